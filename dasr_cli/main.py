@@ -1,0 +1,124 @@
+"""Entry of the `dasr` command: finds the subcommand, runs it, and turns what the user got wrong into one line."""
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+MODULES: tuple[str, ...] = ()
+"""Modules of this package that hold a subcommand each, in the order of the help text."""
+
+INPUT_ERROR_CODE = 2
+INTERRUPTED_CODE = 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Parser whose errors are one line that names the way out, like every other error of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        self.exit(INPUT_ERROR_CODE, f'dasr: error: {message}; see `{self.prog} --help`\n')
+
+
+class PrintVersion(argparse.Action):
+    """Option that prints the version and ends; the version is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Prints `dasr <version>`."""
+        print(f'dasr {read_version()}')
+        parser.exit()
+
+
+def read_version() -> str:
+    """Version of the installed dasr_arch, read from its version.py without importing the package (and with it torch).
+
+    Raises:
+        RuntimeError: if dasr_arch is not installed beside dasr_cli, or holds no version.
+    """
+    spec = importlib.util.find_spec('dasr_arch')
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError('the package dasr_arch is not installed; run `pip install .` in the project folder')
+    path = Path(spec.submodule_search_locations[0]) / 'version.py'
+    found = re.search(r"^__version__ = '([^']+)'$", path.read_text(encoding='utf-8'), flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{path} holds no line of the form: __version__ = '1.2.3'")
+    return found.group(1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the whole command, with every subcommand of MODULES."""
+    parser = OneLineParser(
+        prog='dasr',
+        description='Blind super-resolution by unsupervised degradation representation learning (DASR, CVPR 2021).',
+    )
+    parser.add_argument('--version', action=PrintVersion, nargs=0, help='print the version and exit')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name in MODULES:
+        importlib.import_module(f'dasr_cli.{name}').add_parser(subparsers)
+    for subparser in subparsers.choices.values():
+        _accept_debug(subparser)
+    return parser
+
+
+def _accept_debug(subparser: argparse.ArgumentParser) -> None:
+    """Lets `--debug` stand behind the subcommand too, without resetting one that stood before it."""
+    with contextlib.suppress(argparse.ArgumentError):  # raised where the subcommand has declared it itself
+        subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    subparser.set_defaults(debug=argparse.SUPPRESS)
+
+
+def describe_error(error: Exception) -> str | None:
+    """One line for an error that the user can mend, None for a bug.
+
+    Args:
+        error: what a subcommand raised.
+
+    Returns:
+        The message of an InputError or OSError without line breaks, or None for any other type.
+    """
+    if isinstance(error, OSError) and error.strerror is not None:
+        names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
+        return ': '.join([' -> '.join(map(str, names)), error.strerror] if names else [error.strerror])
+    # InputError is looked up, not imported: if its module is not loaded by now, nothing can have raised it.
+    errors = sys.modules.get('dasr_arch._errors')
+    if isinstance(error, OSError) or (errors is not None and isinstance(error, errors.InputError)):
+        return ' '.join(str(error).split())
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        argv: arguments without the program's name; those of the process if None.
+
+    Returns:
+        Exit code: the subcommand's own, 2 for what the user got wrong, 130 after Ctrl-C.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = arguments.func(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print('dasr: interrupted', file=sys.stderr)
+        return INTERRUPTED_CODE
+    except BrokenPipeError:  # the reader of a pipe has gone; the interpreter's own flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        line = describe_error(error)
+        if line is None:
+            raise
+        if arguments.debug:
+            traceback.print_exc()
+        print(f'dasr: error: {line}', file=sys.stderr)
+        return INPUT_ERROR_CODE
+    return code
