@@ -1,0 +1,314 @@
+"""How an HR picture becomes an LR picture: blur, down-sampling, noise, rounding, and optionally JPEG.
+
+Everything random is drawn in :meth:`Degradation.draw`, for one picture, on the CPU, from an explicit generator;
+:meth:`Degradation.apply` then is deterministic and works on batches on any device. So a run is the same for any number
+of loader workers and processes, and a picture's degradation can be stored beside it.
+"""
+
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch._registration import DEGRADATION_REGISTRY
+from dasr_arch.degradations.blur import blur_valid
+from dasr_arch.degradations.borders import border_index, pad_border
+from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
+from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_s_fold
+
+Range = tuple[float, float]
+
+
+class Window(NamedTuple):
+    """Where patches lie in their pictures, in HR pixels; all of shape (B,), int64.
+
+    Attributes:
+        top, left: first row and column of the patch, multiples of the scale.
+        height, width: sides of the whole picture, multiples of the scale.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation(ABC):
+    """What every degradation has: blur with a kernel, down-sampling, noise, rounding, JPEG, in this order.
+
+    A subclass names its kernel's parameters as fields and draws kernels; register it with
+    ``@DEGRADATION_REGISTRY.register()`` and option files find it by its class name.
+
+    Attributes:
+        scale: integer down-sampling factor.
+        kernel_size: side of the blur kernel in HR pixels, odd.
+        downsample: 'bicubic' (MATLAB's) or 's_fold' (top left pixel of each block).
+        border: what bicubic down-sampling sees beyond the border: 'replicate' as the released code, 'mirror' as MATLAB.
+        noise: fixed noise level, standard deviation in grey levels of 0..255.
+        noise_range: noise levels to draw from, instead of a fixed one.
+        jpeg: fixed JPEG quality in 1..100; none by default, as in the paper.
+        jpeg_range: JPEG qualities to draw from, instead of a fixed one.
+        jpeg_probability: share of the pictures that are compressed at all, when jpeg or jpeg_range is given.
+
+    Raises:
+        InputError: if a parameter has the wrong type or lies outside its range.
+    """
+
+    scale: int
+    kernel_size: int = 21
+    downsample: Literal['bicubic', 's_fold'] = 'bicubic'
+    border: Literal['replicate', 'mirror'] = 'replicate'
+    noise: float = 0.0
+    noise_range: Range | None = None
+    jpeg: int | None = None
+    jpeg_range: tuple[int, int] | None = None
+    jpeg_probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks every parameter."""
+        if not _is_whole(self.scale) or self.scale < 1:
+            raise InputError(f'scale must be a whole number of 1 or more, got {self.scale!r}')
+        if not _is_whole(self.kernel_size) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise InputError(f'kernel_size must be odd and positive, got {self.kernel_size!r}; the paper uses 21')
+        check_choice('downsample', self.downsample, ('bicubic', 's_fold'))
+        check_choice('border', self.border, ('replicate', 'mirror'))
+        check_number('noise', self.noise, low=0, high=255)
+        if self.noise_range is not None:
+            check_one_of('noise', 'noise', self.noise or None, self.noise_range)
+            check_range('noise_range', self.noise_range, low=0, high=255)
+        self._check_jpeg()
+
+    @abstractmethod
+    def draw_kernel(self, generator: torch.Generator) -> Tensor:
+        """One blur kernel, shape (kernel_size, kernel_size), float32, non-negative, with sum 1."""
+
+    @property
+    @abstractmethod
+    def kernel_label(self) -> str:
+        """The kernel's parameters in a few characters, such as 'width 1.2'."""
+
+    @property
+    @abstractmethod
+    def fixed_kernel(self) -> bool:
+        """Whether every draw gives the same kernel."""
+
+    @property
+    def margin(self) -> int:
+        """HR pixels that a window needs on every side so that its patch is what the whole picture would give."""
+        reach = self.kernel_size // 2 + 2 * self.scale
+        return math.ceil(reach / self.scale) * self.scale
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every parameter is a constant, so that only the noise samples are random."""
+        always_or_never = self.jpeg_probability in (0, 1) or (self.jpeg is None and self.jpeg_range is None)
+        return self.fixed_kernel and self.noise_range is None and self.jpeg_range is None and always_or_never
+
+    @property
+    def label(self) -> str:
+        """A short name that tells settings apart: 'width 1.2', 'axes 2 x 0.5 at 10, noise 5'."""
+        parts = [self.kernel_label]
+        if self.noise_range is not None:
+            parts.append(f'noise {_span(self.noise_range)}')
+        elif self.noise:
+            parts.append(f'noise {self.noise:g}')
+        if self.jpeg_range is not None or self.jpeg is not None:
+            quality = _span(self.jpeg_range) if self.jpeg_range is not None else f'{self.jpeg}'
+            share = '' if self.jpeg_probability == 1 else f' in {self.jpeg_probability:.0%}'
+            parts.append(f'jpeg {quality}{share}')
+        if self.downsample != 'bicubic':
+            parts.append('s-fold')
+        if self.border != 'replicate':
+            parts.append(self.border)
+        if self.kernel_size != 21:
+            parts.append(f'kernel {self.kernel_size}')
+        return ', '.join(parts)
+
+    def specification(self) -> dict[str, object]:
+        """The type and every parameter that is not at its default, without the scale; ready for JSON and YAML."""
+        out: dict[str, object] = {'type': type(self).__name__}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != 'scale' and value != item.default:
+                out[item.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+    def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
+        """Everything random about one picture.
+
+        Args:
+            generator: CPU generator; the same state gives the same draws.
+            lq_size: height and width of the LR patches (or of the whole LR picture).
+            patches: number of patches that share kernel, noise level and JPEG quality, but no noise sample.
+
+        Returns:
+            'kernel' (k, k) and 'noise_level' (); 'noise' (patches, 3, h, w), if there can be any; 'jpeg_quality' (),
+            0 for none, if there can be any. Stacked along a new first axis they are the draws of a batch.
+        """
+        out = {'kernel': self.draw_kernel(generator)}
+        level = draw_uniform(self.noise, self.noise_range, generator)
+        out['noise_level'] = torch.tensor(level, dtype=torch.float32)
+        if self.noise > 0 or self.noise_range is not None:
+            out['noise'] = torch.randn(patches, 3, *lq_size, generator=generator)
+        if self.jpeg is not None or self.jpeg_range is not None:
+            compressed = float(torch.rand((), generator=generator)) < self.jpeg_probability
+            low, high = self.jpeg_range if self.jpeg_range is not None else (self.jpeg or 0, self.jpeg or 0)
+            quality = int(torch.randint(low, high + 1, (), generator=generator))
+            out['jpeg_quality'] = torch.tensor(quality if compressed else 0)
+        return out
+
+    @torch.no_grad()
+    def apply(self, hr: Tensor, draws: Mapping[str, Tensor], window: Window | None = None) -> Tensor:
+        """Degrades a batch.
+
+        Args:
+            hr: RGB pictures of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
+                ``margin`` pixels more on every side, reflected where they lie outside the picture.
+            draws: what :meth:`draw` gave for each picture, stacked along a first axis of length B.
+            window: where the patches lie in their pictures.
+
+        Returns:
+            LR pictures of shape (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255; with a window, the LR
+            patch without margin: what degrading the whole picture and then cropping gives.
+
+        Raises:
+            ValueError: if the sides are not multiples of the scale.
+        """
+        kernel = draws['kernel'].to(hr.device, non_blocking=True)
+        radius = self.kernel_size // 2
+        check_multiple(hr, self.scale)
+        if window is None:
+            blurred = pad_border(blur_valid(pad_border(hr, radius, 'reflect'), kernel), 2 * self.scale, self.border)
+        else:
+            extra = self.margin - radius - 2 * self.scale
+            trimmed = hr[..., extra : hr.shape[-2] - extra, extra : hr.shape[-1] - extra]
+            blurred = self._replace_outside(blur_valid(trimmed, kernel), window)
+        inner = blurred[..., 2 * self.scale : -2 * self.scale, 2 * self.scale : -2 * self.scale]
+        bicubic = self.downsample == 'bicubic'
+        lq = downsample_bicubic_valid(blurred, self.scale) if bicubic else downsample_s_fold(inner, self.scale)
+        if 'noise' in draws:
+            noise = draws['noise'].to(hr.device, non_blocking=True).reshape(lq.shape)
+            lq = add_noise(lq, draws['noise_level'].to(hr.device, non_blocking=True), noise)
+        lq = quantise(lq)
+        return compress_jpeg(lq, draws['jpeg_quality']) if 'jpeg_quality' in draws else lq
+
+    def _replace_outside(self, blurred: Tensor, window: Window) -> Tensor:
+        """Puts the down-sampling's own border in place of what the blur gave outside the picture."""
+        for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
+            first = start.to(blurred.device).reshape(-1, 1) - 2 * self.scale
+            position = first + torch.arange(blurred.shape[axis], device=blurred.device)
+            index = border_index(position, size.to(blurred.device).reshape(-1, 1), self.border) - first  # (B, n)
+            shape = (-1, 1, blurred.shape[-2], 1) if axis == -2 else (-1, 1, 1, blurred.shape[-1])
+            blurred = blurred.gather(axis, index.reshape(shape).expand_as(blurred))
+        return blurred
+
+    def _check_jpeg(self) -> None:
+        if self.jpeg is not None and self.jpeg_range is not None:
+            raise InputError('give jpeg or jpeg_range, not both')
+        for name in ('jpeg', 'jpeg_range'):
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if value is not None and not all(_is_whole(v) and 1 <= v <= 100 for v in values):
+                raise InputError(f'{name} must be whole JPEG qualities in 1..100, got {value!r}')
+        if self.jpeg_range is not None:
+            check_range('jpeg_range', self.jpeg_range, low=1, high=100)
+        if not _is_number(self.jpeg_probability) or not 0 <= self.jpeg_probability <= 1:
+            raise InputError(f'jpeg_probability must be a number in [0, 1], got {self.jpeg_probability!r}')
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Raises InputError unless the value is one of the known ones."""
+    if value not in known:
+        raise InputError(f'{name} must be one of {", ".join(known)}, got {value!r}')
+
+
+def check_number(name: str, value: object, *, low: float, high: float, above_low: bool = False) -> None:
+    """Raises InputError unless the value is a finite number in [low, high], or in (low, high] with above_low."""
+    if not _is_number(value) or not low <= value <= high or (above_low and value == low):
+        raise InputError(f'{name} must be a number in {"(" if above_low else "["}{low:g}, {high:g}], got {value!r}')
+
+
+def check_range(name: str, span: object, *, low: float, high: float, above_low: bool = False) -> None:
+    """Raises InputError unless span is two numbers, the second not below the first, both as in check_number."""
+    if not isinstance(span, tuple) or len(span) != 2:
+        raise InputError(f'{name} must be two numbers [low, high], got {span!r}')
+    for value in span:
+        check_number(name, value, low=low, high=high, above_low=above_low)
+    if span[0] > span[1]:
+        raise InputError(f'{name} must begin with the lower number, got {list(span)}')
+
+
+def check_one_of(owner: str, name: str, value: object, span: object) -> None:
+    """Raises InputError unless exactly one of a fixed value and a range is given."""
+    if value is None and span is None:
+        raise InputError(f'{owner} needs {name} or {name}_range')
+    if value is not None and span is not None:
+        raise InputError(f'give {name} or {name}_range, not both')
+
+
+def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradation:
+    """Makes a degradation from an option file's block.
+
+    Args:
+        specification: 'type' names a registered degradation, the rest are its parameters.
+        scale: integer down-sampling factor.
+
+    Returns:
+        The degradation.
+
+    Raises:
+        InputError: if the type or a parameter is unknown, missing or out of range.
+    """
+    if not isinstance(specification, Mapping):
+        raise InputError(f'a degradation must be a mapping with a type, got {specification!r}')
+    name = specification.get('type')
+    known = [key for key, _ in DEGRADATION_REGISTRY]
+    if name not in known:
+        raise InputError(f"unknown degradation type '{name}'{suggest(str(name), known)}")
+    kind: type[Degradation] = DEGRADATION_REGISTRY.get(name)
+    parameters = {key: value for key, value in specification.items() if key != 'type'}
+    allowed = {item.name for item in fields(kind)} - {'scale'}
+    for key in parameters:
+        if key not in allowed:
+            raise InputError(f"unknown parameter '{key}' of {name}{suggest(str(key), allowed)}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+    return kind(scale=scale, **values)
+
+
+def picture_generator(seed: int, name: str) -> torch.Generator:
+    """A generator that depends on a picture's name and a seed, not on the order in which pictures come.
+
+    Args:
+        seed: seed of the test.
+        name: name of the picture.
+
+    Returns:
+        A CPU generator.
+    """
+    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+
+
+def draw_uniform(value: float | None, span: Range | None, generator: torch.Generator) -> float:
+    """The fixed value, or a uniform draw from the range if there is one."""
+    if span is None:
+        return float(value or 0.0)
+    return span[0] + (span[1] - span[0]) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def _span(values: tuple[float, ...]) -> str:
+    return '-'.join(f'{value:g}' for value in values)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,52 @@
+"""Blurring a batch of pictures, each with its own kernel."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dasr_arch.degradations.borders import pad_border
+
+
+def blur(x: Tensor, kernel: Tensor) -> Tensor:
+    """Blurs pictures with reflected borders, as the released code does.
+
+    Args:
+        x: pictures of shape (B, C, H, W), any value range.
+        kernel: one kernel per picture, shape (B, k, k), k odd; every channel gets the same.
+
+    Returns:
+        Pictures of shape (B, C, H, W).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    return blur_valid(pad_border(x, kernel.shape[-1] // 2, 'reflect'), kernel)
+
+
+def blur_valid(x: Tensor, kernel: Tensor) -> Tensor:
+    """Blurs where the whole kernel lies inside the picture; the kernel is not flipped.
+
+    Args:
+        x: pictures of shape (B, C, H, W), any value range, at least k pixels high and wide.
+        kernel: one kernel per picture, shape (B, k, k), k odd.
+
+    Returns:
+        Pictures of shape (B, C, H - k + 1, W - k + 1).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    batch, channels, height, width = x.shape
+    if kernel.ndim != 3 or kernel.shape[0] != batch or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
+        raise ValueError(f'kernel must have shape ({batch}, k, k) with k odd, got {tuple(kernel.shape)}')
+    if min(height, width) < kernel.shape[-1]:
+        raise ValueError(f'picture of {height} x {width} is smaller than the kernel of {kernel.shape[-1]} pixels')
+    weight = kernel.to(x.dtype).repeat_interleave(channels, 0).unsqueeze(1)  # (B * C, 1, k, k)
+    out = functional.conv2d(x.reshape(1, batch * channels, height, width), weight, groups=batch * channels)
+    return out.reshape(batch, channels, *out.shape[-2:])
+
+
+def is_dirac(kernel: Tensor) -> Tensor:
+    """Which kernels change nothing, shape (B,), bool."""
+    centre = kernel.shape[-1] // 2
+    return torch.isclose(kernel[:, centre, centre], torch.ones((), dtype=kernel.dtype, device=kernel.device), atol=1e-7)

@@ -1,0 +1,50 @@
+"""What lies beyond the border of a picture, as indices: any amount of padding for any size from one pixel up."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Border = Literal['replicate', 'mirror', 'reflect']
+
+
+def border_index(position: Tensor, size: Tensor | int, border: Border) -> Tensor:
+    """The position inside a picture that stands for one that may lie outside.
+
+    Args:
+        position: integer pixel positions of any shape, negative before the first pixel.
+        size: number of pixels of the axis, positive; broadcasts with position.
+        border: 'replicate' repeats the edge pixel, 'mirror' mirrors with the edge pixel repeated (MATLAB's symmetric),
+            'reflect' mirrors without repeating it.
+
+    Returns:
+        Positions in [0, size), int64.
+    """
+    size = torch.as_tensor(size, device=position.device)
+    if border == 'replicate':
+        return torch.minimum(position.clamp(min=0), size - 1)
+    if border == 'mirror':
+        folded = position.remainder(2 * size)
+        return torch.minimum(folded, 2 * size - 1 - folded)
+    period = (2 * (size - 1)).clamp(min=1)
+    folded = position.remainder(period)
+    return torch.minimum(folded, period - folded).minimum(size - 1)
+
+
+def pad_border(x: Tensor, pad: int, border: Border) -> Tensor:
+    """Pads the last two axes on every side.
+
+    Args:
+        x: tensor of shape (..., H, W).
+        pad: pixels on each side, zero or more, also more than the picture has.
+        border: see border_index.
+
+    Returns:
+        Tensor of shape (..., H + 2 pad, W + 2 pad).
+    """
+    if pad == 0:
+        return x
+    height, width = x.shape[-2:]
+    rows = border_index(torch.arange(-pad, height + pad, device=x.device), height, border)
+    columns = border_index(torch.arange(-pad, width + pad, device=x.device), width, border)
+    return x.index_select(-2, rows).index_select(-1, columns)

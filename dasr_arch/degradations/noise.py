@@ -1,0 +1,53 @@
+"""What happens to the small picture: Gaussian noise, rounding to 8 bit, JPEG compression."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def add_noise(x: Tensor, noise_level: Tensor, noise: Tensor) -> Tensor:
+    """Adds white Gaussian noise.
+
+    Args:
+        x: pictures of shape (B, C, h, w) in [0, 1].
+        noise_level: standard deviations in grey levels of 0..255, shape (B,).
+        noise: standard normal values of x's shape.
+
+    Returns:
+        Noisy pictures, not clamped.
+    """
+    return x + noise * (noise_level.to(x.dtype) / 255).reshape(-1, 1, 1, 1)
+
+
+def quantise(x: Tensor) -> Tensor:
+    """Rounds to the nearest of 256 grey levels (halves to even) and clamps.
+
+    Args:
+        x: pictures with values around [0, 1].
+
+    Returns:
+        Pictures in [0, 1] on the grid of 1/255; no gradient passes.
+    """
+    return (x.detach() * 255).round().clamp(0, 255) / 255
+
+
+def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
+    """Compresses and restores pictures with the JPEG codec (4:2:0 chroma), on the CPU.
+
+    Args:
+        x: RGB pictures of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
+        quality: JPEG quality in 1..100, or 0 to leave a picture as it is; shape (B,).
+
+    Returns:
+        Pictures of the same shape, device and grid.
+    """
+    out = x.clone()
+    for i, value in enumerate(quality.tolist()):
+        if value == 0:
+            continue
+        picture = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        encoded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
+        restored = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        out[i] = torch.from_numpy(restored).permute(2, 0, 1).to(x) / 255
+    return out

@@ -1,0 +1,117 @@
+"""Down- and up-sampling by an integer factor as MATLAB's ``imresize``: cubic with a = -0.5, antialiased when shrinking.
+
+OpenCV's and torch's plain bicubic differ from it by visible amounts (another cubic, no antialiasing).
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dasr_arch.degradations.borders import Border, pad_border
+
+UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
+
+
+def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
+    """Shrinks pictures by an integer factor.
+
+    Args:
+        x: pictures of shape (B, C, H, W), floating point, any value range; differentiable.
+        scale: factor, 1 or more; H and W must be multiples of it.
+        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
+
+    Returns:
+        Pictures of shape (B, C, H / scale, W / scale), not clamped.
+
+    Raises:
+        ValueError: if a side is not a multiple of scale.
+    """
+    check_multiple(x, scale)
+    return downsample_bicubic_valid(pad_border(x, 2 * scale, border), scale)
+
+
+def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
+    """Shrinks pictures that already carry a margin of 2 * scale pixels on every side.
+
+    Args:
+        x: pictures of shape (B, C, H + 4 scale, W + 4 scale), floating point.
+        scale: factor, 1 or more; H and W must be multiples of it.
+
+    Returns:
+        Pictures of shape (B, C, H / scale, W / scale).
+    """
+    batch, channels, height, width = x.shape
+    if scale == 1:
+        return x[..., 2:-2, 2:-2]
+    first, weights = _taps(scale)
+    taps = torch.tensor(weights, dtype=x.dtype, device=x.device)
+    out_height, out_width = height // scale - 4, width // scale - 4
+    planes = x.reshape(batch * channels, 1, height, width)
+    planes = planes[..., first : first + (out_height - 1) * scale + len(weights), :]
+    planes = functional.conv2d(planes, taps.reshape(1, 1, -1, 1), stride=(scale, 1))
+    planes = planes[..., first : first + (out_width - 1) * scale + len(weights)]
+    planes = functional.conv2d(planes, taps.reshape(1, 1, 1, -1), stride=(1, scale))
+    return planes.reshape(batch, channels, out_height, out_width)
+
+
+def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
+    """Enlarges pictures by an integer factor: the field's Bicubic baseline.
+
+    Args:
+        x: pictures of shape (B, C, h, w), floating point, any value range; differentiable.
+        scale: factor, 1 or more.
+        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
+
+    Returns:
+        Pictures of shape (B, C, h * scale, w * scale), not clamped.
+    """
+    if scale == 1:
+        return x
+    padded = pad_border(x, UPSAMPLE_PAD, border)
+    size = (padded.shape[-2] * scale, padded.shape[-1] * scale)
+    # With antialias torch takes a = -0.5, without it a = -0.75; when enlarging, antialiasing itself does nothing.
+    out = functional.interpolate(padded, size=size, mode='bicubic', align_corners=False, antialias=True)
+    trim = UPSAMPLE_PAD * scale
+    return out[..., trim:-trim, trim:-trim]
+
+
+def downsample_s_fold(x: Tensor, scale: int) -> Tensor:
+    """Keeps the top left pixel of every block of scale x scale pixels.
+
+    Args:
+        x: pictures of shape (B, C, H, W).
+        scale: factor, 1 or more; H and W must be multiples of it.
+
+    Returns:
+        Pictures of shape (B, C, H / scale, W / scale), shifted by (scale - 1) / 2 HR pixels against bicubic.
+
+    Raises:
+        ValueError: if a side is not a multiple of scale.
+    """
+    check_multiple(x, scale)
+    return x[..., ::scale, ::scale]
+
+
+def check_multiple(x: Tensor, scale: int) -> None:
+    """Raises ValueError if the last two axes of x are not multiples of scale."""
+    if scale < 1 or x.shape[-2] % scale or x.shape[-1] % scale:
+        raise ValueError(f'sides must be multiples of scale {scale}, got {x.shape[-2]} x {x.shape[-1]}; crop them first')
+
+
+def _cubic(t: float) -> float:
+    """Keys' cubic with a = -0.5."""
+    t = abs(t)
+    if t <= 1:
+        return 1.5 * t**3 - 2.5 * t**2 + 1
+    return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
+
+
+@lru_cache(maxsize=16)
+def _taps(scale: int) -> tuple[int, tuple[float, ...]]:
+    """Index of the first tap in a row with a margin of 2 * scale, and the taps, which are the same for every output."""
+    centre = 2 * scale + (scale - 1) / 2
+    inside = [j for j in range(4 * scale + 1) if abs(centre - j) < 2 * scale]
+    weights = [_cubic((centre - j) / scale) for j in inside]
+    return inside[0], tuple(weight / sum(weights) for weight in weights)

@@ -1,0 +1,1 @@
+"""Upscaling pictures with a trained network."""

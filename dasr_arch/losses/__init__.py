@@ -1,0 +1,1 @@
+"""Losses that BasicSR lacks."""

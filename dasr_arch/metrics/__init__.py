@@ -1,0 +1,1 @@
+"""Image quality metrics that BasicSR lacks; modules ending in ``_metric`` register themselves."""

@@ -1,0 +1,1 @@
+"""Training procedures, in BasicSR's sense of a model."""
