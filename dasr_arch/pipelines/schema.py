@@ -1,0 +1,273 @@
+"""Turns plain option data into typed structures, and every mistake on the way into one line that says where it is.
+
+The structures are `msgspec.Struct`s that forbid unknown fields. Values are walked here rather than handed over whole,
+so that a message can name the key as the file writes it (`train.stage_1.lr`), the nearest known key and the remedy.
+Options of foreign classes have no structure: `check_arguments` holds them against the signature that will take them.
+"""
+
+import inspect
+import math
+import re
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from dasr_arch._errors import InputError, suggest
+
+StructType = TypeVar('StructType', bound=msgspec.Struct)
+
+_EXPONENT = re.compile(r'([+-]?\d+)(?:\.(\d*))?[eE]([+-]?)(\d+)')
+
+
+def convert(data: object, kind: type[StructType], where: str, path: str = '') -> StructType:
+    """Plain data as a structure.
+
+    A whole number written as a float (`!!float 5e3`) is taken for a whole number where one is expected.
+
+    Args:
+        data: what `read_yaml` returned, or a part of it; not altered.
+        kind: the structure; `Annotated[..., msgspec.Meta(...)]` gives ranges, a `__post_init__` that raises ValueError
+            gives what several keys must satisfy together. `Meta(description=...)` replaces the words for what is
+            expected.
+        where: the file, which opens every message.
+        path: the dotted key that the data stand at, empty for a whole file.
+
+    Returns:
+        The structure, its defaults filled in.
+
+    Raises:
+        InputError: on an unknown, missing or wrongly typed key, a value out of range, or a number that is not finite.
+    """
+    check_finite(data, where, path)
+    value = _shape(data, kind, _Place(where, path))
+    assert isinstance(value, kind)
+    return value
+
+
+def check_finite(data: object, where: str, path: str = '') -> None:
+    """Refuse NaN and infinity anywhere in plain data.
+
+    Args:
+        data: plain data.
+        where: the file, which opens the message.
+        path: the dotted key that the data stand at.
+
+    Raises:
+        InputError: naming the key.
+    """
+    place = _Place(where, path)
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            check_finite(value, where, place.at(key).path)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            check_finite(value, where, place.at(str(index)).path)
+    elif isinstance(data, float) and not math.isfinite(data):
+        raise place.error(f'expected a finite number, got {data}')
+
+
+def check_arguments(
+    function: Callable[..., object], arguments: Mapping[str, object], where: str, skip: Collection[str] = ()
+) -> None:
+    """Hold the options of a class or function that is not ours against its signature.
+
+    Args:
+        function: a class, whose constructor counts, or a function.
+        arguments: the options that will be passed by name.
+        where: what opens the message: the file and the dotted key, `options/a.yml: network_g`.
+        skip: names that are neither missing nor unknown, because somebody else gives or takes them: `type`.
+
+    Raises:
+        InputError: on an unknown argument, with the nearest known one, and on a missing one. Where the signature takes
+            any name (`**kwargs`), only a name that is nearly one of the others is refused.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    named = [p for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} and p.name not in skip]
+    known = {parameter.name for parameter in named}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    name = getattr(function, '__name__', str(function))
+    for key in arguments:
+        if key in known or key in skip:
+            continue
+        free = known - set(arguments)
+        if not takes_any or get_close_matches(key, free, n=1, cutoff=0.8):
+            raise InputError(f"{where}: {name} takes no argument '{key}'{suggest(key, known)}")
+    missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
+    if missing:
+        raise InputError(f"{where}: {name} needs the argument '{missing[0]}'")
+
+
+def check_known(name: object, known: Collection[str], where: str, what: str) -> str:
+    """Hold a name against those that are registered.
+
+    Args:
+        name: what the file says.
+        known: registered names; BasicSR finds `X_basicsr` under `X` as well.
+        where: what opens the message: the file and the dotted key.
+        what: what is named: 'arch', 'dataset'.
+
+    Returns:
+        The name under which it is registered.
+
+    Raises:
+        InputError: listing the known names and the nearest.
+    """
+    if not isinstance(name, str):
+        raise InputError(f'{where}: expected the name of a registered {what}, got {_got(name)}{suggest("", known)}')
+    for candidate in (name, f'{name}_basicsr'):
+        if candidate in known:
+            return candidate
+    raise InputError(f"{where}: no {what} is called '{name}'{suggest(name, known)}")
+
+
+def section(options: Mapping[str, object], key: str, where: str) -> dict[str, object]:
+    """A part of the options that must be a mapping.
+
+    Args:
+        options: the options, a part of them included.
+        key: the key of the part.
+        where: what opens the message.
+
+    Returns:
+        The part itself; empty where the key is absent or null.
+
+    Raises:
+        InputError: if it is anything else than a mapping.
+    """
+    value = options.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f'{where}: {key}: expected a mapping, got {_got(value)}')
+    return value
+
+
+class _Place:
+    """Where in which file a value stands."""
+
+    def __init__(self, where: str, path: str = '') -> None:
+        self.where = where
+        self.path = path
+
+    def at(self, key: str) -> '_Place':
+        return _Place(self.where, f'{self.path}.{key}' if self.path else key)
+
+    def error(self, text: str) -> InputError:
+        return InputError(f'{self.where}: {self.path}: {text}' if self.path else f'{self.where}: {text}')
+
+
+def _shape(value: object, kind: object, place: _Place) -> object:
+    """The value as its kind, structures built from the leaves up."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    arms = get_args(bare) if get_origin(bare) in {Union, types.UnionType} else (bare,)
+    for arm in arms:
+        inner = get_args(arm)[0] if get_origin(arm) is Annotated else arm
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
+            return _shape_struct(value, inner, place)
+        if get_origin(inner) is dict and isinstance(value, dict):
+            checked: object = {key: _shape(item, get_args(inner)[1], place.at(key)) for key, item in value.items()}
+            return _check_leaf(checked, arm, place)
+        if get_origin(inner) is list and isinstance(value, list):
+            return _check_leaf(
+                [_shape(item, get_args(inner)[0], place.at(str(i))) for i, item in enumerate(value)], arm, place
+            )
+        if get_origin(inner) is tuple and isinstance(value, list) and len(value) == len(get_args(inner)):
+            return tuple(_shape(item, part, place) for item, part in zip(value, get_args(inner), strict=True))
+    return _check_leaf(value, kind, place)
+
+
+def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place: _Place) -> msgspec.Struct:
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key in data:
+        if key not in fields:
+            raise place.error(f"unknown key '{key}'{suggest(key, fields)}")
+    missing = [name for name, field in fields.items() if field.required and name not in data]
+    if missing:
+        raise place.error(f"the key '{missing[0]}' is missing; expected {_expected(hints[missing[0]])}")
+    values = {key: _shape(value, hints[key], place.at(key)) for key, value in data.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise place.error(str(error)) from error
+
+
+def _check_leaf(value: object, kind: object, place: _Place) -> object:
+    candidates = [value]
+    if isinstance(value, float) and value.is_integer():
+        candidates.append(int(value))
+    for candidate in candidates:
+        try:
+            return msgspec.convert(candidate, kind)
+        except msgspec.ValidationError:
+            continue
+    raise place.error(f'expected {_expected(kind)}, got {_got(value)}{_hint(value, kind)}')
+
+
+def _expected(kind: object) -> str:
+    """What a kind of value is, in the words of an option file."""
+    if get_origin(kind) is Annotated:
+        bare, *extras = get_args(kind)
+        for meta in extras:
+            if isinstance(meta, msgspec.Meta):
+                return meta.description or _expected(bare) + _bounds(meta)
+        return _expected(bare)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in {Union, types.UnionType}:
+        return ' or '.join(_expected(arm) for arm in parts)
+    if origin is Literal:
+        choices = ', '.join(f"'{choice}'" if isinstance(choice, str) else str(choice) for choice in parts)
+        return f'one of {choices}' if len(parts) > 1 else choices
+    if origin in {list, tuple}:
+        return f'a list{f" of {len(parts)}" if origin is tuple else ""}, each entry {_expected(parts[0])}'
+    words: dict[object, str] = {
+        bool: 'true or false',
+        int: 'a whole number',
+        float: 'a number',
+        str: 'text',
+        type(None): 'nothing (~)',
+    }
+    return words.get(kind, 'a mapping')
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    low = f'of at least {meta.ge}' if meta.ge is not None else f'above {meta.gt}' if meta.gt is not None else ''
+    high = f'at most {meta.le}' if meta.le is not None else f'below {meta.lt}' if meta.lt is not None else ''
+    length = f'with at least {meta.min_length} of them' if meta.min_length else ''
+    words = ' and '.join(word for word in (low, high, length) if word)
+    return f' {words}' if words else ''
+
+
+def _got(value: object) -> str:
+    """What arrived, shortened."""
+    if value is None:
+        return 'nothing'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return 'a mapping'
+    text = repr(value) if len(repr(value)) <= 60 else f'{repr(value)[:57]}...'
+    return f'the text {text}' if isinstance(value, str) else f'the list {text}' if isinstance(value, list) else text
+
+
+def _hint(value: object, kind: object) -> str:
+    """The way out, where text stands for a number."""
+    if not isinstance(value, str) or not _accepts_number(kind):
+        return ''
+    match = _EXPONENT.fullmatch(value.strip())
+    if match:
+        whole, fraction, sign, exponent = match.groups()
+        return f'; write {whole}.{fraction or 0}e{sign or "+"}{exponent} or !!float {value.strip()}'
+    try:
+        float(value)
+    except ValueError:
+        return ''
+    return '; write it without quotes'
+
+
+def _accepts_number(kind: object) -> bool:
+    parts: Sequence[object] = get_args(kind)
+    return kind in {int, float} or any(_accepts_number(part) for part in parts if not isinstance(part, msgspec.Meta))
