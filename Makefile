@@ -1,0 +1,53 @@
+# `make demo` and `make test` need python3 and make alone: every target makes .venv first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Tests run in several processes, one thread each: threads of one process would fight those of the others.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo fmt lint type test test-all check bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*##/\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv with the versions of constraints.txt (takes minutes: torch is large)
+
+# BasicSR builds in a second where torch is installed already; in an isolated build it would fetch a second torch.
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make install PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## prepare data, train both stages of a small DASR, test it, and write one page that shows everything
+	$(BIN)/dasr demo
+
+fmt: $(STAMP)  ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP)  ## mypy --strict on the packages
+	$(BIN)/mypy
+
+test: $(STAMP)  ## the tests: CPU, offline, under two minutes
+	$(TEST)
+
+test-all: $(STAMP)  ## the tests and those marked slow, for minutes; what needs a GPU or a network runs where there is one
+	$(TEST) -m ''
+
+check: lint type test  ## what .ci/run runs: lint, type, test
+
+bench: $(STAMP)  ## time and memory of inference and training on this machine
+	$(BIN)/dasr bench
+
+clean:  ## remove caches and builds; .venv, data and experiments stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find dasr_arch dasr_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
