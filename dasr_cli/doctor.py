@@ -1,0 +1,316 @@
+"""`dasr doctor`: what is installed, what this machine can compute with, and what is missing for which feature."""
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+BASICSR_DISTRIBUTIONS = ('basicsr', 'new-basicsr', 'basicsr-fixed')
+OPENCV_DISTRIBUTIONS = (
+    'opencv-python',
+    'opencv-python-headless',
+    'opencv-contrib-python',
+    'opencv-contrib-python-headless',
+)
+TENSORBOARD_DISTRIBUTIONS = ('tb-nightly', 'tensorboard')
+REQUIRED_DISTRIBUTIONS = (
+    'torch',
+    'torchvision',
+    'numpy',
+    'scipy',
+    'lmdb',
+    'pyyaml',
+    'addict',
+    'tqdm',
+    'msgspec',
+    'safetensors',
+)
+SCARCE_DISK_BYTES = 10 * 10**9
+"""Below this much, a warning: a DIV2K database alone takes more."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something the package does, whether it works here, and what brings it if it does not."""
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ''
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something to compute on.
+
+    Attributes:
+        name: torch's name, such as `cpu` or `cuda:0`.
+        description: maker's name.
+        memory_bytes: all of its memory, 0 if unknown.
+        precisions: values of the option `precision` that ran here, each with what it means on this device.
+    """
+
+    name: str
+    description: str
+    memory_bytes: int
+    precisions: Mapping[str, str]
+
+
+@dataclass
+class Report:
+    """Everything that the command prints."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    devices: list[Device] = field(default_factory=list)
+    features: list[Feature] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    free_disk_bytes: int = 0
+    works: bool = False
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+    """Adds the subcommand."""
+    parser = subparsers.add_parser(
+        'doctor',
+        help='versions, devices, precisions, and what is missing for which feature',
+        description='Prints what is installed and what this machine can do. Exit code 0 if training and testing work.',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report; returns 0 if training and testing work here, 1 otherwise."""
+    report = examine()
+    print(json.dumps(asdict(report), indent=2) if args.json else format_report(report))
+    return 0 if report.works else 1
+
+
+def examine() -> Report:
+    """Looks at the installation and at the machine; never raises for what it finds broken."""
+    report = Report(versions=_read_versions())
+    report.free_disk_bytes = shutil.disk_usage(Path.cwd()).free
+    core = _check_core()
+    report.works = core.works
+    report.features = [core, _check_viewer(), *_check_extras()]
+    if core.works:
+        report.features.insert(1, _check_processes())
+        report.devices = _list_devices()
+    report.warnings = [
+        *_find_two_owners('basicsr', BASICSR_DISTRIBUTIONS),
+        *_find_two_owners('cv2', OPENCV_DISTRIBUTIONS),
+        *_find_two_owners('tensorboard', TENSORBOARD_DISTRIBUTIONS),
+    ]
+    if report.free_disk_bytes < SCARCE_DISK_BYTES:
+        report.warnings.append(f'{Path.cwd()} has {_format_bytes(report.free_disk_bytes)} left; DIV2K alone needs more')
+    return report
+
+
+def _installed(names: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those distributions of a list that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _read_versions() -> dict[str, str]:
+    from dasr_cli.main import read_version
+
+    versions = {'dasr': read_version(), 'python': platform.python_version(), 'system': platform.platform()}
+    versions |= dict.fromkeys(REQUIRED_DISTRIBUTIONS, 'missing') | _installed(REQUIRED_DISTRIBUTIONS)
+    for module, names in (
+        ('basicsr', BASICSR_DISTRIBUTIONS),
+        ('opencv', OPENCV_DISTRIBUTIONS),
+        ('tensorboard', TENSORBOARD_DISTRIBUTIONS),
+    ):
+        found = _installed(names)
+        versions[module] = ', '.join(f'{version} ({name})' for name, version in found.items()) or 'missing'
+    return versions
+
+
+def _find_two_owners(module: str, names: tuple[str, ...]) -> list[str]:
+    """A warning if several distributions have written the same importable package."""
+    found = list(_installed(names))
+    if len(found) < 2:
+        return []
+    return [
+        f'{" and ".join(found)} both install the module {module} and overwrite each other; '
+        f'run `pip uninstall {" ".join(found)}`, then `pip install {found[0]}`'
+    ]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__
+
+
+def _check_core() -> Feature:
+    """Imports the package, and with it BasicSR: what this needs and lacks shows up here."""
+    name = 'training and testing'
+    try:
+        importlib.import_module('dasr_arch')
+    except Exception as error:  # noqa: BLE001  whatever a broken package raises is the diagnosis
+        return Feature(name, False, _first_line(error), 'run `pip install .` again in the project folder')
+    return Feature(name, True, 'dasr_arch and BasicSR import')
+
+
+def _check_processes() -> Feature:
+    """Training by several processes, started by torchrun."""
+    import torch.distributed
+
+    name = 'several processes (torchrun)'
+    if not torch.distributed.is_available():
+        return Feature(
+            name, False, 'this torch was built without torch.distributed', 'install the usual build of torch'
+        )
+    backends = {'gloo': torch.distributed.is_gloo_available(), 'nccl': torch.distributed.is_nccl_available()}
+    return Feature(name, any(backends.values()), ', '.join(key for key, available in backends.items() if available))
+
+
+def _check_viewer() -> Feature:
+    """The `tensorboard` command; writing its files works without it."""
+    name = 'TensorBoard viewer'
+    if importlib.util.find_spec('tensorboard') is None:
+        return Feature(name, False, 'tensorboard is not installed', 'pip install tensorboard')
+    if 'tb-nightly' in _installed(TENSORBOARD_DISTRIBUTIONS) and importlib.util.find_spec('pkg_resources') is None:
+        return Feature(
+            name,
+            False,
+            'tb-nightly needs pkg_resources, which setuptools 82 dropped (curves are written all the same)',
+            "pip install 'setuptools<82'",
+        )
+    return Feature(name, True, 'run `tensorboard --logdir tb_logger`')
+
+
+def _check_extras() -> list[Feature]:
+    """Features that need packages of an extra."""
+    extras = {
+        'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
+        'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
+    }
+    features = []
+    for name, (extra, modules) in extras.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        detail = f'missing: {", ".join(missing)}' if missing else ', '.join(modules)
+        features.append(Feature(name, not missing, detail, f"pip install '.[{extra}]'" if missing else ''))
+    return features
+
+
+def _list_devices() -> list[Device]:
+    import torch
+
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
+    threads = torch.get_num_threads()
+    devices = [
+        Device('cpu', f'{_read_cpu_name()}, {threads} threads', memory, _try_precisions('cpu', _describe_cpu_bfloat16))
+    ]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
+        name = f'cuda:{index}'
+        devices.append(
+            Device(name, description, properties.total_memory, _try_precisions(name, _describe_gpu_bfloat16))
+        )
+    return devices
+
+
+def _try_precisions(device: str, describe_bfloat16: Callable[[], str]) -> dict[str, str]:
+    """Runs a convolution forward and backward in each precision, and keeps those that give finite gradients."""
+    import torch
+
+    descriptions = {'fp32': lambda: 'works', 'bf16': describe_bfloat16}
+    results = {}
+    for precision, describe in descriptions.items():
+        try:
+            finite = _run_convolution(device, torch.bfloat16 if precision == 'bf16' else None)
+            results[precision] = describe() if finite else 'gives values that are not finite'
+        except RuntimeError as error:
+            results[precision] = f'fails: {_first_line(error)}'
+    return results
+
+
+def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
+    """Whether one convolution and its gradient are finite, under autocast to the given type if there is one."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 3, 3, 3, generator=generator).to(device).requires_grad_()
+    picture = torch.rand(1, 3, 16, 16, generator=generator).to(device)
+    with torch.autocast(torch.device(device).type, dtype=autocast, enabled=autocast is not None):
+        loss = torch.nn.functional.conv2d(picture, weight).float().square().mean()
+    (gradient,) = torch.autograd.grad(loss, weight)
+    return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
+
+
+def _describe_cpu_bfloat16() -> str:
+    """How bfloat16 runs on this processor: emulated, it saves memory but no time."""
+    flags = read_cpu_flags()
+    units = [unit for unit in ('amx_bf16', 'avx512_bf16', 'bf16') if unit in flags]
+    return f'in hardware ({", ".join(units)})' if units else 'emulated: slower than fp32 on this processor'
+
+
+def _describe_gpu_bfloat16() -> str:
+    import torch
+
+    return 'in hardware' if torch.cuda.is_bf16_supported(including_emulation=False) else 'emulated: slower than fp32'
+
+
+def _read_cpu_information() -> dict[str, str]:
+    """Facts about the first processor that Linux lists; empty elsewhere."""
+    try:
+        text = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return {}
+    lines = (line.partition(':') for line in text.split('\n\n', maxsplit=1)[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def read_cpu_flags() -> set[str]:
+    """Instruction sets of the processor in Linux's spelling (x86 `flags`, ARM `Features`); empty if unknown."""
+    facts = _read_cpu_information()
+    return set((facts.get('flags') or facts.get('Features') or '').split())
+
+
+def _read_cpu_name() -> str:
+    return _read_cpu_information().get('model name') or platform.processor() or platform.machine()
+
+
+def _format_bytes(count: int) -> str:
+    return f'{count / 10**9:.1f} GB'
+
+
+def format_report(report: Report) -> str:
+    """The report as text, a section for each question."""
+    width = max(map(len, report.versions))
+    lines = ['Versions', *(f'  {name:<{width}}  {version}' for name, version in report.versions.items())]
+    lines += ['', 'Devices']
+    for device in report.devices:
+        memory = f', {_format_bytes(device.memory_bytes)}' if device.memory_bytes else ''
+        lines.append(f'  {device.name}: {device.description}{memory}')
+        lines += [f'    {precision}: {text}' for precision, text in device.precisions.items()]
+    if not any(device.name.startswith('cuda') for device in report.devices):
+        lines.append('  no CUDA device: training runs on the processor')
+    lines += ['', 'Features']
+    for feature in report.features:
+        lines.append(f'  {"yes" if feature.works else "NO ":<3}  {feature.name}: {feature.detail}')
+        if feature.remedy:
+            lines.append(f'       -> {feature.remedy}')
+    lines += ['', f'Disk: {_format_bytes(report.free_disk_bytes)} free in {Path.cwd()}']
+    lines += [f'Warning: {warning}' for warning in report.warnings]
+    lines += ['', 'Training and testing work here.' if report.works else 'Training and testing do NOT work here.']
+    return '\n'.join(lines)
