@@ -1,1 +1,1 @@
-"""Networks, one a file."""
+"""Networks, one a file; importing the package registers those in files that end in ``_arch``."""

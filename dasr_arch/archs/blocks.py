@@ -1,0 +1,161 @@
+"""Parts of DASR's super-resolution network: convolutions, blocks and groups that adapt to a degradation.
+
+Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021, section 3.2.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.1  # of every LeakyReLU
+DAConvKind = Literal['full', 'kernel', 'concat']
+
+
+def apply_depthwise_kernel(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolves every channel of every picture with its own 3 x 3 kernel, zero-padded.
+
+    Args:
+        x: features of shape (B, C, H, W).
+        kernel: kernels of shape (B, C, 3, 3).
+
+    Returns:
+        Features of shape (B, C, H, W).
+    """
+    batch, channels, height, width = x.shape
+    weight = kernel.reshape(batch * channels, 1, 3, 3)
+    if batch == 1:
+        return functional.conv2d(x, weight, padding=1, groups=channels)
+    stacked = x.reshape(1, batch * channels, height, width)
+    return functional.conv2d(stacked, weight, padding=1, groups=batch * channels).reshape(x.shape)
+
+
+class DAConv(nn.Module):
+    """Degradation-aware convolution: a predicted depth-wise kernel, plus a predicted factor for every channel.
+
+    Args:
+        num_feat: number of channels C.
+        reduction: divisor of the hidden width of the channel modulation.
+        modulate: False leaves the channel modulation out, the paper's Model 3.
+    """
+
+    def __init__(self, num_feat: int, reduction: int = 8, modulate: bool = True) -> None:
+        super().__init__()
+        hidden = num_feat // reduction
+        self.kernel = nn.Sequential(
+            nn.Linear(num_feat, num_feat, bias=False), nn.LeakyReLU(SLOPE), nn.Linear(num_feat, num_feat * 9, bias=False)
+        )
+        self.pointwise = nn.Conv2d(num_feat, num_feat, 1)
+        self.modulation = (
+            nn.Sequential(
+                nn.Linear(num_feat, hidden, bias=False), nn.LeakyReLU(SLOPE), nn.Linear(hidden, num_feat, bias=False)
+            )
+            if modulate
+            else None
+        )
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Adapts features to a degradation.
+
+        Args:
+            x: features of shape (B, C, H, W).
+            code: compressed representation of shape (B, C).
+
+        Returns:
+            Features of shape (B, C, H, W).
+        """
+        kernel = self.kernel(code).reshape(*x.shape[:2], 3, 3)
+        out: Tensor = self.pointwise(functional.leaky_relu(apply_depthwise_kernel(x, kernel), SLOPE))
+        if self.modulation is None:
+            return out
+        return out + x * torch.sigmoid(self.modulation(code))[..., None, None]
+
+
+class ConcatConv(nn.Module):
+    """The paper's Model 2: a plain 3 x 3 convolution that sees the code as constant feature maps beside the features.
+
+    Args:
+        num_feat: number of channels C.
+    """
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """As :meth:`DAConv.forward`."""
+        stretched = code[..., None, None].expand(-1, -1, *x.shape[-2:])
+        out: Tensor = self.conv(torch.cat([x, stretched], 1))
+        return out
+
+
+class DABlock(nn.Module):
+    """Degradation-aware block: two pairs of a degradation-aware and a plain convolution, with a residual.
+
+    Args:
+        num_feat: number of channels C.
+        reduction: see DAConv.
+        da_conv: 'full', 'kernel' (without channel modulation) or 'concat' (see ConcatConv).
+    """
+
+    def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
+        super().__init__()
+        self.da_conv1 = _make_da_conv(num_feat, reduction, da_conv)
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.da_conv2 = _make_da_conv(num_feat, reduction, da_conv)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """As :meth:`DAConv.forward`."""
+        out = functional.leaky_relu(self.da_conv1(x, code), SLOPE)
+        out = functional.leaky_relu(self.conv1(out), SLOPE)
+        out = functional.leaky_relu(self.da_conv2(out, code), SLOPE)
+        out = self.conv2(out)
+        return out + x
+
+
+class DAGroup(nn.Module):
+    """Degradation-aware group: blocks and a convolution, with a residual.
+
+    Args:
+        num_feat: number of channels C.
+        num_blocks: number of blocks.
+        reduction: see DAConv.
+        da_conv: see DABlock.
+    """
+
+    def __init__(self, num_feat: int, num_blocks: int, reduction: int, da_conv: DAConvKind) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DABlock(num_feat, reduction, da_conv) for _ in range(num_blocks))
+        self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """As :meth:`DAConv.forward`."""
+        out = x
+        for block in self.blocks:
+            out = block(out, code)
+        out = self.conv(out)
+        return out + x
+
+
+class PixelShuffleUpsampler(nn.Sequential):
+    """The usual tail: a convolution and a pixel shuffle, twice for x4.
+
+    Args:
+        scale: 1, 2, 3, 4 or 8.
+        num_feat: number of channels C.
+    """
+
+    def __init__(self, scale: int, num_feat: int) -> None:
+        steps = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
+        layers: list[nn.Module] = []
+        for factor in steps:
+            layers += [nn.Conv2d(num_feat, factor**2 * num_feat, 3, padding=1), nn.PixelShuffle(factor)]
+        super().__init__(*layers)
+
+
+def _make_da_conv(num_feat: int, reduction: int, kind: DAConvKind) -> nn.Module:
+    if kind == 'concat':
+        return ConcatConv(num_feat)
+    return DAConv(num_feat, reduction, modulate=kind == 'full')

@@ -1,0 +1,178 @@
+"""DASR: a super-resolution network that adapts to the degradation which its encoder finds in the picture.
+
+Wang, Wang, Dong, Xu, Yang, An, Guo: Unsupervised Degradation Representation Learning for Blind Super-Resolution,
+CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released code.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
+from dasr_arch.degradations.resize import upsample_bicubic
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
+
+
+class DASROutput(NamedTuple):
+    """A picture and what it was adapted to.
+
+    Attributes:
+        sr: RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
+        representation: shape (B, representation_dim).
+    """
+
+    sr: Tensor
+    representation: Tensor
+
+
+@ARCH_REGISTRY.register()
+class DASR(nn.Module):
+    """Degradation-aware blind super-resolution, as used at test: encoder and super-resolution network.
+
+    The key encoder, the queue and the projection head of the contrastive training belong to the training alone:
+    see :class:`dasr_arch.archs.moco.MomentumContrast`.
+
+    Args:
+        scale: up-sampling factor, 1, 2, 3, 4 or 8; the paper has 2, 3 and 4.
+        num_feat: channels of the super-resolution network.
+        num_groups: number of degradation-aware groups.
+        num_blocks: blocks in each group.
+        representation_dim: length of the degradation representation.
+        encoder_feat: channels of the encoder's first convolutions.
+        reduction: divisor of the hidden width of the channel modulation.
+        img_range: maximum of the pixel values inside the network; the released weights need 255.
+        upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution straight to the pixels of the output.
+        skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest.
+        da_conv: 'full'; 'kernel' without channel modulation (Model 3); 'concat' plain convolutions that see the code
+            as feature maps (Model 2).
+        condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
+        kernel_size: side of that kernel in pixels.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_groups: int = 5,
+        num_blocks: int = 5,
+        representation_dim: int = 256,
+        encoder_feat: int = 64,
+        reduction: int = 8,
+        img_range: float = 255.0,
+        upsampler: Literal['pixelshuffle', 'direct'] = 'pixelshuffle',
+        skip: Literal['none', 'bicubic'] = 'none',
+        da_conv: DAConvKind = 'full',
+        condition: Literal['encoder', 'kernel'] = 'encoder',
+        kernel_size: int = 21,
+    ) -> None:
+        super().__init__()
+        _check_choice('scale', scale, (1, 2, 3, 4, 8))
+        _check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'))
+        _check_choice('skip', skip, ('none', 'bicubic'))
+        _check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'))
+        _check_choice('condition', condition, ('encoder', 'kernel'))
+        if num_feat < reduction or min(num_groups, num_blocks, representation_dim, encoder_feat, reduction) < 1:
+            raise ValueError(
+                'num_feat, num_groups, num_blocks, representation_dim, encoder_feat and reduction must be positive '
+                f'and num_feat at least reduction, got {num_feat}, {num_groups}, {num_blocks}, {representation_dim}, '
+                f'{encoder_feat} and {reduction}'
+            )
+        self.scale = scale
+        self.img_range = img_range
+        self.blind = condition == 'encoder'
+        self.needs: tuple[str, ...] = () if self.blind else ('kernel',)
+        if self.blind:
+            self.encoder = DegradationEncoder(encoder_feat, representation_dim)
+        else:
+            self.kernel_encoder = KernelEncoder(kernel_size, representation_dim)
+        self.compress = nn.Linear(representation_dim, num_feat, bias=False)
+        self.head = nn.Conv2d(3, num_feat, 3, padding=1)
+        self.groups = nn.ModuleList(DAGroup(num_feat, num_blocks, reduction, da_conv) for _ in range(num_groups))
+        self.body_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        direct = upsampler == 'direct'
+        self.upsampler = nn.Identity() if direct else PixelShuffleUpsampler(scale, num_feat)
+        self.last_conv = nn.Conv2d(num_feat, 3 * scale**2 if direct else 3, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
+        self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
+        # A buffer instead of an attribute, so that a state dict alone tells how its network is built.
+        self.bicubic_skip: Tensor | None
+        self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
+        self.mean: Tensor
+
+    def forward(
+        self,
+        lq: Tensor,
+        *,
+        representation: Tensor | None = None,
+        kernel: Tensor | None = None,
+        return_representation: bool = False,
+    ) -> Tensor | DASROutput:
+        """Super-resolves pictures.
+
+        Args:
+            lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
+            representation: what to adapt to, shape (B, representation_dim) or (1, representation_dim); by default what
+                the encoder finds in ``lq``.
+            kernel: true blur kernels of shape (B, k, k), for networks with condition 'kernel' only.
+            return_representation: whether the representation comes back as well.
+
+        Returns:
+            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_representation a
+            DASROutput.
+
+        Raises:
+            ValueError: if a network that is told the kernel gets neither kernel nor representation.
+        """
+        x = lq * self.img_range
+        if representation is None:
+            representation = self.encode(lq, kernel=kernel)
+        sr = self._super_resolve(x, representation)
+        return DASROutput(sr, representation) if return_representation else sr
+
+    def encode(self, lq: Tensor, *, kernel: Tensor | None = None) -> Tensor:
+        """Finds the degradation representation of pictures; the part of :meth:`forward` before super-resolution.
+
+        Args:
+            lq: RGB of shape (B, 3, h, w) in [0, 1].
+            kernel: true blur kernels of shape (B, k, k), for networks with condition 'kernel' only.
+
+        Returns:
+            Representations of shape (B, representation_dim), not normalised.
+
+        Raises:
+            ValueError: if a network that is told the kernel gets none.
+        """
+        if self.blind:
+            out: Tensor = self.encoder(lq * self.img_range)
+            return out
+        if kernel is None:
+            raise ValueError('this DASR is told the blur kernel (condition: kernel) but got none; pass kernel=(B, k, k)')
+        out = self.kernel_encoder(kernel)
+        return out
+
+    def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
+        """x (B, 3, h, w) in 0..img_range and a representation to RGB around [0, 1]."""
+        code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
+        features = self.head(x - self.mean)
+        out = features
+        for group in self.groups:
+            out = group(out, code)
+        out = self.upsampler(self.body_conv(out) + features)
+        with torch.autocast(x.device.type, enabled=False):  # the picture itself is never rounded to half precision
+            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+            if self.bicubic_skip is not None:
+                return (sr + upsample_bicubic(x, self.scale)) / self.img_range
+            return (sr + self.mean) / self.img_range
+
+
+def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        raise ValueError(f'{name} must be one of {", ".join(map(str, known))} for DASR, got {value!r}')

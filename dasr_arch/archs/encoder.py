@@ -1,0 +1,57 @@
+"""The degradation encoder and the known-kernel code that replaces it in the paper's Model 5.
+
+Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021, section 3.1.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from dasr_arch.archs.blocks import SLOPE
+
+
+class DegradationEncoder(nn.Module):
+    """Six convolutions and a global average: picture to degradation representation.
+
+    Args:
+        num_feat: channels of the first convolutions; they double at each of the two strides.
+        representation_dim: length of the representation, the channels of the last two convolutions.
+    """
+
+    def __init__(self, num_feat: int = 64, representation_dim: int = 256) -> None:
+        super().__init__()
+        widths = [3, num_feat, num_feat, 2 * num_feat, 2 * num_feat, representation_dim, representation_dim]
+        strides = [1, 1, 2, 1, 2, 1]
+        layers: list[nn.Module] = []
+        for (before, after), stride in zip(pairwise(widths), strides, strict=True):
+            layers += [nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE)]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encodes pictures.
+
+        Args:
+            x: RGB of shape (B, 3, h, w) in [0, 255], any size from one pixel up.
+
+        Returns:
+            Representations of shape (B, representation_dim), float32, not normalised.
+        """
+        return self.body(x).float().mean((-2, -1))  # type: ignore[no-any-return]
+
+
+class KernelEncoder(nn.Sequential):
+    """Five fully connected layers that turn the true blur kernel into a representation: the paper's Model 5.
+
+    The paper does not give their widths; here the first goes from the flattened kernel to the representation's length,
+    the others keep it, with LeakyReLU between.
+
+    Args:
+        kernel_size: side of the kernel in pixels.
+        representation_dim: length of the representation.
+    """
+
+    def __init__(self, kernel_size: int = 21, representation_dim: int = 256) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise([kernel_size**2, *([representation_dim] * 5)]):
+            layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
+        super().__init__(*layers[:-1])

@@ -1,0 +1,244 @@
+"""Reading weights files without running anything in them, and building the network that a file holds."""
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.released_keys import is_released, translate
+
+PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
+
+
+class DASRWeights(NamedTuple):
+    """The tensors of one DASR file under our names.
+
+    Attributes:
+        network: state dict of the network.
+        contrast: tensors of the contrastive part that the file holds, at most its whole state dict; may be empty.
+    """
+
+    network: dict[str, Tensor]
+    contrast: dict[str, Tensor]
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a .pth, .pt or .safetensors file on the CPU; code in it is refused, never run.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What the file holds: tensors by name, or BasicSR's dictionary of such dictionaries.
+
+    Raises:
+        InputError: if the file is missing, truncated, not a weights file, or carries something else than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights file '{path}' does not exist; check the path")
+    try:
+        if path.suffix == '.safetensors':
+            return dict(load_file(path))
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path) or path.read_bytes()[:2] == b'\x80\x02':
+            raise InputError(
+                f"weights file '{path}' carries something else than weights and was not run; save its state dict alone"
+            ) from error
+        raise InputError(f"'{path}' is not a weights file, or a damaged one; copy or download it again") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"weights file '{path}' holds no dictionary of tensors but {type(content).__name__}")
+    return content
+
+
+def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
+    """Reads the state dict of one network of any kind.
+
+    Args:
+        path: .pth, .pt or .safetensors file.
+        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
+
+    Returns:
+        Tensors by name, without the prefix 'module.' of data-parallel training.
+
+    Raises:
+        InputError: as :func:`read_file`, or if the key is missing or something in it is no tensor.
+    """
+    return _pick_state(read_file(path), f"weights file '{path}'", param_key)
+
+
+def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None) -> DASRWeights:
+    """Reads DASR weights, ours or the authors', which are told apart by their names.
+
+    Args:
+        source: a file or an already loaded dictionary.
+        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
+
+    Returns:
+        The tensors under our names.
+
+    Raises:
+        InputError: as :func:`read_weights`, or if the weights are not DASR's.
+    """
+    from_file = isinstance(source, str | os.PathLike)
+    name = f"weights file '{source}'" if from_file else 'state dict'
+    content = read_file(source) if from_file else dict(source)  # type: ignore[arg-type]
+    state = _pick_state(content, name, param_key)
+    if is_released(state):
+        network, contrast, unknown = translate(state)
+        if unknown:
+            raise InputError(f"{name} holds tensors that no released DASR has, such as '{unknown[0]}'")
+        return DASRWeights(network, contrast)
+    if 'body_conv.weight' not in state or 'compress.weight' not in state:
+        raise InputError(f"{name} holds no DASR: 'compress.weight' is missing; it is of another network")
+    projection = content.get('projection')
+    contrast = {f'projection.{key}': value for key, value in projection.items()} if projection else {}
+    return DASRWeights(state, contrast)
+
+
+def load_network(
+    source: str | os.PathLike[str] | Mapping[str, Any], scale: int | None = None, device: str | torch.device = 'cpu'
+) -> DASR:
+    """Builds the DASR that a file or state dict holds, ready to upscale.
+
+    Args:
+        source: our file, the authors' file (told apart by their names), or a state dict of either.
+        scale: the scale that is expected; None accepts any.
+        device: where the network goes.
+
+    Returns:
+        The network in evaluation mode; RGB in [0, 1] in and out.
+
+    Raises:
+        InputError: if the file is no DASR, is damaged, or has another scale.
+    """
+    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
+    weights = read_dasr_weights(source).network
+    network = build_from_state(weights, name)
+    if scale is not None and network.scale != scale:
+        raise InputError(f'{name} is for x{network.scale}, not for x{scale}; choose the scale or the file to fit')
+    return network.to(device).eval()
+
+
+def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> DASR:
+    """Builds a DASR from its state dict alone: names and shapes tell every size.
+
+    Args:
+        state: tensors under our names.
+        name: what to call the source in messages.
+
+    Returns:
+        The network with these weights, on the CPU.
+
+    Raises:
+        InputError: if tensors are missing, too many, or of the wrong shape.
+    """
+    try:
+        network = DASR(**infer_arguments(state))
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise InputError(f'{name} is no complete DASR ({error})') from error
+    load_strictly(network, state, name)
+    return network
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Loads a state dict, every tensor or none.
+
+    Args:
+        network: where to.
+        state: what.
+        name: what to call the source in messages.
+
+    Raises:
+        InputError: naming the first tensor that is missing, too many or of another shape.
+    """
+    own = network.state_dict()
+    kind = type(network).__name__
+    for key, tensor in own.items():
+        if key not in state:
+            raise InputError(f"{name} does not fit this {kind}: '{key}' is missing")
+        if state[key].shape != tensor.shape:
+            raise InputError(
+                f"{name} does not fit this {kind}: '{key}' has shape {tuple(state[key].shape)}, "
+                f'expected {tuple(tensor.shape)}'
+            )
+    for key in state:
+        if key not in own:
+            raise InputError(f"{name} does not fit this {kind}: it holds '{key}', which the network does not have")
+    network.load_state_dict(state)
+
+
+def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constructor's arguments of the DASR that a state dict belongs to.
+
+    Args:
+        state: tensors under our names.
+
+    Returns:
+        Keyword arguments for :class:`DASR`.
+
+    Raises:
+        KeyError: if a tensor that tells one is missing.
+    """
+    num_feat, representation_dim = state['compress.weight'].shape
+    indices = [re.match(r'groups\.(\d+)\.blocks\.(\d+)\.', key) for key in state]
+    found = [(int(match[1]), int(match[2])) for match in indices if match]
+    if not found:
+        raise KeyError('groups.0.blocks.0')
+    arguments: dict[str, Any] = {
+        'scale': _infer_scale(state, num_feat),
+        'num_feat': num_feat,
+        'num_groups': 1 + max(group for group, _ in found),
+        'num_blocks': 1 + max(block for _, block in found),
+        'representation_dim': representation_dim,
+        'upsampler': 'pixelshuffle' if 'upsampler.0.weight' in state else 'direct',
+        'skip': 'bicubic' if 'bicubic_skip' in state else 'none',
+    }
+    first = 'groups.0.blocks.0.da_conv1'
+    if f'{first}.conv.weight' in state:
+        arguments['da_conv'] = 'concat'
+    elif f'{first}.modulation.0.weight' in state:
+        arguments['reduction'] = num_feat // state[f'{first}.modulation.0.weight'].shape[0]
+    else:
+        arguments['da_conv'] = 'kernel'
+    if 'kernel_encoder.1.weight' in state:
+        arguments |= {'condition': 'kernel', 'kernel_size': round(state['kernel_encoder.1.weight'].shape[1] ** 0.5)}
+    else:
+        arguments['encoder_feat'] = state['encoder.body.0.weight'].shape[0]
+    return arguments
+
+
+def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
+    """The scale, from the shapes of the tail."""
+    scale = 1
+    steps = [state[key].shape[0] for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
+    for channels in steps:
+        scale *= round((channels / num_feat) ** 0.5)
+    return scale if steps else round((state['last_conv.weight'].shape[0] / 3) ** 0.5)
+
+
+def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:
+    """The state dict inside the content of a file."""
+    nested = {key: value for key, value in content.items() if isinstance(value, Mapping)}
+    keys = (param_key,) if param_key is not None else PARAMETER_KEYS
+    chosen = next((nested[key] for key in keys if key in nested), None)
+    if chosen is None and nested:
+        raise InputError(f'{name} holds no {" or ".join(keys)}; it has {", ".join(sorted(nested))}')
+    state = {key.removeprefix('module.'): value for key, value in (chosen or content).items()}
+    wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if wrong is not None:
+        raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
+    return state
