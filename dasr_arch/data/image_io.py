@@ -1,0 +1,271 @@
+"""Pictures in and out of files: whatever the format, 8-bit RGB arrays inside the package.
+
+Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey picture; OpenCV reads what has
+16 bits, which Pillow cuts to 8 without rounding, and what lies in an LMDB, where it is faster.
+"""
+
+import os
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+"""Endings of picture files, in lower case; capitals are accepted in file names."""
+
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
+"""Pixels above which a picture counts as a decompression bomb; Pillow's own limit, 179 megapixels."""
+
+_FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
+_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_ORIENTATION = 274  # EXIF and TIFF tag: how the camera was held
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
+
+# What Pillow and OpenCV let through when a file is damaged, found by damaging files.
+_DECODING_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    cv2.error,
+    struct.error,
+    zlib.error,
+)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Picture files directly inside a folder, by their endings, sorted by name; hidden files are left out.
+
+    Raises:
+        InputError: if the folder does not exist or is a file.
+        OSError: if it may not be listed.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        arrived = 'a file' if root.exists() else 'nothing there'
+        raise InputError(f'{root}: expected a folder of pictures, found {arrived}; check the path')
+    return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name has a picture's ending and is not hidden (macOS leaves '._name.jpg' behind)."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Reads a picture file as 8-bit RGB, upright.
+
+    Args:
+        path: a PNG, JPEG, BMP, TIFF or WebP file of 8 or 16 bits, grey, palette or colour; of an animation or a
+            multi-page TIFF, the first picture.
+
+    Returns:
+        Array of shape (H, W, 3) that belongs to the caller. 16 bits are rounded to 8, alpha is dropped (not blended),
+        and the picture is turned the way its EXIF orientation says.
+
+    Raises:
+        InputError: if the file is missing, empty, truncated, damaged, no picture or too large to be one.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file that is meant to be a picture.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read ({error.strerror}); check the path and its permissions') from error
+
+
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decodes the content of a picture file; see ``read_image``.
+
+    Args:
+        data: the bytes of the file.
+        name: what an error message calls it.
+
+    Raises:
+        InputError: if the bytes are no whole picture.
+    """
+    if not data:
+        raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
+    try:
+        return _decode(data)
+    except _DECODING_ERRORS as error:
+        raise InputError(f'{name}: cannot be read as a picture ({_explain(error)}); replace or remove it') from error
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of a picture file as ``read_image`` would return it, from its header alone.
+
+    Raises:
+        InputError: if the file is missing or has no picture's header.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            width, height = picture.size
+            # Pillow gives the size of a TIFF upright already, that of every other format as it is stored.
+            turned = picture.format != 'TIFF' and picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except _DECODING_ERRORS as error:
+        raise InputError(f'{path}: cannot be read as a picture ({_explain(error)}); replace or remove it') from error
+    return (width, height) if turned else (height, width)
+
+
+def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
+    """Decodes an entry of an LMDB; the same result as ``decode_image``, faster for 8-bit PNG.
+
+    Args:
+        data: the entry; the array returned does not refer to it.
+        name: what an error message calls it.
+
+    Raises:
+        InputError: if the entry is no whole picture.
+    """
+    header = bytes(data[:26])
+    plain = header.startswith(_PNG_SIGNATURE) and len(header) == 26 and header[24] == 8 and header[25] in (0, 2, 6)
+    if not plain:
+        return decode_image(bytes(data), name)
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f'{name}: cannot be read as a picture (damaged PNG); prepare the LMDB again')
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[no-any-return]
+
+
+def encode_png(picture: NDArray[np.uint8], compress_level: int = 1) -> bytes:
+    """PNG of an RGB picture, as BasicSR's own LMDB maker encodes it.
+
+    Args:
+        picture: shape (H, W, 3).
+        compress_level: 0 (none) to 9 (small, slow).
+
+    Raises:
+        ValueError: if the array is no 8-bit RGB picture.
+    """
+    return _encode(picture, '.png', [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
+
+
+def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+    """Writes an RGB picture; the file is there as a whole or not at all.
+
+    JPEG is written at quality 95, every other format without loss.
+
+    Args:
+        path: where to; its ending, one of ``IMAGE_SUFFIXES``, chooses the format.
+        picture: shape (H, W, 3).
+
+    Raises:
+        InputError: if the ending is unknown or the format cannot hold a picture of this size.
+        ValueError: if the array is no 8-bit RGB picture.
+        OSError: if the folder cannot be written or the disk is full.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: unknown picture ending '{suffix}'; use one of {', '.join(IMAGE_SUFFIXES)}")
+    settings = {
+        '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 95],
+        '.jpeg': [cv2.IMWRITE_JPEG_QUALITY, 95],
+        '.png': [cv2.IMWRITE_PNG_COMPRESSION, 3],
+        '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
+    }
+    try:
+        data = _encode(picture, suffix, settings.get(suffix, []))
+    except cv2.error as error:
+        height, width = picture.shape[:2]
+        raise InputError(f'{path}: {suffix} cannot hold a picture of {width} x {height}; use .png or .tiff') from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _encode(picture: NDArray[np.uint8], suffix: str, settings: list[int]) -> bytes:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(f'expected uint8 of shape (H, W, 3), got {picture.dtype} of shape {picture.shape}')
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    if not done:
+        raise cv2.error(f'cannot encode {suffix}')
+    return data.tobytes()  # type: ignore[no-any-return]
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(data), formats=_FORMATS) as picture:
+        if picture.format == 'PNG':
+            picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
+    with Image.open(BytesIO(data), formats=_FORMATS) as picture:
+        deep = _has_16_bits(picture, data)
+        picture.load()
+        if deep:
+            pixels = _decode_16_bits(data)
+        elif picture.mode in ('F', 'I'):
+            raise ValueError('samples of 32 bits, expected 8 or 16')
+        else:
+            pixels = np.array(picture.convert('RGB'))
+        # Pillow turns a TIFF while loading, OpenCV does so for its own; the tag is gone by now.
+        orientation = picture.getexif().get(_ORIENTATION, 1) if picture.format != 'TIFF' else 1
+    return _turn_upright(pixels, orientation)
+
+
+def _has_16_bits(picture: Image.Image, data: bytes) -> bool:
+    if picture.format == 'PNG':
+        return data[24] == 16  # bit depth, in the header that must come first
+    if picture.format != 'TIFF':
+        return False
+    tags: Any = getattr(picture, 'tag_v2', {})
+    bits = set(tags.get(_BITS_PER_SAMPLE, (1,)))
+    if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
+        raise ValueError('samples are signed or floating point, expected unsigned integers')
+    if max(bits) <= 8:
+        return False
+    if bits != {16}:
+        raise ValueError(f'samples of {max(bits)} bits, expected 8 or 16')
+    return True
+
+
+def _decode_16_bits(data: bytes) -> NDArray[np.uint8]:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ValueError('damaged, or an unusual kind of 16 bits')
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        grey = pixels if pixels.ndim == 2 else pixels[:, :, 0]
+        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    rgb = pixels[:, :, 2::-1].astype(np.uint32)  # from BGR or BGRA
+    return ((rgb + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+
+
+def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undoes the eight ways of holding a camera, by their EXIF numbers; another number leaves the picture alone."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return 'no such file'
+    if isinstance(error, Image.UnidentifiedImageError):
+        return 'not a PNG, JPEG, BMP, TIFF or WebP'
+    if isinstance(error, Image.DecompressionBombError):
+        return f'more than {MAX_PIXELS // 10**6} megapixels'
+    return ' '.join(str(error).split()) or type(error).__name__
