@@ -6,6 +6,7 @@ Options of foreign classes have no structure: `check_arguments` holds them again
 """
 
 import inspect
+import logging
 import math
 import re
 import types
@@ -19,10 +20,11 @@ from dasr_arch._errors import InputError, suggest
 
 StructType = TypeVar('StructType', bound=msgspec.Struct)
 
+_logger = logging.getLogger('dasr_arch')
 _EXPONENT = re.compile(r'([+-]?\d+)(?:\.(\d*))?[eE]([+-]?)(\d+)')
 
 
-def convert(data: object, kind: type[StructType], where: str, path: str = '') -> StructType:
+def convert(data: object, kind: type[StructType], where: str, path: str = '', *, foreign: bool = False) -> StructType:
     """Plain data as a structure.
 
     A whole number written as a float (`!!float 5e3`) is taken for a whole number where one is expected.
@@ -34,6 +36,7 @@ def convert(data: object, kind: type[StructType], where: str, path: str = '') ->
             expected.
         where: the file, which opens every message.
         path: the dotted key that the data stand at, empty for a whole file.
+        foreign: the data belong to a class that is not ours: unknown keys are left out with a warning.
 
     Returns:
         The structure, its defaults filled in.
@@ -42,9 +45,15 @@ def convert(data: object, kind: type[StructType], where: str, path: str = '') ->
         InputError: on an unknown, missing or wrongly typed key, a value out of range, or a number that is not finite.
     """
     check_finite(data, where, path)
-    value = _shape(data, kind, _Place(where, path))
+    value = _shape(data, kind, _Place(where, path, foreign))
     assert isinstance(value, kind)
     return value
+
+
+def to_plain(structure: msgspec.Struct) -> dict[str, object]:
+    """A structure as new dictionaries and lists, defaults included."""
+    plain: dict[str, object] = msgspec.to_builtins(structure)
+    return plain
 
 
 def check_finite(data: object, where: str, path: str = '') -> None:
@@ -148,12 +157,13 @@ def section(options: Mapping[str, object], key: str, where: str) -> dict[str, ob
 class _Place:
     """Where in which file a value stands."""
 
-    def __init__(self, where: str, path: str = '') -> None:
+    def __init__(self, where: str, path: str = '', foreign: bool = False) -> None:
         self.where = where
         self.path = path
+        self.foreign = foreign
 
     def at(self, key: str) -> '_Place':
-        return _Place(self.where, f'{self.path}.{key}' if self.path else key)
+        return _Place(self.where, f'{self.path}.{key}' if self.path else key, self.foreign)
 
     def error(self, text: str) -> InputError:
         return InputError(f'{self.where}: {self.path}: {text}' if self.path else f'{self.where}: {text}')
@@ -161,6 +171,9 @@ class _Place:
 
 def _shape(value: object, kind: object, place: _Place) -> object:
     """The value as its kind, structures built from the leaves up."""
+    if kind is object:
+        _check_free(value, place)
+        return value
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     arms = get_args(bare) if get_origin(bare) in {Union, types.UnionType} else (bare,)
     for arm in arms:
@@ -182,13 +195,14 @@ def _shape(value: object, kind: object, place: _Place) -> object:
 def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place: _Place) -> msgspec.Struct:
     hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for key in data:
-        if key not in fields:
+    for key in data.keys() - fields.keys():
+        if not place.foreign:
             raise place.error(f"unknown key '{key}'{suggest(key, fields)}")
+        _logger.warning('%s', place.error(f"the key '{key}' is not checked; known here: {', '.join(sorted(fields))}"))
     missing = [name for name, field in fields.items() if field.required and name not in data]
     if missing:
         raise place.error(f"the key '{missing[0]}' is missing; expected {_expected(hints[missing[0]])}")
-    values = {key: _shape(value, hints[key], place.at(key)) for key, value in data.items()}
+    values = {key: _shape(value, hints[key], place.at(key)) for key, value in data.items() if key in fields}
     try:
         return kind(**values)
     except ValueError as error:
@@ -207,6 +221,18 @@ def _check_leaf(value: object, kind: object, place: _Place) -> object:
     raise place.error(f'expected {_expected(kind)}, got {_got(value)}{_hint(value, kind)}')
 
 
+def _check_free(value: object, place: _Place) -> None:
+    """Refuse text that was meant as a number (`2e-4`) where any value may stand."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_free(item, place.at(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_free(item, place.at(str(index)))
+    elif isinstance(value, str) and _EXPONENT.fullmatch(value.strip()):
+        raise place.error(f'expected a number, got {_got(value)}{_hint(value, float)}')
+
+
 def _expected(kind: object) -> str:
     """What a kind of value is, in the words of an option file."""
     if get_origin(kind) is Annotated:
@@ -217,7 +243,7 @@ def _expected(kind: object) -> str:
         return _expected(bare)
     origin, parts = get_origin(kind), get_args(kind)
     if origin in {Union, types.UnionType}:
-        return ' or '.join(_expected(arm) for arm in parts)
+        return ' or '.join(_expected(arm) for arm in parts if arm is not msgspec.UnsetType)
     if origin is Literal:
         choices = ', '.join(f"'{choice}'" if isinstance(choice, str) else str(choice) for choice in parts)
         return f'one of {choices}' if len(parts) > 1 else choices

@@ -1,0 +1,70 @@
+"""The arguments of training, the same for `train.py` and `dasr train`."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Launcher = Literal['none', 'pytorch']
+
+
+@dataclass(frozen=True)
+class TrainingArguments:
+    """What the command line says.
+
+    Attributes:
+        options: the option file.
+        overrides: `key=value`, laid over the file.
+        auto_resume: continue from the newest whole state of the experiment, if there is one.
+        launcher: 'pytorch' when torchrun started this process among several.
+        debug: show the traceback of an error.
+    """
+
+    options: Path
+    overrides: tuple[str, ...] = ()
+    auto_resume: bool = False
+    launcher: Launcher = 'none'
+    debug: bool = False
+
+
+def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArguments:
+    """Read the command line; wrong arguments end the process with exit code 2.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog='train.py', description='Train what an option file describes.', allow_abbrev=False
+    )
+    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='lay a value over the file, such as train.total_iter=20; may be repeated',
+    )
+    parser.add_argument(
+        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch'),
+        default='none',
+        help='pytorch: started by torchrun, several processes',
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(argv)
+    return TrainingArguments(
+        options=parsed.options,
+        overrides=(*parsed.set, *parsed.force_yml),
+        auto_resume=parsed.auto_resume,
+        launcher=parsed.launcher,
+        debug=parsed.debug,
+    )

@@ -1,0 +1,262 @@
+"""The sections and keys of a training file, with their units, ranges and defaults.
+
+Sections keep BasicSR's names and order. What is free here (network_g, a loss, a degradation) is held against the class
+that takes it, in `options.py`.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+Count = Annotated[int, Meta(ge=1)]
+WholeNumber = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r'^\w[\w.+-]{0,99}$',
+        description='a name of letters, digits, _ . + - (at most 100, no slash, no space, a letter or digit first)',
+    ),
+]
+Folders = Annotated[str, Meta(min_length=1)] | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+Mapping = dict[str, object]
+
+
+class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """What all structures share: keys by name, no unknown ones, read only."""
+
+
+class LoaderOptions(Options, kw_only=True, frozen=True):
+    """What BasicSR's data loader takes from every training set."""
+
+    name: Name
+    type: str
+    num_worker_per_gpu: WholeNumber = 0  # processes
+    batch_size_per_gpu: Count  # pictures
+    dataset_enlarge_ratio: Count = 1
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: Count = 1
+    scale: Count | None = None
+
+
+class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
+    """Training on HR pictures that are degraded on the fly."""
+
+    dataroot_gt: Folders
+    gt_size: Count  # side of a patch, HR pixels
+    use_hflip: bool = True
+    use_rot: bool = True
+    crop_first: bool = False
+    degradation: Mapping
+    degrade_on: Literal['device', 'worker'] = 'device'
+    num_patches: Count | UnsetType = UNSET  # of each picture
+    seed: WholeNumber | UnsetType = UNSET
+
+
+class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
+    """Training the encoder on LR pictures alone."""
+
+    dataroot_lq: Folders
+    lq_size: Count  # side of a patch, LR pixels
+    use_hflip: bool = True
+    use_rot: bool = True
+    seed: WholeNumber | UnsetType = UNSET
+
+
+class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
+    """Validation on HR pictures under fixed degradations."""
+
+    name: Name
+    type: str
+    dataroot_gt: Folders
+    degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
+    seed: WholeNumber = 0
+    max_pictures: Count | None = None  # the first so many
+    scale: Count | None = None
+
+
+class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
+    """What data sets of BasicSR share; further keys are their own affair."""
+
+    name: Name
+    type: str
+    dataroot_gt: Folders | UnsetType = UNSET
+    dataroot_lq: Folders | UnsetType = UNSET
+    io_backend: Mapping | UnsetType = UNSET
+    scale: Count | None = None
+
+
+class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
+    """What training sets of BasicSR share; further keys are their own affair."""
+
+    dataroot_gt: Folders | UnsetType = UNSET
+    dataroot_lq: Folders | UnsetType = UNSET
+    io_backend: Mapping | UnsetType = UNSET
+    gt_size: Count | UnsetType = UNSET
+    use_hflip: bool | UnsetType = UNSET
+    use_rot: bool | UnsetType = UNSET
+
+
+class PathOptions(Options, kw_only=True, frozen=True):
+    """Files that training starts from."""
+
+    pretrain_network_g: str | None = None
+    param_key_g: str | UnsetType = UNSET
+    strict_load_g: bool = True
+    resume_state: str | None = None
+
+
+class StageOptions(Options, kw_only=True, frozen=True):
+    """Length and learning rate of one stage; milestones count from the start of the stage."""
+
+    total_iter: WholeNumber
+    lr: Positive
+    schedule: Literal['step', 'cosine'] = 'step'
+    milestones: list[Count] = []
+    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    lr_min: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        if any(first >= second for first, second in pairwise(self.milestones)):
+            raise ValueError(f'milestones must increase, got {self.milestones}')
+        if self.total_iter and self.milestones and self.milestones[-1] >= self.total_iter:
+            raise ValueError(
+                f'milestones must lie inside the stage of {self.total_iter} iterations (they count from its start), '
+                f'got {self.milestones}'
+            )
+        if self.lr_min > self.lr:
+            raise ValueError(f'lr_min must not exceed lr {self.lr:g}, got {self.lr_min:g}')
+        if self.schedule == 'cosine' and self.milestones:
+            raise ValueError("schedule 'cosine' has no milestones; remove them or write schedule: step")
+
+
+class OptimizerOptions(Options, kw_only=True, frozen=True):
+    """The optimiser, one for both stages; learning rates stand in the stages."""
+
+    type: Literal['Adam', 'AdamW'] = 'Adam'
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+
+
+class ContrastOptions(Options, kw_only=True, frozen=True):
+    """The contrastive loss of the encoder."""
+
+    loss_weight: NotNegative = 1.0
+    queue_length: Count = 8192
+    momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999
+    temperature: Positive = 0.07
+
+
+class CommonTrainOptions(Options, kw_only=True, frozen=True):
+    """What every model of ours can do while training."""
+
+    total_iter: Count
+    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
+    ema_decay: Decay = 0.0  # 0 = off
+    accumulate: Count = 1  # batches per step
+    sync_batchnorm: bool = False
+
+
+class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
+    """The two stages of DASR: the encoder alone, then everything."""
+
+    stage_1: StageOptions
+    stage_2: StageOptions
+    optim_g: OptimizerOptions = OptimizerOptions()
+    pixel_opt: Mapping | None = None
+    contrast_opt: ContrastOptions | None = ContrastOptions()
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        stages = self.stage_1.total_iter + self.stage_2.total_iter
+        if stages != self.total_iter:
+            raise ValueError(
+                f'total_iter must be the sum of the stages, {self.stage_1.total_iter} + {self.stage_2.total_iter} = '
+                f'{stages}, got {self.total_iter}'
+            )
+        if self.stage_1.total_iter and self.contrast_opt is None:
+            raise ValueError(
+                'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
+            )
+        if self.stage_2.total_iter and self.pixel_opt is None:
+            raise ValueError('stage_2 needs pixel_opt; write pixel_opt: {type: L1Loss, loss_weight: 255}')
+
+
+class ValOptions(Options, kw_only=True, frozen=True):
+    """When and how validation measures."""
+
+    val_freq: Count  # iterations
+    save_img: bool = False
+    pbar: bool = False
+    suffix: str | None = None
+    metrics: dict[str, Mapping] | None = None
+
+
+class LoggerOptions(Options, kw_only=True, frozen=True):
+    """When training reports and saves; all in iterations."""
+
+    print_freq: Count = 100
+    save_checkpoint_freq: Count = 5000
+    keep_checkpoints: Count = 3
+    use_tb_logger: bool = False
+
+
+class DistributedOptions(Options, kw_only=True, frozen=True):
+    """How processes find each other."""
+
+    backend: Literal['auto', 'gloo', 'nccl'] = 'auto'
+    timeout: Positive = 1800.0  # seconds
+
+
+class GeneralOptions(Options, kw_only=True, frozen=True):
+    """The top level of a file for any model; datasets and train are checked by what they are for."""
+
+    name: Name
+    model_type: str
+    scale: Count
+    num_gpu: WholeNumber | Literal['auto'] = 'auto'
+    manual_seed: WholeNumber = 0
+    find_unused_parameters: bool = False
+    datasets: Mapping
+    network_g: Mapping
+    path: PathOptions = PathOptions()
+    train: Mapping
+    val: ValOptions | None = None
+    logger: LoggerOptions = LoggerOptions()
+    dist_params: DistributedOptions = DistributedOptions()
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        if 'debug' in self.name:
+            raise ValueError(f"name must not contain 'debug', on which BasicSR changes its mode, got '{self.name}'")
+
+
+class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
+    """Training any arch on the degradations of our datasets, with a pixel loss alone."""
+
+    optim_g: Mapping
+    scheduler: Mapping
+    warmup_iter: int = -1
+    pixel_opt: Mapping
+
+
+TRAIN_OPTIONS: dict[str, type[CommonTrainOptions]] = {
+    'DASRModel': DASRTrainOptions,
+    'SupervisedModel': SupervisedTrainOptions,
+}
+"""The train section of our own models; a model that is not here is BasicSR's or somebody else's."""
+
+DATASET_OPTIONS: dict[str, type[Options]] = {
+    'DegradationDataset': DegradationDatasetOptions,
+    'DegradedTestDataset': DegradedTestDatasetOptions,
+    'LQDataset': LQDatasetOptions,
+}
+"""Our own datasets."""
