@@ -1,0 +1,269 @@
+"""The cell engine: computes what is not stored yet, one picture at a time, and goes on after a failure or a kill."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from dasr_arch._errors import InputError
+from dasr_arch.benchmark.cells import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
+from dasr_arch.benchmark.conditions import gather_conditions, list_needs
+from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.measuring import measure_picture
+from dasr_arch.benchmark.networks import build_network, first_line, run_network
+from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, NetworkPlan, Suite
+from dasr_arch.benchmark.visualization import PictureFolder
+from dasr_arch.data.image_source import ImageSource, open_source
+from dasr_arch.degradations import degrade_picture, picture_generator
+from dasr_arch.degradations.pictures import crop_to_multiple
+
+_LOGGER = logging.getLogger(__name__)
+_LEVELS = 255
+
+
+class CellError(Exception):
+    """A cell cannot be computed; the message is one line for the table. Other cells go on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: the cell.
+        result: its numbers, None if it failed.
+        reason: why it failed, one line; empty if it did not.
+    """
+
+    cell: Cell
+    result: CellResult | None
+    reason: str = ''
+
+
+def inspect_dataset(
+    plan: DatasetPlan, scale: int, smallest: int
+) -> tuple[tuple[PictureFacts, ...], list[tuple[str, str]]]:
+    """Reads every picture of a data set once.
+
+    Args:
+        plan: the data set.
+        scale: pictures are cropped to a multiple of it.
+        smallest: shortest side, in pixels after that crop, that the metrics can measure.
+
+    Returns:
+        The pictures that count, and name and reason of those that are too small.
+
+    Raises:
+        InputError: if a picture is unreadable or none is large enough.
+    """
+    source = open_source(plan.root)
+    usable, skipped = [], []
+    for index, name in enumerate(tqdm(source.names, desc=f'checking {plan.name}', unit='picture', leave=False)):
+        picture = source.read(index)
+        height, width = picture.shape[:2]
+        if min(height // scale, width // scale) * scale < smallest:
+            reason = f'{width} x {height} pixels, but the metrics need {smallest} on each side at scale {scale}'
+            skipped.append((name, reason))
+        else:
+            usable.append(PictureFacts(name, height, width, digest_picture(picture)))
+    if not usable:
+        raise InputError(
+            f'{plan.root}: no picture of {plan.name} is large enough; sides need at least {smallest} pixels'
+        )
+    return tuple(usable), skipped
+
+
+@dataclass
+class _Work:
+    """What is known of a cell, and what is left to do.
+
+    Attributes:
+        cell: the cell.
+        stored: its result, if it was finished before; then only pictures can be missing.
+        known: scores and seconds of the pictures that are finished.
+        images: where SR pictures go, None if they are not wanted.
+        todo: the pictures that are left.
+    """
+
+    cell: Cell
+    stored: CellResult | None
+    known: dict[str, tuple[Scores, float]]
+    images: PictureFolder | None
+    todo: list[PictureFacts]
+
+
+class Runner:
+    """Computes the cells of one benchmark.
+
+    Args:
+        benchmark: what to compute.
+        pictures: for each data set's name, the pictures that count.
+        digests: for each network's label, the digest of its weights.
+        folder: the results' folder; cells go to ``cells/``, SR pictures to ``visualization/``.
+        device: where networks run. Degradations always run on the CPU, so that LR pictures never depend on it.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        pictures: Mapping[str, Sequence[PictureFacts]],
+        digests: Mapping[str, str],
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        self._benchmark = benchmark
+        self._pictures = pictures
+        self._digests = digests
+        self._device = device
+        self._store = CellStore(folder / 'cells')
+        self._image_root = folder / 'visualization'
+        self._environment = describe_environment(device)
+        self._sources: dict[str, tuple[ImageSource, dict[str, int]]] = {}
+
+    def run(self) -> list[Outcome]:
+        """Computes every cell that is not stored; a progress bar counts pictures.
+
+        Returns:
+            One outcome per cell, in the order networks, data sets, degradations.
+
+        Raises:
+            OSError: if results cannot be written. What is finished stays.
+        """
+        plans = self._benchmark.networks
+        works = {
+            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites()] for plan in plans
+        }
+        total = sum(len(work.todo) for group in works.values() for work in group)
+        outcomes: list[Outcome] = []
+        # TensorFloat-32 would change the second decimal of some tables.
+        with (
+            _progress(total, self._benchmark.name) as bar,
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        ):
+            for plan in plans:
+                outcomes += self._run_network(plan, works[plan.label], bar)
+        return outcomes
+
+    def _cell(self, plan: NetworkPlan, suite: Suite) -> Cell:
+        pictures = tuple(self._pictures[suite.dataset.name])
+        return Cell(plan, self._digests[plan.label], suite, pictures, self._benchmark.metrics, self._benchmark.seed)
+
+    def _look_up(self, cell: Cell) -> _Work:
+        stored = self._store.read(cell)
+        if stored is not None:
+            known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
+        else:
+            known = self._store.read_partial(cell)
+        images = PictureFolder(self._image_root, cell) if self._benchmark.save_img else None
+        todo = [p for p in cell.pictures if p.name not in known or (images is not None and not images.holds(p.name))]
+        return _Work(cell, stored, known, images, todo)
+
+    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
+        network: nn.Module | None = None
+        reason = ''
+        if any(work.todo for work in works):
+            try:
+                network = self._build(plan)
+            except (InputError, CellError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+        outcomes = []
+        for work in works:
+            outcome = self._run_cell(work, network, reason, bar)
+            if outcome.reason:
+                suite = outcome.cell.suite
+                _LOGGER.warning(
+                    '%s on %s, %s: failed: %s', plan.label, suite.dataset.name, suite.degradation.label, outcome.reason
+                )
+            outcomes.append(outcome)
+        return outcomes
+
+    def _build(self, plan: NetworkPlan) -> nn.Module:
+        network, digest = build_network(plan)
+        if digest != self._digests[plan.label]:
+            raise CellError(f'{plan.weights} has changed since the test began; run the test again')
+        return network.to(self._device)
+
+    def _run_cell(self, work: _Work, network: nn.Module | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
+        bar.set_postfix_str(
+            f'{work.cell.network.label}, {work.cell.suite.dataset.name}, {work.cell.suite.degradation.label}'
+        )
+        for done, facts in enumerate(work.todo):
+            try:
+                if network is None:
+                    raise CellError(reason)
+                sr, scores, seconds = self._evaluate(work.cell, facts, network)
+            except CellError as error:
+                bar.update(len(work.todo) - done)
+                return Outcome(work.cell, None, str(error))
+            if work.images is not None:
+                work.images.write(facts.name, sr)
+            if work.stored is None:
+                work.known[facts.name] = (scores, seconds)
+                self._store.append_partial(work.cell, facts.name, scores, seconds)
+            bar.update()
+        return Outcome(work.cell, work.stored or self._finish(work))
+
+    def _finish(self, work: _Work) -> CellResult:
+        ordered = {picture.name: work.known[picture.name] for picture in work.cell.pictures}
+        result = CellResult(
+            work.cell.fingerprint,
+            {name: scores for name, (scores, _) in ordered.items()},
+            now(),
+            sum(seconds for _, seconds in ordered.values()),
+            self._environment,
+        )
+        self._store.write(work.cell, result)
+        return result
+
+    def _evaluate(self, cell: Cell, facts: PictureFacts, network: nn.Module) -> tuple[NDArray[np.uint8], Scores, float]:
+        """SR picture (H, W, 3), scores and network seconds of one picture; whatever goes wrong is a CellError."""
+        try:
+            hr = self._read(cell.suite.dataset, facts)
+            started = time.perf_counter()
+            sr = self._super_resolve(cell, facts, network, hr)
+            seconds = time.perf_counter() - started
+            scores = {metric.label: measure_picture(metric, sr, hr) for metric in cell.metrics}
+        except CellError:
+            raise
+        except Exception as error:  # a fault of one network or picture must not end the other cells
+            _LOGGER.debug('%s on %s', cell.network.label, facts.name, exc_info=True)
+            raise CellError(f'{facts.name}: {first_line(error)}') from error
+        undefined = [label for label, value in scores.items() if np.isnan(value)]
+        if undefined:
+            raise CellError(f'{facts.name}: {undefined[0]} is not a number')
+        return sr, scores, seconds
+
+    def _read(self, dataset: DatasetPlan, facts: PictureFacts) -> NDArray[np.uint8]:
+        if dataset.name not in self._sources:
+            source = open_source(dataset.root)
+            self._sources[dataset.name] = source, {name: index for index, name in enumerate(source.names)}
+        source, index = self._sources[dataset.name]
+        picture = source.read(index[facts.name])
+        if digest_picture(picture) != facts.digest:
+            raise CellError(f'{facts.name} of {dataset.name} has changed since the test began; run the test again')
+        return crop_to_multiple(picture, self._benchmark.scale)
+
+    def _super_resolve(
+        self, cell: Cell, facts: PictureFacts, network: nn.Module, hr: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Degrades an HR picture (H, W, 3) and restores it: RGB, (H, W, 3), uint8."""
+        degradation, seed = cell.suite.degradation, cell.seed
+        small = degrade_picture(degradation, hr, seed, facts.name)
+        lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
+        # The same generator gives the draws that the picture was degraded with.
+        draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if list_needs(network) else {}
+        sr = run_network(network, lq, gather_conditions(network, cell.network.told, lq, draws), degradation.scale)
+        levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
+        return levels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _progress(total: int, name: str) -> 'tqdm[NoReturn]':
+    return tqdm(total=total, desc=name, unit='picture', disable=total == 0)

@@ -1,0 +1,187 @@
+"""What a test computes: data sets x degradations x networks x metrics, and the grids of option files."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from dasr_arch._errors import InputError
+from dasr_arch.degradations import Degradation, build_degradation
+
+Told = Literal['truth', 'nothing']
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """A named set of HR pictures.
+
+    Attributes:
+        name: what tables call it.
+        root: folder of pictures, or LMDB folder.
+    """
+
+    name: str
+    root: Path
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """A named network to test.
+
+    Attributes:
+        label: what tables call it.
+        type: name of the arch in BasicSR's registry.
+        arguments: what its constructor gets.
+        weights: checkpoint, None for a network without weights.
+        param_key: which of the state dicts in a BasicSR checkpoint; None prefers the averaged one.
+        told: whether a non-blind arch is told the true degradation, or nothing (its own defaults then apply).
+    """
+
+    label: str
+    type: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    weights: Path | None = None
+    param_key: str | None = None
+    told: Told = 'truth'
+
+
+@dataclass(frozen=True)
+class MetricPlan:
+    """A named metric.
+
+    Attributes:
+        label: what tables call it.
+        type: name of the function in BasicSR's registry.
+        options: its keyword arguments.
+    """
+
+    label: str
+    type: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Data set, degradation and scale of one benchmark row."""
+
+    dataset: DatasetPlan
+    degradation: Degradation
+
+    @property
+    def scale(self) -> int:
+        """Integer upsampling factor."""
+        return self.degradation.scale
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything that one option file asks for.
+
+    Attributes:
+        name: names the results' folder.
+        scale: integer upsampling factor.
+        seed: seed of the noise; with a picture's name it determines the picture's draws.
+        datasets: sets of HR pictures.
+        degradations: settings, with different labels.
+        networks: networks, with different labels.
+        metrics: metrics, with different labels.
+        save_img: whether the SR pictures are written.
+    """
+
+    name: str
+    scale: int
+    seed: int
+    datasets: tuple[DatasetPlan, ...]
+    degradations: tuple[Degradation, ...]
+    networks: tuple[NetworkPlan, ...]
+    metrics: tuple[MetricPlan, ...]
+    save_img: bool = False
+
+    def suites(self) -> list[Suite]:
+        """Every data set with every degradation, in the order of the option file."""
+        return [Suite(*pair) for pair in product(self.datasets, self.degradations)]
+
+
+def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
+    """Writes out the combinations that a degradation block with lists stands for.
+
+    Args:
+        specification: a degradation block; a list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a
+            grid. Keys ending in ``_range`` take two numbers and stay as they are.
+
+    Returns:
+        One block per combination; the last list varies fastest.
+
+    Raises:
+        InputError: if a list is empty.
+    """
+    axes = {key: value for key, value in specification.items() if _is_grid(key, value)}
+    for key, values in axes.items():
+        if not values:
+            raise InputError(f'degradations: {key} is an empty list; expected a value or a list of values')
+    combinations = product(*[value for value in axes.values() if isinstance(value, list)])
+    return [{**specification, **dict(zip(axes, values, strict=True))} for values in combinations]
+
+
+def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
+    """Builds every degradation of an option file.
+
+    Args:
+        specifications: blocks, possibly grids.
+        scale: integer down-sampling factor.
+
+    Returns:
+        Degradations with different labels, in the order of the file.
+
+    Raises:
+        InputError: if there is none, a block is wrong, or two settings are the same.
+    """
+    built: dict[str, Degradation] = {}
+    for position, block in enumerate(specifications, start=1):
+        for specification in expand_grid(block):
+            try:
+                degradation = build_degradation(specification, scale)
+            except InputError as error:
+                raise InputError(f'degradations, entry {position}: {error}') from error
+            if degradation.label in built:
+                raise InputError(
+                    f"degradations, entry {position}: '{degradation.label}' is there twice; remove one of the two"
+                )
+            built[degradation.label] = degradation
+    if not built:
+        raise InputError('degradations: expected at least one setting, such as {type: IsotropicGaussian, sigma: 0}')
+    return tuple(built.values())
+
+
+def folder_name(label: str) -> str:
+    """A label as the name of a folder: what file systems may not take becomes an underscore.
+
+    Args:
+        label: name of a network, data set or degradation.
+
+    Returns:
+        A name without separators that is not hidden.
+
+    Raises:
+        InputError: if nothing is left.
+    """
+    name = re.sub(r'[^\w.()+,@=-]+', '_', label).strip('_.')
+    if not name:
+        raise InputError(f"'{label}' cannot name a folder; use letters or digits")
+    return name
+
+
+def check_folder_names(kind: str, labels: Sequence[str]) -> None:
+    """Raises InputError if two labels would share one folder, also on file systems that ignore case."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        key = folder_name(label).casefold()
+        if key in seen:
+            raise InputError(f"{kind}: '{seen[key]}' and '{label}' would be written to one folder; rename one of them")
+        seen[key] = label
+
+
+def _is_grid(key: str, value: object) -> bool:
+    return isinstance(value, list) and not key.endswith('_range')
