@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-MODULES: tuple[str, ...] = ('doctor',)
+MODULES: tuple[str, ...] = (
+    'download',
+    'doctor',
+)
 """Modules of this package that hold a subcommand each, in the order of the help text."""
 
 INPUT_ERROR_CODE = 2

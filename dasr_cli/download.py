@@ -1,0 +1,36 @@
+"""`dasr download`: fetches public data sets into the folders that the option files name."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+    """Adds the subcommand."""
+    parser = subparsers.add_parser(
+        'download',
+        help='fetch DIV2K, Flickr2K or a benchmark set',
+        description=(
+            'Fetches public data sets and checks them. Interrupted, it goes on where it stopped when run again. '
+            'Sets: DIV2K, Flickr2K, Set5, Set14, B100, Urban100, Manga109 (needs --url), '
+            'benchmark (Set5, Set14, B100 and Urban100).'
+        ),
+    )
+    parser.add_argument('names', nargs='+', metavar='SET', help='name of a data set')
+    parser.add_argument('--root', type=Path, default=Path('datasets'), help='data root (default: datasets)')
+    parser.add_argument('--url', default='', help='fetch the archive from this address instead; it is not checksummed')
+    parser.add_argument('--keep-archive', action='store_true', help='keep the archive in ROOT/.downloads')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Downloads the sets one after the other and prints their folders."""
+    from dasr_arch._errors import InputError
+    from dasr_arch.data.public_sets import download_set, find_public_set
+
+    public_sets = [find_public_set(name) for name in args.names]
+    if args.url and len(public_sets) > 1:
+        raise InputError(f'--url gives the archive of one data set, got {len(public_sets)} names; run it once for each')
+    for public_set in public_sets:
+        for folder, pictures in download_set(public_set, args.root, args.url, args.keep_archive).items():
+            print(f'{folder}: {pictures} pictures')
+    return 0
