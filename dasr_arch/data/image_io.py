@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
@@ -148,7 +148,7 @@ def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError(f'{name}: cannot be read as a picture (damaged PNG); prepare the LMDB again')
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[no-any-return]
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def encode_png(picture: NDArray[np.uint8], compress_level: int = 1) -> bytes:
@@ -202,7 +202,7 @@ def _encode(picture: NDArray[np.uint8], suffix: str, settings: list[int]) -> byt
     done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
     if not done:
         raise cv2.error(f'cannot encode {suffix}')
-    return data.tobytes()  # type: ignore[no-any-return]
+    return data.tobytes()
 
 
 def _decode(data: bytes) -> NDArray[np.uint8]:
@@ -264,7 +264,7 @@ def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uin
 def _explain(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return 'no such file'
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return 'not a PNG, JPEG, BMP, TIFF or WebP'
     if isinstance(error, Image.DecompressionBombError):
         return f'more than {MAX_PIXELS // 10**6} megapixels'

@@ -1,0 +1,132 @@
+"""One way to read pictures by name, whether they lie in a folder or in an LMDB."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import decode_stored_image, list_images, read_image, read_size
+from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, count_entries, open_entry, read_meta_info
+
+
+class ImageSource(ABC):
+    """Pictures by name.
+
+    A source holds no open file: it pickles, outlives a fork, and several sources may share one folder.
+
+    Attributes:
+        root: the folder or LMDB folder.
+        names: one name for each picture, sorted; the file name without its ending, or the key in the LMDB.
+    """
+
+    root: Path
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """A picture as RGB of shape (H, W, 3), a new array at every call.
+
+        Raises:
+            InputError: naming the picture, if it is missing or damaged.
+        """
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture, without decoding it.
+
+        Raises:
+            InputError: naming the picture, if its header cannot be read.
+        """
+
+
+class FolderSource(ImageSource):
+    """The pictures directly inside a folder.
+
+    Args:
+        root: folder with at least one picture and no two of the same stem.
+
+    Raises:
+        InputError: if the folder is missing or empty, or two pictures differ in their endings alone.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        paths: dict[str, Path] = {}
+        for path in list_images(root):
+            other = paths.setdefault(path.stem, path)
+            if other != path:
+                raise InputError(
+                    f"{root}: two pictures are called '{path.stem}' ({other.name}, {path.name}); rename or remove one"
+                )
+        if not paths:
+            raise InputError(f'{root}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP); check the path')
+        self.names = sorted(paths)
+        self._paths = [paths[name] for name in self.names]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See ``ImageSource``."""
+        return read_image(self._paths[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See ``ImageSource``."""
+        return read_size(self._paths[index])
+
+
+class LmdbSource(ImageSource):
+    """The pictures of an LMDB in BasicSR's layout.
+
+    Args:
+        root: folder ending in .lmdb.
+
+    Raises:
+        InputError: if it is no complete LMDB.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        sizes = read_meta_info(root)
+        entries = count_entries(root)
+        if entries < len(sizes):
+            raise InputError(
+                f'{root}: {META_NAME} lists {len(sizes)} pictures, {DATA_NAME} holds {entries}; prepare the LMDB again'
+            )
+        self.names = list(sizes)
+        self._sizes = list(sizes.values())
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See ``ImageSource``."""
+        key = self.names[index]
+        with open_entry(self.root, key) as entry:
+            picture = decode_stored_image(entry, f"{self.root}, entry '{key}'")
+        if picture.shape[:2] != self._sizes[index]:
+            height, width = self._sizes[index]
+            raise InputError(
+                f"{self.root}, entry '{key}': {META_NAME} says {width} x {height}, "
+                f'the picture is {picture.shape[1]} x {picture.shape[0]}; prepare the LMDB again'
+            )
+        return picture
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See ``ImageSource``."""
+        return self._sizes[index]
+
+
+def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
+    """The pictures under a data root.
+
+    Args:
+        dataroot: a folder of pictures, or an LMDB folder, whose name ends in .lmdb.
+
+    Raises:
+        InputError: if it is neither, or holds nothing.
+    """
+    root = Path(dataroot)
+    if root.suffix == '.lmdb' or (root / DATA_NAME).exists():
+        return LmdbSource(root)
+    return FolderSource(root)
