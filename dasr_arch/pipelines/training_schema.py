@@ -107,7 +107,6 @@ class PathOptions(Options, kw_only=True, frozen=True):
     """Files that training starts from."""
 
     pretrain_network_g: str | None = None
-    param_key_g: str | UnsetType = UNSET
     strict_load_g: bool = True
     resume_state: str | None = None
 
@@ -119,8 +118,9 @@ class StageOptions(Options, kw_only=True, frozen=True):
     lr: Positive
     schedule: Literal['step', 'cosine'] = 'step'
     milestones: list[Count] = []
-    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
     lr_min: NotNegative = 0.0
+    warmup_iter: WholeNumber = 0
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
@@ -131,6 +131,8 @@ class StageOptions(Options, kw_only=True, frozen=True):
                 f'milestones must lie inside the stage of {self.total_iter} iterations (they count from its start), '
                 f'got {self.milestones}'
             )
+        if self.warmup_iter > self.total_iter:
+            raise ValueError(f'warmup_iter must not exceed total_iter {self.total_iter}, got {self.warmup_iter}')
         if self.lr_min > self.lr:
             raise ValueError(f'lr_min must not exceed lr {self.lr:g}, got {self.lr_min:g}')
         if self.schedule == 'cosine' and self.milestones:
@@ -161,7 +163,7 @@ class CommonTrainOptions(Options, kw_only=True, frozen=True):
     total_iter: Count
     precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
     ema_decay: Decay = 0.0  # 0 = off
-    accumulate: Count = 1  # batches per step
+    accumulate: Count = 1  # parts that a batch is computed in
     sync_batchnorm: bool = False
 
 
@@ -239,13 +241,29 @@ class GeneralOptions(Options, kw_only=True, frozen=True):
             raise ValueError(f"name must not contain 'debug', on which BasicSR changes its mode, got '{self.name}'")
 
 
-class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
-    """Training any arch on the degradations of our datasets, with a pixel loss alone."""
+class ForeignTrainOptions(Options, kw_only=True, frozen=True):
+    """What training sections of BasicSR's models share; further keys are their own affair."""
 
-    optim_g: Mapping
-    scheduler: Mapping
+    total_iter: Count
     warmup_iter: int = -1
+    ema_decay: Decay = 0.0
+    optim_g: Mapping | UnsetType = UNSET
+    scheduler: Mapping | UnsetType = UNSET
+    pixel_opt: Mapping | None = None
+    perceptual_opt: Mapping | None = None
+
+
+class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
+    """Training any arch on the degradations of our data sets, with a pixel loss alone, in one stage."""
+
+    schedule: StageOptions
+    optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        if self.schedule.total_iter != self.total_iter:
+            raise ValueError(f'total_iter must be that of schedule, {self.schedule.total_iter}, got {self.total_iter}')
 
 
 TRAIN_OPTIONS: dict[str, type[CommonTrainOptions]] = {

@@ -1,0 +1,263 @@
+"""From an option file to BasicSR's option dictionary, everything checked before anything is created.
+
+BasicSR finds most mistakes late or never: a misspelt optional key is ignored, a missing folder surfaces in a loader
+process, a wrong metric at the first validation, and by then the earlier experiment of the name has been renamed.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.weights import load_strictly, read_dasr_weights, read_weights
+from dasr_arch.pipelines.arguments import Launcher
+from dasr_arch.pipelines.class_options import (
+    check_loss_arguments,
+    check_metrics,
+    check_network,
+    check_optimizer,
+    check_pixel_loss,
+    check_schedule,
+)
+from dasr_arch.pipelines.data_options import check_datasets
+from dasr_arch.pipelines.schema import check_known, convert, section, to_plain
+from dasr_arch.pipelines.training_schema import TRAIN_OPTIONS, ForeignTrainOptions, GeneralOptions
+from dasr_arch.pipelines.yaml_reader import read_yaml
+
+
+class Processes(NamedTuple):
+    """Which of how many processes this is.
+
+    Attributes:
+        dist: whether torchrun started it.
+        rank: its number among all.
+        world_size: number of all.
+        local_world_size: number of those on this machine.
+    """
+
+    dist: bool
+    rank: int
+    world_size: int
+    local_world_size: int
+
+
+def load_training_options(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    root: str | Path | None = None,
+    launcher: Launcher = 'none',
+    auto_resume: bool = False,
+) -> dict[str, object]:
+    """Read a training file and check all of it.
+
+    Nothing is created or renamed on the disk, and torch's random state stays as it was.
+
+    Args:
+        path: the option file.
+        overrides: `key=value`, laid over the file.
+        root: folder of `experiments/` and `tb_logger/`; the current one by default.
+        launcher: 'pytorch' under torchrun, whose variables then tell rank and number of processes.
+        auto_resume: passed on to BasicSR.
+
+    Returns:
+        BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds
+        (is_train, dist, rank, world_size, num_gpu as a number, root_path, paths of the experiment, phase and scale of
+        each data set). It shares nothing with any other dictionary.
+
+    Raises:
+        InputError: on the first thing that is wrong, in one line.
+    """
+    where = str(path)
+    data = read_yaml(path, overrides)
+    for key in ('path', 'logger', 'dist_params'):
+        if key in data and data[key] is None:
+            del data[key]
+    model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
+    foreign = model not in TRAIN_OPTIONS
+    general = convert(data, GeneralOptions, where, foreign=foreign)
+    processes = _find_processes(launcher)
+    num_gpu = _count_gpus(general, processes, where)
+
+    options = _merge(data, to_plain(general)) if foreign else to_plain(general)
+    options['train'] = _check_train(general.train, model, where)
+    _check_hardware(options, num_gpu, where)
+    network = check_network(general.network_g, general.scale, f'{where}: network_g')
+    _check_fit(network, model, options, where)
+    _check_weights(network, options, where)
+    if general.val is not None:
+        check_metrics(general.val.metrics, f'{where}: val.metrics')
+    batches = processes.world_size if processes.dist else max(1, num_gpu)
+    datasets = check_datasets(general.datasets, general.scale, batches, where)
+    _check_together(options, datasets, batches, where)
+    section(datasets, 'train', where).setdefault('seed', general.manual_seed)
+    options['datasets'] = datasets
+
+    root_path = Path(root) if root is not None else Path.cwd()
+    options['path'] = _experiment_paths(options, root_path.absolute(), general.name, where)
+    options.update(
+        num_gpu=num_gpu,
+        dist=processes.dist,
+        rank=processes.rank,
+        world_size=processes.world_size,
+        is_train=True,
+        auto_resume=auto_resume,
+        root_path=str(root_path.absolute()),
+    )
+    return deepcopy(options)
+
+
+def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[str, object]:
+    """What the file gives, with checked values and defaults in place of its own."""
+    merged = dict(given)
+    for key, value in checked.items():
+        below = given.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _find_processes(launcher: Launcher) -> Processes:
+    if launcher == 'none':
+        return Processes(dist=False, rank=0, world_size=1, local_world_size=1)
+    try:
+        rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+        local_world_size = int(os.environ.get('LOCAL_WORLD_SIZE', world_size))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            '--launcher pytorch: RANK and WORLD_SIZE are not set; start with torchrun --nproc_per_node=N train.py ...'
+        ) from error
+    return Processes(dist=True, rank=rank, world_size=world_size, local_world_size=local_world_size)
+
+
+def _count_gpus(general: GeneralOptions, processes: Processes, where: str) -> int:
+    present = torch.cuda.device_count()
+    asked = present if general.num_gpu == 'auto' else general.num_gpu
+    if asked > present:
+        raise InputError(
+            f'{where}: num_gpu: expected at most {present}, the GPUs that torch finds here, got {asked}; '
+            f'write num_gpu: {present or "0, which trains on the CPU"}'
+        )
+    if processes.dist and asked and processes.local_world_size > present:
+        raise InputError(
+            f'--launcher pytorch: {processes.local_world_size} processes on this machine need a GPU each, torch finds '
+            f'{present}; start fewer, or write num_gpu: 0'
+        )
+    return asked
+
+
+def _check_train(train: dict[str, object], model: str, where: str) -> dict[str, object]:
+    """The section `train` with defaults, its losses, optimiser and schedule held against their classes."""
+    if model in TRAIN_OPTIONS:
+        checked = to_plain(convert(train, TRAIN_OPTIONS[model], where, 'train'))
+    else:
+        checked = _merge(train, to_plain(convert(train, ForeignTrainOptions, where, 'train', foreign=True)))
+    place = f'{where}: train'
+    if checked.get('pixel_opt'):
+        check_pixel_loss(section(checked, 'pixel_opt', place), f'{place}.pixel_opt')
+    if checked.get('perceptual_opt'):
+        check_loss_arguments(section(checked, 'perceptual_opt', place), f'{place}.perceptual_opt')
+    if model not in TRAIN_OPTIONS and 'optim_g' in checked:
+        check_optimizer(section(checked, 'optim_g', place), f'{place}.optim_g')
+    if model not in TRAIN_OPTIONS and 'scheduler' in checked:
+        check_schedule(section(checked, 'scheduler', place), f'{place}.scheduler')
+    return checked
+
+
+def _check_hardware(options: Mapping[str, object], num_gpu: int, where: str) -> None:
+    """Refuse what needs a GPU where none is used."""
+    if num_gpu:
+        return
+    if section(options, 'train', where).get('sync_batchnorm'):
+        raise InputError(f'{where}: train.sync_batchnorm: needs GPUs, and num_gpu is 0; write sync_batchnorm: false')
+    if section(options, 'dist_params', where).get('backend') == 'nccl':
+        raise InputError(f'{where}: dist_params.backend: nccl needs GPUs, and num_gpu is 0; write backend: auto')
+
+
+def _check_fit(network: nn.Module, model: str, options: Mapping[str, object], where: str) -> None:
+    """Refuse a network that the model cannot train."""
+    if model != 'DASRModel':
+        return
+    if not isinstance(network, DASR):
+        name = type(network).__name__
+        raise InputError(f'{where}: network_g.type: DASRModel trains DASR, got {name}; use model_type: SupervisedModel')
+    if not network.blind and section(options, 'train', where).get('contrast_opt') is not None:
+        raise InputError(
+            f'{where}: train.contrast_opt: a network that is told the kernel learns nothing by contrast; '
+            'write contrast_opt: ~ and stage_1.total_iter: 0'
+        )
+
+
+def _check_weights(network: nn.Module, options: Mapping[str, object], where: str) -> None:
+    """Read the files that training starts from, and hold the weights against the network."""
+    paths = section(options, 'path', where)
+    resume, weights = paths.get('resume_state'), paths.get('pretrain_network_g')
+    if resume is not None and not Path(str(resume)).expanduser().is_file():
+        raise InputError(f"{where}: path.resume_state: the file '{resume}' does not exist")
+    if weights is None:
+        return
+    file = Path(str(weights)).expanduser()
+    param_key = paths.get('param_key_g')
+    try:
+        if isinstance(network, DASR):
+            state = read_dasr_weights(file).network
+        else:
+            state = read_weights(file, param_key if isinstance(param_key, str) else None)
+        if paths.get('strict_load_g'):
+            load_strictly(network, state, f"weights file '{file}'")
+    except InputError as error:
+        raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
+
+
+def _check_together(options: Mapping[str, object], datasets: Mapping[str, object], batches: int, where: str) -> None:
+    """What several sections must satisfy together."""
+    validated = [key for key in datasets if key != 'train']
+    if validated and options.get('val') is None:
+        raise InputError(f'{where}: datasets.{validated[0]} is never used; add a section val, or remove it')
+    train, settings = section(datasets, 'train', where), section(options, 'train', where)
+    batch, parts = train['batch_size_per_gpu'], settings.get('accumulate', 1)
+    assert isinstance(batch, int)
+    if isinstance(parts, int) and batch % parts:
+        raise InputError(f'{where}: train.accumulate: expected a divisor of the batch of {batch}, got {parts}')
+    contrast = settings.get('contrast_opt')
+    if isinstance(contrast, dict) and batch * batches > contrast['queue_length']:
+        raise InputError(
+            f'{where}: train.contrast_opt.queue_length: expected at least the batch of all processes, '
+            f'{batch * batches}, got {contrast["queue_length"]}'
+        )
+    if train['type'] == 'LQDataset':
+        stage_2 = section(settings, 'stage_2', f'{where}: train')
+        if stage_2.get('total_iter') != 0:
+            raise InputError(
+                f'{where}: train.stage_2.total_iter: expected 0, since LR pictures alone (LQDataset) can train only '
+                f'the encoder, got {stage_2.get("total_iter")}'
+            )
+
+
+def _experiment_paths(options: Mapping[str, object], root: Path, name: str, where: str) -> dict[str, object]:
+    """The section `path` with the folders of the experiment, which must be writable."""
+    paths = section(options, 'path', where)
+    for key in ('pretrain_network_g', 'resume_state'):
+        if isinstance(paths.get(key), str):
+            paths[key] = os.path.expanduser(str(paths[key]))
+    experiment = root / 'experiments' / name
+    for folder in (experiment, root / 'tb_logger' / name):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not existing.is_dir():
+            raise InputError(f"{where}: name: results go to '{folder}', but '{existing}' is a file")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"{where}: name: results go to '{folder}', but '{existing}' is not writable")
+    paths.update(
+        experiments_root=str(experiment),
+        models=str(experiment / 'models'),
+        training_states=str(experiment / 'training_states'),
+        log=str(experiment),
+        visualization=str(experiment / 'visualization'),
+    )
+    return paths
