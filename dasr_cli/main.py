@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 MODULES: tuple[str, ...] = (
+    'test',
     'download',
     'doctor',
 )
@@ -62,20 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
         description='Blind super-resolution by unsupervised degradation representation learning (DASR, CVPR 2021).',
     )
     parser.add_argument('--version', action=PrintVersion, nargs=0, help='print the version and exit')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name in MODULES:
         importlib.import_module(f'dasr_cli.{name}').add_parser(subparsers)
     for subparser in subparsers.choices.values():
-        _accept_debug(subparser)
+        with contextlib.suppress(argparse.ArgumentError):  # raised where the subcommand has declared it itself
+            subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser
-
-
-def _accept_debug(subparser: argparse.ArgumentParser) -> None:
-    """Lets `--debug` stand behind the subcommand too, without resetting one that stood before it."""
-    with contextlib.suppress(argparse.ArgumentError):  # raised where the subcommand has declared it itself
-        subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    subparser.set_defaults(debug=argparse.SUPPRESS)
 
 
 def describe_error(error: Exception) -> str | None:
@@ -120,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = describe_error(error)
         if line is None:
             raise
-        if arguments.debug:
+        if arguments.debug_first or arguments.debug:
             traceback.print_exc()
         print(f'dasr: error: {line}', file=sys.stderr)
         return INPUT_ERROR_CODE

@@ -121,13 +121,20 @@ def unpack_pictures(archive: Path, folder: Path, inner: Sequence[str], expected:
             _check_room(folder.parent, chosen)
             work.mkdir()
             for member in tqdm(chosen, desc=folder.name, unit='picture', leave=False):
-                with opened.open_member(member.name) as source, (work / member.path.name).open('xb') as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
+                _copy_picture(archive, opened, member, work / member.path.name)
         work.replace(folder)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return len(chosen)
+
+
+def _copy_picture(archive: Path, opened: _Archive, member: _Member, path: Path) -> None:
+    with opened.open_member(member.name) as source, path.open('xb') as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+        size = target.tell()
+    if size != member.size:
+        raise DamagedArchiveError(f'{archive}: {member.name} has {size} bytes, {member.size} were announced')
 
 
 @contextmanager

@@ -129,7 +129,12 @@ def _open_alone(part: Path) -> Iterator[BinaryIO]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f'{part} is being downloaded by another process; wait for it or stop it') from None
-        yield stream
+        try:
+            yield stream
+        finally:
+            if part.is_file() and part.stat().st_size == 0:
+                part.unlink()
+                _note_path(part).unlink(missing_ok=True)
 
 
 def _fetch_all(remote: RemoteFile, part: Path, stream: BinaryIO, patience: Patience, room: float) -> None:

@@ -8,6 +8,7 @@ pictures are all that is checked; that pictures of a second address equal those 
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -164,20 +165,22 @@ def download_set(
     """
     archives: set[Path] = set()
     counts = {}
-    for folder in public_set.folders:
-        wanted = replace(folder, sources=(RemoteFile(url),)) if url else folder
-        if not wanted.sources:
-            raise InputError(public_set.note)
-        target = root / folder.path
-        if not _is_complete(target, folder.pictures):
-            archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, patience)
-            archives.add(archive)
-            _unpack(archive, target, wanted)
-        counts[target] = folder.pictures
-    if not keep_archives:
-        for archive in archives:
-            archive.unlink()
-        if archives and not any((root / ARCHIVE_FOLDER).iterdir()):
+    try:
+        for folder in public_set.folders:
+            wanted = replace(folder, sources=(RemoteFile(url),)) if url else folder
+            if not wanted.sources:
+                raise InputError(public_set.note)
+            target = root / folder.path
+            if not _is_complete(target, folder.pictures):
+                archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, patience)
+                archives.add(archive)
+                _unpack(archive, target, wanted)
+            counts[target] = folder.pictures
+        if not keep_archives:
+            for archive in archives:
+                archive.unlink()
+    finally:
+        with suppress(OSError):  # kept while it holds something
             (root / ARCHIVE_FOLDER).rmdir()
     return counts
 
