@@ -1,0 +1,71 @@
+"""`dasr train`: trains what an option file describes, as `python train.py` does."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Adds the subcommand.
+
+    Args:
+        subparsers: where it goes.
+    """
+    parser = subparsers.add_parser(
+        'train',
+        help='train a network',
+        description='Train what an option file describes. Everything in the file is checked before anything is made.',
+        allow_abbrev=False,
+    )
+    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='lay a value over the file, such as train.total_iter=20; may be repeated',
+    )
+    parser.add_argument(
+        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch'),
+        default='none',
+        help='pytorch: started by torchrun, several processes',
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        The exit code.
+    """
+    from dasr_arch.pipelines import train
+
+    return train(rebuild_arguments(args))
+
+
+def rebuild_arguments(args: argparse.Namespace) -> list[str]:
+    """The command line that train.py takes for the same.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        Arguments without the program's name.
+    """
+    line = ['-opt', str(args.options), '--launcher', args.launcher]
+    for override in (*args.set, *args.force_yml):
+        line.append(f'--set={override}')
+    if args.auto_resume:
+        line.append('--auto_resume')
+    if args.debug or getattr(args, 'debug_first', False):
+        line.append('--debug')
+    return line
