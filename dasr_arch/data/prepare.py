@@ -1,0 +1,305 @@
+"""From folders of pictures to an LMDB of sub-images in BasicSR's layout.
+
+While it runs, everything lies in a hidden folder beside the result:
+
+    .name.lmdb.partial/
+        plan.json       settings and pictures, to tell whether a later run may continue this one
+        lock            held by the run in progress
+        store.lmdb/     becomes name.lmdb by one rename at the end
+        replaced.lmdb/  the LMDB that --force replaces, for the moment between two renames
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, LmdbWriter, PictureSize, Piece, format_meta_line
+from dasr_arch.data.prepare_sources import SourcePicture, collect_sources
+from dasr_arch.data.sub_images import CutTask, Cutting, cut_picture, piece_keys
+from dasr_arch.data.worker_pool import count_cores, map_in_order
+
+REPORT_NAME = 'prepare.json'
+_BATCH_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a preparation runs; none of it changes what a picture becomes.
+
+    Attributes:
+        workers: number of processes; all cores if None.
+        min_pictures: number of usable pictures below which nothing is made.
+        recursive: whether folders inside the input folders are searched too.
+        force: replace an existing LMDB, once the new one is complete, and discard an unfinished one of other settings.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    workers: int | None = None
+    min_pictures: int = 1
+    recursive: bool = False
+    force: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f'workers must be at least 1, got {self.workers}')
+        if self.min_pictures < 1:
+            raise InputError(f'min-pictures must be at least 1, got {self.min_pictures}')
+
+
+class SkippedPicture(NamedTuple):
+    """A picture that is not in the LMDB, and why."""
+
+    path: Path
+    reason: str
+
+
+class PrepareReport(NamedTuple):
+    """What a preparation made.
+
+    Attributes:
+        output: the LMDB folder.
+        pictures: number of pictures in it.
+        sub_images: number of its entries.
+        skipped: the pictures left out.
+        renamed: key of each picture whose key is not its file name, with its path.
+        continued: number of pictures that an interrupted run had dealt with before.
+    """
+
+    output: Path
+    pictures: int
+    sub_images: int
+    skipped: list[SkippedPicture]
+    renamed: dict[str, Path]
+    continued: int
+
+
+class _Workspace(NamedTuple):
+    folder: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / 'plan.json'
+
+    @property
+    def store(self) -> Path:
+        return self.folder / 'store.lmdb'
+
+    @property
+    def replaced(self) -> Path:
+        return self.folder / 'replaced.lmdb'
+
+
+def prepare(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    cutting: Cutting | None = None,
+    settings: RunSettings | None = None,
+) -> PrepareReport:
+    """Makes an LMDB of sub-images from pictures.
+
+    The result depends on the pictures and on ``cutting`` alone, not on the number of workers or on interruptions. A
+    run that was interrupted in any way is continued by the same call. The LMDB appears under its name when it is
+    complete.
+
+    Args:
+        inputs: folders of pictures, or single pictures.
+        output: the LMDB folder to make, ending in .lmdb.
+        cutting: how pictures are cut and stored; ``Cutting()`` if None.
+        settings: how to run; ``RunSettings()`` if None.
+
+    Raises:
+        InputError: if an input is missing, the output exists, an unfinished run of other settings or a running one is
+            in the way, or too few pictures can be used.
+        OSError: if the output cannot be written; the next run continues with what has been done.
+    """
+    cutting = cutting or Cutting()
+    settings = settings or RunSettings()
+    target = Path(output)
+    if target.suffix != '.lmdb':
+        raise InputError(f'{target}: the name of an LMDB folder must end in .lmdb; use {target}.lmdb')
+    sources = collect_sources([Path(given) for given in inputs], settings.recursive)
+    workspace = _Workspace(target.parent / f'.{target.name}.partial')
+    with _lock(workspace):
+        if workspace.replaced.exists() and not os.path.lexists(target):
+            workspace.replaced.rename(target)
+        _check_target(target, settings.force)
+        _enter_plan(workspace, _describe_plan(sources, cutting), settings.force)
+        continued = _fill_store(workspace.store, sources, cutting, settings)
+        report = _read_report(target, workspace.store, continued)
+        if report.pictures < settings.min_pictures:
+            shutil.rmtree(workspace.folder)
+            raise InputError(_describe_shortage(report, settings.min_pictures))
+        _publish(workspace, target)
+    return report
+
+
+@contextmanager
+def _lock(workspace: _Workspace) -> Iterator[None]:
+    """Keeps two runs out of one workspace; the system lets go of the lock when a process dies."""
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    with (workspace.folder / 'lock').open('w') as lock:
+        if sys.platform != 'win32':
+            import fcntl  # noqa: PLC0415  (Windows has none)
+
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # forked workers do not inherit it, unlike flock
+            except BlockingIOError as error:
+                raise InputError(
+                    f'{workspace.folder}: another run is writing there; wait until it has ended'
+                ) from error
+        try:
+            yield
+        finally:
+            if not workspace.plan.exists() and not workspace.replaced.exists():
+                shutil.rmtree(workspace.folder, ignore_errors=True)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise InputError(f'{target}: exists already; choose another name, or replace it with --force')
+    if not (target / DATA_NAME).is_file():
+        raise InputError(f'{target}: is no LMDB folder, so --force does not replace it; choose another name')
+
+
+def _describe_plan(sources: Sequence[SourcePicture], cutting: Cutting) -> str:
+    """All that the result depends on, as text: settings, and which state of which files."""
+    pictures = []
+    for path, key in sources:
+        status = path.stat()
+        pictures.append([os.path.abspath(path), key, status.st_size, status.st_mtime_ns])
+    return json.dumps({'cutting': asdict(cutting), 'pictures': pictures})
+
+
+def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
+    """Continues the unfinished run of the same plan, or begins a new one."""
+    if workspace.plan.exists():
+        if workspace.plan.read_text(encoding='ascii') == plan:
+            return
+        if not force:
+            raise InputError(
+                f'{workspace.folder}: holds an unfinished run of other settings or pictures; '
+                'give the same ones to continue it, or discard it with --force'
+            )
+    if workspace.store.exists():
+        shutil.rmtree(workspace.store)
+    with atomic_write(workspace.plan) as temporary:
+        temporary.write_text(plan, encoding='ascii')
+
+
+def _fill_store(store: Path, sources: Sequence[SourcePicture], cutting: Cutting, settings: RunSettings) -> int:
+    """Completes the store, from whatever state it is in, and returns how many pictures were dealt with before."""
+    writer = LmdbWriter(store)
+    try:
+        journal = writer.read_journal()
+        continued = len(journal)
+        if not journal and (store / REPORT_NAME).exists():  # interrupted between the journal's end and the renaming
+            continued = len(sources)
+        else:
+            _cut_all(writer, journal, sources, cutting, settings)
+            _write_descriptions(store, journal, sources, cutting)
+        writer.drop_journal()
+    finally:
+        writer.close()
+    return continued
+
+
+def _cut_all(
+    writer: LmdbWriter,
+    journal: dict[int, str],
+    sources: Sequence[SourcePicture],
+    cutting: Cutting,
+    settings: RunSettings,
+) -> None:
+    """Cuts the pictures that the journal does not tell of yet, and adds them to it, batch by batch."""
+    missing = [number for number in range(len(sources)) if number not in journal]
+    tasks = (CutTask(str(sources[number].path), sources[number].key, cutting) for number in missing)
+    workers = min(settings.workers or count_cores(), max(len(missing), 1))
+    pieces: list[Piece] = []
+    records: dict[int, str] = {}
+    with (
+        closing(map_in_order(cut_picture, tasks, workers)) as results,
+        tqdm(total=len(sources), initial=len(journal), unit='picture', disable=not settings.progress) as bar,
+    ):
+        for number, result in zip(missing, results, strict=True):
+            pieces.extend(result.pieces)
+            sizes = [(piece.height, piece.width) for piece in result.pieces]
+            records[number] = json.dumps({'sizes': sizes, 'reason': result.reason})
+            if number == missing[-1] or sum(len(piece.data) for piece in pieces) >= _BATCH_BYTES:
+                writer.put(pieces, records)
+                journal.update(records)
+                pieces.clear()
+                records.clear()
+            bar.update()
+
+
+def _write_descriptions(
+    store: Path, journal: dict[int, str], sources: Sequence[SourcePicture], cutting: Cutting
+) -> None:
+    """Writes meta_info.txt and the report, both of which depend on the journal alone."""
+    lines: list[str] = []
+    skipped: list[dict[str, str]] = []
+    renamed: dict[str, str] = {}
+    for number, (path, key) in enumerate(sources):
+        record = json.loads(journal[number])
+        if record['reason'] is not None:
+            skipped.append({'file': str(path), 'reason': record['reason']})
+            continue
+        if key != path.stem:
+            renamed[key] = str(path)
+        keys = piece_keys(key, len(record['sizes']), cutting.whole)
+        for name, size in zip(keys, record['sizes'], strict=True):
+            lines.append(format_meta_line(name, PictureSize(*size), cutting.compress_level) + '\n')
+    report = {
+        'parameters': asdict(cutting),
+        'pictures': len(sources) - len(skipped),
+        'sub_images': len(lines),
+        'skipped': skipped,
+        'renamed': renamed,
+    }
+    with atomic_write(store / META_NAME) as temporary:
+        temporary.write_text(''.join(lines), encoding='ascii')
+    with atomic_write(store / REPORT_NAME) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + '\n', encoding='ascii')
+
+
+def _read_report(target: Path, store: Path, continued: int) -> PrepareReport:
+    report = json.loads((store / REPORT_NAME).read_text(encoding='ascii'))
+    return PrepareReport(
+        target,
+        report['pictures'],
+        report['sub_images'],
+        [SkippedPicture(Path(entry['file']), entry['reason']) for entry in report['skipped']],
+        {key: Path(path) for key, path in report['renamed'].items()},
+        continued,
+    )
+
+
+def _describe_shortage(report: PrepareReport, expected: int) -> str:
+    total = report.pictures + len(report.skipped)
+    message = f'{report.output}: {report.pictures} of {total} pictures can be used, expected at least {expected}'
+    if report.skipped:
+        message += f'; the first one left out: {report.skipped[0].path}: {report.skipped[0].reason}'
+    return message
+
+
+def _publish(workspace: _Workspace, target: Path) -> None:
+    if os.path.lexists(target):
+        target.rename(workspace.replaced)
+    workspace.store.rename(target)
+    shutil.rmtree(workspace.folder, ignore_errors=True)

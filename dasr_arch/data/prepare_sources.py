@@ -1,0 +1,94 @@
+"""Which pictures a data set is made from, and what each is called in it."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import is_image_name, list_images
+
+_LONGEST_KEY = 200  # characters; LMDB allows 511 bytes, and a suffix follows
+
+
+class SourcePicture(NamedTuple):
+    """A picture file and the unique key that it gets."""
+
+    path: Path
+    key: str
+
+
+def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[SourcePicture]:
+    """The pictures of folders and single files, sorted by key.
+
+    A file that is reached twice counts once.
+
+    Args:
+        inputs: folders and picture files.
+        recursive: whether folders inside folders are searched too.
+
+    Raises:
+        InputError: if an input is missing or holds no pictures.
+    """
+    paths: dict[str, Path] = {}
+    for given in inputs:
+        found = _find_pictures(given, recursive)
+        if not found:
+            hint = '' if recursive else '; pictures in folders inside it need --recursive'
+            raise InputError(f'{given}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP){hint}')
+        for path in found:
+            paths.setdefault(os.path.abspath(path), path)
+    keys = make_keys([path.stem for path in paths.values()])
+    sources = [SourcePicture(path, key) for path, key in zip(paths.values(), keys, strict=True)]
+    return sorted(sources, key=lambda source: source.key)
+
+
+def make_keys(stems: Sequence[str]) -> list[str]:
+    """Unique keys for file names: letters and digits of ASCII, '-' and '_'.
+
+    BasicSR cuts a key at its first dot and encodes it as ASCII, so other names cannot stay as they are. A changed name
+    gets a piece of its hash, which makes the same key of it in every data set; a name that is taken already gets a
+    number, in the order given.
+
+    Args:
+        stems: file names without their endings.
+
+    Returns:
+        One key for each stem, all different.
+    """
+    wanted = [_make_safe(stem) for stem in stems]
+    taken = set(wanted)
+    seen: set[str] = set()
+    keys = []
+    for key in wanted:
+        free = key
+        number = 2
+        while free in seen or (free != key and free in taken):
+            free = f'{key}-{number}'
+            number += 1
+        seen.add(free)
+        keys.append(free)
+    return keys
+
+
+def _make_safe(stem: str) -> str:
+    if re.fullmatch(rf'[A-Za-z0-9_-]{{1,{_LONGEST_KEY}}}', stem):
+        return stem
+    plain = unicodedata.normalize('NFKD', stem).encode('ascii', errors='ignore').decode()
+    readable = re.sub(r'[^A-Za-z0-9_-]+', '_', plain).strip('_') or 'picture'
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+    return f'{readable[: _LONGEST_KEY - 9]}-{digest}'
+
+
+def _find_pictures(given: Path, recursive: bool) -> list[Path]:
+    if given.is_file():
+        if not is_image_name(given.name):
+            raise InputError(f'{given}: expected a folder or a picture (PNG, JPEG, BMP, TIFF, WebP); check the path')
+        return [given]
+    if not recursive:
+        return list_images(given)
+    folders = [given, *sorted(path for path in given.rglob('*') if path.is_dir())]
+    return [path for folder in folders for path in list_images(folder)]

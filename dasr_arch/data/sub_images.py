@@ -1,0 +1,128 @@
+"""Cutting pictures into overlapping sub-images, which a data loader decodes faster than whole ones.
+
+The grid and the names are those of BasicSR's `extract_subimages`.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import decode_image, encode_png, read_bytes
+from dasr_arch.data.lmdb_store import Piece
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How pictures are cut and stored.
+
+    Attributes:
+        size: side of a sub-image in pixels; a shorter side of a picture is kept as it is.
+        step: pixels from one sub-image to the next, at most ``size``, so that nothing is left out.
+        min_size: pictures with a shorter side than this are refused; a training patch has to fit, 192 at x4.
+        whole: whether pictures are stored uncut; ``size`` and ``step`` mean nothing then.
+        compress_level: of the PNG, 0 to 9.
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+
+    size: int = 480
+    step: int = 240
+    min_size: int = 192
+    whole: bool = False
+    compress_level: int = 1
+
+    def __post_init__(self) -> None:
+        if self.min_size < 1:
+            raise InputError(f'min-size must be at least 1 pixel, got {self.min_size}')
+        if not 0 <= self.compress_level <= 9:
+            raise InputError(f'compress-level must be 0 (none) to 9 (small, slow), got {self.compress_level}')
+        if self.whole:
+            return
+        if self.size < self.min_size:
+            raise InputError(
+                f'size must be at least min-size, or sub-images are too small to use, got {self.size} < {self.min_size}'
+            )
+        if not 1 <= self.step <= self.size:
+            raise InputError(
+                f'step must be 1 to size ({self.size}), or parts of the pictures are left out, got {self.step}'
+            )
+
+
+class CutTask(NamedTuple):
+    """One picture to cut.
+
+    Attributes:
+        path: the picture file.
+        key: unique name of the picture, the beginning of the keys of its sub-images.
+        cutting: how.
+    """
+
+    path: str
+    key: str
+    cutting: Cutting
+
+
+class CutResult(NamedTuple):
+    """What became of one picture.
+
+    Attributes:
+        pieces: its sub-images, row by row; empty if it was refused.
+        reason: why it was refused, or None.
+    """
+
+    pieces: list[Piece]
+    reason: str | None
+
+
+def cut_picture(task: CutTask) -> CutResult:
+    """Reads a picture and encodes its sub-images; runs in a worker process."""
+    cutting = task.cutting
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # Pillow's remarks about large or odd files; what matters is an error
+            picture = decode_image(read_bytes(task.path), task.path)
+    except InputError as error:
+        return CutResult([], str(error).removeprefix(f'{task.path}: '))
+    height, width = picture.shape[:2]
+    if min(height, width) < cutting.min_size:
+        return CutResult([], f'{width} x {height} pixels, expected sides of at least {cutting.min_size}')
+    if cutting.whole:
+        windows = [picture]
+    else:
+        size, step = cutting.size, cutting.step
+        windows = [
+            picture[top : top + size, left : left + size]
+            for top in window_starts(height, size, step)
+            for left in window_starts(width, size, step)
+        ]
+    keys = piece_keys(task.key, len(windows), cutting.whole)
+    pieces = [
+        Piece(key, window.shape[0], window.shape[1], encode_png(window, cutting.compress_level))
+        for key, window in zip(keys, windows, strict=True)
+    ]
+    return CutResult(pieces, None)
+
+
+def piece_keys(key: str, count: int, whole: bool) -> list[str]:
+    """Keys of a picture's sub-images: numbered from 1 row by row, or the picture's own key if it is whole."""
+    return [key] if whole else [f'{key}_s{number:03d}' for number in range(1, count + 1)]
+
+
+def window_starts(length: int, size: int, step: int) -> list[int]:
+    """Where windows begin along one side of a picture.
+
+    Args:
+        length: the side in pixels.
+        size: the window's side in pixels.
+        step: from one window to the next, at most ``size``.
+
+    Returns:
+        Starts from 0 on; the last window ends with the picture, and may overlap its neighbour more than the others.
+        A side no longer than ``size`` has one window.
+    """
+    starts = list(range(0, max(length - size, 0) + 1, step))
+    if starts[-1] + size < length:
+        starts.append(length - size)
+    return starts

@@ -1,0 +1,78 @@
+"""One function over many things in several processes: in order, with little in flight, and no process left over."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from dasr_arch._errors import InputError
+
+Task = TypeVar('Task')
+Result = TypeVar('Result')
+
+_IN_FLIGHT = 2  # tasks for each worker, so that none waits while a slow one is at the head of the queue
+_PARENT_CHECK_SECONDS = 0.5
+
+
+def count_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+) -> Generator[Result, None, None]:
+    """Results of a function in the order of the tasks, computed by several processes.
+
+    Tasks are taken as results are, so memory holds a few of each, however many there are. The workers end with the
+    iterator, and also when this process is killed; Ctrl-C reaches this process alone.
+
+    Args:
+        function: importable by name; it must not depend on state of this process.
+        tasks: picklable.
+        workers: number of processes; with 1 this process does the work itself.
+
+    Raises:
+        InputError: if a worker is killed from outside, mostly for lack of memory.
+    """
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    # A fork starts at once, while every other way imports the package, and with it torch, again in every worker.
+    method = 'fork' if sys.platform == 'linux' else 'spawn'
+    executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
+    )
+    pending: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            pending.append(executor.submit(function, task))
+            if len(pending) >= _IN_FLIGHT * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            'a worker process was killed, probably for lack of memory; run the same command with fewer --workers'
+        ) from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work, the worker ends what it has in hand
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends an orphan: the queue that it waits on is held open by its siblings, so it would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_SECONDS)
+    os._exit(1)

@@ -1,0 +1,88 @@
+"""`dasr prepare`: pictures to an LMDB of sub-images."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dasr_arch.data.prepare import PrepareReport
+
+_SHOWN = 20
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'prepare',
+        help='turn folders of pictures into an LMDB for training',
+        description='Cut pictures into sub-images and store them in an LMDB that BasicSR can read. '
+        'Run the same command again to continue after an interruption.',
+    )
+    parser.add_argument(
+        'inputs', metavar='IN', nargs='+', help='folder of pictures (PNG, JPEG, BMP, TIFF, WebP), or one'
+    )
+    parser.add_argument('-o', '--output', metavar='OUT.lmdb', required=True, help='LMDB folder to make')
+    parser.add_argument('--size', type=int, default=480, help='side of a sub-image in pixels (480)')
+    parser.add_argument('--step', type=int, default=240, help='pixels from one sub-image to the next (240)')
+    parser.add_argument(
+        '--whole', action='store_true', help='store whole pictures; --size and --step mean nothing then'
+    )
+    parser.add_argument(
+        '--min-size',
+        type=int,
+        default=192,
+        help='skip pictures with a shorter side, which hold no training patch (192)',
+    )
+    parser.add_argument('--min-pictures', type=int, default=1, help='fail if fewer pictures can be used (1)')
+    parser.add_argument('--compress-level', type=int, default=1, help='PNG compression, 0 to 9 (1)')
+    parser.add_argument('--recursive', action='store_true', help='look into folders inside the folders, too')
+    parser.add_argument('--workers', type=int, default=None, help='number of processes (all cores)')
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='replace OUT.lmdb if it exists, and discard an unfinished run of other settings',
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepares, then tells what was made and what was left out."""
+    from dasr_arch.data.prepare import REPORT_NAME, RunSettings, prepare
+    from dasr_arch.data.sub_images import Cutting
+
+    cutting = Cutting(args.size, args.step, args.min_size, args.whole, args.compress_level)
+    settings = RunSettings(args.workers, args.min_pictures, args.recursive, args.force)
+    try:
+        report = prepare(args.inputs, args.output, cutting, settings)
+    except KeyboardInterrupt:
+        print('stopped; run the same command again to continue', file=sys.stderr)
+        raise
+    _print_report(report, REPORT_NAME)
+    return 0
+
+
+def _print_report(report: 'PrepareReport', report_name: str) -> None:
+    if report.continued:
+        print(f'continued an interrupted run: {report.continued} pictures were done already')
+    print(f'{_show(report.output)}: {report.sub_images} entries from {report.pictures} pictures')
+    rest = f'  and {{}} more, see {report_name} there'
+    if report.renamed:
+        print(f'keys that differ from the file name: {len(report.renamed)}')
+        for key, path in list(report.renamed.items())[:_SHOWN]:
+            print(f'  {_show(path)}: {key}')
+        if len(report.renamed) > _SHOWN:
+            print(rest.format(len(report.renamed) - _SHOWN))
+    if report.skipped:
+        print(f'pictures left out: {len(report.skipped)}')
+        for picture in report.skipped:
+            print(f'  {_show(picture.path)}: {picture.reason}')
+
+
+def _show(path: Path) -> str:
+    """A path on one line, in characters that every terminal takes."""
+    text = os.fsencode(path).decode('utf-8', errors='replace')
+    encoding = sys.stdout.encoding or 'ascii'
+    shown = ''.join(character if character.isprintable() else '?' for character in text)
+    return shown.encode(encoding, errors='replace').decode(encoding)
