@@ -105,6 +105,9 @@ def examine() -> Report:
     report.works = core.works
     report.features = [core, _check_viewer(), *_check_extras()]
     if core.works:
+        import torch
+
+        report.versions['torch'] = torch.__version__  # names the CUDA release that it was built for, too
         report.features.insert(1, _check_processes())
         report.devices = _list_devices()
     report.warnings = [

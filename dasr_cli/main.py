@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 MODULES: tuple[str, ...] = (
-    'test',
+    'prepare',
     'download',
+    'train',
+    'test',
     'doctor',
 )
 """Modules of this package that hold a subcommand each, in the order of the help text."""

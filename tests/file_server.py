@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 
 class FileServer(ThreadingHTTPServer):
@@ -17,6 +17,8 @@ class FileServer(ThreadingHTTPServer):
         ranges: whether parts can be asked for.
         etag: version of all files, not sent if empty.
         claimed_length: length to announce in place of the true one.
+        release: if set, a cut connection stays open and silent until this event.
+        reached: set when a connection has fallen silent.
         seen: the Range header of each request, '' for none.
     """
 
@@ -30,6 +32,8 @@ class FileServer(ThreadingHTTPServer):
         self.ranges = True
         self.etag = '"one"'
         self.claimed_length: int | None = None
+        self.release: Event | None = None
+        self.reached = Event()
         self.seen: list[str] = []
 
     def address(self, path):
@@ -74,7 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header('Content-Length', str(server.claimed_length or len(content) - start))
         self.end_headers()
         body = content[start:]
-        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+        if not server.cuts:
+            self.wfile.write(body)
+            return
+        self.wfile.write(body[: server.cuts.pop(0)])
+        if server.release is not None:
+            self.wfile.flush()
+            server.reached.set()
+            server.release.wait(timeout=60)
 
     def log_message(self, *_):
         pass

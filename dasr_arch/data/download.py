@@ -117,6 +117,12 @@ def fetch_file(remote: RemoteFile, target: Path, patience: Patience | None = Non
     return target
 
 
+def _clear(stream: BinaryIO) -> None:
+    """Empties a partial file."""
+    stream.seek(0)
+    stream.truncate()
+
+
 def _note_path(part: Path) -> Path:
     return part.with_name(f'{part.name}.json')
 
@@ -132,6 +138,7 @@ def _open_alone(part: Path) -> Iterator[BinaryIO]:
         try:
             yield stream
         finally:
+            stream.flush()
             if part.is_file() and part.stat().st_size == 0:
                 part.unlink()
                 _note_path(part).unlink(missing_ok=True)
@@ -165,7 +172,7 @@ def _fetch_rest(remote: RemoteFile, part: Path, stream: BinaryIO, patience: Pati
     offset = stream.seek(0, os.SEEK_END)
     validator = _read_validator(part, remote.url)
     if offset and validator is None:  # nothing tells which version of which file these bytes belong to
-        stream.truncate(0)
+        _clear(stream)
         offset = 0
     try:
         response = _send_request(remote.url, offset, validator or '', patience.timeout)
@@ -174,7 +181,7 @@ def _fetch_rest(remote: RemoteFile, part: Path, stream: BinaryIO, patience: Pati
             if error.code == UNSATISFIABLE_RANGE and offset:
                 if _read_total(error.headers.get('Content-Range', '')) == offset:
                     return
-                stream.truncate(0)
+                _clear(stream)
                 raise _InterruptedTransferError('the file is shorter than what was kept of it') from None
             if error.code in TRANSIENT_CODES:
                 raise _InterruptedTransferError(f'answered {error.code} {error.reason}') from None
@@ -182,11 +189,11 @@ def _fetch_rest(remote: RemoteFile, part: Path, stream: BinaryIO, patience: Pati
     with response:
         answer = _read_answer(response.status, response.headers)
         if answer.start not in (0, offset):
-            stream.truncate(0)
+            _clear(stream)
             raise _InterruptedTransferError(f'sent bytes from {answer.start} on instead of {offset}')
         if answer.start < offset:
             LOGGER.info('%s: the server cannot continue or the file has changed; starting again', remote.url)
-            stream.truncate(0)
+            _clear(stream)
         _check_size(remote, answer.total)
         _check_room(part, answer, room)
         _note_path(part).write_text(json.dumps({'url': remote.url, 'validator': answer.validator}), encoding='utf-8')
@@ -234,7 +241,8 @@ def _copy_body(response: http.client.HTTPResponse, stream: BinaryIO, answer: _An
     """Appends the body to the file; raises if it ends before the length that the server announced."""
     position = answer.start
     with tqdm(total=answer.total, initial=position, unit='B', unit_scale=True, desc=name, leave=False) as bar:
-        while chunk := response.read(CHUNK_BYTES):
+        # read1 hands over what has arrived, so that a cut or a Ctrl-C loses nothing; read would wait for a full chunk.
+        while position != answer.total and (chunk := response.read1(CHUNK_BYTES)):
             stream.write(chunk)
             position += len(chunk)
             bar.update(len(chunk))

@@ -1,0 +1,75 @@
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dasr_cli.doctor import examine, read_cpu_flags
+from dasr_cli.main import main
+
+
+def test_text_answers_every_question(capsys):
+    assert main(['doctor']) == 0
+    text = capsys.readouterr().out
+    for expected in ('Versions', torch.__version__, 'Devices', 'fp32: works', 'bf16: ', 'Features', 'Disk: '):
+        assert expected in text
+    assert text.endswith('Training and testing work here.\n')
+
+
+def test_json_holds_the_same(capsys):
+    assert main(['doctor', '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['works'] is True
+    assert report['versions']['torch'] == torch.__version__
+    assert report['versions']['python'] == platform.python_version()
+    assert report['devices'][0]['name'] == 'cpu'
+    assert report['devices'][0]['precisions']['fp32'] == 'works'
+    assert report['free_disk_bytes'] > 0
+    assert all(feature['works'] or feature['remedy'] for feature in report['features'])
+
+
+def test_which_basicsr_is_installed_is_named():
+    version = examine().versions['basicsr']
+    expected = '1.4.2 (basicsr)' if sys.version_info < (3, 13) else '1.0.0 (new-basicsr)'
+    assert version == expected
+
+
+def test_every_device_of_torch_is_listed():
+    names = [device.name for device in examine().devices]
+    assert names == ['cpu', *(f'cuda:{index}' for index in range(torch.cuda.device_count()))]
+
+
+@pytest.mark.skipif(platform.system() != 'Linux', reason='read from the list of processors that Linux keeps')
+def test_instruction_sets_of_the_processor_are_found():
+    common = {'x86_64': 'sse2', 'aarch64': 'asimd'}
+    assert common[platform.machine()] in read_cpu_flags()
+
+
+def test_two_packages_that_overwrite_each_other_are_reported(tmp_path, monkeypatch):
+    metadata = tmp_path / 'opencv_python_headless-4.9.0.dist-info'
+    metadata.mkdir()
+    (metadata / 'METADATA').write_text('Metadata-Version: 2.1\nName: opencv-python-headless\nVersion: 4.9.0\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    (warning,) = [text for text in examine().warnings if 'cv2' in text]
+    assert 'opencv-python and opencv-python-headless' in warning
+    assert 'pip uninstall opencv-python opencv-python-headless' in warning
+
+
+def test_broken_installation_is_diagnosed_without_a_traceback(tmp_path):
+    (tmp_path / 'basicsr').mkdir()
+    (tmp_path / 'basicsr' / '__init__.py').write_text("raise ImportError('libmissing.so: cannot open')\n")
+    result = subprocess.run(
+        [sys.executable, '-m', 'dasr_cli', 'doctor'],
+        env=os.environ | {'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert 'NO   training and testing: ImportError: libmissing.so: cannot open' in result.stdout
+    assert result.stdout.endswith('Training and testing do NOT work here.\n')

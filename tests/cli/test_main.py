@@ -1,0 +1,132 @@
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import dasr_cli
+from dasr_arch import version
+from dasr_arch._errors import InputError
+from dasr_cli.main import MODULES, build_parser, describe_error, main
+
+HELP_SECONDS = 0.5
+
+
+def run_dasr(*arguments, **options):
+    command = [sys.executable, '-m', 'dasr_cli', *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_help_answers_within_half_a_second():
+    seconds = []
+    for _ in range(5):  # the fastest of a few: other work on the machine is not the command's
+        start = time.perf_counter()
+        result = run_dasr('--help')
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0
+    assert min(seconds) < HELP_SECONDS
+
+
+def test_help_does_not_load_torch():
+    code = "import sys, dasr_cli.main; dasr_cli.main.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code], timeout=60, check=False).returncode == 0
+
+
+def test_help_lists_every_subcommand():
+    text = build_parser().format_help()
+    assert [name for name in MODULES if f'    {name} ' not in text] == []
+
+
+def test_every_module_with_a_subcommand_is_listed():
+    folder = Path(dasr_cli.__file__).parent
+    names = [path.stem for path in folder.glob('*.py') if 'def add_parser(' in path.read_text(encoding='utf-8')]
+    assert sorted(names) == sorted(MODULES)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_every_subcommand_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, '--help'])
+    assert stop.value.code == 0
+    assert f'dasr {name}' in capsys.readouterr().out
+    assert callable(importlib.import_module(f'dasr_cli.{name}').run)
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['--version'])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f'dasr {version.__version__}\n'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        ([], 'required: COMMAND'),
+        (['trian'], "invalid choice: 'trian'"),
+        (['doctor', '--jsn'], 'unrecognized arguments: --jsn'),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_way_out(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('dasr: error: ')
+    assert expected in line
+    assert '--help`' in line
+
+
+def test_wrong_input_is_one_line_and_exit_code_two(capsys):
+    assert main(['download', 'Set6']) == 2
+    assert capsys.readouterr().err.startswith("dasr: error: unknown data set 'Set6'; did you mean 'Set5'?")
+
+
+def test_errors_of_the_system_name_the_file(tmp_path, capsys):
+    (tmp_path / 'file').write_text('not a folder')
+    code = main(['download', 'Set5', '--root', str(tmp_path / 'file'), '--url', 'http://127.0.0.1:1/set.zip'])
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'dasr: error: {tmp_path}/file')
+    assert 'Not a directory' in line or 'File exists' in line
+
+
+@pytest.mark.parametrize('arguments', [['--debug', 'download', 'Set6'], ['download', 'Set6', '--debug']])
+def test_debug_shows_the_traceback_wherever_it_stands(arguments, capsys):
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert 'Traceback (most recent call last)' in errors
+    assert errors.splitlines()[-1].startswith('dasr: error: unknown data set')
+
+
+def test_only_what_the_user_can_mend_is_described():
+    assert describe_error(InputError('two\nlines')) == 'two lines'
+    assert (
+        describe_error(FileNotFoundError(2, 'No such file or directory', 'a.yml')) == 'a.yml: No such file or directory'
+    )
+    assert describe_error(OSError('short')) == 'short'
+    assert describe_error(KeyError('lost')) is None
+    assert describe_error(ValueError('ours')) is None
+
+
+def test_reader_that_closes_the_pipe_early_sees_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, '-m', 'dasr_cli', 'doctor']
+        result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    finally:
+        os.close(writing)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert 'Exception ignored' not in result.stderr
+
+
+def test_parsers_are_of_the_kind_that_answers_in_one_line():
+    parser = build_parser()
+    (action,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    assert {type(subparser) for subparser in action.choices.values()} == {type(parser)}
