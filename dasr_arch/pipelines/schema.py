@@ -101,8 +101,7 @@ def check_arguments(
     for key in arguments:
         if key in known or key in skip:
             continue
-        free = known - set(arguments)
-        if not takes_any or get_close_matches(key, free, n=1, cutoff=0.8):
+        if not takes_any or get_close_matches(key, known, n=1, cutoff=0.8):
             raise InputError(f"{where}: {name} takes no argument '{key}'{suggest(key, known)}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
     if missing:
@@ -262,7 +261,7 @@ def _expected(kind: object) -> str:
 def _bounds(meta: msgspec.Meta) -> str:
     low = f'of at least {meta.ge}' if meta.ge is not None else f'above {meta.gt}' if meta.gt is not None else ''
     high = f'at most {meta.le}' if meta.le is not None else f'below {meta.lt}' if meta.lt is not None else ''
-    length = f'with at least {meta.min_length} of them' if meta.min_length else ''
+    length = 'that is not empty' if meta.min_length else ''
     words = ' and '.join(word for word in (low, high, length) if word)
     return f' {words}' if words else ''
 

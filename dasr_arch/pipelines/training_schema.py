@@ -22,7 +22,7 @@ Name = Annotated[
         description='a name of letters, digits, _ . + - (at most 100, no slash, no space, a letter or digit first)',
     ),
 ]
-Folders = Annotated[str, Meta(min_length=1)] | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+Folders = Annotated[str, Meta(min_length=1)] | Annotated[list[str], Meta(min_length=1)]
 Mapping = dict[str, object]
 
 

@@ -1,0 +1,41 @@
+"""The project's training files, and small pictures that stand in for the data that they name."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dasr_arch.pipelines.yaml_reader import read_yaml
+
+OPTIONS = Path(__file__).parents[1] / 'options'
+TRAINING_FILES = sorted(path for path in OPTIONS.rglob('*.yml') if 'network_g' in read_yaml(path))
+
+
+def write_pictures(folder: Path, count: int = 4, side: int = 224, name: str = '{}') -> Path:
+    """Fill a folder with seeded blocks of colour, 8 pixels wide.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        blocks = generator.integers(0, 256, (-(-side // 8), -(-side // 8), 3), dtype=np.uint8)
+        picture = np.kron(blocks, np.ones((8, 8, 1), dtype=np.uint8))[:side, :side]
+        assert cv2.imwrite(str(folder / f'{name.format(index)}.png'), picture)
+    return folder
+
+
+def stand_in(path: Path, folder: Path) -> list[str]:
+    """Overrides that point every data set of a file at small pictures, made in a folder, with batches of two."""
+    options = read_yaml(path)
+    scale = options['scale']
+    overrides = ['datasets.train.batch_size_per_gpu=2', 'datasets.train.num_worker_per_gpu=0', 'num_gpu=0']
+    for key, dataset in options['datasets'].items():
+        if 'dataroot_gt' in dataset:
+            overrides.append(f'datasets.{key}.dataroot_gt={write_pictures(folder / "hr")}')
+        if 'dataroot_lq' in dataset:
+            name = dataset.get('filename_tmpl', '{}')
+            root = write_pictures(folder / 'lq', side=224 // scale, name=name)
+            overrides.append(f'datasets.{key}.dataroot_lq={root}')
+    return overrides
