@@ -43,7 +43,7 @@ class TrainingOutput(NamedTuple):
 class MomentumContrast(nn.Module):
     """Projection heads, key encoder and queue.
 
-    There is no warm-up: the queue starts with random unit vectors and all of it counts from the first iteration.
+    The queue has shape (D, queue_length), a key in each column. There is no warm-up: the queue starts with random unit vectors and all of it counts from the first iteration.
 
     Args:
         encoder: the encoder that is trained; the key encoder starts as its copy.
@@ -71,7 +71,7 @@ class MomentumContrast(nn.Module):
         )
         self.encoder_k = deepcopy(encoder).requires_grad_(False)
         self.projection_k = deepcopy(self.projection).requires_grad_(False)
-        self.register_buffer('queue', functional.normalize(torch.randn(queue_length, representation_dim), dim=1))
+        self.register_buffer('queue', functional.normalize(torch.randn(representation_dim, queue_length), dim=0))
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.int64))
         self.queue: Tensor
         self.queue_ptr: Tensor
@@ -92,8 +92,8 @@ class MomentumContrast(nn.Module):
             query = functional.normalize(self.projection(representation.float()), dim=1)
             with torch.no_grad():
                 keys = functional.normalize(self.projection_k(keys.float()), dim=1)
-            positive = (query * keys).sum(1, keepdim=True)
-            negative = query @ self.queue.clone().t()
+            positive = torch.einsum('bd,bd->b', query, keys).unsqueeze(1)
+            negative = query @ self.queue.clone()
             return ContrastOutput(torch.cat([positive, negative], 1) / self.temperature, keys)
 
     @torch.no_grad()
@@ -105,8 +105,9 @@ class MomentumContrast(nn.Module):
         """
         for query_side, key_side in ((encoder, self.encoder_k), (self.projection, self.projection_k)):
             old, new = list(key_side.parameters()), list(query_side.parameters())
+            # Two products and a sum, each rounded, as the released code has it.
             torch._foreach_mul_(old, self.momentum)
-            torch._foreach_add_(old, new, alpha=1 - self.momentum)
+            torch._foreach_add_(old, torch._foreach_mul(new, 1 - self.momentum))
 
     @torch.no_grad()
     def copy_to_key_encoder(self, encoder: nn.Module) -> None:
@@ -129,9 +130,9 @@ class MomentumContrast(nn.Module):
             gathered = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather(gathered, keys.contiguous())
             keys = torch.cat(gathered)
-        length = self.queue.shape[0]
+        length = self.queue.shape[1]
         position = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % length
-        self.queue.index_copy_(0, position, keys)
+        self.queue.index_copy_(1, position, keys.t())
         self.queue_ptr.add_(len(keys)).remainder_(length)
 
 

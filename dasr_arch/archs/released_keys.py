@@ -74,7 +74,7 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
             if name not in _CONSTANTS:
                 unknown.append(name)
         elif ours.startswith('contrast:'):
-            contrast[ours.removeprefix('contrast:')] = tensor.t() if ours == 'contrast:queue' else tensor
+            contrast[ours.removeprefix('contrast:')] = tensor
         else:
             network[ours] = tensor.flatten(1) if '.modulation.' in ours else tensor
     return network, contrast, unknown

@@ -181,6 +181,22 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
     network.load_state_dict(state)
 
 
+def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, list[str]]:
+    """Loads the tensors whose name and shape fit and leaves the others alone.
+
+    Args:
+        network: where to.
+        state: what.
+
+    Returns:
+        How many were loaded, and the names of the network's tensors that were not.
+    """
+    own = network.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+    return len(fitting), [key for key in own if key not in fitting]
+
+
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments of the DASR that a state dict belongs to.
 

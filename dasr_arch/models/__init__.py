@@ -1,1 +1,1 @@
-"""Training procedures, in BasicSR's sense of a model."""
+"""Training procedures, in BasicSR's sense of a model: networks, losses and optimiser behind a few methods."""

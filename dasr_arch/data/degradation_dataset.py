@@ -1,0 +1,146 @@
+"""HR pictures for training: patches of them and how each picture is to be degraded.
+
+By default only what is random is drawn here; the batch is blurred and shrunk on the training device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.joined_source import open_sources
+from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
+from dasr_arch.data.sampling import Item, sample_generator
+from dasr_arch.degradations import Window, build_degradation
+from dasr_arch.degradations.pictures import crop_to_multiple
+
+
+@DATASET_REGISTRY.register()
+class DegradationDataset(Dataset[dict[str, Any]]):
+    """Patches of HR pictures that share augmentation and degradation, in LMDB stores or folders.
+
+    Args:
+        opt: 'dataroot_gt' (path or list of paths), 'scale', 'gt_size' (HR patch, a multiple of the scale),
+            'degradation' (see build_degradation); optional 'num_patches' of each picture (2; 1 for models that take
+            pairs), 'use_hflip' and 'use_rot' (true), 'crop_first' (false: a patch is what degrading the whole picture
+            and then cropping would give; true: as the released code, each patch is degraded by itself), 'degrade_on'
+            ('device': the model degrades the batch; 'worker': done here, and items are ordinary pairs, as BasicSR's
+            models take them), 'seed' (0).
+
+    Raises:
+        InputError: if an option is wrong or no picture is as large as a patch.
+    """
+
+    takes_samples = True  # items of a SampleStream, whose number is the seed of everything random
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.scale: int = opt['scale']
+        self.degradation = build_degradation(opt['degradation'], self.scale)
+        self.num_patches: int = opt.get('num_patches', 1 if opt.get('degrade_on') == 'worker' else 2)
+        self.crop_first: bool = opt.get('crop_first', False)
+        size = opt['gt_size']
+        if size % self.scale or size <= 0:
+            raise InputError(f'gt_size must be a positive multiple of scale {self.scale}, got {size}')
+        self.geometry = (
+            PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
+        )
+        self.source = open_sources(opt['dataroot_gt'])
+        self.usable = select_large(self.source, size)
+
+    def __len__(self) -> int:
+        """Number of pictures at least as large as a patch."""
+        return len(self.usable)
+
+    def __getitem__(self, item: int | Item) -> dict[str, Any]:
+        """One sample.
+
+        Args:
+            item: (picture, sample number), or the picture's index alone.
+
+        Returns:
+            With degrade_on 'device': 'hr' (P, 3, side, side) uint8 with margin, 'window' (4, P) int64 (see Window; not
+            with crop_first) and the draws of the degradation. With 'worker': 'lq' (3, h, w) and 'gt' (3, H, W), float
+            in [0, 1]. Always 'gt_path'.
+        """
+        picture_index, generator = sample_generator(self.opt.get('seed', 0), item)
+        index = self.usable[picture_index]
+        picture = augment(
+            crop_to_multiple(self.source.read(index), self.scale),
+            generator,
+            self.opt.get('use_hflip', True),
+            self.opt.get('use_rot', True),
+        )
+        height, width = picture.shape[:2]
+        places = [draw_position(height, width, self.geometry, generator) for _ in range(self.num_patches)]
+        hr = torch.stack([cut_patch(picture, top, left, self.geometry) for top, left in places])
+        lq_side = self.geometry.size // self.scale
+        sample: dict[str, Any] = {'hr': hr, **self.degradation.draw(generator, (lq_side, lq_side), self.num_patches)}
+        if not self.crop_first:
+            tops, lefts = zip(*places, strict=True)
+            repeated = [[side] * self.num_patches for side in (height, width)]
+            sample['window'] = torch.tensor([tops, lefts, *repeated])
+        name = self.source.names[index]
+        if self.opt.get('degrade_on', 'device') == 'worker':
+            lq, gt = degrade_batch(self.degradation, {key: value.unsqueeze(0) for key, value in sample.items()})
+            return {'lq': lq[0, 0], 'gt': gt[0, 0], 'gt_path': name, 'lq_path': name}
+        return {**sample, 'gt_path': name}
+
+
+def degrade_batch(
+    degradation: Any, batch: Mapping[str, Any], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Makes LR and HR patches of a batch of samples of :class:`DegradationDataset`.
+
+    Args:
+        degradation: the data set's degradation.
+        batch: collated samples: 'hr' (B, P, 3, side, side) uint8, the draws, and 'window' (B, 4, P) unless patches
+            carry no margin.
+        device: where the work is done; by default where the patches are.
+
+    Returns:
+        LR patches of shape (B, P, 3, h, w) and HR patches of shape (B, P, 3, h * scale, w * scale), in [0, 1].
+    """
+    hr = batch['hr'].to(device, non_blocking=True)
+    count, patches = hr.shape[:2]
+    flat = hr.flatten(0, 1).float() / 255
+    draws: dict[str, Tensor] = {}
+    for key in ('kernel', 'noise_level', 'jpeg_quality'):
+        if key in batch:
+            draws[key] = batch[key].repeat_interleave(patches, 0)
+    if 'noise' in batch:
+        draws['noise'] = batch['noise'].flatten(0, 1)
+    if 'window' not in batch:
+        lq = degradation.apply(flat, draws)
+        gt = flat
+    else:
+        window = Window(*batch['window'].transpose(0, 1).flatten(1))
+        lq = degradation.apply(flat, draws, window)
+        margin = degradation.margin
+        gt = flat[..., margin:-margin, margin:-margin]
+    return lq.unflatten(0, (count, patches)), gt.unflatten(0, (count, patches))
+
+
+def select_large(source: ImageSource, size: int) -> Sequence[int]:
+    """The pictures that are at least ``size`` pixels high and wide.
+
+    Args:
+        source: where the pictures are.
+        size: side of a patch in pixels.
+
+    Returns:
+        Their indices.
+
+    Raises:
+        InputError: if there is none.
+    """
+    usable = [index for index in range(len(source)) if min(source.size(index)) >= size]
+    if not usable:
+        raise InputError(f"no picture in '{source.root}' is as large as a patch of {size} pixels; make gt_size smaller")
+    return usable

@@ -1,0 +1,66 @@
+"""Several stores or folders of pictures behind one index, such as DIV2K and Flickr2K."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch.data.image_source import ImageSource, open_source
+
+
+class JoinedSource:
+    """Pictures of several sources, one after the other.
+
+    Args:
+        sources: at least one source.
+
+    Attributes:
+        root: where the pictures are, for messages.
+        names: names of all pictures; those of different sources may be equal.
+    """
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.sources = list(sources)
+        self.root = Path(', '.join(str(source.root) for source in sources))
+        self.names = [name for source in sources for name in source.names]
+        self._ends = list(accumulate(len(source) for source in sources))
+
+    def __len__(self) -> int:
+        """Number of pictures in all sources."""
+        return self._ends[-1]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """RGB picture of shape (H, W, 3); see :meth:`ImageSource.read`."""
+        source, local = self._locate(index)
+        return source.read(local)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture."""
+        source, local = self._locate(index)
+        return source.size(local)
+
+    def _locate(self, index: int) -> tuple[ImageSource, int]:
+        which = bisect_right(self._ends, index)
+        return self.sources[which], index - (self._ends[which - 1] if which else 0)
+
+
+def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
+    """Opens one or several stores or folders.
+
+    Args:
+        dataroot: path of an LMDB store or a folder of pictures, or a list of such paths.
+
+    Returns:
+        The source; for a list, all of them joined in this order.
+
+    Raises:
+        InputError: if one is missing, empty or damaged.
+    """
+    if isinstance(dataroot, str | os.PathLike):
+        return open_source(dataroot)
+    sources = [open_source(root) for root in dataroot]
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)

@@ -1,0 +1,56 @@
+"""LR pictures alone, for training the degradation encoder where there is no HR picture at all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch.utils.data import Dataset
+
+from dasr_arch.data.degradation_dataset import select_large
+from dasr_arch.data.joined_source import open_sources
+from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
+from dasr_arch.data.sampling import Item, sample_generator
+
+
+@DATASET_REGISTRY.register()
+class LQDataset(Dataset[dict[str, Any]]):
+    """Two patches of each LR picture, which share whatever degraded it.
+
+    Args:
+        opt: 'dataroot_lq' (path or list of paths), 'lq_size' (side of a patch); optional 'use_hflip' and 'use_rot'
+            (true), 'seed' (0).
+
+    Raises:
+        InputError: if an option is wrong or no picture is as large as a patch.
+    """
+
+    takes_samples = True
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.geometry = PatchGeometry(opt['lq_size'])
+        self.source = open_sources(opt['dataroot_lq'])
+        self.usable = select_large(self.source, opt['lq_size'])
+
+    def __len__(self) -> int:
+        """Number of pictures at least as large as a patch."""
+        return len(self.usable)
+
+    def __getitem__(self, item: int | Item) -> dict[str, Any]:
+        """One sample.
+
+        Args:
+            item: (picture, sample number), or the picture's index alone.
+
+        Returns:
+            'lq' (2, 3, h, w), float in [0, 1]; 'lq_path'.
+        """
+        picture_index, generator = sample_generator(self.opt.get('seed', 0), item)
+        index = self.usable[picture_index]
+        flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
+        picture = augment(self.source.read(index), generator, *flips)
+        places = [draw_position(*picture.shape[:2], self.geometry, generator) for _ in range(2)]
+        lq = torch.stack([cut_patch(picture, top, left, self.geometry) for top, left in places])
+        return {'lq': lq.float() / 255, 'lq_path': self.source.names[index]}

@@ -1,0 +1,103 @@
+"""Which picture is used when, and with which random numbers: a function of seed and position alone.
+
+Nothing is carried from one item to the next, so the training data do not depend on the number of loader workers or
+processes, never repeat their random draws, and go on exactly where an interrupted run stopped.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+Item = tuple[int, int]  # index of the picture, running number of the sample
+
+
+class SampleStream(Sampler[list[Item]]):
+    """An endless stream of batches, every picture once per epoch, in an order shuffled anew for each.
+
+    Args:
+        num_pictures: number of pictures in the data set, positive.
+        batch_size: samples in the batch of one process.
+        seed: seed of the order.
+        start: iteration to start after; 0 for a new run.
+        rank: number of this process.
+        world_size: number of processes; together they see the batches that one process would with as many samples.
+    """
+
+    def __init__(
+        self, num_pictures: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__()
+        self.num_pictures = num_pictures
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.world_size = world_size
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        """Batches of (picture, sample) from the iteration after ``start`` on, without end."""
+        iteration = self.start
+        while True:
+            first = (iteration * self.world_size + self.rank) * self.batch_size
+            yield [(self._picture(number), number) for number in range(first, first + self.batch_size)]
+            iteration += 1
+
+    def _picture(self, number: int) -> int:
+        epoch, position = divmod(number, self.num_pictures)
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
+            self._order = (epoch, torch.randperm(self.num_pictures, generator=generator).tolist())
+        return self._order[1][position]
+
+
+class PictureStream(Sampler[list[int]]):
+    """The same stream for data sets that know only the index of a picture.
+
+    Args:
+        stream: the stream to take the pictures of.
+    """
+
+    def __init__(self, stream: SampleStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of picture indices, without end."""
+        for batch in self.stream:
+            yield [picture for picture, _ in batch]
+
+
+def mix_seeds(seed: int, number: int) -> int:
+    """One seed from two numbers, such that neighbours have nothing in common (SplitMix64's finaliser).
+
+    Args:
+        seed: any integer.
+        number: any integer.
+
+    Returns:
+        An integer in [0, 2^63).
+    """
+    mask = (1 << 64) - 1
+    value = (seed * 0x9E3779B97F4A7C15 + number + 0x632BE59BD9B4E019) & mask
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+    return (value ^ (value >> 31)) >> 1
+
+
+def sample_generator(seed: int, item: int | Item) -> tuple[int, torch.Generator]:
+    """Takes an item of a stream apart.
+
+    Args:
+        seed: seed of the run.
+        item: (picture, sample) from a SampleStream; or the index of a picture alone, as BasicSR's own samplers give:
+            then the random numbers come from torch's global generator, which differs in every worker and epoch.
+
+    Returns:
+        The picture's index and the generator of everything random about this sample.
+    """
+    if isinstance(item, tuple):
+        picture, number = item
+        return picture, torch.Generator().manual_seed(mix_seeds(seed, number))
+    return item, torch.Generator().manual_seed(int(torch.randint(2**62, ())))

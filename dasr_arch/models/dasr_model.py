@@ -1,0 +1,139 @@
+"""DASR's training in two stages: the degradation encoder alone, then everything.
+
+Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021, section 4.1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
+from dasr_arch.archs.weights import load_fitting, read_dasr_weights
+from dasr_arch.data.degradation_dataset import degrade_batch
+from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
+
+ENCODER_STAGE = 1
+
+
+@MODEL_REGISTRY.register()
+class DASRModel(SupervisedModel):
+    """Trains :class:`~dasr_arch.archs.dasr_arch.DASR`.
+
+    Args:
+        opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' and 'stage_2' (see Stage), 'optim_g',
+            'pixel_opt' with the loss on [0, 1] (weight 255 makes it the paper's), 'contrast_opt' with 'loss_weight',
+            'queue_length', 'momentum' and 'temperature', or null to train without contrast (the paper's Model 1);
+            optional as in :class:`SupervisedModel`.
+
+    Raises:
+        InputError: if an option is wrong or weights do not fit.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self._pretrained_contrast: dict[str, Tensor] = {}
+        super().__init__(opt)
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
+        """Loads our or the authors' weights, with the projection head if the file has it."""
+        weights = read_dasr_weights(load_path)
+        self._load_state(net, weights.network, f"weights file '{load_path}'", strict)
+        self._pretrained_contrast = weights.contrast
+
+    def build_schedule(self) -> Schedule:
+        """Encoder stage and joint stage."""
+        train = self.opt['train']
+        return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2')])
+
+    def build_training_network(self) -> nn.Module:
+        """The network and its contrastive part."""
+        options = self.opt['train'].get('contrast_opt')
+        self.contrast_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        self.net_contrast: MomentumContrast | None = None
+        if options is not None:
+            if not self.net_g.blind:
+                raise InputError('a network that is told the kernel learns nothing by contrast; set contrast_opt: null')
+            length = self.net_g.compress.in_features
+            given = {key: value for key, value in options.items() if key != 'loss_weight'}
+            self.net_contrast = MomentumContrast(self.net_g.encoder, length, **given).to(self.device)
+            if self._pretrained_contrast:
+                load_fitting(self.net_contrast, self._pretrained_contrast)
+                if 'queue' not in self._pretrained_contrast:
+                    self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
+        elif self.schedule.stages[0].total_iter > 0:
+            raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
+        return ContrastiveTraining(self.net_g, self.net_contrast)
+
+    def start_stage(self, stage: int) -> None:
+        """In the encoder stage the super-resolution network rests."""
+        joint = stage != ENCODER_STAGE
+        for name, parameter in self.net_g.named_parameters():
+            parameter.requires_grad_(joint or name.startswith('encoder.'))
+        super().start_stage(stage)
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR pictures."""
+        self.conditions = {key: data[key].to(self.device) for key in ('kernel',) if key in data and self._needs(key)}
+        self.key: Tensor | None = None
+        if 'hr' in data:
+            if self.degradation is None:
+                raise InputError('datasets.train needs a degradation')
+            lq, gt = degrade_batch(self.degradation, data, self.device)
+            self.gt = gt[:, 0]
+        else:
+            lq = data['lq'].to(self.device, non_blocking=True)
+            if 'gt' in data:
+                gt = data['gt'].to(self.device, non_blocking=True)
+                self.gt = gt[:, 0] if gt.ndim == 5 else gt
+        if lq.ndim == 5:  # (B, 2, 3, h, w): query and key
+            self.lq, self.key = lq[:, 0].contiguous(), lq[:, 1].contiguous()
+        else:
+            self.lq = lq
+
+    def before_step(self) -> None:
+        """The key encoder follows the encoder."""
+        self.keys: list[Tensor] = []
+        if self.net_contrast is not None:
+            self.net_contrast.update_key_encoder(self.net_g.encoder)
+
+    def after_step(self) -> None:
+        """The keys of the whole batch join the queue."""
+        if self.net_contrast is not None:
+            self.net_contrast.enqueue(torch.cat(self.keys))
+
+    def split_batch(self) -> list[dict[str, Tensor]]:
+        """The batch in ``accumulate`` parts."""
+        batch = {'query': self.lq, **self.conditions}
+        if self.key is not None:
+            batch['key'] = self.key
+        if self.stage != ENCODER_STAGE:
+            batch['gt'] = self.gt
+        return self._split(batch)
+
+    def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The contrastive loss, and in the joint stage the reconstruction loss."""
+        assert self.wrapped is not None
+        joint = self.stage != ENCODER_STAGE
+        key = part.get('key') if self.net_contrast is not None else None
+        with self.autocast():
+            out = self.wrapped(part['query'], key, super_resolve=joint, kernel=part.get('kernel'))
+        losses: dict[str, Tensor] = {}
+        if out.contrast is not None:
+            self.keys.append(out.contrast.keys)
+            target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
+            losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
+        if joint and self.cri_pix is not None:
+            losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
+        return losses
+
+    def collect_weights(self) -> dict[str, Any]:
+        """The network, and beside it the projection head, which a later training may start from."""
+        out = super().collect_weights()
+        if self.net_contrast is not None:
+            out['projection'] = cpu_state(self.net_contrast.projection)
+        return out

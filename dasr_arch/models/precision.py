@@ -1,0 +1,47 @@
+"""Which number format a device computes best in."""
+
+from typing import Literal
+
+import torch
+
+from dasr_arch._errors import InputError
+
+Precision = Literal['auto', 'fp32', 'bf16']
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware.
+
+    Args:
+        device: a CPU or GPU.
+
+    Returns:
+        True on GPUs from NVIDIA's Ampere on and on CPUs with AVX512-BF16 or AMX.
+    """
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != 'cpu':
+        return False
+    if not hasattr(torch.cpu, 'get_capabilities'):  # before torch 2.9
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get('amx_bf16') or capabilities.get('avx512_bf16'))
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The number format to compute in.
+
+    Args:
+        precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it, else float32.
+        device: where the work is done.
+
+    Returns:
+        torch.float32 or torch.bfloat16.
+
+    Raises:
+        InputError: if the precision is none of these.
+    """
+    if precision not in ('auto', 'fp32', 'bf16'):
+        raise InputError(f"precision must be auto, fp32 or bf16, got '{precision}'")
+    fast = precision == 'bf16' or (precision == 'auto' and has_fast_bfloat16(device))
+    return torch.bfloat16 if fast else torch.float32

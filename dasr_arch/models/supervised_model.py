@@ -1,0 +1,313 @@
+"""Supervised training of any registered network on our data sets, with what BasicSR's SRModel lacks.
+
+Batches are degraded on the training device; bfloat16, gradient accumulation, an EMA that includes buffers, processes on
+CPUs, and files that are written whole or not at all.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from basicsr.losses import build_loss
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.archs.weights import load_fitting, load_strictly, read_weights
+from dasr_arch.data.degradation_dataset import degrade_batch
+from dasr_arch.degradations import build_degradation
+from dasr_arch.models.precision import choose_precision
+from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.models.state import collect_training_state, restore_training_state
+
+OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
+
+
+@MODEL_REGISTRY.register()
+class SupervisedModel(SRModel):
+    """Trains a network to restore the HR patch from the degraded one.
+
+    Args:
+        opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
+            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm'.
+
+    Raises:
+        InputError: if an option is wrong or weights do not fit.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.dtype = choose_precision(
+            (opt.get('train') or {}).get('precision', 'fp32'),
+            torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu'),
+        )
+        super().__init__(opt)
+
+    # --- set-up ---
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Moves a network to the device; the process group is joined when training starts."""
+        return net.to(self.device)
+
+    def print_network(self, net: nn.Module) -> None:
+        """Logs a network's class and number of parameters."""
+        count = sum(parameter.numel() for parameter in net.parameters())
+        get_root_logger().info(f'Network {type(net).__name__}: {count:,d} parameters, {self.dtype} on {self.device}')
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
+        """Loads weights; not strictly means as far as names and shapes fit, the rest is logged."""
+        self._load_state(net, read_weights(load_path), f"weights file '{load_path}'", strict)
+
+    def init_training_settings(self) -> None:
+        """Makes everything that only training needs."""
+        train = self.opt['train']
+        data = self.opt['datasets'].get('train', {})
+        self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
+        self.schedule = self.build_schedule()
+        self.ema_decay = train.get('ema_decay', 0)
+        self.accumulate = train.get('accumulate', 1)
+        self.net_g.train()
+        if train.get('sync_batchnorm') and self.opt['dist']:
+            if self.device.type != 'cuda':
+                raise InputError('sync_batchnorm needs GPUs; set it to false on a CPU')
+            self.net_g = nn.SyncBatchNorm.convert_sync_batchnorm(self.net_g)
+        if self.ema_decay > 0:
+            self.net_g_ema = deepcopy(self.net_g).eval().requires_grad_(False)
+        self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
+        self.training_network = self.build_training_network()
+        self.wrapped: nn.Module | None = None  # for DistributedDataParallel, made anew for each stage
+        self.stage = 0
+        self.setup_optimizers()
+        self.log_dict = OrderedDict()
+
+    def build_schedule(self) -> Schedule:
+        """The stages of the training."""
+        return Schedule([build_stage(self.opt['train']['schedule'], 'train.schedule')])
+
+    def build_training_network(self) -> nn.Module:
+        """The module whose forward is the training step; its parameters are the ones to optimise."""
+        return self.net_g
+
+    def setup_optimizers(self) -> None:
+        """One optimiser over all trainable parameters, kept through all stages."""
+        options = dict(self.opt['train']['optim_g'])
+        kind = options.pop('type')
+        if kind not in OPTIMISERS:
+            raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
+        options.pop('lr', None)
+        parameters = [parameter for parameter in self.training_network.parameters() if parameter.requires_grad]
+        self.optimizer_g = OPTIMISERS[kind](parameters, lr=self.schedule.learning_rate(1), **options)
+        self.optimizers.append(self.optimizer_g)
+
+    def setup_schedulers(self) -> None:
+        """Nothing: the learning rate is a function of the iteration."""
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Sets the learning rate of an iteration, counted from 1."""
+        rate = self.schedule.learning_rate(current_iter)
+        for group in self.optimizer_g.param_groups:
+            group['lr'] = rate
+
+    def start_stage(self, stage: int) -> None:
+        """Called before the first iteration of a stage, also after a resume."""
+        if self.opt['dist']:
+            ids = [self.device.index or torch.cuda.current_device()] if self.device.type == 'cuda' else None
+            # Buffers are averaged after each step instead, which keeps them equal in all processes at all times.
+            self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, broadcast_buffers=False)
+        else:
+            self.wrapped = self.training_network
+
+    # --- one iteration ---
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Takes a batch: raw patches, which are degraded here, or ready pairs."""
+        self.conditions = {
+            key: data[key].to(self.device) for key in ('kernel', 'noise_level') if key in data and self._needs(key)
+        }
+        if 'hr' in data:
+            if self.degradation is None:
+                raise InputError('datasets.train needs a degradation')
+            lq, gt = degrade_batch(self.degradation, data, self.device)
+            self.lq, self.gt = lq[:, 0], gt[:, 0]
+            return
+        self.lq = data['lq'].to(self.device, non_blocking=True)
+        if 'gt' in data:
+            self.gt = data['gt'].to(self.device, non_blocking=True)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Runs one iteration, in ``accumulate`` parts of the batch that each normalise for themselves."""
+        stage = self.schedule.locate(current_iter)[0]
+        if stage != self.stage:
+            self.start_stage(stage)
+            self.stage = stage
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self.before_step()
+        parts = self.split_batch()
+        totals: dict[str, Tensor] = {}
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            with self._gradient_exchange(last):
+                losses = self.compute_losses(part)
+                (sum(losses.values(), torch.zeros((), device=self.device)) / len(parts)).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
+        self.optimizer_g.step()
+        self.after_step()
+        if self.opt['dist']:
+            average_buffers(self.training_network)
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+        self.log_dict = OrderedDict(totals)
+
+    def before_step(self) -> None:
+        """Called once in an iteration, before the first part of the batch."""
+
+    def after_step(self) -> None:
+        """Called once in an iteration, after the optimiser."""
+
+    def split_batch(self) -> list[dict[str, Tensor]]:
+        """The batch in ``accumulate`` parts, as arguments of compute_losses."""
+        return self._split({'lq': self.lq, 'gt': self.gt, **self.conditions})
+
+    def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weighted losses by name of one part of the batch."""
+        assert self.wrapped is not None
+        assert self.cri_pix is not None
+        conditions = {key: part[key] for key in self.conditions}
+        with self.autocast():
+            sr = self.wrapped(part['lq'], **conditions)
+        return {'l_pix': self.cri_pix(sr.float(), part['gt'])}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Where the networks compute in half precision, if they do."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Losses of the last iteration, averaged over processes; the only place that waits for the device."""
+        names = list(self.log_dict)
+        if not names:
+            return OrderedDict()
+        values = torch.stack([self.log_dict[name].float() for name in names])
+        if self.opt['dist']:
+            torch.distributed.all_reduce(values)
+            values /= self.opt['world_size']
+        return OrderedDict(zip(names, values.tolist(), strict=True))
+
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Moves the averaged network: parameters by ``decay``, buffers (batch statistics) as they are."""
+        source, target = self.get_bare_model(self.net_g), self.net_g_ema
+        own, new = list(target.parameters()), list(source.parameters())
+        torch._foreach_lerp_(own, new, 1 - decay)
+        for old, buffer in zip(target.buffers(), source.buffers(), strict=True):
+            old.copy_(buffer)
+
+    # --- testing and files ---
+
+    @torch.no_grad()
+    def test(self) -> None:
+        """Restores ``self.lq`` with the averaged network if there is one, never through the distributed wrapper."""
+        averaged = getattr(self, 'net_g_ema', None)
+        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        was_training = net.training
+        net.eval()
+        with self.autocast():
+            self.output = net(self.lq, **self.conditions).float()
+        net.train(was_training)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Writes weights and training state, as BasicSR's own training loop expects."""
+        self.save_weights('latest' if current_iter == -1 else str(current_iter))
+        if current_iter != -1 and self.opt['rank'] == 0:
+            folder = Path(self.opt['path']['training_states'])
+            with atomic_write(folder / f'{current_iter}.state') as path:
+                torch.save(collect_training_state(self, epoch, current_iter), path)
+
+    def save_weights(self, label: str) -> Path | None:
+        """Writes the weights that testing needs.
+
+        Args:
+            label: end of the file's name, such as '5000', 'best' or 'latest'.
+
+        Returns:
+            The file; None in all processes but the first.
+
+        Raises:
+            OSError: if it cannot be written; nothing is left behind then.
+        """
+        if self.opt['rank'] != 0:
+            return None
+        path = Path(self.opt['path']['models']) / f'net_g_{label}.pth'
+        with atomic_write(path) as temporary:
+            torch.save(self.collect_weights(), temporary)
+        return path
+
+    def collect_weights(self) -> dict[str, Any]:
+        """What a weights file holds, on the CPU."""
+        out = {'params': cpu_state(self.get_bare_model(self.net_g))}
+        if hasattr(self, 'net_g_ema'):
+            out['params_ema'] = cpu_state(self.net_g_ema)
+        return out
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Restores networks and optimisers."""
+        restore_training_state(self, resume_state)
+
+    # --- helpers ---
+
+    def _needs(self, key: str) -> bool:
+        return key in getattr(self.get_bare_model(self.net_g), 'needs', ())
+
+    def _split(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        size = len(next(iter(batch.values())))
+        if size % self.accumulate:
+            raise InputError(f'a batch of {size} cannot be split into train.accumulate = {self.accumulate} equal parts')
+        chunks = {key: value.chunk(self.accumulate) for key, value in batch.items()}
+        return [{key: value[index] for key, value in chunks.items()} for index in range(self.accumulate)]
+
+    def _gradient_exchange(self, last: bool) -> AbstractContextManager[Any]:
+        if last or not isinstance(self.wrapped, DistributedDataParallel):
+            return nullcontext()
+        return self.wrapped.no_sync()  # type: ignore[no-any-return]
+
+    def _load_state(self, net: nn.Module, state: Mapping[str, Tensor], name: str, strict: bool) -> None:
+        logger = get_root_logger()
+        if strict:
+            load_strictly(net, state, name)
+            logger.info(f'Loaded {type(net).__name__} from {name}')
+            return
+        loaded, left = load_fitting(net, state)
+        logger.info(f'Loaded {loaded} tensors of {type(net).__name__} from {name}; left as they were: {left or "none"}')
+
+
+def cpu_state(net: nn.Module) -> dict[str, Tensor]:
+    """A network's state dict on the CPU."""
+    return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+
+
+@torch.no_grad()
+def average_buffers(net: nn.Module) -> None:
+    """Averages the floating-point buffers of all processes in one exchange; they hold batch statistics.
+
+    Args:
+        net: the network, the same in every process. Buffers that are equal everywhere stay as they are.
+    """
+    buffers = [buffer for name, buffer in net.named_buffers() if name.endswith(('running_mean', 'running_var'))]
+    if not buffers:
+        return
+    flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for buffer, value in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(value.reshape(buffer.shape))
+
+
+__all__ = ['SupervisedModel', 'average_buffers', 'cpu_state']
