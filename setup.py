@@ -63,7 +63,7 @@ setup(
     ),
     long_description=read_description(),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
     license_files=['LICENSE', 'NOTICE.md'],
     keywords='super-resolution, blind super-resolution, contrastive learning, BasicSR, DASR',
     classifiers=[
