@@ -18,7 +18,7 @@ install: $(STAMP)  ## make .venv with the versions of constraints.txt (takes min
 # BasicSR builds in a second where torch is installed already; in an isolated build it would fetch a second torch.
 $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make install PYTHON=python3.12')"
-	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $(STAMP)
