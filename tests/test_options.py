@@ -101,3 +101,18 @@ def test_model_of_file_takes_a_step_and_restores_a_picture(name, tmp_path):
         model.feed_data(sample)
         model.test()
         assert model.output.shape == sample['gt'].shape
+
+
+def test_models_of_basicsr_train_their_archs_on_our_data_sets(tmp_path):
+    path = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
+    overrides = [
+        *stand_in(path, tmp_path),
+        'network_g={type: RCAN, num_in_ch: 3, num_out_ch: 3, num_group: 1, num_block: 1, upscale: 4}',
+        f'datasets.train={{name: own, type: DegradationDataset, dataroot_gt: {tmp_path / "hr"}, gt_size: 48, '
+        'degradation: {type: IsotropicGaussian, sigma_range: [0.2, 4.0]}, degrade_on: worker, batch_size_per_gpu: 2}',
+    ]
+    options = load_training_options(path, overrides, root=tmp_path)
+    model = build_model(options)
+    model.feed_data(collate(build_dataset(options['datasets']['train']), 2))
+    model.optimize_parameters(1)
+    assert model.output.shape == (2, 3, 48, 48)

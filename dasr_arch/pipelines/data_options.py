@@ -11,7 +11,12 @@ from dasr_arch._errors import InputError, suggest
 from dasr_arch.degradations import build_degradation
 from dasr_arch.pipelines.class_options import BAD_ARGUMENTS, find_class
 from dasr_arch.pipelines.schema import convert, section, to_plain
-from dasr_arch.pipelines.training_schema import DATASET_OPTIONS, ForeignDatasetOptions, ForeignTrainSetOptions
+from dasr_arch.pipelines.training_schema import (
+    DATASET_OPTIONS,
+    ForeignDatasetOptions,
+    ForeignTrainSetOptions,
+    LoaderOptions,
+)
 
 PICTURE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
 """What BasicSR's own picture data sets read beyond what every data set has."""
@@ -67,6 +72,9 @@ def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, obj
     """The data set's options by its own schema, or with warnings where it is somebody else's."""
     find_class(given, DATASET_REGISTRY, f'{where}: datasets.{key}', 'dataset')
     own = DATASET_OPTIONS.get(str(given['type']))
+    if own is not None and issubclass(own, LoaderOptions) != (key == 'train'):
+        use = 'validation' if key == 'train' else 'training'
+        raise InputError(f'{where}: datasets.{key}.type: {given["type"]} is for {use} only')
     if own is not None:
         return _expand_home(to_plain(convert(given, own, where, f'datasets.{key}')))
     shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions

@@ -84,7 +84,7 @@ def load_training_options(
     foreign = model not in TRAIN_OPTIONS
     general = convert(data, GeneralOptions, where, foreign=foreign)
     processes = _find_processes(launcher)
-    num_gpu = _count_gpus(general, processes, where)
+    num_gpu = _count_gpus(general, processes, where, foreign)
 
     options = _merge(data, to_plain(general)) if foreign else to_plain(general)
     options['train'] = _check_train(general.train, model, where)
@@ -94,9 +94,10 @@ def load_training_options(
     _check_weights(network, options, where)
     if general.val is not None:
         check_metrics(general.val.metrics, f'{where}: val.metrics')
-    batches = processes.world_size if processes.dist else max(1, num_gpu)
+    batches = processes.world_size if processes.dist else max(1, num_gpu)  # BasicSR's DataParallel
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_together(options, datasets, batches, where)
+    _check_batches(options, datasets, model, where)
     section(datasets, 'train', where).setdefault('seed', general.manual_seed)
     options['datasets'] = datasets
 
@@ -136,7 +137,8 @@ def _find_processes(launcher: Launcher) -> Processes:
     return Processes(dist=True, rank=rank, world_size=world_size, local_world_size=local_world_size)
 
 
-def _count_gpus(general: GeneralOptions, processes: Processes, where: str) -> int:
+def _count_gpus(general: GeneralOptions, processes: Processes, where: str, foreign: bool) -> int:
+    """How many GPUs are used; without torchrun our models use one, BasicSR's split the batch over all."""
     present = torch.cuda.device_count()
     asked = present if general.num_gpu == 'auto' else general.num_gpu
     if asked > present:
@@ -149,6 +151,13 @@ def _count_gpus(general: GeneralOptions, processes: Processes, where: str) -> in
             f'--launcher pytorch: {processes.local_world_size} processes on this machine need a GPU each, torch finds '
             f'{present}; start fewer, or write num_gpu: 0'
         )
+    if asked > 1 and not processes.dist and not foreign:
+        if general.num_gpu != 'auto':
+            raise InputError(
+                f'{where}: num_gpu: one process uses one GPU, got {asked}; start with '
+                f'torchrun --nproc_per_node={asked} train.py ... --launcher pytorch'
+            )
+        return 1
     return asked
 
 
@@ -231,13 +240,34 @@ def _check_together(options: Mapping[str, object], datasets: Mapping[str, object
             f'{where}: train.contrast_opt.queue_length: expected at least the batch of all processes, '
             f'{batch * batches}, got {contrast["queue_length"]}'
         )
-    if train['type'] == 'LQDataset':
-        stage_2 = section(settings, 'stage_2', f'{where}: train')
-        if stage_2.get('total_iter') != 0:
+    metrics = section(options, 'val', where).get('metrics')
+    for key in validated:
+        if metrics and 'dataroot_gt' not in section(datasets, key, where):
+            raise InputError(f'{where}: datasets.{key}: val.metrics need HR pictures to compare with; give dataroot_gt')
+
+
+def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object], model: str, where: str) -> None:
+    """Refuse a training set whose batches the model cannot take."""
+    train, settings = section(datasets, 'train', where), section(options, 'train', where)
+    kind, place = train['type'], f'{where}: datasets.train'
+    raw = kind == 'DegradationDataset' and train['degrade_on'] == 'device'
+    if model == 'DASRModel':
+        if kind == 'LQDataset' and section(settings, 'stage_2', where)['total_iter'] != 0:
             raise InputError(
                 f'{where}: train.stage_2.total_iter: expected 0, since LR pictures alone (LQDataset) can train only '
-                f'the encoder, got {stage_2.get("total_iter")}'
+                f'the encoder, got {section(settings, "stage_2", where)["total_iter"]}'
             )
+        if kind == 'DegradationDataset' and (not raw or train.get('num_patches', 2) != 2):
+            raise InputError(f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults')
+        if kind not in {'DegradationDataset', 'LQDataset'} and settings.get('contrast_opt') is not None:
+            raise InputError(
+                f'{place}.type: the contrast needs two patches of each picture, from DegradationDataset or LQDataset, '
+                f'got {kind}; or write train.contrast_opt: ~ and stage_1.total_iter: 0'
+            )
+    elif kind == 'LQDataset':
+        raise InputError(f'{place}.type: {model} needs HR pictures, got LQDataset; use model_type: DASRModel')
+    elif raw and model not in TRAIN_OPTIONS:
+        raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
 
 
 def _experiment_paths(options: Mapping[str, object], root: Path, name: str, where: str) -> dict[str, object]:

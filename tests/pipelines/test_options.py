@@ -258,6 +258,10 @@ def test_wrong_training_part_is_refused(load, override, expected):
         ('datasets.val_1.degradation.0.sigma=-1', 'datasets.val_1.degradation.0: sigma must be'),
         ('datasets.val_1.degradation=[{type: IsotropicGaussian, sigma_range: [1, 2]}]', 'needs fixed values'),
         ('datasets.val_1.name=demo_train', "'demo_train' is already the name of datasets.train"),
+        ('datasets.train.type=DegradedTestDataset', 'datasets.train.type: DegradedTestDataset is for validation only'),
+        ('datasets.val_1.type=DegradationDataset', 'datasets.val_1.type: DegradationDataset is for training only'),
+        ('datasets.train.degrade_on=worker', 'DASRModel needs num_patches: 2 and degrade_on: device'),
+        ('datasets.train.num_patches=1', 'DASRModel needs num_patches: 2 and degrade_on: device'),
         ('datasets.test={name: x, type: DegradedTestDataset}', 'datasets.test: expected data sets called train, val'),
     ],
 )
@@ -296,6 +300,29 @@ def test_two_validation_sets_may_share_pictures(load, pictures):
 def test_lq_pictures_alone_train_no_second_stage(load):
     overrides = ['train.stage_2.total_iter=10', 'train.total_iter=20', 'train.pixel_opt={type: L1Loss}']
     check_message(load, ENCODER_FILE, overrides, 'train.stage_2.total_iter: expected 0, since LR pictures alone')
+
+
+def test_pairs_hold_no_contrast(load, pictures):
+    pairs = f'{{name: pairs, type: PairedImageDataset, dataroot_gt: {pictures / "hr"}, dataroot_lq: {pictures / "lq"}, '
+    pairs += "io_backend: {type: disk}, filename_tmpl: '{}x4', gt_size: 48, use_hflip: true, use_rot: true, "
+    pairs += 'batch_size_per_gpu: 2}'
+    overrides = [f'datasets.train={pairs}', 'scale=4', 'network_g.scale=4']
+    check_message(load, DASR_FILE, overrides, 'the contrast needs two patches of each picture')
+
+
+def test_models_of_basicsr_take_ready_pairs_only(load, pictures):
+    raw = f'{{name: raw, type: DegradationDataset, dataroot_gt: {pictures / "hr"}, gt_size: 48, batch_size_per_gpu: 2, '
+    raw += 'degradation: {type: IsotropicGaussian, sigma_range: [0.2, 4.0]}}'
+    check_message(
+        load, FOREIGN_FILE, [f'datasets.train={raw}'], 'SRModel takes ready pairs, got device; write degrade_'
+    )
+    lone = f'{{name: lone, type: LQDataset, dataroot_lq: {pictures / "lq"}, lq_size: 48, batch_size_per_gpu: 2}}'
+    check_message(load, FOREIGN_FILE, [f'datasets.train={lone}'], 'SRModel needs HR pictures, got LQDataset')
+
+
+def test_metrics_need_hr_pictures(load, pictures):
+    single = f'{{name: own, type: SingleImageDataset, dataroot_lq: {pictures / "lq"}, io_backend: {{type: disk}}}}'
+    check_message(load, FOREIGN_FILE, [f'datasets.val_2={single}'], 'datasets.val_2: val.metrics need HR pictures')
 
 
 @pytest.mark.parametrize(
