@@ -112,6 +112,6 @@ def _cubic(t: float) -> float:
 def _taps(scale: int) -> tuple[int, tuple[float, ...]]:
     """Index of the first tap in a row with a margin of 2 * scale, and the taps, which are the same for every output."""
     centre = 2 * scale + (scale - 1) / 2
-    inside = [j for j in range(4 * scale + 1) if abs(centre - j) < 2 * scale]
+    inside = [j for j in range(5 * scale) if abs(centre - j) < 2 * scale]
     weights = [_cubic((centre - j) / scale) for j in inside]
     return inside[0], tuple(weight / sum(weights) for weight in weights)
