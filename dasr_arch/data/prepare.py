@@ -29,7 +29,7 @@ from dasr_arch.data.sub_images import CutTask, Cutting, cut_picture, piece_keys
 from dasr_arch.data.worker_pool import count_cores, map_in_order
 
 REPORT_NAME = 'prepare.json'
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

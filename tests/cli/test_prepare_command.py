@@ -1,0 +1,114 @@
+"""`dasr prepare` from outside: what it prints, its exit codes, and what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dasr_arch.data.image_io import write_image
+from dasr_arch.data.image_source import open_source
+from dasr_cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with two usable pictures, a small and a broken one in `in`."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name, side in (('a', 64), ('b.1', 70), ('small', 20)):
+        write_image(Path('in') / f'{name}.png', generator.integers(0, 256, (side, 64, 3), dtype=np.uint8))
+    Path('in/broken.jpg').write_bytes(b'\xff\xd8\xff')
+    return tmp_path
+
+
+def prepare(*arguments: str) -> int:
+    return main(['prepare', 'in', '-o', 'out.lmdb', '--size', '48', '--step', '24', '--min-size', '32', *arguments])
+
+
+def test_command_tells_what_it_made_renamed_and_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare() == 0
+    printed = capsys.readouterr()
+    assert 'out.lmdb: 8 entries from 2 pictures' in printed.out
+    assert 'in/b.1.png: b_1-' in printed.out
+    assert 'pictures left out: 2' in printed.out
+    assert 'in/small.png: 64 x 20 pixels, expected sides of at least 32' in printed.out
+    assert 'in/broken.jpg: cannot be read as a picture' in printed.out
+    assert '4/4' in printed.err  # the progress bar
+    assert len(open_source('out.lmdb')) == 8
+
+
+def test_second_run_refuses_to_overwrite_and_force_replaces(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare() == 0
+    assert prepare('--whole') == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        'dasr: error: out.lmdb: exists already; choose another name, or replace it with --force'
+    )
+    assert prepare('--whole', '--force') == 0
+    assert len(open_source('out.lmdb')) == 2
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--step', '60'], 'step must be 1 to size (48)'),
+        (['--workers', '0'], 'workers must be at least 1'),
+        (['--min-pictures', '3'], '2 of 4 pictures can be used, expected at least 3'),
+        (['-o', 'out'], 'must end in .lmdb'),
+        (['-o', 'in/a.png/out.lmdb'], 'in/a.png'),
+        (['nowhere'], 'nowhere: expected a folder of pictures'),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert prepare(*arguments) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
+    assert len(error) == 1
+    assert message in error[0]
+    assert [path.name for path in folder.iterdir()] == ['in']
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_folder_that_may_not_be_written_gets_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path('closed').mkdir(mode=0o500)
+    assert prepare('-o', 'closed/out.lmdb') == 2
+    assert 'Permission denied' in capsys.readouterr().err
+
+
+def test_file_names_that_a_terminal_cannot_show_are_printed_all_the_same(folder: Path) -> None:
+    (folder / 'in' / os.fsdecode(b'bad\xff\nname.png')).write_bytes(b'x')
+    run = subprocess.run(
+        [sys.executable, '-m', 'dasr_cli', 'prepare', 'in', '-o', 'out.lmdb', '--min-size', '32'],
+        env=os.environ | {'PYTHONIOENCODING': 'ascii', 'PYTHONPATH': os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0
+    assert b'  in/bad??name.png: cannot be read as a picture' in run.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_says_how_to_continue(folder: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    for index in range(40):
+        write_image(folder / 'in' / f'big{index}.bmp', noise)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'dasr_cli', 'prepare', 'in', '-o', 'out.lmdb', '--step', '24'],
+        env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / '.out.lmdb.partial/store.lmdb/data.mdb').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'run the same command again to continue' in printed
+    assert 'Traceback' not in printed
+    assert not (folder / 'out.lmdb').exists()
