@@ -3,8 +3,14 @@
 Nothing on the disk is changed: modules are added and module attributes are replaced at import, before BasicSR is used.
 """
 
-import importlib.util
 import os
+
+# torch's OpenMP threads spin while they wait for each other. Beside any other busy process that starves the thread
+# waited for: a training step then takes up to sixty times as long. Read when torch is loaded, hence set here.
+# Remove when: torch's Linux builds wait passively by default.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+import importlib.util
 import sys
 import types
 from datetime import timedelta

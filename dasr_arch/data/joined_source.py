@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dasr_arch.data.image_source import ImageSource, open_source
 
 
-class JoinedSource:
+class JoinedSource(ImageSource):
     """Pictures of several sources, one after the other.
 
     Args:

@@ -1,13 +1,16 @@
 """Everything that a model has learned and remembers, in one dictionary, for any of BasicSR's models."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
 
 
 def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
@@ -19,8 +22,8 @@ def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, 
         iteration: number of finished iterations.
 
     Returns:
-        'epoch', 'iter', 'optimizers', 'schedulers' as BasicSR's own states; 'networks', every network by its attribute
-        name; 'metrics', the best results so far.
+        'epoch', 'iter', 'optimizers', 'schedulers' as BasicSR's own states; 'networks', every network by its
+        attribute name.
     """
     return {
         'epoch': epoch,
@@ -76,3 +79,20 @@ def find_networks(model: Any) -> dict[str, nn.Module]:
             continue
         out[name] = value.module if isinstance(value, DataParallel | DistributedDataParallel) else value
     return out
+
+
+def save_atomically(content: object, path: str | os.PathLike[str]) -> None:
+    """Writes a file that is whole or not there.
+
+    Args:
+        content: what torch.save takes.
+        path: the file.
+
+    Raises:
+        OSError: if it cannot be written, for example because the disk is full; what was there before stays.
+    """
+    with atomic_write(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's own way of reporting a failed write
+            raise OSError(f"cannot write '{path}' ({str(error).splitlines()[0]}); free some disk space") from error

@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
 from dasr_arch.archs.weights import load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.precision import choose_precision
 from dasr_arch.models.schedule import Schedule, build_stage
-from dasr_arch.models.state import collect_training_state, restore_training_state
+from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
 
 OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
@@ -228,8 +227,7 @@ class SupervisedModel(SRModel):
         self.save_weights('latest' if current_iter == -1 else str(current_iter))
         if current_iter != -1 and self.opt['rank'] == 0:
             folder = Path(self.opt['path']['training_states'])
-            with atomic_write(folder / f'{current_iter}.state') as path:
-                torch.save(collect_training_state(self, epoch, current_iter), path)
+            save_atomically(collect_training_state(self, epoch, current_iter), folder / f'{current_iter}.state')
 
     def save_weights(self, label: str) -> Path | None:
         """Writes the weights that testing needs.
@@ -246,8 +244,7 @@ class SupervisedModel(SRModel):
         if self.opt['rank'] != 0:
             return None
         path = Path(self.opt['path']['models']) / f'net_g_{label}.pth'
-        with atomic_write(path) as temporary:
-            torch.save(self.collect_weights(), temporary)
+        save_atomically(self.collect_weights(), path)
         return path
 
     def collect_weights(self) -> dict[str, Any]:

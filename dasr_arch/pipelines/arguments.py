@@ -68,3 +68,43 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
         launcher=parsed.launcher,
         debug=parsed.debug,
     )
+
+
+@dataclass(frozen=True)
+class TestingArguments:
+    """What the command line of a test says.
+
+    Attributes:
+        options: the option file.
+        overrides: `key=value`, laid over the file.
+        debug: show the traceback of an error.
+    """
+
+    options: Path
+    overrides: tuple[str, ...] = ()
+    debug: bool = False
+
+
+def parse_testing_arguments(argv: Sequence[str] | None = None) -> TestingArguments:
+    """Read the command line of test.py; wrong arguments end the process with exit code 2.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog='test.py', description='Test what an option file describes.', allow_abbrev=False
+    )
+    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='lay a value over the file, such as seed=1; may be repeated',
+    )
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    parsed = parser.parse_args(argv)
+    return TestingArguments(options=parsed.options, overrides=tuple(parsed.set), debug=parsed.debug)

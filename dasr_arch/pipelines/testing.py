@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -26,6 +27,8 @@ from dasr_arch.benchmark.suites import (
     check_folder_names,
 )
 from dasr_arch.benchmark.tables import format_console, record_results, write_tables
+from dasr_arch.pipelines.arguments import parse_testing_arguments
+from dasr_arch.pipelines.guard import run_guarded
 from dasr_arch.pipelines.schema import check_arguments, check_known, convert
 from dasr_arch.pipelines.training_schema import Count, Name, Options, WholeNumber
 from dasr_arch.pipelines.yaml_reader import read_yaml
@@ -77,6 +80,11 @@ class TestReport(NamedTuple):
     folder: Path
     failures: int
 
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if a cell failed."""
+        return 1 if self.failures else 0
+
 
 class _Prepared(NamedTuple):
     """A benchmark whose every part has been tried."""
@@ -118,7 +126,7 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
         InputError: as `run_test_file`.
         OSError: as `run_test_file`.
     """
-    checked = convert(options, TestOptions, where)
+    checked = convert(_leave_out(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
     prepared = _prepare(checked, where)
     folder = RESULTS_FOLDER / checked.name
@@ -183,6 +191,16 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
     return _Prepared(benchmark, pictures, digests, skipped)
 
 
+def _leave_out(options: Mapping[str, object]) -> dict[str, object]:
+    """The options without the networks, data sets and metrics that are set to nothing, as `networks.DASR=~` does."""
+    kept = dict(options)
+    for key in ('networks', 'datasets', 'metrics'):
+        entries = kept.get(key)
+        if isinstance(entries, Mapping):
+            kept[key] = {label: entry for label, entry in entries.items() if entry is not None}
+    return kept
+
+
 def _find_datasets(options: TestOptions) -> tuple[tuple[DatasetPlan, ...], list[dict[str, str]]]:
     """The data sets that are there, and those that are not but may be skipped."""
     found, skipped = [], []
@@ -231,3 +249,31 @@ def _plan_network(label: str, block: Block, scale: int) -> NetworkPlan:
             param_key = str(texts['param_key']) if texts['param_key'] is not None else None
             return NetworkPlan(label, name, arguments, weights, param_key, choice)
     raise InputError(f'{where}: told must be one of {", ".join(TELLERS)}, got {told!r}')
+
+
+def test(argv: Sequence[str] | None = None) -> int:
+    """What test.py runs: tests what an option file describes and writes the tables to the standard output.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit code: 0, 1 if a cell failed, 2 for what the user got wrong, 130 after Ctrl-C.
+    """
+    arguments = parse_testing_arguments(argv)
+
+    def work() -> int:
+        report = run_test_file(arguments.options, arguments.overrides)
+        sys.stdout.write(describe_report(report))
+        return report.exit_code
+
+    return run_guarded(work, arguments.debug)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
+
+
+def describe_report(report: TestReport) -> str:
+    """The tables, and a last line that says where the files are."""
+    failures = f'; {report.failures} cells failed' if report.failures else ''
+    return f'{report.console}\ntables, stored cells and pictures: {report.folder}{failures}\n'

@@ -1,0 +1,179 @@
+"""Training states on the disk: written whole, found again after a crash, and pruned."""
+
+import pickle
+import random
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import get_root_logger
+
+from dasr_arch._errors import InputError
+from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
+
+
+def list_states(folder: Path) -> list[Path]:
+    """The training states of a folder, newest first; other files are ignored."""
+    states = [path for path in folder.glob('*.state') if path.stem.isdigit()]
+    return sorted(states, key=lambda path: int(path.stem), reverse=True)
+
+
+def find_state(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The state that a run continues from.
+
+    Args:
+        options: BasicSR's option dictionary; 'auto_resume' looks in the experiment's own folder, else
+            'path.resume_state' names a file.
+
+    Returns:
+        The state, or None for a new run. A damaged file is named in a warning and the one before it is taken.
+
+    Raises:
+        InputError: if there are states but none can be read, or the named one cannot.
+    """
+    named = options['path'].get('resume_state')
+    if options.get('auto_resume'):
+        candidates = list_states(Path(options['path']['training_states']))
+        for path in candidates:
+            try:
+                return read_state(path)
+            except InputError as error:
+                get_root_logger().warning(f'{error}; trying the state before it')
+        if candidates:
+            raise InputError(
+                f"no training state in '{candidates[0].parent}' can be read; remove the folder's states, or start "
+                'without --auto_resume'
+            )
+    return read_state(Path(named)) if named else None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Reads one training state; code in it is refused, never run.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The state, on the CPU.
+
+    Raises:
+        InputError: if the file is missing, truncated or no training state.
+    """
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"training state '{path}' does not exist; check path.resume_state") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"training state '{path}' is damaged or truncated") from error
+    if not isinstance(state, dict) or not {'iter', 'optimizers'} <= set(state):
+        raise InputError(f"'{path}' is no training state; weights go to path.pretrain_network_g")
+    return state
+
+
+def write_state(model: Any, options: Mapping[str, Any], iteration: int, extra: Mapping[str, Any]) -> None:
+    """Writes everything that a run needs to continue as if nothing had happened, in the first process.
+
+    Args:
+        model: the model.
+        options: BasicSR's option dictionary.
+        iteration: number of finished iterations.
+        extra: plain values to keep with it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if options['rank'] != 0:
+        return
+    state = collect_training_state(model, 0, iteration)
+    state |= {'random': collect_random_state(), 'extra': dict(extra)}
+    save_atomically(state, Path(options['path']['training_states']) / f'{iteration}.state')
+
+
+def restore_state(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts a state back.
+
+    Args:
+        model: the model, built from the same options.
+        state: what :func:`read_state` gave.
+
+    Returns:
+        The plain values that were kept with it.
+
+    Raises:
+        InputError: if the state belongs to another model.
+    """
+    restore_training_state(model, state)
+    if 'random' in state:
+        restore_random_state(state['random'])
+    extra: dict[str, Any] = state.get('extra', {})
+    return extra
+
+
+def prune(options: Mapping[str, Any], keep: int) -> None:
+    """Removes all but the newest numbered states and weights, in the first process.
+
+    Args:
+        options: BasicSR's option dictionary.
+        keep: how many to keep; 0 keeps all.
+    """
+    if keep <= 0 or options['rank'] != 0:
+        return
+    weights: dict[int, list[Path]] = {}
+    for path in Path(options['path']['models']).glob('*.pth'):
+        match = re.fullmatch(r'.*_(\d+)', path.stem)
+        if match:
+            weights.setdefault(int(match[1]), []).append(path)
+    for iteration in sorted(weights, reverse=True)[keep:]:
+        for path in weights[iteration]:
+            path.unlink()
+    for path in list_states(Path(options['path']['training_states']))[keep:]:
+        path.unlink()
+
+
+def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
+    """Makes the experiment's folders; an earlier experiment of the name moves aside, never away.
+
+    Args:
+        options: BasicSR's option dictionary.
+        resuming: whether this run continues the experiment that is there.
+    """
+    paths = options['path']
+    experiment = Path(paths['experiments_root'])
+    for folder in (experiment, Path(options['root_path']) / 'tb_logger' / options['name']):
+        if not resuming and folder.is_dir() and any(folder.iterdir()):
+            archived = folder.with_name(f'{folder.name}_archived_{time.strftime("%Y%m%d_%H%M%S")}')
+            folder.rename(archived)
+            get_root_logger().info(f'Earlier {folder} is now {archived.name}')
+    for key in ('experiments_root', 'models', 'training_states', 'visualization'):
+        Path(paths[key]).mkdir(parents=True, exist_ok=True)
+    for leftover in experiment.glob('*/.*.tmp*'):  # of a process that was killed while it wrote
+        leftover.unlink()
+
+
+def collect_random_state() -> dict[str, Any]:
+    """The states of all global generators, as tensors and plain numbers."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (foreign data sets use it)
+    state: dict[str, Any] = {
+        'torch': torch.get_rng_state(),
+        'python': [version, list(numbers), gauss],
+        'numpy': [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), has_gauss, cached],
+    }
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Sets all global generators to what :func:`collect_random_state` gave."""
+    torch.set_rng_state(state['torch'])
+    version, numbers, gauss = state['python']
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, cached = state['numpy']
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'])

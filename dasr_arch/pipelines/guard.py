@@ -1,0 +1,41 @@
+"""How train.py and test.py end: what the user got wrong is one line and exit code 2, a bug shows its traceback."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from dasr_arch._errors import InputError
+
+INPUT_ERROR_CODE = 2
+INTERRUPTED_CODE = 130
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def run_guarded(action: Callable[[], int], debug: bool = False) -> int:
+    """Runs a command's work.
+
+    Args:
+        action: the work; returns the exit code.
+        debug: whether the traceback of what the user got wrong is shown, too.
+
+    Returns:
+        The action's exit code; 2 after an InputError or OSError, 130 after Ctrl-C.
+    """
+    try:
+        return action()
+    except KeyboardInterrupt:
+        sys.stderr.write('dasr: interrupted\n')
+        return INTERRUPTED_CODE
+    except (InputError, OSError) as error:
+        if debug:
+            _LOGGER.exception('the line below came from here')
+        sys.stderr.write(f'dasr: error: {_describe(error)}\n')
+        return INPUT_ERROR_CODE
+
+
+def _describe(error: InputError | OSError) -> str:
+    """The message in one line; a system error names its file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    return ' '.join(str(error).split())

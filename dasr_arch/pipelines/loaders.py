@@ -1,0 +1,87 @@
+"""From data sets to endless batches that a resumed run takes up where it stopped."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import cv2
+import torch
+from basicsr.data import build_dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.sampling import PictureStream, SampleStream
+
+
+def build_training_stream(options: Mapping[str, Any], start: int) -> tuple[Iterator[dict[str, Any]], int]:
+    """The batches of a training, without end.
+
+    Args:
+        options: BasicSR's option dictionary.
+        start: number of finished iterations.
+
+    Returns:
+        Batches from iteration ``start + 1`` on, and the number of pictures that make an epoch.
+
+    Raises:
+        InputError: if the data set cannot be opened.
+    """
+    data = options['datasets']['train']
+    dataset = build_dataset(data)
+    stream = SampleStream(
+        len(dataset),
+        data['batch_size_per_gpu'],
+        seed=options['manual_seed'],
+        start=start,
+        rank=options['rank'],
+        world_size=options['world_size'],
+    )
+    sampler: Sampler[Any] = stream if getattr(dataset, 'takes_samples', False) else PictureStream(stream)
+    workers = data.get('num_worker_per_gpu', 0)
+    loader: DataLoader[dict[str, Any]] = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=options['num_gpu'] > 0,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers > 0 else None,
+        worker_init_fn=quiet_worker,
+        generator=torch.Generator().manual_seed(options['manual_seed'] + start),  # leaves the global one alone
+    )
+    return iterate(loader), len(dataset)
+
+
+def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:
+    """One loader for each of the data sets other than 'train', a picture at a time.
+
+    Args:
+        options: BasicSR's option dictionary.
+
+    Returns:
+        Loaders by the data set's name.
+    """
+    loaders: dict[str, DataLoader[dict[str, Any]]] = {}
+    for phase, data in options['datasets'].items():
+        if phase.split('_')[0] == 'val':
+            dataset: Dataset[dict[str, Any]] = build_dataset(data)
+            loaders[data['name']] = DataLoader(dataset, batch_size=1, shuffle=False)
+    return loaders
+
+
+def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches of a loader; what a worker reports as wrong input is raised with its own message."""
+    try:
+        yield from loader
+    except InputError as error:
+        message = str(error)
+        if message.startswith('Caught InputError'):  # torch wraps it in the worker's traceback
+            message = message.strip().rsplit('InputError: ', 1)[-1]
+        raise InputError(message) from error
+
+
+def quiet_worker(worker: int) -> None:
+    """Sets up a loader process: one thread, and Ctrl-C is the main process's business."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,177 @@
+"""What a training tells: log file, TensorBoard, a history for reports, and a bar with the time left."""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+from basicsr.utils import get_env_info, get_root_logger, get_time_str
+from tqdm import tqdm
+
+from dasr_arch._errors import InputError
+
+HISTORY_NAME = 'history.jsonl'
+
+
+class BarHandler(logging.StreamHandler[Any]):
+    """Prints log lines above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one line."""
+        tqdm.write(self.format(record), file=self.stream)
+
+
+class BufferedLog:
+    """BasicSR's logger, whose lines are kept until there is a folder for the file.
+
+    The folder is made only when everything that could fail at the start has succeeded.
+
+    Args:
+        rank: number of this process; only the first one speaks.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self.logger = get_root_logger()
+        for handler in list(self.logger.handlers):
+            self.logger.removeHandler(handler)
+        self.memory = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+        self.file: logging.FileHandler | None = None
+        if rank == 0:
+            self.logger.setLevel(logging.INFO)
+            self._add(BarHandler())
+            self._add(self.memory)
+        else:
+            self.logger.setLevel(logging.ERROR)
+
+    def open_file(self, options: Mapping[str, Any]) -> None:
+        """Starts the log file, with every line so far."""
+        if options['rank'] != 0:
+            return
+        path = Path(options['path']['log']) / f'train_{options["name"]}_{get_time_str()}.log'
+        self.file = logging.FileHandler(path, encoding='utf-8')
+        self._add(self.file)
+        self.logger.removeHandler(self.memory)
+        self.memory.setTarget(self.file)
+        self.memory.flush()
+        self.file.stream.write(get_env_info() + '\n')
+
+    def close(self) -> None:
+        """Closes the file, so that a second training in this process starts afresh."""
+        for handler in list(self.logger.handlers):
+            self.logger.removeHandler(handler)
+            handler.close()
+
+    def _add(self, handler: logging.Handler) -> None:
+        handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+        self.logger.addHandler(handler)
+
+
+class History:
+    """One JSON object for each logged iteration and validation, in a file that reports read.
+
+    Args:
+        path: the file.
+        iteration: finished iterations; lines of later ones, from before a crash, are removed.
+    """
+
+    def __init__(self, path: Path, iteration: int) -> None:
+        self.path = path
+        kept = [line for line in read_history(path) if line['iter'] <= iteration]
+        path.write_text(''.join(json.dumps(line) + '\n' for line in kept), encoding='utf-8')
+
+    def add(self, iteration: int, values: Mapping[str, object]) -> None:
+        """Appends a line."""
+        with self.path.open('a', encoding='utf-8') as file:
+            file.write(json.dumps({'iter': iteration, **values}) + '\n')
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a history; a last one that a crash cut off is left out."""
+    if not path.is_file():
+        return []
+    out = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        try:
+            out.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return out
+
+
+class Progress:
+    """The voices of a run in the first process; in the others it is silent.
+
+    Args:
+        options: BasicSR's option dictionary.
+        start: number of finished iterations.
+    """
+
+    def __init__(self, options: Mapping[str, Any], start: int) -> None:
+        self.active = options['rank'] == 0
+        self.total = options['train']['total_iter']
+        self.board: Any = None
+        self.history: History | None = None
+        self.bar: Any = None
+        if not self.active:
+            return
+        if options['logger'].get('use_tb_logger'):
+            self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
+        self.history = History(Path(options['path']['log']) / HISTORY_NAME, start)
+        # On a terminal only: in a log file the lines below tell the same.
+        self.bar = tqdm(total=self.total, initial=start, desc=options['name'], unit='it', disable=None, smoothing=0.05)
+
+    def step(self) -> None:
+        """One iteration is done."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def log(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Writes the losses, the learning rate and the times of an iteration."""
+        if not self.active or self.history is None:
+            return
+        losses = {key: value for key, value in values.items() if key.startswith('l_')}
+        remaining = timedelta(seconds=int(values['time'] * (self.total - iteration)))
+        parts = ' '.join(f'{key} {value:.4f}' for key, value in losses.items())
+        get_root_logger().info(
+            f'iteration {iteration}/{self.total}, epoch {values["epoch"]:.0f}, lr {values["lr"]:.3e}, '
+            f'{values["time"]:.3f} s ({values["data_time"]:.3f} waiting for data), left {remaining}: {parts}'
+        )
+        if self.bar is not None:
+            self.bar.set_postfix({key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}, refresh=False)
+        self.history.add(iteration, values)
+        self._write_board(iteration, {('losses/' + key if key in losses else key): v for key, v in values.items()})
+
+    def log_validation(self, iteration: int, results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        """Writes metrics by data set and degradation."""
+        if not self.active or self.history is None:
+            return
+        for dataset, rows in results.items():
+            for label, metrics in rows.items():
+                text = ', '.join(f'{name} {value:.4f}' for name, value in metrics.items())
+                get_root_logger().info(f'validation {iteration}, {dataset}, {label}: {text}')
+                self._write_board(iteration, {f'metrics/{dataset}/{label}/{k}': v for k, v in metrics.items()})
+        self.history.add(iteration, {'validation': results})
+
+    def close(self) -> None:
+        """Ends bar and TensorBoard's file."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _write_board(self, iteration: int, values: Mapping[str, float]) -> None:
+        if self.board is not None:
+            for key, value in values.items():
+                self.board.add_scalar(key, value, iteration)
+
+
+def open_board(folder: Path, start: int) -> Any:
+    """TensorBoard's writer; events of iterations after ``start``, from before a crash, are hidden."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (optional, slow to import)
+    except ImportError as error:
+        raise InputError('logger.use_tb_logger needs TensorBoard; install tb-nightly or set it to false') from error
+    return SummaryWriter(str(folder), purge_step=start + 1 if start else None)

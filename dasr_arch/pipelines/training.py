@@ -1,0 +1,277 @@
+"""Training: option file in, weights out.
+
+BasicSR's own loop is not used, because it cannot continue exactly where it stopped, renames earlier experiments before
+it knows that the new one can start, and trains nothing with success when pictures are fewer than a batch. Its models,
+data sets, networks, losses and metrics are used as they are, and ours work in its loop as well.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from basicsr.models import build_model
+from basicsr.utils import get_root_logger
+from torch.utils.data import DataLoader
+
+from dasr_arch._compat import initialise_distributed
+from dasr_arch.pipelines.arguments import TrainingArguments, parse_training_arguments
+from dasr_arch.pipelines.checkpoints import find_state, prepare_folders, prune, restore_state, write_state
+from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.pipelines.loaders import build_training_stream, build_validation_loaders
+from dasr_arch.pipelines.options import load_training_options
+from dasr_arch.pipelines.progress import BufferedLog, Progress
+from dasr_arch.pipelines.validation import BestResult, validate
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Trains what the command line says.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit code: 0 when the training is complete, 2 for bad input, 130 when interrupted.
+    """
+    arguments = parse_training_arguments(argv)
+    return run_guarded(lambda: run_training(arguments), arguments.debug)
+
+
+def run_training(arguments: TrainingArguments) -> int:
+    """Trains, from the option file to the summary.
+
+    Args:
+        arguments: what the command line says.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: if anything in the options, data or weights is wrong; earlier experiments are where they were.
+        OSError: if results cannot be written.
+    """
+    options: dict[str, Any] = load_training_options(
+        arguments.options,
+        arguments.overrides,
+        launcher=arguments.launcher,
+        auto_resume=arguments.auto_resume,
+    )
+    if options['dist']:
+        initialise_distributed(**(options.get('dist_params') or {}))
+    log = BufferedLog(options['rank'])
+    try:
+        seed_everything(options['manual_seed'])
+        Run(options, log).execute()
+    finally:
+        log.close()
+        if options['dist']:
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+class Run:
+    """One training.
+
+    Args:
+        options: BasicSR's option dictionary, checked.
+        log: the logger.
+    """
+
+    def __init__(self, options: dict[str, Any], log: BufferedLog) -> None:
+        self.options = options
+        self.total: int = options['train']['total_iter']
+        state = find_state(options)
+        self.start: int = state['iter'] if state else 0
+        self.validation: dict[str, DataLoader[dict[str, Any]]] = {}
+        if options.get('val') and options['rank'] == 0:
+            self.validation = build_validation_loaders(options)
+        self.stream, self.epoch_length = build_training_stream(options, self.start)
+        self.model = build_model(options)
+        extra = restore_state(self.model, state) if state else {}
+        metrics = (options.get('val') or {}).get('metrics') or {}
+        self.best = BestResult(metrics, **extra.get('best', {}))
+        if options['rank'] == 0:
+            prepare_folders(options, resuming=state is not None and bool(options.get('auto_resume')))
+        self.wait()
+        log.open_file(options)
+        self.progress = Progress(options, self.start)
+        self.last_results: tuple[int, Any] = (-1, None)
+        self.saved = self.start
+
+    def execute(self) -> None:
+        """Trains to the end, or until interrupted, and says what came out."""
+        logger = get_root_logger()
+        began = time.monotonic()
+        logger.info(f'{"Continuing after" if self.start else "Starting at"} iteration {self.start} of {self.total}')
+        try:
+            with deferred_interrupt(enabled=not self.options['dist']) as interrupted:
+                self.iterate(interrupted)
+        finally:
+            self.progress.close()
+        self.summarise(time.monotonic() - began)
+
+    def iterate(self, interrupted: list[int]) -> None:
+        """The loop; ``interrupted`` fills when the user wants to stop."""
+        frequency = self.options['logger']
+        val_frequency = (self.options.get('val') or {}).get('val_freq')
+        clock = Clock()
+        for iteration in range(self.start + 1, self.total + 1):
+            batch = next(self.stream)
+            clock.data_arrived()
+            self.model.update_learning_rate(iteration, warmup_iter=self.options['train'].get('warmup_iter', -1))
+            self.model.feed_data(batch)
+            self.model.optimize_parameters(iteration)
+            clock.iteration_done()
+            self.progress.step()
+            if iteration % frequency['print_freq'] == 0 or iteration == self.total:
+                self.report(iteration, clock)
+            if val_frequency and iteration % val_frequency == 0:
+                self.validate(iteration)
+                clock.restart()
+            if iteration % frequency['save_checkpoint_freq'] == 0 or iteration == self.total or interrupted:
+                self.save(iteration)
+                clock.restart()
+            if interrupted:
+                get_root_logger().info(f'Stopped after iteration {iteration}; --auto_resume continues from here')
+                raise KeyboardInterrupt
+        if self.options.get('val') and self.last_results[0] != self.total:
+            self.validate(self.total)
+
+    def report(self, iteration: int, clock: 'Clock') -> None:
+        """Logs losses and times; every process takes part, because losses are averaged over them."""
+        losses = self.model.get_current_log()
+        values = {
+            **{key: float(value) for key, value in losses.items()},
+            'lr': self.model.get_current_learning_rate()[0],
+            'epoch': (iteration - 1) * self.batch_size // self.epoch_length,
+            **clock.means(),
+        }
+        self.progress.log(iteration, values)
+
+    def validate(self, iteration: int) -> None:
+        """Validates in the first process and keeps the best weights; the others wait."""
+        if self.validation:
+            results = validate(self.model, self.validation, self.options, iteration)
+            self.progress.log_validation(iteration, results)
+            self.last_results = (iteration, results)
+            if self.best.update(results, iteration):
+                save_weights(self.model, 'best')
+        self.wait()
+
+    def save(self, iteration: int) -> None:
+        """Writes weights and state in the first process."""
+        if self.options['rank'] == 0:
+            save_weights(self.model, str(iteration))
+            save_weights(self.model, 'latest')
+            best = {'value': self.best.value, 'iteration': self.best.iteration}
+            write_state(self.model, self.options, iteration, {'best': best})
+            prune(self.options, self.options['logger'].get('keep_checkpoints', 3))
+        self.saved = iteration
+        self.wait()
+
+    def summarise(self, seconds: float) -> None:
+        """The last lines of the log."""
+        logger = get_root_logger()
+        done = self.total - self.start
+        logger.info(f'Done: {done} iterations in {seconds / 60:.1f} min, {seconds / max(1, done):.3f} s each')
+        if self.best.value is not None:
+            logger.info(f'Best {self.best.name} {self.best.value:.4f} at iteration {self.best.iteration}')
+        logger.info(f'Weights: {self.options["path"]["models"]}')
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of one iteration in all processes."""
+        size: int = self.options['datasets']['train']['batch_size_per_gpu']
+        return size * int(self.options['world_size'])
+
+    def wait(self) -> None:
+        """Waits for the other processes."""
+        if self.options['dist']:
+            torch.distributed.barrier()
+
+
+class Clock:
+    """Mean times of an iteration since the last report."""
+
+    def __init__(self) -> None:
+        self.count, self.waiting, self.working = 0, 0.0, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out what has passed since the last iteration."""
+        self.last = time.monotonic()
+
+    def data_arrived(self) -> None:
+        """The batch is there."""
+        now = time.monotonic()
+        self.waiting += now - self.last
+        self.last = now
+
+    def iteration_done(self) -> None:
+        """The optimiser is done."""
+        now = time.monotonic()
+        self.working += now - self.last
+        self.last = now
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Seconds of an iteration and of waiting for its data; starts over."""
+        count = max(1, self.count)
+        out = {'time': (self.waiting + self.working) / count, 'data_time': self.waiting / count}
+        self.count, self.waiting, self.working = 0, 0.0, 0.0
+        return out
+
+
+def save_weights(model: Any, label: str) -> None:
+    """Writes weights for testing, through whatever the model offers for it."""
+    if hasattr(model, 'save_weights'):
+        model.save_weights(label)
+        return
+    averaged = getattr(model, 'net_g_ema', None)
+    networks, keys = ([model.net_g], ['params']) if averaged is None else ([model.net_g, averaged], ['params', 'params_ema'])
+    model.save_network(networks, 'net_g', label, param_key=keys)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds the global generators, which initialise networks; training data have generators of their own."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (foreign data sets use it)
+    torch.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def deferred_interrupt(enabled: bool) -> Iterator[list[int]]:
+    """Lets the current iteration finish before Ctrl-C or a polite kill stops the run; a second one stops at once.
+
+    Args:
+        enabled: False leaves the signals alone.
+
+    Yields:
+        A list that holds the signal once it has come.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM) if enabled else ()
+    try:
+        previous = {number: signal.signal(number, handle) for number in signals}
+    except ValueError:  # not in the main thread
+        previous = {}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""Validation during training, through the interface that every BasicSR model has."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils import imwrite, tensor2img
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+OVERALL = 'mean'
+Results = dict[str, dict[str, dict[str, float]]]  # data set, degradation or 'mean', metric
+
+
+def validate(
+    model: Any, loaders: Mapping[str, DataLoader[dict[str, Any]]], options: Mapping[str, Any], iteration: int
+) -> Results:
+    """Measures a model; neither its training nor any random state is touched.
+
+    Args:
+        model: any of BasicSR's models or ours.
+        loaders: data sets by name, one picture a batch.
+        options: BasicSR's option dictionary; 'val' holds 'metrics' and 'save_img'.
+        iteration: number of finished iterations, for the names of saved pictures.
+
+    Returns:
+        Means over pictures, by data set, degradation (if a data set has several) and metric, and over all under
+        'mean'.
+    """
+    results: Results = {}
+    metrics: Mapping[str, Any] = options['val'].get('metrics') or {}
+    for name, loader in loaders.items():
+        rows: dict[str, list[list[float]]] = {}
+        for batch in tqdm(loader, desc=f'validation {name}', unit='picture', leave=False, disable=None):
+            restored, truth = restore(model, batch)
+            values = [calculate_metric({'img': restored, 'img2': truth}, dict(metrics[key])) for key in metrics]
+            rows.setdefault(batch['degradation'][0] if 'degradation' in batch else OVERALL, []).append(values)
+            if options['val'].get('save_img'):
+                folder = Path(options['path']['visualization']) / name
+                imwrite(restored, str(folder / f'{Path(batch["lq_path"][0]).stem}_{iteration}.png'))
+        means = {label: average(metrics, values) for label, values in rows.items()}
+        everything = [row for values in rows.values() for row in values]
+        results[name] = {**means, OVERALL: average(metrics, everything)}
+    return results
+
+
+@torch.no_grad()
+def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a model makes of a picture, and what it should be: 8-bit BGR pictures, as BasicSR's metrics take them."""
+    model.feed_data(batch)
+    model.test()
+    visuals = model.get_current_visuals()
+    return tensor2img([visuals['result']]), tensor2img([visuals['gt']])
+
+
+def average(names: Mapping[str, Any], values: list[list[float]]) -> dict[str, float]:
+    """Means by metric."""
+    return dict(zip(names, np.mean(values, axis=0).tolist(), strict=True)) if names else {}
+
+
+class BestResult:
+    """The best validation so far, by the first metric, averaged over data sets.
+
+    Args:
+        metrics: options of the metrics; 'better' of the first is 'higher' or 'lower'.
+        value: best value so far.
+        iteration: where it was reached.
+    """
+
+    def __init__(self, metrics: Mapping[str, Any], value: float | None = None, iteration: int = 0) -> None:
+        self.name = next(iter(metrics), None)
+        self.higher = self.name is None or metrics[self.name].get('better', 'higher') == 'higher'
+        self.value = value
+        self.iteration = iteration
+
+    def update(self, results: Results, iteration: int) -> bool:
+        """Takes a validation into account.
+
+        Args:
+            results: what :func:`validate` gave.
+            iteration: number of finished iterations.
+
+        Returns:
+            Whether it is better than all before.
+        """
+        if self.name is None or not results:
+            return False
+        value = sum(rows[OVERALL][self.name] for rows in results.values()) / len(results)
+        if self.value is not None and (value <= self.value if self.higher else value >= self.value):
+            return False
+        self.value, self.iteration = value, iteration
+        return True
