@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,6 @@ def test_second_run_refuses_to_overwrite_and_force_replaces(folder: Path, capsys
         (['--min-pictures', '3'], '2 of 4 pictures can be used, expected at least 3'),
         (['-o', 'out'], 'must end in .lmdb'),
         (['-o', 'in/a.png/out.lmdb'], 'in/a.png'),
-        (['nowhere'], 'nowhere: expected a folder of pictures'),
     ],
 )
 def test_bad_input_gets_one_line_and_leaves_nothing(
@@ -73,6 +73,13 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert [path.name for path in folder.iterdir()] == ['in']
 
 
+def test_missing_folder_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['prepare', 'in', 'nowhere', '-o', 'out.lmdb']) == 2
+    assert capsys.readouterr().err == (
+        'dasr: error: nowhere: expected a folder of pictures, found nothing there; check the path\n'
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 def test_folder_that_may_not_be_written_gets_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path('closed').mkdir(mode=0o500)
@@ -80,16 +87,18 @@ def test_folder_that_may_not_be_written_gets_one_line(folder: Path, capsys: pyte
     assert 'Permission denied' in capsys.readouterr().err
 
 
-def test_file_names_that_a_terminal_cannot_show_are_printed_all_the_same(folder: Path) -> None:
+def test_file_names_that_a_terminal_cannot_show_are_printed_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / 'in' / os.fsdecode(b'bad\xff\nname.png')).write_bytes(b'x')
-    run = subprocess.run(
-        [sys.executable, '-m', 'dasr_cli', 'prepare', 'in', '-o', 'out.lmdb', '--min-size', '32'],
-        env=os.environ | {'PYTHONIOENCODING': 'ascii', 'PYTHONPATH': os.pathsep.join(sys.path)},
-        capture_output=True,
-        check=False,
-    )
-    assert run.returncode == 0
-    assert b'  in/bad??name.png: cannot be read as a picture' in run.stdout
+    (folder / 'in' / 'b.1.png').rename(folder / 'in' / 'é.png')
+    terminal = TextIOWrapper(BytesIO(), encoding='ascii')
+    monkeypatch.setattr(sys, 'stdout', terminal)
+    assert prepare() == 0
+    terminal.seek(0)
+    printed = terminal.read().splitlines()
+    assert any(line.startswith('  in/bad??name.png: cannot be read as a picture') for line in printed)
+    assert any(line.startswith('  in/?.png: e-') for line in printed)
 
 
 @pytest.mark.slow
