@@ -292,7 +292,8 @@ def picture_generator(seed: int, name: str) -> torch.Generator:
     Returns:
         A CPU generator.
     """
-    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+    # torch's CPU generator looks at the lower 32 bits of its seed alone, so both must be mixed into them.
+    return torch.Generator().manual_seed(zlib.crc32(f'{seed} {name}'.encode()))
 
 
 def draw_uniform(value: float | None, span: Range | None, generator: torch.Generator) -> float:

@@ -1,0 +1,18 @@
+"""The random numbers of a test picture depend on the seed and on the picture's name, and on nothing else."""
+
+import torch
+
+from dasr_arch.degradations import picture_generator
+
+
+def draw(seed: int, name: str) -> tuple[float, ...]:
+    return tuple(torch.randn(8, generator=picture_generator(seed, name)).tolist())
+
+
+def test_same_seed_and_name_give_the_same_numbers() -> None:
+    assert draw(3, 'baby') == draw(3, 'baby')
+
+
+def test_seeds_and_names_give_different_numbers() -> None:
+    draws = {draw(seed, name) for seed in (0, 1, 2, 2**32, 2**32 + 1) for name in ('baby', 'bird', '')}
+    assert len(draws) == 15
