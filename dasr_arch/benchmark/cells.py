@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,14 @@ from torch import Tensor
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.suites import MetricPlan, NetworkPlan, Suite
+from dasr_arch.degradations import Degradation, degrade_picture, picture_generator
 
 PROTOCOL_VERSION = 1
 """Raised whenever the same inputs would give other numbers; stored cells of older versions are then computed again."""
 
 Scores = dict[str, float]
+
+_CHECK_SIDE = 16  # LR pixels
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class Cell:
                 'told': self.network.told,
             },
             'degradation': self.suite.degradation.specification(),
+            'degradation_check': digest_degradation(self.suite.degradation, self.seed),
             'seed': self.seed,
             'metrics': {metric.label: {'type': metric.type, **metric.options} for metric in self.metrics},
             'pictures': {picture.name: picture.digest for picture in self.pictures},
@@ -202,6 +206,14 @@ def digest_picture(picture: NDArray[np.uint8]) -> str:
     content = hashlib.sha256(repr(picture.shape).encode())
     content.update(np.ascontiguousarray(picture).data)
     return content.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def digest_degradation(degradation: Degradation, seed: int) -> str:
+    """SHA-256 of what a degradation makes of a small fixed picture, so that changed code counts as a change."""
+    side = _CHECK_SIDE * degradation.scale
+    picture = torch.randint(0, 256, (side, side, 3), generator=picture_generator(0, ''), dtype=torch.uint8)
+    return digest_picture(degrade_picture(degradation, picture.numpy(), seed, ''))
 
 
 def digest_weights(state: Mapping[str, Tensor]) -> str:

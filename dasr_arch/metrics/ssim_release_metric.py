@@ -14,7 +14,7 @@ from dasr_arch.metrics.structural_similarity import crop_sides, measure_plane_ss
 _WEIGHTS_BGR = np.array([25.064, 129.057, 65.738]) / 255
 
 
-@METRIC_REGISTRY.register()  # type: ignore[untyped-decorator]  (BasicSR ships no annotations)
+@METRIC_REGISTRY.register()  # type: ignore[untyped-decorator]  # BasicSR ships no annotations
 def calculate_ssim_release(
     img: NDArray[np.generic], img2: NDArray[np.generic], crop_border: int, input_order: str = 'HWC'
 ) -> float:
