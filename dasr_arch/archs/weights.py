@@ -57,7 +57,9 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
                 f"weights file '{path}' carries something else than weights and was not run; save its state dict alone"
             ) from error
         raise InputError(f"'{path}' is not a weights file, or a damaged one; copy or download it again") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the system's own, such as a lack of permission; torch's, on some truncated files, name no file
         raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"weights file '{path}' holds no dictionary of tensors but {type(content).__name__}")
