@@ -1,0 +1,104 @@
+"""Networks are built, filled and tried before a benchmark starts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from basicsr.archs.srresnet_arch import MSRResNet
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.conditions import gather_conditions
+from dasr_arch.benchmark.networks import build_network, probe_network, run_network
+from dasr_arch.benchmark.suites import NetworkPlan
+from dasr_arch.degradations import build_degradation, picture_generator
+from tests.benchmark.making import save_weights, small_dasr
+
+BLUR = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
+
+
+def test_dasr_takes_its_sizes_from_the_weights_file(tmp_path: Path) -> None:
+    trained = DASR(**small_dasr()).eval()
+    path = save_weights(trained, tmp_path / 'net.pth')
+    network, digest = build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
+    lq = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(network(lq), trained(lq))
+    assert not network.training
+    assert len(digest) == 64
+
+
+def test_networks_of_basicsr_are_built_and_tried(tmp_path: Path) -> None:
+    arguments = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'upscale': 4}
+    path = save_weights(MSRResNet(**arguments), tmp_path / 'net.pth')
+    plan = NetworkPlan('Theirs', 'MSRResNet', arguments, path)
+    network, _ = build_network(plan)
+    probe_network(network, plan, BLUR)
+    wrong = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 2)
+    with pytest.raises(InputError, match=r'expected an output of 96 x 96 pixels \(scale 2\), got 192 x 192'):
+        probe_network(network, plan, wrong)
+
+
+def test_checkpoint_of_another_scale_is_refused(tmp_path: Path) -> None:
+    path = save_weights(DASR(**small_dasr(scale=2)), tmp_path / 'net.pth')
+    with pytest.raises(InputError, match='networks.Ours: .*is for x2, not for x4'):
+        build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = save_weights(MSRResNet(num_feat=4, num_block=1), tmp_path / 'net.pth')
+    with pytest.raises(InputError, match='networks.Ours: .*no DASR'):
+        build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
+    wide = NetworkPlan('Theirs', 'MSRResNet', {'num_feat': 8, 'num_block': 1}, path)
+    with pytest.raises(InputError, match=r"networks.Theirs: .*'conv_first.weight' has shape \(4, 3, 3, 3\)"):
+        build_network(wide)
+
+
+def test_network_with_weights_needs_a_file() -> None:
+    with pytest.raises(InputError, match="networks.Ours: DASR has learnable weights; give 'path'"):
+        build_network(NetworkPlan('Ours', 'DASR', small_dasr()))
+
+
+def test_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'networks.Ours: .*none\.pth.* does not exist'):
+        build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, tmp_path / 'none.pth'))
+    path = save_weights(DASR(**small_dasr()), tmp_path / 'net.pth')
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r'networks.Ours: .*net\.pth'):
+        build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
+
+
+def test_constructor_that_refuses_is_one_line() -> None:
+    with pytest.raises(InputError, match='networks.Ours: DASR refuses its arguments: ValueError: ') as caught:
+        build_network(NetworkPlan('Ours', 'DASR', small_dasr(scale=5)))
+    assert '\n' not in str(caught.value)
+
+
+def test_non_blind_network_is_told_the_true_kernel() -> None:
+    network = DASR(**small_dasr(condition='kernel')).eval()
+    draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
+    lq = torch.zeros(1, 3, 8, 8)
+    told = gather_conditions(network, 'truth', lq, draws)
+    assert list(told) == ['kernel']
+    assert torch.equal(told['kernel'], draws['kernel'][None])
+    probe_network(network, NetworkPlan('Model 5', 'DASR', {}), BLUR)
+
+
+def test_non_blind_network_that_is_told_nothing_falls_back_or_is_refused() -> None:
+    network = DASR(**small_dasr(condition='kernel')).eval()
+    assert gather_conditions(network, 'nothing', torch.zeros(1, 3, 8, 8), BLUR.draw(picture_generator(0, ''), (8, 8))) == {}
+    with pytest.raises(InputError, match='networks.Model 5: DASR fails on a picture of 48 x 48'):
+        probe_network(network, NetworkPlan('Model 5', 'DASR', {}, told='nothing'), BLUR)
+
+
+def test_blind_and_foreign_networks_are_told_nothing() -> None:
+    draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
+    for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
+        assert gather_conditions(network, 'truth', torch.zeros(1, 3, 8, 8), draws) == {}
+
+
+def test_output_that_is_not_finite_is_refused() -> None:
+    network = DASR(**small_dasr()).eval()
+    torch.nn.init.constant_(network.last_conv.bias, float('nan'))
+    with pytest.raises(ValueError, match='NaN or infinite'):
+        run_network(network, torch.zeros(1, 3, 8, 8), {}, 4)
