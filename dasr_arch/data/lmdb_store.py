@@ -12,6 +12,7 @@ are therefore shared by all readers and let go of after a fork.
 import errno
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ META_NAME = 'meta_info.txt'
 DATA_NAME = 'data.mdb'
 _META_LINE = re.compile(r'(?P<key>.+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) (?P<level>\d+)')
 _SMALLEST_MAP = 1 << 26  # bytes; grows by doubling, since readers map what the file says and need not reserve more
+_LITTLE_ROOM = 64 << 20  # bytes free, below which a batch may well not fit
 _JOURNAL = b'__journal__'  # its own table while writing, gone afterwards
 
 
@@ -241,7 +243,11 @@ class LmdbWriter:
         try:
             yield
         except lmdb.Error as error:
-            raise OSError(errno.EIO, f'LMDB cannot be written ({_describe(error)})', str(self._folder)) from error
+            # LMDB calls a disk that is full in the middle of a write an input/output error.
+            is_full = shutil.disk_usage(self._folder).free < _LITTLE_ROOM
+            number, reason = (errno.ENOSPC, 'the disk is full') if is_full else (errno.EIO, _describe(error))
+            message = f'LMDB cannot be written ({reason}); mend that and run again to continue'
+            raise OSError(number, message, str(self._folder)) from error
 
 
 def _describe(error: lmdb.Error) -> str:
