@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from dasr_arch.models.precision import choose_precision
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
 
+# Newer versions of torch call it so, and warn of the older name.
+_RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
+WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
 OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
@@ -42,6 +46,9 @@ class SupervisedModel(SRModel):
     Raises:
         InputError: if an option is wrong or weights do not fit.
     """
+
+    net_g: Any  # the network to train, built by SRModel
+    log_dict: OrderedDict[str, Tensor]
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.dtype = choose_precision(
@@ -62,8 +69,21 @@ class SupervisedModel(SRModel):
         get_root_logger().info(f'Network {type(net).__name__}: {count:,d} parameters, {self.dtype} on {self.device}')
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
-        """Loads weights; not strictly means as far as names and shapes fit, the rest is logged."""
-        self._load_state(net, read_weights(load_path), f"weights file '{load_path}'", strict)
+        """Loads weights; not strictly means as far as names and shapes fit, the rest is logged.
+
+        Args:
+            net: where to.
+            load_path: the file.
+            strict: whether every tensor must fit.
+            param_key: not used, because SRModel gives 'params' unasked; the option 'path.param_key_g' counts, and
+                without it averaged weights come first.
+
+        Raises:
+            InputError: if the file cannot be read, or does not fit and strict is set.
+        """
+        del param_key
+        state = read_weights(load_path, self.opt['path'].get('param_key_g'))
+        self._load_state(net, state, f"weights file '{load_path}'", strict)
 
     def init_training_settings(self) -> None:
         """Makes everything that only training needs."""
@@ -93,7 +113,8 @@ class SupervisedModel(SRModel):
 
     def build_training_network(self) -> nn.Module:
         """The module whose forward is the training step; its parameters are the ones to optimise."""
-        return self.net_g
+        network: nn.Module = self.net_g
+        return network
 
     def setup_optimizers(self) -> None:
         """One optimiser over all trainable parameters, kept through all stages."""
@@ -120,7 +141,7 @@ class SupervisedModel(SRModel):
         if self.opt['dist']:
             ids = [self.device.index or torch.cuda.current_device()] if self.device.type == 'cuda' else None
             # Buffers are averaged after each step instead, which keeps them equal in all processes at all times.
-            self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, broadcast_buffers=False)
+            self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, **WITHOUT_BUFFERS)
         else:
             self.wrapped = self.training_network
 
@@ -138,8 +159,7 @@ class SupervisedModel(SRModel):
             self.lq, self.gt = lq[:, 0], gt[:, 0]
             return
         self.lq = data['lq'].to(self.device, non_blocking=True)
-        if 'gt' in data:
-            self.gt = data['gt'].to(self.device, non_blocking=True)
+        self._take_truth(data)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration, in ``accumulate`` parts of the batch that each normalise for themselves."""
@@ -260,6 +280,13 @@ class SupervisedModel(SRModel):
 
     # --- helpers ---
 
+    def _take_truth(self, data: Mapping[str, Any]) -> None:
+        """Keeps a batch's HR pictures; without any, nothing of an earlier batch may stand for them."""
+        if hasattr(self, 'gt'):
+            del self.gt
+        if 'gt' in data:
+            self.gt = data['gt'].to(self.device, non_blocking=True)
+
     def _needs(self, key: str) -> bool:
         return key in getattr(self.get_bare_model(self.net_g), 'needs', ())
 
@@ -273,7 +300,7 @@ class SupervisedModel(SRModel):
     def _gradient_exchange(self, last: bool) -> AbstractContextManager[Any]:
         if last or not isinstance(self.wrapped, DistributedDataParallel):
             return nullcontext()
-        return self.wrapped.no_sync()  # type: ignore[no-any-return]
+        return self.wrapped.no_sync()
 
     def _load_state(self, net: nn.Module, state: Mapping[str, Tensor], name: str, strict: bool) -> None:
         logger = get_root_logger()

@@ -101,8 +101,7 @@ class Run:
         self.wait()
         log.open_file(options)
         self.progress = Progress(options, self.start)
-        self.last_results: tuple[int, Any] = (-1, None)
-        self.saved = self.start
+        self.validated = -1
 
     def execute(self) -> None:
         """Trains to the end, or until interrupted, and says what came out."""
@@ -140,7 +139,7 @@ class Run:
             if interrupted:
                 get_root_logger().info(f'Stopped after iteration {iteration}; --auto_resume continues from here')
                 raise KeyboardInterrupt
-        if self.options.get('val') and self.last_results[0] != self.total:
+        if self.options.get('val') and self.validated != self.total:
             self.validate(self.total)
 
     def report(self, iteration: int, clock: 'Clock') -> None:
@@ -159,9 +158,9 @@ class Run:
         if self.validation:
             results = validate(self.model, self.validation, self.options, iteration)
             self.progress.log_validation(iteration, results)
-            self.last_results = (iteration, results)
             if self.best.update(results, iteration):
                 save_weights(self.model, 'best')
+        self.validated = iteration
         self.wait()
 
     def save(self, iteration: int) -> None:
@@ -172,7 +171,6 @@ class Run:
             best = {'value': self.best.value, 'iteration': self.best.iteration}
             write_state(self.model, self.options, iteration, {'best': best})
             prune(self.options, self.options['logger'].get('keep_checkpoints', 3))
-        self.saved = iteration
         self.wait()
 
     def summarise(self, seconds: float) -> None:

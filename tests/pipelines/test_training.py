@@ -1,0 +1,291 @@
+"""Trainings of a tiny DASR: complete, interrupted, killed, resumed, and in several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dasr_arch.pipelines import train
+from dasr_arch.pipelines.progress import read_history
+
+PROJECT = Path(__file__).parents[2]
+DEMO = PROJECT / 'datasets' / 'demo'
+TINY = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 4}
+
+
+def tiny_options(name: str = 'tiny', **train_options: object) -> dict[str, object]:
+    degradation = {'type': 'AnisotropicGaussian', 'lambda_range': [0.2, 4.0], 'theta_deg_range': [0, 180]}
+    return {
+        'name': name,
+        'model_type': 'DASRModel',
+        'scale': 4,
+        'num_gpu': 0,
+        'manual_seed': 3,
+        'datasets': {
+            'train': {
+                'name': 'demo_train',
+                'type': 'DegradationDataset',
+                'dataroot_gt': str(DEMO),
+                'gt_size': 64,
+                'degradation': {**degradation, 'noise_range': [0, 25]},
+                'num_worker_per_gpu': 0,
+                'batch_size_per_gpu': 2,
+            },
+            'val_1': {
+                'name': 'demo',
+                'type': 'DegradedTestDataset',
+                'dataroot_gt': str(DEMO),
+                'degradation': [{'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}],
+                'max_pictures': 1,
+            },
+        },
+        'network_g': {'type': 'DASR', 'scale': 4, **TINY},
+        'train': {
+            'precision': 'fp32',
+            'total_iter': 12,
+            'stage_1': {'total_iter': 5, 'lr': 1e-3, 'milestones': [3]},
+            'stage_2': {'total_iter': 7, 'lr': 1e-3, 'schedule': 'cosine'},
+            'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255.0, 'reduction': 'mean'},
+            'contrast_opt': {'queue_length': 10},
+            'ema_decay': 0.9,
+            **train_options,
+        },
+        'val': {'val_freq': 6, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 4}}},
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 4, 'keep_checkpoints': 2, 'use_tb_logger': False},
+    }
+
+
+def write_options(folder: Path, options: dict[str, object]) -> Path:
+    path = folder / f'{options["name"]}.yml'
+    path.write_text(yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
+    return path
+
+
+def run_here(folder: Path, options: dict[str, object], *arguments: str) -> int:
+    previous = Path.cwd()
+    os.chdir(folder)
+    try:
+        return train(['-opt', str(write_options(folder, options)), *arguments])
+    finally:
+        os.chdir(previous)
+
+
+def start_process(folder: Path, options: dict[str, object], *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(PROJECT / 'train.py'), '-opt', str(write_options(folder, options)), *arguments]
+    environment = {**os.environ, 'OMP_WAIT_POLICY': 'PASSIVE', 'PYTHONPATH': str(PROJECT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def losses(folder: Path, name: str = 'tiny') -> list[dict[str, object]]:
+    """The history without what depends on the clock."""
+    history = read_history(folder / 'experiments' / name / 'history.jsonl')
+    return [{key: value for key, value in line.items() if 'time' not in key} for line in history]
+
+
+def weights(folder: Path, name: str = 'tiny') -> dict[str, dict[str, torch.Tensor]]:
+    return torch.load(folder / 'experiments' / name / 'models' / 'net_g_latest.pth', weights_only=True)
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for group, tensors in first.items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, second[group][key]), f'{group}.{key}'
+
+
+@pytest.fixture(scope='module')
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('whole')
+    assert run_here(folder, tiny_options()) == 0
+    return folder
+
+
+def test_both_stages_leave_weights_states_history_and_log(whole_run: Path) -> None:
+    experiment = whole_run / 'experiments' / 'tiny'
+    assert {path.name for path in (experiment / 'models').iterdir()} == {
+        'net_g_8.pth',
+        'net_g_12.pth',
+        'net_g_latest.pth',
+        'net_g_best.pth',
+    }
+    assert {path.name for path in (experiment / 'training_states').iterdir()} == {'8.state', '12.state'}
+    history = losses(whole_run)
+    iterations = [line for line in history if 'lr' in line]
+    assert [line['iter'] for line in iterations] == list(range(1, 13))
+    assert ['l_pix' in line for line in iterations] == [False] * 5 + [True] * 7
+    assert [line['iter'] for line in history if 'validation' in line] == [6, 12]
+    log = next(experiment.glob('train_tiny_*.log')).read_text(encoding='utf-8')
+    assert 'iteration 12/12' in log
+    assert 'Best psnr' in log
+
+
+@pytest.mark.parametrize('at', [3, 5, 8])
+def test_stopping_and_resuming_equals_one_run_bit_for_bit(whole_run: Path, tmp_path: Path, at: int) -> None:
+    options = tiny_options()
+    process = start_process(tmp_path, options, '--set', 'logger.save_checkpoint_freq=1')
+    history = tmp_path / 'experiments' / 'tiny' / 'history.jsonl'
+    wait_for_line(history, at, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output.decode()
+    assert run_here(tmp_path, options, '--auto_resume') == 0
+    assert losses(tmp_path) == losses(whole_run)
+    assert_same_weights(tmp_path, whole_run)
+
+
+def wait_for_line(history: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Returns when that many iterations are in the history, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum('lr' in line for line in read_history(history)) >= count:
+            return
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()[0].decode()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_many_kills_at_random_moments_change_nothing(whole_run: Path, tmp_path: Path) -> None:
+    options = tiny_options()
+    generator = torch.Generator().manual_seed(0)
+    experiment = tmp_path / 'experiments' / 'tiny'
+    for _ in range(12):
+        process = start_process(tmp_path, options, '--auto_resume', '--set', 'logger.save_checkpoint_freq=1')
+        done = sum('lr' in line for line in read_history(experiment / 'history.jsonl'))
+        if process.poll() is None and done < 11:
+            wait_for_change(experiment, process)
+            time.sleep(float(torch.rand((), generator=generator)) * 0.2)
+        process.kill()
+        process.communicate(timeout=60)
+    process = start_process(tmp_path, options, '--auto_resume')
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output.decode()
+    assert losses(tmp_path) == losses(whole_run)
+    assert_same_weights(tmp_path, whole_run)
+
+
+def wait_for_change(experiment: Path, process: subprocess.Popen[bytes]) -> None:
+    """Returns when the process writes its first line of history, or has ended."""
+    history = experiment / 'history.jsonl'
+    before = history.stat().st_mtime_ns if history.exists() else 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.exists() and history.stat().st_mtime_ns != before:
+            return
+        time.sleep(0.005)
+
+
+def test_a_truncated_state_is_named_and_the_one_before_it_used(
+    whole_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here(tmp_path, tiny_options()) == 0
+    states = tmp_path / 'experiments' / 'tiny' / 'training_states'
+    newest = states / '12.state'
+    newest.write_bytes(newest.read_bytes()[:2000])
+    (states / 'notes.state').write_text('not a number')
+    capfd.readouterr()
+    assert run_here(tmp_path, tiny_options(), '--auto_resume') == 0
+    output = capfd.readouterr().err
+    assert '12.state' in output
+    assert 'Continuing after iteration 8 of 12' in output
+    assert losses(tmp_path) == losses(whole_run)
+    assert_same_weights(tmp_path, whole_run)
+
+
+def test_resuming_with_only_damaged_states_is_refused_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    states = tmp_path / 'experiments' / 'tiny' / 'training_states'
+    states.mkdir(parents=True)
+    (states / '4.state').write_bytes(b'PK\x03\x04 cut off')
+    assert run_here(tmp_path, tiny_options(), '--auto_resume') == 2
+    assert 'dasr: error: no training state in' in capfd.readouterr().err.splitlines()[-1]
+    assert (states / '4.state').exists()
+
+
+def test_the_number_of_loader_workers_changes_nothing(whole_run: Path, tmp_path: Path) -> None:
+    options = tiny_options()
+    options['datasets']['train']['num_worker_per_gpu'] = 2  # type: ignore[index]
+    assert run_here(tmp_path, options) == 0
+    assert losses(tmp_path) == losses(whole_run)
+
+
+def test_a_second_start_moves_the_first_experiment_aside(tmp_path: Path) -> None:
+    options = tiny_options(total_iter=1, stage_1={'total_iter': 1, 'lr': 1e-3}, stage_2={'total_iter': 0, 'lr': 1e-4})
+    options['val'] = None
+    del options['datasets']['val_1']  # type: ignore[attr-defined]
+    assert run_here(tmp_path, options) == 0
+    assert run_here(tmp_path, options) == 0
+    names = sorted(path.name for path in (tmp_path / 'experiments').iterdir())
+    assert len(names) == 2
+    assert names[0] == 'tiny'
+    assert names[1].startswith('tiny_archived_')
+
+
+def test_a_start_that_fails_leaves_the_earlier_experiment_alone(tmp_path: Path) -> None:
+    kept = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b'precious')
+    options = tiny_options()
+    options['train']['stage_1']['lr'] = '1e-3'  # type: ignore[index]
+    assert run_here(tmp_path, options) == 2
+    assert kept.read_bytes() == b'precious'
+    assert [path.name for path in (tmp_path / 'experiments').iterdir()] == ['tiny']
+
+
+def test_a_damaged_picture_ends_the_run_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / 'pictures'
+    data.mkdir()
+    for path in DEMO.glob('*.png'):
+        (data / path.name).write_bytes(path.read_bytes())
+    victim = data / 'coffee.png'
+    victim.write_bytes(victim.read_bytes()[:5000])
+    options = tiny_options()
+    options['datasets']['train'] |= {'dataroot_gt': str(data), 'num_worker_per_gpu': 1}  # type: ignore[index]
+    assert run_here(tmp_path, options) == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert 'coffee.png' in last
+    assert 'Traceback' not in last
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_bfloat16_trains_with_finite_losses(tmp_path: Path, accumulate: int) -> None:
+    assert run_here(tmp_path, tiny_options(precision='bf16', accumulate=accumulate)) == 0
+    values = [value for line in losses(tmp_path) for key, value in line.items() if key.startswith('l_')]
+    assert len(values) == 19
+    assert all(torch.isfinite(torch.tensor(value)) for value in values)
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_equal_one_that_normalises_each_half_by_itself(tmp_path: Path) -> None:
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    one.mkdir()
+    two.mkdir()
+    options = tiny_options(accumulate=2)
+    options['datasets']['train']['batch_size_per_gpu'] = 4  # type: ignore[index]
+    assert run_here(one, options) == 0
+    options = tiny_options()
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    command += [str(PROJECT / 'train.py'), '-opt', str(write_options(two, options)), '--launcher', 'pytorch']
+    environment = {**os.environ, 'OMP_WAIT_POLICY': 'PASSIVE', 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(PROJECT)}
+    done = subprocess.run(command, cwd=two, env=environment, capture_output=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    single, pair = losses(one), losses(two)
+    for a, b in zip(single, pair, strict=True):
+        for key in a:
+            if key.startswith('l_'):
+                assert b[key] == pytest.approx(a[key], rel=1e-4), (a['iter'], key)
+    state_a = torch.load(one / 'experiments' / 'tiny' / 'training_states' / '12.state', weights_only=True)
+    state_b = torch.load(two / 'experiments' / 'tiny' / 'training_states' / '12.state', weights_only=True)
+    queue_a, queue_b = (state['networks']['net_contrast']['queue'] for state in (state_a, state_b))
+    assert torch.allclose(queue_a, queue_b, atol=1e-3)
+    assert json.dumps(single[0]['lr']) == json.dumps(pair[0]['lr'])
