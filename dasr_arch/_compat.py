@@ -97,7 +97,8 @@ def _load_states_without_gpu() -> None:
         path = opt['path'].get('resume_state')
         folder = opt['path'].get('training_states')
         if opt.get('auto_resume') and folder and os.path.isdir(folder):
-            iterations = [int(name[:-6]) for name in os.listdir(folder) if name[:-6].isdigit() and name[-6:] == '.state']
+            stems = [os.path.splitext(name)[0] for name in os.listdir(folder) if name.endswith('.state')]
+            iterations = [int(stem) for stem in stems if stem.isdigit()]
             if iterations:
                 path = os.path.join(folder, f'{max(iterations)}.state')
         if not path:
@@ -110,7 +111,29 @@ def _load_states_without_gpu() -> None:
     basicsr.train.load_resume_state = load_resume_state
 
 
+def _wrap_networks_without_gpu() -> None:
+    """BasicSR's models name the current GPU to DistributedDataParallel even where there is none.
+
+    Cause: ``BaseModel.model_to_device``. Our models override it; this is for BasicSR's own, such as SRModel.
+    Remove when: BasicSR wraps networks on a CPU.
+    """
+    from basicsr.models.base_model import BaseModel
+    from torch.nn.parallel import DistributedDataParallel
+
+    original = BaseModel.model_to_device
+
+    def model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        if self.device.type == 'cuda' or not self.opt['dist']:
+            wrapped: torch.nn.Module = original(self, net)
+            return wrapped
+        find_unused = self.opt.get('find_unused_parameters', False)
+        return DistributedDataParallel(net.to(self.device), find_unused_parameters=find_unused)
+
+    BaseModel.model_to_device = model_to_device
+
+
 _provide_functional_tensor()
 _read_options_safely()
 _join_process_groups_without_gpu()
 _load_states_without_gpu()
+_wrap_networks_without_gpu()

@@ -1,6 +1,7 @@
 """How train.py and test.py end: what the user got wrong is one line and exit code 2, a bug shows its traceback."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -30,7 +31,8 @@ def run_guarded(action: Callable[[], int], debug: bool = False) -> int:
     except (InputError, OSError) as error:
         if debug:
             _LOGGER.exception('the line below came from here')
-        sys.stderr.write(f'dasr: error: {_describe(error)}\n')
+        if os.environ.get('RANK', '0') == '0':  # under torchrun every process fails alike
+            sys.stderr.write(f'dasr: error: {_describe(error)}\n')
         return INPUT_ERROR_CODE
 
 

@@ -232,8 +232,10 @@ def save_weights(model: Any, label: str) -> None:
         model.save_weights(label)
         return
     averaged = getattr(model, 'net_g_ema', None)
-    networks, keys = ([model.net_g], ['params']) if averaged is None else ([model.net_g, averaged], ['params', 'params_ema'])
-    model.save_network(networks, 'net_g', label, param_key=keys)
+    if averaged is None:
+        model.save_network(model.net_g, 'net_g', label)
+    else:
+        model.save_network([model.net_g, averaged], 'net_g', label, param_key=['params', 'params_ema'])
 
 
 def seed_everything(seed: int) -> None:
