@@ -44,7 +44,9 @@ class DAConv(nn.Module):
         super().__init__()
         hidden = num_feat // reduction
         self.kernel = nn.Sequential(
-            nn.Linear(num_feat, num_feat, bias=False), nn.LeakyReLU(SLOPE), nn.Linear(num_feat, num_feat * 9, bias=False)
+            nn.Linear(num_feat, num_feat, bias=False),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(num_feat, num_feat * 9, bias=False),
         )
         self.pointwise = nn.Conv2d(num_feat, num_feat, 1)
         self.modulation = (
@@ -108,11 +110,11 @@ class DABlock(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """As :meth:`DAConv.forward`."""
-        out = functional.leaky_relu(self.da_conv1(x, code), SLOPE)
+        out: Tensor = functional.leaky_relu(self.da_conv1(x, code), SLOPE)
         out = functional.leaky_relu(self.conv1(out), SLOPE)
         out = functional.leaky_relu(self.da_conv2(out, code), SLOPE)
-        out = self.conv2(out)
-        return out + x
+        out = self.conv2(out) + x
+        return out
 
 
 class DAGroup(nn.Module):
@@ -132,11 +134,11 @@ class DAGroup(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """As :meth:`DAConv.forward`."""
-        out = x
+        out: Tensor = x
         for block in self.blocks:
             out = block(out, code)
-        out = self.conv(out)
-        return out + x
+        out = self.conv(out) + x
+        return out
 
 
 class PixelShuffleUpsampler(nn.Sequential):

@@ -16,6 +16,7 @@ from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.degradations.resize import upsample_bicubic
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
+RELEASED_RANGE = 255.0
 
 
 class DASROutput(NamedTuple):
@@ -66,7 +67,7 @@ class DASR(nn.Module):
         representation_dim: int = 256,
         encoder_feat: int = 64,
         reduction: int = 8,
-        img_range: float = 255.0,
+        img_range: float = RELEASED_RANGE,
         upsampler: Literal['pixelshuffle', 'direct'] = 'pixelshuffle',
         skip: Literal['none', 'bicubic'] = 'none',
         da_conv: DAConvKind = 'full',
@@ -102,7 +103,8 @@ class DASR(nn.Module):
         self.last_conv = nn.Conv2d(num_feat, 3 * scale**2 if direct else 3, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
-        # A buffer instead of an attribute, so that a state dict alone tells how its network is built.
+        # Buffers instead of attributes, so that a state dict alone tells how its network is built.
+        self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
         self.mean: Tensor
@@ -154,12 +156,13 @@ class DASR(nn.Module):
             out: Tensor = self.encoder(lq * self.img_range)
             return out
         if kernel is None:
-            raise ValueError('this DASR is told the blur kernel (condition: kernel) but got none; pass kernel=(B, k, k)')
-        out = self.kernel_encoder(kernel)
+            raise ValueError('DASR with condition: kernel is told the blur kernel but got none; pass kernel=(B, k, k)')
+        out = self.kernel_encoder(kernel.to(self.compress.weight.dtype))
         return out
 
     def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
-        """x (B, 3, h, w) in 0..img_range and a representation to RGB around [0, 1]."""
+        """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""
+        representation = representation.to(self.compress.weight.dtype)  # the encoder averages in float32 at least
         code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
         features = self.head(x - self.mean)
         out = features

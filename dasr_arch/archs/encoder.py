@@ -5,6 +5,7 @@ Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Re
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from dasr_arch.archs.blocks import SLOPE
@@ -34,9 +35,10 @@ class DegradationEncoder(nn.Module):
             x: RGB of shape (B, 3, h, w) in [0, 255], any size from one pixel up.
 
         Returns:
-            Representations of shape (B, representation_dim), float32, not normalised.
+            Representations of shape (B, representation_dim), averaged in float32 or better, not normalised.
         """
-        return self.body(x).float().mean((-2, -1))  # type: ignore[no-any-return]
+        features: Tensor = self.body(x)
+        return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
 
 
 class KernelEncoder(nn.Sequential):

@@ -43,7 +43,8 @@ class TrainingOutput(NamedTuple):
 class MomentumContrast(nn.Module):
     """Projection heads, key encoder and queue.
 
-    The queue has shape (D, queue_length), a key in each column. There is no warm-up: the queue starts with random unit vectors and all of it counts from the first iteration.
+    The queue has shape (D, queue_length), a key in each column. There is no warm-up: the queue starts with random unit
+    vectors and all of it counts from the first iteration.
 
     Args:
         encoder: the encoder that is trained; the key encoder starts as its copy.
@@ -104,10 +105,11 @@ class MomentumContrast(nn.Module):
             encoder: the trained encoder.
         """
         for query_side, key_side in ((encoder, self.encoder_k), (self.projection, self.projection_k)):
-            old, new = list(key_side.parameters()), list(query_side.parameters())
+            old: list[Tensor] = list(key_side.parameters())
+            new: list[Tensor] = list(query_side.parameters())
             # Two products and a sum, each rounded, as the released code has it.
             torch._foreach_mul_(old, self.momentum)
-            torch._foreach_add_(old, torch._foreach_mul(new, 1 - self.momentum))
+            torch._foreach_add_(old, list(torch._foreach_mul(new, 1 - self.momentum)))
 
     @torch.no_grad()
     def copy_to_key_encoder(self, encoder: nn.Module) -> None:

@@ -63,7 +63,7 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
         state: tensors under the authors' names.
 
     Returns:
-        The network's state dict, the contrastive part's (possibly empty), and the names that nobody knows.
+        The network's state dict, the contrastive part's (possibly empty), and the names that have no place in them.
     """
     network: dict[str, Tensor] = {}
     contrast: dict[str, Tensor] = {}
@@ -73,6 +73,8 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
         if ours is None:
             if name not in _CONSTANTS:
                 unknown.append(name)
+        elif ours in network:
+            unknown.append(name)  # a second tensor of that name
         elif ours.startswith('contrast:'):
             contrast[ours.removeprefix('contrast:')] = tensor
         else:

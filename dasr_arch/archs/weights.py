@@ -50,9 +50,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         if path.suffix == '.safetensors':
             return dict(load_file(path))
+        _refuse_compressed(path)
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path) or path.read_bytes()[:2] == b'\x80\x02':
+        if zipfile.is_zipfile(path) or _starts_as_pickle(path):
             raise InputError(
                 f"weights file '{path}' carries something else than weights and was not run; save its state dict alone"
             ) from error
@@ -62,8 +63,9 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise  # the system's own, such as a lack of permission; torch's, on some truncated files, name no file
         raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"weights file '{path}' holds no dictionary of tensors but {type(content).__name__}")
-    return content
+        kind = 'an empty one' if content == {} else type(content).__name__
+        raise InputError(f"weights file '{path}' holds no dictionary of tensors but {kind}; save a state dict")
+    return {str(key): value for key, value in content.items()}
 
 
 def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
@@ -107,7 +109,9 @@ def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_
     if 'body_conv.weight' not in state or 'compress.weight' not in state:
         raise InputError(f"{name} holds no DASR: 'compress.weight' is missing; it is of another network")
     projection = content.get('projection')
-    contrast = {f'projection.{key}': value for key, value in projection.items()} if projection else {}
+    contrast = {}
+    if isinstance(projection, Mapping):
+        contrast = {f'projection.{key}': value for key, value in projection.items() if isinstance(value, Tensor)}
     return DASRWeights(state, contrast)
 
 
@@ -214,17 +218,21 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
     num_feat, representation_dim = state['compress.weight'].shape
     indices = [re.match(r'groups\.(\d+)\.blocks\.(\d+)\.', key) for key in state]
     found = [(int(match[1]), int(match[2])) for match in indices if match]
-    if not found:
-        raise KeyError('groups.0.blocks.0')
+    num_groups = 1 + max((group for group, _ in found), default=0)
+    num_blocks = 1 + max((block for _, block in found), default=0)
+    if len(set(found)) != num_groups * num_blocks:  # before a wrong number makes a huge network
+        raise KeyError('one of groups.*.blocks.*')
     arguments: dict[str, Any] = {
         'scale': _infer_scale(state, num_feat),
         'num_feat': num_feat,
-        'num_groups': 1 + max(group for group, _ in found),
-        'num_blocks': 1 + max(block for _, block in found),
+        'num_groups': num_groups,
+        'num_blocks': num_blocks,
         'representation_dim': representation_dim,
         'upsampler': 'pixelshuffle' if 'upsampler.0.weight' in state else 'direct',
         'skip': 'bicubic' if 'bicubic_skip' in state else 'none',
     }
+    if 'pixel_range' in state:
+        arguments['img_range'] = float(state['pixel_range'])
     first = 'groups.0.blocks.0.da_conv1'
     if f'{first}.conv.weight' in state:
         arguments['da_conv'] = 'concat'
@@ -250,13 +258,40 @@ def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
 
 def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:
     """The state dict inside the content of a file."""
-    nested = {key: value for key, value in content.items() if isinstance(value, Mapping)}
+    nested = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
     keys = (param_key,) if param_key is not None else PARAMETER_KEYS
     chosen = next((nested[key] for key in keys if key in nested), None)
     if chosen is None and nested:
         raise InputError(f'{name} holds no {" or ".join(keys)}; it has {", ".join(sorted(nested))}')
-    state = {key.removeprefix('module.'): value for key, value in (chosen or content).items()}
+    state = {str(key).removeprefix('module.'): value for key, value in (chosen or content).items()}
     wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
         raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
+    hollow = next((key for key, value in state.items() if value.numel() * value.element_size() > _held(value)), None)
+    if hollow is not None:
+        raise InputError(f"{name}: '{hollow}' holds fewer numbers than its shape says; save it with contiguous tensors")
     return state
+
+
+def _held(tensor: Tensor) -> int:
+    """Bytes behind a tensor, which are fewer than it seems to have when a view repeats them."""
+    return tensor.untyped_storage().nbytes()
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raises InputError for an archive that unpacks to more than it is; torch's own are not compressed."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
+    if unpacked > path.stat().st_size:
+        raise InputError(f"'{path}' is a compressed archive, not a weights file; unpack it first")
+
+
+def _starts_as_pickle(path: Path) -> bool:
+    """Whether a file begins as Python's pickles do, from protocol 2 on."""
+    with path.open('rb') as file:
+        return file.read(1) == b'\x80'

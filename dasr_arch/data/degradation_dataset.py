@@ -16,7 +16,8 @@ from dasr_arch.data.image_source import ImageSource
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, sample_generator
-from dasr_arch.degradations import Window, build_degradation
+from dasr_arch.degradations import Degradation, Window, build_degradation
+from dasr_arch.degradations.base import check_choice
 from dasr_arch.degradations.pictures import crop_to_multiple
 
 
@@ -48,6 +49,9 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         size = opt['gt_size']
         if size % self.scale or size <= 0:
             raise InputError(f'gt_size must be a positive multiple of scale {self.scale}, got {size}')
+        if self.num_patches < 1:
+            raise InputError(f'num_patches must be 1 or more, got {self.num_patches}')
+        check_choice('degrade_on', opt.get('degrade_on', 'device'), ('device', 'worker'))
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
@@ -94,7 +98,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
 
 
 def degrade_batch(
-    degradation: Any, batch: Mapping[str, Any], device: torch.device | None = None
+    degradation: Degradation, batch: Mapping[str, Any], device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """Makes LR and HR patches of a batch of samples of :class:`DegradationDataset`.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dasr_arch._errors import InputError
 from dasr_arch.data.image_source import ImageSource, open_source
 
 
@@ -58,9 +59,11 @@ def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[s
         The source; for a list, all of them joined in this order.
 
     Raises:
-        InputError: if one is missing, empty or damaged.
+        InputError: if there is none, or one is missing, empty or damaged.
     """
     if isinstance(dataroot, str | os.PathLike):
         return open_source(dataroot)
     sources = [open_source(root) for root in dataroot]
+    if not sources:
+        raise InputError('an empty list of data roots; name at least one folder or LMDB')
     return sources[0] if len(sources) == 1 else JoinedSource(sources)

@@ -7,6 +7,7 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
+from dasr_arch._errors import InputError
 from dasr_arch.data.degradation_dataset import select_large
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
@@ -30,6 +31,8 @@ class LQDataset(Dataset[dict[str, Any]]):
     def __init__(self, opt: Mapping[str, Any]) -> None:
         super().__init__()
         self.opt = opt
+        if opt['lq_size'] < 1:
+            raise InputError(f'lq_size must be 1 or more, got {opt["lq_size"]}')
         self.geometry = PatchGeometry(opt['lq_size'])
         self.source = open_sources(opt['dataroot_lq'])
         self.usable = select_large(self.source, opt['lq_size'])
@@ -51,6 +54,7 @@ class LQDataset(Dataset[dict[str, Any]]):
         index = self.usable[picture_index]
         flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
         picture = augment(self.source.read(index), generator, *flips)
-        places = [draw_position(*picture.shape[:2], self.geometry, generator) for _ in range(2)]
+        height, width = picture.shape[:2]
+        places = [draw_position(height, width, self.geometry, generator) for _ in range(2)]
         lq = torch.stack([cut_patch(picture, top, left, self.geometry) for top, left in places])
         return {'lq': lq.float() / 255, 'lq_path': self.source.names[index]}

@@ -47,7 +47,7 @@ class SampleStream(Sampler[list[Item]]):
     def _picture(self, number: int) -> int:
         epoch, position = divmod(number, self.num_pictures)
         if self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
+            generator = torch.Generator().manual_seed(mix_seeds(self.seed, -1 - epoch))  # samples count upwards
             self._order = (epoch, torch.randperm(self.num_pictures, generator=generator).tolist())
         return self._order[1][position]
 

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.base import Degradation, Range, check_number, check_one_of, check_range, draw_uniform
+from dasr_arch.degradations.base import (
+    Degradation,
+    Range,
+    check_number,
+    check_one_of,
+    check_range,
+    draw_uniform,
+    format_number,
+    format_range,
+)
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
 
 
@@ -62,12 +71,12 @@ class AnisotropicGaussian(Degradation):
     def kernel_label(self) -> str:
         """'axes 2 x 0.5 at 10' or 'axes 0.2-4 at 0-180'."""
         if self.theta_deg_range is not None:
-            theta = f'{self.theta_deg_range[0]:g}-{self.theta_deg_range[1]:g}'
+            theta = format_range(self.theta_deg_range)
         else:
-            theta = f'{self.theta_deg:g}'
+            theta = format_number(self.theta_deg)
         if self.lambda_range is not None:
-            return f'axes {self.lambda_range[0]:g}-{self.lambda_range[1]:g} at {theta}'
-        return f'axes {self.lambda_1:g} x {self.lambda_2:g} at {theta}'
+            return f'axes {format_range(self.lambda_range)} at {theta}'
+        return f'axes {format_number(self.lambda_1)} x {format_number(self.lambda_2)} at {theta}'
 
     @property
     def fixed_kernel(self) -> bool:

@@ -116,12 +116,12 @@ class Degradation(ABC):
         """A short name that tells settings apart: 'width 1.2', 'axes 2 x 0.5 at 10, noise 5'."""
         parts = [self.kernel_label]
         if self.noise_range is not None:
-            parts.append(f'noise {_span(self.noise_range)}')
+            parts.append(f'noise {format_range(self.noise_range)}')
         elif self.noise:
-            parts.append(f'noise {self.noise:g}')
+            parts.append(f'noise {format_number(self.noise)}')
         if self.jpeg_range is not None or self.jpeg is not None:
-            quality = _span(self.jpeg_range) if self.jpeg_range is not None else f'{self.jpeg}'
-            share = '' if self.jpeg_probability == 1 else f' in {self.jpeg_probability:.0%}'
+            quality = format_range(self.jpeg_range) if self.jpeg_range is not None else f'{self.jpeg}'
+            share = '' if self.jpeg_probability == 1 else f' with probability {format_number(self.jpeg_probability)}'
             parts.append(f'jpeg {quality}{share}')
         if self.downsample != 'bicubic':
             parts.append('s-fold')
@@ -214,9 +214,9 @@ class Degradation(ABC):
             raise InputError('give jpeg or jpeg_range, not both')
         for name in ('jpeg', 'jpeg_range'):
             value = getattr(self, name)
-            values = value if isinstance(value, tuple) else (value,)
+            values = value if isinstance(value, tuple) and name == 'jpeg_range' else (value,)
             if value is not None and not all(_is_whole(v) and 1 <= v <= 100 for v in values):
-                raise InputError(f'{name} must be whole JPEG qualities in 1..100, got {value!r}')
+                raise InputError(f'{name} must be made of whole JPEG qualities in 1..100, got {value!r}')
         if self.jpeg_range is not None:
             check_range('jpeg_range', self.jpeg_range, low=1, high=100)
         if not _is_number(self.jpeg_probability) or not 0 <= self.jpeg_probability <= 1:
@@ -278,7 +278,7 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
     for key in parameters:
         if key not in allowed:
             raise InputError(f"unknown parameter '{key}' of {name}{suggest(str(key), allowed)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
     return kind(scale=scale, **values)
 
 
@@ -303,12 +303,20 @@ def draw_uniform(value: float | None, span: Range | None, generator: torch.Gener
     return span[0] + (span[1] - span[0]) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
-def _span(values: tuple[float, ...]) -> str:
-    return '-'.join(f'{value:g}' for value in values)
+def format_number(value: float | None) -> str:
+    """A number in the fewest characters that tell it from every other."""
+    assert value is not None
+    short = f'{value:g}'
+    return short if float(short) == value else repr(value)
+
+
+def format_range(span: Range) -> str:
+    """A range as '0.2-4'."""
+    return '-'.join(format_number(value) for value in span)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

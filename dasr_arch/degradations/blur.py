@@ -1,6 +1,5 @@
 """Blurring a batch of pictures, each with its own kernel."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,9 +43,3 @@ def blur_valid(x: Tensor, kernel: Tensor) -> Tensor:
     weight = kernel.to(x.dtype).repeat_interleave(channels, 0).unsqueeze(1)  # (B * C, 1, k, k)
     out = functional.conv2d(x.reshape(1, batch * channels, height, width), weight, groups=batch * channels)
     return out.reshape(batch, channels, *out.shape[-2:])
-
-
-def is_dirac(kernel: Tensor) -> Tensor:
-    """Which kernels change nothing, shape (B,), bool."""
-    centre = kernel.shape[-1] // 2
-    return torch.isclose(kernel[:, centre, centre], torch.ones((), dtype=kernel.dtype, device=kernel.device), atol=1e-7)

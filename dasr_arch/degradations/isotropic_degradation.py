@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.base import Degradation, Range, check_number, check_one_of, check_range, draw_uniform
+from dasr_arch.degradations.base import (
+    Degradation,
+    Range,
+    check_number,
+    check_one_of,
+    check_range,
+    draw_uniform,
+    format_number,
+    format_range,
+)
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
 
@@ -49,8 +58,8 @@ class IsotropicGaussian(Degradation):
     def kernel_label(self) -> str:
         """'width 1.2' or 'width 0.2-4'."""
         if self.sigma_range is not None:
-            return f'width {self.sigma_range[0]:g}-{self.sigma_range[1]:g}'
-        return f'width {self.sigma:g}'
+            return f'width {format_range(self.sigma_range)}'
+        return f'width {format_number(self.sigma)}'
 
     @property
     def fixed_kernel(self) -> bool:

@@ -47,7 +47,10 @@ def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
         if value == 0:
             continue
         picture = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        encoded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
-        restored = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
-        out[i] = torch.from_numpy(restored).permute(2, 0, 1).to(x) / 255
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
+        restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        assert restored is not None  # it has just been encoded
+        rgb = np.ascontiguousarray(restored[..., ::-1])
+        out[i] = torch.from_numpy(rgb).permute(2, 0, 1).to(x) / 255
     return out

@@ -97,7 +97,8 @@ def downsample_s_fold(x: Tensor, scale: int) -> Tensor:
 def check_multiple(x: Tensor, scale: int) -> None:
     """Raises ValueError if the last two axes of x are not multiples of scale."""
     if scale < 1 or x.shape[-2] % scale or x.shape[-1] % scale:
-        raise ValueError(f'sides must be multiples of scale {scale}, got {x.shape[-2]} x {x.shape[-1]}; crop them first')
+        size = f'{x.shape[-2]} x {x.shape[-1]}'
+        raise ValueError(f'sides must be multiples of scale {scale}, got {size}; crop them first')
 
 
 def _cubic(t: float) -> float:

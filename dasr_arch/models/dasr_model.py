@@ -41,7 +41,8 @@ class DASRModel(SupervisedModel):
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """Loads our or the authors' weights, with the projection head if the file has it."""
-        weights = read_dasr_weights(load_path)
+        del param_key  # as in SupervisedModel
+        weights = read_dasr_weights(load_path, self.opt['path'].get('param_key_g'))
         self._load_state(net, weights.network, f"weights file '{load_path}'", strict)
         self._pretrained_contrast = weights.contrast
 
@@ -87,11 +88,10 @@ class DASRModel(SupervisedModel):
             self.gt = gt[:, 0]
         else:
             lq = data['lq'].to(self.device, non_blocking=True)
-            if 'gt' in data:
-                gt = data['gt'].to(self.device, non_blocking=True)
-                self.gt = gt[:, 0] if gt.ndim == 5 else gt
-        if lq.ndim == 5:  # (B, 2, 3, h, w): query and key
-            self.lq, self.key = lq[:, 0].contiguous(), lq[:, 1].contiguous()
+            self._take_truth(data)
+        if lq.ndim == 5:  # (B, P, 3, h, w): query and, unless P is 1, key
+            self.lq = lq[:, 0].contiguous()
+            self.key = lq[:, 1].contiguous() if lq.shape[1] > 1 else None
         else:
             self.lq = lq
 
@@ -111,7 +111,11 @@ class DASRModel(SupervisedModel):
         batch = {'query': self.lq, **self.conditions}
         if self.key is not None:
             batch['key'] = self.key
+        elif self.net_contrast is not None:
+            raise InputError('the contrast needs two patches of each picture, got one; set num_patches: 2')
         if self.stage != ENCODER_STAGE:
+            if not hasattr(self, 'gt'):
+                raise InputError('the joint stage needs HR pictures, got LR alone; set stage_2.total_iter: 0')
             batch['gt'] = self.gt
         return self._split(batch)
 

@@ -19,7 +19,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         True on GPUs from NVIDIA's Ampere on and on CPUs with AVX512-BF16 or AMX.
     """
     if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != 'cpu':
         return False
     if not hasattr(torch.cpu, 'get_capabilities'):  # before torch 2.9

@@ -58,9 +58,11 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
             optimizer.load_state_dict(content)
         for scheduler, content in zip(model.schedulers, state['schedulers'], strict=True):
             scheduler.load_state_dict(content)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f'the training state does not fit the options ({reason}); resume with the same ones') from error
+        raise InputError(
+            f'the training state does not fit the options ({reason}); resume with those that the run was started with'
+        ) from error
     get_root_logger().info(f'Restored iteration {state["iter"]}')
 
 
@@ -71,7 +73,7 @@ def find_networks(model: Any) -> dict[str, nn.Module]:
         model: any of BasicSR's models or ours.
 
     Returns:
-        Modules, in the order in which they were made; one that is reachable under two names comes once.
+        Modules, in the order in which they were made.
     """
     out: dict[str, nn.Module] = {}
     for name, value in vars(model).items():

@@ -56,7 +56,7 @@ class BufferedLog:
         self.logger.removeHandler(self.memory)
         self.memory.setTarget(self.file)
         self.memory.flush()
-        self.file.stream.write(get_env_info() + '\n')
+        self.file.emit(logging.LogRecord('environment', logging.INFO, '', 0, get_env_info(), None, None))
 
     def close(self) -> None:
         """Closes the file, so that a second training in this process starts afresh."""
@@ -140,7 +140,8 @@ class Progress:
             f'{values["time"]:.3f} s ({values["data_time"]:.3f} waiting for data), left {remaining}: {parts}'
         )
         if self.bar is not None:
-            self.bar.set_postfix({key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}, refresh=False)
+            shown = {key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}
+            self.bar.set_postfix(shown, refresh=False)
         self.history.add(iteration, values)
         self._write_board(iteration, {('losses/' + key if key in losses else key): v for key, v in values.items()})
 
