@@ -5,22 +5,15 @@ their arguments held against the constructors, before anything is created.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
 from torch import nn
 
-from dasr_arch._errors import InputError, suggest
-from dasr_arch.pipelines.schema import check_arguments, check_known
-
-SCHEDULES: dict[str, Callable[..., object]] = {
-    'MultiStepLR': lr_scheduler.MultiStepRestartLR,
-    'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-    'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
-}
-"""What BasicSR's models call their schedules."""
+from dasr_arch._errors import InputError
+from dasr_arch.pipelines.schema import check_arguments, check_known, convert
+from dasr_arch.pipelines.training_schema import SCHEDULE_OPTIONS, RateOptions
 
 BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What constructors of other people raise on an argument that they cannot take."""
@@ -77,8 +70,47 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
     return network
 
 
+def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
+    """Run a network on a grey picture, so that arguments that make no sense show before training.
+
+    Args:
+        network: the network; left in the mode that it is in.
+        scale: the factor by which it must enlarge.
+        sides: sides in pixels of the picture, to be tried in order; some networks refuse small ones.
+        where: what opens a message: the file and `network_g`.
+
+    Raises:
+        InputError: if it fails on all, or does not enlarge by the scale.
+    """
+    size = getattr(network, 'kernel_size', 21)
+    told = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
+    conditions = {key: told[key] for key in getattr(network, 'needs', ())}
+    training = network.training
+    network.eval()
+    try:
+        for number, side in enumerate(sides, 1):
+            try:
+                with torch.inference_mode():
+                    sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
+                break
+            except BAD_ARGUMENTS as error:
+                if number == len(sides):
+                    name = type(network).__name__
+                    raise InputError(
+                        f'{where}: {name} fails on a picture of {side} x {side}: {describe_briefly(error)}'
+                    ) from error
+    finally:
+        network.train(training)
+    expected = (1, 3, side * scale, side * scale)
+    if not isinstance(sr, torch.Tensor) or tuple(sr.shape) != expected or not torch.isfinite(sr).all():
+        got = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
+        raise InputError(
+            f'{where}: expected finite pictures of shape {expected} from {type(network).__name__}, got {got}'
+        )
+
+
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
-    """Hold a loss's options against its constructor, and build it once.
+    """Hold a loss's options against its constructor, build it and compute it once.
 
     Args:
         options: `type` and the arguments.
@@ -89,7 +121,11 @@ def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """
     loss = find_class(options, LOSS_REGISTRY, where, 'loss')
     check_arguments(loss, options, where, skip=('type',))
-    _try(loss, {key: value for key, value in options.items() if key != 'type'}, where)
+    criterion = _try(loss, {key: value for key, value in options.items() if key != 'type'}, where)
+    assert callable(criterion)
+    value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
+    if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
+        raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')
 
 
 def check_loss_arguments(options: Mapping[str, object], where: str) -> None:
@@ -119,47 +155,50 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
         place = f'{where}.{label}'
         metric = find_class(options, METRIC_REGISTRY, place, 'metric')
         check_arguments(metric, options, place, skip=('type', 'better', 'img', 'img2'))
+        name = str(options['type'])
+        if name.endswith('_pt'):
+            raise InputError(f"{place}.type: '{name}' measures tensors; write '{name.removesuffix('_pt')}'")
+        border = options.get('crop_border', 0)
+        if isinstance(border, bool) or not isinstance(border, int) or border < 0:
+            raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
         if options.get('better', 'higher') not in {'higher', 'lower'}:
             raise InputError(f"{place}.better: expected 'higher' or 'lower', got {options['better']!r}")
 
 
-def check_optimizer(options: Mapping[str, object], where: str) -> None:
+def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:
     """Hold BasicSR's `optim_g` against the optimiser of torch that it names.
 
     Args:
         options: `type` and the arguments, `lr` among them.
-        where: what opens a message: the file and the dotted key.
+        where: the file, which opens every message.
+        path: the dotted key that the options stand at.
 
     Raises:
         InputError: if the optimiser is unknown, an argument unknown, or refused.
     """
+    place = f'{where}: {path}'
     known = [name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name, None))]
-    name = check_known(options.get('type'), known, f'{where}.type', 'optimiser')
+    name = check_known(options.get('type'), known, f'{place}.type', 'optimiser')
     optimizer: Callable[..., object] = getattr(torch.optim, name)
-    check_arguments(optimizer, options, where, skip=('type', 'params'))
-    if 'lr' not in options:
-        raise InputError(f"{where}: the key 'lr' is missing; expected a number above 0")
+    check_arguments(optimizer, options, place, skip=('type', 'params'))
+    convert({key: value for key, value in options.items() if key in {'type', 'lr'}}, RateOptions, where, path)
     arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items() if key != 'type'}
-    _try(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, where)
+    _try(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, place)
 
 
-def check_schedule(options: Mapping[str, object], where: str) -> None:
-    """Hold BasicSR's `scheduler` against the schedule that it names.
+def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
+    """Hold BasicSR's `scheduler` against what the schedule that it names takes.
 
     Args:
         options: `type` and the arguments.
-        where: what opens a message: the file and the dotted key.
+        where: the file, which opens every message.
+        path: the dotted key that the options stand at.
 
     Raises:
-        InputError: if the schedule is unknown, or an argument unknown, missing or refused.
+        InputError: if the schedule is unknown, or an argument unknown, missing or of the wrong type.
     """
-    name = options.get('type')
-    if not isinstance(name, str) or name not in SCHEDULES:
-        raise InputError(f"{where}.type: no schedule is called '{name}'{suggest(str(name), SCHEDULES)}")
-    check_arguments(SCHEDULES[name], options, where, skip=('type', 'optimizer', 'last_epoch'))
-    arguments = {key: value for key, value in options.items() if key != 'type'}
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
-    _try(SCHEDULES[name], {'optimizer': optimizer, **arguments}, where)
+    name = check_known(options.get('type'), SCHEDULE_OPTIONS, f'{where}: {path}.type', 'schedule')
+    convert(options, SCHEDULE_OPTIONS[name], where, path)
 
 
 def _try(function: Callable[..., object], arguments: Mapping[str, object], where: str) -> object:
@@ -167,4 +206,17 @@ def _try(function: Callable[..., object], arguments: Mapping[str, object], where
         return function(**arguments)
     except BAD_ARGUMENTS as error:
         name = getattr(function, '__name__', str(function))
-        raise InputError(f'{where}: {name} refuses these arguments: {" ".join(str(error).split())}') from error
+        raise InputError(f'{where}: {name} refuses these arguments: {describe_briefly(error)}') from error
+
+
+def describe_briefly(error: Exception) -> str:
+    """What somebody else's error says, in one line of at most 200 characters.
+
+    Args:
+        error: the error.
+
+    Returns:
+        Its type and its text.
+    """
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text if len(text) <= 200 else f"{text[:197]}..."}'

@@ -1,15 +1,19 @@
 """Checks the data sets of a training file: their keys, their degradations and their pictures on the disk."""
 
 import os
+import random
 import re
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
+import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.data.image_source import ImageSource
 from dasr_arch.degradations import build_degradation
-from dasr_arch.pipelines.class_options import BAD_ARGUMENTS, find_class
+from dasr_arch.pipelines.class_options import BAD_ARGUMENTS, describe_briefly, find_class
 from dasr_arch.pipelines.schema import convert, section, to_plain
 from dasr_arch.pipelines.training_schema import (
     DATASET_OPTIONS,
@@ -116,18 +120,22 @@ def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> 
             f'{place}.gt_size: expected a multiple of the scale {scale}, got {size}; take {below} or {above}'
         )
     kind = DATASET_REGISTRY.get(str(dataset['type']))
+    backend = _find_backend(dataset, place)
     try:
-        pictures = len(kind(deepcopy(dict(dataset))))
+        built = kind(deepcopy(dict(dataset)))
+        pictures = len(built)
+        if pictures and backend != 'lmdb':  # BasicSR would leave the database open
+            _read_one(built)
     except InputError as error:
         raise InputError(f'{place}: {error}') from error
     except OSError as error:
-        raise InputError(f'{place}: {error.filename or ""}: {error.strerror or error}') from error
+        named = f"'{error.filename}': " if error.filename else ''
+        raise InputError(f'{place}: {named}{error.strerror or error}') from error
     except BAD_ARGUMENTS as error:
-        text = ' '.join(str(error).split())
-        raise InputError(f'{place}: {dataset["type"]} refuses these options: {type(error).__name__}: {text}') from error
+        raise InputError(f'{place}: {dataset["type"]} refuses these options: {describe_briefly(error)}') from error
     if dataset['phase'] != 'train':
         return
-    batch, enlarge = dataset['batch_size_per_gpu'], dataset['dataset_enlarge_ratio']
+    batch, enlarge = dataset['batch_size_per_gpu'], dataset.get('dataset_enlarge_ratio', 1)
     assert isinstance(batch, int)
     assert isinstance(enlarge, int)
     if pictures * enlarge < batch * batches:
@@ -136,3 +144,28 @@ def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> 
             f'{place}: expected pictures for at least one batch of {batch}{each}, got {pictures} of sufficient size; '
             'make batch_size_per_gpu smaller, or add pictures or dataset_enlarge_ratio'
         )
+
+
+def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
+    """How a data set of BasicSR reads its files; None for ours, which find out themselves."""
+    options = dataset.get('io_backend')
+    if options is None:
+        return None
+    backend = options.get('type') if isinstance(options, dict) else options
+    if backend not in {'disk', 'lmdb', 'memcached'}:
+        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
+    return str(backend)
+
+
+def _read_one(dataset: Any) -> None:
+    """Read the first picture, leaving every random state as it was."""
+    source = getattr(dataset, 'source', None)
+    if isinstance(source, ImageSource):
+        source.read(0)
+        return
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            dataset[0]
+    finally:
+        random.setstate(state)

@@ -25,6 +25,7 @@ from dasr_arch.pipelines.class_options import (
     check_optimizer,
     check_pixel_loss,
     check_schedule,
+    probe_network,
 )
 from dasr_arch.pipelines.data_options import check_datasets
 from dasr_arch.pipelines.schema import check_known, convert, section, to_plain
@@ -98,6 +99,10 @@ def load_training_options(
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_together(options, datasets, batches, where)
     _check_batches(options, datasets, model, where)
+    if not foreign or model == 'SRModel':
+        patch = section(datasets, 'train', where).get('gt_size')
+        sides = (8, patch // general.scale) if isinstance(patch, int) else (8,)
+        probe_network(network, general.scale, sides, f'{where}: network_g')
     section(datasets, 'train', where).setdefault('seed', general.manual_seed)
     options['datasets'] = datasets
 
@@ -172,10 +177,9 @@ def _check_train(train: dict[str, object], model: str, where: str) -> dict[str, 
         check_pixel_loss(section(checked, 'pixel_opt', place), f'{place}.pixel_opt')
     if checked.get('perceptual_opt'):
         check_loss_arguments(section(checked, 'perceptual_opt', place), f'{place}.perceptual_opt')
-    if model not in TRAIN_OPTIONS and 'optim_g' in checked:
-        check_optimizer(section(checked, 'optim_g', place), f'{place}.optim_g')
-    if model not in TRAIN_OPTIONS and 'scheduler' in checked:
-        check_schedule(section(checked, 'scheduler', place), f'{place}.scheduler')
+    if model not in TRAIN_OPTIONS:
+        check_optimizer(section(checked, 'optim_g', place), where, 'train.optim_g')
+        check_schedule(section(checked, 'scheduler', place), where, 'train.scheduler')
     return checked
 
 

@@ -57,7 +57,7 @@ def to_plain(structure: msgspec.Struct) -> dict[str, object]:
 
 
 def check_finite(data: object, where: str, path: str = '') -> None:
-    """Refuse NaN and infinity anywhere in plain data.
+    """Refuse NaN, infinity and whole numbers beyond 64 bits anywhere in plain data.
 
     Args:
         data: plain data.
@@ -76,6 +76,8 @@ def check_finite(data: object, where: str, path: str = '') -> None:
             check_finite(value, where, place.at(str(index)).path)
     elif isinstance(data, float) and not math.isfinite(data):
         raise place.error(f'expected a finite number, got {data}')
+    elif isinstance(data, int) and abs(data) >= 1 << 63:
+        raise place.error(f'expected a number below 2 to the 63rd, got one of {len(str(abs(data)))} digits')
 
 
 def check_arguments(
@@ -90,8 +92,9 @@ def check_arguments(
         skip: names that are neither missing nor unknown, because somebody else gives or takes them: `type`.
 
     Raises:
-        InputError: on an unknown argument, with the nearest known one, and on a missing one. Where the signature takes
-            any name (`**kwargs`), only a name that is nearly one of the others is refused.
+        InputError: on an unknown argument, with the nearest known one, on a missing one, and on text or a truth value
+            where the default is a number and the like. Where the signature takes any name (`**kwargs`), only a name
+            that is nearly one of the others is refused.
     """
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} and p.name not in skip]
@@ -103,6 +106,9 @@ def check_arguments(
             continue
         if not takes_any or get_close_matches(key, known, n=1, cutoff=0.8):
             raise InputError(f"{where}: {name} takes no argument '{key}'{suggest(key, known)}")
+    for parameter in named:
+        if parameter.name in arguments:
+            _check_default_kind(arguments[parameter.name], parameter.default, f'{where}.{parameter.name}')
     missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
     if missing:
         raise InputError(f"{where}: {name} needs the argument '{missing[0]}'")
@@ -218,6 +224,20 @@ def _check_leaf(value: object, kind: object, place: _Place) -> object:
         except msgspec.ValidationError:
             continue
     raise place.error(f'expected {_expected(kind)}, got {_got(value)}{_hint(value, kind)}')
+
+
+def _check_default_kind(value: object, default: object, where: str) -> None:
+    """Refuse what an argument with this default cannot mean; a number may give way to a list, and back."""
+    if isinstance(default, bool):
+        wrong, expected = not isinstance(value, bool), 'true or false'
+    elif isinstance(default, int | float):
+        wrong, expected = isinstance(value, bool | str | dict), 'a number'
+    elif isinstance(default, str):
+        wrong, expected = not isinstance(value, str), 'text'
+    else:
+        return
+    if wrong:
+        raise InputError(f'{where}: expected {expected}, such as the default {default}, got {_got(value)}')
 
 
 def _check_free(value: object, place: _Place) -> None:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 Count = Annotated[int, Meta(ge=1)]
 WholeNumber = Annotated[int, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, lt=1 << 31, description='a whole number from 0 to 2147483647')]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
@@ -31,17 +32,12 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
 
 
 class LoaderOptions(Options, kw_only=True, frozen=True):
-    """What BasicSR's data loader takes from every training set."""
+    """What the loader takes from every training set."""
 
     name: Name
     type: str
-    num_worker_per_gpu: WholeNumber = 0  # processes
+    num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0  # processes
     batch_size_per_gpu: Count  # pictures
-    dataset_enlarge_ratio: Count = 1
-    pin_memory: bool = False
-    persistent_workers: bool = False
-    prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    num_prefetch_queue: Count = 1
     scale: Count | None = None
 
 
@@ -56,7 +52,7 @@ class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     degradation: Mapping
     degrade_on: Literal['device', 'worker'] = 'device'
     num_patches: Count | UnsetType = UNSET  # of each picture
-    seed: WholeNumber | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
 
 
 class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
@@ -66,7 +62,7 @@ class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     lq_size: Count  # side of a patch, LR pixels
     use_hflip: bool = True
     use_rot: bool = True
-    seed: WholeNumber | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
 
 
 class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
@@ -76,7 +72,7 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
     type: str
     dataroot_gt: Folders
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
-    seed: WholeNumber = 0
+    seed: Seed = 0
     max_pictures: Count | None = None  # the first so many
     scale: Count | None = None
 
@@ -101,6 +97,11 @@ class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
     gt_size: Count | UnsetType = UNSET
     use_hflip: bool | UnsetType = UNSET
     use_rot: bool | UnsetType = UNSET
+    dataset_enlarge_ratio: Count = 1
+    pin_memory: bool | UnsetType = UNSET
+    persistent_workers: bool | UnsetType = UNSET
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: Count | UnsetType = UNSET
 
 
 class PathOptions(Options, kw_only=True, frozen=True):
@@ -152,7 +153,7 @@ class ContrastOptions(Options, kw_only=True, frozen=True):
     """The contrastive loss of the encoder."""
 
     loss_weight: NotNegative = 1.0
-    queue_length: Count = 8192
+    queue_length: Annotated[int, Meta(ge=1, le=1 << 24)] = 8192  # keys
     momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999
     temperature: Positive = 0.07
 
@@ -188,7 +189,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
             )
-        if self.stage_2.total_iter and self.pixel_opt is None:
+        if self.stage_2.total_iter and not self.pixel_opt:
             raise ValueError('stage_2 needs pixel_opt; write pixel_opt: {type: L1Loss, loss_weight: 255}')
 
 
@@ -197,8 +198,6 @@ class ValOptions(Options, kw_only=True, frozen=True):
 
     val_freq: Count  # iterations
     save_img: bool = False
-    pbar: bool = False
-    suffix: str | None = None
     metrics: dict[str, Mapping] | None = None
 
 
@@ -207,7 +206,7 @@ class LoggerOptions(Options, kw_only=True, frozen=True):
 
     print_freq: Count = 100
     save_checkpoint_freq: Count = 5000
-    keep_checkpoints: Count = 3
+    keep_checkpoints: WholeNumber = 3  # 0 = all
     use_tb_logger: bool = False
 
 
@@ -225,8 +224,7 @@ class GeneralOptions(Options, kw_only=True, frozen=True):
     model_type: str
     scale: Count
     num_gpu: WholeNumber | Literal['auto'] = 'auto'
-    manual_seed: WholeNumber = 0
-    find_unused_parameters: bool = False
+    manual_seed: Seed = 0
     datasets: Mapping
     network_g: Mapping
     path: PathOptions = PathOptions()
@@ -247,8 +245,8 @@ class ForeignTrainOptions(Options, kw_only=True, frozen=True):
     total_iter: Count
     warmup_iter: int = -1
     ema_decay: Decay = 0.0
-    optim_g: Mapping | UnsetType = UNSET
-    scheduler: Mapping | UnsetType = UNSET
+    optim_g: Mapping
+    scheduler: Mapping
     pixel_opt: Mapping | None = None
     perceptual_opt: Mapping | None = None
 
@@ -265,6 +263,39 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
         if self.schedule.total_iter != self.total_iter:
             raise ValueError(f'total_iter must be that of schedule, {self.schedule.total_iter}, got {self.total_iter}')
 
+
+class MultiStepOptions(Options, kw_only=True, frozen=True):
+    """BasicSR's steps; milestones count from the start of the training."""
+
+    type: str
+    milestones: list[Count]
+    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    restarts: list[WholeNumber] | UnsetType = UNSET
+    restart_weights: list[Positive] | UnsetType = UNSET
+
+
+class CosineOptions(Options, kw_only=True, frozen=True):
+    """BasicSR's cosines with restarts."""
+
+    type: str
+    periods: Annotated[list[Count], Meta(min_length=1)]
+    restart_weights: list[Positive] | UnsetType = UNSET
+    eta_min: NotNegative = 0.0
+
+
+class RateOptions(Options, kw_only=True, frozen=True):
+    """What every optimiser of BasicSR's models is given."""
+
+    type: str
+    lr: Positive
+
+
+SCHEDULE_OPTIONS: dict[str, type[Options]] = {
+    'MultiStepLR': MultiStepOptions,
+    'MultiStepRestartLR': MultiStepOptions,
+    'CosineAnnealingRestartLR': CosineOptions,
+}
+"""What BasicSR's models call their schedules."""
 
 TRAIN_OPTIONS: dict[str, type[CommonTrainOptions]] = {
     'DASRModel': DASRTrainOptions,

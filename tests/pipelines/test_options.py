@@ -169,11 +169,18 @@ def test_fitting_weights_are_accepted(load, tmp_path):
         ('model_type=~', 'expected the name of a registered model'),
         ('num_gpu=-1', 'num_gpu: expected a whole number of at least 0'),
         ('num_gpu=99', 'num_gpu: expected at most'),
+        ('manual_seed=4294967296', 'manual_seed: expected a whole number from 0 to 2147483647, got 4294967296'),
+        ('manual_seed=99999999999999999999', 'expected a number below 2 to the 63rd, got one of 20 digits'),
         ('manual_seed=x', 'manual_seed: expected a whole number'),
         ('network_g.type=DASSR', "network_g.type: no arch is called 'DASSR'; did you mean 'DASR'?"),
         ('network_g.num_blcks=3', "DASR takes no argument 'num_blcks'; did you mean 'num_blocks'?"),
         ('network_g.scale=4', 'network_g.scale: expected the scale of the file, 2, got 4'),
-        ('network_g.num_feat=many', 'network_g: DASR refuses these arguments'),
+        (
+            'network_g.num_feat=many',
+            "network_g.num_feat: expected a number, such as the default 64, got the text 'many'",
+        ),
+        ('network_g.num_feat=-1', 'network_g: DASR refuses these arguments'),
+        ('network_g.num_feat=0', 'network_g: DASR'),
         ('network_g.upsampler=nearest', 'network_g: DASR refuses these arguments'),
         ('network_g={type: MSRResNet, upscale: 2}', 'DASRModel trains DASR, got MSRResNet; use model_type: Supervised'),
         ('network_g={type: DASR, scale: 2, condition: kernel}', 'learns nothing by contrast; write contrast_opt: ~'),
@@ -202,6 +209,9 @@ def test_wrong_general_part_is_refused(load, override, expected):
         ('train.pixel_opt.type=L1Los', "train.pixel_opt.type: no loss is called 'L1Los'; did you mean 'L1Loss'?"),
         ('train.pixel_opt.weight=1', "train.pixel_opt: L1Loss takes no argument 'weight'"),
         ('train.pixel_opt.reduction=avg', 'train.pixel_opt: L1Loss refuses these arguments'),
+        ('train.pixel_opt.loss_weight=much', 'train.pixel_opt.loss_weight: expected a number, such as the default 1.0'),
+        ('train.pixel_opt.loss_weight=[1, 2]', 'train.pixel_opt: L1Loss'),
+        ('train.pixel_opt={}', 'stage_2 needs pixel_opt'),
         ('train.pixel_opt=~', 'stage_2 needs pixel_opt'),
         ('train.contrast_opt=~', 'stage_1 trains the encoder by contrast and needs contrast_opt'),
         ('train.contrast_opt.temperature=0', 'train.contrast_opt.temperature: expected a number above 0, got 0'),
@@ -216,6 +226,9 @@ def test_wrong_general_part_is_refused(load, override, expected):
             "no metric is called 'calculate_psrn'; did you mean 'calculate_psnr'?",
         ),
         ('val.metrics.psnr.test_y_chanel=true', "takes no argument 'test_y_chanel'; did you mean"),
+        ('val.metrics.psnr.test_y_channel=1', 'val.metrics.psnr.test_y_channel: expected true or false'),
+        ('val.metrics.psnr.crop_border=-1', 'val.metrics.psnr.crop_border: expected a whole number of pixels'),
+        ('val.metrics.psnr.type=calculate_psnr_pt', "measures tensors; write 'calculate_psnr'"),
         ('val.metrics.psnr.better=more', "val.metrics.psnr.better: expected 'higher' or 'lower'"),
         ('val.metrics={psnr: {type: calculate_psnr}}', "calculate_psnr needs the argument 'crop_border'"),
         ('val.val_freq=0', 'val.val_freq: expected a whole number of at least 1'),
@@ -291,6 +304,14 @@ def test_launcher_without_torchrun_is_refused(load, monkeypatch):
         load(DASR_FILE, launcher='pytorch')
 
 
+def test_picture_that_cannot_be_read_is_named(load, pictures, tmp_path):
+    folder = write_pictures(tmp_path / 'bad', count=2)
+    (folder / '0.png').write_bytes((folder / '0.png').read_bytes()[:200])
+    check_message(load, DASR_FILE, [f'datasets.train.dataroot_gt={folder}'], '0.png')
+    (folder / '0.png').write_bytes(b'')
+    check_message(load, DASR_FILE, [f'datasets.train.dataroot_gt={folder}'], '0.png')
+
+
 def test_two_validation_sets_may_share_pictures(load, pictures):
     second = f'{{name: again, type: DegradedTestDataset, dataroot_gt: {pictures / "hr"}, '
     second += 'degradation: {type: IsotropicGaussian, sigma: 0}}'
@@ -331,6 +352,12 @@ def test_metrics_need_hr_pictures(load, pictures):
         ('network_g.type=RCANN', "no arch is called 'RCANN'; did you mean 'RCAN'?"),
         ('network_g.num_fet=64', "RCAN takes no argument 'num_fet'; did you mean 'num_feat'?"),
         ('network_g={type: RCAN, num_in_ch: 3}', "RCAN needs the argument 'num_out_ch'"),
+        ('network_g.num_in_ch=1', 'network_g: RCAN fails on a picture of 48 x 48'),
+        (
+            'network_g={type: UNetDiscriminatorSN, num_in_ch: 3}',
+            'network_g: expected finite pictures of shape (1, 3, 32',
+        ),
+        ('network_g.res_scale=[1, 2]', 'network_g: RCAN fails on a picture of 48 x 48'),
         ('network_g.upscale=2', 'network_g.upscale: expected the scale of the file, 4, got 2'),
         ('train.stage_1={}', "train: unknown key 'stage_1'"),
         ('train.total_iter=3', 'train: total_iter must be that of schedule, 500000, got 3'),
@@ -345,10 +372,16 @@ def test_wrong_options_of_a_foreign_arch_are_refused(load, override, expected):
     [
         ('train.optim_g.type=Adma', "train.optim_g.type: no optimiser is called 'Adma'"),
         ('train.optim_g.lr=2e-4', "train.optim_g.lr: expected a number, got the text '2e-4'"),
-        ('train.optim_g.lr=-1', 'train.optim_g: Adam refuses these arguments'),
+        ('train.optim_g.lr=-1', 'train.optim_g.lr: expected a number above 0, got -1'),
+        ('train.optim_g.betas=[2, 2]', 'train.optim_g: Adam refuses these arguments'),
+        ('train.optim_g=~', 'train.optim_g: expected a mapping, got nothing'),
+        ('train.scheduler.milestones=[a]', 'train.scheduler.milestones.0: expected a whole number of at least 1'),
+        ('train.scheduler={type: CosineAnnealingRestartLR}', "train.scheduler: the key 'periods' is missing"),
+        ('datasets.train.io_backend.type=disc', "io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got"),
+        ('datasets.train.gt_size=400', 'PairedImageDataset refuses these options: ValueError'),
         ('train.optim_g.momentum=0.9', "Adam takes no argument 'momentum'"),
         ('train.scheduler.type=StepLR', "train.scheduler.type: no schedule is called 'StepLR'"),
-        ('train.scheduler.milestone=[3]', "takes no argument 'milestone'; did you mean 'milestones'?"),
+        ('train.scheduler.milestone=[3]', "unknown key 'milestone'; did you mean 'milestones'?"),
         ('train.perceptual_opt={type: PerceptualLoss}', "PerceptualLoss needs the argument 'layer_weights'"),
         ('datasets.train.gt_size=190', 'datasets.train.gt_size: expected a multiple of the scale 4'),
         ('datasets.train.dataroot_lq=nowhere', 'nowhere'),
