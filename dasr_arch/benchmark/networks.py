@@ -104,10 +104,10 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
         scale: the factor it must enlarge by.
 
     Returns:
-        SR pictures of shape (1, 3, h * scale, w * scale), finite, not clamped.
+        SR pictures of shape (1, 3, h * scale, w * scale), not clamped.
 
     Raises:
-        ValueError: if the result is no tensor, has another shape or is not finite.
+        ValueError: if the result is no tensor or has another shape.
     """
     with torch.inference_mode():
         sr = network(lq, **conditions)
@@ -117,9 +117,13 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
     if tuple(sr.shape) != expected:
         got = f'{sr.shape[-1]} x {sr.shape[-2]}' if sr.ndim == 4 else str(tuple(sr.shape))
         raise ValueError(f'expected an output of {expected[3]} x {expected[2]} pixels (scale {scale}), got {got}')
+    return sr
+
+
+def check_finite(sr: Tensor) -> None:
+    """Raises ValueError if an SR picture holds values that no pixel can have, as after a diverged training."""
     if not torch.isfinite(sr).all():
         raise ValueError('the output holds NaN or infinite values; the weights have diverged or overflowed')
-    return sr
 
 
 def first_line(error: BaseException) -> str:

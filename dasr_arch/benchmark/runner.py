@@ -18,7 +18,7 @@ from dasr_arch.benchmark.cells import Cell, CellResult, CellStore, PictureFacts,
 from dasr_arch.benchmark.conditions import gather_conditions, list_needs
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.measuring import measure_picture
-from dasr_arch.benchmark.networks import build_network, first_line, run_network
+from dasr_arch.benchmark.networks import build_network, check_finite, first_line, run_network
 from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.visualization import PictureFolder
 from dasr_arch.data.image_source import ImageSource, open_source
@@ -261,6 +261,7 @@ class Runner:
         # The same generator gives the draws that the picture was degraded with.
         draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if list_needs(network) else {}
         sr = run_network(network, lq, gather_conditions(network, cell.network.told, lq, draws), degradation.scale)
+        check_finite(sr)
         levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
         return levels.permute(1, 2, 0).contiguous().cpu().numpy()
 

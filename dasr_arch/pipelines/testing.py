@@ -60,11 +60,17 @@ class TestOptions(Options, kw_only=True, frozen=True):
     num_gpu: Literal['auto'] | WholeNumber = 'auto'
     seed: WholeNumber = 0
     missing: Missing = 'skip'
-    datasets: Annotated[dict[str, DatasetOptions], Meta(min_length=1)]
-    degradations: Annotated[list[Block], Meta(min_length=1)]
-    networks: Annotated[dict[str, Block], Meta(min_length=1)]
-    metrics: Annotated[dict[str, Block], Meta(min_length=1)]
+    datasets: dict[str, DatasetOptions]
+    degradations: list[Block]
+    networks: dict[str, Block]
+    metrics: dict[str, Block]
     save_img: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to do."""
+        for key in ('datasets', 'degradations', 'networks', 'metrics'):
+            if not getattr(self, key):
+                raise ValueError(f'{key}: expected at least one entry, got none')
 
 
 class TestReport(NamedTuple):

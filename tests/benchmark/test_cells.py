@@ -29,7 +29,9 @@ def make_cell(sigma: float = 1.2) -> Cell:
     return Cell(
         network=NetworkPlan('Ours', 'DASR', {'scale': 4}, Path('somewhere.pth')),
         weights_digest='abc',
-        suite=Suite(DatasetPlan('Own', Path('folder')), build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)),
+        suite=Suite(
+            DatasetPlan('Own', Path('folder')), build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)
+        ),
         pictures=PICTURES,
         metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4}),),
         seed=0,
@@ -50,7 +52,9 @@ CHANGES: dict[str, Callable[[Cell], Cell]] = {
     'a picture': lambda cell: dataclasses.replace(cell, pictures=(PICTURES[0], PictureFacts('b', 40, 44, '23'))),
     'number of pictures': lambda cell: dataclasses.replace(cell, pictures=PICTURES[:1]),
     'seed': lambda cell: dataclasses.replace(cell, seed=1),
-    'metric': lambda cell: dataclasses.replace(cell, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)),
+    'metric': lambda cell: dataclasses.replace(
+        cell, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)
+    ),
     'degradation': lambda cell: make_cell(sigma=1.3),
 }
 
@@ -97,7 +101,9 @@ def test_stored_cell_is_valid_json_despite_infinite_psnr(tmp_path: Path) -> None
         lambda text: text.replace('30.25', '"thirty"'),
     ],
 )
-def test_damaged_cell_is_not_believed(tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_cell_is_not_believed(
+    tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
     cell, store = make_cell(), CellStore(tmp_path)
     store.write(cell, make_result(cell))
     path = store.path(cell.fingerprint)

@@ -9,7 +9,7 @@ from basicsr.archs.srresnet_arch import MSRResNet
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.conditions import gather_conditions
-from dasr_arch.benchmark.networks import build_network, probe_network, run_network
+from dasr_arch.benchmark.networks import build_network, check_finite, probe_network
 from dasr_arch.benchmark.suites import NetworkPlan
 from dasr_arch.degradations import build_degradation, picture_generator
 from tests.benchmark.making import save_weights, small_dasr
@@ -41,13 +41,13 @@ def test_networks_of_basicsr_are_built_and_tried(tmp_path: Path) -> None:
 
 def test_checkpoint_of_another_scale_is_refused(tmp_path: Path) -> None:
     path = save_weights(DASR(**small_dasr(scale=2)), tmp_path / 'net.pth')
-    with pytest.raises(InputError, match='networks.Ours: .*is for x2, not for x4'):
+    with pytest.raises(InputError, match=r'networks.Ours: .*is for x2, not for x4'):
         build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     path = save_weights(MSRResNet(num_feat=4, num_block=1), tmp_path / 'net.pth')
-    with pytest.raises(InputError, match='networks.Ours: .*no DASR'):
+    with pytest.raises(InputError, match=r'networks.Ours: .*no DASR'):
         build_network(NetworkPlan('Ours', 'DASR', {'scale': 4}, path))
     wide = NetworkPlan('Theirs', 'MSRResNet', {'num_feat': 8, 'num_block': 1}, path)
     with pytest.raises(InputError, match=r"networks.Theirs: .*'conv_first.weight' has shape \(4, 3, 3, 3\)"):
@@ -55,7 +55,7 @@ def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_network_with_weights_needs_a_file() -> None:
-    with pytest.raises(InputError, match="networks.Ours: DASR has learnable weights; give 'path'"):
+    with pytest.raises(InputError, match=r"networks.Ours: DASR has learnable weights; give 'path'"):
         build_network(NetworkPlan('Ours', 'DASR', small_dasr()))
 
 
@@ -69,7 +69,7 @@ def test_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
 
 
 def test_constructor_that_refuses_is_one_line() -> None:
-    with pytest.raises(InputError, match='networks.Ours: DASR refuses its arguments: ValueError: ') as caught:
+    with pytest.raises(InputError, match=r'networks.Ours: DASR refuses its arguments: ValueError: ') as caught:
         build_network(NetworkPlan('Ours', 'DASR', small_dasr(scale=5)))
     assert '\n' not in str(caught.value)
 
@@ -86,8 +86,11 @@ def test_non_blind_network_is_told_the_true_kernel() -> None:
 
 def test_non_blind_network_that_is_told_nothing_falls_back_or_is_refused() -> None:
     network = DASR(**small_dasr(condition='kernel')).eval()
-    assert gather_conditions(network, 'nothing', torch.zeros(1, 3, 8, 8), BLUR.draw(picture_generator(0, ''), (8, 8))) == {}
-    with pytest.raises(InputError, match='networks.Model 5: DASR fails on a picture of 48 x 48'):
+    assert (
+        gather_conditions(network, 'nothing', torch.zeros(1, 3, 8, 8), BLUR.draw(picture_generator(0, ''), (8, 8)))
+        == {}
+    )
+    with pytest.raises(InputError, match=r'networks.Model 5: DASR fails on a picture of 48 x 48'):
         probe_network(network, NetworkPlan('Model 5', 'DASR', {}, told='nothing'), BLUR)
 
 
@@ -98,7 +101,7 @@ def test_blind_and_foreign_networks_are_told_nothing() -> None:
 
 
 def test_output_that_is_not_finite_is_refused() -> None:
-    network = DASR(**small_dasr()).eval()
-    torch.nn.init.constant_(network.last_conv.bias, float('nan'))
-    with pytest.raises(ValueError, match='NaN or infinite'):
-        run_network(network, torch.zeros(1, 3, 8, 8), {}, 4)
+    check_finite(torch.full((1, 3, 4, 4), 1e30))
+    for value in (float('nan'), float('inf')):
+        with pytest.raises(ValueError, match='NaN or infinite'):
+            check_finite(torch.full((1, 3, 4, 4), value))

@@ -1,0 +1,276 @@
+"""The cell engine on real pictures: protocol, what is kept, what is computed again, and what may fail."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.metrics import calculate_psnr
+from torch import nn
+
+from dasr_arch.archs.bicubic_arch import Bicubic
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.tables import read_results
+from dasr_arch.data.image_io import read_image, write_image
+from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.pipelines.testing import run_test
+from tests.benchmark.making import make_options, make_picture, save_weights, small_dasr, write_lmdb, write_pictures
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _work_in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rows_of(name: str = 'trial') -> dict[tuple[str, str, str], dict[str, Any]]:
+    record = read_results(Path('results') / name / 'table.json')
+    return {(row['network'], row['dataset'], row['degradation']): row for row in record['rows']}
+
+
+def stored_cells() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path('results/trial/cells').iterdir()}
+
+
+def test_numbers_are_those_of_the_protocol_written_out() -> None:
+    root = write_pictures(Path('own'), count=1, height=43, width=46)
+    run_test(make_options(root, degradations=[{'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}], seed=3))
+    hr = read_image(root / 'p0.png')[:40, :44]
+    degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
+    lq = degrade_picture(degradation, hr, 3, 'p0')
+    sr = Bicubic(4)(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
+    sr = sr.round().astype(np.uint8)
+    expected = calculate_psnr(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
+    row = rows_of()['Bicubic', 'Own', 'width 1.2, noise 5']
+    assert row['means']['psnr'] == pytest.approx(expected, abs=1e-9)
+    assert row['pictures'] == [{'name': 'p0', **row['means']}]
+
+
+def test_pictures_are_written_where_the_protocol_says() -> None:
+    run_test(make_options(write_pictures(Path('own')), save_img=True))
+    folder = Path('results/trial/visualization/Bicubic/Own')
+    written = sorted(str(path.relative_to(folder)) for path in folder.rglob('*.png'))
+    assert written == ['width_0/p0.png', 'width_0/p1.png', 'width_1.2/p0.png', 'width_1.2/p1.png']
+    sr, hr = read_image(folder / 'width_0/p0.png'), read_image(Path('own/p0.png'))
+    psnr = calculate_psnr(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
+    assert rows_of()['Bicubic', 'Own', 'width 0']['pictures'][0]['psnr'] == pytest.approx(psnr, abs=1e-9)
+
+
+def test_second_run_computes_nothing() -> None:
+    options = make_options(write_pictures(Path('own')), save_img=True)
+    run_test(options)
+    cells = stored_cells()
+    pictures = {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')}
+    run_test(options)
+    assert stored_cells() == cells
+    assert {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')} == pictures
+
+
+def test_changed_picture_invalidates_the_cells_of_its_data_set_alone() -> None:
+    options = make_options(write_pictures(Path('own')))
+    options['datasets']['Other'] = {'dataroot_gt': str(write_pictures(Path('other'), height=48))}
+    run_test(options)
+    cells, before = stored_cells(), rows_of()
+    write_image(Path('own/p1.png'), make_picture(seed=9))
+    run_test(options)
+    after = rows_of()
+    assert len(stored_cells()) == len(cells) + 2
+    for key, row in after.items():
+        assert (row == before[key]) == (key[1] == 'Other')
+
+
+def test_changed_weights_invalidate_the_cells_of_their_network_alone() -> None:
+    torch.manual_seed(0)
+    path = save_weights(DASR(**small_dasr()), Path('net.pth'))
+    options = make_options(write_pictures(Path('own')))
+    options['networks']['Ours'] = {'type': 'DASR', 'path': str(path)}
+    run_test(options)
+    before = rows_of()
+    save_weights(DASR(**small_dasr()), path)
+    run_test(options)
+    for key, row in rows_of().items():
+        assert (row == before[key]) == (key[0] == 'Bicubic')
+
+
+def test_saving_the_same_weights_again_changes_nothing() -> None:
+    network = DASR(**small_dasr())
+    options = make_options(write_pictures(Path('own')))
+    options['networks'] = {'Ours': {'type': 'DASR', 'path': str(save_weights(network, Path('a.pth')))}}
+    run_test(options)
+    cells = stored_cells()
+    options['networks'] = {'Renamed': {'type': 'DASR', 'path': str(save_weights(network, Path('b.pth')))}}
+    run_test(options)
+    assert stored_cells() == cells
+    assert set(rows_of()) == {('Renamed', 'Own', 'width 0'), ('Renamed', 'Own', 'width 1.2')}
+
+
+def test_added_degradation_computes_its_cell_alone() -> None:
+    options = make_options(write_pictures(Path('own')))
+    run_test(options)
+    cells = stored_cells()
+    run_test({**options, 'degradations': [{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}]})
+    assert cells.items() <= stored_cells().items()
+    assert len(stored_cells()) == 3
+
+
+def test_interrupted_cell_goes_on_with_its_finished_pictures() -> None:
+    options = make_options(
+        write_pictures(Path('own'), count=3), degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}]
+    )
+    run_test(options)
+    (name,) = stored_cells()
+    cell = Path('results/trial/cells') / name
+    record = json.loads(cell.read_text())
+    cell.unlink()
+    kept = {'name': 'p1', 'scores': {'psnr': 12.5, 'ssim': 0.25}, 'seconds': 0.0}  # no network computes these
+    torn = json.dumps({'name': 'p2', 'scores': {'psnr': 1.0, 'ssim': 0.5}, 'seconds': 0.0})[:30]
+    partial = cell.with_name(f'{record["fingerprint"]}.pictures.jsonl')
+    partial.write_text(f'{json.dumps(kept)}\n{torn}')
+    run_test(options)
+    scores = json.loads(cell.read_text())['pictures']
+    assert scores == {**record['pictures'], 'p1': {'psnr': 12.5, 'ssim': 0.25}}
+    assert list(scores) == ['p0', 'p1', 'p2']
+    assert not partial.exists()
+
+
+def test_pictures_asked_for_later_are_written_and_numbers_kept() -> None:
+    options = make_options(write_pictures(Path('own')))
+    run_test(options)
+    cells = stored_cells()
+    run_test({**options, 'save_img': True})
+    assert stored_cells() == cells
+    assert len(list(Path('results/trial/visualization').rglob('*.png'))) == 4
+
+
+def test_pictures_of_older_weights_are_replaced() -> None:
+    root = write_pictures(Path('own'), count=1)
+    options = make_options(root, save_img=True, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
+    first, second = (DASR(**small_dasr()) for _ in range(2))
+    options['networks'] = {'Ours': {'type': 'DASR', 'path': 'net.pth'}}
+    written = Path('results/trial/visualization/Ours/Own/width_0/p0.png')
+    contents = []
+    for network in (first, second, first):
+        save_weights(network, Path('net.pth'))
+        run_test({**options, 'save_img': len(contents) != 1})
+        contents.append(written.read_bytes())
+    save_weights(second, Path('net.pth'))
+    run_test(options)
+    assert contents[0] == contents[1] == contents[2]
+    assert written.read_bytes() != contents[0]
+
+
+def test_failing_network_is_reported_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    broken = DASR(**small_dasr())
+    nn.init.constant_(broken.last_conv.bias, float('nan'))
+    options = make_options(write_pictures(Path('own')))
+    options['networks'] = {
+        'Broken': {'type': 'DASR', 'path': str(save_weights(broken, Path('net.pth')))},
+        'Bicubic': {'type': 'Bicubic'},
+    }
+    report = run_test(options)
+    assert report.failures == 2
+    assert report.exit_code == 1
+    rows = rows_of()
+    assert 'p0: ValueError: the output holds NaN' in rows['Broken', 'Own', 'width 0']['failure']
+    assert rows['Bicubic', 'Own', 'width 0']['failure'] == ''
+    assert 'failed: Broken on Own, width 0: p0: ValueError' in report.console
+    assert 'Broken on Own, width 0: failed' in caplog.text
+
+
+def test_two_data_sets_on_one_lmdb_equal_the_folder() -> None:
+    lmdb = write_lmdb(Path('own.lmdb'))
+    options = make_options(lmdb)
+    options['datasets'] = {'A': {'dataroot_gt': str(lmdb)}, 'B': {'dataroot_gt': str(lmdb)}}
+    options['datasets']['Folder'] = {'dataroot_gt': 'own.source'}
+    run_test(options)
+    rows = rows_of()
+    means = [rows['Bicubic', name, 'width 1.2']['means'] for name in ('A', 'B', 'Folder')]
+    assert means[0] == means[1] == means[2]
+    assert len(stored_cells()) == 2  # equal pictures are one cell, wherever they lie
+
+
+def test_grey_16_bit_and_small_pictures_are_tested_or_skipped_by_name() -> None:
+    import cv2
+
+    root = write_pictures(Path('own'), count=1)
+    picture = make_picture(seed=5)
+    cv2.imwrite(str(root / 'grey.png'), picture[..., 0])
+    cv2.imwrite(str(root / 'deep.png'), picture.astype(np.uint16) * 257)
+    write_image(root / 'tiny.png', make_picture(19, 30))
+    write_image(root / 'just.png', make_picture(20, 30))
+    report = run_test(make_options(root))
+    row = rows_of()['Bicubic', 'Own', 'width 1.2']
+    assert [entry['name'] for entry in row['pictures']] == ['deep', 'grey', 'just', 'p0']
+    assert 'skipped: Own, tiny: 30 x 19 pixels, but the metrics need 19 on each side at scale 4' in report.console
+
+
+def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
+    torch.manual_seed(1)
+    path = save_weights(DASR(**small_dasr(condition='kernel')), Path('net.pth'))
+    options = make_options(write_pictures(Path('own'), count=1), save_img=True)
+    options['networks'] = {'Model 5': {'type': 'DASR', 'path': str(path)}}
+    options['degradations'] = [{'type': 'IsotropicGaussian', 'sigma': 1.2}]
+    run_test(options)
+    degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 4)
+    lq = degrade_picture(degradation, read_image(Path('own/p0.png')), 0, 'p0')
+    network = DASR(**small_dasr(condition='kernel')).eval()
+    network.load_state_dict(torch.load(path, weights_only=True)['params'])
+    kernel = degradation.draw_kernel(torch.Generator())[None]
+    with torch.no_grad():
+        sr = network(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255, kernel=kernel)
+    expected = (sr[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    written = read_image(Path('results/trial/visualization/Model_5/Own/width_1.2/p0.png'))
+    assert np.array_equal(written, expected)
+
+
+def test_noise_depends_on_the_seed_and_not_on_the_order_of_pictures() -> None:
+    root = write_pictures(Path('own'), count=2)
+    options = make_options(root, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0, 'noise': 10}])
+    run_test(options)
+    both = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    run_test({**options, 'seed': 1})
+    reseeded = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    (root / 'p0.png').unlink()
+    run_test(options)
+    alone = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    assert alone == both[1:]
+    assert reseeded[0]['psnr'] != both[0]['psnr']
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_and_ends_like_an_undisturbed_one() -> None:
+    root = write_pictures(Path('own'), count=40, height=96, width=96)
+    options = make_options(root, save_img=True, degradations=[{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}])
+    run_test({**options, 'name': 'undisturbed'})
+    Path('trial.yml').write_text(yaml.safe_dump(options))
+    command = [sys.executable, str(PROJECT / 'test.py'), '-opt', 'trial.yml']
+    reached = []
+    for wanted in (5, 25, 9):  # pictures of this process, before it is killed
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stderr is not None
+            text = ''
+            while (block := process.stderr.read1(4096)) != b'':
+                text += block.decode(errors='replace')
+                counts = re.findall(r'trial:.*? (\d+)/(\d+)', text)
+                if counts and int(counts[-1][0]) >= wanted:
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+        reached.append(int(counts[-1][1]))
+    assert 120 == reached[0] > reached[1] > reached[2]  # each process found less to do
+    subprocess.run(command, check=True, capture_output=True)
+    undisturbed = rows_of('undisturbed')
+    for key, row in rows_of().items():
+        assert row['pictures'] == undisturbed[key]['pictures']
+    for path in Path('results/undisturbed/visualization').rglob('*.png'):
+        twin = Path('results/trial') / path.relative_to('results/undisturbed')
+        assert np.array_equal(read_image(twin), read_image(path))
+    assert not list(Path('results').rglob('*.tmp*'))

@@ -1,0 +1,242 @@
+"""Test files: every mistake is one line that names it, before anything is computed or written."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.tables import read_results
+from dasr_arch.pipelines.testing import choose_device, run_test, test
+from dasr_arch.pipelines.yaml_reader import read_yaml
+from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
+
+OPTION_FILES = sorted((Path(__file__).parents[2] / 'options').glob('test_dasr*.yml'))
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A test that runs: Bicubic and a small DASR on two pictures, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    save_weights(DASR(**small_dasr()), Path('net.pth'))
+    made = make_options(write_pictures(Path('own')))
+    made['networks']['Ours'] = {'type': 'DASR', 'path': 'net.pth'}
+    return made
+
+
+def change(key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """A change that sets (or with None removes) a dotted key."""
+
+    def apply(options: dict[str, Any]) -> None:
+        *parents, last = key.split('.')
+        for parent in parents:
+            options = options[parent]
+        if value is None:
+            del options[last]
+        else:
+            options[last] = value
+
+    return apply
+
+
+MISTAKES = [
+    (change('nmae', 'x'), "unknown key 'nmae'; did you mean 'name'"),
+    (change('name', None), "the key 'name' is missing"),
+    (change('name', '../x'), 'name: expected a name of letters'),
+    (change('scale', None), "the key 'scale' is missing"),
+    (change('scale', '4'), "scale: expected a whole number of at least 1, got the text '4'"),
+    (change('scale', 0), 'scale: expected a whole number of at least 1'),
+    (change('seed', -1), 'seed: expected a whole number'),
+    (change('num_gpu', 'all'), 'num_gpu: expected'),
+    (change('num_gpu', 999), 'num_gpu: expected at most'),
+    (change('missing', 'ignore'), "missing: expected one of 'skip', 'error'"),
+    (change('save_img', 'yes'), 'save_img: expected true or false'),
+    (change('datasets', {}), 'datasets: expected'),
+    (change('datasets.Own.dataroot', 'x'), "datasets.Own: unknown key 'dataroot'; did you mean 'dataroot_gt'"),
+    (change('datasets.Own.dataroot_gt', 'nowhere'), 'datasets: none of Own exists here'),
+    (change('datasets.Empty', {'dataroot_gt': 'empty'}), 'empty: holds no pictures'),
+    (change('datasets.Odd', {'dataroot_gt': 'odd'}), 'odd.p0.png'),
+    (
+        change('datasets.Tiny', {'dataroot_gt': 'tiny'}),
+        'tiny: no picture of Tiny is large enough; sides need at least 19',
+    ),
+    (change('datasets.own', {'dataroot_gt': 'own'}), "datasets: 'Own' and 'own' would be written to one folder"),
+    (change('degradations', []), 'degradations: expected'),
+    (change('networks', {'Ours': None}), 'networks: expected at least one entry'),
+    (change('degradations', [{'type': 'Isotropic', 'sigma': 0}]), 'degradations, entry 1: .*IsotropicGaussian'),
+    (change('degradations', [{'type': 'IsotropicGaussian', 'sigma': float('nan')}]), 'expected a finite number'),
+    (change('networks.Ours.type', 'DASRR'), "networks.Ours: no arch is called 'DASRR'; did you mean 'DASR'"),
+    (change('networks.Ours.type', None), 'networks.Ours: expected the name of a registered arch'),
+    (
+        change('networks.Ours.num_blcoks', 3),
+        "networks.Ours: DASR takes no argument 'num_blcoks'; did you mean 'num_blocks'",
+    ),
+    (change('networks.Ours.scale', 2), 'networks.Ours: scale is 2, but the test has scale 4'),
+    (change('networks.Ours.path', 'none.pth'), r'networks.Ours: .*none\.pth.* does not exist'),
+    (change('networks.Ours.path', 5), 'networks.Ours: path must be text, got 5'),
+    (change('networks.Ours.path', None), "networks.Ours: DASR has learnable weights; give 'path'"),
+    (change('networks.Ours.path', 'x2.pth'), 'networks.Ours: .*is for x2, not for x4'),
+    (change('networks.Ours.path', 'cut.pth'), r'networks.Ours: .*cut\.pth.* damaged or truncated'),
+    (change('networks.Ours.told', 'lies'), "networks.Ours: told must be one of truth, nothing, got 'lies'"),
+    (change('networks.Ours.num_groups', 2), r"networks.Ours: .*'groups\.1\..* is missing"),
+    (
+        change('networks.bicubic', {'type': 'Bicubic'}),
+        "networks: 'Bicubic' and 'bicubic' would be written to one folder",
+    ),
+    (change('metrics.psnr.type', 'calculate_pnsr'), "metrics.psnr: .*did you mean 'calculate_psnr'"),
+    (change('metrics.psnr.crop_boarder', 4), "metrics.psnr: .*did you mean 'crop_border'"),
+    (change('metrics.psnr.type', None), "metrics.psnr: expected 'type'"),
+]
+
+
+@pytest.mark.parametrize(('mistake', 'message'), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_mistake_is_one_line_and_nothing_is_written(
+    options: dict[str, Any], mistake: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    Path('empty').mkdir()
+    Path('odd').mkdir()
+    Path('odd/p0.png').write_bytes(b'not a picture')
+    write_pictures(Path('tiny'), height=19)
+    save_weights(DASR(**small_dasr(scale=2)), Path('x2.pth'))
+    Path('cut.pth').write_bytes(Path('net.pth').read_bytes()[:-2000])
+    mistake(options)
+    with pytest.raises(InputError, match=message) as caught:
+        run_test(options, 'options/mine.yml')
+    assert str(caught.value).startswith('options/mine.yml: ')
+    assert '\n' not in str(caught.value)
+    assert not Path('results').exists()
+
+
+def test_checkpoint_with_code_is_refused_and_not_run(options: dict[str, Any]) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (Path('ran'),)
+
+    torch.save({'params': Code()}, 'net.pth')
+    with pytest.raises(InputError, match=r'networks.Ours: .*net\.pth.* was not run'):
+        run_test(options)
+    assert not Path('ran').exists()
+
+
+def test_missing_data_set_is_skipped_and_reported(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    options['datasets']['Urban100'] = {'dataroot_gt': 'nowhere'}
+    report = run_test(options)
+    assert report.exit_code == 0
+    assert "skipped: Urban100: 'nowhere' does not exist" in report.console
+    assert 'skipped: Urban100' in caplog.text
+    assert {row['dataset'] for row in read_results(report.folder / 'table.json')['rows']} == {'Own'}
+
+
+@pytest.mark.parametrize('where', ['missing', 'datasets.Urban100.missing'])
+def test_missing_data_set_is_fatal_if_the_file_says_so(options: dict[str, Any], where: str) -> None:
+    options['datasets']['Urban100'] = {'dataroot_gt': 'nowhere'}
+    change(where, 'error')(options)
+    with pytest.raises(InputError, match=r"datasets\.Urban100\.dataroot_gt: 'nowhere' does not exist"):
+        run_test(options)
+
+
+def test_options_are_left_as_they_were(options: dict[str, Any]) -> None:
+    before = copy.deepcopy(options)
+    run_test(options)
+    assert options == before
+
+
+def test_network_set_to_nothing_is_left_out(options: dict[str, Any]) -> None:
+    options['networks']['Ours'] = None
+    record = read_results(run_test(options).folder / 'table.json')
+    assert {row['network'] for row in record['rows']} == {'Bicubic'}
+
+
+def test_table_records_date_versions_hardware_and_options(options: dict[str, Any]) -> None:
+    record = read_results(run_test(options).folder / 'table.json')
+    assert record['options'] == options
+    assert record['date'].startswith('20')
+    assert record['environment']['torch'] == torch.__version__.split('+')[0]
+    assert record['environment']['device']
+    assert {row['environment']['device'] for row in record['rows']} == {record['environment']['device']}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')
+def test_cpu_is_taken_where_there_is_no_gpu() -> None:
+    assert choose_device('auto', '') == torch.device('cpu')
+    assert choose_device(0, '') == torch.device('cpu')
+    with pytest.raises(InputError, match=r'num_gpu: expected at most 0 \(GPUs here\), got 1; 0 runs on the CPU'):
+        choose_device(1, 'x')
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_gpu_gives_the_numbers_of_the_cpu(options: dict[str, Any]) -> None:
+    rows = {}
+    for name, num_gpu in (('cpu', 0), ('gpu', 1)):
+        report = run_test({**options, 'name': name, 'num_gpu': num_gpu})
+        rows[name] = read_results(report.folder / 'table.json')['rows']
+    for cpu, gpu in zip(rows['cpu'], rows['gpu'], strict=True):
+        assert gpu['means']['psnr'] == pytest.approx(cpu['means']['psnr'], abs=0.01)
+
+
+def test_command_prints_the_table_and_where_the_files_are(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path('trial.yml').write_text(yaml.safe_dump(options))
+    assert test(['-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
+    out = capsys.readouterr().out
+    assert 'Own x4, 2 pictures, psnr/ssim' in out
+    assert 'width 0 ' not in out
+    assert out.splitlines()[-1].endswith('results/trial')
+
+
+def test_command_exits_with_1_after_a_failed_cell(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    broken = DASR(**small_dasr())
+    torch.nn.init.constant_(broken.last_conv.bias, float('nan'))
+    save_weights(broken, Path('net.pth'))
+    Path('trial.yml').write_text(yaml.safe_dump(options))
+    assert test(['-opt', 'trial.yml']) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith('2 cells failed')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['-opt', 'none.yml'], 'none.yml: the option file does not exist'),
+        (['-opt', 'trial.yml', '--set', 'sede=1'], "trial.yml: unknown key 'sede'; did you mean 'seed'"),
+        (['-opt', 'trial.yml', '--set', 'name=taken'], 'taken: '),
+    ],
+)
+def test_command_exits_with_2_and_one_line(
+    options: dict[str, Any], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path('trial.yml').write_text(yaml.safe_dump(options))
+    Path('results').mkdir()
+    Path('results/taken').write_text('a file where the folder should be')
+    assert test(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize('path', OPTION_FILES, ids=lambda path: path.stem)
+def test_shipped_test_file_runs_on_small_pictures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = read_yaml(path)
+    assert options['name'] == path.stem
+    for entry in options['datasets'].values():
+        write_pictures(Path(entry['dataroot_gt']), count=1, height=24, width=24)
+    checkpoint = Path(options['networks']['DASR']['path'])
+    checkpoint.parent.mkdir(parents=True)
+    save_weights(DASR(**small_dasr(scale=options['scale'])), checkpoint)
+    report = run_test(options, str(path))
+    assert report.failures == 0
+    record = read_results(report.folder / 'table.json')
+    settings = 27 if path.stem.endswith('aniso') else 4
+    assert len(record['rows']) == 2 * settings * len(options['datasets'])
+    assert {metric['crop_border'] for metric in record['metrics'].values()} == {options['scale']}
+
+
+def test_there_is_a_test_file_for_every_table() -> None:
+    assert [path.stem for path in OPTION_FILES] == ['test_dasr', 'test_dasr_x2', 'test_dasr_x3', 'test_dasr_x4_aniso']
