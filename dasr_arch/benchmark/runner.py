@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dasr_arch._errors import InputError
@@ -227,8 +227,9 @@ class Runner:
         """SR picture (H, W, 3), scores and network seconds of one picture; whatever goes wrong is a CellError."""
         try:
             hr = self._read(cell.suite.dataset, facts)
+            lq, conditions = self._degrade(cell, facts, network, hr)
             started = time.perf_counter()
-            sr = self._super_resolve(cell, facts, network, hr)
+            sr = _restore(network, lq, conditions, cell.suite.scale)
             seconds = time.perf_counter() - started
             scores = {metric.label: measure_picture(metric, sr, hr) for metric in cell.metrics}
         except CellError:
@@ -251,19 +252,24 @@ class Runner:
             raise CellError(f'{facts.name} of {dataset.name} has changed since the test began; run the test again')
         return crop_to_multiple(picture, self._benchmark.scale)
 
-    def _super_resolve(
+    def _degrade(
         self, cell: Cell, facts: PictureFacts, network: nn.Module, hr: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        """Degrades an HR picture (H, W, 3) and restores it: RGB, (H, W, 3), uint8."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """LR picture (1, 3, h, w) in [0, 1] of an HR picture (H, W, 3), and what the network is told about it."""
         degradation, seed = cell.suite.degradation, cell.seed
         small = degrade_picture(degradation, hr, seed, facts.name)
         lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
         # The same generator gives the draws that the picture was degraded with.
         draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if list_needs(network) else {}
-        sr = run_network(network, lq, gather_conditions(network, cell.network.told, lq, draws), degradation.scale)
-        check_finite(sr)
-        levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
-        return levels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return lq, gather_conditions(network, cell.network.told, lq, draws)
+
+
+def _restore(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> NDArray[np.uint8]:
+    """SR picture (H, W, 3), RGB, rounded as the protocol says."""
+    sr = run_network(network, lq, conditions, scale)
+    check_finite(sr)
+    levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
+    return levels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _progress(total: int, name: str) -> 'tqdm[NoReturn]':
