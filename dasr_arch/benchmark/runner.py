@@ -143,7 +143,7 @@ class Runner:
         }
         total = sum(len(work.todo) for group in works.values() for work in group)
         outcomes: list[Outcome] = []
-        # TensorFloat-32 would change the second decimal of some tables.
+        # TensorFloat-32 rounds factors to ten bits; numbers of a GPU must compare with those of a CPU.
         with (
             _progress(total, self._benchmark.name) as bar,
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
