@@ -121,6 +121,9 @@ def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """
     loss = find_class(options, LOSS_REGISTRY, where, 'loss')
     check_arguments(loss, options, where, skip=('type',))
+    weight = options.get('loss_weight')
+    if isinstance(weight, int | float) and weight < 0:
+        raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
     criterion = _try(loss, {key: value for key, value in options.items() if key != 'type'}, where)
     assert callable(criterion)
     value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)

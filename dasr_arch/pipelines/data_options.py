@@ -152,9 +152,9 @@ def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
     if options is None:
         return None
     backend = options.get('type') if isinstance(options, dict) else options
-    if backend not in {'disk', 'lmdb', 'memcached'}:
+    if not isinstance(backend, str) or backend not in {'disk', 'lmdb', 'memcached'}:
         raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
-    return str(backend)
+    return backend
 
 
 def _read_one(dataset: Any) -> None:

@@ -5,6 +5,7 @@ process, a wrong metric at the first validation, and by then the earlier experim
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import load_strictly, read_dasr_weights, read_weights
 from dasr_arch.pipelines.arguments import Launcher
@@ -31,6 +32,10 @@ from dasr_arch.pipelines.data_options import check_datasets
 from dasr_arch.pipelines.schema import check_known, convert, section, to_plain
 from dasr_arch.pipelines.training_schema import TRAIN_OPTIONS, ForeignTrainOptions, GeneralOptions
 from dasr_arch.pipelines.yaml_reader import read_yaml
+
+PATH_KEYS = ('pretrain_network_g', 'param_key_g', 'strict_load_g', 'resume_state')
+PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')
+"""What BasicSR's models read from the section path; of every other key BasicSR makes a folder."""
 
 
 class Processes(NamedTuple):
@@ -83,6 +88,8 @@ def load_training_options(
             del data[key]
     model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
     foreign = model not in TRAIN_OPTIONS
+    if foreign:
+        _check_path_keys(section(data, 'path', where), where)
     general = convert(data, GeneralOptions, where, foreign=foreign)
     processes = _find_processes(launcher)
     num_gpu = _count_gpus(general, processes, where, foreign)
@@ -118,6 +125,13 @@ def load_training_options(
         root_path=str(root_path.absolute()),
     )
     return deepcopy(options)
+
+
+def _check_path_keys(paths: Mapping[str, object], where: str) -> None:
+    for key in paths:
+        if not PATH_KEY.fullmatch(key):
+            hint = suggest(key, PATH_KEYS)
+            raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
 
 
 def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[str, object]:
@@ -177,6 +191,8 @@ def _check_train(train: dict[str, object], model: str, where: str) -> dict[str, 
         check_pixel_loss(section(checked, 'pixel_opt', place), f'{place}.pixel_opt')
     if checked.get('perceptual_opt'):
         check_loss_arguments(section(checked, 'perceptual_opt', place), f'{place}.perceptual_opt')
+    if model == 'SRModel' and not checked.get('pixel_opt') and not checked.get('perceptual_opt'):
+        raise InputError(f'{place}: SRModel needs pixel_opt or perceptual_opt; write pixel_opt: {{type: L1Loss}}')
     if model not in TRAIN_OPTIONS:
         check_optimizer(section(checked, 'optim_g', place), where, 'train.optim_g')
         check_schedule(section(checked, 'scheduler', place), where, 'train.scheduler')

@@ -8,7 +8,8 @@ import yaml
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.pipelines.options import load_training_options
-from tests.option_files import OPTIONS, write_pictures
+from dasr_arch.pipelines.yaml_reader import read_yaml
+from tests.option_files import OPTIONS, stand_in, write_pictures
 
 DASR_FILE = OPTIONS / 'smoke' / 'smoke_dasr_s_x2.yml'
 ENCODER_FILE = OPTIONS / 'smoke' / 'smoke_encoder_lq.yml'
@@ -377,6 +378,10 @@ def test_wrong_options_of_a_foreign_arch_are_refused(load, override, expected):
         ('train.optim_g=~', 'train.optim_g: expected a mapping, got nothing'),
         ('train.scheduler.milestones=[a]', 'train.scheduler.milestones.0: expected a whole number of at least 1'),
         ('train.scheduler={type: CosineAnnealingRestartLR}', "train.scheduler: the key 'periods' is missing"),
+        ('path.weights=a', "path: unknown key 'weights', of which BasicSR would make a folder"),
+        ('train.pixel_opt=~', 'train: SRModel needs pixel_opt or perceptual_opt'),
+        ('train.pixel_opt.loss_weight=-1', 'train.pixel_opt.loss_weight: expected a number of at least 0, got -1'),
+        ('datasets.train.io_backend.type=[disk]', "io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got"),
         ('datasets.train.io_backend.type=disc', "io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got"),
         ('datasets.train.gt_size=400', 'PairedImageDataset refuses these options: ValueError'),
         ('train.optim_g.momentum=0.9', "Adam takes no argument 'momentum'"),
@@ -428,3 +433,29 @@ def test_code_in_an_option_file_never_runs(tmp_path):
     with pytest.raises(InputError, match='is refused'):
         load_training_options(path, root=tmp_path)
     assert not mark.exists()
+
+
+def list_places(value, path=()):
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(item, dict | list):
+            yield from list_places(item, (*path, key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('file', [DASR_FILE, ENCODER_FILE, FOREIGN_FILE], ids=lambda file: file.stem)
+def test_any_value_anywhere_gives_options_or_one_line(file, tmp_path):
+    base = read_yaml(file, [*stand_in(file, tmp_path), *SMALL_NETWORKS[file]])
+    for place in list_places(base):
+        for value in (None, '', -1, 'x', [], {}, float('nan'), True, [{}], {'a': 1}):
+            changed = deepcopy(base)
+            here = changed
+            for key in place[:-1]:
+                here = here[key]
+            here[place[-1]] = value
+            path = tmp_path / file.name
+            path.write_text(yaml.safe_dump(changed))
+            try:
+                load_training_options(path, root=tmp_path)
+            except InputError as error:
+                assert '\n' not in str(error)
