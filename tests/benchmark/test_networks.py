@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from basicsr.archs.srresnet_arch import MSRResNet
@@ -13,6 +14,9 @@ from dasr_arch.benchmark.networks import build_network, check_finite, probe_netw
 from dasr_arch.benchmark.suites import NetworkPlan
 from dasr_arch.degradations import build_degradation, picture_generator
 from tests.benchmark.making import save_weights, small_dasr
+from tests.golden.weights import golden_state
+
+GOLDEN = Path(__file__).parents[1] / 'golden'
 
 BLUR = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
 
@@ -105,3 +109,13 @@ def test_output_that_is_not_finite_is_refused() -> None:
     for value in (float('nan'), float('inf')):
         with pytest.raises(ValueError, match='NaN or infinite'):
             check_finite(torch.full((1, 3, 4, 4), value))
+
+
+def test_checkpoint_with_the_authors_names_gives_the_golden_output(tmp_path: Path) -> None:
+    golden = np.load(GOLDEN / 'dasr_eval_x2.npz')
+    torch.save(golden_state(golden), tmp_path / 'model_600.pt')
+    network, _ = build_network(NetworkPlan('DASR', 'DASR', {'scale': 2}, tmp_path / 'model_600.pt'))
+    lq, expected = torch.from_numpy(golden['lr']) / 255, torch.from_numpy(golden['sr'])
+    with torch.no_grad():
+        sr = network(lq) * 255
+    assert (sr - expected).norm() / expected.norm() < 1e-6
