@@ -210,7 +210,8 @@ def _check_extras() -> list[Feature]:
     for name, (extra, modules) in extras.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         detail = f'missing: {", ".join(missing)}' if missing else ', '.join(modules)
-        features.append(Feature(name, not missing, detail, f"pip install '.[{extra}]' in the project folder" if missing else ''))
+        remedy = f"pip install '.[{extra}]' in the project folder" if missing else ''
+        features.append(Feature(name, not missing, detail, remedy))
     return features
 
 
