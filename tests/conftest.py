@@ -1,3 +1,26 @@
 """Importing the package first registers everything and lets BasicSR be imported by any test, in any order."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
 import dasr_arch  # noqa: F401
+from dasr_arch.data.image_io import read_image
+
+DEMO = Path(__file__).parents[1] / 'datasets' / 'demo'
+
+
+@pytest.fixture(scope='session')
+def demo_folder() -> Path:
+    """Six real pictures of 240 x 240 pixels, one of them grey; only to be read."""
+    return DEMO
+
+
+@pytest.fixture(scope='session')
+def demo_picture() -> NDArray[np.uint8]:
+    """One of them, RGB of shape (240, 240, 3)."""
+    picture = read_image(DEMO / 'astronaut.png')
+    picture.setflags(write=False)
+    return picture

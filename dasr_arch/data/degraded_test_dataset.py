@@ -54,7 +54,7 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
         """
         which, picture_index = divmod(index, self.num_pictures)
         degradation, name = self.degradations[which], self.source.names[picture_index]
-        picture = crop_to_multiple(self.source.read(picture_index), self.scale)
+        picture = crop_to_multiple(self.source.read(picture_index), self.scale, name)
         gt = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
         size = (gt.shape[1] // self.scale, gt.shape[2] // self.scale)
         draws = degradation.draw(picture_generator(self.opt.get('seed', 0), name), size)

@@ -8,12 +8,13 @@ from dasr_arch._errors import InputError
 from dasr_arch.degradations.base import Degradation, picture_generator
 
 
-def crop_to_multiple(picture: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+def crop_to_multiple(picture: NDArray[np.uint8], scale: int, name: str = '') -> NDArray[np.uint8]:
     """Cuts the bottom and right so that both sides are multiples of the scale.
 
     Args:
         picture: shape (H, W, ...).
         scale: integer factor.
+        name: what to call the picture in messages.
 
     Returns:
         A view of the picture.
@@ -23,7 +24,8 @@ def crop_to_multiple(picture: NDArray[np.uint8], scale: int) -> NDArray[np.uint8
     """
     height, width = picture.shape[0] // scale * scale, picture.shape[1] // scale * scale
     if height == 0 or width == 0:
-        raise InputError(f'a picture of {picture.shape[0]} x {picture.shape[1]} is smaller than the scale {scale}')
+        subject = f"picture '{name}'" if name else 'a picture'
+        raise InputError(f'{subject} of {picture.shape[0]} x {picture.shape[1]} is smaller than the scale {scale}')
     return picture[:height, :width]
 
 
@@ -44,7 +46,7 @@ def degrade_picture(
     Raises:
         InputError: if the picture is smaller than the scale.
     """
-    cropped = crop_to_multiple(picture, degradation.scale)
+    cropped = crop_to_multiple(picture, degradation.scale, name)
     size = (cropped.shape[0] // degradation.scale, cropped.shape[1] // degradation.scale)
     draws = degradation.draw(picture_generator(seed, name), size)
     hr = torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1))).unsqueeze(0).float() / 255
