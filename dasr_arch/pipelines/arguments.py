@@ -4,9 +4,17 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 Launcher = Literal['none', 'pytorch']
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Parser whose errors are one line that names the way out, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        self.exit(2, f'dasr: error: {message}; see `python {self.prog} --help`\n')
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,7 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
     Returns:
         The arguments.
     """
-    parser = argparse.ArgumentParser(
-        prog='train.py', description='Train what an option file describes.', allow_abbrev=False
-    )
+    parser = OneLineParser(prog='train.py', description='Train what an option file describes.', allow_abbrev=False)
     parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
     parser.add_argument(
@@ -94,9 +100,7 @@ def parse_testing_arguments(argv: Sequence[str] | None = None) -> TestingArgumen
     Returns:
         The arguments.
     """
-    parser = argparse.ArgumentParser(
-        prog='test.py', description='Test what an option file describes.', allow_abbrev=False
-    )
+    parser = OneLineParser(prog='test.py', description='Test what an option file describes.', allow_abbrev=False)
     parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--set',

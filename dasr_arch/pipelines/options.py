@@ -86,6 +86,8 @@ def load_training_options(
     for key in ('path', 'logger', 'dist_params'):
         if key in data and data[key] is None:
             del data[key]
+    if 'network_g' not in data and 'networks' in data:
+        raise InputError(f'{where}: expected a training file, got a test file; run python test.py -opt {where}')
     model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
     foreign = model not in TRAIN_OPTIONS
     if foreign:

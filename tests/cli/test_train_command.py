@@ -32,7 +32,9 @@ def test_wrong_arguments_end_with_code_two(line, capsys):
     with pytest.raises(SystemExit) as caught:
         parse_training_arguments(line)
     assert caught.value.code == 2
-    assert 'train.py: error:' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith('dasr: error: ')
+    assert error.count('\n') == 1
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,11 @@ def test_wrong_data_set_is_refused(load, override, expected):
     check_message(load, DASR_FILE, [override], expected)
 
 
+def test_test_file_is_sent_to_the_other_script():
+    with pytest.raises(InputError, match='expected a training file, got a test file; run python test.py'):
+        load_training_options(OPTIONS / 'test_dasr.yml')
+
+
 def test_missing_training_set_is_refused(tmp_path):
     options = yaml.safe_load(DASR_FILE.read_text())
     del options['datasets']['train']
