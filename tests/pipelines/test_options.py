@@ -284,7 +284,7 @@ def test_wrong_data_set_is_refused(load, override, expected):
 
 
 def test_test_file_is_sent_to_the_other_script():
-    with pytest.raises(InputError, match='expected a training file, got a test file; run python test.py'):
+    with pytest.raises(InputError, match='expected a training file, got a test file'):
         load_training_options(OPTIONS / 'test_dasr.yml')
 
 
