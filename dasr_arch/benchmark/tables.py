@@ -15,7 +15,7 @@ from dasr_arch.benchmark.runner import Outcome
 from dasr_arch.benchmark.suites import Benchmark
 
 CONSOLE_WIDTH = 120  # characters
-MARKDOWN_COLUMNS = 9  # degradations side by side
+MARKDOWN_COLUMNS = 9  # beside the first
 FAILED = 'failed'
 
 Record = Mapping[str, Any]
@@ -99,11 +99,11 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
-    """One block per data set, networks below each other, degradations side by side.
+    """One block per data set: networks below each other, degradations side by side, or the reverse if those are many.
 
     Args:
         record: the record.
-        width: characters in a line; degradations that do not fit go into further blocks.
+        width: characters in a line; columns that do not fit go into further blocks.
 
     Returns:
         Lines of text, the last one ended.
@@ -114,6 +114,8 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
             f'{dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures, {"/".join(record["metrics"])}'
         )
         table = _make_grid(record, dataset)
+        if _measure_width(table) > width:
+            table = _transpose(table)
         for block in _split_columns(table, width):
             widths = [max(map(len, column)) for column in zip(*block, strict=True)]
             lines.append(head)
@@ -135,6 +137,8 @@ def format_markdown(record: Record) -> str:
     for dataset in _unique(record, 'dataset'):
         lines += [f'## {dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures', '']
         table = _make_grid(record, dataset)
+        if len(table[0]) > MARKDOWN_COLUMNS + 1:
+            table = _transpose(table)
         for first in range(1, len(table[0]), MARKDOWN_COLUMNS):
             block = [[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table]
             lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
@@ -228,6 +232,17 @@ def _format_cell(record: Record, row: Record) -> str:
 
 def _digits(metric_type: str) -> int:
     return 2 if 'psnr' in metric_type else 4
+
+
+def _transpose(table: list[list[str]]) -> list[list[str]]:
+    """Degradations below each other, networks side by side."""
+    columns = [list(column) for column in zip(*table, strict=True)]
+    columns[0][0] = 'degradation'
+    return columns
+
+
+def _measure_width(table: list[list[str]]) -> int:
+    return sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2
 
 
 def _split_columns(table: list[list[str]], width: int) -> Iterator[list[list[str]]]:

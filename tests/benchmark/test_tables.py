@@ -62,12 +62,23 @@ def test_console_has_a_block_per_set_with_networks_and_degradations() -> None:
     ]
 
 
+def test_many_degradations_stand_below_each_other() -> None:
+    lines = format_console(make_record(degradations=27)).splitlines()
+    assert lines[1] == 'degradation       Bicubic          DASR'
+    assert lines[2] == 'width 0      28.43/0.8123  31.90/0.8123'
+    assert lines[28] == 'width 26     54.43/0.8123        failed'
+    assert '| width 26 | 54.43/0.8123 | failed |' in format_markdown(make_record(degradations=27))
+
+
 def test_console_blocks_fit_the_width_and_lose_no_column() -> None:
-    text = format_console(make_record(degradations=27), width=70)
-    lines = [line for line in text.splitlines() if not line.startswith(('failed', 'skipped'))]
-    assert max(map(len, lines)) <= 70
-    for index in range(27):
-        assert sum(f'width {index} ' in f'{line} ' for line in lines if line.startswith('network')) == 1
+    text = format_console(make_record(degradations=27), width=30)
+    lines = [line for line in text.splitlines() if not line.startswith(('failed', 'skipped', 'Set5'))]
+    assert max(map(len, lines)) <= 30
+    assert [line.split() for line in lines if line.startswith('degradation')] == [
+        ['degradation', 'Bicubic'],
+        ['degradation', 'DASR'],
+    ]
+    assert sum(line.startswith('width') for line in lines) == 2 * 27
 
 
 def test_markdown_names_date_commit_versions_hardware_protocol_and_options() -> None:
