@@ -15,6 +15,7 @@ from typing import NoReturn
 MODULES: tuple[str, ...] = (
     'prepare',
     'download',
+    'degrade',
     'train',
     'test',
     'doctor',

@@ -1,0 +1,269 @@
+"""Making LR pictures of picture files, with a JSON specification beside them that makes the same ones again."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import IMAGE_SUFFIXES, is_image_name, list_images, read_image, write_image
+from dasr_arch.degradations import Degradation, build_degradation, degrade_picture, picture_generator
+from dasr_arch.version import __version__
+
+RECORD_NAME = 'degradation.json'
+"""Name of the specification in a folder of LR pictures; beside a single picture it has the picture's name."""
+
+_LOSSY = ('.jpg', '.jpeg')
+
+
+@dataclass(frozen=True)
+class DegradeSettings:
+    """How files are dealt with.
+
+    Attributes:
+        seed: seed of the noise; with a picture's name it determines the picture's draws.
+        force: replace files that exist.
+        progress: show a progress bar on stderr.
+    """
+
+    seed: int = 0
+    force: bool = False
+    progress: bool = True
+
+
+class FailedPicture(NamedTuple):
+    """A picture that could not be degraded, and why."""
+
+    path: Path
+    reason: str
+
+
+class DegradeReport(NamedTuple):
+    """What was made.
+
+    Attributes:
+        pictures: the LR pictures.
+        record: the JSON file.
+        failed: what was left out.
+    """
+
+    pictures: list[Path]
+    record: Path
+    failed: list[FailedPicture]
+
+
+class DegradationRecord(NamedTuple):
+    """What a JSON file says: ``degrade_picture(degradation, picture, seed, name)`` makes the same LR pictures.
+
+    Attributes:
+        degradation: what was done.
+        seed: seed of the draws.
+        names: for each name, the file that holds the LR picture.
+    """
+
+    degradation: Degradation
+    seed: int
+    names: dict[str, str]
+
+
+class _Job(NamedTuple):
+    """One picture: where it is, what it is called in draws, and the name of the file that it becomes."""
+
+    source: Path
+    name: str
+    file: str
+
+
+class _Plan(NamedTuple):
+    """Everything that is to be done; files are named relative to the folder."""
+
+    folder: Path
+    record: str
+    jobs: list[_Job]
+
+
+def degrade_files(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    degradation: Degradation,
+    settings: DegradeSettings | None = None,
+) -> DegradeReport:
+    """Degrades a picture file, or every picture directly inside a folder.
+
+    All files are made in a hidden folder first and take their places at the end, so that an interrupted run leaves
+    nothing. Pictures that cannot be used are left out; originals are never replaced.
+
+    Args:
+        source: a picture file or a folder.
+        target: for a folder, the folder of the LR pictures, which become PNG. For a file, a file without loss (PNG,
+            BMP, TIFF, WebP), or a folder.
+        degradation: what to do.
+        settings: how to deal with files; ``DegradeSettings()`` if None.
+
+    Raises:
+        InputError: if the source holds no pictures, something is in the way, or no picture could be used.
+        OSError: if the target cannot be written.
+    """
+    settings = settings or DegradeSettings()
+    plan = _make_plan(Path(source), Path(target))
+    _check_free(plan, settings.force)
+    with _staging_folder(plan.folder) as staging:
+        made, failed = _degrade_all(plan.jobs, staging, degradation, settings)
+        if not made:
+            raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR picture was made')
+        record = _describe(plan.jobs, made, degradation, settings.seed)
+        (staging / plan.record).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+        _publish(staging, plan.folder, [*(job.file for job in plan.jobs if job.name in made), plan.record])
+    pictures = [plan.folder / job.file for job in plan.jobs if job.name in made]
+    return DegradeReport(pictures, plan.folder / plan.record, failed)
+
+
+def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
+    """Reads the JSON that ``degrade_files`` wrote.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: if it is missing or no such file.
+    """
+    try:
+        record: Any = json.loads(Path(path).read_text(encoding='utf-8'))
+        scale, seed, specification = record['scale'], record['seed'], record['specification']
+        names = {name: entry['file'] for name, entry in record['pictures'].items()}
+    except FileNotFoundError as error:
+        raise InputError(f'{path}: no such file; expected the {RECORD_NAME} beside LR pictures') from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f'{path}: is no specification of a degradation; dasr degrade writes them') from error
+    if not isinstance(seed, int):
+        raise InputError(f'{path}: seed must be a whole number, got {seed!r}')
+    try:
+        return DegradationRecord(build_degradation(specification, scale), seed, names)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+
+
+def _make_plan(source: Path, target: Path) -> _Plan:
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            raise InputError(f'{target}: is a file, expected a folder, because {source} is one; choose another name')
+        if target.suffix.lower() in IMAGE_SUFFIXES:
+            raise InputError(f'{target}: looks like a picture, expected a folder, because {source} is one')
+        paths = list_images(source)
+        if not paths:
+            raise InputError(f'{source}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP); check the path')
+        names = _name_apart([path.stem for path in paths])
+        jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
+        return _Plan(target, RECORD_NAME, jobs)
+    if not source.is_file():
+        raise InputError(f'{source}: expected a picture or a folder of pictures, found nothing there; check the path')
+    if not is_image_name(source.name):
+        raise InputError(f'{source}: expected a picture (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
+    if target.is_dir() or not target.suffix:
+        return _Plan(target, f'{source.stem}.json', [_Job(source, source.stem, f'{source.stem}.png')])
+    if target.suffix.lower() in _LOSSY:
+        raise InputError(
+            f'{target}: a JPEG file would alter the LR picture; use {target.with_suffix(".png").name}, '
+            'and --jpeg for compression as a part of the degradation'
+        )
+    if target.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(f"{target}: unknown picture ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
+    return _Plan(target.parent, f'{target.stem}.json', [_Job(source, source.stem, target.name)])
+
+
+def _name_apart(stems: Sequence[str]) -> list[str]:
+    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other picture has."""
+    taken, seen = set(stems), set()
+    names = []
+    for stem in stems:
+        name, number = stem, 2
+        while name in seen or (name != stem and name in taken):
+            name, number = f'{stem}-{number}', number + 1
+        seen.add(name)
+        names.append(name)
+    return names
+
+
+def _check_free(plan: _Plan, force: bool) -> None:
+    for name in (*(job.file for job in plan.jobs), plan.record):
+        path = plan.folder / name
+        if not os.path.lexists(path):
+            continue
+        if any(job.source.exists() and path.exists() and path.samefile(job.source) for job in plan.jobs):
+            raise InputError(f'{path}: is one of the originals, which are never replaced; choose another folder')
+        if path.is_dir():
+            raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
+        if not force:
+            raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+
+
+@contextmanager
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder on the target's file system, removed at the end in any case."""
+    parent = folder if folder.is_dir() else folder.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix='.degrade-', dir=parent))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _degrade_all(
+    jobs: Sequence[_Job], staging: Path, degradation: Degradation, settings: DegradeSettings
+) -> tuple[dict[str, tuple[int, int]], list[FailedPicture]]:
+    """Writes the LR pictures; returns the size of each by name, and what could not be used."""
+    made: dict[str, tuple[int, int]] = {}
+    failed: list[FailedPicture] = []
+    for job in tqdm(jobs, desc=f'degrading, {degradation.label}', unit='picture', disable=not settings.progress):
+        try:
+            lq = degrade_picture(degradation, read_image(job.source), settings.seed, job.name)
+        except InputError as error:
+            failed.append(FailedPicture(job.source, str(error).removeprefix(f'{job.source}: ')))
+            continue
+        write_image(staging / job.file, lq)
+        made[job.name] = (lq.shape[0], lq.shape[1])
+    return made, failed
+
+
+def _describe(
+    jobs: Sequence[_Job], made: Mapping[str, tuple[int, int]], degradation: Degradation, seed: int
+) -> dict[str, object]:
+    """The content of the JSON file: the same for the same pictures, whenever and wherever it is written."""
+    pictures = {}
+    for job in jobs:
+        if job.name not in made:
+            continue
+        generator = picture_generator(seed, job.name)
+        noise_seed = generator.initial_seed()
+        draws = degradation.draw(generator, (1, 1))  # parameters come before the noise, whatever the size
+        pictures[job.name] = {
+            'source': job.source.name,
+            'file': job.file,
+            'height': made[job.name][0],
+            'width': made[job.name][1],
+            'generator_seed': noise_seed,
+            'noise_level': round(float(draws['noise_level']), 6),
+        }
+    return {
+        'dasr': __version__,
+        'scale': degradation.scale,
+        'seed': seed,
+        'label': degradation.label,
+        'specification': degradation.specification(),
+        'pictures': pictures,
+    }
+
+
+def _publish(staging: Path, folder: Path, names: Sequence[str]) -> None:
+    """Moves the files to their places, the record last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        os.replace(staging / name, folder / name)

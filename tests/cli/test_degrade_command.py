@@ -1,0 +1,113 @@
+"""`dasr degrade` from outside: what it prints, its exit codes, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dasr_arch.data.image_io import read_image, write_image
+from dasr_cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with two pictures in `in`."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name in ('a', 'b'):
+        write_image(Path('in') / f'{name}.png', generator.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    return tmp_path
+
+
+def specification(path: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads(Path(path).read_text())['specification']
+    return content
+
+
+def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['degrade', 'in', 'low', '--scale', '2', '--width', '2.4', '--noise', '10']) == 0
+    printed = capsys.readouterr()
+    assert printed.out == '2 LR pictures, x2, width 2.4, noise 10; see low/degradation.json\n'
+    assert '2/2' in printed.err
+    assert read_image('low/b.png').shape == (20, 24, 3)
+    assert specification('low/degradation.json') == {'type': 'IsotropicGaussian', 'sigma': 2.4, 'noise': 10.0}
+
+
+def test_every_option_reaches_the_specification(folder: Path) -> None:
+    line = 'degrade in/a.png low.png --axes 3.2 1.0 --theta 45 --jpeg 60 --downsample s_fold --border mirror'
+    assert main([*line.split(), '--kernel-size', '15', '--seed', '7']) == 0
+    assert specification('low.json') == {
+        'type': 'AnisotropicGaussian',
+        'lambda_1': 3.2,
+        'lambda_2': 1.0,
+        'theta_deg': 45.0,
+        'jpeg': 60,
+        'downsample': 's_fold',
+        'border': 'mirror',
+        'kernel_size': 15,
+    }
+    assert json.loads(Path('low.json').read_text())['seed'] == 7
+    assert read_image('low.png').shape == (10, 12, 3)
+
+
+def test_like_makes_the_same_pictures_again(folder: Path) -> None:
+    assert main(['degrade', 'in', 'low', '--axes', '3', '1', '--noise', '10', '--seed', '5']) == 0
+    assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
+    for name in ('a.png', 'b.png', 'degradation.json'):
+        assert Path('again', name).read_bytes() == Path('low', name).read_bytes()
+
+
+def test_bad_picture_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path('in/bad.jpg').write_bytes(b'\xff\xd8\xff')
+    assert main(['degrade', 'in', 'low', '--width', '0']) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
+    assert len(errors) == 1
+    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as a picture')
+    assert sorted(path.name for path in Path('low').iterdir()) == ['a.png', 'b.png', 'degradation.json']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('--width -1', '--width: sigma must be a number in [0, 100], got -1.0'),
+        ('--width nan', '--width: sigma must be a number in [0, 100], got nan'),
+        ('--width inf', '--width: sigma must be a number in [0, 100], got inf'),
+        ('--width wide', "argument --width: invalid float value: 'wide'"),
+        ('--width 1 --noise -5', '--noise: noise must be a number in [0, 255], got -5.0'),
+        ('--width 1 --noise nan', '--noise: noise must be a number in [0, 255], got nan'),
+        ('--width 1 --kernel-size 20', '--kernel-size: kernel_size must be odd and positive, got 20'),
+        ('--width 1 --scale 0', '--scale must be a whole number of 1 or more, got 0'),
+        ('--width 1 --jpeg 0', '--jpeg: jpeg must be'),
+        ('--width 1 --theta 3', '--theta turns the axes of an anisotropic blur'),
+        ('--axes 0 1', '--axes: lambda_1 must be a number in (0, 100], got 0.0'),
+        ('--axes 1 1 --theta nan', '--theta: theta_deg must be a number in [-360, 360], got nan'),
+        ('--axes 1', 'argument --axes: expected 2 arguments'),
+        ('--width 1 --axes 1 1', 'not allowed with argument'),
+        ('', 'one of the arguments --width --axes --like is required'),
+        ('--like none.json', 'none.json: no such file'),
+        ('--like none.json --noise 3', '--noise contradicts --like'),
+    ],
+)
+def test_wrong_parameters_get_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    try:
+        code = main(['degrade', 'in', 'low', *arguments.split()])
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('dasr: error: ')
+    assert message in line
+    assert [path.name for path in folder.iterdir()] == ['in']
+
+
+def test_second_run_needs_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['degrade', 'in', 'low', '--width', '1']) == 0
+    assert main(['degrade', 'in', 'low', '--width', '2']) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        'dasr: error: low/a.png: exists already; choose another name, or replace it with --force'
+    )
+    assert main(['degrade', 'in', 'low', '--width', '2', '--force']) == 0
+    assert specification('low/degradation.json')['sigma'] == 2.0
