@@ -18,7 +18,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import is_image_name
 
 LISTED_FOLDERS = 6
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 class DamagedArchiveError(InputError):
