@@ -86,6 +86,10 @@ class DASR(nn.Module):
                 f'and num_feat at least reduction, got {num_feat}, {num_groups}, {num_blocks}, {representation_dim}, '
                 f'{encoder_feat} and {reduction}'
             )
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size must be odd and positive, got {kernel_size}')
+        if not img_range > 0:
+            raise ValueError(f'img_range must be positive, got {img_range}')
         self.scale = scale
         self.img_range = img_range
         self.blind = condition == 'encoder'

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,22 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.released_keys import is_released, translate
 
 PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
+# What the readers of torch and safetensors were seen to raise on files with changed bytes.
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 class DASRWeights(NamedTuple):
@@ -47,10 +64,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"weights file '{path}' does not exist; check the path")
+    _refuse_compressed(path)
     try:
         if path.suffix == '.safetensors':
             return dict(load_file(path))
-        _refuse_compressed(path)
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         if zipfile.is_zipfile(path) or _starts_as_pickle(path):
@@ -58,7 +75,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
                 f"weights file '{path}' carries something else than weights and was not run; save its state dict alone"
             ) from error
         raise InputError(f"'{path}' is not a weights file, or a damaged one; copy or download it again") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+    except DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # the system's own, such as a lack of permission; torch's, on some truncated files, name no file
         raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
@@ -154,7 +171,7 @@ def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> D
     """
     try:
         network = DASR(**infer_arguments(state))
-    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f'{name} is no complete DASR ({error})') from error
     load_strictly(network, state, name)
     return network
@@ -285,7 +302,7 @@ def _refuse_compressed(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except DAMAGE as error:
         raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
     if unpacked > path.stat().st_size:
         raise InputError(f"'{path}' is a compressed archive, not a weights file; unpack it first")
