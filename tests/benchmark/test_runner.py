@@ -1,6 +1,7 @@
 """The cell engine on real pictures: protocol, what is kept, what is computed again, and what may fail."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -252,9 +253,10 @@ def test_killed_run_goes_on_and_ends_like_an_undisturbed_one() -> None:
     run_test({**options, 'name': 'undisturbed'})
     Path('trial.yml').write_text(yaml.safe_dump(options))
     command = [sys.executable, str(PROJECT / 'test.py'), '-opt', 'trial.yml']
+    every_step = {**os.environ, 'TQDM_MININTERVAL': '0', 'TQDM_MINITERS': '1'}  # the bar reports every picture
     reached = []
     for wanted in (5, 25, 9):  # pictures of this process, before it is killed
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=every_step) as process:
             assert process.stderr is not None
             text = ''
             while (block := process.stderr.read1(4096)) != b'':
@@ -263,7 +265,7 @@ def test_killed_run_goes_on_and_ends_like_an_undisturbed_one() -> None:
                 if counts and int(counts[-1][0]) >= wanted:
                     process.send_signal(signal.SIGKILL)
                     break
-        assert process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL, text
         reached.append(int(counts[-1][1]))
     assert 120 == reached[0] > reached[1] > reached[2]  # each process found less to do
     subprocess.run(command, check=True, capture_output=True)
