@@ -1,0 +1,86 @@
+"""Patches lie inside, augmentation is a view, and margins are reflected."""
+
+import numpy as np
+import pytest
+import torch
+
+from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
+
+
+def make_picture(height: int = 6, width: int = 4) -> np.ndarray:
+    return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
+
+
+def augment_often(use_hflip: bool, use_rot: bool) -> set[bytes]:
+    generator = torch.Generator().manual_seed(0)
+    out = [augment(make_picture(5, 5), generator, use_hflip, use_rot) for _ in range(100)]
+    return {np.ascontiguousarray(picture).tobytes() for picture in out}
+
+
+@pytest.mark.parametrize(
+    ('use_hflip', 'use_rot', 'count'), [(True, True, 8), (True, False, 2), (False, True, 4), (False, False, 1)]
+)
+def test_augmentation_reaches_every_orientation_that_is_allowed(use_hflip, use_rot, count):
+    assert len(augment_often(use_hflip, use_rot)) == count
+
+
+def test_horizontal_flip_mirrors_left_to_right():
+    picture = make_picture(5, 5)
+    assert augment_often(True, False) == {picture.tobytes(), np.ascontiguousarray(picture[:, ::-1]).tobytes()}
+
+
+def test_augmentation_never_writes_into_the_picture():
+    picture, generator = make_picture(), torch.Generator().manual_seed(0)
+    picture.setflags(write=False)  # writing would raise
+    for _ in range(20):
+        assert np.shares_memory(augment(picture, generator, True, True), picture)
+    assert np.array_equal(picture, make_picture())
+
+
+def test_as_many_numbers_are_drawn_whatever_is_allowed():
+    states = []
+    for flags in ((True, True), (False, True), (True, False), (False, False)):
+        generator = torch.Generator().manual_seed(3)
+        augment(make_picture(), generator, *flags)
+        states.append(torch.rand(1, generator=generator).item())
+    assert len(set(states)) == 1
+
+
+def test_patches_start_at_every_multiple_of_the_step_where_they_fit():
+    generator, geometry = torch.Generator().manual_seed(0), PatchGeometry(8, step=4)
+    places = {draw_position(20, 15, geometry, generator) for _ in range(200)}
+    assert places == {(top, left) for top in (0, 4, 8, 12) for left in (0, 4)}
+
+
+def test_picture_of_patch_size_has_one_place():
+    generator = torch.Generator().manual_seed(0)
+    assert {draw_position(8, 8, PatchGeometry(8), generator) for _ in range(5)} == {(0, 0)}
+
+
+def test_patch_without_margin_is_a_piece_of_the_picture():
+    picture = make_picture(9, 8)
+    patch = cut_patch(picture, 2, 3, PatchGeometry(4))
+    assert patch.dtype == torch.uint8
+    assert np.array_equal(patch.numpy(), picture[2:6, 3:7].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize('margin', [1, 3, 20])
+@pytest.mark.parametrize('place', [(0, 0), (5, 4), (2, 2), (0, 4)])
+def test_margin_is_reflected_beyond_the_picture(margin, place):
+    picture = make_picture(9, 8)
+    padded = np.pad(picture, [(margin, margin), (margin, margin), (0, 0)], mode='reflect')
+    side = 4 + 2 * margin
+    expected = padded[place[0] : place[0] + side, place[1] : place[1] + side].transpose(2, 0, 1)
+    assert np.array_equal(cut_patch(picture, *place, PatchGeometry(4, margin)).numpy(), expected)
+
+
+@pytest.mark.parametrize('margin', [0, 5])
+def test_patch_is_a_copy(margin):
+    picture = make_picture(9, 8)
+    cut_patch(picture, 2, 2, PatchGeometry(4, margin)).zero_()
+    assert np.array_equal(picture, make_picture(9, 8))
+
+
+def test_patch_of_an_augmented_view_is_contiguous():
+    picture = make_picture(9, 8)[::-1, ::-1].transpose(1, 0, 2)
+    assert cut_patch(picture, 0, 0, PatchGeometry(4)).is_contiguous()
