@@ -1,0 +1,191 @@
+"""Supervised training: any network, raw or ready batches, and what BasicSR's own model lacks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
+
+from dasr_arch import InputError
+from dasr_arch.archs.weights import load_network
+from dasr_arch.models.supervised_model import SupervisedModel
+from tests.models.making import TINY, copy_state, make_batch, make_options, train_step
+
+RCAN = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4}
+SCHEDULE = {'total_iter': 10, 'lr': 1e-3, 'milestones': [2], 'gamma': 0.1}
+
+
+def make_model(
+    folder: Path | None = None, network: dict[str, object] | None = None, **train: object
+) -> SupervisedModel:
+    options = make_options('SupervisedModel', folder, schedule=dict(SCHEDULE), **train)
+    if network is not None:
+        options['network_g'] = network
+    torch.manual_seed(0)
+    model = build_model(options)
+    assert isinstance(model, SupervisedModel)
+    return model
+
+
+def test_rcan_of_basicsr_learns_from_raw_patches():
+    model = make_model(
+        network={'type': 'RCAN', 'upscale': 2, 'img_range': 255.0, 'rgb_mean': [0.4488, 0.4371, 0.4040], **RCAN}
+    )
+    before, batch = copy_state(model.net_g), make_batch()
+    losses = [train_step(model, i, batch)['l_pix'] for i in (1, 2, 3)]
+    assert losses[0] > losses[1] > losses[2] > 0
+    changed = [name for name, value in model.net_g.state_dict().items() if not torch.equal(value, before[name])]
+    assert len(changed) == len(before)
+
+
+def test_dasr_is_trained_by_basicsrs_own_model():
+    options = make_options(
+        'SRModel',
+        optim_g={'type': 'Adam', 'lr': 1e-3},
+        scheduler={'type': 'MultiStepLR', 'milestones': [9]},
+        ema_decay=0.9,
+    )
+    torch.manual_seed(0)
+    model = build_model(options)
+    assert type(model) is MODEL_REGISTRY.get('SRModel')
+    batch = make_batch(degrade_on='worker')
+    losses = [train_step(model, i, batch)['l_pix'] for i in (1, 2, 3)]
+    assert losses[0] > losses[2] > 0
+
+
+def test_ready_pairs_give_the_losses_of_raw_patches():
+    ready, raw = make_model(), make_model()
+    pairs = train_step(ready, 1, make_batch(degrade_on='worker'))
+    assert train_step(raw, 1, make_batch(num_patches=1)) == pairs
+
+
+def test_network_that_is_told_the_kernel_gets_the_true_one():
+    model = make_model(network={'type': 'DASR', 'scale': 2, 'condition': 'kernel', **TINY})
+    batch = make_batch()
+    train_step(model, 1, batch)
+    assert torch.equal(model.conditions['kernel'], batch['kernel'])
+    assert all(parameter.grad is not None for parameter in model.net_g.kernel_encoder.parameters())
+
+
+def test_learning_rate_follows_the_schedule_whatever_came_before():
+    model = make_model()
+    for iteration, rate in ((1, 1e-3), (3, 1e-4), (2, 1e-3)):
+        model.update_learning_rate(iteration)
+        assert model.get_current_learning_rate() == [pytest.approx(rate)]
+
+
+def test_averaged_network_takes_batch_statistics_as_they_are():
+    model = make_model(ema_decay=0.9)
+    old = copy_state(model.net_g_ema)
+    train_step(model, 1, make_batch())
+    new = model.net_g.state_dict()
+    parameters = dict(model.net_g.named_parameters())
+    assert any('running_mean' in name for name in set(new) - set(parameters))
+    for name, value in model.net_g_ema.state_dict().items():
+        expected = 0.9 * old[name] + 0.1 * new[name] if name in parameters else new[name]
+        assert torch.allclose(value, expected, atol=1e-6), name
+    assert not torch.equal(new['encoder.body.1.running_mean'], old['encoder.body.1.running_mean'])
+
+
+def test_parts_of_a_batch_add_up_to_the_batch():
+    network = {'type': 'DASR', 'scale': 2, 'condition': 'kernel', **TINY}  # no batch normalisation
+    whole, parts = make_model(network=network), make_model(network=network, accumulate=2)
+    batch = make_batch()
+    assert train_step(parts, 1, batch)['l_pix'] == pytest.approx(train_step(whole, 1, batch)['l_pix'], rel=1e-5)
+    for own, other in zip(parts.net_g.parameters(), whole.net_g.parameters(), strict=True):
+        assert torch.allclose(own.grad, other.grad, rtol=1e-3, atol=1e-3 * other.grad.abs().max().item())
+
+
+def test_batch_that_cannot_be_split_is_refused():
+    model = make_model(accumulate=3)
+    with pytest.raises(InputError, match=r'a batch of 4 cannot be split into train\.accumulate = 3 equal parts'):
+        train_step(model, 1, make_batch())
+
+
+def test_bfloat16_training_stays_finite_and_keeps_float32_weights():
+    model = make_model(precision='bf16')
+    losses = [train_step(model, i, make_batch())['l_pix'] for i in (1, 2, 3)]
+    assert all(0 < loss < 255 for loss in losses)
+    assert {parameter.dtype for parameter in model.net_g.parameters()} == {torch.float32}
+    assert losses[0] == pytest.approx(train_step(make_model(), 1, make_batch())['l_pix'], rel=0.02)  # 8 bits
+
+
+def test_tests_use_the_averaged_network_and_leave_the_mode_alone():
+    model = make_model(ema_decay=0.9)
+    train_step(model, 1, make_batch())
+    nn.init.zeros_(model.net_g_ema.last_conv.weight)
+    nn.init.zeros_(model.net_g_ema.last_conv.bias)
+    model.feed_data({'lq': torch.rand(1, 3, 6, 5)})
+    model.test()
+    mean = torch.tensor([0.4488, 0.4371, 0.4040]).reshape(1, 3, 1, 1).expand(1, 3, 12, 10)
+    assert torch.allclose(model.output, mean, atol=1e-6)
+    assert model.net_g.training
+    assert not model.net_g_ema.training
+
+
+def test_picture_without_truth_does_not_meet_that_of_an_earlier_batch():
+    model = make_model()
+    model.feed_data(make_batch())
+    model.feed_data({'lq': torch.rand(1, 3, 6, 5)})
+    model.test()
+    assert 'gt' not in model.get_current_visuals()
+
+
+def test_saved_files_restore_weights_and_training(tmp_path):
+    model = make_model(tmp_path, ema_decay=0.9)
+    train_step(model, 1, make_batch())
+    model.save(0, 1)
+    model.save(-1, -1)
+    assert sorted(path.name for path in (tmp_path / 'models').iterdir()) == ['net_g_1.pth', 'net_g_latest.pth']
+    loaded = load_network(tmp_path / 'models' / 'net_g_1.pth')
+    assert all(torch.equal(v, model.net_g_ema.state_dict()[k]) for k, v in loaded.state_dict().items())
+    state = torch.load(tmp_path / 'training_states' / '1.state', weights_only=True)
+    other = make_model(tmp_path, ema_decay=0.9)
+    other.resume_training(state)
+    assert train_step(other, 2, make_batch(start=4)) == train_step(model, 2, make_batch(start=4))
+
+
+def test_chosen_kind_of_weights_is_loaded(tmp_path):
+    plain, averaged = make_model().net_g, make_model().net_g
+    nn.init.ones_(plain.head.bias)
+    torch.save({'params': plain.state_dict(), 'params_ema': averaged.state_dict()}, tmp_path / 'net.pth')
+    for paths, expected in (({}, averaged), ({'param_key_g': 'params'}, plain)):
+        options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+        options['path'] = {'pretrain_network_g': str(tmp_path / 'net.pth'), **paths}
+        assert torch.equal(build_model(options).net_g.head.bias, expected.head.bias)
+
+
+def test_weights_of_another_scale_are_taken_as_far_as_they_fit(tmp_path):
+    torch.save({'params': make_model().net_g.state_dict()}, tmp_path / 'net.pth')
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    options |= {'scale': 3, 'network_g': {'type': 'DASR', 'scale': 3, **TINY}}
+    options['datasets']['train'] |= {'scale': 3}
+    options['path'] = {'pretrain_network_g': str(tmp_path / 'net.pth'), 'strict_load_g': False}
+    torch.manual_seed(5)
+    assert torch.equal(build_model(options).net_g.head.weight, make_model().net_g.head.weight)
+    options['path']['strict_load_g'] = True
+    with pytest.raises(InputError, match=r"does not fit this DASR: 'upsampler\.0\.weight' has shape"):
+        build_model(options)
+
+
+@pytest.mark.parametrize(
+    ('train', 'message'),
+    [
+        ({'optim_g': {'type': 'SGD'}}, "optim_g.type must be one of Adam, AdamW, got 'SGD'"),
+        ({'precision': 'fp16'}, 'precision must be auto, fp32 or bf16'),
+    ],
+)
+def test_wrong_option_is_named(train, message):
+    with pytest.raises(InputError, match=message):
+        make_model(**train)
+
+
+def test_options_are_left_as_they_are():
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    before = repr(options)
+    model = build_model(options)
+    model.setup_optimizers()  # twice, which BasicSR's own model does not survive
+    train_step(model, 1, make_batch())
+    assert repr(options) == before
