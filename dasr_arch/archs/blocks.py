@@ -9,26 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch.archs.reference import Depthwise, convolve_grouped
+
 SLOPE = 0.1  # of every LeakyReLU
 DAConvKind = Literal['full', 'kernel', 'concat']
-
-
-def apply_depthwise_kernel(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves every channel of every picture with its own 3 x 3 kernel, zero-padded.
-
-    Args:
-        x: features of shape (B, C, H, W).
-        kernel: kernels of shape (B, C, 3, 3).
-
-    Returns:
-        Features of shape (B, C, H, W).
-    """
-    batch, channels, height, width = x.shape
-    weight = kernel.reshape(batch * channels, 1, 3, 3)
-    if batch == 1:
-        return functional.conv2d(x, weight, padding=1, groups=channels)
-    stacked = x.reshape(1, batch * channels, height, width)
-    return functional.conv2d(stacked, weight, padding=1, groups=batch * channels).reshape(x.shape)
 
 
 class DAConv(nn.Module):
@@ -57,18 +41,19 @@ class DAConv(nn.Module):
             else None
         )
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """Adapts features to a degradation.
 
         Args:
             x: features of shape (B, C, H, W).
             code: compressed representation of shape (B, C).
+            depthwise: how predicted kernels are applied: the reference, or another with the same result.
 
         Returns:
             Features of shape (B, C, H, W).
         """
         kernel = self.kernel(code).reshape(*x.shape[:2], 3, 3)
-        out: Tensor = self.pointwise(functional.leaky_relu(apply_depthwise_kernel(x, kernel), SLOPE))
+        out: Tensor = self.pointwise(functional.leaky_relu(depthwise(x, kernel), SLOPE))
         if self.modulation is None:
             return out
         return out + x * torch.sigmoid(self.modulation(code))[..., None, None]
@@ -85,7 +70,7 @@ class ConcatConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2 * num_feat, num_feat, 3, padding=1)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
         stretched = code[..., None, None].expand(-1, -1, *x.shape[-2:])
         out: Tensor = self.conv(torch.cat([x, stretched], 1))
@@ -108,11 +93,11 @@ class DABlock(nn.Module):
         self.da_conv2 = _make_da_conv(num_feat, reduction, da_conv)
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
-        out: Tensor = functional.leaky_relu(self.da_conv1(x, code), SLOPE)
+        out: Tensor = functional.leaky_relu(self.da_conv1(x, code, depthwise), SLOPE)
         out = functional.leaky_relu(self.conv1(out), SLOPE)
-        out = functional.leaky_relu(self.da_conv2(out, code), SLOPE)
+        out = functional.leaky_relu(self.da_conv2(out, code, depthwise), SLOPE)
         out = self.conv2(out) + x
         return out
 
@@ -132,11 +117,11 @@ class DAGroup(nn.Module):
         self.blocks = nn.ModuleList(DABlock(num_feat, reduction, da_conv) for _ in range(num_blocks))
         self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
         out: Tensor = x
         for block in self.blocks:
-            out = block(out, code)
+            out = block(out, code, depthwise)
         out = self.conv(out) + x
         return out
 

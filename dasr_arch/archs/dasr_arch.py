@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.depthwise import convolve_each
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
+from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, run_body_fused
+from dasr_arch.archs.reference import convolve_grouped
 from dasr_arch.degradations.resize import upsample_bicubic
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 RELEASED_RANGE = 255.0
+
+
+Implementation = Literal['auto', 'reference', 'fast']
 
 
 class DASROutput(NamedTuple):
@@ -53,6 +59,8 @@ class DASR(nn.Module):
             as feature maps (Model 2).
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
         kernel_size: side of that kernel in pixels.
+        implementation: 'reference' computes as the released code does; 'fast' gives the same values in less time;
+            'auto' is 'fast' on CPUs. See :meth:`set_implementation`.
 
     Raises:
         ValueError: if an argument has no such choice.
@@ -73,6 +81,7 @@ class DASR(nn.Module):
         da_conv: DAConvKind = 'full',
         condition: Literal['encoder', 'kernel'] = 'encoder',
         kernel_size: int = 21,
+        implementation: Implementation = 'auto',
     ) -> None:
         super().__init__()
         _check_choice('scale', scale, (1, 2, 3, 4, 8))
@@ -112,6 +121,25 @@ class DASR(nn.Module):
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
         self.mean: Tensor
+        self.set_implementation(implementation)
+
+    def set_implementation(self, implementation: Implementation) -> None:
+        """Chooses how the network computes what it computes; weights and results stay the same.
+
+        Args:
+            implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
+                as one grouped convolution over batch x channels. 'fast' computes in channels_last order with one
+                depth-wise convolution for each picture, and where no gradient is asked for on a CPU, activations and
+                additions are part of the convolutions before them. 'auto' is 'fast' on CPUs, else 'reference'.
+
+        Raises:
+            ValueError: if there is no such choice.
+        """
+        _check_choice('implementation', implementation, ('auto', 'reference', 'fast'))
+        self.implementation = implementation
+
+    def _is_fast(self, x: Tensor) -> bool:
+        return self.implementation == 'fast' or (self.implementation == 'auto' and x.device.type == 'cpu')
 
     def forward(
         self,
@@ -137,10 +165,9 @@ class DASR(nn.Module):
         Raises:
             ValueError: if a network that is told the kernel gets neither kernel nor representation.
         """
-        x = lq * self.img_range
         if representation is None:
             representation = self.encode(lq, kernel=kernel)
-        sr = self._super_resolve(x, representation)
+        sr = self._super_resolve(self._scale_input(lq), representation)
         return DASROutput(sr, representation) if return_representation else sr
 
     def encode(self, lq: Tensor, *, kernel: Tensor | None = None) -> Tensor:
@@ -157,27 +184,46 @@ class DASR(nn.Module):
             ValueError: if a network that is told the kernel gets none.
         """
         if self.blind:
-            out: Tensor = self.encoder(lq * self.img_range)
+            x = self._scale_input(lq)
+            out: Tensor = encode_fused(self.encoder, x) if self._is_fused(x) else self.encoder(x)
             return out
         if kernel is None:
             raise ValueError('DASR with condition: kernel is told the blur kernel but got none; pass kernel=(B, k, k)')
         out = self.kernel_encoder(kernel.to(self.compress.weight.dtype))
         return out
 
+    def _scale_input(self, lq: Tensor) -> Tensor:
+        """The picture in 0..img_range, in the order that the implementation computes in."""
+        x = lq * self.img_range
+        return x.contiguous(memory_format=torch.channels_last) if self._is_fast(x) else x.contiguous()
+
+    def _is_fused(self, x: Tensor) -> bool:
+        return self._is_fast(x) and not self.training and can_fuse(x) and self.compress.weight.dtype == torch.float32
+
     def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
         """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""
         representation = representation.to(self.compress.weight.dtype)  # the encoder averages in float32 at least
         code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
-        features = self.head(x - self.mean)
-        out = features
-        for group in self.groups:
-            out = group(out, code)
-        out = self.upsampler(self.body_conv(out) + features)
+        if self._is_fused(x) and can_fuse_body(self.groups):
+            out = run_body_fused(self.head, self.groups, self.body_conv, x - self.mean, code)
+        else:
+            out = self._run_body(x - self.mean, code)
+        out = self.upsampler(out)
         with torch.autocast(x.device.type, enabled=False):  # the picture itself is never rounded to half precision
             sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
             if self.bicubic_skip is not None:
                 return (sr + upsample_bicubic(x, self.scale)) / self.img_range
             return (sr + self.mean) / self.img_range
+
+    def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
+        """Everything between the picture and the up-sampling."""
+        depthwise = convolve_each if self._is_fast(x) else convolve_grouped
+        features: Tensor = self.head(x)
+        out: Tensor = features
+        for group in self.groups:
+            out = group(out, code, depthwise)
+        out = self.body_conv(out) + features
+        return out
 
 
 def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:

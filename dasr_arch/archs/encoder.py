@@ -37,7 +37,11 @@ class DegradationEncoder(nn.Module):
         Returns:
             Representations of shape (B, representation_dim), averaged in float32 or better, not normalised.
         """
-        features: Tensor = self.body(x)
+        features = x
+        for layer in self.body:
+            if isinstance(layer, nn.BatchNorm2d) and features.dtype == torch.bfloat16 != layer.weight.dtype:
+                features = features.float()  # under autocast: statistics suffer from rounding
+            features = layer(features)
         return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
 
 

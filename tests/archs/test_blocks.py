@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn import functional
 
 from dasr_arch.archs.blocks import (
     ConcatConv,
@@ -10,28 +9,11 @@ from dasr_arch.archs.blocks import (
     DAConv,
     DAGroup,
     PixelShuffleUpsampler,
-    apply_depthwise_kernel,
 )
 
 
 def draw(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize('batch', [1, 3])
-def test_every_channel_of_every_picture_has_its_own_kernel(batch):
-    x, kernel = draw(batch, 4, 6, 5), draw(batch, 4, 3, 3)
-    out = apply_depthwise_kernel(x, kernel)
-    for i in range(batch):
-        for c in range(4):
-            expected = functional.conv2d(x[i : i + 1, c : c + 1], kernel[i, c][None, None], padding=1)
-            assert torch.allclose(out[i, c], expected[0, 0], atol=1e-5)  # sums in another order
-
-
-def test_depthwise_convolution_takes_channels_last():
-    x, kernel = draw(2, 4, 6, 5), draw(2, 4, 3, 3)
-    out = apply_depthwise_kernel(x.contiguous(memory_format=torch.channels_last), kernel)
-    assert torch.allclose(out, apply_depthwise_kernel(x, kernel), atol=1e-5)
 
 
 @pytest.mark.parametrize('part', [DAConv(16), DAConv(16, modulate=False), ConcatConv(16), DABlock(16, 8, 'full')])
