@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.blur import blur_valid
+from dasr_arch.degradations.blur import blur_valid, blur_valid_fourier
 from dasr_arch.degradations.borders import border_index, pad_border
 from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
 from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_s_fold
@@ -189,7 +189,8 @@ class Degradation(ABC):
         else:
             extra = self.margin - radius - 2 * self.scale
             trimmed = hr[..., extra : hr.shape[-2] - extra, extra : hr.shape[-1] - extra]
-            blurred = self._replace_outside(blur_valid(trimmed, kernel), window)
+            convolve = blur_valid_fourier if hr.device.type == 'cpu' and self.kernel_size > 7 else blur_valid
+            blurred = self._replace_outside(convolve(trimmed, kernel), window)
         inner = blurred[..., 2 * self.scale : -2 * self.scale, 2 * self.scale : -2 * self.scale]
         bicubic = self.downsample == 'bicubic'
         lq = downsample_bicubic_valid(blurred, self.scale) if bicubic else downsample_s_fold(inner, self.scale)

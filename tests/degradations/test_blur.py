@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dasr_arch.degradations.blur import blur, blur_valid
+from dasr_arch.degradations.blur import blur, blur_valid, blur_valid_fourier
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
 
@@ -70,3 +70,11 @@ def test_kernels_that_do_not_fit_the_batch_are_refused(shape):
 def test_valid_blur_refuses_pictures_smaller_than_the_kernel():
     with pytest.raises(ValueError, match='picture of 5 x 30 is smaller than the kernel of 21 pixels'):
         blur_valid(make_pictures(1, 5, 30), dirac_kernel())
+
+
+def test_fourier_transform_gives_the_same_blur():
+    x, kernels = make_pictures(3, 40, 33), isotropic_gaussian_kernel(torch.tensor([0.2, 1.7, 4.0]))
+    kernels[1, 3, 7] += 0.1  # without symmetry, so that a flipped kernel shows
+    assert torch.allclose(blur_valid_fourier(x, kernels), blur_valid(x, kernels), atol=2e-6)
+    with pytest.raises(ValueError, match='kernel'):
+        blur_valid_fourier(x, kernels[:2])
