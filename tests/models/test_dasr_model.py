@@ -112,6 +112,9 @@ def test_encoder_stage_leaves_the_super_resolution_network_and_its_optimiser_alo
         assert torch.equal(value, before[name]) == (not name.startswith('encoder.')), name
     rest = [p for name, p in model.net_g.named_parameters() if not name.startswith('encoder.')]
     assert all(parameter not in model.optimizer_g.state for parameter in rest)
+    assert not any(parameter.requires_grad for parameter in rest)  # DistributedDataParallel would wait for them
+    train_step(model, 4, make_batch())
+    assert all(parameter.requires_grad for parameter in rest)
 
 
 def test_joint_stage_moves_everything_but_the_key_side_by_gradients():
