@@ -20,4 +20,16 @@ SUFFIXES = {
 for _folder, _suffix in SUFFIXES.items():
     import_all(f'{__name__}.{_folder}', _suffix)
 
-__all__ = ['InputError', '__version__']
+from dasr_arch.archs.dasr_arch import DASR, DASROutput
+from dasr_arch.archs.weights import load_network
+from dasr_arch.degradations import build_degradation, degrade_picture
+
+__all__ = [
+    'DASR',
+    'DASROutput',
+    'InputError',
+    '__version__',
+    'build_degradation',
+    'degrade_picture',
+    'load_network',
+]

@@ -1,5 +1,6 @@
 """Training states on the disk: written whole, found again after a crash, and pruned."""
 
+import json
 import pickle
 import random
 import re
@@ -13,6 +14,8 @@ import torch
 from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.degradations import build_degradation
 from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
 
 
@@ -150,8 +153,28 @@ def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
             get_root_logger().info(f'Earlier {folder} is now {archived.name}')
     for key in ('experiments_root', 'models', 'training_states', 'visualization'):
         Path(paths[key]).mkdir(parents=True, exist_ok=True)
+    write_degradations(options, experiment / 'degradations.json')
     for leftover in experiment.glob('*/.*.tmp*'):  # of a process that was killed while it wrote
         leftover.unlink()
+
+
+def write_degradations(options: Mapping[str, Any], path: Path) -> None:
+    """Describes how each data set of a run is degraded, with defaults filled in, so that it can be made again.
+
+    Args:
+        options: BasicSR's option dictionary.
+        path: the JSON file.
+    """
+    described = {}
+    for phase, data in options['datasets'].items():
+        given = data.get('degradation')
+        if given is None:
+            continue
+        specifications = given if isinstance(given, list) else [given]
+        built = [build_degradation(specification, options['scale']).specification() for specification in specifications]
+        described[phase] = {'name': data['name'], 'seed': data.get('seed', 0), 'degradation': built}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({'scale': options['scale'], 'datasets': described}, indent=2) + '\n', 'utf-8')
 
 
 def collect_random_state() -> dict[str, Any]:

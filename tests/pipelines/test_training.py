@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from dasr_arch.degradations import build_degradation
 from dasr_arch.pipelines import train
 from dasr_arch.pipelines.progress import read_history
 
@@ -126,6 +127,15 @@ def test_both_stages_leave_weights_states_history_and_log(whole_run: Path) -> No
     log = next(experiment.glob('train_tiny_*.log')).read_text(encoding='utf-8')
     assert 'iteration 12/12' in log
     assert 'Best psnr' in log
+
+
+def test_degradations_are_described_beside_the_weights(whole_run: Path) -> None:
+    described = json.loads((whole_run / 'experiments' / 'tiny' / 'degradations.json').read_text(encoding='utf-8'))
+    assert described['scale'] == 4
+    train_set = described['datasets']['train']
+    assert train_set['seed'] == 3
+    rebuilt = build_degradation(train_set['degradation'][0], described['scale'])
+    assert rebuilt.label == 'axes 0.2-4 at 0-180, noise 0-25'
 
 
 @pytest.mark.parametrize('at', [3, 5, 8])
