@@ -153,6 +153,8 @@ def load_network(
     network = build_from_state(weights, name)
     if scale is not None and network.scale != scale:
         raise InputError(f'{name} is for x{network.scale}, not for x{scale}; choose the scale or the file to fit')
+    if torch.device(device).type == 'cuda' and not torch.cuda.is_available():
+        raise InputError(f"device '{device}': torch finds no GPU here; use device='cpu'")
     return network.to(device).eval()
 
 

@@ -68,6 +68,8 @@ class DASRModel(SupervisedModel):
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
         elif self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
+        if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
+            self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
         return ContrastiveTraining(self.net_g, self.net_contrast)
 
     def start_stage(self, stage: int) -> None:

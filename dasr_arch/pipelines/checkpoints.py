@@ -15,6 +15,7 @@ from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch.archs.weights import DAMAGE
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
 
@@ -70,7 +71,7 @@ def read_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"training state '{path}' does not exist; check path.resume_state") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (*DAMAGE, pickle.UnpicklingError) as error:
         raise InputError(f"training state '{path}' is damaged or truncated") from error
     if not isinstance(state, dict) or not {'iter', 'optimizers'} <= set(state):
         raise InputError(f"'{path}' is no training state; weights go to path.pretrain_network_g")

@@ -237,7 +237,7 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
     param_key = paths.get('param_key_g')
     try:
         if isinstance(network, DASR):
-            state = read_dasr_weights(file).network
+            state = read_dasr_weights(file, param_key if isinstance(param_key, str) else None).network
         else:
             state = read_weights(file, param_key if isinstance(param_key, str) else None)
         if paths.get('strict_load_g'):

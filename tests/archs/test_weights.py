@@ -395,3 +395,10 @@ def test_building_from_a_state_copies_it():
     network = build_from_state(state)
     assert torch.equal(network.head.weight, state['head.weight'])
     assert network.head.weight.data_ptr() != state['head.weight'].data_ptr()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here')
+def test_a_gpu_that_is_not_there_is_one_line(tmp_path):
+    state = DASR(4, num_feat=8, num_groups=1, num_blocks=1, representation_dim=8, encoder_feat=4).state_dict()
+    with pytest.raises(InputError, match='no GPU'):
+        load_network(state, device='cuda')

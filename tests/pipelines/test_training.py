@@ -12,8 +12,10 @@ import pytest
 import torch
 import yaml
 
+from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.pipelines import train
+from dasr_arch.pipelines.checkpoints import read_state
 from dasr_arch.pipelines.progress import read_history
 
 PROJECT = Path(__file__).parents[2]
@@ -136,6 +138,14 @@ def test_degradations_are_described_beside_the_weights(whole_run: Path) -> None:
     assert train_set['seed'] == 3
     rebuilt = build_degradation(train_set['degradation'][0], described['scale'])
     assert rebuilt.label == 'axes 0.2-4 at 0-180, noise 0-25'
+
+
+@pytest.mark.parametrize('junk', [b'', b'PK', b'\x80\x02}q\x00.', bytes(range(256)) * 9])
+def test_a_state_of_any_junk_is_refused_in_one_line(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / '4.state'
+    path.write_bytes(junk)
+    with pytest.raises(InputError, match=r'4\.state'):
+        read_state(path)
 
 
 @pytest.mark.parametrize('at', [3, 5, 8])
