@@ -18,6 +18,8 @@ MODULES: tuple[str, ...] = (
     'degrade',
     'train',
     'test',
+    'demo',
+    'bench',
     'doctor',
 )
 """Modules of this package that hold a subcommand each, in the order of the help text."""

@@ -1,0 +1,182 @@
+"""Degradation representations of many patches, and their map in two dimensions, saved for reports."""
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.archs.dasr_arch import DASR
+
+_PERPLEXITY = 20.0
+
+
+class MapPoint(NamedTuple):
+    """One patch on a map.
+
+    Attributes:
+        picture: name of the picture that it was cut from.
+        degradation: label of its degradation.
+        x, y: place on the map, without unit.
+    """
+
+    picture: str
+    degradation: str
+    x: float
+    y: float
+
+
+class RepresentationMap(NamedTuple):
+    """A saved map.
+
+    Attributes:
+        title: what it shows, a few words.
+        method: how it was made, whole sentences.
+        points: the patches.
+    """
+
+    title: str
+    method: str
+    points: list[MapPoint]
+
+
+class EncodedPatches(NamedTuple):
+    """Representations of the same patches under each of some degradations.
+
+    Attributes:
+        pictures: name of the picture of each patch, length N.
+        degradations: labels, length D.
+        vectors: shape (D, N, representation_dim), float64.
+    """
+
+    pictures: list[str]
+    degradations: list[str]
+    vectors: NDArray[np.float64]
+
+
+def encode_patches(
+    network: DASR, pictures: Mapping[str, Mapping[str, NDArray[np.uint8]]], patch: int, step: int
+) -> EncodedPatches:
+    """Finds the representation of every patch of some LR pictures.
+
+    Args:
+        network: the network, in evaluation mode on the CPU.
+        pictures: by degradation and name, RGB of shape (h, w, 3); the same names and sizes for each degradation.
+        patch: side of the patches in LR pixels; at a picture with a shorter side, that one.
+        step: from one patch to the next, LR pixels.
+
+    Returns:
+        The representations.
+    """
+    names: list[str] = []
+    vectors = []
+    for number, group in enumerate(pictures.values()):
+        rows = []
+        for name, picture in group.items():
+            windows = _cut_windows(picture, patch, step)
+            with torch.inference_mode():
+                rows.append(network.encode(windows).double().numpy())
+            names += [name] * len(windows) if number == 0 else []
+        vectors.append(np.concatenate(rows))
+    return EncodedPatches(names, list(pictures), np.stack(vectors))
+
+
+def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
+    """Reduces representations to two dimensions; degradations are used for colours alone, and to form pairs.
+
+    Args:
+        encoded: the representations.
+
+    Returns:
+        A map of the representations as they are, and one of what the degradation changes in each patch.
+    """
+    count, patches, length = encoded.vectors.shape
+    plain = encoded.vectors - encoded.vectors.mean((0, 1))
+    own = encoded.vectors - encoded.vectors.mean(0)
+    share = float((own**2).sum() / max((plain**2).sum(), np.finfo(np.float64).tiny))
+    spread = np.sqrt((own**2).sum((0, 2), keepdims=True))
+    relative = own / np.where(spread > 0, spread, 1)
+    if importlib.util.find_spec('sklearn') is not None and count * patches > 3 * _PERPLEXITY:
+        places = _reduce_by_neighbours(plain.reshape(-1, length))
+        method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PERPLEXITY:g}.'
+    else:
+        places = _find_components(plain.reshape(-1, length))[:, :2]
+        method = f'The first two principal components of {length} dimensions.'
+    method += f' Degradation makes up {_format_share(share)} of the variance, the content of the patches the rest.'
+    components = _find_components(relative.reshape(-1, length))[:, :2]
+    remark = (
+        'The same patches, each relative to its own mean over the degradations and scaled to the same spread, so that '
+        'its content no longer counts; the first two principal components.'
+    )
+    return [
+        RepresentationMap('representations as they are', method, _place(encoded, places)),
+        RepresentationMap('what the degradation changes', remark, _place(encoded, components)),
+    ]
+
+
+def write_maps(path: Path, maps: Sequence[RepresentationMap]) -> None:
+    """Saves maps as JSON."""
+    content = [{**saved._asdict(), 'points': [point._asdict() for point in saved.points]} for saved in maps]
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({'maps': content}, indent=1) + '\n', encoding='utf-8')
+
+
+def read_maps(path: Path) -> list[RepresentationMap]:
+    """Reads saved maps.
+
+    Raises:
+        InputError: if the file is missing or holds no maps.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        return [
+            RepresentationMap(saved['title'], saved['method'], [MapPoint(**point) for point in saved['points']])
+            for saved in content['maps']
+        ]
+    except FileNotFoundError as error:
+        raise InputError(f'{path}: the maps of representations do not exist; run the demo again') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path}: holds no maps of representations; run the demo again') from error
+
+
+def _cut_windows(picture: NDArray[np.uint8], patch: int, step: int) -> Tensor:
+    """Patches of a picture (h, w, 3), shape (N, 3, side, side) in [0, 1]."""
+    side = min(patch, *picture.shape[:2])
+    windows = [
+        picture[top : top + side, left : left + side]
+        for top in range(0, picture.shape[0] - side + 1, step)
+        for left in range(0, picture.shape[1] - side + 1, step)
+    ]
+    return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float() / 255
+
+
+def _place(encoded: EncodedPatches, places: NDArray[np.float64]) -> list[MapPoint]:
+    pairs = [(name, label) for label in encoded.degradations for name in encoded.pictures]
+    return [MapPoint(name, label, float(x), float(y)) for (name, label), (x, y) in zip(pairs, places, strict=True)]
+
+
+def _format_share(share: float) -> str:
+    return f'{100 * share:.2g} %'
+
+
+def _find_components(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinates along the principal components, largest first, shape (N, min(N, D)); at least two columns."""
+    left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)
+    places: NDArray[np.float64] = left * sizes
+    missing = max(0, 2 - places.shape[1])
+    return np.pad(places, ((0, 0), (0, missing)))
+
+
+def _reduce_by_neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    from sklearn.manifold import TSNE  # noqa: PLC0415 (optional, slow to import)
+
+    components = np.ascontiguousarray(_find_components(vectors)[:, :30])
+    reducer = TSNE(2, perplexity=_PERPLEXITY, init='pca', random_state=0)
+    return np.asarray(reducer.fit_transform(components), np.float64)

@@ -1,0 +1,267 @@
+"""What the speed benchmark runs: one forward pass, or one training step with its data.
+
+Run as a module it performs one case in a process of its own and reports the memory that this took:
+a process keeps the largest amount that it ever held, so cases in one process would hide each other.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch.utils.data import default_collate
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.data.degradation_dataset import DegradationDataset
+from dasr_arch.models.dasr_model import DASRModel
+from dasr_arch.models.supervised_model import SupervisedModel
+
+Operation = Literal['inference', 'stage_1', 'stage_2']
+PAPER_RANGES = {2: [0.2, 2.0], 3: [0.2, 3.0], 4: [0.2, 4.0]}
+_FIRST_STAGE = 1000  # iterations of the first stage, of which none but the first is run
+
+SPEED_NETWORKS: dict[str, dict[str, Any]] = {
+    'Bicubic': {'type': 'Bicubic'},
+    'DASR-S': {
+        'type': 'DASR',
+        'num_groups': 3,
+        'num_blocks': 3,
+        'encoder_feat': 48,
+        'representation_dim': 192,
+        'upsampler': 'direct',
+        'skip': 'bicubic',
+    },
+    'DASR': {'type': 'DASR'},
+    'RCAN': {
+        'type': 'RCAN',
+        'num_in_ch': 3,
+        'num_out_ch': 3,
+        'num_feat': 64,
+        'num_group': 10,
+        'num_block': 20,
+        'squeeze_factor': 16,
+        'res_scale': 1,
+    },
+}
+"""Networks by the name in the table, with the arguments of their option files."""
+
+IMPLEMENTATIONS = ('auto', 'reference', 'fast')
+"""Ways in which DASR can compute the same values; other networks have one way, 'auto'."""
+
+PRECISIONS = ('fp32', 'bf16')
+
+
+@dataclass(frozen=True)
+class SpeedCase:
+    """One row of the table.
+
+    Attributes:
+        network: key of SPEED_NETWORKS.
+        implementation: how it computes.
+        precision: 'fp32', or 'bf16' under autocast.
+        operation: what is timed; networks without an encoder have a single training stage, 'stage_2'.
+        scale: up-sampling factor.
+        size: side of the LR pictures or patches in pixels.
+        batch: number of pictures; in training of pairs of patches.
+        device: 'cpu' or 'cuda'.
+    """
+
+    network: str
+    implementation: str
+    precision: str
+    operation: Operation
+    scale: int
+    size: int
+    batch: int
+    device: str = 'cpu'
+
+    @property
+    def label(self) -> str:
+        """Network, implementation and precision: what a baseline is named by."""
+        return f'{self.network} {self.implementation} {self.precision}'
+
+
+class Timing(NamedTuple):
+    """Seconds of one run.
+
+    Attributes:
+        loading: reading, decoding and cutting pictures, in this process.
+        degrading: blur, down-sampling and noise on the device.
+        computing: the networks, the losses and the optimiser.
+    """
+
+    loading: float
+    degrading: float
+    computing: float
+
+
+def is_possible(case: SpeedCase) -> bool:
+    """Whether a case exists: Bicubic learns nothing, and only DASR has an encoder stage and several ways to compute."""
+    kind = SPEED_NETWORKS[case.network]['type']
+    if kind == 'Bicubic' and case.operation != 'inference':
+        return False
+    return kind == 'DASR' or (case.operation != 'stage_1' and case.implementation == 'auto')
+
+
+def build_action(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
+    """Builds the networks of a case.
+
+    Args:
+        case: the case.
+        pictures: LMDB with the pictures for training.
+
+    Returns:
+        A function that runs the case once.
+
+    Raises:
+        InputError: if a network refuses its arguments.
+    """
+    torch.manual_seed(0)
+    return _build_inference(case) if case.operation == 'inference' else _build_training(case, pictures)
+
+
+def make_network_options(case: SpeedCase) -> dict[str, Any]:
+    """Arch and arguments of a case's network."""
+    options = dict(SPEED_NETWORKS[case.network])
+    options['upscale' if options['type'] == 'RCAN' else 'scale'] = case.scale
+    if options['type'] == 'DASR' and case.implementation != 'auto':
+        options['implementation'] = case.implementation
+    return options
+
+
+def _build_inference(case: SpeedCase) -> Callable[[], Timing]:
+    options = make_network_options(case)
+    network = ARCH_REGISTRY.get(options.pop('type'))(**options).eval().to(case.device)
+    picture = torch.rand(case.batch, 3, case.size, case.size).to(case.device)
+
+    def run() -> Timing:
+        _wait(case.device)
+        started = time.perf_counter()
+        with torch.inference_mode(), _autocast(case):
+            network(picture)
+        _wait(case.device)
+        return Timing(0.0, 0.0, time.perf_counter() - started)
+
+    return run
+
+
+def _build_training(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
+    contrast = SPEED_NETWORKS[case.network]['type'] == 'DASR'
+    data = {
+        'dataroot_gt': str(pictures),
+        'scale': case.scale,
+        'gt_size': case.size * case.scale,
+        'num_patches': 2 if contrast else 1,
+        'degradation': {'type': 'IsotropicGaussian', 'sigma_range': PAPER_RANGES[case.scale]},
+    }
+    dataset = DegradationDataset(data)
+    model = (DASRModel if contrast else SupervisedModel)(_make_model_options(case, data))
+    iteration = 1 if case.operation == 'stage_1' or not contrast else _FIRST_STAGE + 1
+    position = 0
+
+    def run() -> Timing:
+        nonlocal position
+        started = time.perf_counter()
+        numbers = range(position, position + case.batch)
+        batch = default_collate([dataset[number % len(dataset), number] for number in numbers])
+        position += case.batch
+        loaded = time.perf_counter()
+        model.feed_data(batch)
+        _wait(case.device)
+        degraded = time.perf_counter()
+        model.optimize_parameters(iteration)
+        _wait(case.device)
+        return Timing(loaded - started, degraded - loaded, time.perf_counter() - degraded)
+
+    return run
+
+
+def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, Any]:
+    """BasicSR's option dictionary, as the training pipeline hands it to a model."""
+    stage = {'total_iter': _FIRST_STAGE, 'lr': 1e-4}
+    train = {
+        'precision': case.precision,
+        'schedule': stage,
+        'stage_1': stage,
+        'stage_2': stage,
+        'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
+        'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
+        'contrast_opt': {'loss_weight': 1.0, 'queue_length': 8192, 'momentum': 0.999, 'temperature': 0.07},
+    }
+    return {
+        'num_gpu': int(case.device == 'cuda'),
+        'is_train': True,
+        'dist': False,
+        'rank': 0,
+        'world_size': 1,
+        'scale': case.scale,
+        'datasets': {'train': data},
+        'network_g': make_network_options(case),
+        'path': {'pretrain_network_g': None, 'strict_load_g': True},
+        'train': train,
+    }
+
+
+def _autocast(case: SpeedCase) -> AbstractContextManager[Any]:
+    return torch.autocast(case.device, dtype=torch.bfloat16, enabled=case.precision == 'bf16')
+
+
+def _wait(device: str) -> None:
+    """Waits for everything that the device has been given."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+
+
+def read_peak_memory() -> int:
+    """Bytes that this process held at most, in main memory.
+
+    Linux keeps the mark for each program separately (VmHWM); getrusage's would begin with that of the parent process.
+    """
+    try:
+        lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
+    except OSError:
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))
+
+
+def encode_case(case: SpeedCase, pictures: Path) -> str:
+    """A case as the text that a process of its own reads."""
+    return json.dumps({'case': asdict(case), 'pictures': str(pictures)})
+
+
+def measure_memory(text: str) -> dict[str, int]:
+    """Runs a case twice in this process, which must be new.
+
+    Args:
+        text: what `encode_case` gave.
+
+    Returns:
+        'peak' and 'base' in bytes: the most that was held, and what Python and its libraries held before; of the GPU's
+        memory if the case runs there, where the base is 0.
+
+    Raises:
+        InputError: if the case names no network.
+    """
+    request = json.loads(text)
+    case = SpeedCase(**request['case'])
+    if case.network not in SPEED_NETWORKS:
+        raise InputError(f"unknown network '{case.network}'{suggest(case.network, SPEED_NETWORKS)}")
+    base = read_peak_memory()
+    action = build_action(case, Path(request['pictures']))
+    for _ in range(2):
+        action()
+    if case.device == 'cuda':
+        return {'peak': torch.cuda.max_memory_allocated(), 'base': 0}
+    return {'peak': read_peak_memory(), 'base': base}
+
+
+if __name__ == '__main__':
+    sys.stdout.write(json.dumps(measure_memory(sys.stdin.read())) + '\n')

@@ -1,0 +1,195 @@
+"""Line charts and scatter plots as inline SVG, so that a report needs neither a library nor a network to be seen.
+
+Text and axes take the page's colours; whatever comes from outside is escaped.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+WIDTH, HEIGHT = 640, 320  # units of the drawing; the page scales it
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44  # margins
+_TICKS = 5
+_PADDING = 0.05  # share of a scatter plot's span that stays free on each side
+
+
+class Series(NamedTuple):
+    """One line of a chart, or one group of points of a scatter plot.
+
+    Attributes:
+        label: what the legend calls it.
+        colour: CSS colour.
+        points: pairs x, y; those that are not finite are left out.
+        names: one tooltip for each point, or none.
+    """
+
+    label: str
+    colour: str
+    points: Sequence[tuple[float, float]]
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What stands around a chart.
+
+    Attributes:
+        x_label: below the horizontal axis.
+        y_label: beside the vertical axis.
+        marks: vertical lines at x, each with a text.
+        description: what screen readers say.
+    """
+
+    x_label: str
+    y_label: str
+    marks: Sequence[tuple[float, str]] = ()
+    description: str = ''
+
+
+class _Scale(NamedTuple):
+    """The linear map from values [low, high] to positions [start, end]."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def draw_lines(series: Sequence[Series], axes: Axes) -> str:
+    """A line chart.
+
+    Args:
+        series: the lines; those without points are left out.
+        axes: labels.
+
+    Returns:
+        An SVG element; a line of text if there is nothing to draw.
+    """
+    shown = [entry for entry in map(_keep_finite, series) if entry.points]
+    if not shown:
+        return _nothing()
+    horizontal, vertical = _find_scales(shown, axes)
+    parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
+    for entry in shown:
+        path = ' '.join(f'{horizontal.place(x):.1f},{vertical.place(y):.1f}' for x, y in entry.points)
+        title = f'<title>{escape(entry.label)}</title>'
+        parts.append(f'<polyline class="line" stroke="{escape(entry.colour)}" points="{path}">{title}</polyline>')
+        dots = [
+            _draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2) for x, y in entry.points
+        ]
+        parts += dots if len(dots) <= 60 else []
+    return '\n'.join([*parts, '</svg>'])
+
+
+def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
+    """A scatter plot without numbers on its axes, for maps whose coordinates mean nothing.
+
+    Args:
+        series: groups of points; those without points are left out.
+        axes: labels; marks are not drawn.
+
+    Returns:
+        An SVG element; a line of text if there is nothing to draw.
+    """
+    shown = [entry for entry in map(_keep_finite, series) if entry.points]
+    if not shown:
+        return _nothing()
+    xs, ys = zip(*[point for entry in shown for point in entry.points], strict=True)
+    horizontal = _Scale(*_widen(min(xs), max(xs)), 12, WIDTH - 12)
+    vertical = _Scale(*_widen(min(ys), max(ys)), HEIGHT - 12, 12)
+    parts = [_open(axes), f'<rect class="frame" x="1" y="1" width="{WIDTH - 2}" height="{HEIGHT - 2}"/>']
+    for entry in shown:
+        names = entry.names or [entry.label] * len(entry.points)
+        for (x, y), name in zip(entry.points, names, strict=True):
+            parts.append(_draw_point(horizontal.place(x), vertical.place(y), entry, name, 5))
+    return '\n'.join([*parts, '</svg>'])
+
+
+def draw_legend(series: Sequence[Series]) -> str:
+    """A list of labels with their colours, as HTML."""
+    entries = [
+        f'<li><span class="swatch" style="background:{escape(entry.colour)}"></span>{escape(entry.label)}</li>'
+        for entry in series
+    ]
+    return f'<ul class="legend">{"".join(entries)}</ul>'
+
+
+def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
+    """Round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: lower end.
+        high: upper end, above the lower one.
+        count: about how many are wanted.
+
+    Returns:
+        At least two numbers unless the range is too narrow for floating point.
+    """
+    rough = (high - low) / max(1, count)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def _keep_finite(series: Series) -> Series:
+    names = series.names or [''] * len(series.points)
+    kept = [(point, name) for point, name in zip(series.points, names, strict=True) if all(map(math.isfinite, point))]
+    return series._replace(points=[point for point, _ in kept], names=[name for _, name in kept if name])
+
+
+def _find_scales(series: Sequence[Series], axes: Axes) -> tuple[_Scale, _Scale]:
+    xs, ys = zip(*[point for entry in series for point in entry.points], strict=True)
+    low, high = min([*xs, *[x for x, _ in axes.marks]]), max([*xs, *[x for x, _ in axes.marks]])
+    horizontal = _Scale(min(0, low), high if high > min(0, low) else low + 1, _LEFT, WIDTH - _RIGHT)
+    return horizontal, _Scale(*_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """A range with some room, never empty."""
+    room = (high - low) * _PADDING or max(abs(high), 1.0) * _PADDING
+    return low - room, high + room
+
+
+def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
+    parts = []
+    for tick in choose_ticks(vertical.low, vertical.high):
+        y = f'{vertical.place(tick):.1f}'
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
+    for tick in choose_ticks(horizontal.low, horizontal.high, 8):
+        x = f'{horizontal.place(tick):.1f}'
+        parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+    for value, text in axes.marks:
+        place = horizontal.place(value)
+        parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<text class="tick" x="{place + 5:.1f}" y="{_TOP + 10}">{escape(text)}</text>')
+    base = HEIGHT - _BOTTOM
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
+    middle = (_LEFT + WIDTH - _RIGHT) / 2
+    parts.append(
+        f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(axes.x_label)}</text>'
+    )
+    centre = (_TOP + base) / 2
+    turned = f'transform="rotate(-90 14 {centre})"'
+    parts.append(f'<text class="label" x="14" y="{centre}" text-anchor="middle" {turned}>{escape(axes.y_label)}</text>')
+    return parts
+
+
+def _draw_point(x: float, y: float, series: Series, name: str, radius: float) -> str:
+    title = f'<title>{escape(series.label)}, {escape(name)}</title>' if name != series.label else ''
+    kind = 'dot' if radius > 3 else 'node'
+    return f'<circle class="{kind}" fill="{escape(series.colour)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+
+
+def _open(axes: Axes) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(axes.description or axes.y_label)}">'
+
+
+def _nothing() -> str:
+    return '<p class="note">Nothing was recorded.</p>'

@@ -1,0 +1,387 @@
+"""The demo: everything the project does, once, on a dozen free pictures that scikit-image brings along.
+
+All files lie in one folder of its own; a page that needs nothing else shows what came out:
+
+    index.html            the page
+    demo.json             settings, times and versions, for the page
+    pictures/train, test  the pictures; the two share none
+    train.lmdb/           made from pictures/train, as `dasr prepare` makes it
+    lq/<degradation>/     LR test pictures with their specification, as `dasr degrade` makes them
+    train_demo.yml        for `dasr train`; both stages
+    test_demo.yml         for `dasr test`
+    experiments/          what the training left
+    results/              what the test left
+    representations.json  the map of degradation representations
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.archs.weights import load_network
+from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.report import ReportSources, write_report
+from dasr_arch.benchmark.representations import encode_patches, make_maps, write_maps
+from dasr_arch.benchmark.suites import build_degradations, folder_name
+from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
+from dasr_arch.data.image_io import read_image, write_image
+from dasr_arch.data.image_source import open_source
+from dasr_arch.data.prepare import RunSettings, prepare
+from dasr_arch.data.sample_pictures import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.data.sub_images import Cutting
+from dasr_arch.pipelines.arguments import TrainingArguments
+from dasr_arch.pipelines.progress import HISTORY_NAME, read_history
+from dasr_arch.pipelines.testing import run_test_file
+from dasr_arch.pipelines.training import run_training
+
+SCALE = 4
+PAGE_NAME = 'index.html'
+DEGRADATIONS: tuple[dict[str, object], ...] = (
+    {'type': 'IsotropicGaussian', 'sigma': [0.0, 1.2, 2.4, 3.6]},
+    {'type': 'AnisotropicGaussian', 'lambda_1': 3.6, 'lambda_2': 1.2, 'theta_deg': 45.0},
+)
+"""The test grid; the paper's widths at x4, and one blur of a kind that the training never shows."""
+
+_DEFAULT_FOLDER = Path('results') / 'demo'
+_RECORD = 'demo.json'
+_MAP = 'representations.json'
+_TRAINING, _TEST = 'train_demo', 'test_demo'
+_WEIGHTS = Path('experiments') / _TRAINING / 'models' / 'net_g_latest.pth'
+_TRAINING_SIDE = 512  # pixels
+_TEST_WINDOWS = {  # top, left, height and width of the part of each test picture that is worth looking at
+    'astronaut': (0, 96, 256, 256),
+    'chelsea': (22, 60, 256, 256),
+    'rocket': (150, 200, 256, 256),
+    'text': (0, 0, 172, 256),
+}
+_METRICS = {
+    'psnr': {'type': 'calculate_psnr', 'crop_border': SCALE, 'test_y_channel': True},
+    'ssim': {'type': 'calculate_ssim', 'crop_border': SCALE, 'test_y_channel': True},
+}
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Size of the demo; the defaults take a few minutes on two cores.
+
+    Attributes:
+        stage_1: iterations of the encoder alone.
+        stage_2: iterations of everything.
+        batch_size: pictures in a batch, two patches of each.
+        gt_size: side of a patch in HR pixels, a multiple of the scale.
+        network: arguments of the DASR, apart from its scale.
+        map_patch: side of the patches on the map, LR pixels.
+    """
+
+    stage_1: int = 150
+    stage_2: int = 300
+    batch_size: int = 12
+    gt_size: int = 96
+    network: tuple[tuple[str, object], ...] = (
+        ('num_feat', 32),
+        ('num_groups', 2),
+        ('num_blocks', 2),
+        ('encoder_feat', 32),
+        ('upsampler', 'direct'),
+        ('skip', 'bicubic'),
+    )
+    map_patch: int = 32
+
+    @property
+    def stages(self) -> tuple[tuple[int, str], ...]:
+        """Iterations and name of each stage."""
+        return (self.stage_1, 'stage 1, the encoder alone'), (self.stage_2, 'stage 2, everything')
+
+
+class DemoReport(NamedTuple):
+    """What a demo leaves.
+
+    Attributes:
+        page: the page to open.
+        console: the table of the test as text.
+        seconds: how long it took.
+    """
+
+    page: Path
+    console: str
+    seconds: float
+
+
+def choose_folder(out: Path | None = None) -> Path:
+    """The folder of a new demo.
+
+    Args:
+        out: the user's choice; by default results/demo, or with a number the first that is free.
+
+    Raises:
+        InputError: if the user's choice holds something already.
+    """
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f'{out}: exists already; the demo needs a folder of its own, choose another name')
+        return out
+    folder, number = _DEFAULT_FOLDER, 2
+    while os.path.lexists(folder):
+        folder, number = _DEFAULT_FOLDER.with_name(f'{_DEFAULT_FOLDER.name}-{number}'), number + 1
+    return folder
+
+
+def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
+    """Prepares data, trains both stages, tests on a grid, maps the representations and writes the page.
+
+    Args:
+        folder: an empty or new folder; what was made stays there if the demo is interrupted.
+        settings: size of the demo.
+
+    Raises:
+        InputError: if the sample pictures are missing.
+        OSError: if the folder cannot be written.
+    """
+    settings = settings or DemoSettings()
+    began = time.monotonic()
+    for part in ('train', 'test'):
+        find_sample_pictures(part)  # before anything is created
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+    console = ''
+
+    def test() -> None:
+        nonlocal console
+        console = run_test_file(Path(f'{_TEST}.yml')).console
+
+    stages: dict[str, Callable[[], None]] = {
+        'copying pictures': _copy_pictures,
+        'making an LMDB': lambda: _make_lmdb(settings),
+        'degrading test pictures': _degrade_test_pictures,
+        'training both stages': lambda: _train(settings),
+        'testing': test,
+        'mapping representations': lambda: _map_representations(settings),
+    }
+    with chdir(folder), _Steps(len(stages) + 1) as steps:
+        for name, action in stages.items():
+            with steps.announce(name):
+                started = time.monotonic()
+                action()
+                seconds[name] = time.monotonic() - started
+        with steps.announce('writing the page'):
+            _write_record(settings, seconds)
+            write_demo_page(Path())
+    return DemoReport(folder / PAGE_NAME, console, time.monotonic() - began)
+
+
+def write_demo_page(folder: Path) -> None:
+    """Writes the page of a finished demo from what it saved.
+
+    Args:
+        folder: the demo's folder.
+
+    Raises:
+        InputError: if something that it saves is missing.
+        OSError: if the page cannot be written.
+    """
+    path = folder / _RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        stages, facts = record['stages'], record['facts']
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path}: missing or damaged; run the demo again') from error
+    sources = ReportSources(
+        title='DASR: a small blind super-resolution network, trained in minutes',
+        results=folder / 'results' / _TEST,
+        hr=folder / 'pictures' / 'test',
+        lq=folder / 'lq',
+        history=read_history(folder / 'experiments' / _TRAINING / HISTORY_NAME),
+        stages=[(count, name) for count, name in stages],
+        representations=folder / _MAP,
+        facts=[(name, value) for name, value in facts],
+        credits=[
+            f'{picture.file} ({picture.part}): {picture.content}; {picture.licence}' for picture in SAMPLE_PICTURES
+        ],
+    )
+    write_report(sources, folder / PAGE_NAME)
+
+
+def make_training_options(settings: DemoSettings) -> dict[str, Any]:
+    """The content of the option file of the training, whose paths are relative to the demo's folder."""
+    total = settings.stage_1 + settings.stage_2
+    return {
+        'name': _TRAINING,
+        'model_type': 'DASRModel',
+        'scale': SCALE,
+        'num_gpu': 'auto',
+        'manual_seed': 0,
+        'datasets': {
+            'train': {
+                'name': 'sample_pictures',
+                'type': 'DegradationDataset',
+                'dataroot_gt': 'train.lmdb',
+                'gt_size': settings.gt_size,
+                'use_hflip': True,
+                'use_rot': True,
+                'degradation': {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]},
+                'num_worker_per_gpu': 0,
+                'batch_size_per_gpu': settings.batch_size,
+            },
+            'val_1': {
+                'name': 'test_pictures',
+                'type': 'DegradedTestDataset',
+                'dataroot_gt': 'pictures/test',
+                'degradation': [degradation.specification() for degradation in _build_grid()],
+            },
+        },
+        'network_g': {'type': 'DASR', 'scale': SCALE, **dict(settings.network)},
+        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+        'train': {
+            'precision': 'fp32',
+            'total_iter': total,
+            'stage_1': {'total_iter': settings.stage_1, 'lr': 1e-3, 'schedule': 'cosine'},
+            'stage_2': {'total_iter': settings.stage_2, 'lr': 5e-4, 'schedule': 'cosine'},
+            'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
+            'contrast_opt': {'loss_weight': 1.0, 'queue_length': 512, 'momentum': 0.99, 'temperature': 0.07},
+            'ema_decay': 0.98,
+        },
+        'val': {'val_freq': max(1, total // 12), 'save_img': False, 'metrics': _METRICS},
+        'logger': {
+            'print_freq': max(1, total // 48),
+            'save_checkpoint_freq': max(1, total // 2),
+            'keep_checkpoints': 1,
+            'use_tb_logger': False,
+        },
+    }
+
+
+def make_test_options() -> dict[str, Any]:
+    """The content of the option file of the test."""
+    return {
+        'name': _TEST,
+        'scale': SCALE,
+        'num_gpu': 'auto',
+        'seed': 0,
+        'missing': 'error',
+        'datasets': {'sample_pictures': {'dataroot_gt': 'pictures/test'}},
+        'degradations': [dict(block) for block in DEGRADATIONS],
+        'networks': {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(_WEIGHTS)}},
+        'metrics': _METRICS,
+        'save_img': True,
+    }
+
+
+class _Steps:
+    """A bar that counts the steps of the demo; the bars of the steps themselves stand below it."""
+
+    def __init__(self, count: int) -> None:
+        self.bar: tqdm[Any] = tqdm(total=count, unit='step', bar_format='{desc} [{elapsed}]')
+        self.count = count
+
+    def __enter__(self) -> '_Steps':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    @contextmanager
+    def announce(self, name: str) -> Iterator[None]:
+        """Says what is going on, and counts it when it is done."""
+        self.bar.set_description_str(f'demo, step {self.bar.n + 1} of {self.count}: {name}')
+        yield
+        self.bar.update()
+
+
+def _copy_pictures() -> None:
+    """The middle of large training pictures, and of each test picture the part that is worth looking at, as PNG."""
+    for path in find_sample_pictures('train'):
+        picture = read_image(path)
+        top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in picture.shape[:2])
+        _write_window(path.stem, 'train', picture[top : top + _TRAINING_SIDE, left : left + _TRAINING_SIDE])
+    for path in find_sample_pictures('test'):
+        top, left, height, width = _TEST_WINDOWS[path.stem]
+        _write_window(path.stem, 'test', read_image(path)[top : top + height, left : left + width])
+
+
+def _write_window(name: str, part: str, picture: NDArray[np.uint8]) -> None:
+    write_image(Path('pictures', part, f'{name}.png'), np.ascontiguousarray(picture))
+
+
+def _make_lmdb(settings: DemoSettings) -> None:
+    cutting = Cutting(size=320, step=96, min_size=max(settings.gt_size, 128))
+    prepare(['pictures/train'], 'train.lmdb', cutting, RunSettings(workers=1))
+
+
+def _build_grid() -> Any:
+    return build_degradations(DEGRADATIONS, SCALE)
+
+
+def _degrade_test_pictures() -> None:
+    for degradation in _build_grid():
+        target = Path('lq', folder_name(degradation.label))
+        degrade_files('pictures/test', target, degradation, DegradeSettings(seed=0))
+
+
+def _train(settings: DemoSettings) -> None:
+    _write_options(f'{_TRAINING}.yml', make_training_options(settings), 'train')
+    _write_options(f'{_TEST}.yml', make_test_options(), 'test')
+    run_training(TrainingArguments(options=Path(f'{_TRAINING}.yml')))
+
+
+def _write_options(name: str, options: Mapping[str, Any], command: str) -> None:
+    head = f'# Written by `dasr demo`. To run it again: cd to this folder, then `dasr {command} -opt {name}`.\n'
+    with atomic_write(name) as temporary:
+        temporary.write_text(head + yaml.safe_dump(dict(options), sort_keys=False), encoding='utf-8')
+
+
+def _map_representations(settings: DemoSettings) -> None:
+    network = load_network(_WEIGHTS, SCALE)
+    pictures = {}
+    for degradation in _build_grid():
+        source = open_source(Path('lq', folder_name(degradation.label)))
+        pictures[degradation.label] = {name: source.read(index) for index, name in enumerate(source.names)}
+    encoded = encode_patches(network, pictures, settings.map_patch, settings.map_patch // 2)
+    write_maps(Path(_MAP), make_maps(encoded))
+
+
+def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
+    environment = describe_environment(torch.device('cuda' if torch.cuda.device_count() else 'cpu'))
+    count = sum(parameter.numel() for parameter in load_network(_WEIGHTS, SCALE).parameters())
+    arguments = ', '.join(f'{key} {value}' for key, value in settings.network)
+    side = settings.gt_size // SCALE
+    patch = f'{settings.batch_size} pictures, two patches of {side} x {side} LR pixels'
+    versions = ', '.join(
+        f'{key} {environment[key]}' for key in ('dasr', 'torch', 'basicsr', 'python') if key in environment
+    )
+    facts = [
+        (
+            'network',
+            f'DASR x{SCALE}, {count:,d} parameters ({arguments}); the paper has 64 features, 5 groups of 5 blocks',
+        ),
+        ('training', f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has some 600,000'),
+        ('degradations seen', 'isotropic Gaussian blur of width 0.2 to 4 HR pixels, bicubic down-sampling, no noise'),
+        ('machine', f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads'),
+        ('versions', f'{versions}, commit {environment["commit"] or "none"}'),
+        ('date', now()),
+        ('time', '; '.join(f'{name} {timedelta(seconds=round(value))}' for name, value in seconds.items())),
+        ('files', 'train_demo.yml, test_demo.yml, experiments/, results/ and lq/ beside this page'),
+    ]
+    record = {
+        'settings': asdict(settings),
+        'stages': settings.stages,
+        'seconds': dict(seconds),
+        'environment': environment,
+        'facts': facts,
+    }
+    with atomic_write(_RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')

@@ -1,0 +1,56 @@
+"""`dasr bench`: time and memory of inference and training on this machine."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'bench',
+        help='measure time and memory of inference and training on this machine',
+        description='Measure milliseconds and peak memory of inference and of a training step of both stages, and the '
+        'share of data and degradation. Prints a table and writes JSON.',
+    )
+    parser.add_argument('--quick', action='store_true', help='small pictures and x4 alone: a minute instead of many')
+    parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
+    parser.add_argument('--implementations', nargs='+', metavar='NAME', help='auto, reference, fast (auto)')
+    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (fp32)')
+    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2 (all)')
+    parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')
+    parser.add_argument('--size', type=int, metavar='N', help='side of the LR picture, pixels (180)')
+    parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')
+    parser.add_argument('--batch', type=int, metavar='N', help='pairs of patches in a training step (8)')
+    parser.add_argument('--repeats', type=int, metavar='N', help='interleaved repeats, three at least (3)')
+    parser.add_argument('--baseline', metavar='NAME', help="row that others are compared with ('DASR auto fp32')")
+    parser.add_argument('--device', metavar='NAME', help='cpu or cuda (cpu)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('results/bench/bench.json'), help='JSON file (results/bench/bench.json)'
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes and prints.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        0.
+    """
+    from dataclasses import fields
+
+    from dasr_arch.benchmark.speed import SpeedSettings, format_speed, measure_speed, write_speed
+
+    chosen: dict[str, Any] = {'scales': (4,), 'size': 48, 'patch': 24, 'batch': 2} if args.quick else {}
+    for item in fields(SpeedSettings):
+        value = getattr(args, item.name)
+        if value is not None:
+            chosen[item.name] = tuple(value) if isinstance(value, list) else value
+    record = measure_speed(SpeedSettings(**chosen))
+    write_speed(args.out, record)
+    print(format_speed(record), end='')
+    print(f'numbers: {args.out}')
+    return 0
