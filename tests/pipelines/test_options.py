@@ -148,7 +148,7 @@ def test_unknown_keys_of_a_foreign_model_are_kept_with_a_warning(load, caplog):
 
 
 def test_fitting_weights_are_accepted(load, tmp_path):
-    network = DASR(scale=2, num_groups=1, num_blocks=1, upsampler='direct', skip='bicubic')
+    network = DASR(2, 64, 1, 1, 192, 48, upsampler='direct', skip='bicubic')
     torch.save({'params': network.state_dict()}, tmp_path / 'net.pth')
     options = load(DASR_FILE, f'path.pretrain_network_g={tmp_path / "net.pth"}')
     assert options['path']['pretrain_network_g'] == str(tmp_path / 'net.pth')
@@ -407,7 +407,7 @@ def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
 
 
 def test_weights_of_another_scale_are_refused(load, tmp_path):
-    network = DASR(scale=4, num_groups=1, num_blocks=1, upsampler='direct', skip='bicubic')
+    network = DASR(4, 64, 1, 1, 192, 48, upsampler='direct', skip='bicubic')
     torch.save({'params': network.state_dict()}, tmp_path / 'net.pth')
     check_message(load, DASR_FILE, [f'path.pretrain_network_g={tmp_path / "net.pth"}'], "'last_conv.weight' has shape")
 

@@ -148,7 +148,7 @@ def test_a_state_of_any_junk_is_refused_in_one_line(tmp_path: Path, junk: bytes)
         read_state(path)
 
 
-@pytest.mark.parametrize('at', [3, 5, 8])
+@pytest.mark.parametrize('at', [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)])
 def test_stopping_and_resuming_equals_one_run_bit_for_bit(whole_run: Path, tmp_path: Path, at: int) -> None:
     options = tiny_options()
     process = start_process(tmp_path, options, '--set', 'logger.save_checkpoint_freq=1')
