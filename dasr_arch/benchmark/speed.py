@@ -45,6 +45,7 @@ MEMORY_METHOD = {
 }
 _TIME_LIMIT = 3600  # seconds for one case in a process of its own
 _MEBIBYTE = 1 << 20
+_PIECE = 480  # side of the pictures that training reads, pixels
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -95,10 +96,9 @@ class SpeedSettings:
         for name, least in (('size', 1), ('patch', 1), ('batch', 1), ('repeats', 3)):
             if getattr(self, name) < least:
                 raise InputError(f'{name} must be at least {least}, got {getattr(self, name)}')
-        if self.patch * max(self.scales, default=1) > _largest_patch():
-            raise InputError(
-                f'patch: {self.patch} LR pixels at x{max(self.scales)} exceed the sample pictures; make it smaller'
-            )
+        if self.patch * max(self.scales, default=1) > _PIECE:
+            side = self.patch * max(self.scales)
+            raise InputError(f'patch: at most {_PIECE} HR pixels are there to be cut, got {side}; make it smaller')
         if self.device == 'cuda' and not torch.cuda.is_available():
             raise InputError('device: cuda was asked for, but there is no GPU here; use cpu')
 
@@ -270,13 +270,8 @@ def _training_pictures() -> Iterator[Path]:
     """An LMDB of the sample pictures, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
         target = Path(folder) / 'pictures.lmdb'
-        prepare(find_sample_pictures('train'), target, Cutting(480, 240, 192), RunSettings(progress=False))
+        prepare(find_sample_pictures('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
         yield target
-
-
-def _largest_patch() -> int:
-    """Side of the largest HR patch that the sample pictures hold, in pixels."""
-    return 300
 
 
 def _check_names(what: str, names: Sequence[str], known: Any) -> None:

@@ -184,7 +184,9 @@ def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
 def _draw_point(x: float, y: float, series: Series, name: str, radius: float) -> str:
     title = f'<title>{escape(series.label)}, {escape(name)}</title>' if name != series.label else ''
     kind = 'dot' if radius > 3 else 'node'
-    return f'<circle class="{kind}" fill="{escape(series.colour)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+    return (
+        f'<circle class="{kind}" fill="{escape(series.colour)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+    )
 
 
 def _open(axes: Axes) -> str:

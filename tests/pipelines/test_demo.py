@@ -1,0 +1,132 @@
+"""The demo: its folder, its option files, and a whole run in small."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dasr_arch._errors import InputError
+from dasr_arch.benchmark.tables import read_results
+from dasr_arch.data.degrade_files import read_degradation_record
+from dasr_arch.data.image_source import open_source
+from dasr_arch.pipelines.demo import (
+    PAGE_NAME,
+    DemoSettings,
+    choose_folder,
+    make_test_options,
+    make_training_options,
+    run_demo,
+    write_demo_page,
+)
+from dasr_arch.pipelines.options import load_training_options
+from dasr_arch.pipelines.schema import convert
+from dasr_arch.pipelines.testing import TestOptions
+from tests.benchmark.making import write_pictures
+
+SMALL = DemoSettings(
+    stage_1=2,
+    stage_2=2,
+    batch_size=2,
+    gt_size=32,
+    network=tuple(
+        {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 4}.items()
+    ),
+)
+
+
+def test_every_demo_gets_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(choose_folder())
+        folders[-1].mkdir(parents=True)
+    assert list(map(str, folders)) == ['results/demo', 'results/demo-2', 'results/demo-3']
+
+
+def test_folder_of_the_user_must_be_empty(tmp_path: Path) -> None:
+    assert choose_folder(tmp_path / 'new') == tmp_path / 'new'
+    assert choose_folder(tmp_path) == tmp_path
+    (tmp_path / 'mine.txt').write_text('kept')
+    for taken in (tmp_path, tmp_path / 'mine.txt'):
+        with pytest.raises(InputError, match='exists already'):
+            choose_folder(taken)
+
+
+def test_option_files_pass_the_checks_of_training_and_test(tmp_path: Path) -> None:
+    path = tmp_path / 'train_demo.yml'
+    write_pictures(tmp_path / 'train.lmdb.source', 12, 100, 100)
+    write_pictures(tmp_path / 'pictures' / 'test', 2)
+    options = make_training_options(DemoSettings())
+    options['datasets']['train']['dataroot_gt'] = 'train.lmdb.source'
+    path.write_text(yaml.safe_dump(options))
+    with contextlib.chdir(tmp_path):
+        checked = load_training_options(path)
+    assert checked['train']['total_iter'] == DemoSettings().stage_1 + DemoSettings().stage_2
+    assert convert(make_test_options(), TestOptions, 'test_demo.yml').name == 'test_demo'
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small demo."""
+    folder = tmp_path_factory.mktemp('demo') / 'out'
+    report = run_demo(folder, SMALL)
+    assert report.page == folder / PAGE_NAME
+    assert 'Bicubic' in report.console
+    return folder
+
+
+@pytest.mark.slow
+def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
+    assert sorted(path.name for path in finished.iterdir()) == [
+        'demo.json',
+        'experiments',
+        'index.html',
+        'lq',
+        'pictures',
+        'representations.json',
+        'results',
+        'test_demo.yml',
+        'train.lmdb',
+        'train_demo.yml',
+    ]
+    assert (finished / 'experiments/train_demo/models/net_g_latest.pth').is_file()
+    assert len(open_source(finished / 'train.lmdb')) > 20
+    record = read_results(finished / 'results/test_demo/table.json')
+    assert len(record['rows']) == 2 * 5
+    assert not any(row['failure'] for row in record['rows'])
+
+
+@pytest.mark.slow
+def test_training_and_test_pictures_of_the_demo_are_disjoint(finished: Path) -> None:
+    train, test = ({path.stem for path in (finished / 'pictures' / part).iterdir()} for part in ('train', 'test'))
+    assert len(train) >= 8
+    assert len(test) >= 4
+    assert not train & test
+
+
+@pytest.mark.slow
+def test_lr_pictures_of_the_demo_carry_their_specification(finished: Path) -> None:
+    labels = {read_degradation_record(path).degradation.label for path in finished.glob('lq/*/degradation.json')}
+    record = read_results(finished / 'results/test_demo/table.json')
+    assert labels == {row['degradation'] for row in record['rows']}
+
+
+@pytest.mark.slow
+def test_page_is_made_again_from_what_was_saved(finished: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished, tmp_path / 'copy')
+    (copy / PAGE_NAME).unlink()
+    write_demo_page(copy)
+    assert (copy / PAGE_NAME).read_bytes() == (finished / PAGE_NAME).read_bytes()
+    text = (copy / PAGE_NAME).read_text(encoding='utf-8')
+    for part in ('2 + 2 iterations', 'contrastive loss', 'What the degradation changes', 'astronaut', 'CC0'):
+        assert part in text
+
+
+@pytest.mark.slow
+def test_damaged_demo_is_named(finished: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished, tmp_path / 'copy')
+    (copy / 'demo.json').write_text('{')
+    with pytest.raises(InputError, match=r'demo\.json: missing or damaged'):
+        write_demo_page(copy)
