@@ -272,7 +272,7 @@ class _View:
             return ''
         marks, passed = [], 0
         for count, name in self.sources.stages:
-            marks.append((float(passed), name))
+            marks.append((float(passed), name.partition(',')[0]))
             passed += count
         charts = []
         for key, title in (('l_contrast', 'contrastive loss'), ('l_pix', 'reconstruction loss, grey levels')):
@@ -303,7 +303,7 @@ class _View:
             return 'No map was saved.'
         return (
             'Each dot is the degradation representation of one patch of a test picture, coloured by its degradation. '
-            'The encoder is never told a degradation, and learns from pairs of patches alone.'
+            'The encoder is never told a degradation.'
         )
 
     def render_maps(self) -> str:

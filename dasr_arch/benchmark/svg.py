@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640, 320  # units of the drawing; the page scales it
+WIDTH, HEIGHT = 480, 280  # units of the drawing; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44  # margins
 _TICKS = 5
 _PADDING = 0.05  # share of a scatter plot's span that stays free on each side
@@ -162,7 +162,7 @@ def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
         y = f'{vertical.place(tick):.1f}'
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
-    for tick in choose_ticks(horizontal.low, horizontal.high, 8):
+    for tick in choose_ticks(horizontal.low, horizontal.high):
         x = f'{horizontal.place(tick):.1f}'
         parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
     for value, text in axes.marks:

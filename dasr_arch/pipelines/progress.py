@@ -120,13 +120,18 @@ class Progress:
         if options['logger'].get('use_tb_logger'):
             self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
         self.history = History(Path(options['path']['log']) / HISTORY_NAME, start)
+        self.name = options['name']
+        self.first_stage = (options['train'].get('stage_1') or {}).get('total_iter')
         # On a terminal only: in a log file the lines below tell the same.
-        self.bar = tqdm(total=self.total, initial=start, desc=options['name'], unit='it', disable=None, smoothing=0.05)
+        text = self._describe(start + 1)
+        self.bar = tqdm(total=self.total, initial=start, desc=text, unit='it', disable=None, smoothing=0.05)
 
     def step(self) -> None:
         """One iteration is done."""
         if self.bar is not None:
             self.bar.update()
+            if self.bar.n == self.first_stage and self.bar.n < self.total:
+                self.bar.set_description(self._describe(self.bar.n + 1), refresh=False)
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
         """Writes the losses, the learning rate and the times of an iteration."""
@@ -162,6 +167,12 @@ class Progress:
             self.bar.close()
         if self.board is not None:
             self.board.close()
+
+    def _describe(self, iteration: int) -> str:
+        """The run's name, and the stage of an iteration if there are two."""
+        if self.first_stage is None:
+            return str(self.name)
+        return f'{self.name}, stage {1 if iteration <= self.first_stage else 2}'
 
     def _write_board(self, iteration: int, values: Mapping[str, float]) -> None:
         if self.board is not None:
