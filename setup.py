@@ -38,6 +38,7 @@ REQUIRED = [
     'numpy>=1.26',
     'scipy>=1.11,<2',  # SciPy 2.0 drops scipy.ndimage.filters, which basicsr 1.4.2 imports
     'tqdm>=4.66',
+    'scikit-image>=0.22',  # BasicSR needs it as well; the demo's pictures are inside it
     'msgspec>=0.19',  # typed schemas of the option files
     'safetensors>=0.4.3',  # weights files that cannot carry code
 ]
