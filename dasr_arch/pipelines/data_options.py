@@ -142,7 +142,7 @@ def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> 
         each = f' in each of {batches} processes' if batches > 1 else ''
         raise InputError(
             f'{place}: expected pictures for at least one batch of {batch}{each}, got {pictures} of sufficient size; '
-            'make batch_size_per_gpu smaller, or add pictures or dataset_enlarge_ratio'
+            'make batch_size_per_gpu smaller, or add pictures'
         )
 
 
