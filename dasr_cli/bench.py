@@ -15,15 +15,15 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     )
     parser.add_argument('--quick', action='store_true', help='small pictures and x4 alone: a minute instead of many')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
-    parser.add_argument('--implementations', nargs='+', metavar='NAME', help='auto, reference, fast (auto)')
-    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (fp32)')
+    parser.add_argument('--implementations', nargs='+', metavar='NAME', help='auto, reference, fast (reference fast)')
+    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
     parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2 (all)')
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')
     parser.add_argument('--size', type=int, metavar='N', help='side of the LR picture, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')
     parser.add_argument('--batch', type=int, metavar='N', help='pairs of patches in a training step (8)')
     parser.add_argument('--repeats', type=int, metavar='N', help='interleaved repeats, three at least (3)')
-    parser.add_argument('--baseline', metavar='NAME', help="row that others are compared with ('DASR auto fp32')")
+    parser.add_argument('--baseline', metavar='NAME', help="row that others are compared with ('DASR reference fp32')")
     parser.add_argument('--device', metavar='NAME', help='cpu or cuda (cpu)')
     parser.add_argument(
         '--out', type=Path, default=Path('results/bench/bench.json'), help='JSON file (results/bench/bench.json)'

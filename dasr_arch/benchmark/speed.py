@@ -38,6 +38,7 @@ from dasr_arch.benchmark.speed_actions import (
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_pictures import find_sample_pictures
 from dasr_arch.data.sub_images import Cutting
+from dasr_arch.models.precision import has_fast_bfloat16
 
 MEMORY_METHOD = {
     'cpu': 'largest resident size of a process of its own (VmHWM), and without what Python and libraries take',
@@ -57,14 +58,15 @@ class SpeedSettings:
     Attributes:
         networks: keys of SPEED_NETWORKS.
         implementations: ways to compute, for the networks that have several.
-        precisions: 'fp32', 'bf16'.
+        precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
         operations: 'inference', 'stage_1', 'stage_2'.
         scales: up-sampling factors of the inference; training has the largest.
         size: side of the LR picture, pixels.
         patch: side of the LR patches of training, pixels.
         batch: pairs of patches in a training step.
         repeats: runs that count, three at least; one more warms up.
-        baseline: network, implementation and precision that others are compared with, such as 'DASR auto fp32'.
+        baseline: network, implementation and precision that others are compared with, such as 'DASR reference fp32',
+            the authors' formulation; by default that one, or the first row where it is not measured.
         device: 'cpu' or 'cuda'.
 
     Raises:
@@ -72,22 +74,21 @@ class SpeedSettings:
     """
 
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
-    implementations: tuple[str, ...] = ('auto',)
-    precisions: tuple[str, ...] = ('fp32',)
+    implementations: tuple[str, ...] = ('reference', 'fast')
+    precisions: tuple[str, ...] = ()
     operations: tuple[str, ...] = get_args(Operation)
     scales: tuple[int, ...] = (2, 3, 4)
     size: int = 180
     patch: int = 48
     batch: int = 8
     repeats: int = 3
-    baseline: str = 'DASR auto fp32'
+    baseline: str = ''
     device: str = 'cpu'
 
     def __post_init__(self) -> None:
         """Checks every value."""
         _check_names('networks', self.networks, SPEED_NETWORKS)
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
-        _check_names('precisions', self.precisions, PRECISIONS)
         _check_names('operations', self.operations, get_args(Operation))
         _check_names('device', (self.device,), ('cpu', 'cuda'))
         for scale in self.scales:
@@ -101,6 +102,10 @@ class SpeedSettings:
             raise InputError(f'patch: at most {_PIECE} HR pixels are there to be cut, got {side}; make it smaller')
         if self.device == 'cuda' and not torch.cuda.is_available():
             raise InputError('device: cuda was asked for, but there is no GPU here; use cpu')
+        if not self.precisions:
+            fast = has_fast_bfloat16(torch.device(self.device))
+            object.__setattr__(self, 'precisions', PRECISIONS if fast else ('fp32',))
+        _check_names('precisions', self.precisions, PRECISIONS)
 
 
 def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
@@ -122,10 +127,21 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
                 cases.append(case)
     if not cases:
         raise InputError('nothing to measure: Bicubic has no training, and RCAN no encoder stage; choose more networks')
-    labels = {case.label for case in cases}
-    if settings.baseline not in labels:
-        raise InputError(f"baseline: no row is called '{settings.baseline}'{suggest(settings.baseline, labels)}")
+    choose_baseline(settings, cases)
     return cases
+
+
+def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
+    """The label of the row that others are compared with.
+
+    Raises:
+        InputError: if the settings name one that is not measured.
+    """
+    labels = [case.label for case in cases]
+    if settings.baseline and settings.baseline not in labels:
+        raise InputError(f"baseline: no row is called '{settings.baseline}'{suggest(settings.baseline, set(labels))}")
+    usual = 'DASR reference fp32'
+    return settings.baseline or (usual if usual in labels else labels[0])
 
 
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
@@ -149,12 +165,14 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
             memory.append(_measure_in_process(case, pictures))
             bar.update()
     rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
-    _add_ratios(rows, settings.baseline)
+    baseline = choose_baseline(settings, cases)
+    _add_ratios(rows, baseline)
     device = torch.device(settings.device)
     return {
         'date': now(),
         'environment': describe_environment(device),
         'settings': asdict(settings),
+        'baseline': baseline,
         'time': 'median of interleaved repeats after one that warms up; loading is that of one process without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
@@ -170,7 +188,7 @@ def write_speed(path: Path, record: Mapping[str, Any]) -> None:
 def format_speed(record: Mapping[str, Any]) -> str:
     """The record as lines of text, the last one ended."""
     environment, settings = record['environment'], record['settings']
-    head = ['operation', 'scale', 'LR', 'network', 'way', 'precision', 'ms', 'of baseline', 'MiB', 'own MiB']
+    head = ['operation', 'scale', 'LR', 'network', 'way', 'precision', 'ms', 'times as fast', 'MiB', 'own MiB']
     table = [[*head, 'loading', 'degrading']]
     for row in record['rows']:
         side = f'{row["batch"]} x {row["size"]}' if row['batch'] > 1 else f'{row["size"]}'
@@ -189,7 +207,7 @@ def format_speed(record: Mapping[str, Any]) -> str:
             '',
             f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads; {versions}; '
             f'commit {environment["commit"] or "none"}; {record["date"]}',
-            f'time: {record["time"]}; {settings["repeats"]} repeats; baseline: {settings["baseline"]}',
+            f'time: {record["time"]}; {settings["repeats"]} repeats; baseline: {record["baseline"]}',
             f'memory: {record["memory"]}',
             '',
         ]
@@ -254,7 +272,7 @@ def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, i
 
 
 def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
-    """Time in parts of the baseline's at the same operation and scale; None where the baseline does not do that."""
+    """How many times as fast as the baseline at the same operation and scale; None where that does not do it."""
     references = {
         (row['operation'], row['scale']): row['milliseconds']
         for row in rows
@@ -262,7 +280,7 @@ def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
     }
     for row in rows:
         reference = references.get((row['operation'], row['scale']))
-        row['ratio'] = row['milliseconds'] / reference if reference else None
+        row['ratio'] = reference / row['milliseconds'] if reference else None
 
 
 @contextmanager

@@ -103,9 +103,14 @@ class Timing(NamedTuple):
 
 
 def is_possible(case: SpeedCase) -> bool:
-    """Whether a case exists: Bicubic learns nothing, and only DASR has an encoder stage and several ways to compute."""
+    """Whether a case exists.
+
+    Bicubic learns nothing, only DASR has an encoder stage and several ways to compute, and the reference is float32.
+    """
     kind = SPEED_NETWORKS[case.network]['type']
     if kind == 'Bicubic' and case.operation != 'inference':
+        return False
+    if case.implementation == 'reference' and case.precision != 'fp32':
         return False
     return kind == 'DASR' or (case.operation != 'stage_1' and case.implementation == 'auto')
 
