@@ -106,6 +106,9 @@ class SupervisedModel(SRModel):
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
+        way = getattr(self.net_g, 'implementation', None)
+        number = str(self.dtype).removeprefix('torch.')
+        get_root_logger().info(f'Training in {number} on {self.device}' + (f', implementation: {way}' if way else ''))
 
     def build_schedule(self) -> Schedule:
         """The stages of the training."""
