@@ -1,0 +1,52 @@
+"""What the README tells to type exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dasr_arch.pipelines.arguments import parse_testing_arguments, parse_training_arguments
+from dasr_cli.main import build_parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+LINES = [
+    line.split('#')[0].strip()
+    for block in re.findall(r'```bash\n(.*?)```', README, flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.split('#')[0].strip()
+]
+
+
+def test_readme_has_commands() -> None:
+    assert len(LINES) > 10
+
+
+@pytest.mark.parametrize('line', [line for line in LINES if line.startswith('dasr ')])
+def test_subcommands_and_their_options_exist(line: str) -> None:
+    arguments = build_parser().parse_args(shlex.split(line)[1:])
+    assert callable(arguments.func)
+
+
+@pytest.mark.parametrize('line', [line for line in LINES if 'train.py' in line or 'test.py' in line])
+def test_scripts_take_these_arguments_and_files_exist(line: str) -> None:
+    script, *rest = shlex.split(line[re.search(r'(train|test)\.py', line).start() :])  # type: ignore[union-attr]
+    assert (ROOT / script).is_file()
+    parsed = parse_training_arguments(rest) if script == 'train.py' else parse_testing_arguments(rest)
+    assert (ROOT / parsed.options).is_file()
+
+
+@pytest.mark.parametrize('target', sorted({line.split()[1] for line in LINES if line.startswith('make ')}))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf'^{target}:', (ROOT / 'Makefile').read_text(encoding='utf-8'), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize('target', sorted(set(re.findall(r'\]\(([^)#]+)\)', README))))
+def test_links_and_pictures_exist(target: str) -> None:
+    assert target.startswith('https://') or (ROOT / target).exists()
+
+
+@pytest.mark.parametrize('name', sorted(set(re.findall(r'`((?:train|test)_\w+\.yml)`', README))))
+def test_option_files_exist(name: str) -> None:
+    assert (ROOT / 'options' / name).is_file()
