@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_strictly, read_dasr_weights, read_weights
+from dasr_arch.archs.weights import infer_arguments, load_strictly, read_dasr_weights, read_weights
 from dasr_arch.pipelines.arguments import Launcher
 from dasr_arch.pipelines.class_options import (
     check_loss_arguments,
@@ -241,9 +241,24 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
         else:
             state = read_weights(file, param_key if isinstance(param_key, str) else None)
         if paths.get('strict_load_g'):
+            if isinstance(network, DASR):
+                _check_scale(network, state, file)
             load_strictly(network, state, f"weights file '{file}'")
     except InputError as error:
         raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
+
+
+def _check_scale(network: DASR, state: Mapping[str, Tensor], file: Path) -> None:
+    """Names the scales where they differ, which a tensor's shape would tell less plainly."""
+    try:
+        scale = infer_arguments(state)['scale']
+    except (KeyError, ZeroDivisionError, ValueError):  # no whole DASR; loading it will say what is missing
+        return
+    if scale != network.scale:
+        raise InputError(
+            f"weights file '{file}' is for x{scale}, the network for x{network.scale}; choose another file, or "
+            'write strict_load_g: false to take what fits'
+        )
 
 
 def _check_together(options: Mapping[str, object], datasets: Mapping[str, object], batches: int, where: str) -> None:
