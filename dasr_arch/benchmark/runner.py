@@ -90,14 +90,14 @@ class _Work:
         stored: its result, if it was finished before; then only pictures can be missing.
         known: scores and seconds of the pictures that are finished.
         images: where SR pictures go, None if they are not wanted.
-        todo: the pictures that are left.
+        remaining: the pictures that are left.
     """
 
     cell: Cell
     stored: CellResult | None
     known: dict[str, tuple[Scores, float]]
     images: PictureFolder | None
-    todo: list[PictureFacts]
+    remaining: list[PictureFacts]
 
 
 class Runner:
@@ -141,7 +141,7 @@ class Runner:
         works = {
             plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites()] for plan in plans
         }
-        total = sum(len(work.todo) for group in works.values() for work in group)
+        total = sum(len(work.remaining) for group in works.values() for work in group)
         outcomes: list[Outcome] = []
         # TensorFloat-32 rounds factors to ten bits; numbers of a GPU must compare with those of a CPU.
         with (
@@ -163,13 +163,15 @@ class Runner:
         else:
             known = self._store.read_partial(cell)
         images = PictureFolder(self._image_root, cell) if self._benchmark.save_img else None
-        todo = [p for p in cell.pictures if p.name not in known or (images is not None and not images.holds(p.name))]
-        return _Work(cell, stored, known, images, todo)
+        remaining = [
+            p for p in cell.pictures if p.name not in known or (images is not None and not images.holds(p.name))
+        ]
+        return _Work(cell, stored, known, images, remaining)
 
     def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
         network: nn.Module | None = None
         reason = ''
-        if any(work.todo for work in works):
+        if any(work.remaining for work in works):
             try:
                 network = self._build(plan)
             except (InputError, CellError, RuntimeError) as error:
@@ -195,13 +197,13 @@ class Runner:
         bar.set_postfix_str(
             f'{work.cell.network.label}, {work.cell.suite.dataset.name}, {work.cell.suite.degradation.label}'
         )
-        for done, facts in enumerate(work.todo):
+        for done, facts in enumerate(work.remaining):
             try:
                 if network is None:
                     raise CellError(reason)
                 sr, scores, seconds = self._evaluate(work.cell, facts, network)
             except CellError as error:
-                bar.update(len(work.todo) - done)
+                bar.update(len(work.remaining) - done)
                 return Outcome(work.cell, None, str(error))
             if work.images is not None:
                 work.images.write(facts.name, sr)

@@ -335,6 +335,3 @@ def average_buffers(net: nn.Module) -> None:
     flat /= torch.distributed.get_world_size()
     for buffer, value in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(value.reshape(buffer.shape))
-
-
-__all__ = ['SupervisedModel', 'average_buffers', 'cpu_state']

@@ -251,6 +251,20 @@ def test_a_second_start_moves_the_first_experiment_aside(tmp_path: Path) -> None
     assert names[1].startswith('tiny_archived_')
 
 
+def test_resuming_from_another_folder_leaves_the_experiment_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    first.mkdir()
+    second.mkdir()
+    options = tiny_options(total_iter=1, stage_1={'total_iter': 1, 'lr': 1e-3}, stage_2={'total_iter': 0, 'lr': 1e-4})
+    options['val'] = None
+    del options['datasets']['val_1']  # type: ignore[attr-defined]
+    assert run_here(first, options) == 0
+    before = {path: path.stat().st_mtime_ns for path in first.rglob('*')}
+    assert run_here(second, options, '--auto_resume') == 0
+    assert {path: path.stat().st_mtime_ns for path in first.rglob('*')} == before
+    assert_same_weights(first, second)
+
+
 def test_a_start_that_fails_leaves_the_earlier_experiment_alone(tmp_path: Path) -> None:
     kept = tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth'
     kept.parent.mkdir(parents=True)
