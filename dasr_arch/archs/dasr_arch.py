@@ -138,8 +138,14 @@ class DASR(nn.Module):
         _check_choice('implementation', implementation, ('auto', 'reference', 'fast'))
         self.implementation = implementation
 
+    def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
+        """What 'auto' means on a device; other choices are themselves."""
+        if self.implementation == 'auto':
+            return 'fast' if device.type == 'cpu' else 'reference'
+        return self.implementation
+
     def _is_fast(self, x: Tensor) -> bool:
-        return self.implementation == 'fast' or (self.implementation == 'auto' and x.device.type == 'cpu')
+        return self.resolve_implementation(x.device) == 'fast'
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
@@ -106,9 +107,8 @@ class SupervisedModel(SRModel):
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
-        way = getattr(self.net_g, 'implementation', None)
-        number = str(self.dtype).removeprefix('torch.')
-        get_root_logger().info(f'Training in {number} on {self.device}' + (f', implementation: {way}' if way else ''))
+        way = f', {self.net_g.resolve_implementation(self.device)} formulation' if isinstance(self.net_g, DASR) else ''
+        get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{way}')
 
     def build_schedule(self) -> Schedule:
         """The stages of the training."""
