@@ -38,7 +38,7 @@ from dasr_arch.benchmark.speed_actions import (
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_pictures import find_sample_pictures
 from dasr_arch.data.sub_images import Cutting
-from dasr_arch.models.precision import has_fast_bfloat16
+from dasr_arch.inference.precision import has_fast_bfloat16
 
 MEMORY_METHOD = {
     'cpu': 'largest resident size of a process of its own (VmHWM), and without what Python and libraries take',

@@ -26,7 +26,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
-from dasr_arch.models.precision import choose_precision
+from dasr_arch.inference.precision import choose_precision
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
 

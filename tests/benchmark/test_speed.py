@@ -27,7 +27,7 @@ from dasr_arch.benchmark.speed_actions import (
     make_network_options,
     read_peak_memory,
 )
-from dasr_arch.models.precision import has_fast_bfloat16
+from dasr_arch.inference.precision import has_fast_bfloat16
 from tests.benchmark.making import write_pictures
 
 ROW = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError
-from dasr_arch.models.precision import choose_precision, has_fast_bfloat16
+from dasr_arch.inference.precision import choose_precision, has_fast_bfloat16
 
 CPU = torch.device('cpu')
 
