@@ -10,6 +10,7 @@ import dasr_arch  # noqa: F401
 from dasr_arch.data.image_io import read_image
 
 DEMO = Path(__file__).parents[1] / 'datasets' / 'demo'
+GOLDEN = Path(__file__).parent / 'golden'
 
 
 @pytest.fixture(scope='session')
@@ -24,3 +25,9 @@ def demo_picture() -> NDArray[np.uint8]:
     picture = read_image(DEMO / 'astronaut.png')
     picture.setflags(write=False)
     return picture
+
+
+@pytest.fixture(scope='session')
+def golden_folder() -> Path:
+    """What the authors' own code computes; only to be read."""
+    return GOLDEN

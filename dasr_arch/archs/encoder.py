@@ -37,12 +37,24 @@ class DegradationEncoder(nn.Module):
         Returns:
             Representations of shape (B, representation_dim), averaged in float32 or better, not normalised.
         """
+        features = self.extract(x)
+        return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
+
+    def extract(self, x: Tensor) -> Tensor:
+        """The feature map whose average is the representation; it lets a large picture be encoded in parts.
+
+        Args:
+            x: RGB of shape (B, 3, h, w) in [0, 255].
+
+        Returns:
+            Features of shape (B, representation_dim, ceil(h / 4), ceil(w / 4)).
+        """
         features = x
         for layer in self.body:
             if isinstance(layer, nn.BatchNorm2d) and features.dtype == torch.bfloat16 != layer.weight.dtype:
                 features = features.float()  # under autocast: statistics suffer from rounding
             features = layer(features)
-        return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
+        return features
 
 
 class KernelEncoder(nn.Sequential):
