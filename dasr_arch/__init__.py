@@ -23,11 +23,16 @@ for _folder, _suffix in SUFFIXES.items():
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
 from dasr_arch.archs.weights import load_network
 from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.inference.tiling import Tiling
+from dasr_arch.inference.upscaler import Look, Upscaler
 
 __all__ = [
     'DASR',
     'DASROutput',
     'InputError',
+    'Look',
+    'Tiling',
+    'Upscaler',
     '__version__',
     'build_degradation',
     'degrade_picture',

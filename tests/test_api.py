@@ -5,7 +5,18 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 import dasr_arch
 from dasr_arch._registration import DEGRADATION_REGISTRY
 
-PUBLIC = {'DASR', 'DASROutput', 'InputError', '__version__', 'build_degradation', 'degrade_picture', 'load_network'}
+PUBLIC = {
+    'DASR',
+    'DASROutput',
+    'InputError',
+    'Look',
+    'Tiling',
+    'Upscaler',
+    '__version__',
+    'build_degradation',
+    'degrade_picture',
+    'load_network',
+}
 KEYS = {
     'arch': {'Bicubic', 'DASR'},
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},

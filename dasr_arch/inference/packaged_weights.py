@@ -1,0 +1,134 @@
+"""The weights that are installed with the package, as its manifest lists them; nothing is fetched from anywhere."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dasr_arch._errors import InputError, suggest
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / 'assets' / 'weights'
+"""Where the package keeps its weights; the environment variable DASR_WEIGHTS names another folder."""
+
+MANIFEST_NAME = 'manifest.json'
+Setting = Literal['iso', 'general']
+SETTINGS: tuple[Setting, ...] = ('general', 'iso')
+"""What weights were trained for: 'general' on anisotropic blur with noise, 'iso' on isotropic blur without noise."""
+
+_FORMAT = 1
+
+
+class PackagedWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of the manifest.
+
+    Attributes:
+        name: what ``--model`` may say instead of a setting.
+        setting: what the network was trained for.
+        scale: up-sampling factor.
+        file: name of the .safetensors file beside the manifest.
+        sha256: checksum of the file, hexadecimal.
+        size: of the file in bytes.
+        parameters: how many numbers the network learned.
+        figures: measured results, each under what was measured, such as 'Set14, width 2.4: PSNR'.
+        trained_on: the pictures of the training.
+        date: day of the training's end, as 2026-01-31.
+        card: path or address of the model card.
+    """
+
+    name: str
+    setting: Setting
+    scale: int
+    file: str
+    sha256: str
+    size: int
+    parameters: int
+    figures: dict[str, float]
+    trained_on: str
+    date: str
+    card: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of manifest.json.
+
+    Attributes:
+        format: version of this layout.
+        files: the weights; of several with one setting and scale, the first is the default.
+    """
+
+    format: int
+    files: list[PackagedWeights]
+
+
+def weights_folder() -> Path:
+    """The folder that holds the weights: the package's own, unless DASR_WEIGHTS names another."""
+    return Path(os.environ.get('DASR_WEIGHTS') or WEIGHTS_FOLDER)
+
+
+def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
+    """Reads and checks a manifest.
+
+    Args:
+        folder: where it lies; None is ``weights_folder()``.
+
+    Raises:
+        InputError: if it is missing or says something that it may not.
+    """
+    path = Path(folder or weights_folder()) / MANIFEST_NAME
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read ({error.strerror}); install the package again') from error
+    except msgspec.MsgspecError as error:
+        raise InputError(f'{path}: is no manifest of weights ({error})') from error
+    if manifest.format != _FORMAT:
+        raise InputError(f'{path}: has format {manifest.format}, expected {_FORMAT}; install matching versions')
+    for entry in manifest.files:
+        if Path(entry.file).name != entry.file or not entry.file.endswith('.safetensors'):
+            raise InputError(f"{path}: '{entry.file}' is not the name of a .safetensors file beside it")
+    return manifest
+
+
+def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
+    """The entry that a name stands for.
+
+    Args:
+        name: a setting, or the name of an entry.
+        scale: up-sampling factor.
+        folder: where the manifest lies; None is ``weights_folder()``.
+
+    Raises:
+        InputError: listing what there is, if there is no such entry.
+    """
+    entries = read_manifest(folder).files
+    for entry in entries:
+        if entry.scale == scale and name in (entry.setting, entry.name):
+            return entry
+    known = [entry.name for entry in entries]
+    if name in (*SETTINGS, *known):
+        there = ', '.join(f'{entry.name} (x{entry.scale} {entry.setting})' for entry in entries) or 'none'
+        raise InputError(f"no weights for model '{name}' at x{scale} are installed; there are: {there}")
+    hint = suggest(name, (*SETTINGS, *known))
+    raise InputError(f"model '{name}' is neither a file nor the name of installed weights{hint}")
+
+
+def check_packaged(entry: PackagedWeights, folder: str | os.PathLike[str] | None = None) -> Path:
+    """The path of an entry's file, once its checksum is found to be right.
+
+    Args:
+        entry: what the manifest says.
+        folder: where the manifest lies; None is ``weights_folder()``.
+
+    Raises:
+        InputError: if the file is missing or not the one that was packaged.
+    """
+    path = Path(folder or weights_folder()) / entry.file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f'{path}: cannot be read ({error.strerror}); install the package again') from error
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise InputError(f'{path}: is not the file that was packaged (checksum differs); install the package again')
+    return path

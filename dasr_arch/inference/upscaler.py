@@ -1,0 +1,287 @@
+"""Upscaling pictures in memory with one call: arrays, Pillow pictures and tensors, each comes back as what it was.
+
+Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021.
+"""
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.weights import load_network
+from dasr_arch.degradations.resize import downsample_bicubic
+from dasr_arch.inference.alpha import limit_to_neighbours
+from dasr_arch.inference.devices import available_memory, choose_device
+from dasr_arch.inference.layers import LayeredPicture, decompose
+from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
+from dasr_arch.inference.precision import Precision, choose_precision
+from dasr_arch.inference.tiling import (
+    ORIENTATIONS,
+    Pixels,
+    Plan,
+    Tiling,
+    encode_tiled,
+    fast_tile_pixels,
+    max_tile_pixels,
+    orient_pixels,
+    plan_squares,
+    plan_tiles,
+    super_resolve_tiled,
+    to_tensor,
+)
+
+Picture = TypeVar('Picture', NDArray[Any], Image.Image, Tensor)
+Progress = Callable[[int], object]
+CLEAN_SIDE = 512
+"""LR pixels to each side of the middle part of a picture that ``strength`` finds the clean representation from."""
+
+_ENCODER_PIXELS = 1 << 17  # of a tile of the encoder, at some 700 bytes for each
+_WEIGHTS_SUFFIXES = ('.pth', '.pt', '.safetensors')
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a network adapts to, and how carefully it looks.
+
+    Attributes:
+        like: take the representation of this picture instead of the one that is upscaled.
+        strength: 1 is that representation, 0 that of a clean picture, between them a blend; above 1, at most 2, goes
+            beyond. See :meth:`Upscaler.represent`.
+        ensemble: average over the eight ways to turn and mirror the picture; eight times the work.
+
+    Raises:
+        InputError: if strength is out of range.
+    """
+
+    like: NDArray[Any] | Image.Image | Tensor | None = None
+    strength: float = 1.0
+    ensemble: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the strength."""
+        if not 0 <= self.strength <= 2:
+            raise InputError(f'strength must be a number in [0, 2], got {self.strength}')
+
+
+class Upscaler:
+    """Enlarges pictures with a DASR, which finds out by itself how each was degraded.
+
+    One object may be used by several threads at once: it changes nothing in itself, and they take turns tile by tile.
+
+    Args:
+        scale: up-sampling factor.
+        model: 'general' for photos as people have them (any blur, noise), 'iso' for blur alone, the name of installed
+            weights (`dasr models`), a weights file of ours or of the authors, or a network.
+        device: 'auto', 'cpu', 'cuda', or a device of torch.
+        precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
+        tiling: how large pictures are cut; by default as the memory asks for.
+
+    Raises:
+        InputError: if there are no such weights, or they are damaged or of another scale, or there is no such device.
+
+    Example:
+        >>> import numpy as np
+        >>> from dasr_arch import DASR, Upscaler
+        >>> upscaler = Upscaler(scale=2, model=DASR(scale=2, num_feat=8, num_groups=1, num_blocks=1))
+        >>> upscaler(np.zeros((10, 12, 3), np.uint8)).shape
+        (20, 24, 3)
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        model: str | os.PathLike[str] | DASR = 'general',
+        *,
+        device: str | torch.device = 'auto',
+        precision: Precision = 'auto',
+        tiling: Tiling | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self.tiling = tiling or Tiling()
+        self.network = _load(model, scale).to(self.device).eval().requires_grad_(False)
+        self.scale = scale
+        self._lock = threading.Lock()
+
+    def __call__(self, picture: Picture, look: Look | None = None, progress: Progress | None = None) -> Picture:
+        """Upscales a picture.
+
+        Args:
+            picture: an array of shape (H, W), (H, W, 1), (H, W, 3), and with alpha (H, W, 2) or (H, W, 4), of uint8,
+                uint16, or floats in [0, 1]; a Pillow picture of any mode of 8 or 16 bits; or a tensor of shape
+                (C, H, W) or (B, C, H, W) with 1 to 4 channels, of uint8 or floats in [0, 1]. RGB, from one pixel up.
+            look: what to adapt to; by default to the picture itself.
+            progress: called with the number of LR pixels that were finished since the last call; see ``work``.
+
+        Returns:
+            What came in, ``scale`` times as high and wide: the same type, mode and bit depth (palettes become RGB),
+            floats in [0, 1], a tensor on its own device. Colour profiles and metadata of a Pillow picture are kept.
+
+        Raises:
+            InputError: if it is no such picture or does not fit into the memory.
+        """
+        look = look or Look()
+        if isinstance(picture, Tensor):
+            return self._upscale_tensor(picture, look, progress)
+        layered = decompose(picture)
+        return self.upscale_layered(layered, self._codes(layered, look), progress).assemble()  # type: ignore[return-value]
+
+    def represent(self, pictures: Sequence[NDArray[Any] | Image.Image], look: Look | None = None) -> Tensor:
+        """The representation that pictures of one degradation share, such as the frames of an animation.
+
+        The clean representation, towards which ``strength`` blends, is what the encoder finds in the network's own
+        output, shrunk bicubically to the size of the picture: the same scene as a clean low-resolution picture would
+        show it. It is found on the middle of the picture, at most CLEAN_SIDE pixels a side.
+
+        Args:
+            pictures: at least one; their representations are averaged.
+            look: ``like`` takes the place of the pictures.
+
+        Returns:
+            Shape (1, D), or (8, D) for the eight orientations of an ensemble; on the upscaler's device.
+        """
+        look = look or Look()
+        codes = [self._codes(decompose(picture), look) for picture in pictures]
+        return torch.stack(codes).mean(0)
+
+    def upscale_layered(
+        self, picture: LayeredPicture, codes: Tensor, progress: Progress | None = None
+    ) -> LayeredPicture:
+        """Upscales a picture that was taken apart.
+
+        Args:
+            picture: what ``decompose`` gave.
+            codes: what ``represent`` gave.
+            progress: see :meth:`__call__`.
+        """
+        layers = []
+        for layer in picture.layers:
+            layers.append(self._upscale_layer(layer, codes, progress))
+        alpha = picture.alpha
+        if alpha is not None and alpha.min() < alpha.max():
+            enlarged = self._upscale_layer(alpha, codes, progress)
+            alpha = limit_to_neighbours(enlarged, alpha, self.scale)
+        elif alpha is not None:
+            size = (alpha.shape[0] * self.scale, alpha.shape[1] * self.scale, 1)
+            alpha = np.full(size, alpha.flat[0], alpha.dtype)
+        return picture.replace(layers, alpha)
+
+    @staticmethod
+    def work(picture: NDArray[Any] | Image.Image) -> int:
+        """How many LR pixels ``progress`` will have been told of when a picture is done."""
+        layered = decompose(picture)
+        height, width = layered.layers[0].shape[:2]
+        varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
+        return int(height * width * (len(layered.layers) + varies))
+
+    def plan(self, height: int, width: int) -> Plan:
+        """How a picture of a size would be cut now.
+
+        Args:
+            height: LR pixels.
+            width: LR pixels.
+        """
+        pad = self.tiling.resolve_pad(self.network)
+        if self.tiling.size is not None:
+            return plan_squares(height, width, pad, self.tiling.size)
+        most = max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
+        return plan_tiles(height, width, pad, most, fast_tile_pixels(self.network, self.dtype, self.device))
+
+    def _upscale_tensor(self, picture: Tensor, look: Look, progress: Progress | None) -> Tensor:
+        if picture.dim() == 4:
+            return torch.stack([self._upscale_tensor(one, look, progress) for one in picture])
+        if picture.dim() != 3 or not 1 <= picture.shape[0] <= 4:
+            raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {picture.shape}')
+        planes = picture.detach().cpu()
+        if planes.is_floating_point():
+            planes = planes.float()
+        layered = decompose(planes.permute(1, 2, 0).contiguous().numpy())
+        out = self.upscale_layered(layered, self._codes(layered, look), progress).assemble()
+        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(picture.device, picture.dtype)
+
+    def _upscale_layer(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
+        self._check_room(pixels)
+        plan = self.plan(*pixels.shape[:2])
+        return super_resolve_tiled(self.network, pixels, codes, plan, self._computing, progress)
+
+    def _check_room(self, pixels: Pixels) -> None:
+        """Raises InputError before the work if the result alone does not fit into the memory."""
+        needed = pixels.nbytes * self.scale**2
+        available = available_memory(torch.device('cpu'))
+        if needed > available:
+            height, width = (side * self.scale for side in pixels.shape[:2])
+            raise InputError(
+                f'not enough memory for a result of {width} x {height} pixels: it takes {needed / 1e9:.1f} GB, '
+                f'{available / 1e9:.1f} GB are available; cut the picture'
+            )
+
+    def _codes(self, picture: LayeredPicture, look: Look) -> Tensor:
+        """Representations for all orientations that are needed."""
+        source = picture if look.like is None else decompose(_as_array(look.like))
+        codes = self._encode(source.visible(), look.ensemble)
+        if look.strength == 1:
+            return codes
+        middle = _cut_middle(picture.visible(), CLEAN_SIDE)
+        own = codes if look.like is None else self._encode(middle, look.ensemble)
+        clean = self._encode(self._clean(middle, own), look.ensemble)
+        return clean + look.strength * (codes - clean)
+
+    def _clean(self, pixels: Pixels, codes: Tensor) -> Pixels:
+        """A picture as it would be without its degradation: enlarged by the network, shrunk bicubically."""
+        sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing)
+        shrunk = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
+        return shrunk.clamp(0, 1)[0].permute(1, 2, 0).numpy()
+
+    def _encode(self, pixels: Pixels, ensemble: bool) -> Tensor:
+        """Shape (1, D), or (8, D) for an ensemble; float32 whatever the precision, because it is a small part."""
+        views = [orient_pixels(pixels, index) for index in ORIENTATIONS] if ensemble else [pixels]
+        with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return torch.cat([encode_tiled(self.network, view, self.device, _ENCODER_PIXELS) for view in views])
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        half = self.dtype != torch.float32
+        with self._lock, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            yield
+
+
+def _load(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
+    if isinstance(model, DASR):
+        if model.scale != scale:
+            raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
+        network = copy.deepcopy(model)  # the caller may go on training it
+    elif isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
+        network = load_network(model, scale)
+    else:
+        network = load_network(check_packaged(find_packaged(model, scale)), scale)
+    if not network.blind:
+        raise InputError('the network must be told the blur kernel and cannot find it by itself; choose another model')
+    return network
+
+
+def _as_array(picture: NDArray[Any] | Image.Image | Tensor) -> NDArray[Any] | Image.Image:
+    if not isinstance(picture, Tensor):
+        return picture
+    planes = picture.detach().cpu()
+    planes = planes[0] if planes.dim() == 4 and len(planes) == 1 else planes
+    if planes.dim() != 3:
+        raise InputError(f'expected one picture as a tensor of (C, H, W), got {tuple(picture.shape)}')
+    array: NDArray[Any] = (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
+    return array
+
+
+def _cut_middle(pixels: Pixels, side: int) -> Pixels:
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
