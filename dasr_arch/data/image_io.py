@@ -30,8 +30,7 @@ _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _ORIENTATION = 274  # EXIF and TIFF tag: how the camera was held
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
 
-# What Pillow and OpenCV let through when a file is damaged, found by damaging files.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -47,6 +46,7 @@ _DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
+"""What Pillow and OpenCV let through when a file is damaged, found by damaging files."""
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -111,8 +111,8 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
     try:
         return _decode(data)
-    except _DECODING_ERRORS as error:
-        raise InputError(f'{name}: cannot be read as a picture ({_explain(error)}); replace or remove it') from error
+    except DECODING_ERRORS as error:
+        raise _refuse(name, error) from error
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -126,8 +126,8 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             width, height = picture.size
             # Pillow gives the size of a TIFF upright already, that of every other format as it is stored.
             turned = picture.format != 'TIFF' and picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except _DECODING_ERRORS as error:
-        raise InputError(f'{path}: cannot be read as a picture ({_explain(error)}); replace or remove it') from error
+    except DECODING_ERRORS as error:
+        raise _refuse(path, error) from error
     return (width, height) if turned else (height, width)
 
 
@@ -210,7 +210,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         if picture.format == 'PNG':
             picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
     with Image.open(BytesIO(data), formats=_FORMATS) as picture:
-        deep = _has_16_bits(picture, data)
+        deep = has_16_bits(picture, data)
         picture.load()
         if deep:
             pixels = _decode_16_bits(data)
@@ -220,10 +220,19 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
             pixels = np.array(picture.convert('RGB'))
         # Pillow turns a TIFF while loading, OpenCV does so for its own; the tag is gone by now.
         orientation = picture.getexif().get(_ORIENTATION, 1) if picture.format != 'TIFF' else 1
-    return _turn_upright(pixels, orientation)
+    return turn_upright(pixels, orientation)
 
 
-def _has_16_bits(picture: Image.Image, data: bytes) -> bool:
+def has_16_bits(picture: Image.Image, data: bytes) -> bool:
+    """Whether a picture that Pillow opened has samples of 16 bits, which it would cut to 8.
+
+    Args:
+        picture: the opened picture.
+        data: the bytes of its file.
+
+    Raises:
+        ValueError: if its samples are neither 8 nor 16 unsigned bits.
+    """
     if picture.format == 'PNG':
         return data[24] == 16  # bit depth, in the header that must come first
     if picture.format != 'TIFF':
@@ -240,17 +249,34 @@ def _has_16_bits(picture: Image.Image, data: bytes) -> bool:
 
 
 def _decode_16_bits(data: bytes) -> NDArray[np.uint8]:
+    pixels = decode_deep(data)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    return ((pixels[:, :, :3].astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+
+
+def decode_deep(data: bytes) -> NDArray[np.uint16]:
+    """Decodes a PNG or TIFF of 16 bits without rounding.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        Shape (H, W), (H, W, 3) or (H, W, 4); RGB and alpha, not turned upright if it is a PNG.
+
+    Raises:
+        ValueError: if it cannot be decoded, or is of another kind.
+    """
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError('damaged, or an unusual kind of 16 bits')
     if pixels.ndim == 2 or pixels.shape[2] < 3:
-        grey = pixels if pixels.ndim == 2 else pixels[:, :, 0]
-        pixels = np.repeat(grey[:, :, None], 3, axis=2)
-    rgb = pixels[:, :, 2::-1].astype(np.uint32)  # from BGR or BGRA
-    return ((rgb + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+        return np.asarray(pixels if pixels.ndim == 2 else pixels[:, :, 0], np.uint16)
+    order = [2, 1, 0, 3] if pixels.shape[2] == 4 else [2, 1, 0]
+    return np.asarray(pixels[:, :, order], np.uint16)
 
 
-def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Undoes the eight ways of holding a camera, by their EXIF numbers; another number leaves the picture alone."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -261,7 +287,12 @@ def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uin
     return np.ascontiguousarray(pixels)
 
 
-def _explain(error: BaseException) -> str:
+def _refuse(name: str | os.PathLike[str], error: BaseException) -> InputError:
+    return InputError(f'{name}: cannot be read as a picture ({explain_damage(error)}); replace or remove it')
+
+
+def explain_damage(error: BaseException) -> str:
+    """A few words for one of DECODING_ERRORS."""
     if isinstance(error, FileNotFoundError):
         return 'no such file'
     if isinstance(error, UnidentifiedImageError):

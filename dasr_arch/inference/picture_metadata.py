@@ -1,0 +1,144 @@
+"""What a picture file says besides its pixels, and how it goes into a file of the enlarged picture."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
+_ORIENTATION = 274
+# Tags of the first directory that say how pixels are stored, which the writer decides anew, or are kept apart.
+_STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
+_STORAGE_TAGS |= frozenset(
+    (293, 296, *range(317, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
+)
+_XMP_TEXT = 'XML:com.adobe.xmp'
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is kept of a file.
+
+    Attributes:
+        icc_profile: colour profile.
+        exif: all that a camera noted, without orientation and thumbnail, which no longer hold.
+        xmp: XML packet.
+        dpi: pixels per inch, across and down.
+        comment: of a JPEG or GIF.
+        text: entries of a PNG.
+        png: gamma, chromaticity and rendering intent of a PNG without a profile.
+    """
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    comment: bytes | None = None
+    text: dict[str, str] = field(default_factory=dict)
+    png: dict[str, Any] = field(default_factory=dict)
+
+    def without_profile(self) -> 'Metadata':
+        """The same for pixels that were converted to sRGB."""
+        return replace(self, icc_profile=None, png={})
+
+    def options(self, kind: str) -> dict[str, Any]:
+        """Arguments of Pillow's ``save`` for a format, such as 'JPEG'; the EXIF of a TIFF is added afterwards."""
+        given: dict[str, Any] = {'icc_profile': self.icc_profile}
+        if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF'):
+            given['exif'] = self.exif
+        if kind in ('JPEG', 'WEBP', 'AVIF'):
+            given['xmp'] = self.xmp
+        if kind in ('JPEG', 'PNG', 'TIFF', 'BMP'):
+            given['dpi'] = self.dpi
+        if kind in ('JPEG', 'GIF'):
+            given['comment'] = self.comment
+        if kind == 'PNG':
+            given['pnginfo'] = self._png_info()
+        return {key: value for key, value in given.items() if value}
+
+    def _png_info(self) -> PngInfo:
+        info = PngInfo()
+        for key, value in self.text.items():
+            if key != _XMP_TEXT:
+                info.add_text(key, value) if _is_latin(value) else info.add_itxt(key, value)
+        if self.xmp:
+            info.add_itxt(_XMP_TEXT, self.xmp.decode('utf-8', 'replace'))
+        if not self.icc_profile:
+            for name, data in png_colour_chunks(self.png):
+                info.add(name, data)
+        return info
+
+
+def read_metadata(picture: Image.Image, upright: Image.Image, scale: int) -> Metadata:
+    """What a picture that Pillow has loaded says about itself.
+
+    Args:
+        picture: as the file has it.
+        upright: the same, turned upright by Pillow, which then corrects what XMP says of it.
+        scale: by how much the sizes that EXIF holds will grow.
+    """
+    info = upright.info
+    comment = info.get('comment')
+    xmp = info.get('xmp') or info.get(_XMP_TEXT)
+    text = {key: str(value) for key, value in getattr(picture, 'text', {}).items()} if picture.format == 'PNG' else {}
+    return Metadata(
+        icc_profile=info.get('icc_profile'),
+        exif=_read_exif(picture.getexif(), (upright.width * scale, upright.height * scale)),
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        dpi=_read_dpi(info.get('dpi')),
+        comment=comment.encode() if isinstance(comment, str) else comment,
+        text=text,
+        png={key: info[key] for key in ('gamma', 'chromaticity', 'srgb') if key in info},
+    )
+
+
+def png_colour_chunks(entries: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    """PNG chunks that say what colours mean, from what Pillow reads of them."""
+    chunks = []
+    if 'srgb' in entries:
+        chunks.append((b'sRGB', bytes([entries['srgb']])))
+    if 'gamma' in entries:
+        chunks.append((b'gAMA', round(entries['gamma'] * 100000).to_bytes(4, 'big')))
+    if 'chromaticity' in entries:
+        values = (round(value * 100000).to_bytes(4, 'big') for value in entries['chromaticity'])
+        chunks.append((b'cHRM', b''.join(values)))
+    return chunks
+
+
+def _read_dpi(value: Any) -> tuple[float, float] | None:
+    try:
+        across, down = (float(number) for number in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if across > 0 and down > 0 else None
+
+
+def _read_exif(source: Image.Exif, size: tuple[int, int]) -> bytes | None:
+    kept = Image.Exif()
+    for tag, value in source.items():
+        if tag not in _STORAGE_TAGS and tag not in (_EXIF_IFD, _GPS_IFD):
+            kept[tag] = value
+    for directory in (_EXIF_IFD, _GPS_IFD):
+        entries = dict(source.get_ifd(directory))
+        if directory == _EXIF_IFD:
+            sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
+            entries |= {tag: side for tag, side in sides if tag in entries}
+        if entries:
+            kept.get_ifd(directory).update(entries)
+            kept[directory] = entries
+    if not len(kept):
+        return None
+    try:
+        return kept.tobytes()
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError):  # a camera that wrote nonsense
+        return None
+
+
+def _is_latin(value: str) -> bool:
+    try:
+        value.encode('latin-1')
+    except UnicodeEncodeError:
+        return False
+    return True
