@@ -41,6 +41,7 @@ REQUIRED = [
     'scikit-image>=0.22',  # BasicSR needs it as well; the demo's pictures are inside it
     'msgspec>=0.19',  # typed schemas of the option files
     'safetensors>=0.4.3',  # weights files that cannot carry code
+    'pillow>=11.3',  # every format that people have, with profiles and metadata; AVIF since 11.3
 ]
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
 DEV = [

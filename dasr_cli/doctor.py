@@ -35,6 +35,7 @@ REQUIRED_DISTRIBUTIONS = (
     'tqdm',
     'msgspec',
     'safetensors',
+    'pillow',
 )
 SCARCE_DISK_BYTES = 10 * 10**9
 """Below this much, a warning: a DIV2K database alone takes more."""

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 MODULES: tuple[str, ...] = (
+    'upscale',
+    'models',
+    'convert',
     'prepare',
     'download',
     'degrade',

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,19 +116,25 @@ class OutputSettings:
             raise InputError(f'quality must be a whole number in [1, 100], got {self.quality}')
 
 
-def read_header(data: bytes, name: str) -> Header:
-    """Format and size of a file's content, without decoding it.
+def read_header(source: bytes | Path, name: str) -> Header:
+    """Format and size of a picture, without decoding it.
+
+    Args:
+        source: the file, or its content.
+        name: what an error message calls it.
 
     Raises:
         InputError: if it is no picture, or one that is too large.
     """
-    if not data:
-        raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
     try:
-        with _open(data) as picture:
+        if not (source.stat().st_size if isinstance(source, Path) else source):
+            raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
+        with _open(source) as picture:
             kind = _format_of(picture)
             frames = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
             return Header(kind, *picture.size, frames)
+    except InputError:
+        raise
     except DECODING_ERRORS as error:
         raise _refuse(name, error) from error
 
@@ -202,10 +209,10 @@ def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputS
     return add_exif_to_tiff(stream.getvalue(), metadata.exif) if kind == 'TIFF' else stream.getvalue()
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(source: bytes | Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
-        return Image.open(BytesIO(data), formats=FORMATS)
+        return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
 def _format_of(picture: Image.Image) -> str:

@@ -1,0 +1,1 @@
+"""Networks and weights in the formats of others."""

@@ -1,0 +1,78 @@
+"""Weights files of one kind to another: ours or the authors', .pth or .safetensors, whole or half precision."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.archs.weights import build_from_state, read_dasr_weights
+
+_HALF_LIMIT = torch.finfo(torch.float16).max
+
+
+class ConvertReport(NamedTuple):
+    """What came out.
+
+    Attributes:
+        path: the new file.
+        scale: up-sampling factor of the network.
+        parameters: how many numbers it learned.
+        size: of the file in bytes.
+        largest_change: largest difference between a weight before and after, 0 without ``half``.
+    """
+
+    path: Path
+    scale: int
+    parameters: int
+    size: int
+    largest_change: float
+
+
+def convert_weights(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, half: bool = False, force: bool = False
+) -> ConvertReport:
+    """Writes the network of a weights file, under our names, without what only training needs.
+
+    Args:
+        source: a file of ours or of the authors; of BasicSR's dictionaries 'params_ema', else 'params'.
+        target: .safetensors, or .pth with BasicSR's key 'params'.
+        half: store 16-bit floats, except where they would lose the range: statistics of the normalisation stay.
+        force: replace the file if it exists.
+
+    Raises:
+        InputError: if the source is no DASR, or the target exists or has another ending.
+        OSError: if it cannot be written.
+    """
+    target = Path(target)
+    if target.suffix not in ('.pth', '.safetensors'):
+        raise InputError(f"{target}: unknown ending '{target.suffix}'; use .pth or .safetensors")
+    if os.path.lexists(target) and not force:
+        raise InputError(f'{target}: exists already; choose another name, or replace it with --force')
+    name = f"weights file '{source}'"
+    network = build_from_state(read_dasr_weights(source).network, name)
+    state = network.state_dict()
+    stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
+    with atomic_write(target) as temporary:
+        if target.suffix == '.safetensors':
+            save_file(stored, temporary, {'format': 'pt'})
+        else:
+            torch.save({'params': stored}, temporary)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    change = _largest_change(state, stored)
+    return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)
+
+
+def _to_half(key: str, tensor: Tensor) -> Tensor:
+    fits = tensor.is_floating_point() and bool(tensor.abs().max() <= _HALF_LIMIT)
+    keeps = key.endswith(('running_mean', 'running_var'))
+    return tensor.half().contiguous() if fits and not keeps else tensor.contiguous()
+
+
+def _largest_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
+    return max(float((before[key].double() - after[key].double()).abs().max()) for key in before)

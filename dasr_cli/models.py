@@ -1,0 +1,48 @@
+"""`dasr models`: the weights that are installed with the package."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'models',
+        help='list the weights that are installed',
+        description='List the weights that are installed with the package, or lie in the folder that the environment '
+        'variable DASR_WEIGHTS names.',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the list.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        0.
+    """
+    import msgspec
+
+    from dasr_arch.inference.packaged_weights import check_packaged, read_manifest, weights_folder
+
+    manifest = read_manifest()
+    for entry in manifest.files:
+        check_packaged(entry)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode())
+        return 0
+    for entry in manifest.files:
+        print(
+            f'{entry.name}: x{entry.scale} {entry.setting}, {entry.parameters / 1e6:.2f} million parameters, ', end=''
+        )
+        print(f'{entry.size / 1e6:.1f} MB, {entry.date}')
+        print(f'  trained on {entry.trained_on}; model card: {entry.card}')
+        for name, value in entry.figures.items():
+            print(f'  {name} {value:g}')
+    if not manifest.files:
+        print(f'no weights are installed in {weights_folder()}; --model takes a weights file')
+    return 0

@@ -1,0 +1,171 @@
+"""`dasr upscale`: enlarges picture files, folders, patterns, or what comes through a pipe."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
+    from dasr_arch.inference.upscale_plan import Plan
+    from dasr_arch.inference.upscaler import Upscaler
+
+_SHOWN = 20
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'upscale',
+        help='enlarge pictures: files, folders, patterns, or a pipe',
+        description='Enlarge pictures, each as its own blur and noise ask for. photo.png becomes photo_x4.png beside '
+        'it, and a folder becomes folder_x4, unless OUT says otherwise. Formats, colour profiles, metadata, '
+        'transparency and bit depth are kept. Nothing is replaced without --force.',
+    )
+    parser.add_argument(
+        'paths',
+        nargs='+',
+        metavar='IN [OUT]',
+        help="picture, folder, pattern such as 'photos/*.jpg', or - for stdin; then what to make, or - for stdout",
+    )
+    parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several pictures stand before')
+    parser.add_argument('--scale', type=int, default=4, help='factor (4)')
+    parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
+    look = parser.add_argument_group('what to adapt to')
+    look.add_argument('--like', metavar='REF', help='take blur and noise to be those of another picture')
+    look.add_argument(
+        '--strength', type=float, default=1.0, help='1: as the picture asks for; 0: as if it were clean; up to 2 (1)'
+    )
+    look.add_argument('--ensemble', action='store_true', help='average over eight turned copies: 8 times the time')
+    files = parser.add_argument_group('files')
+    files.add_argument('--force', action='store_true', help='replace files that exist')
+    files.add_argument('--resume', action='store_true', help='leave out pictures whose result exists')
+    files.add_argument('--recursive', action='store_true', help='look into folders inside the folder, too')
+    files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
+    files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; a lossless WebP stays so)')
+    work = parser.add_argument_group('computing')
+    work.add_argument('--tile', type=int, metavar='N', help='side of a tile in pixels of IN (from the memory)')
+    work.add_argument(
+        '--exact', action='store_true', help='margins as wide as the network sees, so that tiles change nothing'
+    )
+    work.add_argument('--device', default='auto', help='auto, cpu or cuda (auto)')
+    work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upscales, then tells what was made and what was left out.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        0, or 2 if a picture could not be used.
+    """
+    from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
+    from dasr_arch.inference.upscale_plan import split_paths
+
+    settings = _read_settings(args)
+    sources, target = split_paths(args.paths, args.out, args.scale)
+    if '-' in sources or target == '-':
+        return _pipe(args, sources, target, settings)
+    plan = plan_upscaling(args.scale, sources, target, settings)
+    if plan.jobs or not (plan.done or plan.failed):
+        try:
+            report = run_plan(_make_upscaler(args), plan, settings)
+        except KeyboardInterrupt:
+            print('stopped; what is finished is whole, --resume goes on', file=sys.stderr)
+            raise
+    else:
+        report = _nothing_to_do(plan)
+    _print_report(report)
+    return 2 if report.failed else 0
+
+
+def _read_settings(args: argparse.Namespace) -> 'FileSettings':
+    """What the arguments ask for; InputError if they are wrong."""
+    from pathlib import Path
+
+    from dasr_arch._errors import InputError
+    from dasr_arch.data.image_io import read_bytes
+    from dasr_arch.inference.picture_files import SUFFIXES, OutputSettings, read_picture
+    from dasr_arch.inference.upscale_files import FileSettings
+    from dasr_arch.inference.upscaler import Look
+
+    if args.force and args.resume:
+        raise InputError('--force replaces what --resume leaves out; give one of them')
+    kind = None
+    if args.format is not None:
+        kind = SUFFIXES.get(f'.{args.format.lower().removeprefix(".")}')
+        if kind is None:
+            known = ', '.join(sorted(suffix[1:] for suffix in SUFFIXES))
+            raise InputError(f"--format: unknown format '{args.format}'; use one of {known}")
+    like = None if args.like is None else read_picture(read_bytes(Path(args.like)), args.like).frames[0]
+    return FileSettings(
+        look=Look(like, args.strength, args.ensemble),
+        output=OutputSettings(kind, args.quality),
+        force=args.force,
+        resume=args.resume,
+        recursive=args.recursive,
+    )
+
+
+def _make_upscaler(args: argparse.Namespace) -> 'Upscaler':
+    from dasr_arch.inference.tiling import Tiling
+    from dasr_arch.inference.upscaler import Upscaler
+
+    tiling = Tiling(args.tile, args.exact)
+    return Upscaler(args.scale, args.model, device=args.device, precision=args.precision, tiling=tiling)
+
+
+def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, settings: 'FileSettings') -> int:
+    """From stdin or a file to stdout or a file."""
+    import os
+    from dataclasses import replace
+    from pathlib import Path
+
+    from dasr_arch._errors import InputError
+    from dasr_arch._files import atomic_write
+    from dasr_arch.data.image_io import read_bytes
+    from dasr_arch.inference.upscale_files import upscale_bytes
+    from dasr_arch.inference.upscale_plan import format_for
+
+    target = None if out in (None, '-') else Path(str(out))
+    if len(sources) > 1 or settings.resume or settings.recursive:
+        raise InputError('a pipe carries one picture; give one, without --resume and --recursive')
+    if target is None and sys.stdout.isatty():
+        raise InputError('a picture would fill the terminal; name a file, or send it on with > or |')
+    if target is not None:
+        kind = format_for(target, settings.output.format)
+        settings = replace(settings, output=replace(settings.output, format=kind))
+        if os.path.lexists(target) and not settings.force:
+            raise InputError(f'{target}: exists already; --force replaces it')
+    source = sources[0]
+    name = 'stdin' if source == '-' else source
+    data = sys.stdin.buffer.read() if source == '-' else read_bytes(Path(source))
+    result = upscale_bytes(_make_upscaler(args), data, name, settings)
+    if target is None:
+        sys.stdout.buffer.write(result)
+        sys.stdout.buffer.flush()
+    else:
+        with atomic_write(target) as temporary:
+            temporary.write_bytes(result)
+    return 0
+
+
+def _nothing_to_do(plan: 'Plan') -> 'UpscaleReport':
+    from dasr_arch.inference.upscale_files import UpscaleReport
+
+    return UpscaleReport([], plan.done, plan.failed)
+
+
+def _print_report(report: 'UpscaleReport') -> None:
+    for path in report.made[:_SHOWN]:
+        print(path)
+    if len(report.made) > _SHOWN:
+        print(f'and {len(report.made) - _SHOWN} more in {report.made[-1].parent}')
+    if report.done:
+        print(f'{len(report.done)} were done already')
+    for picture in report.failed[:_SHOWN]:
+        print(f'dasr: error: {picture.path}: {picture.reason}', file=sys.stderr)
+    if len(report.failed) > _SHOWN:
+        print(f'dasr: error: and {len(report.failed) - _SHOWN} more pictures', file=sys.stderr)

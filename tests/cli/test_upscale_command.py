@@ -1,0 +1,144 @@
+"""`dasr upscale` from outside: what it prints, its exit codes, pipes, and what it leaves behind."""
+
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dasr_cli.main import main
+from tests.inference.making import make_faithful, make_network
+
+ROOT = Path(__file__).parents[2]
+FIXED = ['--scale', '2', '--model', 'net.pth', '--device', 'cpu']
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A current folder with two pictures in `in`, and weights."""
+    monkeypatch.chdir(tmp_path)
+    Path('in').mkdir()
+    for index, name in enumerate(('a.png', 'b.png')):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(Path('in', name))
+    torch.save({'params': make_faithful().state_dict()}, 'net.pth')
+    return tmp_path
+
+
+def run_dasr(*arguments, **options):
+    command = [sys.executable, '-m', 'dasr_cli', *arguments]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, env=env, **options)
+
+
+def test_folder_is_upscaled_with_a_progress_bar(folder, capsys):
+    assert main(['upscale', 'in', *FIXED]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ['in_x2/a.png', 'in_x2/b.png']
+    assert '960/960' in printed.err
+    assert Image.open('in_x2/a.png').size == (48, 40)
+
+
+def test_every_control_is_taken(folder):
+    line = 'upscale in/a.png out.webp --like in/b.png --strength 0.5 --ensemble --quality 80 --tile 16 --exact'
+    assert main([*line.split(), '--precision', 'fp32', *FIXED]) == 0
+    assert Image.open('out.webp').size == (48, 40)
+
+
+def test_second_run_resumes(folder, capsys):
+    assert main(['upscale', 'in', *FIXED]) == 0
+    assert main(['upscale', 'in', *FIXED]) == 2
+    assert 'in_x2/a.png: exists already' in capsys.readouterr().err
+    assert main(['upscale', 'in', *FIXED, '--resume']) == 0
+    assert capsys.readouterr().out == '2 were done already\n'
+
+
+def test_bad_picture_is_named_and_the_rest_goes_on(folder, capsys):
+    Path('in/bad.jpg').write_bytes(b'\xff\xd8\xff')
+    assert main(['upscale', 'in', *FIXED]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
+    assert len(errors) == 1
+    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as a picture')
+    assert sorted(path.name for path in Path('in_x2').iterdir()) == ['a.png', 'b.png']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('none.png', 'none.png: expected a picture or a folder'),
+        ('in --scale 3', "'net.pth' is for x2, not for x3"),
+        ('in --model none', "model 'none' is neither a file nor the name of installed weights; known: general, iso"),
+        ('in --model none.pth', "weights file 'none.pth' does not exist"),
+        ('in --strength 3', 'strength must be a number in [0, 2], got 3.0'),
+        ('in --strength nan', 'strength must be a number in [0, 2], got nan'),
+        ('in --tile 3', 'tile must be at least 16 LR pixels, got 3'),
+        ('in --device gpu', "device 'gpu' does not exist here"),
+        ('in --precision fp16', "precision must be auto, fp32 or bf16, got 'fp16'"),
+        ('in --format xcf', "--format: unknown format 'xcf'; use one of"),
+        ('in --quality 0', 'quality must be a whole number in [1, 100], got 0'),
+        ('in --like none.png', 'none.png: cannot be read'),
+        ('in --like net.pth', 'net.pth: cannot be read as a picture'),
+        ('in --force --resume', '--force replaces what --resume leaves out'),
+        ('in/a.png in/b.png', 'in/b.png: is there already'),
+        ('- --recursive', 'a pipe carries one picture'),
+    ],
+)
+def test_wrong_arguments_get_one_line(folder, capsys, arguments, message):
+    before = sorted(folder.rglob('*'))
+    words = arguments.split()
+    rest = [word for pair in zip(FIXED[::2], FIXED[1::2], strict=True) if pair[0] not in words for word in pair]
+    assert main(['upscale', *words, *rest]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr')]
+    assert len(errors) == 1
+    assert errors[0].startswith('dasr: error: ')
+    assert message in errors[0]
+    assert sorted(folder.rglob('*')) == before
+
+
+def test_pipe_carries_a_picture(folder):
+    data = Path('in/a.png').read_bytes()
+    result = run_dasr('upscale', '-', '-', *FIXED, input=data)
+    assert (result.returncode, result.stderr) == (0, b'')
+    with Image.open(BytesIO(result.stdout)) as picture:
+        assert (picture.format, picture.size) == ('PNG', (48, 40))
+    assert run_dasr('upscale', '-', 'out.jpg', *FIXED, input=data).returncode == 0
+    assert Image.open('out.jpg').format == 'JPEG'
+    again = run_dasr('upscale', '-', 'out.jpg', *FIXED, input=data)
+    assert (again.returncode, again.stderr) == (2, b'dasr: error: out.jpg: exists already; --force replaces it\n')
+
+
+def test_pipe_that_carries_no_picture_is_one_line(folder):
+    result = run_dasr('upscale', '-', *FIXED, input=b'hello')
+    assert (result.returncode, result.stdout) == (2, b'')
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith('dasr: error: stdin: cannot be read as a picture')
+
+
+def test_running_out_of_memory_is_one_line(folder):
+    """A real limit: the process may take 600 MB more than it has after loading everything."""
+    torch.save({'params': make_network(2, num_feat=512, num_groups=1, num_blocks=1).state_dict()}, 'wide.pth')
+    Image.fromarray(np.zeros((900, 900, 3), np.uint8)).save('in/large.png')
+    code = (
+        'import resource, sys\n'
+        'import dasr_arch\n'
+        'from dasr_cli.main import main\n'
+        'size = [int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmSize")][0] * 1024\n'
+        'resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)\n'
+        'sys.exit(main(sys.argv[1:]))\n'
+    )
+    line = 'upscale in/large.png --scale 2 --model wide.pth --device cpu --precision fp32 --tile 900'
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, '-c', code, *line.split()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=env)
+    assert 'Traceback' not in result.stderr
+    if result.returncode == 0:  # smaller tiles did it
+        assert Image.open('in/large_x2.png').size == (1800, 1800)
+    else:
+        assert result.returncode == 2
+        assert 'memory' in result.stderr.splitlines()[-1]
+        assert not Path('in/large_x2.png').exists()
