@@ -30,6 +30,7 @@ _SLOWER = 1.3  # so much slower
 _MEMORY_SHARE = 0.5  # of what is available
 _MEMORY_CAP = 1 << 30  # bytes on a CPU: more is not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
 _MIN_SIDE = 16  # LR pixels; a tile that does not fit in memory is cut in half down to this
+_OUT_OF_MEMORY = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # oneDNN's words
 
 Pixels = NDArray[Any]
 """A picture of shape (H, W, 1) or (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
@@ -294,9 +295,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc')
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:

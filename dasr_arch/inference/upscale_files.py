@@ -19,6 +19,7 @@ from dasr_arch.inference.picture_files import (
     encode_picture,
     read_picture,
 )
+from dasr_arch.inference.tiling import is_out_of_memory
 from dasr_arch.inference.upscale_plan import FailedPicture, Job, Naming, Plan, format_for, plan_files
 from dasr_arch.inference.upscaler import Look, Upscaler
 
@@ -174,10 +175,12 @@ def _upscale(
         check_output(file, settings.output, upscaler.scale)
         frames = _upscale_frames(upscaler, file, settings.look, progress)
         return encode_picture(frames, file, settings.output)
-    except MemoryError as error:
-        raise InputError(f'{name}: not enough memory; close other programs or cut the picture') from error
     except InputError as error:
         raise InputError(f'{name}: {error}') from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f'{name}: not enough memory; close other programs or cut the picture') from error
 
 
 def _upscale_frames(

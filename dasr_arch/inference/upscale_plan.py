@@ -123,7 +123,7 @@ def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list
     if len(paths) > 2:
         place = last.is_dir() or paths[-1].endswith(('/', os.sep)) or paths[-1] == '-'
         return (list(paths[:-1]), paths[-1]) if place else (list(paths), None)
-    if last.is_file() and not _is_result(Path(paths[0]), last, scale):
+    if paths[0] != '-' and last.is_file() and not _is_result(Path(paths[0]), last, scale):
         raise InputError(
             f'{last}: is there already; to replace it write -o {last} --force, to upscale both write -o FOLDER'
         )

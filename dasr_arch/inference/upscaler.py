@@ -34,6 +34,7 @@ from dasr_arch.inference.tiling import (
     Tiling,
     encode_tiled,
     fast_tile_pixels,
+    is_out_of_memory,
     max_tile_pixels,
     orient_pixels,
     plan_squares,
@@ -48,6 +49,7 @@ CLEAN_SIDE = 512
 """LR pixels to each side of the middle part of a picture that ``strength`` finds the clean representation from."""
 
 _ENCODER_PIXELS = 1 << 17  # of a tile of the encoder, at some 700 bytes for each
+_LEAST_ENCODER_PIXELS = 1 << 12
 _WEIGHTS_SUFFIXES = ('.pth', '.pt', '.safetensors')
 
 
@@ -247,8 +249,17 @@ class Upscaler:
     def _encode(self, pixels: Pixels, ensemble: bool) -> Tensor:
         """Shape (1, D), or (8, D) for an ensemble; float32 whatever the precision, because it is a small part."""
         views = [orient_pixels(pixels, index) for index in ORIENTATIONS] if ensemble else [pixels]
-        with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return torch.cat([encode_tiled(self.network, view, self.device, _ENCODER_PIXELS) for view in views])
+        most = _ENCODER_PIXELS
+        while True:
+            try:
+                with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                    return torch.cat([encode_tiled(self.network, view, self.device, most) for view in views])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                most //= 4
+                if most < _LEAST_ENCODER_PIXELS:
+                    raise InputError('not enough memory to look at the picture; close other programs') from error
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -21,4 +21,4 @@ def test_what_is_no_weights_file_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / 'net.pth').write_bytes(b'hello')
     assert main(['convert', 'net.pth', 'net.safetensors']) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dasr: error: 'net.pth' is not a weights file")
+    assert line.startswith("dasr: error: weights file 'net.pth' is damaged")

@@ -54,30 +54,23 @@ def test_wrong_facts_are_refused(change):
         PackagingFacts(**{**vars(FACTS), **change})
 
 
-def test_tool_packages_and_refuses_in_one_line(training):
+def run_tool(training, setting):
     command = [sys.executable, 'tools/package_weights.py', str(training), 'tiny_x2', '--folder', str(training.parent)]
-    facts = [
-        '--setting',
-        'iso',
-        '--trained-on',
-        'DIV2K',
-        '--date',
-        '2026-01-31',
-        '--card',
-        'c',
-        '--figure',
-        'PSNR',
-        '27',
-    ]
-    env = {'PYTHONPATH': str(ROOT)}
-    result = subprocess.run(
-        [*command, *facts], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False
+    facts = ['--setting', setting, '--trained-on', 'DIV2K', '--date', '2026-01-31', '--card', 'card.md']
+    return subprocess.run(
+        [*command, *facts, '--figure', 'PSNR', '27'],
+        cwd=ROOT,
+        env={'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
+
+
+def test_tool_packages_and_refuses_in_one_line(training):
+    result = run_tool(training, 'iso')
     assert (result.returncode, result.stderr) == (0, '')
     assert find_packaged('iso', 2, training.parent).figures == {'PSNR': 27.0}
-    facts[1] = 'real'
-    result = subprocess.run(
-        [*command, *facts], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert result.returncode == 2
-    assert result.stderr == "error: setting must be general or iso, got 'real'\n"
+    result = run_tool(training, 'real')
+    assert (result.returncode, result.stderr) == (2, "error: setting must be general or iso, got 'real'\n")
