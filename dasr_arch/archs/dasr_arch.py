@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.archs.depthwise import convolve_each
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
-from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, run_body_fused
+from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
 from dasr_arch.archs.reference import convolve_grouped
 from dasr_arch.degradations.resize import upsample_bicubic
 
@@ -112,7 +113,7 @@ class DASR(nn.Module):
         self.groups = nn.ModuleList(DAGroup(num_feat, num_blocks, reduction, da_conv) for _ in range(num_groups))
         self.body_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         direct = upsampler == 'direct'
-        self.upsampler = nn.Identity() if direct else PixelShuffleUpsampler(scale, num_feat)
+        self.upsampler = nn.Sequential() if direct else PixelShuffleUpsampler(scale, num_feat)
         self.last_conv = nn.Conv2d(num_feat, 3 * scale**2 if direct else 3, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
@@ -121,6 +122,7 @@ class DASR(nn.Module):
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
         self.mean: Tensor
+        self._collapsed_tail = CollapsedTail(scale)
         self.set_implementation(implementation)
 
     def set_implementation(self, implementation: Implementation) -> None:
@@ -214,12 +216,30 @@ class DASR(nn.Module):
             out = run_body_fused(self.head, self.groups, self.body_conv, x - self.mean, code)
         else:
             out = self._run_body(x - self.mean, code)
-        out = self.upsampler(out)
-        with torch.autocast(x.device.type, enabled=False):  # the picture itself is never rounded to half precision
-            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+        sr = self._run_tail(out)
+        with torch.autocast(x.device.type, enabled=False):
             if self.bicubic_skip is not None:
                 return (sr + upsample_bicubic(x, self.scale)) / self.img_range
             return (sr + self.mean) / self.img_range
+
+    def _run_tail(self, features: Tensor) -> Tensor:
+        """Up-sampling and last convolution; what comes out is never rounded to half precision."""
+        tail = nn.Sequential(*self.upsampler, self.last_conv)
+        if self._can_collapse(features):
+            return run_recorded(tail, features) if torch.is_grad_enabled() else self._collapsed_tail(tail, features)
+        out = self.upsampler(features)
+        with torch.autocast(out.device.type, enabled=False):
+            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+        return sr
+
+    def _can_collapse(self, features: Tensor) -> bool:
+        return (
+            self._is_fast(features)
+            and not is_exported()
+            and len(self.upsampler) > 0
+            and min(features.shape[-2:]) >= SMALLEST_SIDE
+            and self.last_conv.weight.dtype == torch.float32
+        )
 
     def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
         """Everything between the picture and the up-sampling."""
