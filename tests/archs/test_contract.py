@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 OURS = {name: arch for name, arch in ARCH_REGISTRY if arch.__module__.startswith('dasr_arch.')}
-SCALES = (2, 3, 4)
+SCALES = (1, 2, 3, 4)  # 1: networks that only denoise, or deblur
 NEEDS: dict[str, Callable[[int], Tensor]] = {
     'kernel': lambda batch: torch.full((batch, 21, 21), 1 / 441),
     'noise_level': lambda batch: torch.full((batch,), 5.0),
