@@ -14,7 +14,7 @@ def enlarge(lq: Tensor, scale: int) -> Tensor:
         scale: factor, 1 or more.
 
     Returns:
-        Pictures of shape (B, C, h * scale, w * scale), not clamped; computed in float32 at least, in the type of ``lq``.
+        Pictures of shape (B, C, h * scale, w * scale), as precise as ``lq``, not clamped; computed in float32 at least.
     """
     precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
     return upsample_bicubic(precise, scale, border='mirror').to(lq.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.released_keys import is_released, translate
 
 PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
@@ -184,12 +185,13 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 
     Args:
         network: where to.
-        state: what.
+        state: what, under our names or those of the network's ``released_names``.
         name: what to call the source in messages.
 
     Raises:
         InputError: naming the first tensor that is missing, too many or of another shape.
     """
+    state = _translate_released(network, state, name)
     own = network.state_dict()
     kind = type(network).__name__
     for key, tensor in own.items():
@@ -211,15 +213,36 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
 
     Args:
         network: where to.
-        state: what.
+        state: what, under our names or those of the network's ``released_names``.
 
     Returns:
         How many were loaded, and the names of the network's tensors that were not.
     """
+    key_map = _find_key_map(network, state)
+    if key_map is not None:
+        state = key_map.translate(state)[0]
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
     return len(fitting), [key for key in own if key not in fitting]
+
+
+def _find_key_map(network: nn.Module, state: Mapping[str, Tensor]) -> KeyMap | None:
+    """The names of the authors of a network, if that is what a state dict carries."""
+    key_map = getattr(network, 'released_names', None)
+    return key_map if isinstance(key_map, KeyMap) and key_map.is_released(state) else None
+
+
+def _translate_released(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+    """The state dict under our names."""
+    key_map = _find_key_map(network, state)
+    if key_map is None:
+        return state
+    translated, unknown = key_map.translate(state)
+    if unknown:
+        kind = type(network).__name__
+        raise InputError(f"{name} holds tensors that no released {kind} has, such as '{unknown[0]}'")
+    return translated
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
