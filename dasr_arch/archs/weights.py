@@ -191,9 +191,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
     Raises:
         InputError: naming the first tensor that is missing, too many or of another shape.
     """
-    state = _translate_released(network, state, name)
+    state, unknown = _translate_released(network, state)
     own = network.state_dict()
     kind = type(network).__name__
+    if unknown:
+        raise InputError(f"{name} holds tensors that no released {kind} has, such as '{unknown[0]}'")
     for key, tensor in own.items():
         if key not in state:
             raise InputError(f"{name} does not fit this {kind}: '{key}' is missing")
@@ -218,31 +220,21 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
     Returns:
         How many were loaded, and the names of the network's tensors that were not.
     """
-    key_map = _find_key_map(network, state)
-    if key_map is not None:
-        state = key_map.translate(state)[0]
+    state = _translate_released(network, state)[0]
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
     return len(fitting), [key for key in own if key not in fitting]
 
 
-def _find_key_map(network: nn.Module, state: Mapping[str, Tensor]) -> KeyMap | None:
-    """The names of the authors of a network, if that is what a state dict carries."""
+def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The state dict under our names, and the names of the authors that have no place among them."""
     key_map = getattr(network, 'released_names', None)
-    return key_map if isinstance(key_map, KeyMap) and key_map.is_released(state) else None
-
-
-def _translate_released(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
-    """The state dict under our names."""
-    key_map = _find_key_map(network, state)
-    if key_map is None:
-        return state
+    if not isinstance(key_map, KeyMap) or not key_map.is_released(state):
+        return state, []
     translated, unknown = key_map.translate(state)
-    if unknown:
-        kind = type(network).__name__
-        raise InputError(f"{name} holds tensors that no released {kind} has, such as '{unknown[0]}'")
-    return translated
+    complete = getattr(network, 'complete_released', None)  # tensors that the authors' files do not hold
+    return {**(complete() if callable(complete) else {}), **translated}, unknown
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
