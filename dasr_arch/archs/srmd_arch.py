@@ -1,8 +1,8 @@
 """SRMD and SRMDNF: plain networks that are told the blur kernel, and SRMD also the noise level.
 
 Zhang, Zuo, Zhang: Learning a Single Convolutional Super-Resolution Network for Multiple Degradations, CVPR 2018.
-Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are; their kernel basis is
-a file of its own (``srmd_pca_matlab.mat``).
+Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are; the kernel basis of
+these weights is a file of its own (``srmd_pca_matlab.mat``).
 """
 
 import os
@@ -12,7 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.kernel_code import KernelCode, read_basis, stretch
+from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.plain import PlainConvolutions
 from dasr_arch.degradations.kernel_basis import anisotropic_basis
@@ -59,11 +59,8 @@ class SRMDNF(nn.Module):
         check_kernel_size(name, kernel_size=kernel_size)
         self.scale = scale
         self.kernel_size = kernel_size
-        if basis_path is None:
-            basis = anisotropic_basis(scale, kernel_size, num_components)
-        else:
-            basis = read_basis(basis_path, num_components, kernel_size)
-        self.kernel_code = KernelCode(basis, given=basis_path is not None)
+        own = anisotropic_basis(scale, kernel_size, num_components)
+        self.kernel_code = KernelCode(name, own, basis_path)
         facts = num_components + ('noise_level' in self.needs)
         self.body = PlainConvolutions(3 + facts, num_feat, 3 * scale**2, num_layers)
         self.shuffle = nn.PixelShuffle(scale)
@@ -87,16 +84,7 @@ class SRMDNF(nn.Module):
         Raises:
             ValueError: if it is told neither kernel nor code.
         """
-        return self._restore(lq, self._encode(lq, kernel, code))
-
-    def _encode(self, lq: Tensor, kernel: Tensor | None, code: Tensor | None) -> Tensor:
-        """What the network is told about the blur, as maps of shape (B, num_components, h, w)."""
-        if code is None:
-            if kernel is None:
-                name = type(self).__name__
-                raise ValueError(f'{name} is told the blur kernel but got none; pass kernel=(B, k, k)')
-            code = self.kernel_code(kernel, len(lq))
-        return stretch(code, lq)
+        return self._restore(lq, stretch(self.kernel_code(len(lq), kernel, code), lq))
 
     def _restore(self, lq: Tensor, *facts: Tensor) -> Tensor:
         out: Tensor = self.shuffle(self.body(torch.cat([lq, *facts], 1)))
@@ -132,26 +120,5 @@ class SRMD(SRMDNF):
         Raises:
             ValueError: if it is told neither kernel nor code, or the noise level's shape does not fit.
         """
-        return self._restore(lq, self._encode(lq, kernel, code), noise_map(noise_level, lq))
-
-
-def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
-    """The noise level as SRMD is told it.
-
-    Args:
-        noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
-        lq: pictures of shape (B, 3, h, w).
-
-    Returns:
-        Map of shape (B, 1, h, w) in [0, 1].
-
-    Raises:
-        ValueError: if the shape is another one.
-    """
-    shape = (len(lq), 1, *lq.shape[-2:])
-    if noise_level is None:
-        return lq.new_zeros(shape)
-    if noise_level.shape not in ((len(lq),), (1,), shape):
-        raise ValueError(f'noise_level must have shape ({len(lq)},), got {tuple(noise_level.shape)}')
-    level = noise_level if noise_level.ndim == 4 else noise_level.reshape(-1, 1, 1, 1)
-    return (level / 255).to(lq.dtype).expand(shape)
+        told = stretch(self.kernel_code(len(lq), kernel, code), lq)
+        return self._restore(lq, told, noise_map(noise_level, lq))

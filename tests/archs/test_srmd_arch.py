@@ -136,6 +136,7 @@ def test_missing_kernel_is_one_line(kind):
     [
         ({'kernel': torch.ones(3, 15, 15)}, r'kernel must have shape \(2, k, k\), got \(3, 15, 15\)'),
         ({'kernel': torch.ones(2, 15, 13)}, 'kernel must have shape'),
+        ({'code': torch.ones(2, 16)}, r'code must have shape \(2, 15\), got \(2, 16\)'),
         ({'kernel': torch.ones(2, 14, 14)}, 'kernel must have an odd side, got 14'),
         ({'kernel': torch.ones(2, 15, 15), 'noise_level': torch.ones(3)}, r'noise_level must have shape \(2,\)'),
     ],
@@ -161,9 +162,7 @@ def test_released_weights_without_their_basis_refuse_kernels_and_take_codes():
     load_strictly(network, released_state(make_tiny(SRMDNF)), 'state dict')
     lq = make_pictures()
     assert torch.isfinite(network(lq, code=torch.zeros(2, 15))).all()
-    with pytest.raises(
-        ValueError, match="came without the basis of their kernels; give the authors' file as basis_path"
-    ):
+    with pytest.raises(ValueError, match='these SRMDNF weights came without the basis of their kernels; give'):
         network(lq, kernel=make_kernels())
     again = make_tiny(SRMDNF)
     load_strictly(again, network.state_dict(), 'state dict')

@@ -1,4 +1,4 @@
-"""How a network is told a blur kernel: a few numbers, the kernel's coefficients in a basis of its own.
+"""How a network is told the degradation: a kernel as its coefficients in a basis of a few components, and the noise.
 
 Weights and basis belong together: with another basis the same kernel has other coefficients. So the basis is a buffer
 that weights files carry. The authors' files do not; see :meth:`KernelCode.basis_of_released_weights`.
@@ -20,18 +20,23 @@ class KernelCode(nn.Module):
     """Blur kernels to coefficients.
 
     Args:
-        basis: components of shape (C, k, k).
-        given: whether the basis comes from outside, as one that belongs to weights of other authors.
+        network: the network that is told them, for messages.
+        basis: the network's own basis, components of shape (C, k, k).
+        path: file with the basis of other authors' weights, which takes its place; see :func:`read_basis`.
+
+    Raises:
+        InputError: if the file cannot be read.
     """
 
     basis: Tensor
 
-    def __init__(self, basis: Tensor, given: bool = False) -> None:
+    def __init__(self, network: str, basis: Tensor, path: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
-        self.given = given
+        self.network = network
+        self.given = path is not None
         self.known = True
-        self.register_buffer('basis', basis)
-        self.register_load_state_dict_post_hook(_note_whether_known)
+        self.register_buffer('basis', basis if path is None else read_basis(path, *basis.shape[:2]))
+        self.register_load_state_dict_post_hook(_note_whether_known)  # type: ignore[no-untyped-call]
 
     def basis_of_released_weights(self) -> Tensor:
         """What stands for the basis when a file of the authors is loaded, which holds none.
@@ -41,31 +46,43 @@ class KernelCode(nn.Module):
         """
         return self.basis if self.given else torch.full_like(self.basis, torch.nan)
 
-    def forward(self, kernel: Tensor, batch: int) -> Tensor:
-        """Encodes kernels.
+    def forward(self, batch: int, kernel: Tensor | None, code: Tensor | None) -> Tensor:
+        """The coefficients that a network is told, one way or the other.
 
         Args:
+            batch: number B of pictures.
             kernel: shape (B, k, k) or (1, k, k), any side; what lies outside the basis's own side is cut off, and the
                 rest scaled to the sum of 1 again.
-            batch: B.
+            code: the coefficients themselves, of shape (B, C), (1, C) or (B, C, h, w); come before the kernel.
 
         Returns:
-            Coefficients of shape (B, C), in the type of the basis, computed in float32 at least.
+            Coefficients of shape (B, C), or as they were given.
 
         Raises:
-            ValueError: if the shape does not fit, or the basis is not known.
+            ValueError: if there is neither kernel nor code, a shape does not fit, or the basis is not known.
         """
+        if code is not None:
+            if code.ndim not in (2, 4) or code.shape[0] not in (1, batch) or code.shape[1] != len(self.basis):
+                raise ValueError(f'code must have shape ({batch}, {len(self.basis)}), got {tuple(code.shape)}')
+            return code.expand(batch, *code.shape[1:])
+        if kernel is None:
+            raise ValueError(f'{self.network} is told the blur kernel but got none; pass kernel=(B, k, k)')
         if kernel.ndim != 3 or kernel.shape[0] not in (1, batch) or kernel.shape[1] != kernel.shape[2]:
             raise ValueError(f'kernel must have shape ({batch}, k, k), got {tuple(kernel.shape)}')
         if not self.known:
             raise ValueError(
-                "these weights came without the basis of their kernels; give the authors' file as basis_path"
+                f"these {self.network} weights came without the basis of their kernels; give the authors' file as "
+                'basis_path'
             )
+        return self._encode(kernel).expand(batch, -1)
+
+    def _encode(self, kernel: Tensor) -> Tensor:
+        """Coefficients of shape (B, C), in the type of the basis, computed in float32 at least."""
         precise = torch.promote_types(self.basis.dtype, torch.float32)
         with torch.autocast(kernel.device.type, enabled=False):
             fitted = fit_kernel(kernel.to(precise), self.basis.shape[-1])
             code = fitted.flatten(1) @ self.basis.to(precise).flatten(1).T
-        return code.to(self.basis.dtype).expand(batch, -1)
+        return code.to(self.basis.dtype)
 
 
 def fit_kernel(kernel: Tensor, side: int) -> Tensor:
@@ -100,6 +117,28 @@ def stretch(code: Tensor, like: Tensor) -> Tensor:
     """
     maps = code if code.ndim == 4 else code[..., None, None].expand(-1, -1, *like.shape[-2:])
     return maps.to(like.dtype)
+
+
+def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
+    """The noise level as SRMD is told it.
+
+    Args:
+        noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
+        lq: pictures of shape (B, 3, h, w).
+
+    Returns:
+        Map of shape (B, 1, h, w) in [0, 1].
+
+    Raises:
+        ValueError: if the shape is another one.
+    """
+    shape = (len(lq), 1, *lq.shape[-2:])
+    if noise_level is None:
+        return lq.new_zeros(shape)
+    if noise_level.shape not in ((len(lq),), (1,), shape):
+        raise ValueError(f'noise_level must have shape ({len(lq)},), got {tuple(noise_level.shape)}')
+    level = noise_level if noise_level.ndim == 4 else noise_level.reshape(-1, 1, 1, 1)
+    return (level / 255).to(lq.dtype).expand(shape)
 
 
 def read_basis(path: str | os.PathLike[str], num_components: int, kernel_size: int) -> Tensor:
