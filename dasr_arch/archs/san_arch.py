@@ -1,8 +1,8 @@
 """SAN: channel attention from second-order statistics, and non-local attention within quarters of the picture.
 
 Dai, Cai, Zhang, Xia, Zhang: Second-Order Attention Network for Single Image Super-Resolution, CVPR 2019. Checked
-against outputs of the authors' code, whose weights load as they are; tensors that this code saves but never computes with
-are left out.
+against outputs of the authors' code, whose weights load as they are. What this code saves but never computes with is
+left out.
 """
 
 import torch

@@ -10,7 +10,8 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-OURS = {name: arch for name, arch in ARCH_REGISTRY if arch.__module__.startswith('dasr_arch.')}
+REGISTERED = {name: arch for name, arch in ARCH_REGISTRY if arch.__module__.startswith('dasr_arch.')}
+OURS = {name: arch for name, arch in REGISTERED.items() if getattr(arch, 'restores', True)}
 SCALES = (1, 2, 3, 4)  # 1: networks that only denoise, or deblur
 NEEDS: dict[str, Callable[[int], Tensor]] = {
     'kernel': lambda batch: torch.full((batch, 21, 21), 1 / 441),
@@ -19,7 +20,9 @@ NEEDS: dict[str, Callable[[int], Tensor]] = {
 
 # Deep networks keep their default depth at x4; at the other scales, which differ in the tail alone, they need not.
 SHALLOW: dict[tuple[str, int], dict[str, int]] = {
-    ('SAN', scale): {'num_groups': 2, 'num_blocks': 2} for scale in (2, 3)
+    (name, scale): arguments
+    for name, arguments in (('SAN', {'num_groups': 2, 'num_blocks': 2}), ('IKC', {'num_blocks': 2}))
+    for scale in (2, 3)
 }
 
 
@@ -60,6 +63,10 @@ def restore(network: nn.Module, lq: Tensor) -> Tensor:
 def test_the_package_registers_archs():
     assert {'DASR', 'Bicubic'} <= set(OURS)
     assert all(any(COUNTS[name, scale] is not None for scale in SCALES) for name in OURS)
+
+
+def test_only_the_parts_of_ikc_give_no_picture():
+    assert set(REGISTERED) - set(OURS) == {'Predictor', 'Corrector'}
 
 
 @CASES
