@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from dasr_arch.archs.arguments import check_choice, check_counts
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
+from dasr_arch.archs.dasr_arch import DIV2K_MEAN
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.picture_layers import convolve_to_picture
 from dasr_arch.archs.second_order import RegionNonLocal, SecondOrderAttention
-
-_DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
 
 @ARCH_REGISTRY.register()
@@ -76,7 +75,7 @@ class SAN(nn.Module):
             raise ValueError(f'img_range must be positive for SAN, got {img_range}')
         self.scale = scale
         self.img_range = img_range
-        mean = torch.tensor(_DIV2K_MEAN) * img_range
+        mean = torch.tensor(DIV2K_MEAN) * img_range
         self.sub_mean = MeanShift(-mean)
         self.head = nn.Conv2d(3, num_feat, 3, padding=1)
         self.non_local = RegionNonLocal(num_feat)
