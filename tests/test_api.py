@@ -7,7 +7,22 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 
 PUBLIC = {'DASR', 'DASROutput', 'InputError', '__version__', 'build_degradation', 'degrade_picture', 'load_network'}
 KEYS = {
-    'arch': {'Bicubic', 'DASR'},
+    'arch': {
+        'Bicubic',
+        'Corrector',
+        'DASR',
+        'DnCNN',
+        'IKC',
+        'MZSR',
+        'Predictor',
+        'SAN',
+        'SFTMD',
+        'SRCNN',
+        'SRMD',
+        'SRMDNF',
+        'UDVD',
+        'ZSSR',
+    },
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},
     'degradation': {'AnisotropicGaussian', 'IsotropicGaussian'},
     'metric': {'calculate_ssim_release'},

@@ -11,6 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
 from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.archs.depthwise import convolve_each
@@ -85,11 +86,11 @@ class DASR(nn.Module):
         implementation: Implementation = 'auto',
     ) -> None:
         super().__init__()
-        _check_choice('scale', scale, (1, 2, 3, 4, 8))
-        _check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'))
-        _check_choice('skip', skip, ('none', 'bicubic'))
-        _check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'))
-        _check_choice('condition', condition, ('encoder', 'kernel'))
+        check_choice('scale', scale, (1, 2, 3, 4, 8), 'DASR')
+        check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'), 'DASR')
+        check_choice('skip', skip, ('none', 'bicubic'), 'DASR')
+        check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'), 'DASR')
+        check_choice('condition', condition, ('encoder', 'kernel'), 'DASR')
         if num_feat < reduction or min(num_groups, num_blocks, representation_dim, encoder_feat, reduction) < 1:
             raise ValueError(
                 'num_feat, num_groups, num_blocks, representation_dim, encoder_feat and reduction must be positive '
@@ -137,7 +138,7 @@ class DASR(nn.Module):
         Raises:
             ValueError: if there is no such choice.
         """
-        _check_choice('implementation', implementation, ('auto', 'reference', 'fast'))
+        check_choice('implementation', implementation, ('auto', 'reference', 'fast'), 'DASR')
         self.implementation = implementation
 
     def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
@@ -250,8 +251,3 @@ class DASR(nn.Module):
             out = group(out, code, depthwise)
         out = self.body_conv(out) + features
         return out
-
-
-def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be one of {", ".join(map(str, known))} for DASR, got {value!r}')
