@@ -4,6 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+QUICK = {
+    'operations': ('inference', 'stage_1', 'stage_2'),
+    'scales': (4,),
+    'size': 48,
+    'patch': 24,
+    'batch': 2,
+}
+
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
@@ -13,11 +21,11 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         description='Measure milliseconds and peak memory of inference and of a training step of both stages, and the '
         'share of data and degradation. Prints a table and writes JSON.',
     )
-    parser.add_argument('--quick', action='store_true', help='small pictures and x4 alone: a minute instead of many')
+    parser.add_argument('--quick', action='store_true', help='small pictures at x4, networks alone: a minute, not many')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
     parser.add_argument('--implementations', nargs='+', metavar='NAME', help='auto, reference, fast (reference fast)')
     parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
-    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2 (all)')
+    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')
     parser.add_argument('--size', type=int, metavar='N', help='side of the LR picture, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')
@@ -44,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dasr_arch.benchmark.speed import SpeedSettings, format_speed, measure_speed, write_speed
 
-    chosen: dict[str, Any] = {'scales': (4,), 'size': 48, 'patch': 24, 'batch': 2} if args.quick else {}
+    chosen: dict[str, Any] = dict(QUICK) if args.quick else {}
     for item in fields(SpeedSettings):
         value = getattr(args, item.name)
         if value is not None:

@@ -18,7 +18,22 @@ PUBLIC = {
     'load_network',
 }
 KEYS = {
-    'arch': {'Bicubic', 'DASR'},
+    'arch': {
+        'Bicubic',
+        'Corrector',
+        'DASR',
+        'DnCNN',
+        'IKC',
+        'MZSR',
+        'Predictor',
+        'SAN',
+        'SFTMD',
+        'SRCNN',
+        'SRMD',
+        'SRMDNF',
+        'UDVD',
+        'ZSSR',
+    },
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},
     'degradation': {'AnisotropicGaussian', 'IsotropicGaussian'},
     'metric': {'calculate_ssim_release'},

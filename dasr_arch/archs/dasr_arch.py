@@ -11,10 +11,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.archs.depthwise import convolve_each
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
-from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, run_body_fused
+from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
 from dasr_arch.archs.reference import convolve_grouped
 from dasr_arch.degradations.resize import upsample_bicubic
 
@@ -84,11 +86,11 @@ class DASR(nn.Module):
         implementation: Implementation = 'auto',
     ) -> None:
         super().__init__()
-        _check_choice('scale', scale, (1, 2, 3, 4, 8))
-        _check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'))
-        _check_choice('skip', skip, ('none', 'bicubic'))
-        _check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'))
-        _check_choice('condition', condition, ('encoder', 'kernel'))
+        check_choice('scale', scale, (1, 2, 3, 4, 8), 'DASR')
+        check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'), 'DASR')
+        check_choice('skip', skip, ('none', 'bicubic'), 'DASR')
+        check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'), 'DASR')
+        check_choice('condition', condition, ('encoder', 'kernel'), 'DASR')
         if num_feat < reduction or min(num_groups, num_blocks, representation_dim, encoder_feat, reduction) < 1:
             raise ValueError(
                 'num_feat, num_groups, num_blocks, representation_dim, encoder_feat and reduction must be positive '
@@ -112,7 +114,7 @@ class DASR(nn.Module):
         self.groups = nn.ModuleList(DAGroup(num_feat, num_blocks, reduction, da_conv) for _ in range(num_groups))
         self.body_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         direct = upsampler == 'direct'
-        self.upsampler = nn.Identity() if direct else PixelShuffleUpsampler(scale, num_feat)
+        self.upsampler = nn.Sequential() if direct else PixelShuffleUpsampler(scale, num_feat)
         self.last_conv = nn.Conv2d(num_feat, 3 * scale**2 if direct else 3, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
@@ -121,6 +123,7 @@ class DASR(nn.Module):
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
         self.mean: Tensor
+        self._collapsed_tail = CollapsedTail(scale)
         self.set_implementation(implementation)
 
     def set_implementation(self, implementation: Implementation) -> None:
@@ -135,7 +138,7 @@ class DASR(nn.Module):
         Raises:
             ValueError: if there is no such choice.
         """
-        _check_choice('implementation', implementation, ('auto', 'reference', 'fast'))
+        check_choice('implementation', implementation, ('auto', 'reference', 'fast'), 'DASR')
         self.implementation = implementation
 
     def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
@@ -214,12 +217,30 @@ class DASR(nn.Module):
             out = run_body_fused(self.head, self.groups, self.body_conv, x - self.mean, code)
         else:
             out = self._run_body(x - self.mean, code)
-        out = self.upsampler(out)
-        with torch.autocast(x.device.type, enabled=False):  # the picture itself is never rounded to half precision
-            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+        sr = self._run_tail(out)
+        with torch.autocast(x.device.type, enabled=False):
             if self.bicubic_skip is not None:
                 return (sr + upsample_bicubic(x, self.scale)) / self.img_range
             return (sr + self.mean) / self.img_range
+
+    def _run_tail(self, features: Tensor) -> Tensor:
+        """Up-sampling and last convolution; what comes out is never rounded to half precision."""
+        tail = nn.Sequential(*self.upsampler, self.last_conv)
+        if self._can_collapse(features):
+            return run_recorded(tail, features) if torch.is_grad_enabled() else self._collapsed_tail(tail, features)
+        out = self.upsampler(features)
+        with torch.autocast(out.device.type, enabled=False):
+            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+        return sr
+
+    def _can_collapse(self, features: Tensor) -> bool:
+        return (
+            self._is_fast(features)
+            and not is_exported()
+            and len(self.upsampler) > 0
+            and min(features.shape[-2:]) >= SMALLEST_SIDE
+            and self.last_conv.weight.dtype == torch.float32
+        )
 
     def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
         """Everything between the picture and the up-sampling."""
@@ -230,8 +251,3 @@ class DASR(nn.Module):
             out = group(out, code, depthwise)
         out = self.body_conv(out) + features
         return out
-
-
-def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be one of {", ".join(map(str, known))} for DASR, got {value!r}')

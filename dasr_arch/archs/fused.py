@@ -25,8 +25,13 @@ def can_fuse(x: Tensor) -> bool:
     Returns:
         True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported.
     """
-    recorded = torch.is_grad_enabled() or bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()
+    recorded = torch.is_grad_enabled() or is_exported()
     return _AVAILABLE and not recorded and x.device.type == 'cpu' and x.dtype == torch.float32
+
+
+def is_exported() -> bool:
+    """Whether the network is being traced, exported or compiled."""
+    return bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()
 
 
 def can_fuse_body(groups: Iterable[nn.Module]) -> bool:

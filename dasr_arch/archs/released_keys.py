@@ -4,40 +4,40 @@ Released files hold ``G`` (super-resolution network) and ``E.encoder_q`` (encode
 and the queue, which exist during training only, may be there too.
 """
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-# Pattern of the released name, our name. A plain prefix means the network, 'contrast:' the training's contrastive part.
+from dasr_arch.archs.key_map import KeyMap
+
+# Our names behind 'contrast:' belong to the training's contrastive part, all others to the network.
 _BLOCK, _GROUP = r'G\.body\.(\d+)\.body\.(\d+)', r'groups.\1.blocks.\2'
-_RULES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r'G\.head\.0\.(weight|bias)', r'head.\1'),
-        (r'G\.compress\.0\.weight', r'compress.weight'),
-        (_BLOCK + r'\.(da_conv[12])\.kernel\.([02])\.weight', _GROUP + r'.\3.kernel.\4.weight'),
-        (_BLOCK + r'\.(da_conv[12])\.conv\.(weight|bias)', _GROUP + r'.\3.pointwise.\4'),
-        (_BLOCK + r'\.(da_conv[12])\.ca\.conv_du\.([02])\.weight', _GROUP + r'.\3.modulation.\4.weight'),
-        (_BLOCK + r'\.(conv[12])\.(weight|bias)', _GROUP + r'.\3.\4'),
-        (r'G\.body\.(\d+)\.body\.\d+\.(weight|bias)', r'groups.\1.conv.\2'),
-        (r'G\.body\.\d+\.(weight|bias)', r'body_conv.\1'),
-        (r'G\.tail\.0\.([02])\.(weight|bias)', r'upsampler.\1.\2'),
-        (r'G\.tail\.1\.(weight|bias)', r'last_conv.\1'),
-        (r'E\.encoder_q\.E\.(\d+)\.(\w+)', r'encoder.body.\1.\2'),
-        (r'E\.encoder_q\.mlp\.([02])\.(weight|bias)', r'contrast:projection.\1.\2'),
-        (r'E\.encoder_k\.E\.(\d+)\.(\w+)', r'contrast:encoder_k.body.\1.\2'),
-        (r'E\.encoder_k\.mlp\.([02])\.(weight|bias)', r'contrast:projection_k.\1.\2'),
-        (r'E\.(queue|queue_ptr)', r'contrast:\1'),
-    )
+_NAMES = KeyMap(
+    'G.head.0.weight',
+    {
+        r'G\.head\.0\.(weight|bias)': r'head.\1',
+        r'G\.compress\.0\.weight': r'compress.weight',
+        _BLOCK + r'\.(da_conv[12])\.kernel\.([02])\.weight': _GROUP + r'.\3.kernel.\4.weight',
+        _BLOCK + r'\.(da_conv[12])\.conv\.(weight|bias)': _GROUP + r'.\3.pointwise.\4',
+        _BLOCK + r'\.(da_conv[12])\.ca\.conv_du\.([02])\.weight': _GROUP + r'.\3.modulation.\4.weight',
+        _BLOCK + r'\.(conv[12])\.(weight|bias)': _GROUP + r'.\3.\4',
+        r'G\.body\.(\d+)\.body\.\d+\.(weight|bias)': r'groups.\1.conv.\2',
+        r'G\.body\.\d+\.(weight|bias)': r'body_conv.\1',
+        r'G\.tail\.0\.([02])\.(weight|bias)': r'upsampler.\1.\2',
+        r'G\.tail\.1\.(weight|bias)': r'last_conv.\1',
+        r'E\.encoder_q\.E\.(\d+)\.(\w+)': r'encoder.body.\1.\2',
+        r'E\.encoder_q\.mlp\.([02])\.(weight|bias)': r'contrast:projection.\1.\2',
+        r'E\.encoder_k\.E\.(\d+)\.(\w+)': r'contrast:encoder_k.body.\1.\2',
+        r'E\.encoder_k\.mlp\.([02])\.(weight|bias)': r'contrast:projection_k.\1.\2',
+        r'E\.(queue|queue_ptr)': r'contrast:\1',
+    },
+    unused=(r'G\.(sub|add)_mean\.(weight|bias)',),  # constants: the shift by the mean colour of DIV2K
 )
-# Constants of the design, not learned: the shift by the mean colour of DIV2K.
-_CONSTANTS = ('G.sub_mean.weight', 'G.sub_mean.bias', 'G.add_mean.weight', 'G.add_mean.bias')
 
 
 def is_released(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict carries the authors' names."""
-    return 'G.head.0.weight' in state
+    return _NAMES.is_released(state)
 
 
 def our_name(name: str) -> str | None:
@@ -49,11 +49,7 @@ def our_name(name: str) -> str | None:
     Returns:
         Our name, behind 'contrast:' if it belongs to the contrastive part; None for constants and unknown names.
     """
-    for pattern, replacement in _RULES:
-        match = pattern.fullmatch(name)
-        if match:
-            return match.expand(replacement)
-    return None
+    return _NAMES.our_name(name)
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
@@ -65,18 +61,12 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
     Returns:
         The network's state dict, the contrastive part's (possibly empty), and the names that have no place in them.
     """
+    translated, unknown = _NAMES.translate(state)
     network: dict[str, Tensor] = {}
     contrast: dict[str, Tensor] = {}
-    unknown = []
-    for name, tensor in state.items():
-        ours = our_name(name)
-        if ours is None:
-            if name not in _CONSTANTS:
-                unknown.append(name)
-        elif ours in network:
-            unknown.append(name)  # a second tensor of that name
-        elif ours.startswith('contrast:'):
-            contrast[ours.removeprefix('contrast:')] = tensor
+    for name, tensor in translated.items():
+        if name.startswith('contrast:'):
+            contrast[name.removeprefix('contrast:')] = tensor
         else:
-            network[ours] = tensor.flatten(1) if '.modulation.' in ours else tensor
+            network[name] = tensor.flatten(1) if '.modulation.' in name else tensor
     return network, contrast, unknown

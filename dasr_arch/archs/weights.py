@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.released_keys import is_released, translate
 
 PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
@@ -184,14 +185,17 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 
     Args:
         network: where to.
-        state: what.
+        state: what, under our names or those of the network's ``released_names``.
         name: what to call the source in messages.
 
     Raises:
         InputError: naming the first tensor that is missing, too many or of another shape.
     """
+    state, unknown = _translate_released(network, state)
     own = network.state_dict()
     kind = type(network).__name__
+    if unknown:
+        raise InputError(f"{name} holds tensors that no released {kind} has, such as '{unknown[0]}'")
     for key, tensor in own.items():
         if key not in state:
             raise InputError(f"{name} does not fit this {kind}: '{key}' is missing")
@@ -211,15 +215,26 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
 
     Args:
         network: where to.
-        state: what.
+        state: what, under our names or those of the network's ``released_names``.
 
     Returns:
         How many were loaded, and the names of the network's tensors that were not.
     """
+    state = _translate_released(network, state)[0]
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
     return len(fitting), [key for key in own if key not in fitting]
+
+
+def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The state dict under our names, and the names of the authors that have no place among them."""
+    key_map = getattr(network, 'released_names', None)
+    if not isinstance(key_map, KeyMap) or not key_map.is_released(state):
+        return state, []
+    translated, unknown = key_map.translate(state)
+    complete = getattr(network, 'complete_released', None)  # tensors that the authors' files do not hold
+    return {**(complete() if callable(complete) else {}), **translated}, unknown
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from dasr_arch.benchmark.speed_actions import (
     encode_case,
     is_possible,
 )
+from dasr_arch.benchmark.speed_parts import PartTime, as_record, format_parts, measure_parts
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_pictures import find_sample_pictures
 from dasr_arch.data.sub_images import Cutting
@@ -44,6 +45,7 @@ MEMORY_METHOD = {
     'cpu': 'largest resident size of a process of its own (VmHWM), and without what Python and libraries take',
     'cuda': 'largest amount that torch allocated on the GPU, in a process of its own',
 }
+PARTS = 'parts'  # the operation that measures what stands around the networks
 _TIME_LIMIT = 3600  # seconds for one case in a process of its own
 _MEBIBYTE = 1 << 20
 _PIECE = 480  # side of the pictures that training reads, pixels
@@ -59,7 +61,7 @@ class SpeedSettings:
         networks: keys of SPEED_NETWORKS.
         implementations: ways to compute, for the networks that have several.
         precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
-        operations: 'inference', 'stage_1', 'stage_2'.
+        operations: 'inference', 'stage_1', 'stage_2'; 'parts' for what stands around the networks.
         scales: up-sampling factors of the inference; training has the largest.
         size: side of the LR picture, pixels.
         patch: side of the LR patches of training, pixels.
@@ -76,7 +78,7 @@ class SpeedSettings:
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
     implementations: tuple[str, ...] = ('reference', 'fast')
     precisions: tuple[str, ...] = ()
-    operations: tuple[str, ...] = get_args(Operation)
+    operations: tuple[str, ...] = (*get_args(Operation), PARTS)
     scales: tuple[int, ...] = (2, 3, 4)
     size: int = 180
     patch: int = 48
@@ -89,7 +91,7 @@ class SpeedSettings:
         """Checks every value."""
         _check_names('networks', self.networks, SPEED_NETWORKS)
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
-        _check_names('operations', self.operations, get_args(Operation))
+        _check_names('operations', self.operations, (*get_args(Operation), PARTS))
         _check_names('device', (self.device,), ('cpu', 'cuda'))
         for scale in self.scales:
             if scale not in PAPER_RANGES:
@@ -117,6 +119,8 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
     cases = []
     axes = (settings.networks, settings.implementations, settings.precisions)
     for operation in settings.operations:
+        if operation == PARTS:
+            continue
         inference = operation == 'inference'
         scales = settings.scales if inference else (max(settings.scales),)
         sides = (settings.size, 1) if inference else (settings.patch, settings.batch)
@@ -125,9 +129,10 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
             case = SpeedCase(network, only, precision, operation, scale, *sides, settings.device)  # type: ignore[arg-type]
             if is_possible(case) and case not in cases:
                 cases.append(case)
-    if not cases:
+    if not cases and PARTS not in settings.operations:
         raise InputError('nothing to measure: Bicubic has no training, and RCAN no encoder stage; choose more networks')
-    choose_baseline(settings, cases)
+    if cases:
+        choose_baseline(settings, cases)
     return cases
 
 
@@ -157,7 +162,10 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         InputError: if the settings ask for nothing, or the sample pictures are missing.
     """
     cases = list_cases(settings)
+    parts: list[PartTime] = []
     with _training_pictures() as pictures, _progress(len(cases) * (settings.repeats + 2)) as bar:
+        if PARTS in settings.operations:
+            parts = measure_parts(settings.repeats, bar.set_postfix_str)
         timings = _time_interleaved(cases, pictures, settings.repeats, bar)
         memory = []
         for case in cases:
@@ -165,7 +173,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
             memory.append(_measure_in_process(case, pictures))
             bar.update()
     rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
-    baseline = choose_baseline(settings, cases)
+    baseline = choose_baseline(settings, cases) if cases else ''
     _add_ratios(rows, baseline)
     device = torch.device(settings.device)
     return {
@@ -176,6 +184,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'time': 'median of interleaved repeats after one that warms up; loading is that of one process without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
+        'parts': as_record(parts),
     }
 
 
@@ -200,6 +209,7 @@ def format_speed(record: Mapping[str, Any]) -> str:
         table.append([row['operation'], f'x{row["scale"]}', side, *names, milliseconds, ratio, *memory, *shares])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines = [*(lines if record['rows'] else ()), *(('', *format_parts(record['parts'])) if record.get('parts') else ())]
     versions = ', '.join(f'{key} {environment[key]}' for key in ('dasr', 'torch', 'python') if key in environment)
     return '\n'.join(
         [

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.image_source import CachedSource, ImageSource
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, sample_generator
@@ -31,7 +31,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
             pairs), 'use_hflip' and 'use_rot' (true), 'crop_first' (false: a patch is what degrading the whole picture
             and then cropping would give; true: as the released code, each patch is degraded by itself), 'degrade_on'
             ('device': the model degrades the batch; 'worker': done here, and items are ordinary pairs, as BasicSR's
-            models take them), 'seed' (0).
+            models take them), 'cache_mib' (512: decoded pictures that each loading process keeps, MiB), 'seed' (0).
 
     Raises:
         InputError: if an option is wrong or no picture is as large as a patch.
@@ -55,7 +55,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
-        self.source = open_sources(opt['dataroot_gt'])
+        self.source = CachedSource(open_sources(opt['dataroot_gt']), opt.get('cache_mib', 512) << 20)
         self.usable = select_large(self.source, size)
 
     def __len__(self) -> int:

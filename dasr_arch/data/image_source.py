@@ -30,7 +30,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> NDArray[np.uint8]:
-        """A picture as RGB of shape (H, W, 3), a new array at every call.
+        """A picture as RGB of shape (H, W, 3); not to be changed.
 
         Raises:
             InputError: naming the picture, if it is missing or damaged.
@@ -115,6 +115,49 @@ class LmdbSource(ImageSource):
     def size(self, index: int) -> tuple[int, int]:
         """See ``ImageSource``."""
         return self._sizes[index]
+
+
+class CachedSource(ImageSource):
+    """Keeps pictures of another source decoded, the first ones that are read, until a limit is reached.
+
+    Nothing is dropped for a new picture: training reads all pictures in turn, and would never find one that the next
+    have pushed out. What is kept does not travel to other processes.
+
+    Args:
+        source: where the pictures are.
+        limit: bytes to keep at most.
+    """
+
+    def __init__(self, source: ImageSource, limit: int) -> None:
+        self.source = source
+        self.root, self.names = source.root, source.names
+        self.limit = limit
+        self._room = limit
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.source)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See ``ImageSource``; the array is read-only."""
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        picture = self.source.read(index)
+        picture.flags.writeable = False
+        if picture.nbytes <= self._room:
+            self._room -= picture.nbytes
+            self._kept[index] = picture
+        return picture
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See ``ImageSource``."""
+        return self.source.size(index)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the pictures."""
+        return {**self.__dict__, '_kept': {}, '_room': self.limit}
 
 
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.degradation_dataset import select_large
+from dasr_arch.data.image_source import CachedSource
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, sample_generator
@@ -20,7 +21,7 @@ class LQDataset(Dataset[dict[str, Any]]):
 
     Args:
         opt: 'dataroot_lq' (path or list of paths), 'lq_size' (side of a patch); optional 'use_hflip' and 'use_rot'
-            (true), 'seed' (0).
+            (true), 'cache_mib' (512: decoded pictures that each loading process keeps, MiB), 'seed' (0).
 
     Raises:
         InputError: if an option is wrong or no picture is as large as a patch.
@@ -34,7 +35,7 @@ class LQDataset(Dataset[dict[str, Any]]):
         if opt['lq_size'] < 1:
             raise InputError(f'lq_size must be 1 or more, got {opt["lq_size"]}')
         self.geometry = PatchGeometry(opt['lq_size'])
-        self.source = open_sources(opt['dataroot_lq'])
+        self.source = CachedSource(open_sources(opt['dataroot_lq']), opt.get('cache_mib', 512) << 20)
         self.usable = select_large(self.source, opt['lq_size'])
 
     def __len__(self) -> int:

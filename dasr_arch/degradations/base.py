@@ -20,7 +20,13 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import blur_valid, blur_valid_fourier
 from dasr_arch.degradations.borders import border_index, pad_border
 from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
-from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_s_fold
+from dasr_arch.degradations.resize import (
+    check_multiple,
+    downsample_bicubic_valid,
+    downsample_matrix,
+    downsample_s_fold,
+)
+from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel
 
 Range = tuple[float, float]
 
@@ -98,6 +104,11 @@ class Degradation(ABC):
     @abstractmethod
     def fixed_kernel(self) -> bool:
         """Whether every draw gives the same kernel."""
+
+    @property
+    def separable(self) -> bool:
+        """Whether every kernel is the product of a column and a row."""
+        return False
 
     @property
     def margin(self) -> int:
@@ -181,34 +192,62 @@ class Degradation(ABC):
         Raises:
             ValueError: if the sides are not multiples of the scale.
         """
-        kernel = draws['kernel'].to(hr.device, non_blocking=True)
-        radius = self.kernel_size // 2
         check_multiple(hr, self.scale)
+        kernel = draws['kernel'].to(hr.device, non_blocking=True)
         if window is None:
-            blurred = pad_border(blur_valid(pad_border(hr, radius, 'reflect'), kernel), 2 * self.scale, self.border)
+            lq = self._shrink_picture(hr, kernel)
         else:
-            extra = self.margin - radius - 2 * self.scale
-            trimmed = hr[..., extra : hr.shape[-2] - extra, extra : hr.shape[-1] - extra]
-            convolve = blur_valid_fourier if hr.device.type == 'cpu' and self.kernel_size > 7 else blur_valid
-            blurred = self._replace_outside(convolve(trimmed, kernel), window)
-        inner = blurred[..., 2 * self.scale : -2 * self.scale, 2 * self.scale : -2 * self.scale]
-        bicubic = self.downsample == 'bicubic'
-        lq = downsample_bicubic_valid(blurred, self.scale) if bicubic else downsample_s_fold(inner, self.scale)
+            trim = self.margin - self.kernel_size // 2 - 2 * self.scale
+            trimmed = hr[..., trim : hr.shape[-2] - trim, trim : hr.shape[-1] - trim]
+            shrink = self._shrink_separable if self.separable else self._shrink_patches
+            lq = shrink(trimmed, kernel, window)
         if 'noise' in draws:
             noise = draws['noise'].to(hr.device, non_blocking=True).reshape(lq.shape)
             lq = add_noise(lq, draws['noise_level'].to(hr.device, non_blocking=True), noise)
         lq = quantise(lq)
         return compress_jpeg(lq, draws['jpeg_quality']) if 'jpeg_quality' in draws else lq
 
-    def _replace_outside(self, blurred: Tensor, window: Window) -> Tensor:
-        """Puts the down-sampling's own border in place of what the blur gave outside the picture."""
+    def _shrink_picture(self, hr: Tensor, kernel: Tensor) -> Tensor:
+        """Blurs and shrinks whole pictures."""
+        blurred = blur_valid(pad_border(hr, self.kernel_size // 2, 'reflect'), kernel)
+        return self._downsample(pad_border(blurred, 2 * self.scale, self.border))
+
+    def _shrink_patches(self, hr: Tensor, kernel: Tensor, window: Window) -> Tensor:
+        """Blurs and shrinks patches that carry a margin for the kernel and for the down-sampling."""
+        convolve = blur_valid_fourier if hr.device.type == 'cpu' and self.kernel_size > 7 else blur_valid
+        blurred = convolve(hr, kernel)
+        for axis, index in zip((-2, -1), self._inside(blurred, window), strict=True):
+            shape = (-1, 1, blurred.shape[-2], 1) if axis == -2 else (-1, 1, 1, blurred.shape[-1])
+            blurred = blurred.gather(axis, index.reshape(shape).expand_as(blurred))
+        return self._downsample(blurred)
+
+    def _shrink_separable(self, hr: Tensor, kernel: Tensor, window: Window) -> Tensor:
+        """As _shrink_patches, for separable kernels: a matrix for each axis does everything."""
+        reach = self.kernel_size - 1
+        sides = [side - reach for side in hr.shape[-2:]]
+        inside = self._inside(hr[..., : sides[0], : sides[1]], window)
+        matrices = []
+        for taps, side, index in zip(split_kernel(kernel), sides, inside, strict=True):
+            spread = blur_matrix(taps, side)
+            spread = spread.gather(1, index.unsqueeze(-1).expand_as(spread))
+            matrices.append(downsample_matrix(side, self.scale, self.downsample).to(hr.device) @ spread)
+        return apply_matrices(hr, *matrices)
+
+    def _downsample(self, blurred: Tensor) -> Tensor:
+        """Shrinks what carries a margin of 2 * scale pixels."""
+        if self.downsample == 'bicubic':
+            return downsample_bicubic_valid(blurred, self.scale)
+        margin = 2 * self.scale
+        return downsample_s_fold(blurred[..., margin:-margin, margin:-margin], self.scale)
+
+    def _inside(self, blurred: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        """For every row and column the one to take: where the patch leaves the picture, the down-sampling's border."""
+        found = []
         for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
             first = start.to(blurred.device).reshape(-1, 1) - 2 * self.scale
             position = first + torch.arange(blurred.shape[axis], device=blurred.device)
-            index = border_index(position, size.to(blurred.device).reshape(-1, 1), self.border) - first  # (B, n)
-            shape = (-1, 1, blurred.shape[-2], 1) if axis == -2 else (-1, 1, 1, blurred.shape[-1])
-            blurred = blurred.gather(axis, index.reshape(shape).expand_as(blurred))
-        return blurred
+            found.append(border_index(position, size.to(blurred.device).reshape(-1, 1), self.border) - first)  # (B, n)
+        return found[0], found[1]
 
     def _check_jpeg(self) -> None:
         if self.jpeg is not None and self.jpeg_range is not None:

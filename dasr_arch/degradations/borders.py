@@ -45,6 +45,13 @@ def pad_border(x: Tensor, pad: int, border: Border) -> Tensor:
     if pad == 0:
         return x
     height, width = x.shape[-2:]
-    rows = border_index(torch.arange(-pad, height + pad, device=x.device), height, border)
-    columns = border_index(torch.arange(-pad, width + pad, device=x.device), width, border)
-    return x.index_select(-2, rows).index_select(-1, columns)
+    out = x.new_empty(*x.shape[:-2], height + 2 * pad, width + 2 * pad)
+    out[..., pad : pad + height, pad : pad + width] = x
+    sides = torch.cat([torch.arange(-pad, 0, device=x.device), torch.arange(pad, device=x.device)])
+    sides[pad:] += width
+    beside = x.index_select(-1, border_index(sides, width, border))
+    out[..., pad : pad + height, :pad], out[..., pad : pad + height, pad + width :] = beside.split(pad, -1)
+    sides[pad:] += height - width
+    beyond = out.index_select(-2, border_index(sides, height, border) + pad)
+    out[..., :pad, :], out[..., pad + height :, :] = beyond.split(pad, -2)
+    return out

@@ -65,3 +65,8 @@ class IsotropicGaussian(Degradation):
     def fixed_kernel(self) -> bool:
         """Whether the width is a constant."""
         return self.sigma_range is None
+
+    @property
+    def separable(self) -> bool:
+        """True: a Gaussian in two dimensions is the product of two in one."""
+        return True

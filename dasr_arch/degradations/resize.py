@@ -4,6 +4,7 @@ OpenCV's and torch's plain bicubic differ from it by visible amounts (another cu
 """
 
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,18 +43,31 @@ def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
     Returns:
         Pictures of shape (B, C, H / scale, W / scale).
     """
-    batch, channels, height, width = x.shape
     if scale == 1:
         return x[..., 2:-2, 2:-2]
-    first, weights = _taps(scale)
-    taps = torch.tensor(weights, dtype=x.dtype, device=x.device)
-    out_height, out_width = height // scale - 4, width // scale - 4
-    planes = x.reshape(batch * channels, 1, height, width)
-    planes = planes[..., first : first + (out_height - 1) * scale + len(weights), :]
-    planes = functional.conv2d(planes, taps.reshape(1, 1, -1, 1), stride=(scale, 1))
-    planes = planes[..., first : first + (out_width - 1) * scale + len(weights)]
-    planes = functional.conv2d(planes, taps.reshape(1, 1, 1, -1), stride=(1, scale))
-    return planes.reshape(batch, channels, out_height, out_width)
+    size = (x.shape[-2] // scale, x.shape[-1] // scale)
+    # With antialias torch takes a = -0.5; the margin keeps its treatment of borders out of what is returned.
+    out = functional.interpolate(x, size=size, mode='bicubic', align_corners=False, antialias=True)
+    return out[..., 2:-2, 2:-2]
+
+
+def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'] = 'bicubic') -> Tensor:
+    """One axis of the down-sampling of pictures that carry a margin of 2 * scale pixels on both ends.
+
+    Args:
+        size: pixels of the axis with its margins.
+        scale: factor, 1 or more; the size must be a multiple of it.
+        method: 'bicubic' as :func:`downsample_bicubic_valid`, 's_fold' as :func:`downsample_s_fold`.
+
+    Returns:
+        Matrix of shape (size / scale - 4, size), float32.
+    """
+    first, weights = (2 * scale, (1.0,)) if method == 's_fold' or scale == 1 else _taps(scale)
+    matrix = torch.zeros(size // scale - 4, size)
+    for row in range(len(matrix)):
+        start = first + row * scale
+        matrix[row, start : start + len(weights)] = torch.tensor(weights)
+    return matrix
 
 
 def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:

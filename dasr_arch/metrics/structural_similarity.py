@@ -1,4 +1,4 @@
-"""Structural similarity with a separable window: BasicSR's figures in less than half its time.
+"""Structural similarity with a separable window, in bands of rows: BasicSR's figures in less than half its time.
 
 Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, IEEE TIP 2004.
 """
@@ -12,6 +12,9 @@ WINDOW_SIZE = 11  # pixels; a picture must be at least this large after the bord
 _WINDOW_SIGMA = 1.5
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
+
+_LUMA_BGR = (24.966, 128.553, 65.481)  # BT.601
+_BAND = 64  # rows that are compared at a time, so that they stay in the processor's cache
 
 Array = NDArray[np.float64]
 
@@ -33,13 +36,12 @@ def measure_plane_ssim(plane: Array, reference: Array) -> float:
         raise ValueError(f'SSIM compares two planes of one shape, got {plane.shape} and {reference.shape}')
     if min(plane.shape) < WINDOW_SIZE:
         raise ValueError(f'SSIM needs sides of at least {WINDOW_SIZE} pixels, got {plane.shape[0]} x {plane.shape[1]}')
-    mean_1, mean_2 = _average(plane), _average(reference)
-    variance_1 = _average(plane * plane) - mean_1 * mean_1
-    variance_2 = _average(reference * reference) - mean_2 * mean_2
-    covariance = _average(plane * reference) - mean_1 * mean_2
-    similarity = (2 * mean_1 * mean_2 + _C1) * (2 * covariance + _C2)
-    similarity /= (mean_1 * mean_1 + mean_2 * mean_2 + _C1) * (variance_1 + variance_2 + _C2)
-    return float(similarity.mean())
+    height, width = (side - WINDOW_SIZE + 1 for side in plane.shape)
+    total = 0.0
+    for top in range(0, height, _BAND):
+        rows = slice(top, min(top + _BAND, height) + WINDOW_SIZE - 1)
+        total += float(_compare(plane[rows], reference[rows]).sum())
+    return float(total / (height * width))
 
 
 def calculate_ssim_separable(
@@ -66,7 +68,7 @@ def calculate_ssim_separable(
     """
     planes = [crop_sides(reorder_image(picture, input_order), crop_border) for picture in (img, img2)]
     if test_y_channel:
-        planes = [to_y_channel(picture) for picture in planes]
+        planes = [_find_luma(picture) for picture in planes]
     first, second = (picture.astype(np.float64) for picture in planes)
     if first.shape != second.shape:
         raise ValueError(f'SSIM compares two pictures of one shape, got {first.shape} and {second.shape}')
@@ -77,6 +79,27 @@ def calculate_ssim_separable(
 def crop_sides(picture: NDArray[np.generic], border: int) -> NDArray[np.generic]:
     """A view of ``picture`` (H, W, ...) without ``border`` pixels on each of its four sides."""
     return picture[border : picture.shape[0] - border, border : picture.shape[1] - border]
+
+
+def _compare(first: Array, second: Array) -> Array:
+    """SSIM around every pixel whose window lies inside."""
+    mean_1, mean_2 = _average(first), _average(second)
+    means = mean_1 * mean_2
+    squares = mean_1 * mean_1 + mean_2 * mean_2
+    variances = _average(first * first + second * second) - squares  # of both together, as the formula needs them
+    covariance = _average(first * second) - means
+    similarity: Array = (2 * means + _C1) * (2 * covariance + _C2) / ((squares + _C1) * (variances + _C2))
+    return similarity
+
+
+def _find_luma(picture: NDArray[np.generic]) -> NDArray[np.generic]:
+    """BasicSR's luma, rounded where it rounds, with the channels of 8-bit pictures looked up in tables."""
+    if picture.dtype != np.uint8 or picture.shape[2] != 3:
+        return np.asarray(to_y_channel(picture))
+    levels = (np.arange(256, dtype=np.float32) / 255).astype(np.float64)
+    parts = [cv2.LUT(np.ascontiguousarray(picture[..., c]), levels * weight) for c, weight in enumerate(_LUMA_BGR)]
+    luma = (parts[0] + parts[1] + parts[2] + 16.0) / 255
+    return (luma.astype(np.float32) * np.float32(255))[..., None]
 
 
 def _average(plane: Array) -> Array:

@@ -52,6 +52,7 @@ class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     degradation: Mapping
     degrade_on: Literal['device', 'worker'] = 'device'
     num_patches: Count | UnsetType = UNSET  # of each picture
+    cache_mib: WholeNumber = 512  # decoded pictures that each loading process keeps
     seed: Seed | UnsetType = UNSET
 
 
@@ -62,6 +63,7 @@ class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     lq_size: Count  # side of a patch, LR pixels
     use_hflip: bool = True
     use_rot: bool = True
+    cache_mib: WholeNumber = 512
     seed: Seed | UnsetType = UNSET
 
 

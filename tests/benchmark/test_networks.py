@@ -14,7 +14,7 @@ from dasr_arch.benchmark.networks import build_network, check_finite, probe_netw
 from dasr_arch.benchmark.suites import NetworkPlan
 from dasr_arch.degradations import build_degradation, picture_generator
 from tests.benchmark.making import save_weights, small_dasr
-from tests.golden.weights import golden_state
+from tests.golden.weights import golden_state, relative_error
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 
@@ -119,3 +119,34 @@ def test_checkpoint_with_the_authors_names_gives_the_golden_output(tmp_path: Pat
     with torch.no_grad():
         sr = network(lq) * 255
     assert (sr - expected).norm() / expected.norm() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind', 'arguments', 'told', 'inputs', 'outputs'),
+    [
+        ('san_small_x3', 'SAN', {'scale': 3, 'num_groups': 2, 'num_blocks': 2}, (), 'lr', 'sr'),
+        ('srmdnf_x4', 'SRMDNF', {'scale': 4}, ('code',), 'lr', 'sr'),
+        ('ikc_sftmd_x2', 'SFTMD', {'scale': 2, 'clamp': False}, ('code',), 'lr', 'sr'),
+        ('dncnn_color_blind', 'DnCNN', {}, (), 'noisy', 'out'),
+    ],
+)
+def test_files_of_other_authors_give_their_golden_outputs(
+    name: str, kind: str, arguments: dict[str, object], told: tuple[str, ...], inputs: str, outputs: str, tmp_path: Path
+) -> None:
+    golden = np.load(GOLDEN / f'{name}.npz')
+    torch.save(golden_state(golden), tmp_path / 'net.pth')
+    network, _ = build_network(NetworkPlan(kind, kind, arguments, tmp_path / 'net.pth'))
+    levels = golden[inputs].max().round()
+    with torch.no_grad():
+        out = network(torch.from_numpy(golden[inputs]) / levels, **{key: torch.from_numpy(golden[key]) for key in told})
+    assert relative_error(out * levels, golden[outputs]) < 1e-5
+
+
+def test_weights_of_other_authors_are_told_kernels_only_in_their_own_basis(tmp_path: Path) -> None:
+    torch.save(golden_state(np.load(GOLDEN / 'srmd_x4.npz')), tmp_path / 'net.pth')
+    plan = NetworkPlan('SRMD', 'SRMD', {'scale': 4}, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match='came without the basis of their kernels'):
+        probe_network(build_network(plan)[0], plan, BLUR)
+    np.save(tmp_path / 'basis.npy', np.eye(15, 225))
+    given = NetworkPlan('SRMD', 'SRMD', {'scale': 4, 'basis_path': str(tmp_path / 'basis.npy')}, tmp_path / 'net.pth')
+    probe_network(build_network(given)[0], given, BLUR)

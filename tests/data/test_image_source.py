@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import encode_png, write_image
-from dasr_arch.data.image_source import ImageSource, open_source
+from dasr_arch.data.image_source import CachedSource, ImageSource, open_source
 
 
 def make_pictures(count: int = 4) -> dict[str, np.ndarray]:
@@ -192,3 +192,45 @@ def test_lmdb_made_by_basicsr_is_read(tmp_path: Path) -> None:
     for index, name in enumerate(pictures):
         np.testing.assert_array_equal(source.read(index), pictures[name])
     np.testing.assert_array_equal(source.read(4), np.repeat(pictures['p0'][:, :, :1], 3, axis=2))
+
+
+# --- pictures kept in memory ---
+
+
+def count_reads(source, monkeypatch):
+    reads = []
+    read = source.read
+    monkeypatch.setattr(source, 'read', lambda index: (reads.append(index), read(index))[1])
+    return reads
+
+
+def test_cached_pictures_are_read_once_and_equal_the_source(root, monkeypatch):
+    source = open_source(root)
+    expected = [source.read(index) for index in range(len(source))]
+    reads = count_reads(source, monkeypatch)
+    cached = CachedSource(source, 1 << 30)
+    for _ in range(2):
+        for index, picture in enumerate(expected):
+            assert np.array_equal(cached.read(index), picture)
+    assert reads == list(range(len(source)))
+    assert cached.names == source.names
+    assert cached.size(0) == source.size(0)
+
+
+def test_cache_stops_at_its_limit_and_drops_nothing(root, monkeypatch):
+    source = open_source(root)
+    reads = count_reads(source, monkeypatch)
+    cached = CachedSource(source, source.read(0).nbytes)
+    reads.clear()
+    for _ in range(2):
+        cached.read(0)
+        cached.read(1)
+    assert reads == [0, 1, 1]
+
+
+def test_cached_pictures_cannot_be_changed_and_do_not_travel(root):
+    cached = CachedSource(open_source(root), 1 << 30)
+    with pytest.raises(ValueError, match='read-only'):
+        cached.read(0)[0, 0] = 0
+    assert len(pickle.dumps(cached)) < 4096
+    assert np.array_equal(pickle.loads(pickle.dumps(cached)).read(0), cached.read(0))

@@ -36,7 +36,7 @@ def golden_state(golden: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]
     state = {}
     for name, shape_text, gain in zip(golden['keys'], golden['shapes'], golden['gains'], strict=True):
         shape = tuple(int(side) for side in str(shape_text).strip('()').split(',') if side.strip())
-        if '_mean.' in name and name.startswith('G.'):
+        if str(name).removeprefix('G.').startswith(('sub_mean.', 'add_mean.')):
             sign = -1 if 'sub_mean' in name else 1
             identity = torch.eye(3).reshape(3, 3, 1, 1)
             state[str(name)] = identity if name.endswith('weight') else sign * DIV2K_MEAN

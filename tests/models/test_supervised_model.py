@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from basicsr.models import build_model
@@ -11,8 +12,10 @@ from torch import nn
 from dasr_arch import InputError
 from dasr_arch.archs.weights import load_network
 from dasr_arch.models.supervised_model import SupervisedModel
+from tests.golden.weights import golden_state, relative_error
 from tests.models.making import TINY, copy_state, make_batch, make_options, train_step
 
+GOLDEN = Path(__file__).parents[1] / 'golden'
 RCAN = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4}
 SCHEDULE = {'total_iter': 10, 'lr': 1e-3, 'milestones': [2], 'gamma': 0.1}
 
@@ -38,6 +41,39 @@ def test_rcan_of_basicsr_learns_from_raw_patches():
     assert losses[0] > losses[1] > losses[2] > 0
     changed = [name for name, value in model.net_g.state_dict().items() if not torch.equal(value, before[name])]
     assert len(changed) == len(before)
+
+
+@pytest.mark.parametrize(
+    'network',
+    [
+        {'type': 'SRCNN', 'num_feat': 8},
+        {'type': 'SAN', 'num_feat': 16, 'num_groups': 1, 'num_blocks': 1},
+        {'type': 'SRMD', 'num_feat': 8, 'num_layers': 3},
+        {'type': 'SRMDNF', 'num_feat': 8, 'num_layers': 3},
+        {'type': 'UDVD', 'num_feat': 8, 'num_blocks': 1, 'num_refine': 1},
+        {'type': 'SFTMD', 'num_feat': 8, 'num_blocks': 1},
+        {'type': 'IKC', 'num_feat': 8, 'num_blocks': 1, 'num_steps': 2},
+    ],
+    ids=lambda network: network['type'],
+)
+def test_networks_to_compare_with_learn_from_raw_patches_and_what_they_are_told(network):
+    model = make_model(network={'scale': 2, **network})
+    batch = make_batch()
+    losses = [train_step(model, i, batch)['l_pix'] for i in (1, 2, 3)]
+    assert losses[0] > losses[2] > 0
+    assert set(model.conditions) == set(model.net_g.needs)
+
+
+def test_training_starts_from_a_file_of_other_authors(tmp_path):
+    golden = np.load(GOLDEN / 'srmdnf_x3.npz')
+    torch.save(golden_state(golden), tmp_path / 'srmdnf_x3.pth')
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    options |= {'scale': 3, 'network_g': {'type': 'SRMDNF', 'scale': 3}}
+    options['path'] = {'pretrain_network_g': str(tmp_path / 'srmdnf_x3.pth')}
+    network = build_model(options).net_g
+    with torch.no_grad():
+        sr = network(torch.from_numpy(golden['lr']), code=torch.from_numpy(golden['code']))
+    assert relative_error(sr, golden['sr']) < 1e-5
 
 
 def test_dasr_is_trained_by_basicsrs_own_model():

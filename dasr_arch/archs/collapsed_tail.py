@@ -1,0 +1,130 @@
+"""The up-sampling tail of DASR as a single convolution.
+
+Between the tail's convolutions and pixel shuffles there is no activation, so that together they are one linear map:
+for x4 a convolution of 5 x 5 from the features to the 48 numbers of 4 x 4 colour pixels, a tenth of the arithmetic and
+none of the large tensors. Inside the picture the two are equal up to rounding. Within two LR pixels of the border they
+are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
+_STRIP = 2 * _REACH  # thickness of a strip whose outer half is right
+SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the picture
+
+
+class _Collapsed(NamedTuple):
+    """A tail as one convolution, and what it was made from."""
+
+    origin: tuple[tuple[int, int], ...]  # address and version of every parameter
+    weight: Tensor  # (3 * scale**2, C, 5, 5), float32
+    bias: Tensor  # (3 * scale**2,)
+
+
+class CollapsedTail:
+    """Computes a tail as one convolution, which is found anew whenever the tail's weights have changed.
+
+    Args:
+        scale: up-sampling factor of the tail.
+    """
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self._found: _Collapsed | None = None
+
+    def __call__(self, tail: nn.Sequential, x: Tensor) -> Tensor:
+        """What the tail makes of features, without gradients.
+
+        Args:
+            tail: convolutions of 3 x 3 and pixel shuffles, nothing else, with float32 weights.
+            x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
+
+        Returns:
+            Shape (B, 3, h * scale, w * scale), float32.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            collapsed = self._look_up(tail)
+            return _run(tail, x.float(), (collapsed.weight, collapsed.bias), self.scale)
+
+    def _look_up(self, tail: nn.Sequential) -> _Collapsed:
+        parameters = list(tail.parameters())
+        if any(parameter.is_inference() for parameter in parameters):  # such tensors count no versions
+            return _Collapsed((), *collapse_tail(tail, self.scale))
+        origin = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
+        found = self._found  # one read, so that threads may share a network
+        if found is None or found.origin != origin:
+            found = self._found = _Collapsed(origin, *collapse_tail(tail, self.scale))
+        return found
+
+
+def run_recorded(tail: nn.Sequential, x: Tensor) -> Tensor:
+    """What a tail makes of features, with gradients for both.
+
+    In training the convolution has to be found in every step, which pays for the last of the tail's up-sampling steps
+    alone; those before it are run as they are.
+
+    Args:
+        tail: pairs of a convolution of 3 x 3 and a pixel shuffle, then a convolution of 3 x 3.
+        x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
+
+    Returns:
+        Shape (B, 3, h * scale, w * scale), float32.
+    """
+    first, last = tail[:-3], tail[-3:]
+    x = first(x)
+    with torch.autocast(x.device.type, enabled=False):
+        shuffle = last[1]
+        assert isinstance(shuffle, nn.PixelShuffle)
+        scale = shuffle.upscale_factor
+        return _run(last, x.float(), collapse_tail(last, scale, torch.float32), scale)
+
+
+def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Finds the convolution that a tail amounts to, from its answers to single impulses.
+
+    Args:
+        tail: convolutions of 3 x 3 and pixel shuffles, nothing else.
+        scale: its up-sampling factor.
+        dtype: what to compute in.
+
+    Returns:
+        Weight of shape (3 * scale**2, C, 5, 5) and bias of shape (3 * scale**2,), whose outputs a pixel shuffle puts
+        in place; float32, on the tail's device.
+    """
+    side = 2 * _REACH + 1
+    first = next(tail.parameters())
+    channels = first.shape[1]
+    impulses = torch.zeros(channels, channels, side, side, dtype=dtype, device=first.device)
+    impulses[torch.arange(channels), torch.arange(channels), _REACH, _REACH] = 1
+    answers = _answer(tail, impulses.contiguous(memory_format=torch.channels_last), with_bias=False)
+    weight = functional.pixel_unshuffle(answers, scale).transpose(0, 1).flip((-2, -1))
+    still = _answer(tail, torch.zeros_like(impulses[:1]), with_bias=True)
+    bias = functional.pixel_unshuffle(still, scale)[0, :, _REACH, _REACH]
+    return weight.float().contiguous(memory_format=torch.channels_last), bias.float()
+
+
+def _answer(tail: nn.Sequential, x: Tensor, with_bias: bool) -> Tensor:
+    for layer in tail:
+        if isinstance(layer, nn.Conv2d):
+            bias = layer.bias.to(x.dtype) if with_bias and layer.bias is not None else None
+            x = functional.conv2d(x, layer.weight.to(x.dtype), bias, padding=1)
+        else:
+            x = layer(x)
+    return x
+
+
+def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale: int) -> Tensor:
+    """The collapsed tail inside, the tail itself along the border."""
+    inside = functional.pixel_shuffle(functional.conv2d(x, *collapsed, padding=_REACH), scale)
+    width = _REACH * scale
+    rows: Tensor = tail(torch.cat([x[..., :_STRIP, :], x[..., -_STRIP:, :]]))
+    columns: Tensor = tail(torch.cat([x[..., :_STRIP], x[..., -_STRIP:]]))
+    top, bottom = rows[: len(x), :, :width], rows[len(x) :, :, -width:]
+    left, right = columns[: len(x), ..., :width], columns[len(x) :, ..., -width:]
+    middle = slice(width, -width)
+    between = [left[..., middle, :], inside[..., middle, middle], right[..., middle, :]]
+    return torch.cat([top, torch.cat(between, -1), bottom], -2)

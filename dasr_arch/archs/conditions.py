@@ -1,0 +1,191 @@
+"""How a network is told the degradation: a kernel as its coefficients in a basis of a few components, and the noise.
+
+Weights and basis belong together: with another basis the same kernel has other coefficients. So the basis is a buffer
+that weights files carry. The authors' files do not; see :meth:`KernelCode.basis_of_released_weights`.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch._errors import InputError
+
+
+class KernelCode(nn.Module):
+    """Blur kernels to coefficients.
+
+    Args:
+        network: the network that is told them, for messages.
+        basis: the network's own basis, components of shape (C, k, k).
+        path: file with the basis of other authors' weights, which takes its place; see :func:`read_basis`.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+
+    basis: Tensor
+
+    def __init__(self, network: str, basis: Tensor, path: str | os.PathLike[str] | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.given = path is not None
+        self.known = True
+        self.register_buffer('basis', basis if path is None else read_basis(path, *basis.shape[:2]))
+        self.register_load_state_dict_post_hook(_note_whether_known)  # type: ignore[no-untyped-call]
+
+    def basis_of_released_weights(self) -> Tensor:
+        """What stands for the basis when a file of the authors is loaded, which holds none.
+
+        Returns:
+            The basis that was given; without one NaN, so that kernels are refused instead of misunderstood.
+        """
+        return self.basis if self.given else torch.full_like(self.basis, torch.nan)
+
+    def forward(self, batch: int, kernel: Tensor | None, code: Tensor | None) -> Tensor:
+        """The coefficients that a network is told, one way or the other.
+
+        Args:
+            batch: number B of pictures.
+            kernel: shape (B, k, k) or (1, k, k), any side; what lies outside the basis's own side is cut off, and the
+                rest scaled to the sum of 1 again.
+            code: the coefficients themselves, of shape (B, C), (1, C) or (B, C, h, w); come before the kernel.
+
+        Returns:
+            Coefficients of shape (B, C), or as they were given.
+
+        Raises:
+            ValueError: if there is neither kernel nor code, a shape does not fit, or the basis is not known.
+        """
+        if code is not None:
+            if code.ndim not in (2, 4) or code.shape[0] not in (1, batch) or code.shape[1] != len(self.basis):
+                raise ValueError(f'code must have shape ({batch}, {len(self.basis)}), got {tuple(code.shape)}')
+            return code.expand(batch, *code.shape[1:])
+        if kernel is None:
+            raise ValueError(f'{self.network} is told the blur kernel but got none; pass kernel=(B, k, k)')
+        if kernel.ndim != 3 or kernel.shape[0] not in (1, batch) or kernel.shape[1] != kernel.shape[2]:
+            raise ValueError(f'kernel must have shape ({batch}, k, k), got {tuple(kernel.shape)}')
+        if not self.known:
+            raise ValueError(
+                f"these {self.network} weights came without the basis of their kernels; give the authors' file as "
+                'basis_path'
+            )
+        return self._encode(kernel).expand(batch, -1)
+
+    def _encode(self, kernel: Tensor) -> Tensor:
+        """Coefficients of shape (B, C), in the type of the basis, computed in float32 at least."""
+        precise = torch.promote_types(self.basis.dtype, torch.float32)
+        with torch.autocast(kernel.device.type, enabled=False):
+            fitted = fit_kernel(kernel.to(precise), self.basis.shape[-1])
+            code = fitted.flatten(1) @ self.basis.to(precise).flatten(1).T
+        return code.to(self.basis.dtype)
+
+
+def fit_kernel(kernel: Tensor, side: int) -> Tensor:
+    """Cuts or pads kernels around their centre to another side, and scales them to the sum of 1.
+
+    Args:
+        kernel: shape (B, k, k), k odd.
+        side: the other side, odd.
+
+    Returns:
+        Kernels of shape (B, side, side).
+
+    Raises:
+        ValueError: if k is even, because such a kernel has no centre.
+    """
+    if kernel.shape[-1] % 2 == 0:
+        raise ValueError(f'kernel must have an odd side, got {kernel.shape[-1]}')
+    margin = (side - kernel.shape[-1]) // 2  # negative: cuts
+    fitted = functional.pad(kernel, (margin, margin, margin, margin))
+    return fitted / fitted.sum((-2, -1), keepdim=True)
+
+
+def stretch(code: Tensor, like: Tensor) -> Tensor:
+    """Coefficients as feature maps.
+
+    Args:
+        code: shape (B, C), or maps of shape (B, C, h, w) that are returned as they are.
+        like: features of shape (B, ..., h, w).
+
+    Returns:
+        Maps of shape (B, C, h, w) in the type of ``like``.
+    """
+    maps = code if code.ndim == 4 else code[..., None, None].expand(-1, -1, *like.shape[-2:])
+    return maps.to(like.dtype)
+
+
+def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
+    """The noise level as SRMD is told it.
+
+    Args:
+        noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
+        lq: pictures of shape (B, 3, h, w).
+
+    Returns:
+        Map of shape (B, 1, h, w) in [0, 1].
+
+    Raises:
+        ValueError: if the shape is another one.
+    """
+    shape = (len(lq), 1, *lq.shape[-2:])
+    if noise_level is None:
+        return lq.new_zeros(shape)
+    if noise_level.shape not in ((len(lq),), (1,), shape):
+        raise ValueError(f'noise_level must have shape ({len(lq)},), got {tuple(noise_level.shape)}')
+    level = noise_level if noise_level.ndim == 4 else noise_level.reshape(-1, 1, 1, 1)
+    return (level / 255).to(lq.dtype).expand(shape)
+
+
+def read_basis(path: str | os.PathLike[str], num_components: int, kernel_size: int) -> Tensor:
+    """Reads the basis that belongs to weights of other authors: KAIR's .mat, IKC's .pth, or a .npy.
+
+    Args:
+        path: a file with one matrix, components by pixels or pixels by components, pixels counted down the columns of
+            the kernel.
+        num_components: number C of components.
+        kernel_size: side k of the kernels in pixels.
+
+    Returns:
+        Components of shape (C, k, k), float32.
+
+    Raises:
+        InputError: if the file is missing, unreadable or of another size.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(f"basis_path: file '{path}' does not exist; check the path")
+    try:
+        matrix = _read_matrix(path)
+    except Exception as error:  # readers of three formats raise whatever they like on damaged files
+        raise InputError(f"basis_path: '{path}' is no .mat, .pth or .npy file with a matrix, or damaged") from error
+    expected = (num_components, kernel_size**2)
+    if matrix.shape == expected[::-1]:
+        matrix = matrix.T
+    if matrix.shape != expected:
+        raise InputError(f"basis_path: expected a matrix of {expected} numbers in '{path}', got {tuple(matrix.shape)}")
+    # Authors flatten kernels column by column.
+    return matrix.float().reshape(num_components, kernel_size, kernel_size).transpose(1, 2).contiguous()
+
+
+def _read_matrix(path: Path) -> Tensor:
+    """The only matrix in a file."""
+    if path.suffix == '.mat':
+        (matrix,) = (value for key, value in scipy.io.loadmat(path).items() if not key.startswith('__'))
+        return torch.from_numpy(np.asarray(matrix, np.float32))
+    if path.suffix == '.npy':
+        return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    if not isinstance(content, Tensor):
+        raise TypeError('no tensor')
+    return content
+
+
+def _note_whether_known(module: nn.Module, incompatible: object) -> None:
+    """Runs after weights were loaded: a basis of NaN says that it is not known."""
+    assert isinstance(module, KernelCode)
+    module.known = module.basis.is_meta or not bool(module.basis.isnan().any())

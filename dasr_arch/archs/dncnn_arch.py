@@ -1,0 +1,65 @@
+"""DnCNN: removes Gaussian noise of unknown strength; the step before networks that know only blur.
+
+Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising, TIP 2017,
+arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are.
+"""
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from dasr_arch.archs.arguments import check_counts
+from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.plain import PlainConvolutions
+
+
+@ARCH_REGISTRY.register()
+class DnCNN(nn.Module):
+    """Finds the noise of a picture and subtracts it; size stays as it is.
+
+    The defaults are the blind colour network, the one whose size DASR's comparison states.
+
+    Args:
+        scale: 1, since nothing is enlarged.
+        num_in_ch: channels of the pictures, 3 for RGB or 1 for grey.
+        num_feat: channels between.
+        num_layers: number of convolutions: 20 in the blind networks, 17 in those for one noise level.
+        batch_norm: whether the network has batch normalisation, as in training; in the published files it is part of
+            the convolutions.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+
+    Source:
+        Zhang et al., TIP 2017; public code in KAIR (MIT).
+    """
+
+    blind = True
+    needs: tuple[str, ...] = ()
+    released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(\w+)': r'body.\1.\2'})
+
+    def __init__(
+        self,
+        scale: int = 1,
+        num_in_ch: int = 3,
+        num_feat: int = 64,
+        num_layers: int = 20,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if scale != 1:
+            raise ValueError(f'DnCNN removes noise and enlarges nothing: scale must be 1, got {scale!r}')
+        check_counts('DnCNN', num_in_ch=num_in_ch, num_feat=num_feat, num_layers=num_layers)
+        self.scale = scale
+        self.body = PlainConvolutions(num_in_ch, num_feat, num_in_ch, num_layers, batch_norm=batch_norm)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Denoises pictures.
+
+        Args:
+            lq: pictures of shape (B, C, h, w) in [0, 1], with noise.
+
+        Returns:
+            Pictures of shape (B, C, h, w), around [0, 1], not clamped.
+        """
+        noise: Tensor = self.body(lq)
+        return lq - noise

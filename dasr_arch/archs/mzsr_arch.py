@@ -1,0 +1,43 @@
+"""MZSR's network: ZSSR's with biases, whose weights are learned so that few steps on the test picture are enough.
+
+Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, arXiv 2002.12213. Facts from the paper
+and the authors' code, which carries no licence: nothing is taken from it.
+"""
+
+import math
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from dasr_arch.archs.residual_restorer import ResidualRestorer
+
+_CUT = 2.0  # standard deviations, where the normal distribution of the initial weights is truncated
+
+
+@ARCH_REGISTRY.register()
+class MZSR(ResidualRestorer):
+    """The network of meta-transfer zero-shot super-resolution.
+
+    Everything is differentiable twice and goes through ``forward``, so that ``torch.func.functional_call`` can run it
+    with the weights of an inner step.
+
+    Args:
+        scale: up-sampling factor, 1 or more.
+        num_feat: channels between.
+        num_layers: number of convolutions.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+
+    Source:
+        Soh et al., CVPR 2020.
+    """
+
+    def __init__(self, scale: int = 2, num_feat: int = 64, num_layers: int = 8) -> None:
+        super().__init__(scale, num_feat, num_layers, bias=True)
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d):
+                std = math.sqrt(1 / (9 * layer.in_channels))
+                nn.init.trunc_normal_(layer.weight, std=std, a=-_CUT * std, b=_CUT * std)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)

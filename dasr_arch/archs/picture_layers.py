@@ -1,0 +1,35 @@
+"""Where networks meet pictures: enlarging the input as MATLAB does, and the convolution that gives the output."""
+
+import torch
+from torch import Tensor, nn
+
+from dasr_arch.degradations.resize import upsample_bicubic
+
+
+def enlarge(lq: Tensor, scale: int) -> Tensor:
+    """Enlarges pictures by MATLAB's bicubic with symmetric borders, what networks at HR size were trained on.
+
+    Args:
+        lq: pictures of shape (B, C, h, w), any floating type.
+        scale: factor, 1 or more.
+
+    Returns:
+        Pictures of shape (B, C, h * scale, w * scale), as precise as ``lq``, not clamped; computed in float32 at least.
+    """
+    precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
+    return upsample_bicubic(precise, scale, border='mirror').to(lq.dtype)
+
+
+def convolve_to_picture(conv: nn.Module, features: Tensor) -> Tensor:
+    """The convolution that gives a picture, which is never rounded to half precision, also not under autocast.
+
+    Args:
+        conv: a convolution, in the type of its weights.
+        features: shape (B, C, H, W).
+
+    Returns:
+        What the convolution gives.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        out: Tensor = conv(features.to(conv.weight.dtype))  # type: ignore[arg-type]
+    return out

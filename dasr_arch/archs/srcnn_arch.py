@@ -1,0 +1,99 @@
+"""SRCNN: three convolutions on the bicubically enlarged picture.
+
+Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016, arXiv 1501.00092. Layers and
+names are those of the public PyTorch versions, so that their weights load as they are.
+"""
+
+from typing import Literal
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge
+
+_LUMA = (65.481, 128.553, 24.966)  # of BT.601 in its studio range 16..235, from RGB in [0, 1]
+_LUMA_OFFSET = 16.0
+_LUMA_SPAN = 219.0
+
+
+@ARCH_REGISTRY.register()
+class SRCNN(nn.Module):
+    """Sharpens the enlarged picture; trained on bicubic down-sampling, it is told nothing about the degradation.
+
+    Args:
+        scale: up-sampling factor, 1 or more.
+        num_in_ch: 3 restores RGB; 1 restores luma as in the paper, and the colours are those of the enlarged picture.
+        num_feat: channels of the first convolution.
+        num_map: channels of the second convolution.
+        middle_kernel: side of the second convolution; 5 is the paper's final network, 1 its base.
+        padding_mode: what the convolutions see beyond the border. The paper trains without padding; 'zeros' is what
+            public versions do.
+        upsampler: 'matlab' is the reference; 'torch' the cubic with a = -0.75, which some public weights need.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+
+    Source:
+        Dong et al., TPAMI 2016: network 9-5-5.
+    """
+
+    blind = False
+    needs: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_in_ch: int = 3,
+        num_feat: int = 64,
+        num_map: int = 32,
+        middle_kernel: int = 5,
+        padding_mode: Literal['zeros', 'replicate'] = 'zeros',
+        upsampler: Literal['matlab', 'torch'] = 'matlab',
+    ) -> None:
+        super().__init__()
+        check_counts('SRCNN', scale=scale, num_feat=num_feat, num_map=num_map)
+        check_choice('num_in_ch', num_in_ch, (1, 3), 'SRCNN')
+        check_kernel_size('SRCNN', middle_kernel=middle_kernel)
+        check_choice('padding_mode', padding_mode, ('zeros', 'replicate'), 'SRCNN')
+        check_choice('upsampler', upsampler, ('matlab', 'torch'), 'SRCNN')
+        self.scale = scale
+        self.upsampler = upsampler
+        self.conv1 = nn.Conv2d(num_in_ch, num_feat, 9, padding=4, padding_mode=padding_mode)
+        self.conv2 = nn.Conv2d(num_feat, num_map, middle_kernel, padding=middle_kernel // 2, padding_mode=padding_mode)
+        self.conv3 = nn.Conv2d(num_map, num_in_ch, 5, padding=2, padding_mode=padding_mode)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Super-resolves pictures.
+
+        Args:
+            lq: RGB of shape (B, 3, h, w) in [0, 1].
+
+        Returns:
+            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
+        """
+        enlarged = self._enlarge(lq)
+        if self.conv1.in_channels == 3:
+            return self._restore(enlarged)
+        luma = _luma(enlarged)
+        # The same step in R, G and B changes luma alone and leaves both colour differences as they are.
+        return enlarged + (self._restore(luma) - luma) * (255 / _LUMA_SPAN)
+
+    def _enlarge(self, lq: Tensor) -> Tensor:
+        if self.upsampler == 'matlab' or self.scale == 1:
+            return enlarge(lq, self.scale)
+        precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
+        out = functional.interpolate(precise, scale_factor=self.scale, mode='bicubic', align_corners=False)
+        return out.to(lq.dtype)
+
+    def _restore(self, x: Tensor) -> Tensor:
+        features = functional.relu(self.conv1(x))
+        return convolve_to_picture(self.conv3, functional.relu(self.conv2(features)))
+
+
+def _luma(rgb: Tensor) -> Tensor:
+    """BT.601 luma of shape (B, 1, H, W) in [16 / 255, 235 / 255], from RGB in [0, 1]."""
+    weights = torch.tensor(_LUMA, dtype=rgb.dtype, device=rgb.device).reshape(1, 3, 1, 1)
+    return ((rgb * weights).sum(1, keepdim=True) + _LUMA_OFFSET) / 255

@@ -1,0 +1,219 @@
+"""UDVD: a network that is told kernel and noise, and filters the picture with a kernel of its own for every pixel.
+
+Xu, Tseng, Tseng, Kuo, Tsai: Unified Dynamic Convolutional Network for Super-Resolution with Variational Degradations,
+CVPR 2020, arXiv 2004.06965. There is no public code of the authors, so nothing here could be held against outputs of
+theirs.
+"""
+
+import os
+from typing import NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
+from dasr_arch.archs.picture_layers import convolve_to_picture
+from dasr_arch.degradations.kernel_basis import anisotropic_basis
+
+_IMAGE_FEAT = 32  # channels that a dynamic block makes of the picture
+_RESIDUAL_FEAT = 16  # channels before the residual picture
+
+
+class UDVDOutput(NamedTuple):
+    """The pictures after every dynamic block, all of the size of the output; the paper's loss compares each.
+
+    Attributes:
+        sr: the last one, RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
+        stages: all of them in order, the last included.
+    """
+
+    sr: Tensor
+    stages: tuple[Tensor, ...]
+
+
+@ARCH_REGISTRY.register()
+class UDVD(nn.Module):
+    """Super-resolution for known degradations, which may change within the picture.
+
+    From the paper and texts about it: the picture beside 15 kernel coefficients and the noise level, as SRMD; features
+    at LR size from residual blocks; an up-sampling dynamic block and then two at HR size; 5 x 5 kernels without
+    normalisation, shared by the three colours.
+
+    Ours, where these are silent or fit x2 alone: how features come to HR size (a 1 x 1 convolution, pixel shuffle, a
+    1 x 1 convolution, for any scale), the factor 0.1 of the residual blocks as an argument, the order of the kernels'
+    taps, and the value range [0, 1].
+
+    Args:
+        scale: up-sampling factor, 2, 3 or 4.
+        num_feat: channels of the features.
+        num_blocks: number of residual blocks.
+        num_refine: number of dynamic blocks at HR size.
+        dynamic_size: side of the predicted kernels in pixels, odd.
+        res_scale: factor of what a residual block adds.
+        kernel_size: side of the blur kernels in pixels, odd; larger ones are cut around their centre.
+        num_components: how many numbers tell a blur kernel.
+        basis_path: file with another kernel basis; by default the network's own, computed from our degradations and
+            saved with the weights.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+        InputError: if the basis cannot be read.
+
+    Source:
+        Xu et al., CVPR 2020; sizes from public descriptions of it.
+    """
+
+    blind = False
+    needs: tuple[str, ...] = ('kernel', 'noise_level')
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 128,
+        num_blocks: int = 15,
+        num_refine: int = 2,
+        dynamic_size: int = 5,
+        res_scale: float = 0.1,
+        kernel_size: int = 15,
+        num_components: int = 15,
+        basis_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice('scale', scale, (2, 3, 4), 'UDVD')
+        check_counts('UDVD', num_feat=num_feat, num_blocks=num_blocks, num_components=num_components)
+        check_kernel_size('UDVD', dynamic_size=dynamic_size, kernel_size=kernel_size)
+        if num_refine < 0:
+            raise ValueError(f'num_refine must be 0 or more for UDVD, got {num_refine}')
+        self.scale = scale
+        self.kernel_size = kernel_size
+        own = anisotropic_basis(scale, kernel_size, num_components)
+        self.kernel_code = KernelCode('UDVD', own, basis_path)
+        self.head = nn.Conv2d(3 + num_components + 1, num_feat, 3, padding=1)
+        self.body = nn.Sequential(*(_ResidualBlock(num_feat, res_scale) for _ in range(num_blocks)))
+        self.up = DynamicBlock(num_feat, dynamic_size, scale)
+        self.refine = nn.ModuleList(DynamicBlock(num_feat, dynamic_size, align=scale) for _ in range(num_refine))
+
+    def forward(
+        self,
+        lq: Tensor,
+        *,
+        kernel: Tensor | None = None,
+        noise_level: Tensor | None = None,
+        code: Tensor | None = None,
+        return_stages: bool = False,
+    ) -> Tensor | UDVDOutput:
+        """Super-resolves pictures.
+
+        Args:
+            lq: RGB of shape (B, 3, h, w) in [0, 1].
+            kernel: blur kernels of shape (B, k, k), each summing to 1.
+            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) where the
+                noise changes within the picture; by default none.
+            code: coefficients of the kernels instead, shape (B, num_components), or (B, num_components, h, w) where the
+                blur changes within the picture.
+            return_stages: whether the pictures after every dynamic block come back.
+
+        Returns:
+            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_stages all of them.
+
+        Raises:
+            ValueError: if it is told neither kernel nor code, or a shape does not fit.
+        """
+        told = stretch(self.kernel_code(len(lq), kernel, code), lq)
+        features = self.head(torch.cat([lq, told, noise_map(noise_level, lq)], 1))
+        features = self.body(features) + features
+        stages = [self.up(lq, features)]
+        for block in self.refine:
+            stages.append(block(stages[-1], features))
+        return UDVDOutput(stages[-1], tuple(stages)) if return_stages else stages[-1]
+
+
+class DynamicBlock(nn.Module):
+    """Filters a picture with predicted kernels and adds a predicted picture.
+
+    Args:
+        num_feat: channels of the features.
+        dynamic_size: side of the kernels in pixels, odd.
+        scale: factor by which the block enlarges the picture.
+        align: factor by which the features are smaller than the picture.
+    """
+
+    def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:
+        super().__init__()
+        self.scale = scale
+        self.image_conv = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, _IMAGE_FEAT, 3, padding=1),
+        )
+        self.align = (
+            nn.Identity()
+            if align == 1
+            else nn.Sequential(
+                nn.Conv2d(num_feat, 32 * align**2, 1), nn.PixelShuffle(align), nn.Conv2d(32, num_feat, 1)
+            )
+        )
+        both = _IMAGE_FEAT + num_feat
+        self.feat_kernel = nn.Conv2d(both, dynamic_size**2 * scale**2, 3, padding=1)
+        layers: list[nn.Module] = [nn.Conv2d(both, _RESIDUAL_FEAT * scale**2, 3, padding=1), nn.ReLU()]
+        if scale > 1:
+            layers.append(nn.PixelShuffle(scale))
+        self.feat_residual = nn.Sequential(*layers, nn.Conv2d(_RESIDUAL_FEAT, 3, 3, padding=1))
+
+    def forward(self, picture: Tensor, features: Tensor) -> Tensor:
+        """Refines a picture.
+
+        Args:
+            picture: RGB of shape (B, 3, H, W).
+            features: shape (B, num_feat, H / align, W / align).
+
+        Returns:
+            RGB of shape (B, 3, H * scale, W * scale).
+        """
+        both = torch.cat([self.image_conv(picture), self.align(features)], 1)
+        filtered = convolve_dynamically(picture, self.feat_kernel(both), self.scale)
+        *layers, last = self.feat_residual
+        for layer in layers:
+            both = layer(both)
+        return filtered + convolve_to_picture(last, both)
+
+
+def convolve_dynamically(picture: Tensor, kernels: Tensor, scale: int = 1) -> Tensor:
+    """Filters every pixel with a kernel of its own, zero-padded; with a scale, scale^2 kernels for as many pixels.
+
+    Args:
+        picture: shape (B, C, H, W).
+        kernels: shape (B, k * k * scale * scale, H, W): for each tap, row by row, the sub-pixels row by row.
+        scale: factor by which the picture is enlarged.
+
+    Returns:
+        Shape (B, C, H * scale, W * scale), in the type of the picture.
+    """
+    batch, channels, height, width = picture.shape
+    side = round((kernels.shape[1] / scale**2) ** 0.5)
+    with torch.autocast(picture.device.type, enabled=False):
+        taps = functional.unfold(picture, side, padding=side // 2)
+        taps = taps.reshape(batch, channels, side**2, height, width)
+        weights = kernels.to(picture.dtype).reshape(batch, side**2, scale**2, height, width)
+        out = torch.einsum('bcthw,btshw->bcshw', taps, weights)
+        return functional.pixel_shuffle(out.reshape(batch, channels * scale**2, height, width), scale)
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions whose result is added in part."""
+
+    def __init__(self, num_feat: int, res_scale: float) -> None:
+        super().__init__()
+        self.res_scale = res_scale
+        self.conv = nn.Sequential(
+            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(), nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.res_scale * self.conv(x)
+        return out

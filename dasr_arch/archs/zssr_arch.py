@@ -1,0 +1,40 @@
+"""ZSSR's network: eight convolutions without biases, meant to be trained on the test picture alone.
+
+Shocher, Cohen, Irani: Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018, arXiv 1712.06087. Facts from
+the paper and the authors' code, whose licence is non-commercial: nothing is taken from it.
+"""
+
+import math
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from dasr_arch.archs.residual_restorer import ResidualRestorer
+
+_GAIN = 0.1  # of the initial weights, small on purpose: the picture starts as the enlarged one
+
+
+@ARCH_REGISTRY.register()
+class ZSSR(ResidualRestorer):
+    """The network of zero-shot super-resolution; untrained, it gives about the bicubically enlarged picture.
+
+    It has no weights of its own to publish: they are made for each picture, from the picture itself, never from its
+    ground truth.
+
+    Args:
+        scale: up-sampling factor, 1 or more.
+        num_feat: channels between.
+        num_layers: number of convolutions.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+
+    Source:
+        Shocher et al., CVPR 2018.
+    """
+
+    def __init__(self, scale: int = 2, num_feat: int = 64, num_layers: int = 8) -> None:
+        super().__init__(scale, num_feat, num_layers, bias=False)
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=math.sqrt(_GAIN / (9 * layer.in_channels)))

@@ -1,0 +1,99 @@
+"""A few numbers instead of a blur kernel: the principal components of the kernels that a degradation draws.
+
+SRMD and IKC describe a kernel so. Each public set of weights belongs to the basis that it was trained with; ours are
+computed here, from kernels as our own degradations draw them.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
+
+SMALLEST_WIDTH = 0.2  # HR pixels; the paper's lower end at every scale
+_DRAWS = 5000  # kernels
+_SEED = 0
+_NEARLY_LARGEST = 0.999  # of mirrored entries, which differ by rounding alone, the first one decides about the sign
+
+
+def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = False) -> Tensor:
+    """Principal components of blur kernels.
+
+    Args:
+        kernels: kernels of shape (N, k, k).
+        num_components: number of components, at most k * k and N.
+        centred: whether the mean kernel is subtracted first, as IKC does; SRMD does not.
+
+    Returns:
+        Components of shape (num_components, k, k), float32, orthonormal, the strongest first, the first entry of
+        largest magnitude of each positive.
+
+    Raises:
+        ValueError: if there are not as many components, or kernels is no stack of squares.
+    """
+    if kernels.ndim != 3 or kernels.shape[1] != kernels.shape[2]:
+        raise ValueError(f'kernels must have shape (N, k, k), got {tuple(kernels.shape)}')
+    rows = kernels.double().flatten(1)
+    if not 1 <= num_components <= min(rows.shape):
+        raise ValueError(f'num_components must lie in 1..{min(rows.shape)} for these kernels, got {num_components}')
+    if centred:
+        rows = rows - rows.mean(0)
+    vectors: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors  # columns, weakest first
+    components = vectors.flip(1)[:, :num_components].T
+    size = components.abs()
+    decisive = (size >= _NEARLY_LARGEST * size.amax(1, keepdim=True)).int().argmax(1)
+    components = components * components.gather(1, decisive.unsqueeze(1)).sign()
+    return components.reshape(-1, *kernels.shape[1:]).float()
+
+
+def anisotropic_basis(scale: int, kernel_size: int = 15, num_components: int = 15) -> Tensor:
+    """The basis for networks that know anisotropic Gaussians, of deviations from 0.2 to ``scale`` and any angle.
+
+    Args:
+        scale: up-sampling factor.
+        kernel_size: side of the kernels in pixels, odd; SRMD has 15.
+        num_components: number of components; SRMD has 15.
+
+    Returns:
+        Components as :func:`compute_kernel_basis` gives them, not centred, the same in every call.
+    """
+    return _anisotropic_basis(scale, kernel_size, num_components).clone()
+
+
+def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10) -> Tensor:
+    """The basis for networks that know isotropic Gaussians, of widths from 0.2 to ``scale``.
+
+    Args:
+        scale: up-sampling factor.
+        kernel_size: side of the kernels in pixels, odd; IKC has 21.
+        num_components: number of components; IKC has 10.
+
+    Returns:
+        Components as :func:`compute_kernel_basis` gives them, centred, the same in every call.
+    """
+    return _isotropic_basis(scale, kernel_size, num_components).clone()
+
+
+@lru_cache(maxsize=8)
+def _anisotropic_basis(scale: int, kernel_size: int, num_components: int) -> Tensor:
+    lambda_1, lambda_2, turn = _draw_uniform(3)
+    span = scale - SMALLEST_WIDTH
+    kernels = anisotropic_gaussian_kernel(
+        SMALLEST_WIDTH + span * lambda_1, SMALLEST_WIDTH + span * lambda_2, math.pi * turn, kernel_size
+    )
+    return compute_kernel_basis(kernels, num_components)
+
+
+@lru_cache(maxsize=8)
+def _isotropic_basis(scale: int, kernel_size: int, num_components: int) -> Tensor:
+    (sigma,) = _draw_uniform(1)
+    kernels = isotropic_gaussian_kernel(SMALLEST_WIDTH + (scale - SMALLEST_WIDTH) * sigma, kernel_size)
+    return compute_kernel_basis(kernels, num_components, centred=True)
+
+
+def _draw_uniform(count: int) -> Tensor:
+    """Numbers in [0, 1) of shape (count, _DRAWS), on the CPU also where networks are being built elsewhere."""
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.rand(count, _DRAWS, generator=generator, dtype=torch.float64, device='cpu')
