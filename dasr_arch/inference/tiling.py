@@ -20,8 +20,8 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.inference.reach import encoder_reach, encoder_stride, super_resolution_reach
 
 TILE_PAD = 14
-"""LR pixels computed around a tile by default. The paper's network looks 109 pixels far, but hardly beyond 8: see
-docs/upscaler.md for what was measured."""
+"""LR pixels computed around a tile by default. Networks look farther (the paper's 109) but hardly see anything there:
+docs/upscaler.md has what was measured."""
 
 FAST_BYTES = 32 << 20
 """Feature maps above this size are slower on a CPU: glibc asks the system for each anew, a third of the time."""
@@ -259,35 +259,37 @@ def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torc
     budget = int(memory * _MEMORY_SHARE)
     if device.type == 'cpu':
         budget = min(budget, _MEMORY_CAP)
-    return max(_MIN_SIDE**2, budget // bytes_per_pixel(network, dtype))
+    return max(_MIN_SIDE**2, budget // bytes_per_pixel(network, dtype, device))
 
 
-def fast_tile_pixels(network: DASR, dtype: torch.dtype, device: torch.device) -> int | None:
+def fast_tile_pixels(network: DASR, device: torch.device) -> int | None:
     """LR pixels up to which a CPU is at its fastest; None on a GPU."""
     if device.type != 'cpu':
         return None
-    return FAST_BYTES // (network.head.out_channels * dtype.itemsize)
+    return FAST_BYTES // (network.head.out_channels * 4)  # the tail computes in float32 in any case
 
 
-def bytes_per_pixel(network: DASR, dtype: torch.dtype) -> int:
+def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> int:
     """Most memory that the network takes for each LR pixel, estimated from its layers.
-
-    The up-sampling is what counts: a convolution's output and its copy after the shuffle are there at once, and at the
-    end the features of every HR pixel in float32 beside their copy for the last convolution.
 
     Args:
         network: any DASR.
         dtype: what it computes in.
+        device: where it computes. On a CPU the tail is one convolution and the body takes most; elsewhere it is the
+            tail: a convolution's output and its copy after the shuffle are there at once, and at the end the features
+            of every HR pixel in float32.
     """
-    feat, size = network.head.out_channels, dtype.itemsize
-    peak = 6 * feat * size  # maps that a block holds at once
-    fineness = 1
+    feat, size, fineness = network.head.out_channels, dtype.itemsize, 1
+    body = 7 * feat * size  # maps that are there at once
+    picture = 9 * 4 * network.scale**2  # the result, a few times
+    if network.resolve_implementation(device) == 'fast':
+        return body + 4 * feat + picture
+    tail = 0
     for layer in network.upsampler.children():
         if isinstance(layer, torch.nn.PixelShuffle):
             fineness *= layer.upscale_factor
-            peak = max(peak, (2 * feat * fineness**2 + 2 * feat) * size)
-    last = feat * fineness**2 * 4 + 3 * 4 * network.scale**2 * 4  # and the picture itself, a few times
-    return peak + last
+            tail = max(tail, (2 * feat * fineness**2 + 2 * feat) * size)
+    return max(body, tail) + 4 * feat * fineness**2 + picture
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -199,7 +199,7 @@ class Upscaler:
         if self.tiling.size is not None:
             return plan_squares(height, width, pad, self.tiling.size)
         most = max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
-        return plan_tiles(height, width, pad, most, fast_tile_pixels(self.network, self.dtype, self.device))
+        return plan_tiles(height, width, pad, most, fast_tile_pixels(self.network, self.device))
 
     def _upscale_tensor(self, picture: Tensor, look: Look, progress: Progress | None) -> Tensor:
         if picture.dim() == 4:
