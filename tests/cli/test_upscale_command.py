@@ -72,7 +72,7 @@ def test_bad_picture_is_named_and_the_rest_goes_on(folder, capsys):
     [
         ('none.png', 'none.png: expected a picture or a folder'),
         ('in --scale 3', "'net.pth' is for x2, not for x3"),
-        ('in --model none', "model 'none' is neither a file nor the name of installed weights; known: general, iso"),
+        ('in --model none', "model 'none' is neither a file nor the name of installed weights; known: "),
         ('in --model none.pth', "weights file 'none.pth' does not exist"),
         ('in --strength 3', 'strength must be a number in [0, 2], got 3.0'),
         ('in --strength nan', 'strength must be a number in [0, 2], got nan'),
