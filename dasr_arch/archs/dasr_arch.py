@@ -132,8 +132,9 @@ class DASR(nn.Module):
         Args:
             implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
                 as one grouped convolution over batch x channels. 'fast' computes in channels_last order with one
-                depth-wise convolution for each picture, and where no gradient is asked for on a CPU, activations and
-                additions are part of the convolutions before them. 'auto' is 'fast' on CPUs, else 'reference'.
+                depth-wise convolution for each picture and the tail as one convolution, and where no gradient is asked
+                for on a CPU, activations and additions are part of the convolutions before them. 'auto' is
+                'fast' on CPUs, else 'reference'.
 
         Raises:
             ValueError: if there is no such choice.
