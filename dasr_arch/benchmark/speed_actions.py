@@ -19,6 +19,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch.utils.data import default_collate
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch._memory import keep_freed_memory
 from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.models.dasr_model import DASRModel
 from dasr_arch.models.supervised_model import SupervisedModel
@@ -142,6 +143,7 @@ def make_network_options(case: SpeedCase) -> dict[str, Any]:
 
 
 def _build_inference(case: SpeedCase) -> Callable[[], Timing]:
+    keep_freed_memory()
     options = make_network_options(case)
     network = ARCH_REGISTRY.get(options.pop('type'))(**options).eval().to(case.device)
     picture = torch.rand(case.batch, 3, case.size, case.size).to(case.device)

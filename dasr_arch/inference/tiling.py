@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._errors import InputError
+from dasr_arch._memory import keep_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.inference.reach import encoder_reach, encoder_stride, super_resolution_reach
 
@@ -24,7 +25,7 @@ TILE_PAD = 14
 docs/upscaler.md has what was measured."""
 
 FAST_BYTES = 32 << 20
-"""Feature maps above this size are slower on a CPU: glibc asks the system for each anew, a third of the time."""
+"""Feature maps above this size are slower on a CPU whose system clears each anew (``dasr_arch._memory``)."""
 
 _SLOWER = 1.3  # so much slower
 _MEMORY_SHARE = 0.5  # of what is available
@@ -263,8 +264,8 @@ def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torc
 
 
 def fast_tile_pixels(network: DASR, device: torch.device) -> int | None:
-    """LR pixels up to which a CPU is at its fastest; None on a GPU."""
-    if device.type != 'cpu':
+    """LR pixels up to which a CPU is at its fastest; None on a GPU, and where the process keeps freed memory."""
+    if device.type != 'cpu' or keep_freed_memory():
         return None
     return FAST_BYTES // (network.head.out_channels * 4)  # the tail computes in float32 in any case
 

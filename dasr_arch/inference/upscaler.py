@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from dasr_arch._errors import InputError
+from dasr_arch._memory import keep_freed_memory, return_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import load_network
 from dasr_arch.degradations.resize import downsample_bicubic
@@ -81,6 +82,7 @@ class Upscaler:
     """Enlarges pictures with a DASR, which finds out by itself how each was degraded.
 
     One object may be used by several threads at once: it changes nothing in itself, and they take turns tile by tile.
+    On a CPU the process keeps freed memory while a picture is computed, which is faster; see ``keep_freed_memory``.
 
     Args:
         scale: up-sampling factor.
@@ -111,6 +113,8 @@ class Upscaler:
         tiling: Tiling | None = None,
     ) -> None:
         self.device = choose_device(device)
+        if self.device.type == 'cpu':
+            keep_freed_memory()
         self.dtype = choose_precision(precision, self.device)
         self.tiling = tiling or Tiling()
         self.network = _load(model, scale).to(self.device).eval().requires_grad_(False)
@@ -168,17 +172,12 @@ class Upscaler:
             codes: what ``represent`` gave.
             progress: see :meth:`__call__`.
         """
-        layers = []
-        for layer in picture.layers:
-            layers.append(self._upscale_layer(layer, codes, progress))
-        alpha = picture.alpha
-        if alpha is not None and alpha.min() < alpha.max():
-            enlarged = self._upscale_layer(alpha, codes, progress)
-            alpha = limit_to_neighbours(enlarged, alpha, self.scale)
-        elif alpha is not None:
-            size = (alpha.shape[0] * self.scale, alpha.shape[1] * self.scale, 1)
-            alpha = np.full(size, alpha.flat[0], alpha.dtype)
-        return picture.replace(layers, alpha)
+        try:
+            layers = [self._upscale_layer(layer, codes, progress) for layer in picture.layers]
+            return picture.replace(layers, self._upscale_alpha(picture.alpha, codes, progress))
+        finally:
+            if self.device.type == 'cpu':
+                return_freed_memory()
 
     @staticmethod
     def work(picture: NDArray[Any] | Image.Image) -> int:
@@ -212,6 +211,13 @@ class Upscaler:
         layered = decompose(planes.permute(1, 2, 0).contiguous().numpy())
         out = self.upscale_layered(layered, self._codes(layered, look), progress).assemble()
         return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(picture.device, picture.dtype)
+
+    def _upscale_alpha(self, alpha: Pixels | None, codes: Tensor, progress: Progress | None) -> Pixels | None:
+        if alpha is None:
+            return None
+        if alpha.min() < alpha.max():
+            return limit_to_neighbours(self._upscale_layer(alpha, codes, progress), alpha, self.scale)
+        return np.full((alpha.shape[0] * self.scale, alpha.shape[1] * self.scale, 1), alpha.flat[0], alpha.dtype)
 
     def _upscale_layer(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
         self._check_room(pixels)

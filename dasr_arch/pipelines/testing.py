@@ -12,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from msgspec import Meta
 
 from dasr_arch._errors import InputError
+from dasr_arch._memory import keep_freed_memory
 from dasr_arch.benchmark.cells import PictureFacts
 from dasr_arch.benchmark.conditions import TELLERS
 from dasr_arch.benchmark.environment import describe_environment
@@ -137,6 +138,8 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     prepared = _prepare(checked, where)
     folder = RESULTS_FOLDER / checked.name
     folder.mkdir(parents=True, exist_ok=True)
+    if device.type == 'cpu':
+        keep_freed_memory()
     runner = Runner(prepared.benchmark, prepared.pictures, prepared.digests, folder, device)
     outcomes = runner.run()
     environment = describe_environment(device)
