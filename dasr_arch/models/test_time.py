@@ -1,9 +1,9 @@
 """What ZSSR and MZSR do with every test picture before they enlarge it: they train on that picture alone.
 
 The picture is taken for an HR picture, shrunk once more by the kernel that is told, and the network learns to undo
-that. Nothing here ever sees a ground truth. Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning, CVPR
-2018; Soh et al., Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020. Facts are from the papers and from
-descriptions of the authors' code, of which nothing is taken.
+that. Nothing here ever sees a ground truth. Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning,
+CVPR 2018; Soh et al., Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020. Facts are from the papers and
+from descriptions of the authors' code, of which nothing is taken.
 """
 
 from collections.abc import Callable, Mapping
