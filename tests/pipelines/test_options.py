@@ -14,7 +14,7 @@ from tests.option_files import OPTIONS, stand_in, write_pictures
 DASR_FILE = OPTIONS / 'smoke' / 'smoke_dasr_s_x2.yml'
 ENCODER_FILE = OPTIONS / 'smoke' / 'smoke_encoder_lq.yml'
 FOREIGN_FILE = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
-SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_x4.yml'
+SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_iso_x4.yml'
 SMALL_NETWORKS = {
     DASR_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     ENCODER_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
@@ -27,7 +27,7 @@ SMALL_NETWORKS = {
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pictures')
     write_pictures(folder / 'hr')
-    write_pictures(folder / 'lq', side=56, name='{}x4')
+    write_pictures(folder / 'lq', side=64, name='{}x4')
     return folder
 
 
