@@ -275,6 +275,7 @@ class IKC(nn.Module):
 
     blind = True
     needs: tuple[str, ...] = ()
+    parts = ('sftmd', 'predictor', 'corrector')  # which weights files of their own fit
 
     def __init__(
         self,

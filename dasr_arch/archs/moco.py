@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.dasr_arch import DASR
 
 
@@ -34,10 +35,12 @@ class TrainingOutput(NamedTuple):
     Attributes:
         sr: the super-resolved queries, shape (B, 3, h * scale, w * scale), or None in the encoder stage.
         contrast: logits and keys, or None for a network that does not learn by contrast.
+        code: error of the known degradation that is predicted from the representation, or None.
     """
 
     sr: Tensor | None
     contrast: ContrastOutput | None
+    code: Tensor | None = None
 
 
 class MomentumContrast(nn.Module):
@@ -146,15 +149,23 @@ class ContrastiveTraining(nn.Module):
     Args:
         network: the network to train.
         contrast: its contrastive part, or None to train with the reconstruction loss alone (the paper's Model 1).
+        code: what predicts the known degradation, or None.
     """
 
-    def __init__(self, network: DASR, contrast: MomentumContrast | None) -> None:
+    def __init__(self, network: DASR, contrast: MomentumContrast | None, code: CodeTarget | None = None) -> None:
         super().__init__()
         self.network = network
         self.contrast = contrast
+        self.code = code
 
     def forward(
-        self, query: Tensor, key: Tensor | None = None, *, super_resolve: bool = True, kernel: Tensor | None = None
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        *,
+        super_resolve: bool = True,
+        kernel: Tensor | None = None,
+        code: Tensor | None = None,
     ) -> TrainingOutput:
         """Runs one batch.
 
@@ -163,6 +174,7 @@ class ContrastiveTraining(nn.Module):
             key: other patches with the same degradations, shape (B, 3, h, w) in [0, 1].
             super_resolve: False in the encoder stage.
             kernel: true blur kernels, for networks that are told them.
+            code: what :meth:`CodeTarget.target` gives for the queries.
 
         Returns:
             The super-resolved queries and the contrastive part, as far as they are asked for.
@@ -172,4 +184,5 @@ class ContrastiveTraining(nn.Module):
         contrast = None
         if self.contrast is not None and key is not None:
             contrast = self.contrast(representation, key * self.network.img_range)
-        return TrainingOutput(sr, contrast)
+        error = self.code(representation, code) if self.code is not None and code is not None else None
+        return TrainingOutput(sr, contrast, error)

@@ -1,6 +1,6 @@
 """What ZSSR and MZSR share: a small network on the enlarged picture, which is trained further on the picture itself.
 
-That training belongs to a model, not to the network; it calls the network with pictures that it has enlarged by itself
+That training is :mod:`dasr_arch.models.test_time`; it calls the network with pictures that it has enlarged by itself
 and by factors that need not be whole, see ``enlarged``.
 """
 
@@ -32,6 +32,8 @@ class ResidualRestorer(nn.Module):
         super().__init__()
         check_counts(type(self).__name__, scale=scale, num_feat=num_feat, num_layers=num_layers)
         self.scale = scale
+        self.num_feat = num_feat
+        self.num_layers = num_layers
         self.body = PlainConvolutions(3, num_feat, 3, num_layers, bias=bias)
 
     def forward(self, lq: Tensor, *, enlarged: bool = False) -> Tensor:

@@ -17,6 +17,7 @@ from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge
 _LUMA = (65.481, 128.553, 24.966)  # of BT.601 in its studio range 16..235, from RGB in [0, 1]
 _LUMA_OFFSET = 16.0
 _LUMA_SPAN = 219.0
+_PAPER_STD = 0.001  # of the initial weights
 
 
 @ARCH_REGISTRY.register()
@@ -32,6 +33,8 @@ class SRCNN(nn.Module):
         padding_mode: what the convolutions see beyond the border. The paper trains without padding; 'zeros' is what
             public versions do.
         upsampler: 'matlab' is the reference; 'torch' the cubic with a = -0.75, which some public weights need.
+        init: 'default' is torch's; 'paper' draws weights with a standard deviation of 0.001 and sets biases to zero,
+            which starts slowly.
 
     Raises:
         ValueError: if an argument has no such choice.
@@ -52,6 +55,7 @@ class SRCNN(nn.Module):
         middle_kernel: int = 5,
         padding_mode: Literal['zeros', 'replicate'] = 'zeros',
         upsampler: Literal['matlab', 'torch'] = 'matlab',
+        init: Literal['default', 'paper'] = 'default',
     ) -> None:
         super().__init__()
         check_counts('SRCNN', scale=scale, num_feat=num_feat, num_map=num_map)
@@ -59,11 +63,17 @@ class SRCNN(nn.Module):
         check_kernel_size('SRCNN', middle_kernel=middle_kernel)
         check_choice('padding_mode', padding_mode, ('zeros', 'replicate'), 'SRCNN')
         check_choice('upsampler', upsampler, ('matlab', 'torch'), 'SRCNN')
+        check_choice('init', init, ('default', 'paper'), 'SRCNN')
         self.scale = scale
         self.upsampler = upsampler
         self.conv1 = nn.Conv2d(num_in_ch, num_feat, 9, padding=4, padding_mode=padding_mode)
         self.conv2 = nn.Conv2d(num_feat, num_map, middle_kernel, padding=middle_kernel // 2, padding_mode=padding_mode)
         self.conv3 = nn.Conv2d(num_map, num_in_ch, 5, padding=2, padding_mode=padding_mode)
+        if init == 'paper':
+            for layer in (self.conv1, self.conv2, self.conv3):
+                nn.init.normal_(layer.weight, std=_PAPER_STD)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolves pictures.

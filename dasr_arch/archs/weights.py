@@ -180,6 +180,23 @@ def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> D
     return network
 
 
+def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The part of a network that weights are for: IKC takes those of its three networks one by one.
+
+    Args:
+        network: a network; its attribute ``parts``, if any, names those that have weights files of their own.
+        state: tensors, under our names or the authors'.
+
+    Returns:
+        The part whose tensors these are; the network itself if they are of none.
+    """
+    for name in getattr(network, 'parts', ()):
+        part: nn.Module = getattr(network, name)
+        if set(_translate_released(part, state)[0]) == set(part.state_dict()):
+            return part
+    return network
+
+
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Loads a state dict, every tensor or none.
 

@@ -6,6 +6,7 @@ the paper and the authors' code, whose licence is non-commercial: nothing is tak
 
 import math
 
+import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
@@ -35,6 +36,18 @@ class ZSSR(ResidualRestorer):
 
     def __init__(self, scale: int = 2, num_feat: int = 64, num_layers: int = 8) -> None:
         super().__init__(scale, num_feat, num_layers, bias=False)
+        self.draw_weights()
+
+    def draw_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draws all weights anew, as the training on every picture starts.
+
+        Args:
+            generator: CPU generator; torch's global one by default.
+        """
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=math.sqrt(_GAIN / (9 * layer.in_channels)))
+                std = math.sqrt(_GAIN / (9 * layer.in_channels))
+                with torch.no_grad():
+                    layer.weight.copy_(
+                        torch.empty_like(layer.weight, device='cpu').normal_(0, std, generator=generator)
+                    )

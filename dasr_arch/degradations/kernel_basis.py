@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dasr_arch.degradations.base import Degradation
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
 
 SMALLEST_WIDTH = 0.2  # HR pixels; the paper's lower end at every scale
@@ -46,6 +47,21 @@ def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = F
     decisive = (size >= _NEARLY_LARGEST * size.amax(1, keepdim=True)).int().argmax(1)
     components = components * components.gather(1, decisive.unsqueeze(1)).sign()
     return components.reshape(-1, *kernels.shape[1:]).float()
+
+
+def draw_kernels(degradation: Degradation, count: int, seed: int = _SEED) -> Tensor:
+    """Kernels as a degradation draws them.
+
+    Args:
+        degradation: what draws.
+        count: how many, N.
+        seed: seed of the draws.
+
+    Returns:
+        Kernels of shape (N, k, k), on the CPU, the same in every call.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([degradation.draw_kernel(generator) for _ in range(count)])
 
 
 def anisotropic_basis(scale: int, kernel_size: int = 15, num_components: int = 15) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
 from dasr_arch.archs.weights import load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
@@ -29,7 +30,9 @@ class DASRModel(SupervisedModel):
         opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' and 'stage_2' (see Stage), 'optim_g',
             'pixel_opt' with the loss on [0, 1] (weight 255 makes it the paper's), 'contrast_opt' with 'loss_weight',
             'queue_length', 'momentum' and 'temperature', or null to train without contrast (the paper's Model 1);
-            optional as in :class:`SupervisedModel`.
+            optional 'code_opt' with 'loss_weight' and 'components', which makes the encoder's representation tell the
+            known kernel and noise level as well (not in the paper, see CodeTarget); further as in
+            :class:`SupervisedModel`.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -66,11 +69,25 @@ class DASRModel(SupervisedModel):
                 load_fitting(self.net_contrast, self._pretrained_contrast)
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
-        elif self.schedule.stages[0].total_iter > 0:
+        self.net_code = self._build_code_target()
+        if options is None and self.net_code is None and self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
             self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
-        return ContrastiveTraining(self.net_g, self.net_contrast)
+        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code)
+
+    def _build_code_target(self) -> CodeTarget | None:
+        """What the encoder is told in training alone, if it is asked for; training states hold it, weights do not."""
+        options = self.opt['train'].get('code_opt')
+        self.code_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        if options is None:
+            return None
+        if not self.net_g.blind:
+            raise InputError('a network that is told the kernel need not find it; set code_opt: null')
+        if self.degradation is None:
+            raise InputError('code_opt needs a data set with a known degradation, DegradationDataset')
+        given = {key: value for key, value in options.items() if key != 'loss_weight'}
+        return CodeTarget(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
 
     def start_stage(self, stage: int) -> None:
         """In the encoder stage the super-resolution network rests."""
@@ -83,11 +100,14 @@ class DASRModel(SupervisedModel):
         """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR pictures."""
         self.conditions = {key: data[key].to(self.device) for key in ('kernel',) if key in data and self._needs(key)}
         self.key: Tensor | None = None
+        self.code: Tensor | None = None
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
             lq, gt = degrade_batch(self.degradation, data, self.device)
             self.gt = gt[:, 0]
+            if self.net_code is not None:
+                self.code = self.net_code.target(data['kernel'].to(self.device), data['noise_level'].to(self.device))
         else:
             lq = data['lq'].to(self.device, non_blocking=True)
             self._take_truth(data)
@@ -115,6 +135,12 @@ class DASRModel(SupervisedModel):
             batch['key'] = self.key
         elif self.net_contrast is not None:
             raise InputError('the contrast needs two patches of each picture, got one; set num_patches: 2')
+        if self.code is not None:
+            batch['code'] = self.code
+        elif self.net_code is not None:
+            raise InputError(
+                'code_opt needs raw patches with their kernels, got ready pictures; use DegradationDataset'
+            )
         if self.stage != ENCODER_STAGE:
             if not hasattr(self, 'gt'):
                 raise InputError('the joint stage needs HR pictures, got LR alone; set stage_2.total_iter: 0')
@@ -127,12 +153,16 @@ class DASRModel(SupervisedModel):
         joint = self.stage != ENCODER_STAGE
         key = part.get('key') if self.net_contrast is not None else None
         with self.autocast():
-            out = self.wrapped(part['query'], key, super_resolve=joint, kernel=part.get('kernel'))
+            out = self.wrapped(
+                part['query'], key, super_resolve=joint, kernel=part.get('kernel'), code=part.get('code')
+            )
         losses: dict[str, Tensor] = {}
         if out.contrast is not None:
             self.keys.append(out.contrast.keys)
             target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
             losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
+        if out.code is not None:
+            losses['l_code'] = self.code_weight * out.code
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses

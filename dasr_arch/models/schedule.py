@@ -19,6 +19,7 @@ class Stage:
         milestones: iterations, counted from the stage's start, after which the rate changes.
         gamma: factor of the change.
         lr_min: rate at the end of 'cosine'.
+        periods: equal parts in which 'cosine' starts anew.
         warmup_iter: iterations over which the rate first rises from zero.
     """
 
@@ -28,6 +29,7 @@ class Stage:
     milestones: Sequence[int] = ()
     gamma: float = 0.1
     lr_min: float = 0.0
+    periods: int = 1
     warmup_iter: int = 0
 
     def learning_rate(self, iteration: int) -> float:
@@ -43,7 +45,8 @@ class Stage:
             return self.lr * iteration / self.warmup_iter
         if self.schedule == 'cosine':
             done = (iteration - 1 - self.warmup_iter) / max(1, self.total_iter - self.warmup_iter)
-            return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+            done = 1.0 if done >= 1 else done * self.periods % 1
+            return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * done)) / 2
         return self.lr * self.gamma ** sum(iteration > milestone for milestone in self.milestones)
 
 

@@ -21,9 +21,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_fitting, load_strictly, read_weights
+from dasr_arch.archs.weights import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
 from dasr_arch.inference.precision import choose_precision
@@ -42,7 +42,9 @@ class SupervisedModel(SRModel):
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
-            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm'.
+            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm'; 'lr_factors', factors of the learning
+            rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
+            'return_stages': the loss is summed over all pictures that come back (UDVD).
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -84,7 +86,7 @@ class SupervisedModel(SRModel):
         """
         del param_key
         state = read_weights(load_path, self.opt['path'].get('param_key_g'))
-        self._load_state(net, state, f"weights file '{load_path}'", strict)
+        self._load_state(choose_part(net, state), state, f"weights file '{load_path}'", strict)
 
     def init_training_settings(self) -> None:
         """Makes everything that only training needs."""
@@ -94,6 +96,7 @@ class SupervisedModel(SRModel):
         self.schedule = self.build_schedule()
         self.ema_decay = train.get('ema_decay', 0)
         self.accumulate = train.get('accumulate', 1)
+        self.multi_stage = train.get('multi_stage', False)
         self.net_g.train()
         if train.get('sync_batchnorm') and self.opt['dist']:
             if self.device.type != 'cuda':
@@ -103,6 +106,8 @@ class SupervisedModel(SRModel):
             self.net_g_ema = deepcopy(self.net_g).eval().requires_grad_(False)
         self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
         self.training_network = self.build_training_network()
+        if self.multi_stage and 'return_stages' not in signature(self.net_g.forward).parameters:
+            raise InputError(f'multi_stage needs a network with several stages; {type(self.net_g).__name__} has one')
         self.wrapped: nn.Module | None = None  # for DistributedDataParallel, made anew for each stage
         self.stage = 0
         self.setup_optimizers()
@@ -126,8 +131,8 @@ class SupervisedModel(SRModel):
         if kind not in OPTIMISERS:
             raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
         options.pop('lr', None)
-        parameters = [parameter for parameter in self.training_network.parameters() if parameter.requires_grad]
-        self.optimizer_g = OPTIMISERS[kind](parameters, lr=self.schedule.learning_rate(1), **options)
+        groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
+        self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
@@ -137,7 +142,7 @@ class SupervisedModel(SRModel):
         """Sets the learning rate of an iteration, counted from 1."""
         rate = self.schedule.learning_rate(current_iter)
         for group in self.optimizer_g.param_groups:
-            group['lr'] = rate
+            group['lr'] = rate * group.get('factor', 1.0)
 
     def start_stage(self, stage: int) -> None:
         """Called before the first iteration of a stage, also after a resume."""
@@ -205,8 +210,11 @@ class SupervisedModel(SRModel):
         assert self.cri_pix is not None
         conditions = {key: part[key] for key in self.conditions}
         with self.autocast():
-            sr = self.wrapped(part['lq'], **conditions)
-        return {'l_pix': self.cri_pix(sr.float(), part['gt'])}
+            if self.multi_stage:
+                pictures = self.wrapped(part['lq'], return_stages=True, **conditions).stages
+            else:
+                pictures = (self.wrapped(part['lq'], **conditions),)
+        return {'l_pix': sum(self.cri_pix(picture.float(), part['gt']) for picture in pictures)}
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Where the networks compute in half precision, if they do."""
@@ -313,6 +321,33 @@ class SupervisedModel(SRModel):
             return
         loaded, left = load_fitting(net, state)
         logger.info(f'Loaded {loaded} tensors of {type(net).__name__} from {name}; left as they were: {left or "none"}')
+
+
+def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of one learning rate each.
+
+    Args:
+        net: the network.
+        factors: factors of the learning rate, by the first words of the names that they are for, such as 'conv3'.
+
+    Returns:
+        Groups for an optimiser with 'params' and 'factor'; what no factor is for comes first.
+
+    Raises:
+        InputError: if a factor is for nothing.
+    """
+    groups: dict[str, list[nn.Parameter]] = {'': []}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            found = next((words for words in factors if name == words or name.startswith(f'{words}.')), '')
+            groups.setdefault(found, []).append(parameter)
+    for words in factors:
+        if words not in groups:
+            known = sorted({name.split('.')[0] for name, _ in net.named_parameters()})
+            raise InputError(f"lr_factors: no parameter is called '{words}'{suggest(words, known)}")
+    return [
+        {'params': parameters, 'factor': factors.get(words, 1.0)} for words, parameters in groups.items() if parameters
+    ]
 
 
 def cpu_state(net: nn.Module) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import infer_arguments, load_strictly, read_dasr_weights, read_weights
+from dasr_arch.archs.weights import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
 from dasr_arch.pipelines.arguments import Launcher
 from dasr_arch.pipelines.class_options import (
     check_loss_arguments,
@@ -108,6 +109,8 @@ def load_training_options(
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_together(options, datasets, batches, where)
     _check_batches(options, datasets, model, where)
+    if model == 'MZSRModel':
+        _check_tasks(section(options, 'train', where), section(datasets, 'train', where), where)
     if not foreign or model == 'SRModel':
         patch = section(datasets, 'train', where).get('gt_size')
         sides = (8, patch // general.scale) if isinstance(patch, int) else (8,)
@@ -213,15 +216,40 @@ def _check_hardware(options: Mapping[str, object], num_gpu: int, where: str) -> 
 
 def _check_fit(network: nn.Module, model: str, options: Mapping[str, object], where: str) -> None:
     """Refuse a network that the model cannot train."""
+    name = type(network).__name__
+    train = section(options, 'train', where)
+    expected = {'IKCModel': 'IKC', 'MZSRModel': 'MZSR'}.get(model)
+    if expected is not None and name != expected:
+        raise InputError(f'{where}: network_g.type: {model} trains {expected}, got {name}; use another model_type')
+    untrained = section(options, 'path', where).get('pretrain_network_g') is None
+    if model == 'IKCModel' and untrained and section(train, 'stage_1', where)['total_iter'] == 0:
+        raise InputError(
+            f'{where}: path.pretrain_network_g: without iterations in train.stage_1 the estimators need a trained '
+            'SFTMD; name its weights'
+        )
+    if model == 'SupervisedModel':
+        _check_parameters(network, train, where)
     if model != 'DASRModel':
         return
     if not isinstance(network, DASR):
-        name = type(network).__name__
         raise InputError(f'{where}: network_g.type: DASRModel trains DASR, got {name}; use model_type: SupervisedModel')
-    if not network.blind and section(options, 'train', where).get('contrast_opt') is not None:
+    if not network.blind and train.get('contrast_opt') is not None:
         raise InputError(
             f'{where}: train.contrast_opt: a network that is told the kernel learns nothing by contrast; '
             'write contrast_opt: ~ and stage_1.total_iter: 0'
+        )
+
+
+def _check_parameters(network: nn.Module, train: Mapping[str, object], where: str) -> None:
+    """Refuse factors of parameters that the network does not have, and stages of one that has one."""
+    names = [name for name, _ in network.named_parameters()]
+    for words in section(train, 'lr_factors', where):
+        if not any(name == words or name.startswith(f'{words}.') for name in names):
+            hint = suggest(words, {name.split('.')[0] for name in names})
+            raise InputError(f"{where}: train.lr_factors: no parameter's name begins with '{words}'{hint}")
+    if train.get('multi_stage') and 'return_stages' not in signature(network.forward).parameters:
+        raise InputError(
+            f'{where}: train.multi_stage: {type(network).__name__} gives one picture, no stages; remove the key'
         )
 
 
@@ -243,7 +271,7 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
         if paths.get('strict_load_g'):
             if isinstance(network, DASR):
                 _check_scale(network, state, file)
-            load_strictly(network, state, f"weights file '{file}'")
+            load_strictly(choose_part(network, state), state, f"weights file '{file}'")
     except InputError as error:
         raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
 
@@ -296,15 +324,35 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
             )
         if kind == 'DegradationDataset' and (not raw or train.get('num_patches', 2) != 2):
             raise InputError(f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults')
+        if kind != 'DegradationDataset' and settings.get('code_opt') is not None:
+            raise InputError(f'{place}.type: train.code_opt needs known kernels, from DegradationDataset, got {kind}')
         if kind not in {'DegradationDataset', 'LQDataset'} and settings.get('contrast_opt') is not None:
             raise InputError(
                 f'{place}.type: the contrast needs two patches of each picture, from DegradationDataset or LQDataset, '
                 f'got {kind}; or write train.contrast_opt: ~ and stage_1.total_iter: 0'
             )
+    elif model in {'IKCModel', 'MZSRModel'} and not raw:
+        raise InputError(
+            f'{place}: {model} needs the true kernels; use DegradationDataset with degrade_on: device, the default'
+        )
     elif kind == 'LQDataset':
         raise InputError(f'{place}.type: {model} needs HR pictures, got LQDataset; use model_type: DASRModel')
     elif raw and model not in TRAIN_OPTIONS:
         raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
+
+
+def _check_tasks(settings: Mapping[str, object], train: Mapping[str, object], where: str) -> None:
+    """Refuse a batch that cannot be cut into MZSR's tasks."""
+    meta = section(settings, 'meta_opt', where)
+    support, query, batch = meta['support'], meta['query'], train['batch_size_per_gpu']
+    assert isinstance(support, int)
+    assert isinstance(query, int)
+    assert isinstance(batch, int)
+    if batch % (support + query):
+        raise InputError(
+            f'{where}: datasets.train.batch_size_per_gpu: expected a multiple of support + query = {support + query}, '
+            f'the pictures of a task, got {batch}'
+        )
 
 
 def _experiment_paths(options: Mapping[str, object], root: Path, name: str, where: str) -> dict[str, object]:

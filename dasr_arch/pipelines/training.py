@@ -158,7 +158,8 @@ class Run:
         if self.validation:
             results = validate(self.model, self.validation, self.options, iteration)
             self.progress.log_validation(iteration, results)
-            if self.best.update(results, iteration):
+            comparable = not getattr(self.model, 'validates_a_part', False)
+            if comparable and self.best.update(results, iteration):
                 save_weights(self.model, 'best')
         self.validated = iteration
         self.wait()

@@ -123,6 +123,7 @@ class StageOptions(Options, kw_only=True, frozen=True):
     milestones: list[Count] = []
     gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
     lr_min: NotNegative = 0.0
+    periods: Count = 1
     warmup_iter: WholeNumber = 0
 
     def __post_init__(self) -> None:
@@ -140,6 +141,8 @@ class StageOptions(Options, kw_only=True, frozen=True):
             raise ValueError(f'lr_min must not exceed lr {self.lr:g}, got {self.lr_min:g}')
         if self.schedule == 'cosine' and self.milestones:
             raise ValueError("schedule 'cosine' has no milestones; remove them or write schedule: step")
+        if self.schedule != 'cosine' and self.periods != 1:
+            raise ValueError("periods belong to schedule 'cosine'; remove them or write schedule: cosine")
 
 
 class OptimizerOptions(Options, kw_only=True, frozen=True):
@@ -160,6 +163,38 @@ class ContrastOptions(Options, kw_only=True, frozen=True):
     temperature: Positive = 0.07
 
 
+class CodeOptions(Options, kw_only=True, frozen=True):
+    """What the encoder must tell of the known degradation, in training alone."""
+
+    loss_weight: NotNegative = 1.0
+    components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel
+
+
+class MetaOptions(Options, kw_only=True, frozen=True):
+    """Tasks and loops of MZSR's meta-training."""
+
+    support: Count = 8  # pictures of a task that the inner loop sees
+    query: Count = 8  # pictures of a task that the outer loss sees
+    inner_steps: Count = 5
+    inner_lr: Positive = 0.01
+    second_order: bool = True
+    loss_weights: Literal['anneal', 'uniform'] = 'anneal'
+    anneal_iter: Count = 3333  # iterations
+
+
+class AdaptationOptions(Options, kw_only=True, frozen=True):
+    """How MZSR adapts to a picture of the validation."""
+
+    steps: WholeNumber = 10
+    rates: list[Positive] = msgspec.field(default_factory=lambda: [0.01, 0.01, 0.01, 0.001])  # the last one holds on
+    back_projections: WholeNumber = 0
+
+    def __post_init__(self) -> None:
+        """Checks that there is a rate."""
+        if not self.rates:
+            raise ValueError('rates must hold at least one number')
+
+
 class CommonTrainOptions(Options, kw_only=True, frozen=True):
     """What every model of ours can do while training."""
 
@@ -178,6 +213,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
+    code_opt: CodeOptions | None = None
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
@@ -187,7 +223,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
                 f'total_iter must be the sum of the stages, {self.stage_1.total_iter} + {self.stage_2.total_iter} = '
                 f'{stages}, got {self.total_iter}'
             )
-        if self.stage_1.total_iter and self.contrast_opt is None:
+        if self.stage_1.total_iter and self.contrast_opt is None and self.code_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
             )
@@ -259,6 +295,46 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     schedule: StageOptions
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
+    lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names
+    multi_stage: bool = False  # the loss is summed over all stages' pictures
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        if self.schedule.total_iter != self.total_iter:
+            raise ValueError(f'total_iter must be that of schedule, {self.schedule.total_iter}, got {self.total_iter}')
+
+
+class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
+    """IKC's three stages: SFTMD with true kernels, Predictor alone, Predictor and Corrector."""
+
+    stage_1: StageOptions
+    stage_2: StageOptions
+    stage_3: StageOptions
+    optim_g: OptimizerOptions = OptimizerOptions()
+    pixel_opt: Mapping
+    corrections: Count = 7  # steps of the Corrector in an iteration
+
+    def __post_init__(self) -> None:
+        """Checks what the keys must satisfy together."""
+        lengths = [stage.total_iter for stage in (self.stage_1, self.stage_2, self.stage_3)]
+        if sum(lengths) != self.total_iter:
+            raise ValueError(
+                f'total_iter must be the sum of the stages, {" + ".join(map(str, lengths))} = {sum(lengths)}, got '
+                f'{self.total_iter}'
+            )
+
+
+class MZSRTrainOptions(Options, kw_only=True, frozen=True):
+    """MZSR's meta-training; the inner loop needs float32."""
+
+    total_iter: Count
+    precision: Literal['fp32'] = 'fp32'
+    ema_decay: Decay = 0.0  # 0 = off
+    schedule: StageOptions
+    optim_g: OptimizerOptions = OptimizerOptions()
+    pixel_opt: Mapping
+    meta_opt: MetaOptions = MetaOptions()
+    adaptation: AdaptationOptions = AdaptationOptions()
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
@@ -299,8 +375,10 @@ SCHEDULE_OPTIONS: dict[str, type[Options]] = {
 }
 """What BasicSR's models call their schedules."""
 
-TRAIN_OPTIONS: dict[str, type[CommonTrainOptions]] = {
+TRAIN_OPTIONS: dict[str, type[Options]] = {
     'DASRModel': DASRTrainOptions,
+    'IKCModel': IKCTrainOptions,
+    'MZSRModel': MZSRTrainOptions,
     'SupervisedModel': SupervisedTrainOptions,
 }
 """The train section of our own models; a model that is not here is BasicSR's or somebody else's."""

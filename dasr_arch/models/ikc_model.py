@@ -1,0 +1,158 @@
+"""IKC's training in three stages: the network that is told the kernel, the one that predicts it, and its corrector.
+
+Gu, Lu, Zuo, Dong: Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, section 3.3.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.ikc_arch import IKC
+from dasr_arch.data.degradation_dataset import degrade_batch
+from dasr_arch.models.processes import average_gradients
+from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.models.supervised_model import SupervisedModel
+
+SFTMD_STAGE, PREDICTOR_STAGE, CORRECTOR_STAGE = 1, 2, 3
+TRAINED = {SFTMD_STAGE: ('sftmd',), PREDICTOR_STAGE: ('predictor',), CORRECTOR_STAGE: ('predictor', 'corrector')}
+
+
+@MODEL_REGISTRY.register()
+class IKCModel(SupervisedModel):
+    """Trains :class:`~dasr_arch.archs.ikc_arch.IKC`.
+
+    Stage 1 trains SFTMD, which is told the true kernels. Stage 2 trains the Predictor alone; the public code has none.
+    Stage 3 runs as the public code: in every iteration the Predictor takes one step, then the Corrector as many as
+    ``corrections``, each on what the frozen SFTMD makes of the code that the step before gave. A stage of no iterations
+    is left out; without stage 1, SFTMD's weights come from ``path.pretrain_network_g``, a file of SFTMD alone or of the
+    whole IKC.
+
+    Validation restores as a user would, with the picture of the last step, and never looks at the ground truth for a
+    better one. In stage 1, when there is no Predictor yet, it measures SFTMD with the true kernels; such results do not
+    count for the best weights.
+
+    Args:
+        opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' to 'stage_3' (see Stage), 'optim_g',
+            'pixel_opt' for stage 1; optional 'corrections' (7), 'precision', 'ema_decay', 'accumulate'.
+
+    Raises:
+        InputError: if an option is wrong or weights do not fit.
+    """
+
+    def build_schedule(self) -> Schedule:
+        """SFTMD, Predictor, both estimators."""
+        train = self.opt['train']
+        return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2', 'stage_3')])
+
+    def build_training_network(self) -> nn.Module:
+        """The whole network; each stage trains its part."""
+        if not isinstance(self.net_g, IKC):
+            raise InputError(f'IKCModel trains IKC, got {type(self.net_g).__name__}; use model_type: SupervisedModel')
+        if self.schedule.stages[0].total_iter == 0 and not self.opt['path'].get('pretrain_network_g'):
+            raise InputError(
+                'without stage_1 the estimators need a trained SFTMD; name its weights in path.pretrain_network_g'
+            )
+        self.corrections: int = self.opt['train'].get('corrections', 7)
+        network: nn.Module = self.net_g
+        return network
+
+    def start_stage(self, stage: int) -> None:
+        """Freezes what the stage does not train; gradients of several processes are averaged after each step."""
+        for name, parameter in self.net_g.named_parameters():
+            parameter.requires_grad_(name.split('.')[0] in TRAINED[stage])
+        self.wrapped = self.net_g
+
+    @property
+    def validates_a_part(self) -> bool:
+        """Whether validation measures SFTMD with the true kernels, in stage 1."""
+        return self.stage == SFTMD_STAGE
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Takes raw patches, or pictures with their true kernels."""
+        self.kernel: Tensor | None = data['kernel'].to(self.device) if 'kernel' in data else None
+        self.conditions = {}
+        if 'hr' in data:
+            if self.degradation is None:
+                raise InputError('datasets.train needs a degradation')
+            lq, gt = degrade_batch(self.degradation, data, self.device)
+            self.lq, self.gt = lq[:, 0], gt[:, 0]
+            return
+        self.lq = data['lq'].to(self.device, non_blocking=True)
+        self._take_truth(data)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Runs one iteration of the stage that it belongs to."""
+        stage = self.schedule.locate(current_iter)[0]
+        if stage != self.stage:
+            self.start_stage(stage)
+            self.stage = stage
+        kernel = self._true_kernel()
+        with torch.no_grad():
+            code = self.net_g.sftmd.kernel_code(len(self.lq), kernel, None)
+        parts = self._split({'lq': self.lq, 'gt': self.gt, 'true': code})
+        if stage == SFTMD_STAGE:
+            losses = self._step(parts, self._restoration_loss)
+        else:
+            losses = self._step(parts, self._prediction_loss)
+        if stage == CORRECTOR_STAGE:
+            rounds = [self._step(parts, self._correction_loss)['l_corrector'] for _ in range(self.corrections)]
+            losses |= {'l_corrector': torch.stack(rounds).mean(), 'l_corrector_last': rounds[-1]}
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+        self.log_dict = OrderedDict(losses)
+
+    def _step(
+        self, parts: list[dict[str, Tensor]], compute: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """One step of the optimiser; what has no gradient stays, its moments too."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for part in parts:
+            for name, value in compute(part).items():
+                (value / len(parts)).backward()
+                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
+        average_gradients(self.net_g.parameters())
+        self.optimizer_g.step()
+        return totals
+
+    def _restoration_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert self.cri_pix is not None
+        with self.autocast():
+            sr = self.net_g.sftmd(part['lq'], code=part['true'])
+        return {'l_pix': self.cri_pix(sr.float(), part['gt'])}
+
+    def _prediction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Also leaves in the part the code that the first correction starts from, of before the step."""
+        with self.autocast():
+            code = self.net_g.predictor(part['lq']).float()
+        part['code'] = code.detach()
+        return {'l_predictor': functional.mse_loss(code, part['true'])}
+
+    def _correction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Also leaves in the part the code that the next correction starts from."""
+        with self.autocast():
+            with torch.no_grad():
+                sr = self.net_g.sftmd(part['lq'], code=part['code'])
+            code = self.net_g.corrector(sr, part['code']).float()
+        part['code'] = code.detach()
+        return {'l_corrector': functional.mse_loss(code, part['true'])}
+
+    @torch.no_grad()
+    def test(self) -> None:
+        """Restores ``self.lq``: blindly, or in stage 1 with the true kernels."""
+        averaged = getattr(self, 'net_g_ema', None)
+        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        with self.autocast():
+            sr = net.sftmd(self.lq, kernel=self._true_kernel()) if self.validates_a_part else net(self.lq)
+        self.output = sr.float()
+
+    def _true_kernel(self) -> Tensor:
+        if self.kernel is None:
+            raise InputError('IKCModel needs the true kernels of its pictures; use DegradationDataset')
+        return self.kernel

@@ -1,0 +1,24 @@
+"""Gradients of several processes where DistributedDataParallel does not fit: with several steps in an iteration."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed
+from torch import nn
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Averages gradients over all processes in one exchange; does nothing without a process group.
+
+    Args:
+        parameters: in the same order in every process; those without a gradient have none in any.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for gradient, value in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(value.reshape(gradient.shape))
