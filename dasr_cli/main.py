@@ -14,6 +14,7 @@ from typing import NoReturn
 
 MODULES: tuple[str, ...] = (
     'upscale',
+    'inspect',
     'models',
     'convert',
     'prepare',
@@ -22,6 +23,7 @@ MODULES: tuple[str, ...] = (
     'train',
     'test',
     'demo',
+    'probe',
     'bench',
     'doctor',
 )

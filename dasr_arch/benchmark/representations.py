@@ -16,6 +16,7 @@ from dasr_arch._files import atomic_write
 from dasr_arch.archs.dasr_arch import DASR
 
 _PERPLEXITY = 20.0
+_PAPER_PERPLEXITY = 30.0
 
 
 class MapPoint(NamedTuple):
@@ -121,6 +122,26 @@ def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
     ]
 
 
+def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
+    """A map by t-SNE of representations as they are, as the paper draws them.
+
+    Args:
+        encoded: the representations, more than 61 in all.
+        title: what it shows.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+        ValueError: if there are too few.
+    """
+    count, pictures, length = encoded.vectors.shape
+    if count * pictures <= 2 * _PAPER_PERPLEXITY + 1:
+        raise ValueError(f'{count * pictures} representations are too few for a map')
+    plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
+    places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)
+    method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each picture.'
+    return RepresentationMap(title, method, _place(encoded, places))
+
+
 def write_maps(path: Path, maps: Sequence[RepresentationMap]) -> None:
     """Saves maps as JSON."""
     content = [{**saved._asdict(), 'points': [point._asdict() for point in saved.points]} for saved in maps]
@@ -174,9 +195,9 @@ def _find_components(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.pad(places, ((0, 0), (0, missing)))
 
 
-def _reduce_by_neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _reduce_by_neighbours(vectors: NDArray[np.float64], perplexity: float = _PERPLEXITY) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE  # noqa: PLC0415 (optional, slow to import)
 
     components = np.ascontiguousarray(_find_components(vectors)[:, :30])
-    reducer = TSNE(2, perplexity=_PERPLEXITY, init='pca', random_state=0)
+    reducer = TSNE(2, perplexity=perplexity, init='pca', random_state=0)
     return np.asarray(reducer.fit_transform(components), np.float64)

@@ -274,15 +274,31 @@ class Upscaler:
             yield
 
 
+def locate_weights(model: str | os.PathLike[str], scale: int) -> Path:
+    """The weights file that ``model`` stands for.
+
+    Args:
+        model: a setting or name of installed weights, or a file.
+        scale: up-sampling factor.
+
+    Returns:
+        The file; of installed weights, after its checksum was found to be right.
+
+    Raises:
+        InputError: if there are no such weights installed, or they are damaged.
+    """
+    if isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
+        return Path(model)
+    return check_packaged(find_packaged(model, scale))
+
+
 def _load(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
     if isinstance(model, DASR):
         if model.scale != scale:
             raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
         network = copy.deepcopy(model)  # the caller may go on training it
-    elif isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
-        network = load_network(model, scale)
     else:
-        network = load_network(check_packaged(find_packaged(model, scale)), scale)
+        network = load_network(locate_weights(model, scale), scale)
     if not network.blind:
         raise InputError('the network must be told the blur kernel and cannot find it by itself; choose another model')
     return network

@@ -1,0 +1,75 @@
+"""`dasr inspect`: names the known degradations that pictures look most like."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dasr_arch.inference.probe import Guess, Quantity
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'inspect',
+        help='name the blur and noise that pictures look most like',
+        description='Name the known degradations that the representation of each picture is most similar to, with the '
+        'confidence of a linear probe. Widths and axes are standard deviations in pixels of the large picture, angles '
+        'in degrees, clockwise; noise is a standard deviation in grey levels of 0..255.',
+    )
+    parser.add_argument('pictures', nargs='+', metavar='PICTURE', help='picture files')
+    parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
+    parser.add_argument('--scale', type=int, default=4, help='factor (4)')
+    parser.add_argument('--probe', metavar='FILE', help='what `dasr probe` wrote (the one beside the weights)')
+    parser.add_argument('--top', type=int, default=3, metavar='N', help='so many for blur and noise each (3)')
+    parser.add_argument('--json', action='store_true', help='print one JSON list instead of text')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Looks at each picture and prints what it looks like.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        0, or 2 if a picture could not be read.
+    """
+    import json
+
+    from dasr_arch._errors import InputError
+    from dasr_arch.data.image_io import read_bytes
+    from dasr_arch.inference.picture_files import read_picture
+    from dasr_arch.inference.probe import probe_path, read_probe
+    from dasr_arch.inference.upscaler import Upscaler, locate_weights
+
+    if args.top < 1:
+        raise InputError(f'--top must be at least 1, got {args.top}')
+    weights = locate_weights(args.model, args.scale)
+    upscaler = Upscaler(args.scale, weights)
+    probe = read_probe(args.probe or probe_path(weights), upscaler.network)
+    found: list[dict[str, object]] = []
+    failed = False
+    for path in args.pictures:
+        try:
+            frames = read_picture(read_bytes(path), path).frames
+            guesses = probe.read(upscaler.represent([frames[0]]))
+        except InputError as error:
+            print(f'dasr: error: {error}', file=sys.stderr)
+            failed = True
+            continue
+        found.append(
+            {'picture': path, **{what: [one._asdict() for one in best[: args.top]] for what, best in guesses.items()}}
+        )
+        if not args.json:
+            _print_guesses(path, guesses, args.top)
+    if args.json:
+        print(json.dumps(found, indent=2))
+    return 2 if failed else 0
+
+
+def _print_guesses(path: str, guesses: 'dict[Quantity, list[Guess]]', top: int) -> None:
+    print(path)
+    for quantity, ranked in guesses.items():
+        shown = ', '.join(f'{guess.label} ({100 * guess.confidence:.0f} %)' for guess in ranked[:top])
+        print(f'  {"blur" if quantity == "kernel" else quantity}: {shown}')
