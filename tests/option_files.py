@@ -8,10 +8,18 @@ import numpy as np
 from dasr_arch.pipelines.yaml_reader import read_yaml
 
 OPTIONS = Path(__file__).parents[1] / 'options'
+SHALLOW = {
+    'EDSR': ['num_feat=8', 'num_block=1'],
+    'IKC': ['num_blocks=1'],
+    'RCAN': ['num_group=1', 'num_block=1'],
+    'SAN': ['num_groups=1', 'num_blocks=1'],
+    'UDVD': ['num_blocks=1'],
+}
+"""What makes the deepest networks quick to build."""
 TRAINING_FILES = sorted(path for path in OPTIONS.rglob('*.yml') if 'network_g' in read_yaml(path))
 
 
-def write_pictures(folder: Path, count: int = 4, side: int = 224, name: str = '{}') -> Path:
+def write_pictures(folder: Path, count: int = 4, side: int = 256, name: str = '{}') -> Path:
     """Fill a folder with seeded blocks of colour, 8 pixels wide.
 
     Returns:
@@ -27,15 +35,21 @@ def write_pictures(folder: Path, count: int = 4, side: int = 224, name: str = '{
 
 
 def stand_in(path: Path, folder: Path) -> list[str]:
-    """Overrides that point every data set of a file at small pictures, made in a folder, with batches of two."""
+    """Overrides that point a file at small pictures, made in a folder, with small batches, and at no weights."""
     options = read_yaml(path)
     scale = options['scale']
-    overrides = ['datasets.train.batch_size_per_gpu=2', 'datasets.train.num_worker_per_gpu=0', 'num_gpu=0']
+    batch = 2
+    overrides = ['datasets.train.num_worker_per_gpu=0', 'num_gpu=0', 'path.pretrain_network_g=~']
+    if 'meta_opt' in options['train']:
+        overrides += ['train.meta_opt.support=2', 'train.meta_opt.query=2']
+        batch = 4
+    overrides.append(f'datasets.train.batch_size_per_gpu={batch}')
+    overrides += [f'network_g.{argument}' for argument in SHALLOW.get(options['network_g']['type'], ())]
     for key, dataset in options['datasets'].items():
         if 'dataroot_gt' in dataset:
             overrides.append(f'datasets.{key}.dataroot_gt={write_pictures(folder / "hr")}')
         if 'dataroot_lq' in dataset:
             name = dataset.get('filename_tmpl', '{}')
-            root = write_pictures(folder / 'lq', side=224 // scale, name=name)
+            root = write_pictures(folder / 'lq', side=256 // scale, name=name)
             overrides.append(f'datasets.{key}.dataroot_lq={root}')
     return overrides

@@ -35,9 +35,9 @@ KEYS = {
         'ZSSR',
     },
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},
-    'degradation': {'AnisotropicGaussian', 'IsotropicGaussian'},
+    'degradation': {'AnisotropicGaussian', 'CovarianceGaussian', 'IsotropicGaussian'},
     'metric': {'calculate_ssim_release'},
-    'model': {'DASRModel', 'SupervisedModel'},
+    'model': {'DASRModel', 'IKCModel', 'MZSRModel', 'SupervisedModel'},
 }
 
 

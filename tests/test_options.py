@@ -1,5 +1,7 @@
 """Every training file in options/ is read, and its data sets, network and model are built and run."""
 
+import re
+
 import pytest
 import torch
 from basicsr.data import build_dataset
@@ -15,7 +17,7 @@ each_file = pytest.mark.parametrize('path', TRAINING_FILES, ids=lambda path: pat
 
 
 def collate(dataset, count):
-    return torch.utils.data.default_collate([dataset[index] for index in range(count)])
+    return torch.utils.data.default_collate([dataset[index % len(dataset)] for index in range(count)])
 
 
 def test_there_are_files_for_both_settings_and_sizes():
@@ -35,9 +37,62 @@ def test_names_equal_file_stems_and_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_every_training_file_has_a_smoke_file():
-    stems = {path.stem.replace('train_', 'smoke_') for path in TRAINING_FILES if path.parent == OPTIONS}
-    assert stems == {path.stem for path in SMOKE_FILES}
+def test_every_file_of_dasr_has_a_smoke_file():
+    files = [path.stem for path in TRAINING_FILES if path.parent == OPTIONS]
+    stems = {stem.replace('train_', 'smoke_') for stem in files if stem.startswith(('train_dasr_', 'train_encoder_'))}
+    assert stems <= {path.stem for path in SMOKE_FILES}
+
+
+def test_every_system_has_a_smoke_file_and_every_smoke_file_a_system():
+    systems = {
+        re.sub(r'_x\d.*', '', path.stem).removeprefix('train_') for path in TRAINING_FILES if path.parent == OPTIONS
+    }
+    assert systems == {re.sub(r'_x\d.*', '', path.stem).removeprefix('smoke_') for path in SMOKE_FILES}
+
+
+@pytest.mark.parametrize(
+    ('system', 'scales'),
+    [
+        *((system, (2, 3, 4)) for system in ('srcnn', 'rcan', 'edsr', 'san', 'srmd', 'srmdnf', 'udvd', 'ikc')),
+        ('mzsr', (2, 4)),
+    ],
+)
+def test_scales_of_a_system_differ_in_what_depends_on_the_scale_alone(system, scales):
+    by_scale = {'name', 'scale', 'network_g', 'path'}
+    for scale in scales:
+        options = read_yaml(OPTIONS / f'train_{system}_x{scale}.yml')
+        other = read_yaml(OPTIONS / f'train_{system}_x{scales[0]}.yml')
+        assert (options['scale'], options['datasets']['train']['degradation']['type']) == (
+            scale,
+            other['datasets']['train']['degradation']['type'],
+        )
+        assert {key for key in options if options[key] != other[key]} - by_scale <= {'datasets', 'train', 'val'}
+        assert options['train']['optim_g'] == other['train']['optim_g']
+        assert options['val']['metrics']['psnr']['crop_border'] == scale
+        patch, batch = (options['datasets']['train'][key] for key in ('gt_size', 'batch_size_per_gpu'))
+        assert patch % scale == 0
+        assert batch == other['datasets']['train']['batch_size_per_gpu']
+
+
+def test_the_papers_five_models_are_there_and_differ_in_what_the_paper_says():
+    files = {number: read_yaml(OPTIONS / 'ablation' / f'model_{number}_x4.yml') for number in range(1, 6)}
+    for number, options in files.items():
+        assert options['train']['total_iter'] == files[4]['train']['total_iter']
+        assert options['datasets'] == files[4]['datasets']
+        assert (options['train']['contrast_opt'] is None) == (number in (1, 5))
+    told = {number: options['network_g'].get('condition', 'encoder') for number, options in files.items()}
+    assert told == {1: 'encoder', 2: 'encoder', 3: 'encoder', 4: 'encoder', 5: 'kernel'}
+    kinds = {number: options['network_g'].get('da_conv', 'full') for number, options in files.items()}
+    assert kinds == {1: 'full', 2: 'concat', 3: 'kernel', 4: 'full', 5: 'full'}
+
+
+def test_the_two_by_two_differ_in_target_and_patch_alone():
+    files = {path.stem: read_yaml(path) for path in (OPTIONS / 'beyond').glob('*.yml')}
+    assert set(files) == {f'{target}_{patch}_x4' for target in ('contrast', 'target') for patch in (48, 64)}
+    for stem, options in files.items():
+        assert ('code_opt' in options['train']) == stem.startswith('target')
+        assert options['datasets']['train']['gt_size'] == 4 * int(stem.split('_')[1])
+        assert options['network_g'] == files['contrast_48_x4']['network_g']
 
 
 @each_file
@@ -76,13 +131,29 @@ def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
 
 @pytest.mark.parametrize(
     'name',
-    ['smoke_dasr_s_x2', 'smoke_dasr_s_x3_aniso', 'smoke_encoder_lq', 'train_srmodel_dasr_x4', 'train_rcan_x4'],
+    [
+        'smoke_dasr_s_x2',
+        'smoke_dasr_s_x3_aniso',
+        'smoke_encoder_lq',
+        'smoke_srcnn_x4',
+        'smoke_rcan_x4',
+        'smoke_edsr_x4',
+        'smoke_san_x4',
+        'smoke_dncnn',
+        'smoke_srmd_x4',
+        'smoke_srmdnf_x4',
+        'smoke_udvd_x4',
+        'smoke_ikc_x4',
+        'smoke_mzsr_large_x2',
+        'smoke_mzsr_x2',
+        'target_48_x4',
+        'train_srmodel_dasr_x4',
+        'train_rcan_iso_x4',
+    ],
 )
 def test_model_of_file_takes_a_step_and_restores_a_picture(name, tmp_path):
     path = next(path for path in TRAINING_FILES if path.stem == name)
     overrides = stand_in(path, tmp_path)
-    if name == 'train_rcan_x4':
-        overrides += ['network_g.num_group=2', 'network_g.num_block=2']
     if name == 'train_srmodel_dasr_x4':
         overrides += ['network_g.num_groups=1', 'network_g.num_blocks=1']
     options = load_training_options(path, overrides, root=tmp_path)
@@ -90,7 +161,8 @@ def test_model_of_file_takes_a_step_and_restores_a_picture(name, tmp_path):
     model = build_model(options)
     before = {key: value.clone() for key, value in model.get_bare_model(model.net_g).state_dict().items()}
     model.update_learning_rate(1)
-    model.feed_data(collate(build_dataset(options['datasets']['train']), 2))
+    batch = options['datasets']['train']['batch_size_per_gpu']
+    model.feed_data(collate(build_dataset(options['datasets']['train']), batch))
     model.optimize_parameters(1)
     assert all(torch.isfinite(torch.tensor(value)) for value in model.get_current_log().values())
     after = model.get_bare_model(model.net_g).state_dict()

@@ -186,10 +186,13 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
     """How MZSR adapts to a picture of the validation."""
 
     steps: WholeNumber = 10
-    rates: Annotated[list[Positive], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [0.01, 0.01, 0.01, 0.001]
-    )
+    rates: list[Positive] = msgspec.field(default_factory=lambda: [0.01, 0.01, 0.01, 0.001])  # the last one holds on
     back_projections: WholeNumber = 0
+
+    def __post_init__(self) -> None:
+        """Checks that there is a rate."""
+        if not self.rates:
+            raise ValueError('rates must hold at least one number')
 
 
 class CommonTrainOptions(Options, kw_only=True, frozen=True):

@@ -93,6 +93,14 @@ def test_public_weights_load_strictly():
     assert torch.equal(network.conv2.weight, torch.ones(32, 64, 1, 1))
 
 
+def test_weights_of_the_paper_start_near_zero():
+    torch.manual_seed(0)
+    network = SRCNN(init='paper')
+    for layer in (network.conv1, network.conv2, network.conv3):
+        assert layer.weight.std().item() == pytest.approx(0.001, rel=0.05)
+        assert not layer.bias.any()
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -103,6 +111,7 @@ def test_public_weights_load_strictly():
         ({'middle_kernel': 4}, 'middle_kernel must be odd and positive'),
         ({'padding_mode': 'circular'}, 'padding_mode must be one of zeros, replicate'),
         ({'upsampler': 'bicubic'}, 'upsampler must be one of matlab, torch'),
+        ({'init': 'xavier'}, 'init must be one of default, paper'),
     ],
 )
 def test_argument_without_such_a_choice_is_refused(options, message):

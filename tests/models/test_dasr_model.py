@@ -242,6 +242,70 @@ def test_model_5_is_trained_with_the_true_kernels():
     assert all(p.grad is not None for p in model.net_g.kernel_encoder.parameters())
 
 
+# --- a target that training alone knows ---
+
+CODE = {'loss_weight': 2.0, 'components': 4}
+
+
+def test_encoder_is_told_the_kernel_in_both_stages_beside_the_contrast():
+    model, batch = make_model(6, 6, code_opt=CODE), make_batch()
+    history = [train_step(model, iteration, batch) for iteration in range(1, 13)]
+    assert [set(losses) for losses in (history[0], history[11])] == [
+        {'l_contrast', 'l_code'},
+        {'l_contrast', 'l_code', 'l_pix'},
+    ]
+    assert history[11]['l_code'] < 0.8 * history[0]['l_code']
+    assert model.net_code.head.weight.grad is not None
+
+
+def test_known_kernels_alone_may_teach_the_encoder():
+    model = make_model(2, 1, contrast_opt=None, code_opt=CODE)
+    before = copy_state(model.net_g.encoder)
+    assert set(train_step(model, 1, make_batch(num_patches=1))) == {'l_code'}
+    assert not torch.equal(model.net_g.encoder.state_dict()['body.0.weight'], before['body.0.weight'])
+
+
+def test_target_is_off_by_default_and_changes_nothing_then():
+    plain, off = make_model(1, 1), make_model(1, 1, code_opt=None)
+    for iteration in (1, 2):
+        assert train_step(plain, iteration, make_batch()) == train_step(off, iteration, make_batch())
+    assert plain.net_code is None
+
+
+def test_target_stands_in_the_training_state_but_not_in_the_weights(tmp_path):
+    model = build_model(make_dasr_options(1, 1, tmp_path, code_opt=CODE))
+    train_step(model, 1, make_batch())
+    model.save(0, 1)
+    weights = torch.load(tmp_path / 'models' / 'net_g_1.pth', weights_only=True)
+    assert set(weights) == {'params', 'projection'}
+    assert set(weights['params']) == set(make_model(1, 1).net_g.state_dict())
+    state = torch.load(tmp_path / 'training_states' / '1.state', weights_only=True)
+    assert 'head.weight' in state['networks']['net_code']
+    other = build_model(make_dasr_options(1, 1, tmp_path, code_opt=CODE))
+    other.resume_training(state)
+    assert train_step(other, 2, make_batch(start=4)) == train_step(model, 2, make_batch(start=4))
+
+
+def test_two_parts_give_the_mean_of_their_errors():
+    batch = make_batch(4)
+    whole, parts = make_model(0, 1, code_opt=CODE), make_model(0, 1, code_opt=CODE, accumulate=2)
+    apart = [
+        train_step(make_model(0, 1, code_opt=CODE), 1, {k: v[i : i + 2] for k, v in batch.items()}) for i in (0, 2)
+    ]
+    assert train_step(parts, 1, batch)['l_code'] == pytest.approx(sum(part['l_code'] for part in apart) / 2, rel=1e-5)
+    assert np.isfinite(train_step(whole, 1, batch)['l_code'])
+
+
+def test_target_without_known_kernels_is_refused():
+    model = make_model(1, 0, code_opt=CODE, pixel_opt=None)
+    with pytest.raises(InputError, match='code_opt needs raw patches with their kernels'):
+        train_step(model, 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
+    options = make_dasr_options(0, 1, contrast_opt=None, code_opt=CODE)
+    options['network_g'] |= {'condition': 'kernel'}
+    with pytest.raises(InputError, match='a network that is told the kernel need not find it'):
+        build_model(options)
+
+
 # --- files ---
 
 

@@ -57,6 +57,13 @@ def test_cosine_falls_from_the_rate_to_the_minimum():
     assert stage.learning_rate(500) == pytest.approx(0.2)
 
 
+def test_cosine_starts_anew_in_every_period():
+    once, often = (Stage(total_iter=total, lr=1.0, schedule='cosine', periods=n) for total, n in ((25, 1), (100, 4)))
+    rates = [often.learning_rate(i) for i in range(1, 101)]
+    assert rates == pytest.approx([once.learning_rate(i) for i in range(1, 26)] * 4)
+    assert often.learning_rate(101) == 0
+
+
 @pytest.mark.parametrize('schedule', ['step', 'cosine'])
 def test_warm_up_rises_in_a_line_to_the_rate(schedule):
     stage = Stage(total_iter=100, lr=1.0, schedule=schedule, warmup_iter=4)

@@ -64,6 +64,63 @@ def test_networks_to_compare_with_learn_from_raw_patches_and_what_they_are_told(
     assert set(model.conditions) == set(model.net_g.needs)
 
 
+def test_layers_may_learn_at_rates_of_their_own():
+    network = {'type': 'SRCNN', 'scale': 2, 'num_feat': 8}
+    model = make_model(network=network, lr_factors={'conv3': 0.1, 'conv1.bias': 3.0})
+    rates = {id(p): group['lr'] for group in model.optimizer_g.param_groups for p in group['params']}
+    train_step(model, 1, make_batch())
+    rates = {id(p): group['lr'] for group in model.optimizer_g.param_groups for p in group['params']}
+    named = {name: rates[id(parameter)] for name, parameter in model.net_g.named_parameters()}
+    assert named == pytest.approx(
+        {
+            **{f'conv{number}.{kind}': 1e-3 for number in (1, 2) for kind in ('weight', 'bias')},
+            'conv1.bias': 3e-3,
+            'conv3.weight': 1e-4,
+            'conv3.bias': 1e-4,
+        }
+    )
+    assert model.get_current_learning_rate()[0] == 1e-3
+    model.update_learning_rate(5)
+    assert [group['lr'] for group in model.optimizer_g.param_groups] == pytest.approx([1e-4, 3e-4, 1e-5])
+
+
+def test_factor_for_no_parameter_is_refused():
+    with pytest.raises(InputError, match="lr_factors: no parameter is called 'conv4'; did you mean 'conv"):
+        make_model(network={'type': 'SRCNN', 'scale': 2, 'num_feat': 8}, lr_factors={'conv4': 0.1})
+
+
+def test_loss_of_several_stages_is_the_sum_over_their_pictures():
+    network = {'type': 'UDVD', 'scale': 2, 'num_feat': 8, 'num_blocks': 1, 'num_refine': 2}
+    model, batch = make_model(network=network, multi_stage=True), make_batch()
+    model.feed_data(batch)
+    with torch.no_grad():
+        stages = model.net_g(model.lq, return_stages=True, **model.conditions).stages
+    expected = sum(model.cri_pix(stage, model.gt).item() for stage in stages)
+    losses = [train_step(model, i, batch)['l_pix'] for i in (1, 2, 3, 4)]
+    assert len(stages) == 3
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
+    assert losses[3] < losses[0]
+    assert all(parameter.grad is not None for parameter in model.net_g.parameters())
+
+
+def test_stages_of_a_network_without_are_refused():
+    with pytest.raises(InputError, match='multi_stage needs a network with several stages; SRCNN has one'):
+        make_model(network={'type': 'SRCNN', 'scale': 2, 'num_feat': 8}, multi_stage=True)
+
+
+def test_denoiser_learns_at_scale_one():
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    blur = {'type': 'IsotropicGaussian', 'sigma': 0, 'kernel_size': 1, 'noise_range': [0, 55]}
+    data = {'scale': 1, 'degradation': blur, 'num_patches': 1}
+    options |= {'scale': 1, 'network_g': {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 4, 'batch_norm': True}}
+    options['datasets']['train'] |= data
+    torch.manual_seed(0)
+    model, batch = build_model(options), make_batch(**data)
+    losses = [train_step(model, i, batch)['l_pix'] for i in range(1, 9)]
+    assert model.lq.shape == model.gt.shape
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_training_starts_from_a_file_of_other_authors(tmp_path):
     golden = np.load(GOLDEN / 'srmdnf_x3.npz')
     torch.save(golden_state(golden), tmp_path / 'srmdnf_x3.pth')

@@ -7,6 +7,7 @@ import yaml
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.pipelines.options import load_training_options
 from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, stand_in, write_pictures
@@ -14,12 +15,16 @@ from tests.option_files import OPTIONS, stand_in, write_pictures
 DASR_FILE = OPTIONS / 'smoke' / 'smoke_dasr_s_x2.yml'
 ENCODER_FILE = OPTIONS / 'smoke' / 'smoke_encoder_lq.yml'
 FOREIGN_FILE = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
-SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_x4.yml'
+IKC_FILE = OPTIONS / 'smoke' / 'smoke_ikc_x4.yml'
+MZSR_FILE = OPTIONS / 'smoke' / 'smoke_mzsr_x2.yml'
+SRCNN_FILE = OPTIONS / 'smoke' / 'smoke_srcnn_x4.yml'
+SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_iso_x4.yml'
 SMALL_NETWORKS = {
     DASR_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     ENCODER_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     FOREIGN_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     SUPERVISED_FILE: ['network_g.num_group=1', 'network_g.num_block=1'],
+    MZSR_FILE: ['datasets.train.batch_size_per_gpu=4', 'train.meta_opt.query=2'],
 }
 
 
@@ -27,7 +32,7 @@ SMALL_NETWORKS = {
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pictures')
     write_pictures(folder / 'hr')
-    write_pictures(folder / 'lq', side=56, name='{}x4')
+    write_pictures(folder / 'lq', side=64, name='{}x4')
     return folder
 
 
@@ -36,7 +41,7 @@ def load(pictures, tmp_path):
     """Loads a file with small pictures and networks, and asserts that nothing was made on the disk."""
 
     def call(file, *overrides, **arguments):
-        fitted = ['datasets.train.batch_size_per_gpu=2', *SMALL_NETWORKS[file]]
+        fitted = ['datasets.train.batch_size_per_gpu=2', *SMALL_NETWORKS.get(file, ())]
         for key, dataset in yaml.safe_load(file.read_text())['datasets'].items():
             if 'dataroot_gt' in dataset:
                 fitted.append(f'datasets.{key}.dataroot_gt={pictures / "hr"}')
@@ -403,6 +408,50 @@ def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
     check_message(load, FOREIGN_FILE, [override], expected)
 
 
+@pytest.mark.parametrize(
+    ('file', 'override', 'expected'),
+    [
+        (IKC_FILE, 'train.total_iter=3', 'train: total_iter must be the sum of the stages, 6 + 4 + 4 = 14, got 3'),
+        (IKC_FILE, 'train.stage_4={}', "train: unknown key 'stage_4'; did you mean 'stage_"),
+        (IKC_FILE, 'train.stage_1.periods=0', 'train.stage_1.periods: expected a whole number of at least 1, got 0'),
+        (IKC_FILE, 'train.stage_3.periods=2', "train.stage_3: periods belong to schedule 'cosine'"),
+        (IKC_FILE, 'train.corrections=0', 'train.corrections: expected a whole number of at least 1'),
+        (IKC_FILE, 'network_g={type: SRCNN}', 'network_g.type: IKCModel trains IKC, got SRCNN'),
+        (IKC_FILE, 'datasets.train.degrade_on=worker', 'IKCModel needs the true kernels'),
+        (MZSR_FILE, 'network_g={type: SRCNN, scale: 2}', 'network_g.type: MZSRModel trains MZSR, got SRCNN'),
+        (MZSR_FILE, 'train.precision=bf16', "train.precision: expected 'fp32', got the text 'bf16'"),
+        (MZSR_FILE, 'train.meta_opt.support=3', 'expected a multiple of support + query = 5, the pictures of a task'),
+        (MZSR_FILE, 'train.meta_opt.loss_weights=none', "expected one of 'anneal', 'uniform', got the text 'none'"),
+        (MZSR_FILE, 'train.adaptation.rates=[]', 'train.adaptation: rates must hold at least one number'),
+        (MZSR_FILE, 'train.accumulate=2', "train: unknown key 'accumulate'"),
+        (SRCNN_FILE, 'train.lr_factors={conv9: 0.1}', "train.lr_factors: no parameter's name begins with 'conv9'; did"),
+        (SRCNN_FILE, 'train.lr_factors={conv3: 0}', 'train.lr_factors.conv3: expected a number above 0, got 0'),
+        (SRCNN_FILE, 'train.multi_stage=true', 'train.multi_stage: SRCNN gives one picture, no stages'),
+        (DASR_FILE, 'train.code_opt={components: 0}', 'train.code_opt.components: expected a whole number of at least'),
+        (DASR_FILE, 'train.code_opt={weight: 1}', "train.code_opt: unknown key 'weight'; did you mean 'loss_weight'?"),
+    ],
+)
+def test_wrong_options_of_the_compared_systems_are_refused(load, file, override, expected):
+    check_message(load, file, [override], expected)
+
+
+def test_estimators_need_a_trained_network(load):
+    overrides = ['train.stage_1.total_iter=0', 'train.total_iter=8']
+    check_message(load, IKC_FILE, overrides, 'path.pretrain_network_g: without iterations in train.stage_1')
+
+
+def test_target_needs_known_kernels(load):
+    check_message(load, ENCODER_FILE, ['train.code_opt={}'], 'train.code_opt needs known kernels, from Degradation')
+
+
+@pytest.mark.parametrize('part', ['sftmd', 'predictor', 'corrector'])
+def test_weights_of_a_part_are_accepted(load, tmp_path, part):
+    network = getattr(IKC(num_blocks=2, num_steps=2), part)
+    torch.save({'params': network.state_dict()}, tmp_path / 'part.pth')
+    options = load(IKC_FILE, f'path.pretrain_network_g={tmp_path / "part.pth"}')
+    assert options['path']['pretrain_network_g'] == str(tmp_path / 'part.pth')
+
+
 # Weights and folders.
 
 
@@ -448,7 +497,9 @@ def list_places(value, path=()):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('file', [DASR_FILE, ENCODER_FILE, FOREIGN_FILE], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    'file', [DASR_FILE, ENCODER_FILE, FOREIGN_FILE, IKC_FILE, MZSR_FILE, SRCNN_FILE], ids=lambda file: file.stem
+)
 def test_any_value_anywhere_gives_options_or_one_line(file, tmp_path):
     base = read_yaml(file, [*stand_in(file, tmp_path), *SMALL_NETWORKS[file]])
     for place in list_places(base):

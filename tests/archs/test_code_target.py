@@ -1,0 +1,79 @@
+"""What the encoder may be told in training: standardised kernel codes and noise levels, read by one linear layer."""
+
+import pytest
+import torch
+
+from dasr_arch import InputError
+from dasr_arch.archs.code_target import CodeTarget
+from dasr_arch.degradations import build_degradation
+from dasr_arch.degradations.kernel_basis import draw_kernels
+
+BLUR = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
+NOISY = {'type': 'AnisotropicGaussian', 'lambda_range': [0.2, 4.0], 'theta_deg_range': [0, 180], 'noise_range': [0, 25]}
+
+
+def make_target(degradation: dict[str, object], components: int = 6) -> CodeTarget:
+    torch.manual_seed(0)
+    return CodeTarget(12, build_degradation(degradation, 4), components)
+
+
+@pytest.mark.parametrize('degradation', [BLUR, NOISY], ids=lambda options: options['type'])
+def test_targets_have_mean_zero_and_deviation_one_over_the_draws(degradation):
+    target = make_target(degradation)
+    built = build_degradation(degradation, 4)
+    kernels = draw_kernels(built, 1500, seed=7)
+    levels = 25 * torch.rand(1500, generator=torch.Generator().manual_seed(0))
+    codes = target.target(kernels, levels)
+    assert codes.shape == (1500, 7 if degradation is NOISY else 6)
+    assert codes.mean(0).abs().max() < 0.15
+    assert codes.std(0)[:4].sub(1).abs().max() < 0.15
+    assert codes.std(0).max() < 1.2
+
+
+def test_codes_tell_kernels_apart_and_the_noise_level_stands_last():
+    target = make_target(NOISY)
+    kernels = draw_kernels(build_degradation(NOISY, 4), 3)
+    codes = target.target(kernels, torch.tensor([0.0, 12.5, 25.0]))
+    assert codes[:, -1].tolist() == pytest.approx([-(3**0.5), 0, 3**0.5], abs=1e-5)
+    assert torch.cdist(codes[:, :-1], codes[:, :-1])[0, 1:].min() > 0.1
+
+
+def test_error_is_one_for_the_mean_and_falls_by_learning():
+    target = make_target(BLUR)
+    kernels = draw_kernels(build_degradation(BLUR, 4), 64, seed=3)
+    expected = target.target(kernels, torch.zeros(64))
+    torch.nn.init.zeros_(target.head.weight)
+    torch.nn.init.zeros_(target.head.bias)
+    representation = torch.randn(64, 12, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    first = target(representation, expected)
+    assert first.item() == pytest.approx(1, abs=0.3)
+    optimizer = torch.optim.Adam([representation, *target.parameters()], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = target(representation, expected)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1 * first
+
+
+def test_target_is_the_same_whatever_the_seed_of_the_run():
+    torch.manual_seed(1)
+    first = CodeTarget(12, build_degradation(BLUR, 4))
+    torch.manual_seed(2)
+    second = CodeTarget(12, build_degradation(BLUR, 4))
+    assert torch.equal(first.basis, second.basis)
+    assert torch.equal(first.spread, second.spread)
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+@pytest.mark.parametrize(
+    ('degradation', 'components', 'message'),
+    [
+        ({'type': 'IsotropicGaussian', 'sigma': 1.2}, 6, "'width 1.2' has one kernel for all pictures"),
+        (BLUR, 0, r'code_opt.components must lie in 1\.\.441'),
+        ({**BLUR, 'kernel_size': 3}, 10, r'code_opt.components must lie in 1\.\.9'),
+    ],
+)
+def test_what_cannot_be_a_target_is_refused(degradation, components, message):
+    with pytest.raises(InputError, match=message):
+        make_target(degradation, components)
