@@ -235,7 +235,7 @@ class _Page:
         seconds: dict[str, list[float]] = {}
         for row in self.record['rows']:
             if row['dataset'] == grid.dataset and row['pictures']:
-                seconds.setdefault(row['network'], []).append(row['seconds'] / len(row['pictures']))
+                seconds.setdefault(row['network'], []).append(row.get('seconds', 0.0) / len(row['pictures']))
         points = []
         for row in grid.rows:
             value = row.values.get(column, {}).get(self.main)
@@ -261,8 +261,8 @@ class _Page:
         return (
             f'For one picture of {size} x {size} LR pixels on {environment.get("device")}, '
             f'{environment.get("threads")} threads: multiply-adds of convolutions and matrix products in one pass, '
-            'median milliseconds after a warm-up, and the most memory that a process of its own held beyond Python and its '
-            'libraries. Systems that train on the test picture are timed in the test alone.'
+            'median milliseconds after a warm-up, and the most memory that a process of its own held beyond Python and '
+            'its libraries. Systems that train on the test picture are timed in the test alone.'
         )
 
     def render_costs(self) -> str:

@@ -26,7 +26,7 @@ def gather_conditions(
     sources: tuple[KernelSource, NoiseSource],
     lq: Tensor,
     draws: Mapping[str, Tensor],
-    estimate: Estimate | None = None,
+    estimate: Estimate,
 ) -> dict[str, Tensor]:
     """Keyword arguments for one call of a network.
 
@@ -39,17 +39,12 @@ def gather_conditions(
 
     Returns:
         'kernel' (1, k, k) and 'noise_level' (1,), as far as they are needed and known, on the picture's device.
-
-    Raises:
-        ValueError: if the kernel is to be predicted and nothing can.
     """
     kernel, noise_level = sources
     told: dict[str, Tensor] = {}
     if 'kernel' in needs and kernel == 'true':
         told['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
     if 'kernel' in needs and kernel == 'predicted':
-        if estimate is None:
-            raise ValueError('the kernel is to be predicted, but there is no predictor')
         told['kernel'] = estimate(lq)
     if 'noise_level' in needs and noise_level == 'true':
         told['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)

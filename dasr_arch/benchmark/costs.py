@@ -25,7 +25,6 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.cells import describe_network
-from dasr_arch.benchmark.conditions import list_needs
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.networks import first_line
 from dasr_arch.benchmark.speed_actions import read_peak_memory
@@ -36,6 +35,7 @@ from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 
 _MEBIBYTE = 1 << 20
 _TIME_LIMIT = 3600  # seconds, of one system
+_MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
 _WIDTH = 1.2  # HR pixels, of the kernel that is told
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,18 +61,19 @@ class Costs:
     Attributes:
         size: side of the LR picture in pixels.
         parameters: learnable numbers of all networks that compute.
-        multiply_adds: of convolutions and matrix products in one pass over the picture; without the training on it.
+        multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it; None if it
+            failed.
         milliseconds: for the picture, median; None for systems that train on it, whose time is that of the test.
         peak_mib: the most memory that the process, or the GPU, held; None as milliseconds, or if it failed.
         base_mib: what Python and its libraries held before; 0 on a GPU.
-        failure: why time and memory could not be measured, empty if they were.
+        failure: why nothing could be measured, empty if it could.
         date: when, ISO 8601.
         environment: versions and hardware.
     """
 
     size: int
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     milliseconds: float | None
     peak_mib: float | None
     base_mib: float | None
@@ -111,7 +112,8 @@ class CostStore:
             pass
         except (ValueError, TypeError) as error:
             _LOGGER.warning('%s: the stored costs cannot be used (%s); they are measured again', path, error)
-        costs = _measure(system, scale, plan, device, environment)
+        found = _measure_in_process(system.plan, scale, plan, device)
+        costs = Costs(plan.size, count_parameters(system), **found, date=now(), environment=environment)
         if not costs.failure:
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
@@ -123,30 +125,25 @@ def count_parameters(system: System) -> int:
     return sum(parameter.numel() for network in system.list_networks() for parameter in network.parameters())
 
 
-def count_multiply_adds(system: System, scale: int, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products in one pass over a square picture.
+def count_multiply_adds(system: System, size: int) -> int:
+    """Multiply-adds of convolutions and matrix products in one pass over a square picture, which is computed for that.
 
-    A DASR is counted in the authors' formulation, since the faster one merges layers. Pictures and weights are not
-    there while it is counted (torch's meta device), so that it takes neither time nor memory.
+    A DASR is counted in the authors' formulation, since the faster one merges layers.
 
     Args:
-        system: on the CPU.
-        scale: up-sampling factor.
+        system: on any device.
         size: side of the LR picture in pixels.
 
     Returns:
         The number; half of the floating point operations.
-
-    Raises:
-        RuntimeError: if a network asks for values, which do not exist on that device.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for network in system.list_networks():
-            copied = copy.deepcopy(network).to('meta')
-            if isinstance(copied, DASR):
-                copied.set_implementation('reference')
-            lq = torch.empty(1, 3, size, size, device='meta')
-            copied(lq, **_make_truth(copied, torch.device('meta')))
+            counted = copy.deepcopy(network)
+            if isinstance(counted, DASR):
+                counted.set_implementation('reference')
+            device = next((parameter.device for parameter in counted.parameters()), torch.device('cpu'))
+            counted(torch.full((1, 3, size, size), 0.5, device=device), **_make_truth(counted, device))
     return int(counter.get_total_flops()) // 2
 
 
@@ -155,20 +152,6 @@ def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH])).to(device)
     told = {'kernel': kernel, 'noise_level': torch.zeros(1, device=device)}
     return {name: told[name] for name in getattr(network, 'needs', ())}
-
-
-def _measure(
-    system: System, scale: int, plan: CostPlan, device: torch.device, environment: Mapping[str, object]
-) -> Costs:
-    try:
-        multiply_adds = count_multiply_adds(system, scale, plan.size)
-    except (RuntimeError, NotImplementedError, ValueError) as error:
-        _LOGGER.warning('networks.%s: multiply-adds could not be counted: %s', system.plan.label, first_line(error))
-        multiply_adds = 0
-    found: dict[str, Any] = {'milliseconds': None, 'peak_mib': None, 'base_mib': None, 'failure': ''}
-    if system.adapter is None:
-        found |= _measure_in_process(system.plan, scale, plan, device)
-    return Costs(plan.size, count_parameters(system), multiply_adds, **found, date=now(), environment=environment)
 
 
 def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:
@@ -189,44 +172,51 @@ def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: 
         lines = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()
         reason = lines[-1] if lines else str(error)
         _LOGGER.warning('networks.%s: costs could not be measured: %s', plan.label, reason)
-        return {'failure': reason}
-    return found
+        return dict.fromkeys(_MEASURED) | {'failure': reason}
+    return {**found, 'failure': ''}
 
 
-def measure_here(request: Mapping[str, Any]) -> dict[str, float]:
-    """Time and memory of a system in this process, which must be new.
+def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
+    """Multiply-adds, time and memory of a system in this process, which must be new.
 
     Args:
         request: 'network', 'scale', 'plan', 'device', 'threads', as JSON can hold them.
 
     Returns:
-        'milliseconds', 'peak_mib' and 'base_mib'.
+        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; the last three are None for systems that train on
+        the picture.
 
     Raises:
         InputError: if the system cannot be built.
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])
+    costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    plan, costs = _decode_plan(request['network']), CostPlan(**request['plan'])
-    system = build_system(plan, request['scale']).to(device)
+    system = build_system(_decode_plan(request['network']), request['scale']).to(device)
+    found: dict[str, float | None] = dict.fromkeys(_MEASURED)
+    if system.adapter is None:
+        found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
+        peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
+        found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
+    found['multiply_adds'] = count_multiply_adds(system, costs.size)
+    return found
+
+
+def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> float:
+    """Median seconds for a picture, after a pass that does not count."""
     generator = picture_generator(0, '')
     lq = torch.rand(1, 3, costs.size, costs.size, generator=generator).to(device)
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH]))[0]
-    draws = {'kernel': kernel, 'noise_level': torch.zeros(())} if list_needs(system.network) else {}
+    draws = {'kernel': kernel, 'noise_level': torch.zeros(())}
     seconds = []
     for _ in range(costs.repeats + 1):
         started = time.perf_counter()
-        system.restore(lq, draws, request['scale'], generator)
+        system.restore(lq, draws, scale, generator)
         if device.type == 'cuda':
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
-    return {
-        'milliseconds': statistics.median(seconds[1:]) * 1000,
-        'peak_mib': peak / _MEBIBYTE,
-        'base_mib': base / _MEBIBYTE,
-    }
+    return statistics.median(seconds[1:])
 
 
 def _decode_plan(record: Mapping[str, Any]) -> NetworkPlan:
@@ -235,7 +225,7 @@ def _decode_plan(record: Mapping[str, Any]) -> NetworkPlan:
     for key in ('predictor', 'denoiser'):
         part = record[key]
         values[key] = PartPlan(**{**part, 'weights': Path(part['weights'])}) if part else None
-    return NetworkPlan(**values)
+    return NetworkPlan(**{**values, 'datasets': None})
 
 
 def _decode_path(text: str | None) -> Path | None:

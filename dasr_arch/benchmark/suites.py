@@ -63,6 +63,7 @@ class NetworkPlan:
         denoiser: a network of scale 1 that every picture goes through before.
         adapt: options of the training on the test picture, for archs that have one.
         tile: side in LR pixels of the tiles that pictures are cut into; None takes them whole, as the protocol does.
+        datasets: names of the data sets that it is tested on; None for all.
     """
 
     label: str
@@ -76,6 +77,7 @@ class NetworkPlan:
     denoiser: PartPlan | None = None
     adapt: Mapping[str, object] = field(default_factory=dict)
     tile: int | None = None
+    datasets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,11 @@ class Benchmark:
     save_img: bool = False
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def suites(self) -> list[Suite]:
-        """Every data set with every degradation, in the order of the option file."""
-        return [Suite(*pair) for pair in product(self.datasets, self.degradations)]
+    def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
+        """Every data set with every degradation, in the order of the option file; those of one network if it is given."""
+        chosen = network.datasets if network is not None else None
+        datasets = [dataset for dataset in self.datasets if chosen is None or dataset.name in chosen]
+        return [Suite(*pair) for pair in product(datasets, self.degradations)]
 
 
 def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_strictly, read_weights
+from dasr_arch.archs.ikc_arch import IKC
+from dasr_arch.archs.kernel_estimate import estimate_kernel
+from dasr_arch.archs.weights import choose_part, load_strictly, read_weights
 from dasr_arch.benchmark.cells import digest_weights
 from dasr_arch.benchmark.conditions import gather_conditions, list_needs
-from dasr_arch.benchmark.kernel_estimate import KernelEstimator, split_predictor
 from dasr_arch.benchmark.networks import build_network, construct, first_line, run_network
 from dasr_arch.benchmark.suites import NetworkPlan, PartPlan
 from dasr_arch.degradations import Degradation, picture_generator
@@ -37,7 +38,7 @@ class System:
         network: the network, in evaluation mode.
         digest: SHA-256 of all weights, empty if there are none.
         denoiser: network of scale 1 that comes first.
-        estimator: estimates the kernel.
+        estimator: the IKC whose Predictor estimates the kernel.
         adapter: trains the network on the picture.
     """
 
@@ -45,7 +46,7 @@ class System:
     network: nn.Module
     digest: str
     denoiser: nn.Module | None = None
-    estimator: KernelEstimator | None = None
+    estimator: IKC | None = None
     adapter: Adapter | None = None
 
     def to(self, device: torch.device) -> 'System':
@@ -56,6 +57,13 @@ class System:
         if self.estimator is not None:
             self.estimator.to(device)
         return self
+
+    def estimate(self, lq: Tensor) -> Tensor:
+        """The kernel (1, k, k) that the Predictor finds in an LR picture (1, 3, h, w)."""
+        if self.estimator is None:
+            raise ValueError('the kernel is to be predicted, but there is no predictor')
+        with torch.inference_mode():
+            return estimate_kernel(self.estimator, lq)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -86,7 +94,7 @@ class System:
         if self.denoiser is not None:
             lq = run_network(self.denoiser, lq, {}, 1).clamp(0, 1)
         sources = (self.plan.kernel, self.plan.noise_level)
-        conditions = gather_conditions(self.needs, sources, lq, draws, self.estimator)
+        conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:
             sr = self.adapter(self.network, lq, kernel=conditions.get('kernel'), generator=generator).sr
             expected = (1, 3, lq.shape[2] * scale, lq.shape[3] * scale)
@@ -114,7 +122,7 @@ def build_system(plan: NetworkPlan, scale: int) -> System:
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
     if not getattr(network, 'restores', True):
-        raise InputError(f'{where}: {plan.type} gives no picture; it can be a predictor: {{path: FILE}} of another')
+        raise InputError(f'{where}: {plan.type} gives no picture; it can be the predictor of another network')
     system = System(plan, network, digest)
     _check_told(system, where)
     digests = [digest]
@@ -181,7 +189,7 @@ def probe_system(system: System, degradation: Degradation) -> None:
         if system.adapter is None:
             trained.restore(lq, draws, degradation.scale, generator)
         else:
-            gather_conditions(system.needs, (plan.kernel, plan.noise_level), lq, draws, system.estimator)
+            gather_conditions(system.needs, (plan.kernel, plan.noise_level), lq, draws, system.estimate)
             run_network(system.network, lq, {}, degradation.scale)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         side = f'{PROBE_SIDE} x {PROBE_SIDE}'
@@ -221,12 +229,22 @@ def _build_part(plan: PartPlan) -> tuple[nn.Module, Mapping[str, Tensor]]:
     return network.eval(), state
 
 
-def _build_estimator(plan: PartPlan, scale: int) -> tuple[KernelEstimator, Mapping[str, Tensor]]:
-    predictor = construct(ARCH_REGISTRY.get(plan.type), plan.arguments, plan.type)
-    whole = read_weights(plan.weights, plan.param_key)
-    state, basis = split_predictor(whole)
-    load_strictly(predictor, state, f"weights file '{plan.weights}'")
-    return KernelEstimator(predictor.eval(), scale, basis), whole
+def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tensor]]:
+    """The IKC whose Predictor is asked, from a file of the whole or of the Predictor alone, and the file's tensors."""
+    kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
+    if not issubclass(kind, IKC):
+        raise InputError(f'predictor: expected an IKC, got {plan.type}; its coefficients have no known basis')
+    network = construct(kind, {'scale': scale, **plan.arguments}, 'predictor')
+    assert isinstance(network, IKC)
+    if network.scale != scale:
+        raise InputError(f'predictor: scale is {network.scale}, but the test has scale {scale}; make them equal')
+    name = f"weights file '{plan.weights}'"
+    state = read_weights(plan.weights, plan.param_key)
+    part = choose_part(network, state)
+    if part not in {network, network.predictor}:
+        raise InputError(f'predictor: {name} is of {type(part).__name__}; give one of a Predictor or of a whole IKC')
+    load_strictly(part, state, name)
+    return network.eval(), state
 
 
 def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int, size: int) -> Tensor:

@@ -218,7 +218,7 @@ def format_csv(record: Record) -> str:
             [row['network'], row['dataset'], record['scale'], row['degradation'], len(row['pictures'])]
             + [row['means'].get(label, '') for label in metrics]
             + [row['failure'], row['date'], environment.get('commit') or '']
-            + [environment.get('torch', ''), environment.get('device', ''), f'{row["seconds"]:.3f}', '']
+            + [environment.get('torch', ''), environment.get('device', ''), f'{row.get("seconds", 0.0):.3f}', '']
         )
     for dataset in list_datasets(record):
         for row in build_grid(record, dataset).rows:
@@ -293,7 +293,7 @@ def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[s
     costs = extras.costs.get(label)
     return {
         **extras.systems.get(label, {}),
-        'seconds_per_picture': sum(row['seconds'] for row in own) / pictures if pictures else None,
+        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / pictures if pictures else None,
         'costs': asdict(costs) if costs is not None else None,
     }
 

@@ -23,6 +23,7 @@ OWN_NETWORK_KEYS = (
     'denoiser',
     'adapt',
     'tile',
+    'datasets',
     'missing',
 )
 SCALE_ARGUMENTS = ('scale', 'upscale')
@@ -43,6 +44,7 @@ class SystemOptions(Options, kw_only=True, frozen=True):
     denoiser: Block | None = None
     adapt: Block | None = None
     tile: Annotated[int, Meta(ge=16)] | None = None  # LR pixels
+    datasets: list[str] | None = None  # all, if absent
     missing: Missing | None = None  # what the file says for all, if absent
 
 
@@ -88,10 +90,11 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
         options.kernel,
         # A denoiser leaves a picture without the noise that was added, so its level is no longer true.
         options.noise_level or ('true' if denoiser is None else 'none'),
-        _plan_part(options.predictor, 'Predictor', f'{where}.predictor'),
+        _plan_part(options.predictor, 'IKC', f'{where}.predictor'),
         denoiser,
         options.adapt or {},
         options.tile,
+        tuple(options.datasets) if options.datasets is not None else None,
     )
 
 

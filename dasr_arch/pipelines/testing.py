@@ -253,6 +253,10 @@ def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[
     found, skipped = [], []
     for label, block in options.networks.items():
         plan = plan_network(label, block, options.scale)
+        for dataset in plan.datasets or ():
+            if dataset not in options.datasets:
+                known = suggest(dataset, options.datasets)
+                raise InputError(f"networks.{label}.datasets: no data set is called '{dataset}'{known}")
         path = find_missing_file(plan)
         missing = block.get('missing') or options.missing_weights
         if path is None or missing == 'error':
