@@ -203,7 +203,9 @@ class _Page:
                 if curves:
                     drawing = draw_lines(curves, Axes(axis, metric.upper(), description=title, from_zero=False))
                     caption = f'{metric.upper()} against {title}'
-                    yield _panel(drawing + draw_legend(curves), caption, f'data-only="{index}"{hidden}')
+                    caption += '. Dashed: published.' if any(curve.hollow for curve in curves) else '.'
+                    legend = draw_legend([curve for curve in curves if not curve.hollow])
+                    yield _panel(drawing + legend, caption, f'data-only="{index}"{hidden}')
         points = self._list_times(grid)
         if points:
             axes = Axes('seconds for a picture', self.main.upper(), description='time', logarithmic=True)
@@ -222,8 +224,7 @@ class _Page:
             if len(values) == len(labels):
                 points.append((x, sum(values) / len(values)))
         colour = self.ambers[row.label] if row.source else self.colours[row.label]
-        name = f'{row.label} (published)' if row.source else row.label
-        return Series(name, colour, points, hollow=bool(row.source))
+        return Series(row.label, colour, points, hollow=bool(row.source))
 
     def _list_times(self, grid: Grid) -> list[Series]:
         """One point for each system that has a value and a time."""
@@ -269,7 +270,10 @@ class _Page:
         """Systems below each other."""
         heads = ('system', 'told', 'parameters, M', 'multiply-adds, G', 'ms', 'memory, MiB', 's per test picture')
         kinds = ('text', 'text', *['number'] * 5)
-        head = ''.join(f'<th data-sort="{kind}">{escape(text)}</th>' for text, kind in zip(heads, kinds, strict=True))
+        head = ''.join(
+            f'<th data-sort="{kind}"{_class("text" if kind == "text" else "")}>{escape(text)}</th>'
+            for text, kind in zip(heads, kinds, strict=True)
+        )
         rows = []
         for label, system in self._systems().items():
             costs = system.get('costs') or {}
@@ -289,7 +293,7 @@ class _Page:
             extra += ['trains on the picture'] if system.get('adapts') else []
             badges = ''.join(f'<span class="badge">{escape(text)}</span>' for text in extra)
             told = escape(str(system.get('told', '')))
-            rows.append(f'<tr><td>{escape(label)}{badges}</td><td style="text-align:left">{told}</td>{cells}</tr>')
+            rows.append(f'<tr><td>{escape(label)}{badges}</td><td class="text">{told}</td>{cells}</tr>')
         return f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
     def _systems(self) -> Mapping[str, Any]:
@@ -319,7 +323,7 @@ class _Page:
         grids = ''.join(self._render_crop_grid(crop, label) for label in degradations)
         head = f'<h3>{escape(crop.dataset)}, {escape(crop.picture)}</h3>'
         return (
-            f'<div class="panel crop-block" style="margin:1rem 0" data-dataset="{escape(crop.dataset)}" '
+            f'<div class="panel crop-block" data-dataset="{escape(crop.dataset)}" '
             f'data-first="{escape(first)}">{head}{choices}{grids}</div>'
         )
 

@@ -61,8 +61,8 @@ class Costs:
     Attributes:
         size: side of the LR picture in pixels.
         parameters: learnable numbers of all networks that compute.
-        multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it; None if it
-            failed.
+        multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it;
+            None if it failed.
         milliseconds: for the picture, median; None for systems that train on it, whose time is that of the test.
         peak_mib: the most memory that the process, or the GPU, held; None as milliseconds, or if it failed.
         base_mib: what Python and its libraries held before; 0 on a GPU.

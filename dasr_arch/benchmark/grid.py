@@ -151,16 +151,23 @@ def _list_published(record: Record, dataset: str) -> list[GridRow]:
         if entry['dataset'] == dataset:
             columns = found.setdefault((entry['table'], entry['system']), {})
             columns.setdefault(entry['column'], {})[entry['metric']] = entry['value']
+    averages: Mapping[str, Sequence[str]] = record.get('averages', {})
+    for values in found.values():  # what is not printed itself is the mean of what is
+        means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
+        values.update({name: mean for name, mean in means.items() if mean and name not in values})
     return [GridRow(system, '', table, False, values) for (table, system), values in found.items()]
 
 
 def _average(
-    values: Mapping[str, Mapping[str, float]], members: Sequence[str], metrics: Mapping[str, Any]
+    values: Mapping[str, Mapping[str, float]], members: Sequence[str], metrics: Iterable[str]
 ) -> dict[str, float]:
-    """Mean of each metric over columns; empty if one of them is missing."""
-    if any(member not in values for member in members):
-        return {}
-    return {metric: sum(values[member][metric] for member in members) / len(members) for metric in metrics}
+    """Mean over columns of each metric that all of them have."""
+    columns = [values.get(member, {}) for member in members]
+    return {
+        metric: sum(column[metric] for column in columns) / len(columns)
+        for metric in metrics
+        if all(metric in column for column in columns)
+    }
 
 
 def _decode(means: Mapping[str, float | str]) -> dict[str, float]:

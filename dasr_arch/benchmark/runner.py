@@ -142,7 +142,8 @@ class Runner:
         """
         plans = self._benchmark.networks
         works = {
-            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites(plan)] for plan in plans
+            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites(plan)]
+            for plan in plans
         }
         total = sum(len(work.remaining) for group in works.values() for work in group)
         outcomes: list[Outcome] = []

@@ -135,7 +135,7 @@ class Benchmark:
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
-        """Every data set with every degradation, in the order of the option file; those of one network if it is given."""
+        """Every data set with every degradation, in the order of the option file; of one network those it is on."""
         chosen = network.datasets if network is not None else None
         datasets = [dataset for dataset in self.datasets if chosen is None or dataset.name in chosen]
         return [Suite(*pair) for pair in product(datasets, self.degradations)]

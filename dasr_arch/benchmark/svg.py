@@ -17,6 +17,9 @@ _ROOM = 1.8  # factor by which a logarithmic axis is longer than its points on e
 _PADDING = 0.05  # share of a scatter plot's span that stays free on each side
 
 
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 class Series(NamedTuple):
     """One line of a chart, or one group of points of a scatter plot.
 
@@ -100,6 +103,11 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
             _draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2) for x, y in entry.points
         ]
         parts += dots if len(dots) <= 60 else []
+    taken: list[_Box] = []
+    for entry in shown:
+        if entry.hollow:  # lines of one colour's shades are told apart by their names
+            x, y = entry.points[-1]
+            parts.append(_place_label(entry, horizontal.place(x), vertical.place(y), taken))
     return '\n'.join([*parts, '</svg>'])
 
 
@@ -118,7 +126,7 @@ def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
         return _nothing()
     horizontal, vertical = _find_scales(shown, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[_Box] = []
     for entry in shown:
         for x, y in entry.points:
             left, top = horizontal.place(x), vertical.place(y)
@@ -132,7 +140,7 @@ def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
     return '\n'.join([*parts, '</svg>'])
 
 
-def _place_label(entry: Series, left: float, top: float, taken: list[tuple[float, float, float, float]]) -> str:
+def _place_label(entry: Series, left: float, top: float, taken: list[_Box]) -> str:
     """A point's label where it covers none of what is taken already, if there is such a place around it."""
     width = len(entry.label) * _LETTER
     sides = [(9.0, 4.0), (-9.0 - width, 4.0), (-width / 2, -11.0), (-width / 2, 19.0), (9.0, -9.0), (9.0, 17.0)]
@@ -147,7 +155,7 @@ def _place_label(entry: Series, left: float, top: float, taken: list[tuple[float
     return f'<text class="{kind}" x="{box[0]:.1f}" y="{box[3] - 3:.1f}">{escape(entry.label)}</text>'
 
 
-def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> bool:
+def _overlap(first: _Box, second: _Box) -> bool:
     apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
     return not apart
 

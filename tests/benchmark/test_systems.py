@@ -143,7 +143,9 @@ def test_training_on_the_picture_is_told_the_kernel(folder: Path) -> None:
 def test_tiles_fit_together(folder: Path, name: str) -> None:
     plans = {
         'dasr': lambda **kw: NetworkPlan('D', 'DASR', {}, folder / 'dasr.pth', **kw),
-        'srcnn': lambda **kw: NetworkPlan('S', 'SRCNN', {'scale': 4, 'num_feat': 8, 'num_map': 4}, folder / 'srcnn.pth', **kw),
+        'srcnn': lambda **kw: NetworkPlan(
+            'S', 'SRCNN', {'scale': 4, 'num_feat': 8, 'num_map': 4}, folder / 'srcnn.pth', **kw
+        ),
     }
     lq = torch.rand(1, 3, 90, 100, generator=torch.Generator().manual_seed(1))
     whole = build_system(plans[name](), 4).restore(lq, {}, 4, picture_generator(0, ''))
@@ -180,7 +182,7 @@ def test_what_makes_no_sense_is_one_line(folder: Path, name: str, changes: dict[
 def test_predictor_without_use_and_parts_of_other_networks_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match='a predictor is given but not used'):
         build_system(srmdnf(folder, predictor=predictor(folder)), 4)
-    with pytest.raises(InputError, match="networks.Ours: weights file '.*srcnn.pth' does not fit this IKC"):
+    with pytest.raises(InputError, match=r"networks.Ours: weights file '.*srcnn.pth' does not fit this IKC"):
         build_system(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'srcnn')), 4)
     wrong = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, folder / 'dasr.pth')
     with pytest.raises(InputError, match=r"networks.Ours: weights file '.*dasr.pth' does not fit this DnCNN"):
@@ -194,5 +196,5 @@ def test_predictor_without_use_and_parts_of_other_networks_are_refused(folder: P
 
 
 def test_network_that_gives_no_picture_is_no_system(folder: Path) -> None:
-    with pytest.raises(InputError, match='networks.Ours: Predictor gives no picture'):
+    with pytest.raises(InputError, match=r'networks\.Ours: Predictor gives no picture'):
         build_system(NetworkPlan('Ours', 'Predictor', {'num_feat': 8}, folder / 'predictor.pth'), 4)
