@@ -21,12 +21,12 @@ def make_target(degradation: dict[str, object], components: int = 6) -> CodeTarg
 def test_targets_have_mean_zero_and_deviation_one_over_the_draws(degradation):
     target = make_target(degradation)
     built = build_degradation(degradation, 4)
-    kernels = draw_kernels(built, 1500, seed=7)
-    levels = 25 * torch.rand(1500, generator=torch.Generator().manual_seed(0))
+    kernels = draw_kernels(built, 500, seed=7)
+    levels = 25 * torch.rand(500, generator=torch.Generator().manual_seed(0))
     codes = target.target(kernels, levels)
-    assert codes.shape == (1500, 7 if degradation is NOISY else 6)
-    assert codes.mean(0).abs().max() < 0.15
-    assert codes.std(0)[:4].sub(1).abs().max() < 0.15
+    assert codes.shape == (500, 7 if degradation is NOISY else 6)
+    assert codes.mean(0).abs().max() < 0.2
+    assert codes.std(0)[:4].sub(1).abs().max() < 0.2
     assert codes.std(0).max() < 1.2
 
 

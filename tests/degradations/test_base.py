@@ -275,7 +275,7 @@ def test_every_registered_degradation_is_documented():
 
 NAN, INF = math.nan, math.inf
 MISTAKES = [
-    ({}, "unknown degradation type 'None'; known: AnisotropicGaussian, IsotropicGaussian"),
+    ({}, "unknown degradation type 'None'; known: AnisotropicGaussian, CovarianceGaussian, IsotropicGaussian"),
     ('IsotropicGaussian', 'must be a mapping with a type'),
     ({'type': 'IsotropicGausian'}, "did you mean 'IsotropicGaussian'"),
     ({'type': ['IsotropicGaussian']}, 'unknown degradation type'),
