@@ -12,7 +12,7 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 480, 280  # units of the drawing; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44  # margins
 _TICKS = 5
-_LETTER = 6.2  # width of a letter of a point's label, on average
+_LETTER = 7.0  # width of a letter of a point's label, at most on average
 _ROOM = 1.8  # factor by which a logarithmic axis is longer than its points on each side
 _PADDING = 0.05  # share of a scatter plot's span that stays free on each side
 
