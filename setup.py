@@ -43,6 +43,7 @@ REQUIRED = [
     'safetensors>=0.4.3',  # weights files that cannot carry code
     'pillow>=11.3',  # every format that people have, with profiles and metadata; AVIF since 11.3
 ]
+LPIPS = ['lpips>=0.1.4']  # a metric; its backbone's weights are the user's
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
 DEV = [
     *REPORT,
@@ -85,13 +86,14 @@ setup(
             'py.typed',
             'assets/**/*',
             'benchmark/templates/*',
+            'benchmark/published/*',
             'web/static/**/*',
             'web/templates/*',
         ],
         'dasr_cli': ['py.typed'],
     },
     install_requires=REQUIRED,
-    extras_require={'report': REPORT, 'dev': DEV},
+    extras_require={'report': REPORT, 'lpips': LPIPS, 'dev': DEV},
     entry_points={'console_scripts': ['dasr = dasr_cli.main:main']},
     zip_safe=False,
 )

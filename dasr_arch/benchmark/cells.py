@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._files import atomic_write
-from dasr_arch.benchmark.suites import MetricPlan, NetworkPlan, Suite
+from dasr_arch.benchmark.suites import MetricPlan, NetworkPlan, PartPlan, Suite
 from dasr_arch.degradations import Degradation, degrade_picture, picture_generator
 
 PROTOCOL_VERSION = 1
 """Raised whenever the same inputs would give other numbers; stored cells of older versions are then computed again."""
 
 Scores = dict[str, float]
+
+FILE_OPTIONS = frozenset({'backbone_path'})
+"""Options of metrics that name a file."""
 
 _CHECK_SIDE = 16  # LR pixels
 
@@ -56,7 +59,7 @@ class Cell:
 
     Attributes:
         network: the network.
-        weights_digest: SHA-256 of its weights, empty if it has none.
+        weights_digest: SHA-256 of its weights, those of its parts included; empty if it has none.
         suite: data set, degradation and scale.
         pictures: the pictures that count.
         metrics: what is measured.
@@ -75,16 +78,11 @@ class Cell:
         return {
             'protocol': PROTOCOL_VERSION,
             'scale': self.suite.scale,
-            'network': {
-                'type': self.network.type,
-                'arguments': dict(self.network.arguments),
-                'weights': self.weights_digest,
-                'told': self.network.told,
-            },
+            'network': describe_network(self.network, self.weights_digest),
             'degradation': self.suite.degradation.specification(),
             'degradation_check': digest_degradation(self.suite.degradation, self.seed),
             'seed': self.seed,
-            'metrics': {metric.label: {'type': metric.type, **metric.options} for metric in self.metrics},
+            'metrics': {metric.label: describe_metric(metric) for metric in self.metrics},
             'pictures': {picture.name: picture.digest for picture in self.pictures},
         }
 
@@ -199,6 +197,47 @@ class CellStore:
 
     def _partial_path(self, fingerprint: str) -> Path:
         return self.folder / f'{fingerprint}.pictures.jsonl'
+
+
+def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
+    """Everything of a system that determines its pictures, ready for JSON; no paths and no label.
+
+    Args:
+        plan: the system.
+        weights_digest: digest of all its weights, those of its parts included.
+    """
+    described: dict[str, object] = {
+        'type': plan.type,
+        'arguments': dict(plan.arguments),
+        'weights': weights_digest,
+        'kernel': plan.kernel,
+        'noise_level': plan.noise_level,
+    }
+    for name in ('predictor', 'denoiser'):
+        part: PartPlan | None = getattr(plan, name)
+        if part is not None:
+            described[name] = {'type': part.type, 'arguments': dict(part.arguments)}
+    if plan.adapt:
+        described['adapt'] = dict(plan.adapt)
+    if plan.tile is not None:
+        described['tile'] = plan.tile
+    return described
+
+
+def describe_metric(metric: MetricPlan) -> dict[str, object]:
+    """Type and options of a metric; a file among them is named by its content."""
+    described = {'type': metric.type, **metric.options}
+    for key in FILE_OPTIONS & metric.options.keys():
+        path = Path(str(metric.options[key])).expanduser()
+        described[key] = _digest_file(path, path.stat().st_mtime_ns)
+    return described
+
+
+@lru_cache(maxsize=8)
+def _digest_file(path: Path, changed: int) -> str:
+    """SHA-256 of a file, read again only after it was changed."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def digest_picture(picture: NDArray[np.uint8]) -> str:

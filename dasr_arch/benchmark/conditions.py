@@ -1,6 +1,7 @@
-"""What a non-blind network is told about the degradation of a test picture.
+"""What a network is told about the degradation of a test picture, and by whom.
 
-An arch names what it must be told in its class attribute ``needs``; blind archs, and BasicSR's, name nothing.
+An arch names what it must be told in its class attribute ``needs``, one that trains on the test picture in
+``adapts_to``; blind archs, and BasicSR's, name nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,45 +9,43 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from dasr_arch.benchmark.suites import Told
+from dasr_arch.benchmark.suites import KernelSource, NoiseSource
 
-Teller = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
-"""Takes the LR picture (1, 3, h, w) and the draws of its degradation; gives 'kernel' (1, k, k), 'noise_level' (1,)."""
-
-
-def tell_truth(lq: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The kernel and the noise level that the picture was really made with, on its device."""
-    return {name: draws[name].unsqueeze(0).to(lq.device) for name in ('kernel', 'noise_level')}
-
-
-def tell_nothing(lq: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Nothing: the arch falls back on the defaults of its ``forward``."""
-    return {}
-
-
-TELLERS: dict[Told, Teller] = {'truth': tell_truth, 'nothing': tell_nothing}
-"""How networks come to know a degradation, by the word that option files use."""
+Estimate = Callable[[Tensor], Tensor]
+"""Takes an LR picture (1, 3, h, w) in [0, 1] and gives its blur kernel (1, k, k)."""
 
 
 def list_needs(network: nn.Module) -> tuple[str, ...]:
-    """The keyword arguments that a network must be told, empty for blind and foreign archs."""
-    return cast('tuple[str, ...]', getattr(network, 'needs', ()))
+    """What a network, or its training on the test picture, must be told; empty for blind and foreign archs."""
+    needs = cast('tuple[str, ...]', getattr(network, 'needs', ()))
+    return needs + cast('tuple[str, ...]', getattr(network, 'adapts_to', ()))
 
 
-def gather_conditions(network: nn.Module, told: Told, lq: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gather_conditions(
+    needs: tuple[str, ...],
+    sources: tuple[KernelSource, NoiseSource],
+    lq: Tensor,
+    draws: Mapping[str, Tensor],
+    estimate: Estimate,
+) -> dict[str, Tensor]:
     """Keyword arguments for one call of a network.
 
     Args:
-        network: the network; its ``needs`` decide what it gets.
-        told: who tells it.
-        lq: LR picture of shape (1, 3, h, w).
-        draws: draws of one picture, without batch axis.
+        needs: what the network must be told: 'kernel', 'noise_level'.
+        sources: where it has the kernel from, and the noise level.
+        lq: LR picture of shape (1, 3, h, w) in [0, 1].
+        draws: draws of one picture, without batch axis; the truth.
+        estimate: what guesses the kernel from the picture, for the source 'predicted'.
 
     Returns:
-        What the network needs and the teller knows.
+        'kernel' (1, k, k) and 'noise_level' (1,), as far as they are needed and known, on the picture's device.
     """
-    needs = list_needs(network)
-    if not needs:
-        return {}
-    facts = TELLERS[told](lq, draws)
-    return {name: facts[name] for name in needs if name in facts}
+    kernel, noise_level = sources
+    told: dict[str, Tensor] = {}
+    if 'kernel' in needs and kernel == 'true':
+        told['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
+    if 'kernel' in needs and kernel == 'predicted':
+        told['kernel'] = estimate(lq)
+    if 'noise_level' in needs and noise_level == 'true':
+        told['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
+    return told

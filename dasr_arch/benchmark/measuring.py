@@ -9,10 +9,17 @@ from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.metrics.lpips_metric import check_backbone
 from dasr_arch.metrics.structural_similarity import WINDOW_SIZE, calculate_ssim_separable
 
 FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
 """Registered metrics that the benchmark computes by a faster function with the same results (tested to 1e-10)."""
+
+LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
+"""Registered metrics that are better when they are lower; all others are better when they are higher."""
+
+SMALLEST = {'calculate_niqe': 96, 'calculate_lpips': 64}
+"""Sides in pixels, after the border is cut off, that metrics need beyond SSIM's window."""
 
 _PICTURES = ('img', 'img2')
 
@@ -43,6 +50,8 @@ def check_metric(metric: MetricPlan) -> None:
             raise InputError(f'{where}: test_y_channel must be true or false, got {value!r}')
         if key == 'input_order' and value != 'HWC':
             raise InputError(f"{where}: input_order must be 'HWC', as the benchmark holds pictures, got {value!r}")
+        if key == 'backbone_path':
+            check_backbone(value, str(metric.options.get('net', 'alex')), where)
     missing = [name for name, default in options.items() if default is inspect.Parameter.empty]
     missing = [name for name in missing if name not in metric.options]
     if missing:
@@ -51,8 +60,11 @@ def check_metric(metric: MetricPlan) -> None:
 
 def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
     """The shortest side in pixels of a picture that every metric can measure."""
-    borders = [border for metric in metrics if isinstance(border := metric.options.get('crop_border', 0), int)]
-    return 2 * max(borders, default=0) + WINDOW_SIZE
+    sides = [WINDOW_SIZE]
+    for metric in metrics:
+        border = metric.options.get('crop_border', 0)
+        sides.append(2 * (border if isinstance(border, int) else 0) + SMALLEST.get(metric.type, WINDOW_SIZE))
+    return max(sides)
 
 
 def measure_picture(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:

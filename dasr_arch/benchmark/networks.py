@@ -10,11 +10,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import infer_arguments, load_strictly, read_dasr_weights, read_weights
 from dasr_arch.benchmark.cells import digest_weights
-from dasr_arch.benchmark.conditions import gather_conditions
 from dasr_arch.benchmark.suites import NetworkPlan
-from dasr_arch.degradations import Degradation, picture_generator
-
-PROBE_SIDE = 48  # LR pixels: the paper's patch, and a multiple of the windows of common archs
 
 
 def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
@@ -34,8 +30,9 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
     where = f'networks.{plan.label}'
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if plan.weights is None:
-        network = _construct(kind, plan.arguments, where)
-        if any(True for _ in network.parameters()):
+        network = construct(kind, plan.arguments, where)
+        draws_its_own = hasattr(network, 'draw_weights')  # anew for every picture
+        if any(True for _ in network.parameters()) and not draws_its_own:
             raise InputError(f"{where}: {plan.type} has learnable weights; give 'path', a .pth or .safetensors file")
         return network.eval(), ''
     arguments = dict(plan.arguments)
@@ -45,14 +42,24 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
             arguments = _infer_dasr_arguments(state, arguments, str(plan.weights))
         else:
             state = read_weights(plan.weights, plan.param_key)
-        network = _construct(kind, arguments, where)
+        network = construct(kind, arguments, where)
         load_strictly(network, state, f"weights file '{plan.weights}'")
     except InputError as error:
         raise InputError(f'{where}: {str(error).removeprefix(f"{where}: ")}') from error
     return network.eval(), digest_weights(state)
 
 
-def _construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str) -> nn.Module:
+def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str) -> nn.Module:
+    """A network from the arguments of an option file.
+
+    Args:
+        kind: its class.
+        arguments: what its constructor gets.
+        where: what opens the message.
+
+    Raises:
+        InputError: if the constructor refuses them, in one line.
+    """
     try:
         return kind(**arguments)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
@@ -70,28 +77,6 @@ def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object],
             f"weights file '{name}' is for x{inferred['scale']}, not for x{given['scale']}; choose another"
         )
     return {**inferred, **given}
-
-
-def probe_network(network: nn.Module, plan: NetworkPlan, degradation: Degradation) -> None:
-    """Runs a network once on a small grey picture, so that a wrong scale shows before the benchmark starts.
-
-    Args:
-        network: network in evaluation mode, on the CPU.
-        plan: how it was asked for.
-        degradation: any degradation of the benchmark; gives the scale and what a non-blind network is told.
-
-    Raises:
-        InputError: if the network fails, or does not enlarge by the scale.
-    """
-    where = f'networks.{plan.label}'
-    size = (PROBE_SIDE, PROBE_SIDE)
-    draws = degradation.draw(picture_generator(0, ''), size)
-    lq = torch.full((1, 3, *size), 0.5)
-    try:
-        run_network(network, lq, gather_conditions(network, plan.told, lq, draws), degradation.scale)
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        side = f'{PROBE_SIDE} x {PROBE_SIDE}'
-        raise InputError(f'{where}: {plan.type} fails on a picture of {side}: {first_line(error)}') from error
 
 
 def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> Tensor:

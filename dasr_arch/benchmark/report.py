@@ -84,8 +84,8 @@ def render_report(sources: ReportSources) -> str:
     """The page as text; arguments and errors as in ``write_report``."""
     record = read_results(sources.results / 'table.json')
     view = _View(sources, record)
-    template = (files('dasr_arch.benchmark') / 'templates' / 'report.html').read_text(encoding='utf-8')
-    return Template(template).substitute(
+    return fill_template(
+        'report.html',
         title=escape(sources.title),
         lead=view.describe_gain(),
         comparison=view.render_comparison(),
@@ -101,6 +101,21 @@ def render_report(sources: ReportSources) -> str:
         facts='\n'.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in sources.facts),
         credits='<br>\n'.join(escape(line) for line in sources.credits),
     )
+
+
+def fill_template(name: str, **parts: str) -> str:
+    """A page from its template and the style that all pages share.
+
+    Args:
+        name: file in the folder ``templates``.
+        parts: what stands for the template's names.
+
+    Returns:
+        The page, which needs nothing but itself.
+    """
+    folder = files('dasr_arch.benchmark') / 'templates'
+    style = (folder / 'page.css').read_text(encoding='utf-8')
+    return Template((folder / name).read_text(encoding='utf-8')).substitute(style=style, **parts)
 
 
 class _View:
@@ -223,7 +238,7 @@ class _View:
         columns = len(self.networks) + 2
         for index, name in enumerate(self.pictures):
             truth = read_image(_find_picture(self.sources.hr, name))
-            uri = _embed(truth)
+            uri = embed_picture(truth)
             rows = ''.join(self._render_row(name, degradation, uri) for degradation in self.degradations)
             grid = f'<div class="grid" style="grid-template-columns:repeat({columns},minmax(0,1fr))">{rows}</div>'
             opened = ' open' if index == 0 else ''
@@ -232,7 +247,7 @@ class _View:
 
     def _render_row(self, name: str, degradation: str, truth: str) -> str:
         low = read_image(self.sources.lq / folder_name(degradation) / f'{name}.png')
-        figures = [_figure(_embed(low), f'{name}, {degradation}', f'<b>{DEGRADED}</b>', 'class="raw"')]
+        figures = [_figure(embed_picture(low), f'{name}, {degradation}', f'<b>{DEGRADED}</b>', 'class="raw"')]
         for network in self.networks:
             row = self.rows[network, degradation]
             scores = next((picture for picture in row['pictures'] if picture['name'] == name), None)
@@ -247,7 +262,7 @@ class _View:
                 'caption': f'{network} {_format(self.metrics[0], scores[self.metrics[0]])}',
             }
             attributes = ' '.join(f'data-{key}="{escape(value)}"' for key, value in data.items())
-            uri = _embed(read_image(self._find_result(network, degradation, name)))
+            uri = embed_picture(read_image(self._find_result(network, degradation, name)))
             caption = f'<b>{escape(network)}</b><br>{values}'
             figures.append(_figure(uri, f'{name}, {degradation}, {network}', caption, attributes))
         figures.append(_figure(truth, name, f'<b>{TRUTH}</b>', ''))
@@ -331,7 +346,7 @@ def _panel(content: str, caption: str) -> str:
     return f'<figure class="panel">{content}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def _embed(picture: NDArray[np.uint8]) -> str:
+def embed_picture(picture: NDArray[np.uint8]) -> str:
     """A picture (H, W, 3) as a data address, without loss."""
     data = io.BytesIO()
     Image.fromarray(picture).save(data, format='WEBP', lossless=True, quality=70)

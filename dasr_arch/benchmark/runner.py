@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -10,20 +10,21 @@ from typing import NoReturn
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.cells import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
-from dasr_arch.benchmark.conditions import gather_conditions, list_needs
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.measuring import measure_picture
-from dasr_arch.benchmark.networks import build_network, check_finite, first_line, run_network
+from dasr_arch.benchmark.networks import check_finite, first_line
 from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, NetworkPlan, Suite
+from dasr_arch.benchmark.systems import System, build_system
 from dasr_arch.benchmark.visualization import PictureFolder
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_picture, picture_generator
 from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.inference.tiling import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
 _LEVELS = 255
@@ -89,14 +90,16 @@ class _Work:
         cell: the cell.
         stored: its result, if it was finished before; then only pictures can be missing.
         known: scores and seconds of the pictures that are finished.
-        images: where SR pictures go, None if they are not wanted.
+        images: where SR pictures go.
+        wanted: names of the pictures whose SR pictures are written.
         remaining: the pictures that are left.
     """
 
     cell: Cell
     stored: CellResult | None
     known: dict[str, tuple[Scores, float]]
-    images: PictureFolder | None
+    images: PictureFolder
+    wanted: Collection[str]
     remaining: list[PictureFacts]
 
 
@@ -139,7 +142,8 @@ class Runner:
         """
         plans = self._benchmark.networks
         works = {
-            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites()] for plan in plans
+            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites(plan)]
+            for plan in plans
         }
         total = sum(len(work.remaining) for group in works.values() for work in group)
         outcomes: list[Outcome] = []
@@ -162,23 +166,27 @@ class Runner:
             known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
         else:
             known = self._store.read_partial(cell)
-        images = PictureFolder(self._image_root, cell) if self._benchmark.save_img else None
+        names = [picture.name for picture in cell.pictures]
+        wanted = set(names if self._benchmark.save_img else self._benchmark.shown.get(cell.suite.dataset.name, ()))
+        images = PictureFolder(self._image_root, cell)
         remaining = [
-            p for p in cell.pictures if p.name not in known or (images is not None and not images.holds(p.name))
+            picture
+            for picture in cell.pictures
+            if picture.name not in known or (picture.name in wanted and not images.holds(picture.name))
         ]
-        return _Work(cell, stored, known, images, remaining)
+        return _Work(cell, stored, known, images, wanted, remaining)
 
     def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
-        network: nn.Module | None = None
+        system: System | None = None
         reason = ''
         if any(work.remaining for work in works):
             try:
-                network = self._build(plan)
+                system = self._build(plan)
             except (InputError, CellError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
         outcomes = []
         for work in works:
-            outcome = self._run_cell(work, network, reason, bar)
+            outcome = self._run_cell(work, system, reason, bar)
             if outcome.reason:
                 suite = outcome.cell.suite
                 _LOGGER.warning(
@@ -187,25 +195,25 @@ class Runner:
             outcomes.append(outcome)
         return outcomes
 
-    def _build(self, plan: NetworkPlan) -> nn.Module:
-        network, digest = build_network(plan)
-        if digest != self._digests[plan.label]:
+    def _build(self, plan: NetworkPlan) -> System:
+        system = build_system(plan, self._benchmark.scale)
+        if system.digest != self._digests[plan.label]:
             raise CellError(f'{plan.weights} has changed since the test began; run the test again')
-        return network.to(self._device)
+        return system.to(self._device)
 
-    def _run_cell(self, work: _Work, network: nn.Module | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
+    def _run_cell(self, work: _Work, system: System | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
         bar.set_postfix_str(
             f'{work.cell.network.label}, {work.cell.suite.dataset.name}, {work.cell.suite.degradation.label}'
         )
         for done, facts in enumerate(work.remaining):
             try:
-                if network is None:
+                if system is None:
                     raise CellError(reason)
-                sr, scores, seconds = self._evaluate(work.cell, facts, network)
+                sr, scores, seconds = self._evaluate(work.cell, facts, system)
             except CellError as error:
                 bar.update(len(work.remaining) - done)
                 return Outcome(work.cell, None, str(error))
-            if work.images is not None:
+            if facts.name in work.wanted:
                 work.images.write(facts.name, sr)
             if work.stored is None:
                 work.known[facts.name] = (scores, seconds)
@@ -225,24 +233,37 @@ class Runner:
         self._store.write(work.cell, result)
         return result
 
-    def _evaluate(self, cell: Cell, facts: PictureFacts, network: nn.Module) -> tuple[NDArray[np.uint8], Scores, float]:
-        """SR picture (H, W, 3), scores and network seconds of one picture; whatever goes wrong is a CellError."""
+    def _evaluate(self, cell: Cell, facts: PictureFacts, system: System) -> tuple[NDArray[np.uint8], Scores, float]:
+        """SR picture (H, W, 3), scores and seconds of restoring one picture; whatever goes wrong is a CellError."""
         try:
             hr = self._read(cell.suite.dataset, facts)
-            lq, conditions = self._degrade(cell, facts, network, hr)
+            lq, draws = self._degrade(cell, facts, system, hr)
+            generator = picture_generator(cell.seed, facts.name)
             started = time.perf_counter()
-            sr = _restore(network, lq, conditions, cell.suite.scale)
+            sr = _to_pixels(system.restore(lq, draws, cell.suite.scale, generator))
             seconds = time.perf_counter() - started
             scores = {metric.label: measure_picture(metric, sr, hr) for metric in cell.metrics}
         except CellError:
             raise
         except Exception as error:  # a fault of one network or picture must not end the other cells
             _LOGGER.debug('%s on %s', cell.network.label, facts.name, exc_info=True)
-            raise CellError(f'{facts.name}: {first_line(error)}') from error
+            raise CellError(f'{facts.name}: {self._explain(error, facts)}') from error
         undefined = [label for label, value in scores.items() if np.isnan(value)]
         if undefined:
             raise CellError(f'{facts.name}: {undefined[0]} is not a number')
         return sr, scores, seconds
+
+    def _explain(self, error: Exception, facts: PictureFacts) -> str:
+        """The reason of a failure in one line, with the way out where the memory was too small."""
+        if not is_out_of_memory(error):
+            return first_line(error)
+        if self._device.type == 'cuda':
+            torch.cuda.empty_cache()
+        scale = self._benchmark.scale
+        return (
+            f'not enough memory for {facts.width // scale} x {facts.height // scale} LR pixels; '
+            'give the network `tile: 256`, or run on another device'
+        )
 
     def _read(self, dataset: DatasetPlan, facts: PictureFacts) -> NDArray[np.uint8]:
         if dataset.name not in self._sources:
@@ -255,20 +276,19 @@ class Runner:
         return crop_to_multiple(picture, self._benchmark.scale)
 
     def _degrade(
-        self, cell: Cell, facts: PictureFacts, network: nn.Module, hr: NDArray[np.uint8]
+        self, cell: Cell, facts: PictureFacts, system: System, hr: NDArray[np.uint8]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """LR picture (1, 3, h, w) in [0, 1] of an HR picture (H, W, 3), and what the network is told about it."""
+        """LR picture (1, 3, h, w) in [0, 1] of an HR picture (H, W, 3), and the truth about it if any of it is told."""
         degradation, seed = cell.suite.degradation, cell.seed
         small = degrade_picture(degradation, hr, seed, facts.name)
         lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
         # The same generator gives the draws that the picture was degraded with.
-        draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if list_needs(network) else {}
-        return lq, gather_conditions(network, cell.network.told, lq, draws)
+        draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if system.needs else {}
+        return lq, draws
 
 
-def _restore(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> NDArray[np.uint8]:
+def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
     """SR picture (H, W, 3), RGB, rounded as the protocol says."""
-    sr = run_network(network, lq, conditions, scale)
     check_finite(sr)
     levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -10,7 +10,11 @@ from typing import Literal
 from dasr_arch._errors import InputError
 from dasr_arch.degradations import Degradation, build_degradation
 
-Told = Literal['truth', 'nothing']
+KernelSource = Literal['true', 'predicted', 'none']
+"""Where a network that must be told the blur kernel has it from: the truth, a Predictor's estimate, or nowhere."""
+
+NoiseSource = Literal['true', 'none']
+"""Where a network that must be told the noise level has it from; without it the arch's own default applies."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,25 @@ class DatasetPlan:
 
 
 @dataclass(frozen=True)
+class PartPlan:
+    """A network that works for another one: one that removes noise before, or one that estimates the kernel.
+
+    Attributes:
+        type: name of the arch in BasicSR's registry.
+        arguments: what its constructor gets.
+        weights: checkpoint.
+        param_key: which of the state dicts in a BasicSR checkpoint; None prefers the averaged one.
+    """
+
+    type: str
+    arguments: Mapping[str, object]
+    weights: Path
+    param_key: str | None = None
+
+
+@dataclass(frozen=True)
 class NetworkPlan:
-    """A named network to test.
+    """A named system to test: a network, and whatever it needs around it.
 
     Attributes:
         label: what tables call it.
@@ -36,7 +57,13 @@ class NetworkPlan:
         arguments: what its constructor gets.
         weights: checkpoint, None for a network without weights.
         param_key: which of the state dicts in a BasicSR checkpoint; None prefers the averaged one.
-        told: whether a non-blind arch is told the true degradation, or nothing (its own defaults then apply).
+        kernel: where an arch that must be told the blur kernel has it from.
+        noise_level: where an arch that must be told the noise level has it from.
+        predictor: the network that estimates the kernel, for ``kernel='predicted'``.
+        denoiser: a network of scale 1 that every picture goes through before.
+        adapt: options of the training on the test picture, for archs that have one.
+        tile: side in LR pixels of the tiles that pictures are cut into; None takes them whole, as the protocol does.
+        datasets: names of the data sets that it is tested on; None for all.
     """
 
     label: str
@@ -44,7 +71,13 @@ class NetworkPlan:
     arguments: Mapping[str, object] = field(default_factory=dict)
     weights: Path | None = None
     param_key: str | None = None
-    told: Told = 'truth'
+    kernel: KernelSource = 'true'
+    noise_level: NoiseSource = 'true'
+    predictor: PartPlan | None = None
+    denoiser: PartPlan | None = None
+    adapt: Mapping[str, object] = field(default_factory=dict)
+    tile: int | None = None
+    datasets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,7 @@ class Benchmark:
         networks: networks, with different labels.
         metrics: metrics, with different labels.
         save_img: whether the SR pictures are written.
+        shown: names of the pictures, by data set, whose SR pictures are written in any case.
     """
 
     name: str
@@ -98,10 +132,13 @@ class Benchmark:
     networks: tuple[NetworkPlan, ...]
     metrics: tuple[MetricPlan, ...]
     save_img: bool = False
+    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def suites(self) -> list[Suite]:
-        """Every data set with every degradation, in the order of the option file."""
-        return [Suite(*pair) for pair in product(self.datasets, self.degradations)]
+    def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
+        """Every data set with every degradation, in the order of the option file; of one network those it is on."""
+        chosen = network.datasets if network is not None else None
+        datasets = [dataset for dataset in self.datasets if chosen is None or dataset.name in chosen]
+        return [Suite(*pair) for pair in product(datasets, self.degradations)]
 
 
 def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:

@@ -12,7 +12,12 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 480, 280  # units of the drawing; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44  # margins
 _TICKS = 5
+_LETTER = 7.0  # width of a letter of a point's label, at most on average
+_ROOM = 1.8  # factor by which a logarithmic axis is longer than its points on each side
 _PADDING = 0.05  # share of a scatter plot's span that stays free on each side
+
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Series(NamedTuple):
@@ -23,12 +28,14 @@ class Series(NamedTuple):
         colour: CSS colour.
         points: pairs x, y; those that are not finite are left out.
         names: one tooltip for each point, or none.
+        hollow: drawn dashed and with empty points, to tell what comes from elsewhere.
     """
 
     label: str
     colour: str
     points: Sequence[tuple[float, float]]
     names: Sequence[str] = ()
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,24 +47,36 @@ class Axes:
         y_label: beside the vertical axis.
         marks: vertical lines at x, each with a text.
         description: what screen readers say.
+        logarithmic: whether the horizontal axis counts powers of ten; all x must be positive then.
+        from_zero: whether the horizontal axis starts at 0 if all x are positive; without effect on a logarithmic one.
     """
 
     x_label: str
     y_label: str
     marks: Sequence[tuple[float, str]] = ()
     description: str = ''
+    logarithmic: bool = False
+    from_zero: bool = True
 
 
 class _Scale(NamedTuple):
-    """The linear map from values [low, high] to positions [start, end]."""
+    """The map from values [low, high] to positions [start, end], linear in the values or in their logarithms."""
 
     low: float
     high: float
     start: float
     end: float
+    logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        low, high = self._measure(self.low), self._measure(self.high)
+        return self.start + (self._measure(value) - low) / (high - low) * (self.end - self.start)
+
+    def choose_ticks(self) -> list[float]:
+        return choose_powers(self.low, self.high) if self.logarithmic else choose_ticks(self.low, self.high)
+
+    def _measure(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
 
 
 def draw_lines(series: Sequence[Series], axes: Axes) -> str:
@@ -76,14 +95,69 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
     horizontal, vertical = _find_scales(shown, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
     for entry in shown:
+        kind = 'line hollow' if entry.hollow else 'line'
         path = ' '.join(f'{horizontal.place(x):.1f},{vertical.place(y):.1f}' for x, y in entry.points)
         title = f'<title>{escape(entry.label)}</title>'
-        parts.append(f'<polyline class="line" stroke="{escape(entry.colour)}" points="{path}">{title}</polyline>')
+        parts.append(f'<polyline class="{kind}" stroke="{escape(entry.colour)}" points="{path}">{title}</polyline>')
         dots = [
             _draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2) for x, y in entry.points
         ]
         parts += dots if len(dots) <= 60 else []
+    taken: list[_Box] = []
+    for entry in shown:
+        if entry.hollow:  # lines of one colour's shades are told apart by their names
+            x, y = entry.points[-1]
+            parts.append(_place_label(entry, horizontal.place(x), vertical.place(y), taken))
     return '\n'.join([*parts, '</svg>'])
+
+
+def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
+    """Points with numbers on both axes, each with its series' label beside it.
+
+    Args:
+        series: the points; those of a series share a colour.
+        axes: labels.
+
+    Returns:
+        An SVG element; a line of text if there is nothing to draw.
+    """
+    shown = [entry for entry in map(_keep_finite, series) if entry.points]
+    if not shown:
+        return _nothing()
+    horizontal, vertical = _find_scales(shown, axes)
+    parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
+    taken: list[_Box] = []
+    for entry in shown:
+        for x, y in entry.points:
+            left, top = horizontal.place(x), vertical.place(y)
+            taken.append((left - 6, top - 6, left + 6, top + 6))
+    for entry in shown:
+        for x, y in entry.points:
+            left, top = horizontal.place(x), vertical.place(y)
+            name = f'{entry.label}: {x:.4g}, {y:.4g}'
+            parts.append(_draw_point(left, top, entry, name, 5))
+            parts.append(_place_label(entry, left, top, taken))
+    return '\n'.join([*parts, '</svg>'])
+
+
+def _place_label(entry: Series, left: float, top: float, taken: list[_Box]) -> str:
+    """A point's label where it covers none of what is taken already, if there is such a place around it."""
+    width = len(entry.label) * _LETTER
+    sides = [(9.0, 4.0), (-9.0 - width, 4.0), (-width / 2, -11.0), (-width / 2, 19.0), (9.0, -9.0), (9.0, 17.0)]
+    boxes = [(left + dx, top + dy - 11, left + dx + width, top + dy + 3) for dx, dy in sides]
+    inside = [
+        box for box in boxes if box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - _BOTTOM
+    ]
+    free = [box for box in inside if not any(_overlap(box, other) for other in taken)]
+    box = (free or inside or boxes)[0]
+    taken.append(box)
+    kind = 'name hollow' if entry.hollow else 'name'
+    return f'<text class="{kind}" x="{box[0]:.1f}" y="{box[3] - 3:.1f}">{escape(entry.label)}</text>'
+
+
+def _overlap(first: _Box, second: _Box) -> bool:
+    apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
+    return not apart
 
 
 def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
@@ -112,10 +186,11 @@ def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
 
 def draw_legend(series: Sequence[Series]) -> str:
     """A list of labels with their colours, as HTML."""
-    entries = [
-        f'<li><span class="swatch" style="background:{escape(entry.colour)}"></span>{escape(entry.label)}</li>'
-        for entry in series
-    ]
+    entries = []
+    for entry in series:
+        kind, look = ('swatch hollow', 'border-color') if entry.hollow else ('swatch', 'background')
+        swatch = f'<span class="{kind}" style="{look}:{escape(entry.colour)}"></span>'
+        entries.append(f'<li>{swatch}{escape(entry.label)}</li>')
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
@@ -137,6 +212,25 @@ def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
+def choose_powers(low: float, high: float) -> list[float]:
+    """Powers of ten in a range, with twice and five times these if there are few.
+
+    Args:
+        low: lower end, positive.
+        high: upper end, above the lower one.
+
+    Returns:
+        Numbers in [low, high].
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 3:
+            break
+    return inside
+
+
 def _keep_finite(series: Series) -> Series:
     names = series.names or [''] * len(series.points)
     kept = [(point, name) for point, name in zip(series.points, names, strict=True) if all(map(math.isfinite, point))]
@@ -146,6 +240,13 @@ def _keep_finite(series: Series) -> Series:
 def _find_scales(series: Sequence[Series], axes: Axes) -> tuple[_Scale, _Scale]:
     xs, ys = zip(*[point for entry in series for point in entry.points], strict=True)
     low, high = min([*xs, *[x for x, _ in axes.marks]]), max([*xs, *[x for x, _ in axes.marks]])
+    if axes.logarithmic:
+        horizontal = _Scale(low / _ROOM, high * _ROOM, _LEFT, WIDTH - _RIGHT, logarithmic=True)
+        return horizontal, _Scale(*_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
+    if not axes.from_zero:
+        return _Scale(*_widen(low, high), _LEFT, WIDTH - _RIGHT), _Scale(
+            *_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP
+        )
     horizontal = _Scale(min(0, low), high if high > min(0, low) else low + 1, _LEFT, WIDTH - _RIGHT)
     return horizontal, _Scale(*_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
 
@@ -158,11 +259,11 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
     parts = []
-    for tick in choose_ticks(vertical.low, vertical.high):
+    for tick in vertical.choose_ticks():
         y = f'{vertical.place(tick):.1f}'
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
-    for tick in choose_ticks(horizontal.low, horizontal.high):
+    for tick in horizontal.choose_ticks():
         x = f'{horizontal.place(tick):.1f}'
         parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
     for value, text in axes.marks:
@@ -184,9 +285,9 @@ def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
 def _draw_point(x: float, y: float, series: Series, name: str, radius: float) -> str:
     title = f'<title>{escape(series.label)}, {escape(name)}</title>' if name != series.label else ''
     kind = 'dot' if radius > 3 else 'node'
-    return (
-        f'<circle class="{kind}" fill="{escape(series.colour)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
-    )
+    colour = escape(series.colour)
+    look = f'class="{kind} hollow" style="stroke:{colour}"' if series.hollow else f'class="{kind}" fill="{colour}"'
+    return f'<circle {look} cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
 
 
 def _open(axes: Axes) -> str:

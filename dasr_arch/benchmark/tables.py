@@ -4,22 +4,43 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.cells import PROTOCOL_VERSION, encode_number
+from dasr_arch.benchmark.costs import Costs
+from dasr_arch.benchmark.crops import Crop
 from dasr_arch.benchmark.environment import now
+from dasr_arch.benchmark.grid import NOTHING, Record, build_grid, format_values, list_datasets, name_row
+from dasr_arch.benchmark.latex import format_latex
+from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
 from dasr_arch.benchmark.runner import Outcome
 from dasr_arch.benchmark.suites import Benchmark
 
 CONSOLE_WIDTH = 120  # characters
 MARKDOWN_COLUMNS = 9  # beside the first
-FAILED = 'failed'
 
-Record = Mapping[str, Any]
-"""Content of a ``table.json``, or a part of it."""
+
+@dataclass(frozen=True)
+class Extras:
+    """What a comparison holds beside the numbers of its cells.
+
+    Attributes:
+        systems: what `describe_system` gave, by label.
+        averages: columns that are means over degradations, by their labels.
+        published: names of the files of published figures.
+        costs: costs by label, as far as they were measured.
+        crops: what a report shows.
+    """
+
+    systems: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    averages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    published: Sequence[str] = ()
+    costs: Mapping[str, Costs] = field(default_factory=dict)
+    crops: Sequence[Crop] = ()
 
 
 def record_results(
@@ -28,19 +49,24 @@ def record_results(
     skipped: Sequence[Mapping[str, str]],
     options: Mapping[str, object],
     environment: Mapping[str, object],
+    extras: Extras | None = None,
 ) -> dict[str, Any]:
     """Everything that reports need, ready for JSON.
 
     Args:
         benchmark: what was asked for.
         outcomes: what became of every cell.
-        skipped: data sets and pictures that do not count: 'dataset', 'picture' (empty for a whole set), 'reason'.
+        skipped: networks, data sets and pictures that do not count: 'network' (may be absent), 'dataset', 'picture'
+            (empty for a whole set), 'reason'.
         options: the option file as it was read, overrides included.
         environment: versions and hardware of this run; each row holds those of the run that computed it.
+        extras: what a comparison holds beside.
 
     Returns:
         The record; the means are arithmetic means over the pictures.
     """
+    extras = extras or Extras()
+    rows = [_record_row(outcome) for outcome in outcomes]
     return {
         'name': benchmark.name,
         'date': now(),
@@ -51,12 +77,18 @@ def record_results(
         'metrics': {metric.label: {'type': metric.type, **metric.options} for metric in benchmark.metrics},
         'options': dict(options),
         'skipped': [dict(entry) for entry in skipped],
-        'rows': [_record_row(outcome) for outcome in outcomes],
+        'averages': {name: list(members) for name, members in extras.averages.items()},
+        'systems': {
+            label: _record_system(label, extras, rows) for label in dict.fromkeys(row['network'] for row in rows)
+        },
+        'published': _record_published(benchmark, extras),
+        'crops': [crop._asdict() for crop in extras.crops],
+        'rows': rows,
     }
 
 
 def write_tables(folder: Path, record: Record) -> None:
-    """Writes ``table.json``, ``table.csv`` and ``table.md``.
+    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``.
 
     Args:
         folder: the results' folder.
@@ -69,6 +101,8 @@ def write_tables(folder: Path, record: Record) -> None:
         'table.json': json.dumps(record, indent=1, allow_nan=False) + '\n',
         'table.csv': format_csv(record),
         'table.md': format_markdown(record),
+        'table.tex': format_latex(record),
+        'systems.csv': format_systems_csv(record),
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as temporary:
@@ -109,7 +143,7 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
         Lines of text, the last one ended.
     """
     lines = []
-    for dataset in _unique(record, 'dataset'):
+    for dataset in list_datasets(record):
         head = (
             f'{dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures, {"/".join(record["metrics"])}'
         )
@@ -121,7 +155,7 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
             lines.append(head)
             lines += ['  '.join(_align(row, widths)).rstrip() for row in block]
             lines.append('')
-    return '\n'.join([*lines, *_list_remarks(record)]).rstrip('\n') + '\n'
+    return '\n'.join([*lines, *list_remarks(record)]).rstrip('\n') + '\n'
 
 
 def format_markdown(record: Record) -> str:
@@ -134,7 +168,7 @@ def format_markdown(record: Record) -> str:
         A Markdown document.
     """
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
-    for dataset in _unique(record, 'dataset'):
+    for dataset in list_datasets(record):
         lines += [f'## {dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures', '']
         table = _make_grid(record, dataset)
         if len(table[0]) > MARKDOWN_COLUMNS + 1:
@@ -143,7 +177,8 @@ def format_markdown(record: Record) -> str:
             block = [[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table]
             lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
             lines += [*map(_markdown_row, block[1:]), '']
-    lines += [f'- {remark}' for remark in _list_remarks(record)]
+    lines += _list_systems(record)
+    lines += [f'- {remark}' for remark in list_remarks(record)]
     lines += ['', 'Options:', '', '```json', json.dumps(record['options'], indent=1), '```']
     return '\n'.join(lines) + '\n'
 
@@ -173,6 +208,8 @@ def format_csv(record: Record) -> str:
             'commit',
             'torch',
             'device',
+            'seconds',
+            'published',
         ]
     )
     for row in record['rows']:
@@ -181,8 +218,38 @@ def format_csv(record: Record) -> str:
             [row['network'], row['dataset'], record['scale'], row['degradation'], len(row['pictures'])]
             + [row['means'].get(label, '') for label in metrics]
             + [row['failure'], row['date'], environment.get('commit') or '']
-            + [environment.get('torch', ''), environment.get('device', '')]
+            + [environment.get('torch', ''), environment.get('device', ''), f'{row.get("seconds", 0.0):.3f}', '']
         )
+    for dataset in list_datasets(record):
+        for row in build_grid(record, dataset).rows:
+            for column, values in row.values.items():
+                if row.source or column in record.get('averages', {}):
+                    writer.writerow(
+                        [row.label, dataset, record['scale'], column, '']
+                        + [values.get(label, '') for label in metrics]
+                        + ['', '', '', '', '', '', row.source]
+                    )
+    return text.getvalue()
+
+
+def format_systems_csv(record: Record) -> str:
+    """One line per system: what it is told, and what it costs.
+
+    Args:
+        record: the record.
+
+    Returns:
+        CSV text with a header; costs that were not measured are empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    facts = ('type', 'told', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
+    costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
+    writer.writerow(['system', *facts, *costs])
+    for label, system in record.get('systems', {}).items():
+        measured = system.get('costs') or {}
+        values = [system.get(key) for key in facts] + [measured.get(key) for key in costs]
+        writer.writerow([label, *['' if value is None else value for value in values]])
     return text.getvalue()
 
 
@@ -214,24 +281,73 @@ def _record_row(outcome: Outcome) -> dict[str, Any]:
 
 def _make_grid(record: Record, dataset: str) -> list[list[str]]:
     """Header and rows of one data set: networks x degradations."""
-    rows = {(row['network'], row['degradation']): row for row in record['rows'] if row['dataset'] == dataset}
-    degradations = _unique(record, 'degradation')
-    grid = [['network', *degradations]]
-    for network in _unique(record, 'network'):
-        grid.append([network, *[_format_cell(record, rows[network, label]) for label in degradations]])
-    return grid
+    grid = build_grid(record, dataset)
+    rows = [[name_row(row), *[format_values(grid, row, column) for column in grid.columns]] for row in grid.rows]
+    return [['network', *grid.columns], *rows]
 
 
-def _format_cell(record: Record, row: Record) -> str:
-    if row['failure']:
-        return FAILED
-    return '/'.join(
-        f'{float(row["means"][label]):.{_digits(options["type"])}f}' for label, options in record['metrics'].items()
-    )
+def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[str, Any]:
+    """What a system is, with its costs and its mean time for a test picture."""
+    own = [row for row in rows if row['network'] == label and not row['failure']]
+    pictures = sum(len(row['pictures']) for row in own)
+    costs = extras.costs.get(label)
+    return {
+        **extras.systems.get(label, {}),
+        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / pictures if pictures else None,
+        'costs': asdict(costs) if costs is not None else None,
+    }
 
 
-def _digits(metric_type: str) -> int:
-    return 2 if 'psnr' in metric_type else 4
+def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
+    """The published figures that belong to a column of this table."""
+    keys = {degradation.label: key_of(degradation.specification()) for degradation in benchmark.degradations}
+    columns = {frozenset({key}): label for label, key in keys.items()}
+    columns |= {frozenset(keys[member] for member in members): name for name, members in extras.averages.items()}
+    metrics = {
+        name: metric.label
+        for name, kind in METRIC_TYPES.items()
+        for metric in benchmark.metrics
+        if metric.type == kind
+        and metric.options.get('test_y_channel')
+        and metric.options.get('crop_border') == benchmark.scale
+    }
+    datasets = {dataset.name for dataset in benchmark.datasets}
+    rows = []
+    for name in extras.published:
+        for figure in read_published(name, benchmark.scale):
+            column = columns.get(figure.degradations)
+            if column is not None and figure.dataset in datasets and figure.metric in metrics:
+                entry = figure._asdict() | {'column': column, 'metric': metrics[figure.metric]}
+                del entry['degradations']
+                rows.append(entry)
+    used = dict.fromkeys(row['table'] for row in rows)
+    return {'sources': {name: describe_published(name) for name in used}, 'rows': rows}
+
+
+def _list_systems(record: Record) -> list[str]:
+    """What systems are told and cost, as a Markdown table; nothing if it was not asked for."""
+    systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
+    if not systems:
+        return []
+    size = next(iter(systems.values()))['costs']['size']
+    head = ['system', 'told', 'parameters', 'multiply-adds', f'ms ({size} x {size})', 'peak MiB', 's per test picture']
+    lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(head), f'|---|---|{"---:|" * 5}']
+    for label, system in systems.items():
+        costs = system['costs']
+        lines.append(
+            _markdown_row(
+                [
+                    label,
+                    str(system.get('told', '')),
+                    f'{costs["parameters"] / 1e6:.3f} M',
+                    f'{costs["multiply_adds"] / 1e9:.1f} G' if costs['multiply_adds'] else NOTHING,
+                    f'{costs["milliseconds"]:.0f}' if costs['milliseconds'] is not None else NOTHING,
+                    f'{costs["peak_mib"]:.0f}' if costs['peak_mib'] is not None else NOTHING,
+                    f'{system["seconds_per_picture"]:.2f}' if system['seconds_per_picture'] is not None else NOTHING,
+                ]
+            )
+        )
+    return [*lines, '']
 
 
 def _transpose(table: list[list[str]]) -> list[list[str]]:
@@ -266,10 +382,6 @@ def _markdown_row(row: Sequence[str]) -> str:
     return f'| {" | ".join(text.replace("|", "/") for text in row)} |'
 
 
-def _unique(record: Record, key: str) -> list[str]:
-    return list(dict.fromkeys(row[key] for row in record['rows']))
-
-
 def _count_pictures(record: Record, dataset: str) -> int:
     return max((len(row['pictures']) for row in record['rows'] if row['dataset'] == dataset), default=0)
 
@@ -294,14 +406,24 @@ def _describe_metric(options: Record) -> str:
     return f'{options["type"]}({arguments})'
 
 
-def _list_remarks(record: Record) -> list[str]:
-    """One line for everything that failed or does not count."""
+def list_remarks(record: Record, published: bool = True) -> list[str]:
+    """One line for everything that failed or does not count.
+
+    Args:
+        record: the record.
+        published: whether the sources of published figures are listed, too.
+    """
     remarks = [
         f'failed: {row["network"]} on {row["dataset"]}, {row["degradation"]}: {row["failure"]}'
         for row in record['rows']
         if row['failure']
     ]
+    for label, system in record.get('systems', {}).items():
+        if system.get('costs') and system['costs']['failure']:
+            remarks.append(f'costs of {label} were not measured: {system["costs"]["failure"]}')
     for entry in record['skipped']:
-        what = f'{entry["dataset"]}, {entry["picture"]}' if entry['picture'] else entry['dataset']
+        what = ', '.join(filter(None, (entry.get('network'), entry['dataset'], entry['picture'])))
         remarks.append(f'skipped: {what}: {entry["reason"]}')
+    for name, source in record.get('published', {}).get('sources', {}).items() if published else ():
+        remarks.append(f'[{name}]: published, not measured here: {source["source"]}. {source["remark"]}')
     return remarks

@@ -47,6 +47,10 @@ class PictureFolder:
         except (FileNotFoundError, UnicodeDecodeError):
             return False
 
+    @staticmethod
+    def file_name(name: str) -> str:
+        """The name of a picture's file; a key never leads out of the folder."""
+        return f'{name if Path(name).name == name else folder_name(name)}.png'
+
     def _path(self, name: str) -> Path:
-        plain = name if Path(name).name == name else folder_name(name)  # a key must not lead out of the folder
-        return self.folder / f'{plain}.png'
+        return self.folder / self.file_name(name)

@@ -235,11 +235,10 @@ def _draw(one: RepresentationMap, path: Path) -> None:
         figure = Figure(figsize=(5, 4), layout='constrained')
         axes = figure.subplots()
         for number, label in enumerate(dict.fromkeys(point.degradation for point in one.points)):
-            places = [(point.x, point.y) for point in one.points if point.degradation == label]
+            x = [point.x for point in one.points if point.degradation == label]
+            y = [point.y for point in one.points if point.degradation == label]
             colour = _COLOURS[number % len(_COLOURS)]
-            axes.scatter(
-                *zip(*places, strict=True), s=14, label=label, color=colour, edgecolors='white', linewidths=0.4
-            )
+            axes.scatter(x, y, s=14, label=label, color=colour, edgecolors='white')
         axes.set(xticks=[], yticks=[], title=one.title)
         axes.legend(loc='best', framealpha=0.8)
         figure.savefig(path, format='svg', metadata={'Date': None})

@@ -1,6 +1,5 @@
 """From a test file to tables: everything is checked before anything is computed."""
 
-import inspect
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from msgspec import Meta
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
 from dasr_arch.benchmark.cells import PictureFacts
-from dasr_arch.benchmark.conditions import TELLERS
+from dasr_arch.benchmark.comparison import write_comparison
+from dasr_arch.benchmark.costs import CostPlan, Costs, CostStore
+from dasr_arch.benchmark.crops import Crop, write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.measuring import check_metric, smallest_side
-from dasr_arch.benchmark.networks import build_network, probe_network
+from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.suites import (
     Benchmark,
@@ -27,21 +27,20 @@ from dasr_arch.benchmark.suites import (
     build_degradations,
     check_folder_names,
 )
-from dasr_arch.benchmark.tables import format_console, record_results, write_tables
+from dasr_arch.benchmark.systems import build_system, describe_system, probe_system
+from dasr_arch.benchmark.tables import Extras, format_console, record_results, write_tables
+from dasr_arch.degradations import Degradation
 from dasr_arch.pipelines.arguments import parse_testing_arguments
 from dasr_arch.pipelines.guard import run_guarded
-from dasr_arch.pipelines.schema import check_arguments, check_known, convert
+from dasr_arch.pipelines.schema import convert
+from dasr_arch.pipelines.system_options import Block, Missing, find_missing_file, plan_network
 from dasr_arch.pipelines.training_schema import Count, Name, Options, WholeNumber
 from dasr_arch.pipelines.yaml_reader import read_yaml
 
 RESULTS_FOLDER = Path('results')  # below the current folder
-OWN_NETWORK_KEYS = ('type', 'path', 'param_key', 'told')
-_SCALE_ARGUMENTS = ('scale', 'upscale')
+REPORT_NAME = 'comparison.html'
 
 _LOGGER = logging.getLogger(__name__)
-
-Missing = Literal['skip', 'error']
-Block = dict[str, object]
 
 
 class DatasetOptions(Options, kw_only=True, frozen=True):
@@ -49,6 +48,20 @@ class DatasetOptions(Options, kw_only=True, frozen=True):
 
     dataroot_gt: Annotated[str, Meta(min_length=1)]
     missing: Missing | None = None  # what the file says for all, if absent
+
+
+class CropOptions(Options, kw_only=True, frozen=True):
+    """Which parts of which pictures a report shows."""
+
+    pictures: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # so many of each data set, or names by data set
+    size: Annotated[int, Meta(ge=16)] = 96  # HR pixels
+
+
+class CostOptions(Options, kw_only=True, frozen=True):
+    """How parameters, multiply-adds, time and memory are measured."""
+
+    size: Annotated[int, Meta(ge=16)] = 180  # LR pixels
+    repeats: Count = 3
 
 
 class TestOptions(Options, kw_only=True, frozen=True):
@@ -61,11 +74,17 @@ class TestOptions(Options, kw_only=True, frozen=True):
     num_gpu: Literal['auto'] | WholeNumber = 'auto'
     seed: WholeNumber = 0
     missing: Missing = 'skip'
+    missing_weights: Missing = 'error'
     datasets: dict[str, DatasetOptions]
     degradations: list[Block]
     networks: dict[str, Block]
     metrics: dict[str, Block]
+    averages: dict[str, Literal['all'] | list[str]] | None = None
+    published: list[str] | None = None
     save_img: bool = False
+    crops: CropOptions | None = None
+    costs: CostOptions | None = None
+    report: bool = False
 
     def __post_init__(self) -> None:
         """Checks that there is something to do."""
@@ -99,7 +118,9 @@ class _Prepared(NamedTuple):
     benchmark: Benchmark
     pictures: dict[str, tuple[PictureFacts, ...]]
     digests: dict[str, str]
+    systems: dict[str, dict[str, object]]
     skipped: list[dict[str, str]]
+    averages: dict[str, tuple[str, ...]]
 
 
 def run_test_file(path: Path, overrides: Sequence[str] = ()) -> TestReport:
@@ -136,16 +157,41 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     checked = convert(_leave_out(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
     prepared = _prepare(checked, where)
+    benchmark = prepared.benchmark
     folder = RESULTS_FOLDER / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     if device.type == 'cpu':
         keep_freed_memory()
-    runner = Runner(prepared.benchmark, prepared.pictures, prepared.digests, folder, device)
-    outcomes = runner.run()
-    environment = describe_environment(device)
-    record = record_results(prepared.benchmark, outcomes, prepared.skipped, options, environment)
+    outcomes = Runner(benchmark, prepared.pictures, prepared.digests, folder, device).run()
+    crops: list[Crop] = []
+    if checked.crops is not None:
+        crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
+    extras = Extras(
+        systems=prepared.systems,
+        averages=prepared.averages,
+        published=tuple(checked.published or ()),
+        costs=_measure_costs(benchmark, checked.costs, folder, device),
+        crops=tuple(crops),
+    )
+    record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
     write_tables(folder, record)
+    if checked.report:
+        write_comparison(folder, folder / REPORT_NAME)
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
+
+
+def _measure_costs(
+    benchmark: Benchmark, options: CostOptions | None, folder: Path, device: torch.device
+) -> dict[str, Costs]:
+    """The costs of every system, one after the other, if they are asked for."""
+    if options is None:
+        return {}
+    store, plan = CostStore(folder / 'costs'), CostPlan(options.size, options.repeats)
+    costs = {}
+    for network in benchmark.networks:
+        _LOGGER.info('measuring the costs of %s', network.label)
+        costs[network.label] = store.measure(build_system(network, benchmark.scale), benchmark.scale, plan, device)
+    return costs
 
 
 def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
@@ -174,30 +220,92 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
     try:
         degradations = build_degradations(options.degradations, options.scale)
         metrics = tuple(_plan_metric(label, block) for label, block in options.metrics.items())
-        networks = tuple(_plan_network(label, block, options.scale) for label, block in options.networks.items())
+        networks, absent = _find_networks(options)
         check_folder_names('networks', list(options.networks))
         check_folder_names('datasets', list(options.datasets))
         check_folder_names('degradations', [degradation.label for degradation in degradations])
+        averages = _find_averages(options, degradations)
+        for name in options.published or ():
+            read_published(name, options.scale)
         datasets, skipped = _find_datasets(options)
-        digests = {}
+        skipped += absent
+        digests, systems = {}, {}
         for plan in networks:
-            network, digests[plan.label] = build_network(plan)
-            probe_network(network, plan, degradations[0])
-            del network
-        pictures = {}
+            system = build_system(plan, options.scale)
+            probe_system(system, degradations[0])
+            digests[plan.label], systems[plan.label] = system.digest, describe_system(system)
+            del system
+        pictures: dict[str, tuple[PictureFacts, ...]] = {}
         for dataset in datasets:
             pictures[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
             skipped += [{'dataset': dataset.name, 'picture': name, 'reason': reason} for name, reason in small]
+        shown = _choose_shown(options.crops, pictures)
     except InputError as error:
         raise InputError(f'{where}: {error}') from error
     for entry in skipped:
-        _LOGGER.warning(
-            'skipped: %s: %s', ' '.join(filter(None, (entry['dataset'], entry['picture']))), entry['reason']
-        )
+        what = ' '.join(filter(None, (entry.get('network'), entry['dataset'], entry['picture'])))
+        _LOGGER.warning('skipped: %s: %s', what, entry['reason'])
     benchmark = Benchmark(
-        options.name, options.scale, options.seed, datasets, degradations, networks, metrics, options.save_img
+        options.name, options.scale, options.seed, datasets, degradations, networks, metrics, options.save_img, shown
     )
-    return _Prepared(benchmark, pictures, digests, skipped)
+    return _Prepared(benchmark, pictures, digests, systems, skipped, averages)
+
+
+def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[dict[str, str]]]:
+    """The systems whose weights are there, and those whose weights are not but may be skipped."""
+    found, skipped = [], []
+    for label, block in options.networks.items():
+        plan = plan_network(label, block, options.scale)
+        for dataset in plan.datasets or ():
+            if dataset not in options.datasets:
+                known = suggest(dataset, options.datasets)
+                raise InputError(f"networks.{label}.datasets: no data set is called '{dataset}'{known}")
+        path = find_missing_file(plan)
+        missing = block.get('missing') or options.missing_weights
+        if path is None or missing == 'error':
+            found.append(plan)
+            continue
+        reason = f"'{path}' does not exist; train it, or give its path"
+        skipped.append({'network': label, 'dataset': '', 'picture': '', 'reason': reason})
+    if not found:
+        raise InputError(f'networks: no weights of {", ".join(options.networks)} exist here; train one of them first')
+    return tuple(found), skipped
+
+
+def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) -> dict[str, tuple[str, ...]]:
+    """The columns that are means over others, by the labels of those."""
+    labels = [degradation.label for degradation in degradations]
+    averages = {}
+    for name, members in (options.averages or {}).items():
+        if name in labels:
+            raise InputError(f"averages: '{name}' is a degradation already; choose another name")
+        chosen = labels if members == 'all' else list(members)
+        for label in chosen:
+            if label not in labels:
+                raise InputError(f"averages.{name}: no degradation is called '{label}'{suggest(label, labels)}")
+        if not chosen:
+            raise InputError(f'averages.{name}: expected at least one degradation, or all')
+        averages[name] = tuple(chosen)
+    return averages
+
+
+def _choose_shown(
+    options: CropOptions | None, pictures: Mapping[str, Sequence[PictureFacts]]
+) -> dict[str, tuple[str, ...]]:
+    """The pictures that a report shows, by data set; names that are not there are left out with a warning."""
+    if options is None:
+        return {}
+    names = {dataset: [facts.name for facts in group] for dataset, group in pictures.items()}
+    if isinstance(options.pictures, int):
+        return {dataset: tuple(group[: options.pictures]) for dataset, group in names.items()}
+    shown = {}
+    for dataset, wanted in options.pictures.items():
+        group = names.get(dataset, [])
+        for name in wanted:
+            if group and name not in group:
+                _LOGGER.warning("crops.pictures.%s: there is no picture '%s'%s", dataset, name, suggest(name, group))
+        shown[dataset] = tuple(name for name in wanted if name in group)
+    return shown
 
 
 def _leave_out(options: Mapping[str, object]) -> dict[str, object]:
@@ -235,29 +343,6 @@ def _plan_metric(label: str, block: Block) -> MetricPlan:
     metric = MetricPlan(label, kind, {key: value for key, value in block.items() if key != 'type'})
     check_metric(metric)
     return metric
-
-
-def _plan_network(label: str, block: Block, scale: int) -> NetworkPlan:
-    where = f'networks.{label}'
-    name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')
-    kind = ARCH_REGISTRY.get(name)
-    arguments = {key: value for key, value in block.items() if key not in OWN_NETWORK_KEYS}
-    for key in inspect.signature(kind).parameters:
-        if key in _SCALE_ARGUMENTS and arguments.setdefault(key, scale) != scale:
-            raise InputError(f'{where}: {key} is {arguments[key]}, but the test has scale {scale}; make them equal')
-    check_arguments(kind, arguments, where, skip=OWN_NETWORK_KEYS)
-    texts = {}
-    for key in ('path', 'param_key'):
-        texts[key] = block.get(key)
-        if texts[key] is not None and not isinstance(texts[key], str):
-            raise InputError(f'{where}: {key} must be text, got {texts[key]!r}')
-    told = block.get('told', 'truth')
-    for choice in TELLERS:
-        if told == choice:
-            weights = Path(str(texts['path'])) if texts['path'] is not None else None
-            param_key = str(texts['param_key']) if texts['param_key'] is not None else None
-            return NetworkPlan(label, name, arguments, weights, param_key, choice)
-    raise InputError(f'{where}: told must be one of {", ".join(TELLERS)}, got {told!r}')
 
 
 def test(argv: Sequence[str] | None = None) -> int:

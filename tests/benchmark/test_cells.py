@@ -18,7 +18,7 @@ from dasr_arch.benchmark.cells import (
     digest_picture,
     digest_weights,
 )
-from dasr_arch.benchmark.suites import DatasetPlan, MetricPlan, NetworkPlan, Suite
+from dasr_arch.benchmark.suites import DatasetPlan, MetricPlan, NetworkPlan, PartPlan, Suite
 from dasr_arch.degradations import build_degradation
 
 PICTURES = (PictureFacts('a', 40, 40, '11'), PictureFacts('b', 40, 44, '22'))
@@ -48,7 +48,14 @@ CHANGES: dict[str, Callable[[Cell], Cell]] = {
         cell, network=dataclasses.replace(cell.network, arguments={'scale': 4, 'num_feat': 32})
     ),
     'arch': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, type='EDSR')),
-    'told': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, told='nothing')),
+    'told': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, kernel='none')),
+    'training on the picture': lambda cell: dataclasses.replace(
+        cell, network=dataclasses.replace(cell.network, adapt={'steps': 3})
+    ),
+    'tiles': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, tile=64)),
+    'denoiser': lambda cell: dataclasses.replace(
+        cell, network=dataclasses.replace(cell.network, denoiser=PartPlan('DnCNN', {'num_feat': 8}, Path('a.pth')))
+    ),
     'a picture': lambda cell: dataclasses.replace(cell, pictures=(PICTURES[0], PictureFacts('b', 40, 44, '23'))),
     'number of pictures': lambda cell: dataclasses.replace(cell, pictures=PICTURES[:1]),
     'seed': lambda cell: dataclasses.replace(cell, seed=1),

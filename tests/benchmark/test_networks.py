@@ -9,9 +9,10 @@ from basicsr.archs.srresnet_arch import MSRResNet
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.benchmark.conditions import gather_conditions
-from dasr_arch.benchmark.networks import build_network, check_finite, probe_network
+from dasr_arch.benchmark.conditions import gather_conditions, list_needs
+from dasr_arch.benchmark.networks import build_network, check_finite
 from dasr_arch.benchmark.suites import NetworkPlan
+from dasr_arch.benchmark.systems import build_system, probe_system
 from dasr_arch.degradations import build_degradation, picture_generator
 from tests.benchmark.making import save_weights, small_dasr
 from tests.golden.weights import golden_state, relative_error
@@ -19,6 +20,10 @@ from tests.golden.weights import golden_state, relative_error
 GOLDEN = Path(__file__).parents[1] / 'golden'
 
 BLUR = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
+
+
+def nobody(lq: torch.Tensor) -> torch.Tensor:
+    raise AssertionError('nobody was to be asked for a kernel')
 
 
 def test_dasr_takes_its_sizes_from_the_weights_file(tmp_path: Path) -> None:
@@ -36,11 +41,11 @@ def test_networks_of_basicsr_are_built_and_tried(tmp_path: Path) -> None:
     arguments = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'upscale': 4}
     path = save_weights(MSRResNet(**arguments), tmp_path / 'net.pth')
     plan = NetworkPlan('Theirs', 'MSRResNet', arguments, path)
-    network, _ = build_network(plan)
-    probe_network(network, plan, BLUR)
+    system = build_system(plan, 4)
+    probe_system(system, BLUR)
     wrong = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 2)
     with pytest.raises(InputError, match=r'expected an output of 96 x 96 pixels \(scale 2\), got 192 x 192'):
-        probe_network(network, plan, wrong)
+        probe_system(system, wrong)
 
 
 def test_checkpoint_of_another_scale_is_refused(tmp_path: Path) -> None:
@@ -82,26 +87,37 @@ def test_non_blind_network_is_told_the_true_kernel() -> None:
     network = DASR(**small_dasr(condition='kernel')).eval()
     draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
     lq = torch.zeros(1, 3, 8, 8)
-    told = gather_conditions(network, 'truth', lq, draws)
+    told = gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody)
     assert list(told) == ['kernel']
     assert torch.equal(told['kernel'], draws['kernel'][None])
-    probe_network(network, NetworkPlan('Model 5', 'DASR', {}), BLUR)
 
 
-def test_non_blind_network_that_is_told_nothing_falls_back_or_is_refused() -> None:
-    network = DASR(**small_dasr(condition='kernel')).eval()
-    assert (
-        gather_conditions(network, 'nothing', torch.zeros(1, 3, 8, 8), BLUR.draw(picture_generator(0, ''), (8, 8)))
-        == {}
-    )
-    with pytest.raises(InputError, match=r'networks.Model 5: DASR fails on a picture of 48 x 48'):
-        probe_network(network, NetworkPlan('Model 5', 'DASR', {}, told='nothing'), BLUR)
+def test_network_is_told_nothing_where_the_file_says_so() -> None:
+    draws = BLUR.draw(picture_generator(0, ''), (8, 8))
+    for needs in (('kernel',), ('kernel', 'noise_level')):
+        assert gather_conditions(needs, ('none', 'none'), torch.zeros(1, 3, 8, 8), draws, nobody) == {}
+
+
+def test_predicted_kernel_comes_from_the_picture_and_the_noise_from_the_truth() -> None:
+    lq, kernel = torch.rand(1, 3, 8, 8), torch.full((1, 21, 21), 1 / 441)
+    seen = []
+
+    def estimate(picture: torch.Tensor) -> torch.Tensor:
+        seen.append(picture)
+        return kernel
+
+    draws = {'kernel': torch.zeros(21, 21), 'noise_level': torch.tensor(5.0)}
+    told = gather_conditions(('kernel', 'noise_level'), ('predicted', 'true'), lq, draws, estimate)
+    assert told['kernel'] is kernel
+    assert told['noise_level'].tolist() == [5.0]
+    assert seen[0] is lq
 
 
 def test_blind_and_foreign_networks_are_told_nothing() -> None:
     draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
     for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
-        assert gather_conditions(network, 'truth', torch.zeros(1, 3, 8, 8), draws) == {}
+        lq = torch.zeros(1, 3, 8, 8)
+        assert gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody) == {}
 
 
 def test_output_that_is_not_finite_is_refused() -> None:
@@ -146,7 +162,7 @@ def test_weights_of_other_authors_are_told_kernels_only_in_their_own_basis(tmp_p
     torch.save(golden_state(np.load(GOLDEN / 'srmd_x4.npz')), tmp_path / 'net.pth')
     plan = NetworkPlan('SRMD', 'SRMD', {'scale': 4}, tmp_path / 'net.pth')
     with pytest.raises(InputError, match='came without the basis of their kernels'):
-        probe_network(build_network(plan)[0], plan, BLUR)
+        probe_system(build_system(plan, 4), BLUR)
     np.save(tmp_path / 'basis.npy', np.eye(15, 225))
     given = NetworkPlan('SRMD', 'SRMD', {'scale': 4, 'basis_path': str(tmp_path / 'basis.npy')}, tmp_path / 'net.pth')
-    probe_network(build_network(given)[0], given, BLUR)
+    probe_system(build_system(given, 4), BLUR)

@@ -276,3 +276,32 @@ def test_killed_run_goes_on_and_ends_like_an_undisturbed_one() -> None:
         twin = Path('results/trial') / path.relative_to('results/undisturbed')
         assert np.array_equal(read_image(twin), read_image(path))
     assert not list(Path('results').rglob('*.tmp*'))
+
+
+def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forward(self: Bicubic, lq: torch.Tensor) -> torch.Tensor:
+        return torch.empty(1 << 50) if lq.shape[-1] > 12 else original(self, lq)
+
+    original = Bicubic.forward
+    root = write_pictures(Path('own'), count=1)
+    monkeypatch.setattr('dasr_arch.benchmark.systems.PROBE_SIDE', 8)
+    monkeypatch.setattr(Bicubic, 'forward', forward)
+    options = make_options(root)
+    options['datasets']['Large'] = {'dataroot_gt': str(write_pictures(Path('large'), count=1, width=64))}
+    report = run_test(options)
+    assert report.failures == 2
+    reason = rows_of()['Bicubic', 'Large', 'width 0']['failure']
+    assert reason == (
+        'p0: not enough memory for 16 x 10 LR pixels; give the network `tile: 256`, or run on another device'
+    )
+    assert rows_of()['Bicubic', 'Own', 'width 0']['failure'] == ''
+
+
+def test_pictures_that_a_report_shows_are_written_and_no_other() -> None:
+    root = write_pictures(Path('own'), count=3)
+    run_test(make_options(root, crops={'pictures': {'Own': ['p2', 'absent']}, 'size': 24}))
+    written = {path.name for path in Path('results/trial/visualization').rglob('*.png')}
+    assert written == {'p2.png'}
+    assert len(list(Path('results/trial/crops/Own/p2').iterdir())) == 3

@@ -5,7 +5,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dasr_arch.benchmark.svg import HEIGHT, WIDTH, Axes, Series, choose_ticks, draw_legend, draw_lines, draw_scatter
+from dasr_arch.benchmark.svg import (
+    HEIGHT,
+    WIDTH,
+    Axes,
+    Series,
+    choose_powers,
+    choose_ticks,
+    draw_labelled_points,
+    draw_legend,
+    draw_lines,
+    draw_scatter,
+)
 
 AXES = Axes('iteration', 'loss', [(0, 'one'), (5, 'two')])
 
@@ -62,3 +73,35 @@ def test_ticks_are_round_and_inside_the_range(low: float, high: float) -> None:
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     step = ticks[1] - ticks[0]
     assert round(step / 10 ** math.floor(math.log10(step) + 1e-9), 6) in (1, 2, 5, 10)
+
+
+def test_hollow_lines_are_dashed_and_named() -> None:
+    svg = draw_lines(
+        [Series('a', '#111111', [(0, 1), (2, 3)]), Series('b', '#222222', [(0, 2), (2, 2)], hollow=True)], AXES
+    )
+    assert len(find(svg, 'polyline', 'line')) == len(find(svg, 'polyline', 'line hollow')) == 1
+    assert [text.text for text in find(svg, 'text', 'name hollow')] == ['b']
+
+
+def test_labelled_points_lie_on_a_logarithmic_axis_and_labels_do_not_overlap() -> None:
+    series = [Series(f'system {index}', '#111111', [(10.0**index, 30.0)]) for index in range(3)]
+    series += [Series('twin', '#222222', [(1.0, 30.0)])]
+    svg = draw_labelled_points(series, Axes('s', 'dB', logarithmic=True))
+    places = [float(str(dot.get('cx'))) for dot in find(svg, 'circle', 'dot')]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    spots = {(text.get('x'), text.get('y')) for text in find(svg, 'text', 'name')}
+    assert len(spots) == 4
+    ticks = [text.text for text in find(svg, 'text', 'tick')]
+    assert {'1', '10', '100'} <= set(ticks)
+
+
+def test_powers_are_refined_where_there_are_few() -> None:
+    assert choose_powers(0.5, 2000) == [1, 10, 100, 1000]
+    assert choose_powers(1.5, 30) == [2, 5, 10, 20]
+
+
+def test_axis_need_not_start_at_zero() -> None:
+    lines = [Series('a', '#111111', [(1.8, 1), (3.2, 2)])]
+    first = [draw_lines(lines, Axes('x', 'y', from_zero=flag)) for flag in (True, False)]
+    left = [float(str(find(svg, 'circle', 'node')[0].get('cx'))) for svg in first]
+    assert left[0] > left[1]

@@ -107,7 +107,13 @@ def test_infinite_psnr_is_printed_as_such() -> None:
 def test_written_json_is_read_again_as_it_was(tmp_path: Path) -> None:
     record = make_record()
     write_tables(tmp_path / 'results', record)
-    assert sorted(path.name for path in (tmp_path / 'results').iterdir()) == ['table.csv', 'table.json', 'table.md']
+    assert sorted(path.name for path in (tmp_path / 'results').iterdir()) == [
+        'systems.csv',
+        'table.csv',
+        'table.json',
+        'table.md',
+        'table.tex',
+    ]
     assert read_results(tmp_path / 'results' / 'table.json') == record
 
 

@@ -25,7 +25,14 @@ def test_command_prints_tables_and_writes_files(option_file: Path, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'Own x4, 2 pictures, psnr/ssim'
     assert lines[-1] == 'tables, stored cells and pictures: results/trial'
-    assert {path.name for path in Path('results/trial').iterdir()} == {'cells', 'table.csv', 'table.json', 'table.md'}
+    assert {path.name for path in Path('results/trial').iterdir()} == {
+        'cells',
+        'systems.csv',
+        'table.csv',
+        'table.json',
+        'table.md',
+        'table.tex',
+    }
 
 
 def test_overrides_reach_the_test(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

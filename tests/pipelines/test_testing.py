@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from basicsr.utils.registry import ARCH_REGISTRY
+from safetensors.torch import save_file
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
@@ -78,11 +80,26 @@ MISTAKES = [
     ),
     (change('networks.Ours.scale', 2), 'networks.Ours: scale is 2, but the test has scale 4'),
     (change('networks.Ours.path', 'none.pth'), r'networks.Ours: .*none\.pth.* does not exist'),
-    (change('networks.Ours.path', 5), 'networks.Ours: path must be text, got 5'),
+    (change('networks.Ours.path', 5), 'networks.Ours: path: expected text .*, got 5'),
     (change('networks.Ours.path', None), "networks.Ours: DASR has learnable weights; give 'path'"),
     (change('networks.Ours.path', 'x2.pth'), 'networks.Ours: .*is for x2, not for x4'),
     (change('networks.Ours.path', 'cut.pth'), r'networks.Ours: .*cut\.pth.* damaged or truncated'),
-    (change('networks.Ours.told', 'lies'), "networks.Ours: told must be one of truth, nothing, got 'lies'"),
+    (change('networks.Ours.kernel', 'lies'), "networks.Ours: kernel: expected one of 'true', 'predicted', 'none'"),
+    (change('networks.Ours.kernel', 'predicted'), 'networks.Ours: DASR is not told a kernel; remove `kernel'),
+    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR does not train on test pictures'),
+    (change('networks.Ours.tile', 4), 'networks.Ours: tile: expected a whole number of at least 16'),
+    (change('networks.Ours.datasets', ['Onw']), r"networks.Ours.datasets: .*'Onw'; did you mean 'Own'"),
+    (change('networks.Ours.denoiser', {'path': 'none.pth'}), r'networks.Ours: .*none\.pth.* does not exist'),
+    (change('networks.Ours.denoiser', {}), "networks.Ours.denoiser: the key 'path' is missing"),
+    (change('networks.Ours.denoiser', {'path': 'a.pth', 'nmu': 1}), "networks.Ours.denoiser: DnCNN takes no .*'nmu'"),
+    (change('networks.Ours.type', 'Predictor'), r"networks.Ours: weights file 'net\.pth' does not fit this Predictor"),
+    (change('averages', {'mean': ['width 9']}), "averages.mean: no degradation is called 'width 9'"),
+    (change('averages', {'width 0': 'all'}), "averages: 'width 0' is a degradation already"),
+    (change('averages', {'mean': []}), 'averages.mean: expected at least one degradation'),
+    (change('published', ['dasr_table_2']), "published: no figures .*did you mean 'dasr_table2'"),
+    (change('published', ['dasr_table2', 'dasr_table3', 'gaussian']), "published: .*'gaussian'"),
+    (change('crops', {'size': 3}), 'crops.size: expected a whole number of at least 16'),
+    (change('costs', {'sise': 3}), "costs: unknown key 'sise'; did you mean 'size'"),
     (change('networks.Ours.num_groups', 2), r"networks.Ours: .*'groups\.1\..* is missing"),
     (
         change('networks.bicubic', {'type': 'Bicubic'}),
@@ -240,3 +257,123 @@ def test_shipped_test_file_runs_on_small_pictures(path: Path, tmp_path: Path, mo
 
 def test_there_is_a_test_file_for_every_table() -> None:
     assert [path.stem for path in OPTION_FILES] == ['test_dasr', 'test_dasr_x2', 'test_dasr_x3', 'test_dasr_x4_aniso']
+
+
+COMPARE_FILES = sorted((Path(__file__).parents[2] / 'options/compare').glob('*_x?.yml'))
+SMALL: dict[str, dict[str, Any]] = {
+    'SRCNN': {'num_feat': 8, 'num_map': 4},
+    'EDSR': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1},
+    'RCAN': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_group': 1, 'num_block': 1},
+    'SAN': {'num_feat': 16, 'num_groups': 1, 'num_blocks': 1},
+    'ZSSR': {'num_feat': 8, 'num_layers': 3},
+    'MZSR': {'num_feat': 8, 'num_layers': 3},
+    'SRMD': {'num_feat': 8, 'num_layers': 3},
+    'SRMDNF': {'num_feat': 8, 'num_layers': 3},
+    'UDVD': {'num_feat': 8, 'num_blocks': 1},
+    'IKC': {'num_feat': 8, 'num_blocks': 1},
+    'DnCNN': {'num_feat': 8, 'num_layers': 3},
+    'DASR': {key: value for key, value in small_dasr().items() if key != 'scale'},
+}
+OWN = {'type', 'path', 'kernel', 'noise_level', 'predictor', 'denoiser', 'adapt', 'datasets'}
+
+
+def make_smaller(block: dict[str, Any], kind: str, scale: int) -> dict[str, Any]:
+    """A block of a comparison with a network of few parameters, whose weights are written where the block says."""
+    if kind not in SMALL:
+        return block
+    arguments = SMALL[kind]
+    if 'path' in block:
+        factor = {} if kind == 'DnCNN' else {'upscale' if kind in {'EDSR', 'RCAN'} else 'scale': scale}
+        path = Path(block['path'])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network = ARCH_REGISTRY.get(kind)(**arguments, **factor)
+        if path.suffix == '.safetensors':
+            save_file(network.state_dict(), path)
+        else:
+            save_weights(network, path)
+    return {**{key: value for key, value in block.items() if key in OWN}, **arguments}
+
+
+def make_comparison_smaller(options: dict[str, Any]) -> None:
+    """Makes every network of a comparison small and writes pictures where its first data set is."""
+    scale = options['scale']
+    for label, block in options['networks'].items():
+        small = make_smaller(block, block['type'], scale)
+        for key, kind in (('denoiser', 'DnCNN'), ('predictor', 'IKC')):
+            if key in block:
+                small[key] = make_smaller(block[key], kind, scale)
+        if block['type'] in {'ZSSR', 'MZSR'}:
+            small['adapt'] = {'steps': 1} if block['type'] == 'MZSR' else {'max_steps': 1, 'crop_size': 12}
+        options['networks'][label] = small
+    folder = write_pictures(Path(next(iter(options['datasets'].values()))['dataroot_gt']), 1, 12 * scale, 12 * scale)
+    (folder / 'p0.png').rename(folder / 'butterfly.png')
+
+
+@pytest.mark.parametrize(
+    'path',
+    [pytest.param(path, marks=[] if path.stem.endswith('x4') else [pytest.mark.slow]) for path in COMPARE_FILES],
+    ids=lambda path: path.stem,
+)
+def test_shipped_comparison_runs_with_small_networks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = read_yaml(path)
+    assert options['name'] == path.stem
+    assert options.pop('costs') == {'size': 180, 'repeats': 3}  # tests/benchmark/test_costs.py measures them
+    torch.manual_seed(0)
+    make_comparison_smaller(options)
+    if 'Set14' in options['datasets'] and len(options['datasets']) == 1:
+        options['crops']['pictures'] = {'Set14': ['butterfly']}
+    report = run_test(options, str(path))
+    assert report.failures == 0
+    record = read_results(report.folder / 'table.json')
+    systems = {row['network'] for row in record['rows']}
+    assert systems == set(options['networks'])
+    assert {metric['crop_border'] for metric in record['metrics'].values()} == {options['scale']}
+    told = {label for label, system in record['systems'].items() if system['upper_bound']}
+    assert told == ({'SRMD', 'UDVD'} if path.stem == 'table3_x4' else {'SRMDNF', 'UDVD'})
+    published = record['published']['rows']
+    assert {entry['column'] for entry in published if entry['metric'] == 'psnr'} == (
+        {'mean'} if path.stem.startswith('gaussian8') else {row['degradation'] for row in record['rows']}
+    )
+    assert len(record['crops']) == 1
+    page = (report.folder / 'comparison.html').read_text(encoding='utf-8')
+    assert page.count('<figure class="truth">') == len({row['degradation'] for row in record['rows']})
+
+
+def test_there_is_a_comparison_for_every_table_of_the_paper() -> None:
+    expected = {'table2_x2', 'table2_x3', 'table2_x4', 'table3_x4', 'gaussian8_x2', 'gaussian8_x3', 'gaussian8_x4'}
+    assert {path.stem for path in COMPARE_FILES} == expected
+
+
+def test_system_without_weights_is_skipped_where_the_file_says_so(options: dict[str, Any]) -> None:
+    options['networks']['Absent'] = {'type': 'SRCNN', 'path': 'absent.pth'}
+    with pytest.raises(InputError, match=r'networks\.Absent: .*absent\.pth'):
+        run_test(options)
+    report = run_test({**options, 'missing_weights': 'skip'})
+    assert report.exit_code == 0
+    assert "skipped: Absent: 'absent.pth' does not exist; train it, or give its path" in report.console
+    options['networks']['Absent']['missing'] = 'skip'
+    assert run_test(options).exit_code == 0
+    alone = {**options, 'networks': {'Absent': options['networks']['Absent']}}
+    with pytest.raises(InputError, match='networks: no weights of Absent exist here'):
+        run_test(alone)
+
+
+def test_system_can_be_kept_to_some_data_sets(options: dict[str, Any]) -> None:
+    options['datasets']['Other'] = {'dataroot_gt': str(write_pictures(Path('other')))}
+    options['networks']['Ours']['datasets'] = ['Other']
+    report = run_test(options)
+    record = read_results(report.folder / 'table.json')
+    assert {(row['network'], row['dataset']) for row in record['rows']} == {
+        ('Bicubic', 'Own'),
+        ('Bicubic', 'Other'),
+        ('Ours', 'Other'),
+    }
+    assert 'Ours' not in report.console.split('Other')[0]
+
+
+def test_yaml_true_is_taken_for_the_word(options: dict[str, Any]) -> None:
+    options['networks']['Ours']['kernel'] = True
+    assert run_test(options).failures == 0

@@ -1,0 +1,108 @@
+"""Crops of test pictures, so that a report can show systems side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, folder_name
+from dasr_arch.benchmark.visualization import PictureFolder
+from dasr_arch.data.image_io import read_image, write_image
+from dasr_arch.data.image_source import open_source
+from dasr_arch.degradations import degrade_picture
+from dasr_arch.degradations.pictures import crop_to_multiple
+
+_LUMA = np.array([65.738, 129.057, 25.064]) / 256  # BT.601
+
+
+class Crop(NamedTuple):
+    """A square of an HR picture.
+
+    Attributes:
+        dataset: name of the data set.
+        picture: name of the picture.
+        left, top, side: HR pixels, multiples of the scale.
+    """
+
+    dataset: str
+    picture: str
+    left: int
+    top: int
+    side: int
+
+
+def choose_window(picture: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
+    """Where a picture has the most detail: the square with the largest mean gradient of luma.
+
+    Args:
+        picture: HR picture (H, W, 3), RGB.
+        side: of the square, pixels, at most the shorter side.
+        step: corners are multiples of it.
+
+    Returns:
+        Left and top of the square.
+    """
+    luma = picture.astype(np.float64) @ _LUMA
+    rows, columns = np.gradient(luma)
+    total = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # integral image
+    tops = np.arange(0, picture.shape[0] - side + 1, step)[:, None]
+    lefts = np.arange(0, picture.shape[1] - side + 1, step)[None, :]
+    sums = total[tops + side, lefts + side] - total[tops, lefts + side] - total[tops + side, lefts] + total[tops, lefts]
+    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
+    return int(lefts[0, column]), int(tops[row, 0])
+
+
+def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: int, folder: Path) -> list[Crop]:
+    """Cuts HR and LR crops of the pictures that a report shows.
+
+    Args:
+        benchmark: what was computed.
+        shown: names of the pictures, by data set.
+        side: of the squares in HR pixels; smaller where a picture is.
+        folder: gets ``<dataset>/<picture>/hr.png`` and ``<degradation>.png``.
+
+    Returns:
+        The crops, in the order of the data sets.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    crops = []
+    for dataset in benchmark.datasets:
+        for name in shown.get(dataset.name, ()):
+            hr = _read(dataset, name, benchmark.scale)
+            square = min(side, *hr.shape[:2]) // benchmark.scale * benchmark.scale
+            left, top = choose_window(hr, square, benchmark.scale)
+            crop = Crop(dataset.name, name, left, top, square)
+            target = folder / folder_name(dataset.name) / folder_name(name)
+            write_image(target / 'hr.png', cut(hr, crop, 1))
+            for degradation in benchmark.degradations:
+                small = cut(degrade_picture(degradation, hr, benchmark.seed, name), crop, benchmark.scale)
+                write_image(target / f'{folder_name(degradation.label)}.png', small)
+            crops.append(crop)
+    return crops
+
+
+def cut(picture: NDArray[np.uint8], crop: Crop, factor: int) -> NDArray[np.uint8]:
+    """The crop of a picture that is ``factor`` times smaller than the HR picture."""
+    top, left, side = crop.top // factor, crop.left // factor, crop.side // factor
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def read_result_crop(root: Path, labels: tuple[str, str, str], crop: Crop) -> NDArray[np.uint8] | None:
+    """The crop of an SR picture, None if the picture was not written.
+
+    Args:
+        root: folder of all SR pictures.
+        labels: network, data set, degradation.
+        crop: which part.
+    """
+    path = root.joinpath(*map(folder_name, labels)) / PictureFolder.file_name(crop.picture)
+    return cut(read_image(path), crop, 1) if path.is_file() else None
+
+
+def _read(dataset: DatasetPlan, name: str, scale: int) -> NDArray[np.uint8]:
+    source = open_source(dataset.root)
+    return crop_to_multiple(source.read(source.names.index(name)), scale)

@@ -1,0 +1,76 @@
+"""Tables of a benchmark as LaTeX, to be set with the packages booktabs and xcolor."""
+
+import re
+
+from dasr_arch.benchmark.grid import FAILED, NOTHING, Grid, GridRow, Record, build_grid, digits_of, list_datasets
+
+COLUMNS = 9  # beside the first
+_ESCAPES = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
+_SPECIAL = re.compile(r'[\\~^&%$#_{}]')
+_PUBLISHED = 'published'
+
+
+def format_latex(record: Record) -> str:
+    """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
+
+    Systems that are told the truth stand below a rule and are not ranked.
+
+    Args:
+        record: what `record_results` gave.
+
+    Returns:
+        LaTeX text for the body of a document; its first lines say what it needs.
+    """
+    lines = [
+        r'% needs \usepackage{booktabs} and \usepackage{xcolor}',
+        rf'\providecolor{{{_PUBLISHED}}}{{HTML}}{{9A5B13}}',
+    ]
+    for dataset in list_datasets(record):
+        grid = build_grid(record, dataset)
+        for metric in grid.metrics:
+            for first in range(0, len(grid.columns), COLUMNS):
+                lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record['scale'])]
+    return '\n'.join(lines) + '\n'
+
+
+def escape_latex(text: str) -> str:
+    """Text in which LaTeX finds no commands."""
+    return _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], rf'\{found[0]}'), text)
+
+
+def _draw(grid: Grid, metric: str, columns: tuple[str, ...], scale: int) -> list[str]:
+    caption = f'{metric.upper()} on {grid.dataset}, x{scale}, mean over {grid.pictures} pictures.'
+    head = ' & '.join(['System', *map(escape_latex, columns)])
+    lines = [r'\begin{table}', r'\centering', rf'\caption{{{escape_latex(caption)}}}']
+    lines += [rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule', rf'{head} \\']
+    for group in (
+        [row for row in grid.rows if not row.source and not row.upper_bound],
+        [row for row in grid.rows if not row.source and row.upper_bound],
+        [row for row in grid.rows if row.source],
+    ):
+        shown = [row for row in group if any(metric in row.values.get(c, {}) or c in row.failures for c in columns)]
+        if shown:
+            lines.append(r'\midrule')
+        lines += [_draw_row(grid, row, metric, columns) for row in shown]
+    return [*lines, r'\bottomrule', r'\end{tabular}', r'\end{table}']
+
+
+def _draw_row(grid: Grid, row: GridRow, metric: str, columns: tuple[str, ...]) -> str:
+    told = f' ({row.told})' if row.told not in {'', 'nothing'} else ''
+    cells = [escape_latex(f'{row.label}{told}'), *[_format(grid, row, metric, column) for column in columns]]
+    if row.source:
+        cells = [rf'\textcolor{{{_PUBLISHED}}}{{{cell}}}' for cell in cells]
+    return rf'{" & ".join(cells)} \\'
+
+
+def _format(grid: Grid, row: GridRow, metric: str, column: str) -> str:
+    if column in row.failures:
+        return FAILED
+    value = row.values.get(column, {}).get(metric)
+    if value is None:
+        return f'{NOTHING * 2}'
+    text = f'{value:.{digits_of(grid.metrics[metric]["type"])}f}'
+    best, second = grid.rank(column, metric)
+    if row.source or row.label not in {best, second}:
+        return text
+    return rf'\textbf{{{text}}}' if row.label == best else rf'\underline{{{text}}}'

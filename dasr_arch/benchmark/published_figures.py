@@ -1,0 +1,136 @@
+"""Figures that papers print, beside those that are measured here: read from data files, matched by what was computed.
+
+A published figure stands beside ours only where scale, data set, metric and every parameter of the degradation are the
+same; nothing is matched by a name alone.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.benchmark.suites import build_degradations
+
+METRIC_TYPES = {'psnr': 'calculate_psnr', 'ssim': 'calculate_ssim'}
+"""What measures a published metric here, on luma with as many pixels cut off as the scale."""
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    system: str
+    values: dict[str, list[Any]]
+    parameters: float | None = None  # millions
+    multiply_adds: float | None = None  # 1e9
+    milliseconds: float | None = None
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    scale: int
+    rows: list[_Row]
+    columns: list[dict[str, Any]] | None = None
+    mean_over: dict[str, Any] | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    title: str
+    source: str
+    remark: str
+    metrics: list[str]
+    tables: list[_Table]
+
+
+class PublishedFigure(NamedTuple):
+    """One printed number.
+
+    Attributes:
+        table: name of the data file that it stands in.
+        system: what the paper calls it.
+        dataset: name of the data set.
+        degradations: the degradation, or all that it is the mean over, as text to compare.
+        metric: 'psnr' or 'ssim'.
+        value: the number; dB for PSNR.
+        parameters: millions, None if not printed.
+        multiply_adds: in 1e9, for the paper's picture size; None if not printed.
+        milliseconds: on the authors' hardware, None if not printed.
+    """
+
+    table: str
+    system: str
+    dataset: str
+    degradations: frozenset[str]
+    metric: str
+    value: float
+    parameters: float | None
+    multiply_adds: float | None
+    milliseconds: float | None
+
+
+def list_published() -> list[str]:
+    """Names of the data files."""
+    folder = files('dasr_arch.benchmark') / 'published'
+    return sorted(entry.name.removesuffix('.yml') for entry in folder.iterdir() if entry.name.endswith('.yml'))
+
+
+def describe_published(name: str) -> dict[str, str]:
+    """Title, source and remark of a data file; see `read_published` for errors."""
+    content = _read(name)
+    return {'title': content.title, 'source': content.source, 'remark': content.remark}
+
+
+def read_published(name: str, scale: int) -> list[PublishedFigure]:
+    """All figures of a data file for one scale.
+
+    Args:
+        name: name of the file, such as 'dasr_table2'.
+        scale: up-sampling factor.
+
+    Returns:
+        The figures, in the order of the file.
+
+    Raises:
+        InputError: if there is no such file, or it has nothing for this scale.
+    """
+    content = _read(name)
+    figures = [
+        figure for table in content.tables if table.scale == scale for figure in _list_figures(name, content, table)
+    ]
+    if not figures:
+        scales = ', '.join(f'x{table.scale}' for table in content.tables)
+        raise InputError(f"published: '{name}' has figures for {scales}, not for x{scale}; remove it")
+    return figures
+
+
+def key_of(specification: Mapping[str, object]) -> str:
+    """A degradation's specification as text that is equal where the degradations are."""
+    plain = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in specification.items()}
+    return json.dumps(plain, sort_keys=True)
+
+
+def _read(name: str) -> _File:
+    known = list_published()
+    if name not in known:
+        raise InputError(f"published: no figures are called '{name}'{suggest(name, known)}")
+    text = (files('dasr_arch.benchmark') / 'published' / f'{name}.yml').read_text(encoding='utf-8')
+    return msgspec.convert(yaml.safe_load(text), _File)
+
+
+def _list_figures(name: str, content: _File, table: _Table) -> Iterator[PublishedFigure]:
+    if table.mean_over is not None:
+        keys = [frozenset(key_of(d.specification()) for d in build_degradations([table.mean_over], table.scale))]
+    else:
+        degradations = build_degradations(table.columns or [], table.scale)
+        keys = [frozenset({key_of(degradation.specification())}) for degradation in degradations]
+    places = [(key, metric) for key in keys for metric in content.metrics]
+    for row in table.rows:
+        costs = (row.parameters, row.multiply_adds, row.milliseconds)
+        for dataset, values in row.values.items():
+            for (key, metric), value in zip(places, _flatten(values), strict=True):
+                yield PublishedFigure(name, row.system, dataset, key, metric, value, *costs)
+
+
+def _flatten(values: Sequence[Any]) -> list[float]:
+    nested = [_flatten(value) if isinstance(value, list) else [float(value)] for value in values]
+    return [number for part in nested for number in part]
