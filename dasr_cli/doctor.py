@@ -205,6 +205,10 @@ def _check_extras() -> list[Feature]:
     """Features that need packages of an extra."""
     extras = {
         'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
+        'export to ONNX': ('onnx', ('onnx', 'onnxscript', 'onnxruntime')),
+        'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
+        'weights in spandrel': ('spandrel', ('spandrel',)),
+        'video': ('video', ('av',)),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }
     features = []

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {'_compat', '_registration', '_errors', '_files', 'version'},
+    {'_compat', '_registration', '_errors', '_extras', '_files', 'version'},
     {'degradations', 'metrics'},
     {'losses', 'archs', 'data'},
     {'inference'},

@@ -113,7 +113,7 @@ class Upscaler:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.tiling = tiling or Tiling()
-        self.network = _load(model, scale).to(self.device).eval().requires_grad_(False)
+        self.network = load_model(model, scale).to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()
 
@@ -268,15 +268,44 @@ class Upscaler:
             yield
 
 
-def _load(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
-    if isinstance(model, DASR):
-        if model.scale != scale:
-            raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
-        network = copy.deepcopy(model)  # the caller may go on training it
-    elif isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
-        network = load_network(model, scale)
-    else:
-        network = load_network(check_packaged(find_packaged(model, scale)), scale)
+def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
+    """The network that a name, a weights file or a network stands for.
+
+    Args:
+        model: as for :class:`Upscaler`; a network is copied.
+        scale: up-sampling factor that it must have.
+
+    Raises:
+        InputError: if there are no such weights, they are damaged or of another scale, or the network must be told the
+            blur kernel.
+    """
+    if not isinstance(model, DASR):
+        return load_named(model, scale)[0]
+    if model.scale != scale:
+        raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
+    return _check_blind(copy.deepcopy(model))  # the caller may go on training it
+
+
+def load_named(model: str | os.PathLike[str], scale: int | None = None) -> tuple[DASR, str]:
+    """The network of a weights file or of installed weights, and what it is called.
+
+    Args:
+        model: a setting, a name of installed weights, or a file.
+        scale: up-sampling factor; None is 4 for installed weights, and for a file whatever it holds.
+
+    Returns:
+        The network in evaluation mode on the CPU; the name of the entry, or that of the file without its ending.
+
+    Raises:
+        InputError: as :func:`load_model`.
+    """
+    if isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
+        return _check_blind(load_network(model, scale)), Path(model).stem
+    entry = find_packaged(model, 4 if scale is None else scale)
+    return _check_blind(load_network(check_packaged(entry), entry.scale)), entry.name
+
+
+def _check_blind(network: DASR) -> DASR:
     if not network.blind:
         raise InputError('the network must be told the blur kernel and cannot find it by itself; choose another model')
     return network
