@@ -248,7 +248,7 @@ def _decode(packet: 'Packet[Stream]', stream: 'VideoStream', job: _Job, started:
         if not started:
             return []
         stamp = packet.pts if packet.pts is not None else packet.dts
-        where = f' at {float(stamp * packet.time_base):.1f} seconds' if stamp is not None else ''
+        where = f' near {float(stamp * packet.time_base):.1f} seconds' if stamp is not None else ''
         raise InputError(
             f'{job.source}: is damaged{where} ({error.strerror}); copy it again, or upscale parts of it with --start '
             'and --duration'

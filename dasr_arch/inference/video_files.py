@@ -194,7 +194,7 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         if stream.width * stream.height > _MAX_PIXELS:
             raise InputError(f'{path}: {stream.width} x {stream.height} pixels are more than {_MAX_PIXELS}; cut it')
         first = Fraction(container.start_time or 0, 1_000_000)
-        origin = first + Fraction(settings.start).limit_denominator(1_000_000)
+        origin = first + to_fraction(settings.start)
         frames, last = 0, first
         for packet in demux(path, container):
             stamp = packet.pts if packet.pts is not None else packet.dts
@@ -234,7 +234,12 @@ def is_inside(time: Fraction, settings: VideoSettings) -> bool:
 
 def is_behind(time: Fraction, settings: VideoSettings) -> bool:
     """Whether a time, in seconds after the origin, comes after the part that is upscaled."""
-    return settings.duration is not None and time >= settings.duration
+    return settings.duration is not None and time >= to_fraction(settings.duration)
+
+
+def to_fraction(seconds: float) -> Fraction:
+    """A time that was typed, to the microsecond: 0.08 is less than its nearest floating-point number."""
+    return Fraction(seconds).limit_denominator(1_000_000)
 
 
 def demux(
@@ -272,5 +277,5 @@ def _check_whole(path: Path, present: Fraction, declared: Fraction, settings: Vi
     if truncated and (stop is None or stop > present):
         raise InputError(
             f'{path}: is truncated, {float(present):.1f} of {float(declared):.1f} seconds are there; copy it again, or '
-            f'upscale what there is with --duration {max(0, int(10 * (present - Fraction(settings.start)))) / 10}'
+            f'upscale what there is with --duration {max(0, int(10 * (present - to_fraction(settings.start)))) / 10}'
         )

@@ -30,7 +30,7 @@ class CutDetector:
     The difference between two frames is the mean absolute difference of their colours, averaged over 32 x 18 blocks.
     A frame begins a shot if its difference from the frame before is at least CUT_LEAST and at least CUT_FACTOR times
     the running average of the differences within the shot, so that fast movement is no cut. Fades are none, either;
-    a flash may count as one, which only restarts the average.
+    a flash may count as one, which only restarts the average. A shot has at least two frames.
     """
 
     def __init__(self) -> None:
@@ -48,10 +48,13 @@ class CutDetector:
         if last is None:
             return True
         difference = float(np.abs(thumbnail - last).mean())
-        if difference >= max(CUT_LEAST, CUT_FACTOR * (self._usual or 0.0)):
+        if self._usual is None:  # the second frame tells how much this shot moves
+            self._usual = difference
+            return False
+        if difference >= max(CUT_LEAST, CUT_FACTOR * self._usual):
             self._usual = None
             return True
-        self._usual = difference if self._usual is None else _MEMORY * self._usual + (1 - _MEMORY) * difference
+        self._usual = _MEMORY * self._usual + (1 - _MEMORY) * difference
         return False
 
 

@@ -1,5 +1,6 @@
 """A video file in the making: enlarged frames are encoded, sound, subtitles, chapters and tags are copied."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -134,6 +135,7 @@ class VideoWriter:
         if crf is not None:
             options['crf'] = str(crf)
         width, height = (side + side % 2 if self._colour.subsampled else side for side in size)
+        os.environ.setdefault('SVT_LOG', '1')  # errors alone; the encoder of AV1 would fill the terminal
         rate = source.average_rate or source.guessed_rate or Fraction(25)
         stream = self._container.add_stream(encoder, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format(self._colour)

@@ -33,8 +33,8 @@ def write_video(path: Path, frames: list[Pixels8], *, sound: bool = True, **opti
         path: its ending chooses the format.
         frames: RGB, of equal size.
         sound: add a tone of AAC, Opus in WebM.
-        options: codec, pix_fmt, rate, stamps (in milliseconds), colorspace, color_range, rotation, subtitles, tags,
-            codec_options.
+        options: codec, pix_fmt, rate, stamps and delay (in milliseconds), colorspace, color_range, color_primaries,
+            color_trc, rotation, tags, codec_options.
     """
     import av
 
@@ -54,17 +54,18 @@ def write_video(path: Path, frames: list[Pixels8], *, sound: bool = True, **opti
             stream.set_display_rotation(options['rotation'])
         tone = _add_tone(container, path) if sound else None
         stamps = options.get('stamps') or [round(index * 1000 / rate) for index in range(len(frames))]
+        delay = options.get('delay', 0)
         for pixels, stamp in zip(frames, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format='rgb24').reformat(
                 format=stream.pix_fmt,
                 dst_colorspace=_SWS.get(options.get('colorspace', 6), 5),
                 dst_color_range=options.get('color_range', 1),
             )
-            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            frame.pts, frame.time_base = stamp + delay, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if tone is not None:
-            _write_tone(container, tone, stamps[-1] / 1000 + 1 / rate)
+            _write_tone(container, tone, stamps[-1] / 1000 + 1 / rate, delay * 48)
     return path
 
 
@@ -76,7 +77,7 @@ def _add_tone(container: Any, path: Path) -> Any:
     return container.add_stream(codec, rate=48000)
 
 
-def _write_tone(container: Any, stream: Any, seconds: float) -> None:
+def _write_tone(container: Any, stream: Any, seconds: float, delay: int) -> None:
     import av
 
     count = round(48000 * seconds)
@@ -89,7 +90,7 @@ def _write_tone(container: Any, stream: Any, seconds: float) -> None:
         frame = av.AudioFrame.from_ndarray(
             planes.T.reshape(1, -1).copy() if packed else planes, format='flt' if packed else 'fltp', layout=layout
         )
-        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        frame.sample_rate, frame.pts, frame.time_base = 48000, start + delay, Fraction(1, 48000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
 
@@ -108,4 +109,4 @@ def read_packets(path: Path, kind: str = 'audio') -> list[bytes]:
 
     with av.open(str(path)) as container:
         streams = [stream for stream in container.streams if stream.type == kind]
-        return [bytes(packet) for packet in container.demux(streams[:1]) if packet.size]
+        return [bytes(packet) for packet in container.demux(streams[:1]) if packet.size] if streams else []
