@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+_FEW = 4  # frames; x265 gives the packets of fewer no valid time when it reorders them
 _COPIED = ('audio', 'subtitle', 'attachment')
 _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration', 'bps', 'number_of', '_stat')
 
@@ -83,6 +84,7 @@ class VideoWriter:
                 ) from error
             raise
         self._last: int | None = None
+        self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not hand them on
 
     def __enter__(self) -> Self:
         """The writer itself."""
@@ -94,7 +96,7 @@ class VideoWriter:
         """Ends the encoding, if nothing went wrong, and closes the file."""
         try:
             if kind is None:
-                self._container.mux(self._stream.encode(None))
+                self._mux(self._stream.encode(None))
         finally:
             self._container.close()
 
@@ -111,9 +113,9 @@ class VideoWriter:
         frame.time_base = original.time_base
         stamp = original.pts - round(self._source.facts.origin / original.time_base)
         frame.pts = stamp if self._last is None else max(stamp, self._last + 1)
-        frame.duration = original.duration
+        self._durations[frame.pts] = original.duration
         self._last = frame.pts
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
 
     def copies(self) -> 'list[Stream]':
         """The source's streams whose packets are to be copied."""
@@ -130,10 +132,17 @@ class VideoWriter:
         packet.stream = self._copies[packet.stream.index]
         self._container.mux(packet)
 
+    def _mux(self, packets: 'list[Packet[Stream]]') -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts or 0, 0)
+            self._container.mux(packet)
+
     def _add_video(self, encoder: str, size: tuple[int, int], options: dict[str, str], crf: int | None) -> Any:
         source = self._source.stream
         if crf is not None:
             options['crf'] = str(crf)
+        if self._source.facts.frames < _FEW:
+            options['bf'] = '0'
         width, height = (side + side % 2 if self._colour.subsampled else side for side in size)
         os.environ.setdefault('SVT_LOG', '1')  # errors alone; the encoder of AV1 would fill the terminal
         rate = source.average_rate or source.guessed_rate or Fraction(25)

@@ -81,6 +81,8 @@ def test_variable_frame_rate_is_kept(tmp_path, upscaler, ending):
     source = write_video(tmp_path / f'in{ending}', make_scene(0, 8), stamps=stamps)
     report = upscale(upscaler, source, tmp_path / f'out{ending}')
     assert times(report.path) == times(source) == [Fraction(stamp, 1000) for stamp in stamps]
+    lengths = [frame.duration * frame.time_base for frame in read_video(report.path)]
+    assert lengths[:-1] == [frame.duration * frame.time_base for frame in read_video(source)][:-1]
 
 
 def test_clock_that_starts_late_starts_at_nought(tmp_path, upscaler):
@@ -161,6 +163,15 @@ def test_every_codec_writes(tmp_path, upscaler, codec):
     full = ENCODERS[codec].full_chroma
     assert after[0].format.name == ('yuv444p' if full else 'yuv420p')
     assert np.abs(shrink(luma(after[0])) - luma(read_video(source)[0])).mean() < 2
+
+
+@pytest.mark.parametrize('codec', ['h264', 'h265'])
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 5])
+def test_few_frames_are_a_video_too(tmp_path, upscaler, codec, count):
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, count))
+    report = upscale(upscaler, source, tmp_path / 'out.mkv', codec=codec)
+    assert times(report.path) == times(source)
+    assert len(times(source)) == count
 
 
 def test_odd_sides_become_even(tmp_path):
@@ -291,12 +302,12 @@ def test_damage_on_the_way_is_refused_and_leaves_nothing(tmp_path, upscaler):
         for index, packet in enumerate(old.demux(video=0)):
             if not packet.size:
                 continue
+            written = packet
             if index == 20:
-                broken = av.Packet(bytes(16))
-                broken.pts, broken.dts, broken.time_base = packet.pts, packet.dts, packet.time_base
-                packet = broken
-            packet.stream = copy
-            new.mux(packet)
+                written = av.Packet(bytes(16))
+                written.pts, written.dts, written.time_base = packet.pts, packet.dts, packet.time_base
+            written.stream = copy
+            new.mux(written)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=r'bad.mkv: is damaged near 0\.[89] seconds'):
         upscale(upscaler, tmp_path / 'bad.mkv', tmp_path / 'out.mkv')
