@@ -81,8 +81,9 @@ def test_variable_frame_rate_is_kept(tmp_path, upscaler, ending):
     source = write_video(tmp_path / f'in{ending}', make_scene(0, 8), stamps=stamps)
     report = upscale(upscaler, source, tmp_path / f'out{ending}')
     assert times(report.path) == times(source) == [Fraction(stamp, 1000) for stamp in stamps]
-    lengths = [frame.duration * frame.time_base for frame in read_video(report.path)]
-    assert lengths[:-1] == [frame.duration * frame.time_base for frame in read_video(source)][:-1]
+    if ending == '.mkv':  # the other one stores no lengths, only times in the order of decoding
+        lengths = [frame.duration * frame.time_base for frame in read_video(report.path)]
+        assert lengths == [frame.duration * frame.time_base for frame in read_video(source)]
 
 
 def test_clock_that_starts_late_starts_at_nought(tmp_path, upscaler):
@@ -165,10 +166,24 @@ def test_every_codec_writes(tmp_path, upscaler, codec):
     assert np.abs(shrink(luma(after[0])) - luma(read_video(source)[0])).mean() < 2
 
 
+def test_sound_that_begins_before_the_pictures_stays_with_them(tmp_path, upscaler):
+    """Matroska knows no time before 0: from MP4, all streams move by what the sound's encoder put there."""
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, 10))
+    report = upscale(upscaler, source, tmp_path / 'out.mkv')
+    firsts = []
+    for path in (source, report.path):
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux() if packet.size]
+        sound = min(packet.pts * packet.time_base for packet in packets if packet.stream.type == 'audio')
+        firsts.append((times(path)[0], sound))
+    assert abs((firsts[0][0] - firsts[0][1]) - (firsts[1][0] - firsts[1][1])) <= Fraction(1, 1000)
+    assert firsts[1][0] <= Fraction(22, 1000)
+
+
 @pytest.mark.parametrize('codec', ['h264', 'h265'])
 @pytest.mark.parametrize('count', [1, 2, 3, 4, 5])
 def test_few_frames_are_a_video_too(tmp_path, upscaler, codec, count):
-    source = write_video(tmp_path / 'in.mp4', make_scene(0, count))
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, count), sound=False)
     report = upscale(upscaler, source, tmp_path / 'out.mkv', codec=codec)
     assert times(report.path) == times(source)
     assert len(times(source)) == count
