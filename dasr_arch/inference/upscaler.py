@@ -138,9 +138,14 @@ class Upscaler:
         if isinstance(picture, Tensor):
             return self._upscale_tensor(picture, look, progress)
         layered = decompose(picture)
-        return self.upscale_layered(layered, self._codes(layered, look), progress).assemble()  # type: ignore[return-value]
+        return self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()  # type: ignore[return-value]
 
-    def represent(self, pictures: Sequence[NDArray[Any] | Image.Image], look: Look | None = None) -> Tensor:
+    def represent(
+        self,
+        pictures: Sequence[NDArray[Any] | Image.Image],
+        look: Look | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """The representation that pictures of one degradation share, such as the frames of an animation.
 
         The clean representation, towards which ``strength`` blends, is what the encoder finds in the network's own
@@ -150,12 +155,13 @@ class Upscaler:
         Args:
             pictures: at least one; their representations are averaged.
             look: ``like`` takes the place of the pictures.
+            progress: called with the number of LR pixels that were finished on the way to clean representations.
 
         Returns:
             Shape (1, D), or (8, D) for the eight orientations of an ensemble; on the upscaler's device.
         """
         look = look or Look()
-        codes = [self._codes(decompose(picture), look) for picture in pictures]
+        codes = [self._codes(decompose(picture), look, progress) for picture in pictures]
         return torch.stack(codes).mean(0)
 
     def upscale_layered(
@@ -181,12 +187,18 @@ class Upscaler:
         return picture.replace(layers, alpha)
 
     @staticmethod
-    def work(picture: NDArray[Any] | Image.Image) -> int:
-        """How many LR pixels ``progress`` will have been told of when a picture is done."""
+    def work(picture: NDArray[Any] | Image.Image, look: Look | None = None) -> int:
+        """How many LR pixels ``progress`` will have been told of when a picture is done.
+
+        Args:
+            picture: what is upscaled.
+            look: what to adapt to; the clean representation, which ``strength`` blends towards, is work as well.
+        """
         layered = decompose(picture)
         height, width = layered.layers[0].shape[:2]
         varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
-        return int(height * width * (len(layered.layers) + varies))
+        pixels = int(height * width * (len(layered.layers) + varies))
+        return pixels + count_clean_pixels(height, width, look or Look())
 
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of a size would be cut now.
@@ -210,7 +222,7 @@ class Upscaler:
         if planes.is_floating_point():
             planes = planes.float()
         layered = decompose(planes.permute(1, 2, 0).contiguous().numpy())
-        out = self.upscale_layered(layered, self._codes(layered, look), progress).assemble()
+        out = self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()
         return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(picture.device, picture.dtype)
 
     def _upscale_layer(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
@@ -229,7 +241,7 @@ class Upscaler:
                 f'{available / 1e9:.1f} GB are available; cut the picture'
             )
 
-    def _codes(self, picture: LayeredPicture, look: Look) -> Tensor:
+    def _codes(self, picture: LayeredPicture, look: Look, progress: Progress | None = None) -> Tensor:
         """Representations for all orientations that are needed."""
         source = picture if look.like is None else decompose(_as_array(look.like))
         codes = self._encode(source.visible(), look.ensemble)
@@ -237,12 +249,12 @@ class Upscaler:
             return codes
         middle = _cut_middle(picture.visible(), CLEAN_SIDE)
         own = codes if look.like is None else self._encode(middle, look.ensemble)
-        clean = self._encode(self._clean(middle, own), look.ensemble)
+        clean = self._encode(self._clean(middle, own, progress), look.ensemble)
         return clean + look.strength * (codes - clean)
 
-    def _clean(self, pixels: Pixels, codes: Tensor) -> Pixels:
+    def _clean(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
         """A picture as it would be without its degradation: enlarged by the network, shrunk bicubically."""
-        sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing)
+        sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing, progress)
         shrunk = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
         return shrunk.clamp(0, 1)[0].permute(1, 2, 0).numpy()
 
@@ -266,6 +278,17 @@ class Upscaler:
         half = self.dtype != torch.float32
         with self._lock, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             yield
+
+
+def count_clean_pixels(height: int, width: int, look: Look) -> int:
+    """LR pixels that are computed to find what ``strength`` blends towards.
+
+    Args:
+        height: of the picture, LR pixels.
+        width: of the picture.
+        look: what to adapt to.
+    """
+    return 0 if look.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
 
 
 def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
