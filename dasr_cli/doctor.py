@@ -235,6 +235,9 @@ def _list_devices() -> list[Device]:
         devices.append(
             Device(name, description, properties.total_memory, _try_precisions(name, _describe_gpu_bfloat16))
         )
+    if torch.backends.mps.is_available():
+        memory = torch.mps.recommended_max_memory()
+        devices.append(Device('mps', "Apple's GPU", memory, _try_precisions('mps', _describe_mps_bfloat16)))
     return devices
 
 
@@ -277,6 +280,10 @@ def _describe_gpu_bfloat16() -> str:
     import torch
 
     return 'in hardware' if torch.cuda.is_bf16_supported(including_emulation=False) else 'emulated: slower than fp32'
+
+
+def _describe_mps_bfloat16() -> str:
+    return 'as Metal has it; auto takes fp32'
 
 
 def _read_cpu_information() -> dict[str, str]:

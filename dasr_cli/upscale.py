@@ -53,7 +53,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     work.add_argument(
         '--exact', action='store_true', help='margins as wide as the network sees, so that tiles change nothing'
     )
-    work.add_argument('--device', default='auto', help='auto, cpu or cuda (auto)')
+    work.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
     work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
     parser.set_defaults(func=run)
 

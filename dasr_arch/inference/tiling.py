@@ -160,15 +160,16 @@ def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels
         whole: Tensor = network.encode(to_tensor(pixels, device)).float()
         return whole
     stride = encoder_stride(network)
-    total = torch.zeros(1, network.compress.in_features, dtype=torch.float64, device=device)
+    exact = torch.device('cpu') if device.type == 'mps' else device  # Apple's GPUs have no float64
+    total = torch.zeros(1, network.compress.in_features, dtype=torch.float64, device=exact)
     for rows, columns in plan_encoder_tiles(network, height, width, max_pixels).tiles:
         x = to_tensor(_cut(pixels, rows, columns), device) * network.img_range
         if network.resolve_implementation(device) == 'fast':
             x = x.contiguous(memory_format=torch.channels_last)
         features = network.encoder.extract(x)
         inner = features[..., _on_grid(rows, stride), :][..., _on_grid(columns, stride)]
-        total += inner.double().sum((-2, -1))
-    mean: Tensor = (total / (math.ceil(height / stride) * math.ceil(width / stride))).float()
+        total += inner.to(exact).double().sum((-2, -1))
+    mean: Tensor = (total / (math.ceil(height / stride) * math.ceil(width / stride))).float().to(device)
     return mean
 
 

@@ -86,7 +86,7 @@ class Upscaler:
         scale: up-sampling factor.
         model: 'general' for photos as people have them (any blur, noise), 'iso' for blur alone, the name of installed
             weights (`dasr models`), a weights file of ours or of the authors, or a network.
-        device: 'auto', 'cpu', 'cuda', or a device of torch.
+        device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
         tiling: how large pictures are cut; by default as the memory asks for.
 
