@@ -47,7 +47,7 @@ REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
 OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # it reads what torch writes as ONNX
 SPANDREL = ['spandrel>=0.4']
-VIDEO = ['av>=14']
+VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
 DEV = [
     *REPORT,
     *ONNX,  # the tests run the real things

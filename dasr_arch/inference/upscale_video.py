@@ -1,7 +1,9 @@
 """Upscaling video, one frame in memory at a time: the result is there as a whole or not at all."""
 
 import glob
+import heapq
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
+
+
+_REORDERED = 4  # frames that a stamp may be away from its place
 
 
 class VideoReport(NamedTuple):
@@ -161,12 +166,15 @@ def upscale_video(
         InputError: if the source is no video, is damaged or truncated, or cannot be written as asked; nothing is left.
         OSError: if the target cannot be written.
     """
+    errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
     try:
         with atomic_write(target) as temporary, tqdm(total=facts.frames, unit='frame', disable=not progress) as bar:
             bar.set_description(source.name, refresh=True)
             return _upscale(upscaler, _Job(source, target, temporary, facts, settings), look, bar)
+    except errors as error:  # those of reading became InputErrors on the way
+        raise InputError(f'{target}: cannot be written ({error.strerror}); is the disk full?') from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -209,14 +217,14 @@ def _read_frames(job: _Job, original: VideoSource, writer: VideoWriter) -> 'Iter
         container.seek(int(facts.origin * 1_000_000))
     copied = writer.copies()
     waiting = {one.index for one in (stream, *copied) if one.type in ('video', 'audio')}
-    started = False
+    order = _DisplayOrder(stream)
     for packet in demux(job.source, container, [stream, *copied]):
         if packet.stream.index != stream.index:
             if _copy(packet, job, writer):
                 waiting.discard(packet.stream.index)
         elif stream.index in waiting:
-            for frame in _decode(packet, stream, job, started):
-                started = True
+            order.push(_decode(packet, stream, job, order.started), last=not packet.size)
+            for frame in order.pop():
                 time = Fraction(frame.pts or 0) * (frame.time_base or 1) - facts.origin
                 if is_behind(time, job.settings):
                     waiting.discard(stream.index)
@@ -224,6 +232,45 @@ def _read_frames(job: _Job, original: VideoSource, writer: VideoWriter) -> 'Iter
                     yield frame
         if not waiting:
             return
+
+
+class _DisplayOrder:
+    """Frames whose stamps increase: files such as AVI know the order of decoding only, and stamps come mixed up.
+
+    Args:
+        stream: where the frames come from.
+    """
+
+    def __init__(self, stream: 'VideoStream') -> None:
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self._step = max(1, round(1 / (rate * (stream.time_base or 1))))
+        self._frames: deque[av.VideoFrame] = deque()
+        self._stamps: list[int] = []
+        self._latest: int | None = None
+        self._ended = False
+
+    @property
+    def started(self) -> bool:
+        """Whether there was a frame."""
+        return self._latest is not None
+
+    def push(self, frames: 'list[av.VideoFrame]', last: bool) -> None:
+        """Takes what a packet completed."""
+        self._ended = last
+        for frame in frames:
+            stamp = frame.pts
+            if stamp is None:
+                stamp = 0 if self._latest is None else self._latest + self._step
+            self._latest = stamp
+            heapq.heappush(self._stamps, stamp)
+            self._frames.append(frame)
+
+    def pop(self) -> 'Iterator[av.VideoFrame]':
+        """Those that no later frame can come before."""
+        while len(self._frames) > (0 if self._ended else _REORDERED):
+            frame = self._frames.popleft()
+            frame.pts = heapq.heappop(self._stamps)
+            yield frame
 
 
 def _copy(packet: 'Packet[Stream]', job: _Job, writer: VideoWriter) -> bool:
@@ -243,7 +290,7 @@ def _decode(packet: 'Packet[Stream]', stream: 'VideoStream', job: _Job, started:
     """The frames that a packet completes; what cannot be decoded before the first one is passed over."""
     errors = import_extra('av', 'video').FFmpegError
     try:
-        frames = [frame for frame in stream.decode(packet) if frame.pts is not None]
+        frames = stream.decode(packet)
     except errors as error:
         if not started:
             return []

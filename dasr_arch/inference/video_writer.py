@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -58,7 +59,7 @@ class VideoWriter:
         self, path: Path, target: Path, source: VideoSource, size: tuple[int, int], settings: VideoSettings
     ) -> None:
         self._av = import_extra('av', 'video')
-        self._target, self._source = target, source
+        self._path, self._target, self._source = path, target, source
         encoder, crf = settings.choose(target, source.facts.colour)
         self._colour = replace(
             source.facts.colour,
@@ -76,7 +77,7 @@ class VideoWriter:
             self._copy_tags(settings)
             self._container.start_encoding()
         except BaseException as error:
-            self._container.close()
+            self._abandon()
             if isinstance(error, self._av.FFmpegError | ValueError) and not isinstance(error, InputError):
                 raise InputError(
                     f'{target}: {encoder.name} cannot write {size[0]} x {size[1]} pixels into {kind} ({error}); '
@@ -94,10 +95,21 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the encoding, if nothing went wrong, and closes the file."""
+        if kind is not None:
+            self._abandon()
+            return
         try:
-            if kind is None:
-                self._mux(self._stream.encode(None))
-        finally:
+            self._mux(self._stream.encode(None))
+        except BaseException:
+            self._abandon()
+            raise
+        self._container.close()
+
+    def _abandon(self) -> None:
+        """Closes a file that nobody wants; without its name, FFmpeg does not spend time on its table of contents."""
+        with suppress(OSError):
+            self._path.unlink()
+        with suppress(self._av.FFmpegError, OSError, ValueError):
             self._container.close()
 
     def write(self, pixels: Pixels, original: 'av.VideoFrame') -> None:

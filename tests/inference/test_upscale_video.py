@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,36 @@ def test_every_codec_writes(tmp_path, upscaler, codec):
     full = ENCODERS[codec].full_chroma
     assert after[0].format.name == ('yuv444p' if full else 'yuv420p')
     assert np.abs(shrink(luma(after[0])) - luma(read_video(source)[0])).mean() < 2
+
+
+def test_mixed_up_stamps_are_put_in_order(tmp_path, upscaler):
+    """AVI stores no times of display, so that those of its frames come in the order of decoding."""
+    source = write_video(tmp_path / 'in.avi', make_scene(0, 20), sound=False, codec_options={'bf': '2'})
+    raw = [frame.pts for frame in read_video(source)]
+    assert raw != sorted(raw)
+    report = upscale(upscaler, source, tmp_path / 'out.mp4')
+    assert report.frames == 20
+    found = times(report.path)
+    steps = [round(1000 * (later - sooner)) for sooner, later in pairwise(found[:-1])]
+    assert steps == [40] * 18
+    for one, other in zip(read_video(source), read_video(report.path), strict=True):
+        assert np.abs(shrink(luma(other)) - luma(one)).mean() < 2
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, upscaler):
+    """A limit on the size of files is the nearest thing that a test can have."""
+    resource = pytest.importorskip('resource', reason='this system has no limits')
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (32, 40, 3), dtype=np.uint8) for _ in range(60)]
+    source = write_video(tmp_path / 'in.mp4', frames, sound=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r'out.mp4: cannot be written \(.*\); is the disk full'):
+            upscale(upscaler, source, tmp_path / 'out.mp4')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ['in.mp4']
 
 
 def test_sound_that_begins_before_the_pictures_stays_with_them(tmp_path, upscaler):
