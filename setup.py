@@ -45,8 +45,16 @@ REQUIRED = [
 ]
 LPIPS = ['lpips>=0.1.4']  # a metric; its backbone's weights are the user's
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
+ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
+OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # it reads what torch writes as ONNX
+SPANDREL = ['spandrel>=0.4']
+VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
 DEV = [
     *REPORT,
+    *ONNX,  # the tests run the real things
+    *OPENVINO,
+    *SPANDREL,
+    *VIDEO,
     'pytest>=8',
     'pytest-timeout>=2.3',
     'pytest-xdist>=3.5',
@@ -93,7 +101,15 @@ setup(
         'dasr_cli': ['py.typed'],
     },
     install_requires=REQUIRED,
-    extras_require={'report': REPORT, 'lpips': LPIPS, 'dev': DEV},
+    extras_require={
+        'report': REPORT,
+        'onnx': ONNX,
+        'openvino': OPENVINO,
+        'spandrel': SPANDREL,
+        'video': VIDEO,
+        'lpips': LPIPS,
+        'dev': list(dict.fromkeys(DEV)),
+    },
     entry_points={'console_scripts': ['dasr = dasr_cli.main:main']},
     zip_safe=False,
 )

@@ -205,6 +205,10 @@ def _check_extras() -> list[Feature]:
     """Features that need packages of an extra."""
     extras = {
         'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
+        'export to ONNX': ('onnx', ('onnx', 'onnxscript', 'onnxruntime')),
+        'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
+        'weights in spandrel': ('spandrel', ('spandrel',)),
+        'video': ('video', ('av',)),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }
     features = []
@@ -231,6 +235,9 @@ def _list_devices() -> list[Device]:
         devices.append(
             Device(name, description, properties.total_memory, _try_precisions(name, _describe_gpu_bfloat16))
         )
+    if torch.backends.mps.is_available():
+        memory = torch.mps.recommended_max_memory()
+        devices.append(Device('mps', "Apple's GPU", memory, _try_precisions('mps', _describe_mps_bfloat16)))
     return devices
 
 
@@ -273,6 +280,10 @@ def _describe_gpu_bfloat16() -> str:
     import torch
 
     return 'in hardware' if torch.cuda.is_bf16_supported(including_emulation=False) else 'emulated: slower than fp32'
+
+
+def _describe_mps_bfloat16() -> str:
+    return 'as Metal has it; auto takes fp32'
 
 
 def _read_cpu_information() -> dict[str, str]:

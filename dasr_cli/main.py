@@ -17,6 +17,7 @@ MODULES: tuple[str, ...] = (
     'inspect',
     'models',
     'convert',
+    'export',
     'prepare',
     'download',
     'degrade',

@@ -1,4 +1,4 @@
-"""`dasr upscale`: enlarges picture files, folders, patterns, or what comes through a pipe."""
+"""`dasr upscale`: enlarges picture files, folders, patterns, what comes through a pipe, or video."""
 
 import argparse
 import sys
@@ -16,16 +16,17 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'upscale',
-        help='enlarge pictures: files, folders, patterns, or a pipe',
+        help='enlarge pictures: files, folders, patterns, or a pipe; or video',
         description='Enlarge pictures, each as its own blur and noise ask for. photo.png becomes photo_x4.png beside '
         'it, and a folder becomes folder_x4, unless OUT says otherwise. Formats, colour profiles, metadata, '
-        'transparency and bit depth are kept. Nothing is replaced without --force.',
+        'transparency and bit depth are kept; of video, sound, subtitles, time stamps and rotation. Nothing is '
+        'replaced without --force.',
     )
     parser.add_argument(
         'paths',
         nargs='+',
         metavar='IN [OUT]',
-        help="picture, folder, pattern such as 'photos/*.jpg', or - for stdin; then what to make, or - for stdout",
+        help="picture, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then what to make, - for stdout",
     )
     parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several pictures stand before')
     parser.add_argument('--scale', type=int, default=4, help='factor (4)')
@@ -42,12 +43,17 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     files.add_argument('--recursive', action='store_true', help='look into folders inside the folder, too')
     files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
     files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; a lossless WebP stays so)')
+    video = parser.add_argument_group('video (extra: video)')
+    video.add_argument('--codec', metavar='NAME', help='h264, h265, av1, vp9 or ffv1 (h264; h265 above 8 bits)')
+    video.add_argument('--crf', type=int, help='quality, smaller is better (17 for h264, 19 h265, 22 av1 and vp9)')
+    video.add_argument('--start', type=float, metavar='SECONDS', help='leave out what comes before')
+    video.add_argument('--duration', type=float, metavar='SECONDS', help='upscale so much from there on')
     work = parser.add_argument_group('computing')
     work.add_argument('--tile', type=int, metavar='N', help='side of a tile in pixels of IN (from the memory)')
     work.add_argument(
         '--exact', action='store_true', help='margins as wide as the network sees, so that tiles change nothing'
     )
-    work.add_argument('--device', default='auto', help='auto, cpu or cuda (auto)')
+    work.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
     work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
     parser.set_defaults(func=run)
 
@@ -63,9 +69,13 @@ def run(args: argparse.Namespace) -> int:
     """
     from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
     from dasr_arch.inference.upscale_plan import split_paths
+    from dasr_arch.inference.upscale_video import is_video
 
     settings = _read_settings(args)
     sources, target = split_paths(args.paths, args.out, args.scale)
+    if any(map(is_video, sources)):
+        return _upscale_videos(args, sources, target, settings)
+    _refuse_video_options(args)
     if '-' in sources or target == '-':
         return _pipe(args, sources, target, settings)
     plan = plan_upscaling(args.scale, sources, target, settings)
@@ -79,6 +89,52 @@ def run(args: argparse.Namespace) -> int:
         report = _nothing_to_do(plan)
     _print_report(report)
     return 2 if report.failed else 0
+
+
+def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | None, settings: 'FileSettings') -> int:
+    """Upscales videos one after the other; a bad one is named, and the rest goes on."""
+    from dasr_arch._errors import InputError
+    from dasr_arch._extras import import_extra
+    from dasr_arch.inference.upscale_plan import Naming
+    from dasr_arch.inference.upscale_video import is_video, plan_videos, upscale_video
+    from dasr_arch.inference.video_files import VideoSettings
+
+    if not all(map(is_video, sources)):
+        raise InputError('pictures and videos cannot be mixed in one command; give them in two')
+    given = {'--format': args.format, '--quality': args.quality, '--recursive': args.recursive or None}
+    wrong = next((name for name, value in given.items() if value is not None), None)
+    if wrong is not None:
+        raise InputError(f'{wrong} is for pictures; of video, OUT chooses the format, --codec and --crf the quality')
+    import_extra('av', 'video')
+    video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
+    plan = plan_videos(sources, target, Naming(args.scale, force=args.force, resume=args.resume))
+    upscaler = _make_upscaler(args) if plan.jobs else None
+    failed = False
+    for job in plan.jobs:
+        assert upscaler is not None
+        try:
+            report = upscale_video(upscaler, job.source, job.target, video, settings.look)
+        except InputError as error:
+            print(f'dasr: error: {error}', file=sys.stderr)
+            failed = True
+            continue
+        except KeyboardInterrupt:
+            print(f'stopped; nothing of {job.target} is left', file=sys.stderr)
+            raise
+        for note in report.notes:
+            print(f'dasr: {job.source}: {note}', file=sys.stderr)
+        print(report.path)
+    if plan.done:
+        print(f'{len(plan.done)} were done already')
+    return 2 if failed else 0
+
+
+def _refuse_video_options(args: argparse.Namespace) -> None:
+    from dasr_arch._errors import InputError
+
+    for name in ('codec', 'crf', 'start', 'duration'):
+        if getattr(args, name) is not None:
+            raise InputError(f'--{name} is for video; leave it out, or give a video file')
 
 
 def _read_settings(args: argparse.Namespace) -> 'FileSettings':

@@ -5,7 +5,6 @@ a process keeps the largest amount that it ever held, so cases in one process wo
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -230,10 +229,17 @@ def read_peak_memory() -> int:
     """Bytes that this process held at most, in main memory.
 
     Linux keeps the mark for each program separately (VmHWM); getrusage's would begin with that of the parent process.
+
+    Raises:
+        InputError: on Windows.
     """
     try:
         lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
     except OSError:
+        if sys.platform == 'win32':
+            raise InputError('the memory of a process is measured on Linux and macOS only') from None
+        import resource  # noqa: PLC0415  (Windows has none)
+
         unit = 1 if sys.platform == 'darwin' else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))

@@ -1,6 +1,5 @@
 """Fetching one large file over HTTP: continued where it was cut, checked, and whole or not there."""
 
-import fcntl
 import hashlib
 import http.client
 import json
@@ -10,6 +9,7 @@ import re
 import shutil
 import socket
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -131,10 +131,13 @@ def _note_path(part: Path) -> Path:
 def _open_alone(part: Path) -> Iterator[BinaryIO]:
     """Opens a partial file for appending and keeps other processes from doing the same."""
     with part.open('ab') as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f'{part} is being downloaded by another process; wait for it or stop it') from None
+        if sys.platform != 'win32':
+            import fcntl  # noqa: PLC0415  (Windows has none)
+
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f'{part} is being downloaded by another process; wait for it or stop it') from None
         try:
             yield stream
         finally:

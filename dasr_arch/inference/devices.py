@@ -1,6 +1,8 @@
 """What to compute on, and how much memory is left there."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -9,27 +11,37 @@ from dasr_arch._errors import InputError
 
 _CGROUP = Path('/sys/fs/cgroup')
 _MEMINFO = Path('/proc/meminfo')
+_MPS_SINCE = (2, 8)  # version of torch; those before cannot enlarge bicubically on Apple's GPUs
 
 
 def choose_device(name: str | torch.device = 'auto') -> torch.device:
     """The device that a name stands for.
 
     Args:
-        name: 'auto' for the GPU that torch finds, else the CPU; or torch's own names, such as 'cpu' or 'cuda:1'.
+        name: 'auto' for the GPU that torch finds, NVIDIA's (or AMD's) before Apple's, else the CPU; or torch's own
+            names, such as 'cpu', 'cuda:1' or 'mps'.
 
     Raises:
         InputError: if there is no such device here.
     """
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps() else 'cpu')
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device '{name}' does not exist here; use auto, cpu or cuda (see `dasr doctor`)") from error
-    if device.type not in ('cpu', 'cuda'):
-        raise InputError(f"device '{name}' is not supported; use auto, cpu or cuda")
+        raise InputError(
+            f"device '{name}' does not exist here; use auto, cpu, cuda or mps (see `dasr doctor`)"
+        ) from error
+    if device.type not in ('cpu', 'cuda', 'mps'):
+        raise InputError(f"device '{name}' is not supported; use auto, cpu, cuda or mps")
     return device
+
+
+def has_mps() -> bool:
+    """Whether torch computes on an Apple GPU here, and knows all that is needed."""
+    version = tuple(int(part) for part in torch.__version__.split('.')[:2])
+    return torch.backends.mps.is_available() and version >= _MPS_SINCE
 
 
 def available_memory(device: torch.device) -> int:
@@ -39,14 +51,44 @@ def available_memory(device: torch.device) -> int:
         device: a CPU or GPU.
 
     Returns:
-        On a GPU what the driver and torch's own store hold free; on a CPU what the system calls available, less where
-        a container allows less.
+        On a GPU what the driver and torch's own store hold free, on Apple's what the system recommends to use at most;
+        on a CPU what the system calls available, less where a container allows less; on macOS, which does not say,
+        half of all.
     """
     if device.type == 'cuda':
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == 'mps':
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     limits = [limit for limit in (_read_available(_MEMINFO), _read_container(_CGROUP)) if limit is not None]
-    return min(limits) if limits else os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2
+    if limits:
+        return min(limits)
+    if sys.platform == 'win32':
+        return _read_windows()
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of Windows."""
+
+    _fields_ = (
+        ('length', ctypes.c_uint32),
+        ('load', ctypes.c_uint32),
+        ('total_physical', ctypes.c_uint64),
+        ('available_physical', ctypes.c_uint64),
+        ('total_page_file', ctypes.c_uint64),
+        ('available_page_file', ctypes.c_uint64),
+        ('total_virtual', ctypes.c_uint64),
+        ('available_virtual', ctypes.c_uint64),
+        ('available_extended_virtual', ctypes.c_uint64),
+    )
+
+
+def _read_windows() -> int:
+    """Physical memory that Windows calls available, in bytes."""
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    getattr(ctypes, 'windll').kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # noqa: B009  (not there elsewhere)
+    return int(status.available_physical)
 
 
 def _read_available(path: Path) -> int | None:

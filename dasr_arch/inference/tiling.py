@@ -90,7 +90,9 @@ class Plan(NamedTuple):
     pad: int
 
 
-def plan_tiles(height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None) -> Plan:
+def plan_tiles(
+    height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None, *, min_side: int = _MIN_SIDE
+) -> Plan:
     """Tiles of nearly equal size that cover a picture with the least work.
 
     Args:
@@ -99,13 +101,14 @@ def plan_tiles(height: int, width: int, pad: int, max_pixels: int, fast_pixels: 
         pad: margin of each tile, LR pixels.
         max_pixels: LR pixels that one tile may have, margin included, as far as the margin allows.
         fast_pixels: above so many LR pixels a tile takes more time for each of them; None if it does not.
+        min_side: least side of a tile without its margin, as far as the picture allows.
     """
     fast_pixels = max_pixels if fast_pixels is None else fast_pixels
     best: tuple[bool, float, int, int] | None = None
     for limit in {max_pixels, min(max_pixels, fast_pixels)}:
-        for rows in range(1, _max_count(height, pad) + 1):
+        for rows in range(1, _max_count(height, pad, min_side) + 1):
             tile_height = _outer_length(height, rows, pad)
-            columns = _count_for(width, limit // tile_height, pad)
+            columns = _count_for(width, limit // tile_height, pad, min_side)
             area = tile_height * _outer_length(width, columns, pad)
             work = rows * columns * area * (_SLOWER if area > fast_pixels else 1.0)
             candidate = (area > max_pixels, work, rows, columns)
@@ -132,8 +135,9 @@ def split(length: int, count: int, pad: int) -> list[Span]:
         count: number of pieces.
         pad: margin.
     """
-    outer = (length + 2 * pad * (count - 1)) / count
-    edges = [0, *(round(outer - pad + index * (outer - 2 * pad)) for index in range(count - 1)), length]
+    total = length + 2 * pad * (count - 1)  # of all pieces with their margins
+    inner = [(2 * total * index + count) // (2 * count) - pad * (2 * index - 1) for index in range(1, count)]  # rounded
+    edges = [0, *inner, length]
     return [_span(edges[index], edges[index + 1], pad, length) for index in range(count)]
 
 
@@ -157,21 +161,36 @@ def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels
         whole: Tensor = network.encode(to_tensor(pixels, device)).float()
         return whole
     stride = encoder_stride(network)
-    pad = math.ceil(encoder_reach(network) / stride) * stride
-    side = max(stride, (math.isqrt(max_pixels) - 2 * pad) // stride * stride)
-    total = torch.zeros(1, network.compress.in_features, dtype=torch.float64, device=device)
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            rows = _span(top, min(top + side, height), pad, height)
-            columns = _span(left, min(left + side, width), pad, width)
-            x = to_tensor(_cut(pixels, rows, columns), device) * network.img_range
-            if network.resolve_implementation(device) == 'fast':
-                x = x.contiguous(memory_format=torch.channels_last)
-            features = network.encoder.extract(x)
-            inner = features[..., _on_grid(rows, stride), :][..., _on_grid(columns, stride)]
-            total += inner.double().sum((-2, -1))
-    mean: Tensor = (total / (math.ceil(height / stride) * math.ceil(width / stride))).float()
+    exact = torch.device('cpu') if device.type == 'mps' else device  # Apple's GPUs have no float64
+    total = torch.zeros(1, network.compress.in_features, dtype=torch.float64, device=exact)
+    for rows, columns in plan_encoder_tiles(network, height, width, max_pixels).tiles:
+        x = to_tensor(_cut(pixels, rows, columns), device) * network.img_range
+        if network.resolve_implementation(device) == 'fast':
+            x = x.contiguous(memory_format=torch.channels_last)
+        features = network.encoder.extract(x)
+        inner = features[..., _on_grid(rows, stride), :][..., _on_grid(columns, stride)]
+        total += inner.to(exact).double().sum((-2, -1))
+    mean: Tensor = (total / (math.ceil(height / stride) * math.ceil(width / stride))).float().to(device)
     return mean
+
+
+def plan_encoder_tiles(network: DASR, height: int, width: int, max_pixels: int) -> Plan:
+    """Tiles of nearly equal size on the grid of the encoder's feature map.
+
+    Args:
+        network: a DASR with an encoder.
+        height: of the picture, LR pixels.
+        width: of the picture.
+        max_pixels: LR pixels that one tile may have, margin included.
+    """
+    stride = encoder_stride(network)
+    pad = math.ceil(encoder_reach(network) / stride)
+    cells = plan_tiles(math.ceil(height / stride), math.ceil(width / stride), pad, max_pixels // stride**2, min_side=1)
+
+    def enlarge(span: Span, length: int) -> Span:
+        return Span(*(min(edge * stride, length) for edge in span))
+
+    return Plan([Tile(enlarge(tile.rows, height), enlarge(tile.columns, width)) for tile in cells.tiles], pad * stride)
 
 
 def super_resolve_tiled(
@@ -354,22 +373,22 @@ def _on_grid(span: Span, stride: int) -> slice:
 
 
 def _outer_length(length: int, count: int, pad: int) -> int:
-    return min(length, math.ceil((length + 2 * pad * (count - 1)) / count) + 1)
+    return math.ceil((length + 2 * pad * (count - 1)) / count)
 
 
-def _max_count(length: int, pad: int) -> int:
+def _max_count(length: int, pad: int, min_side: int) -> int:
     """Most pieces that a side is cut into: none is shorter than its margin, or than what is worth it."""
-    return max(1, (length - 2 * pad) // max(pad, _MIN_SIDE))
+    return max(1, (length - 2 * pad) // max(pad, min_side))
 
 
-def _count_for(length: int, outer: int, pad: int) -> int:
+def _count_for(length: int, outer: int, pad: int, min_side: int) -> int:
     """Fewest pieces of a side that are at most so long with their margins, as far as that is possible."""
-    most = _max_count(length, pad)
+    most = _max_count(length, pad, min_side)
     if outer >= length:
         return 1
-    if outer - 1 <= 2 * pad:
+    if outer <= 2 * pad:
         return most
-    return min(most, math.ceil((length - 2 * pad) / (outer - 1 - 2 * pad)))
+    return min(most, math.ceil((length - 2 * pad) / (outer - 2 * pad)))
 
 
 def _make_plan(rows: Sequence[Span], columns: Sequence[Span], pad: int) -> Plan:

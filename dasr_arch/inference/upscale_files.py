@@ -21,7 +21,7 @@ from dasr_arch.inference.picture_files import (
 )
 from dasr_arch.inference.tiling import is_out_of_memory
 from dasr_arch.inference.upscale_plan import FailedPicture, Job, Naming, Plan, format_for, plan_files
-from dasr_arch.inference.upscaler import Look, Upscaler
+from dasr_arch.inference.upscaler import Look, Upscaler, count_clean_pixels
 
 _SAMPLED = 16  # frames of an animation whose representations are averaged
 
@@ -107,7 +107,7 @@ def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = Non
     settings = settings or FileSettings()
     made: list[Path] = []
     failed = list(plan.failed)
-    total = sum(job.pixels for job in plan.jobs)
+    total = sum(_estimate_work(job, settings.look) for job in plan.jobs)
     with tqdm(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
         for job in plan.jobs:
             bar.set_description(job.source.name, refresh=True)
@@ -116,7 +116,7 @@ def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = Non
                 result = _upscale_job(upscaler, job, settings, bar)
             except InputError as error:
                 failed.append(FailedPicture(job.source, str(error).removeprefix(f'{job.source}: ')))
-                bar.total = expected - job.pixels + bar.n - started
+                bar.total = expected - _estimate_work(job, settings.look) + bar.n - started
                 continue
             with atomic_write(job.target) as temporary:
                 temporary.write_bytes(result)
@@ -150,15 +150,34 @@ def upscale_bytes(
     return _upscale(upscaler, read_picture(data, name, upscaler.scale), name, settings, progress)
 
 
-def count_work(file: PictureFile) -> int:
-    """LR pixels that a file will be told of as progress."""
-    return sum(Upscaler.work(frame) for frame in file.frames)
+def count_work(file: PictureFile, look: Look | None = None) -> int:
+    """LR pixels that a file will be told of as progress.
+
+    Args:
+        file: the pictures.
+        look: what to adapt to.
+    """
+    plain = sum(Upscaler.work(frame) for frame in file.frames)
+    seen = _sample(file.frames) if file.animated else file.frames
+    return plain + sum(Upscaler.work(frame, look) - Upscaler.work(frame) for frame in seen)
+
+
+def _estimate_work(job: Job, look: Look) -> int:
+    """What ``count_work`` will say, as far as a header tells."""
+    clean = count_clean_pixels(job.height, job.width, look)
+    return job.height * job.width * job.frames + clean * min(job.frames, _SAMPLED)
+
+
+def _sample(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Frames of an animation that stand for all."""
+    return frames[:: -(-len(frames) // _SAMPLED)]
 
 
 def _upscale_job(upscaler: Upscaler, job: Job, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
     name = str(job.source)
     file = read_picture(read_bytes(job.source), name, upscaler.scale)
-    bar.total = (bar.total or 0) - job.pixels + count_work(file)  # transparency and inks are more than the header says
+    # transparency and inks are more than the header says
+    bar.total = (bar.total or 0) - _estimate_work(job, settings.look) + count_work(file, settings.look)
     kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
     return _upscale(upscaler, file, name, chosen, bar.update)
@@ -188,9 +207,9 @@ def _upscale_frames(
 ) -> list[Frame]:
     """Pages one by one; the frames of an animation with one representation, so that nothing flickers."""
     if file.animated:
-        shared = upscaler.represent(file.frames[:: -(-len(file.frames) // _SAMPLED)], look)
+        shared = upscaler.represent(_sample(file.frames), look, progress)
     frames = []
     for frame in file.frames:
-        codes = shared if file.animated else upscaler.represent([frame], look)
+        codes = shared if file.animated else upscaler.represent([frame], look, progress)
         frames.append(upscaler.upscale_layered(decompose(frame), codes, progress).assemble())
     return frames

@@ -19,11 +19,13 @@ class FailedPicture(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One picture: where it is, what it becomes, and how many LR pixels that is."""
+    """One picture: where it is, what it becomes, and its height, width and number of frames as its header says."""
 
     source: Path
     target: Path
-    pixels: int
+    height: int
+    width: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def plan_files(sources: Sequence[str], target: str | None, naming: Naming) -> Pl
         if _is_done(path, one.path, header, naming, failed):
             done.append(path)
         else:
-            jobs.append(Job(one.path, path, header.width * header.height * header.frames))
+            jobs.append(Job(one.path, path, header.height, header.width, header.frames))
     kept = {job.source for job in jobs} - {failure.path for failure in failed}
     jobs = [job for job in jobs if job.source in kept]
     _refuse_originals(jobs, found)

@@ -88,7 +88,7 @@ class Upscaler:
         scale: up-sampling factor.
         model: 'general' for photos as people have them (any blur, noise), 'iso' for blur alone, the name of installed
             weights (`dasr models`), a weights file of ours or of the authors, or a network.
-        device: 'auto', 'cpu', 'cuda', or a device of torch.
+        device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
         tiling: how large pictures are cut; by default as the memory asks for.
 
@@ -117,7 +117,7 @@ class Upscaler:
             keep_freed_memory()
         self.dtype = choose_precision(precision, self.device)
         self.tiling = tiling or Tiling()
-        self.network = _load(model, scale).to(self.device).eval().requires_grad_(False)
+        self.network = load_model(model, scale).to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()
 
@@ -142,9 +142,14 @@ class Upscaler:
         if isinstance(picture, Tensor):
             return self._upscale_tensor(picture, look, progress)
         layered = decompose(picture)
-        return self.upscale_layered(layered, self._codes(layered, look), progress).assemble()  # type: ignore[return-value]
+        return self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()  # type: ignore[return-value]
 
-    def represent(self, pictures: Sequence[NDArray[Any] | Image.Image], look: Look | None = None) -> Tensor:
+    def represent(
+        self,
+        pictures: Sequence[NDArray[Any] | Image.Image],
+        look: Look | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """The representation that pictures of one degradation share, such as the frames of an animation.
 
         The clean representation, towards which ``strength`` blends, is what the encoder finds in the network's own
@@ -154,12 +159,13 @@ class Upscaler:
         Args:
             pictures: at least one; their representations are averaged.
             look: ``like`` takes the place of the pictures.
+            progress: called with the number of LR pixels that were finished on the way to clean representations.
 
         Returns:
             Shape (1, D), or (8, D) for the eight orientations of an ensemble; on the upscaler's device.
         """
         look = look or Look()
-        codes = [self._codes(decompose(picture), look) for picture in pictures]
+        codes = [self._codes(decompose(picture), look, progress) for picture in pictures]
         return torch.stack(codes).mean(0)
 
     def upscale_layered(
@@ -180,12 +186,18 @@ class Upscaler:
                 return_freed_memory()
 
     @staticmethod
-    def work(picture: NDArray[Any] | Image.Image) -> int:
-        """How many LR pixels ``progress`` will have been told of when a picture is done."""
+    def work(picture: NDArray[Any] | Image.Image, look: Look | None = None) -> int:
+        """How many LR pixels ``progress`` will have been told of when a picture is done.
+
+        Args:
+            picture: what is upscaled.
+            look: what to adapt to; the clean representation, which ``strength`` blends towards, is work as well.
+        """
         layered = decompose(picture)
         height, width = layered.layers[0].shape[:2]
         varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
-        return int(height * width * (len(layered.layers) + varies))
+        pixels = int(height * width * (len(layered.layers) + varies))
+        return pixels + count_clean_pixels(height, width, look or Look())
 
     def plan(self, height: int, width: int) -> Plan:
         """How a picture of a size would be cut now.
@@ -209,7 +221,7 @@ class Upscaler:
         if planes.is_floating_point():
             planes = planes.float()
         layered = decompose(planes.permute(1, 2, 0).contiguous().numpy())
-        out = self.upscale_layered(layered, self._codes(layered, look), progress).assemble()
+        out = self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()
         return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(picture.device, picture.dtype)
 
     def _upscale_alpha(self, alpha: Pixels | None, codes: Tensor, progress: Progress | None) -> Pixels | None:
@@ -235,7 +247,7 @@ class Upscaler:
                 f'{available / 1e9:.1f} GB are available; cut the picture'
             )
 
-    def _codes(self, picture: LayeredPicture, look: Look) -> Tensor:
+    def _codes(self, picture: LayeredPicture, look: Look, progress: Progress | None = None) -> Tensor:
         """Representations for all orientations that are needed."""
         source = picture if look.like is None else decompose(_as_array(look.like))
         codes = self._encode(source.visible(), look.ensemble)
@@ -243,12 +255,12 @@ class Upscaler:
             return codes
         middle = _cut_middle(picture.visible(), CLEAN_SIDE)
         own = codes if look.like is None else self._encode(middle, look.ensemble)
-        clean = self._encode(self._clean(middle, own), look.ensemble)
+        clean = self._encode(self._clean(middle, own, progress), look.ensemble)
         return clean + look.strength * (codes - clean)
 
-    def _clean(self, pixels: Pixels, codes: Tensor) -> Pixels:
+    def _clean(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
         """A picture as it would be without its degradation: enlarged by the network, shrunk bicubically."""
-        sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing)
+        sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing, progress)
         shrunk = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
         return shrunk.clamp(0, 1)[0].permute(1, 2, 0).numpy()
 
@@ -274,12 +286,12 @@ class Upscaler:
             yield
 
 
-def locate_weights(model: str | os.PathLike[str], scale: int) -> Path:
+def locate_weights(model: str | os.PathLike[str], scale: int | None) -> Path:
     """The weights file that ``model`` stands for.
 
     Args:
         model: a setting or name of installed weights, or a file.
-        scale: up-sampling factor.
+        scale: up-sampling factor; None is 4 for installed weights.
 
     Returns:
         The file; of installed weights, after its checksum was found to be right.
@@ -289,16 +301,57 @@ def locate_weights(model: str | os.PathLike[str], scale: int) -> Path:
     """
     if isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
         return Path(model)
-    return check_packaged(find_packaged(model, scale))
+    return check_packaged(find_packaged(model, 4 if scale is None else scale))
 
 
-def _load(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
-    if isinstance(model, DASR):
-        if model.scale != scale:
-            raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
-        network = copy.deepcopy(model)  # the caller may go on training it
-    else:
-        network = load_network(locate_weights(model, scale), scale)
+def count_clean_pixels(height: int, width: int, look: Look) -> int:
+    """LR pixels that are computed to find what ``strength`` blends towards.
+
+    Args:
+        height: of the picture, LR pixels.
+        width: of the picture.
+        look: what to adapt to.
+    """
+    return 0 if look.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
+
+
+def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
+    """The network that a name, a weights file or a network stands for.
+
+    Args:
+        model: as for :class:`Upscaler`; a network is copied.
+        scale: up-sampling factor that it must have.
+
+    Raises:
+        InputError: if there are no such weights, they are damaged or of another scale, or the network must be told the
+            blur kernel.
+    """
+    if not isinstance(model, DASR):
+        return load_named(model, scale)[0]
+    if model.scale != scale:
+        raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
+    return _check_blind(copy.deepcopy(model))  # the caller may go on training it
+
+
+def load_named(model: str | os.PathLike[str], scale: int | None = None) -> tuple[DASR, str]:
+    """The network of a weights file or of installed weights, and what it is called.
+
+    Args:
+        model: a setting, a name of installed weights, or a file.
+        scale: up-sampling factor; None is 4 for installed weights, and for a file whatever it holds.
+
+    Returns:
+        The network in evaluation mode on the CPU; the name of the file without its ending, which for installed weights
+        is that of the entry.
+
+    Raises:
+        InputError: as :func:`load_model`.
+    """
+    path = locate_weights(model, scale)
+    return _check_blind(load_network(path, scale)), path.stem
+
+
+def _check_blind(network: DASR) -> DASR:
     if not network.blind:
         raise InputError('the network must be told the blur kernel and cannot find it by itself; choose another model')
     return network

@@ -44,6 +44,18 @@ def test_folder_is_upscaled_with_a_progress_bar(folder, capsys):
     assert Image.open('in_x2/a.png').size == (48, 40)
 
 
+def test_progress_bar_ends_at_its_end_with_strength(folder, capsys):
+    """Pages and animations, too: the work on the clean representation is known before it is done."""
+    pages = [Image.fromarray(np.full((12, 16, 3), value, np.uint8)) for value in (50, 99, 200)]
+    pages[0].save('in/pages.tiff', save_all=True, append_images=pages[1:])
+    pages[0].save('in/moving.gif', save_all=True, append_images=pages[1:], duration=50)
+    assert main(['upscale', 'in', '--strength', '0.5', *FIXED]) == 0
+    total = 2 * 2 * 20 * 24 + 2 * 2 * 3 * 12 * 16
+    printed = capsys.readouterr().err
+    assert f'{total / 1000:.2f}k/{total / 1000:.2f}k' in printed
+    assert f'| 0.00/{total / 1000:.2f}k' in printed
+
+
 def test_every_control_is_taken(folder):
     line = 'upscale in/a.png out.webp --like in/b.png --strength 0.5 --ensemble --quality 80 --tile 16 --exact'
     assert main([*line.split(), '--precision', 'fp32', *FIXED]) == 0

@@ -25,8 +25,10 @@ from dasr_arch.inference.tiling import (
     orient,
     orient_back,
     orient_pixels,
+    plan_encoder_tiles,
     plan_squares,
     plan_tiles,
+    split,
     super_resolve_tiled,
 )
 from tests.golden.weights import golden_state
@@ -105,6 +107,36 @@ def test_encoder_in_tiles_equals_the_whole(size):
         whole = network.encode(torch.from_numpy(pixels).permute(2, 0, 1)[None])
         tiled = encode_tiled(network, pixels, CPU, 40 * 40)
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize(
+    ('size', 'max_pixels', 'count'),
+    [((1024, 1024), 1 << 17, 9), ((1080, 1920), 1 << 17, 18), ((301, 1999), 1 << 16, 11), ((500, 701), 1 << 12, None)],
+)
+def test_tiles_of_the_encoder_are_as_few_and_as_equal_as_they_can_be(size, max_pixels, count):
+    network = make_network()
+    tiles, pad = plan_encoder_tiles(network, *size, max_pixels)
+    assert pad == 12
+    assert count is None or len(tiles) == count
+    covered = np.zeros(size, int)
+    areas = []
+    for rows, columns in tiles:
+        covered[rows.start : rows.stop, columns.start : columns.stop] += 1
+        assert all(edge % 4 == 0 for edge in (rows.start, rows.outer_start, columns.start, columns.outer_start))
+        areas.append((rows.outer_stop - rows.outer_start) * (columns.outer_stop - columns.outer_start))
+    assert covered.min() == covered.max() == 1
+    assert max(areas) <= max_pixels
+    assert min(areas) > 0.8 * max(areas)
+
+
+@pytest.mark.parametrize('pad', [0, 3, 14])
+def test_pieces_of_a_side_are_equal_with_their_margins(pad):
+    for length in range(60, 400, 7):
+        for count in range(1, max(2, length // (2 * pad + 4))):
+            spans = split(length, count, pad)
+            outer = [span.outer_stop - span.outer_start for span in spans]
+            assert max(outer) <= -(-(length + 2 * pad * (count - 1)) // count)
+            assert max(outer) - min(outer) <= 2
 
 
 def test_encoder_in_tiles_equals_the_whole_with_the_weights_of_the_golden_outputs(golden_folder, demo_picture):

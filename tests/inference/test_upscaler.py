@@ -140,6 +140,17 @@ def test_progress_counts_every_pixel(demo_picture):
     assert len(seen) == 2 * 4 * 3
 
 
+@pytest.mark.parametrize('ensemble', [False, True])
+def test_progress_counts_the_way_to_the_clean_representation(demo_picture, monkeypatch, ensemble):
+    monkeypatch.setattr(dasr_arch.inference.upscaler, 'CLEAN_SIDE', 32)
+    seen = []
+    look = Look(strength=0.5, ensemble=ensemble)
+    make(tiling=Tiling(size=20))(demo_picture[:70, :50], look, seen.append)
+    assert sum(seen) == Upscaler.work(demo_picture[:70, :50], look) == 70 * 50 + 32 * 32
+    assert Upscaler.work(demo_picture[:70, :50], Look(ensemble=ensemble)) == 70 * 50
+    assert Upscaler.work(demo_picture[:20, :50], look) == 20 * 50 + 20 * 32
+
+
 def test_like_takes_the_representation_of_another_picture(demo_picture):
     network = make_network()
     picture, other = demo_picture[:32, :32], demo_picture[100:148, 100:148]

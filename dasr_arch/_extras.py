@@ -1,0 +1,27 @@
+"""Packages of optional features: imported when they are used, and named with their extra when they are absent."""
+
+import importlib
+from types import ModuleType
+
+from dasr_arch._errors import InputError
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Imports a package that belongs to an extra of this one.
+
+    Args:
+        module: what to import.
+        extra: the extra that brings it.
+
+    Raises:
+        InputError: if it is not installed, with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split('.')[0] != module.split('.', maxsplit=1)[0]:
+            raise  # the package is there, and something that it needs is not
+        raise InputError(
+            f"{module.split('.', maxsplit=1)[0]} is not installed, it belongs to the extra '{extra}'; "
+            f"pip install 'dasr-representation-learning[{extra}]'"
+        ) from error

@@ -1,0 +1,79 @@
+"""DASR as one straight line of operations, for exporters: no choice depends on sizes, devices or number formats."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.degradations.resize import upsample_bicubic
+
+_REACH = 2  # LR pixels that cubic interpolation looks to each side
+
+
+class PlainDASR(nn.Module):
+    """What a DASR computes in evaluation mode for one picture, encoder included, as the authors' formulation does.
+
+    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to
+    those who run the exported file.
+
+    Args:
+        network: a network that finds the degradation by itself; its parameters are shared.
+
+    Raises:
+        InputError: if the network must be told the blur kernel.
+    """
+
+    def __init__(self, network: DASR) -> None:
+        super().__init__()
+        if not network.blind:
+            raise InputError('a network that must be told the blur kernel cannot be exported; choose another model')
+        self.network = network.eval()
+        skip = network.bicubic_skip is not None and network.scale > 1
+        self.register_buffer('taps', _bicubic_taps(network.scale) if skip else None)
+        self.taps: Tensor | None
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Super-resolves one picture.
+
+        Args:
+            lq: RGB of shape (1, 3, h, w) in [0, 1].
+
+        Returns:
+            RGB of shape (1, 3, h * scale, w * scale), around [0, 1], not clamped.
+        """
+        network = self.network
+        x = lq * network.img_range
+        code = functional.leaky_relu(network.compress(network.encoder(x)), SLOPE)
+        features = network.head(x - network.mean)
+        out = features
+        for group in network.groups:
+            out = group(out, code)
+        out = network.body_conv(out) + features
+        sr: Tensor = network.shuffle(network.last_conv(network.upsampler(out)))
+        return (sr + self._base(x)) / network.img_range
+
+    def _base(self, x: Tensor) -> Tensor:
+        """What the network's own output is added to: the enlarged picture, or the mean colour."""
+        if self.network.bicubic_skip is None:
+            return self.network.mean
+        if self.taps is None:
+            return x
+        padded = functional.pad(x, [_REACH] * 4, mode='replicate')
+        return functional.pixel_shuffle(functional.conv2d(padded, self.taps, groups=3), self.network.scale)
+
+
+def _bicubic_taps(scale: int) -> Tensor:
+    """Bicubic enlarging as a convolution, found from its answer to an impulse.
+
+    Torch's own operation would fix the size of the picture at export.
+
+    Returns:
+        Shape (3 * scale**2, 1, 5, 5); a pixel shuffle puts the outputs in place.
+    """
+    side = 2 * _REACH + 1
+    impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
+    impulse[..., _REACH, _REACH] = 1
+    answer = functional.pixel_unshuffle(upsample_bicubic(impulse, scale), scale)  # (1, scale**2, 5, 5)
+    return answer.flip((-2, -1)).transpose(0, 1).repeat(3, 1, 1, 1).float()

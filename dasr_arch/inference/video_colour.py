@@ -1,0 +1,216 @@
+"""Frames of video as RGB and back: the colour matrix, the value range, the bit depth and the chroma sampling are kept.
+
+The matrices are computed here in float32; FFmpeg's scaler only brings chroma to the size of luma and back, because its
+own conversion rounds, and guesses what a file does not say. Rec. ITU-R BT.601, BT.709, BT.2020, H.273.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch._errors import InputError
+from dasr_arch._extras import import_extra
+from dasr_arch.inference.tiling import Pixels
+
+if TYPE_CHECKING:
+    import av
+
+_UNSPECIFIED, _BT709, _BT601 = 2, 1, 6  # matrix coefficients of H.273, and so on
+_WEIGHTS = {  # of red and blue in luma
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+_LIMITED, _FULL = 1, 2  # FFmpeg's color_range
+_HD_WIDTH, _HD_HEIGHT = 1280, 720
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How the colours of a video are written.
+
+    Attributes:
+        matrix: matrix coefficients of H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
+        full_range: whether luma goes from 0 to the largest number instead of 16 to 235 (at 8 bits).
+        bits: of each sample: 8, 10, 12 or 16.
+        subsampled: whether chroma has fewer samples than luma.
+        primaries: of H.273, as the file says; 2 if it does not.
+        transfer: characteristics of H.273, as the file says; 2 if it does not.
+    """
+
+    matrix: int
+    full_range: bool
+    bits: int
+    subsampled: bool
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+
+def read_colour(frame: 'av.VideoFrame') -> Colour:
+    """How a frame's colours are written; where it does not say, what players assume.
+
+    That is BT.709 from 1280 x 720 up and BT.601 below, and limited range. RGB and grey frames are to be written as
+    BT.709 in limited range.
+
+    Raises:
+        InputError: if the matrix is none of those that luma and two colour differences follow from.
+    """
+    form = frame.format
+    bits = max(component.bits for component in form.components)
+    depth = next(deep for deep in (8, 10, 12, 16) if deep >= min(bits, 16))
+    tags = {'primaries': int(frame.color_primaries), 'transfer': int(frame.color_trc)}
+    if not _is_luma_chroma(frame):
+        return Colour(_BT709, False, depth, _is_grey(frame), **tags)
+    matrix = int(frame.colorspace)
+    if matrix == _UNSPECIFIED:
+        hd = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
+        matrix = _BT709 if hd else _BT601
+    if matrix not in _WEIGHTS:
+        raise InputError(f'colour matrix {matrix} of H.273 is not supported; convert the video to BT.709 first')
+    full = frame.color_range == _FULL or form.name.startswith('yuvj')
+    chroma = form.components[1]
+    subsampled = (chroma.width, chroma.height) != (frame.width, frame.height)
+    return Colour(matrix, full, depth, subsampled, **tags)
+
+
+def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
+    """The picture that a frame shows.
+
+    Args:
+        frame: of any pixel format.
+        colour: what ``read_colour`` found; frames of one video share it.
+
+    Returns:
+        RGB of shape (H, W, 3), float32 in [0, 1].
+    """
+    if _is_luma_chroma(frame):
+        planes = _read_planes(_resample(frame, _full_chroma(colour.bits), colour), 3)
+        return _to_rgb(planes.astype(np.float32), colour)
+    if _is_grey(frame) and frame.format.name in ('gray', f'gray{colour.bits}le'):
+        grey = _read_planes(frame, 1)[0]
+        return np.repeat(grey[..., None].astype(np.float32) / (2**colour.bits - 1), 3, 2)
+    wide = colour.bits > 8
+    green, blue, red = _read_planes(frame.reformat(format='gbrp16le' if wide else 'gbrp'), 3)
+    return np.stack((red, green, blue), 2).astype(np.float32) / (65535 if wide else 255)
+
+
+def make_frame(pixels: Pixels, colour: Colour) -> 'av.VideoFrame':
+    """A frame that shows a picture.
+
+    Args:
+        pixels: RGB of shape (H, W, 3), float32 in [0, 1].
+        colour: how to write it. With subsampled chroma odd sides get one more pixel, a copy of the last.
+
+    Returns:
+        In the pixel format ``pixel_format`` names, tagged with the colour.
+    """
+    if colour.subsampled and (pixels.shape[0] % 2 or pixels.shape[1] % 2):
+        pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode='edge')
+    frame = _write_planes(_from_rgb(pixels, colour), colour)
+    frame = _resample(frame, pixel_format(colour), colour)
+    tag(frame, colour)
+    return frame
+
+
+def pixel_format(colour: Colour) -> str:
+    """FFmpeg's name of the format that frames are written in."""
+    return _full_chroma(colour.bits).replace('444', '420' if colour.subsampled else '444')
+
+
+def tag(target: Any, colour: Colour) -> None:
+    """Writes on a frame or an encoder how its colours are meant."""
+    target.colorspace = colour.matrix
+    target.color_range = _FULL if colour.full_range else _LIMITED
+    target.color_primaries = colour.primaries
+    target.color_trc = colour.transfer
+
+
+def _is_grey(frame: 'av.VideoFrame') -> bool:
+    return frame.format.name.startswith(('gray', 'mono', 'ya'))
+
+
+def _is_luma_chroma(frame: 'av.VideoFrame') -> bool:
+    form = frame.format
+    return not (form.is_rgb or form.has_palette or form.is_bit_stream or _is_grey(frame))
+
+
+def _full_chroma(bits: int) -> str:
+    return 'yuv444p' if bits == 8 else f'yuv444p{bits}le'
+
+
+def _resample(frame: 'av.VideoFrame', form: str, colour: Colour) -> 'av.VideoFrame':
+    """Another sampling of chroma; what the numbers mean stays."""
+    reformatter = import_extra('av.video.reformatter', 'video')
+    how = reformatter.Interpolation.BICUBIC | reformatter.Interpolation.ACCURATE_RND
+    span = _FULL if colour.full_range else _LIMITED
+    space = reformatter.Colorspace.ITU709  # the same on both sides, so that it does not matter
+    return frame.reformat(
+        format=form,
+        interpolation=how,
+        src_colorspace=space,
+        dst_colorspace=space,
+        src_color_range=span,
+        dst_color_range=span,
+    )
+
+
+def _read_planes(frame: 'av.VideoFrame', count: int) -> NDArray[Any]:
+    """Planes of equal size, (count, H, W)."""
+    deep = max(component.bits for component in frame.format.components) > 8
+    dtype = np.dtype('<u2' if deep else 'u1')
+    planes = []
+    for plane in frame.planes[:count]:
+        rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
+        planes.append(rows[: frame.height, : frame.width])
+    return np.stack(planes)
+
+
+def _write_planes(planes: NDArray[np.float32], colour: Colour) -> Any:
+    av = import_extra('av', 'video')
+    dtype = np.dtype('u1' if colour.bits == 8 else '<u2')
+    height, width = planes.shape[1:]
+    frame: Any = av.VideoFrame(width, height, _full_chroma(colour.bits))
+    for plane, values in zip(frame.planes, planes.round().clip(0, 2**colour.bits - 1), strict=True):
+        rows = np.zeros((plane.buffer_size // plane.line_size, plane.line_size // dtype.itemsize), dtype)
+        rows[:height, :width] = values
+        plane.update(rows)
+    return frame
+
+
+def _levels(colour: Colour) -> tuple[float, float, float, float]:
+    """Black and span of luma, middle and span of the colour differences."""
+    if colour.full_range:
+        most = 2.0**colour.bits - 1
+        return 0.0, most, 2.0 ** (colour.bits - 1), most
+    unit = 2.0 ** (colour.bits - 8)
+    return 16 * unit, 219 * unit, 128 * unit, 224 * unit
+
+
+def _to_rgb(planes: NDArray[np.float32], colour: Colour) -> Pixels:
+    black, luma_span, middle, chroma_span = _levels(colour)
+    weight_red, weight_blue = _WEIGHTS[colour.matrix]
+    luma = (planes[0] - black) / luma_span
+    red = luma + (2 * (1 - weight_red) / chroma_span) * (planes[2] - middle)
+    blue = luma + (2 * (1 - weight_blue) / chroma_span) * (planes[1] - middle)
+    green = (luma - weight_red * red - weight_blue * blue) / (1 - weight_red - weight_blue)
+    return np.stack((red, green, blue), 2).clip(0, 1)
+
+
+def _from_rgb(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
+    black, luma_span, middle, chroma_span = _levels(colour)
+    weight_red, weight_blue = _WEIGHTS[colour.matrix]
+    red, green, blue = (pixels[..., index] for index in range(3))
+    luma = weight_red * red + (1 - weight_red - weight_blue) * green + weight_blue * blue
+    out: NDArray[np.float32] = np.stack(
+        (
+            luma * luma_span + black,
+            (blue - luma) * (chroma_span / (2 * (1 - weight_blue))) + middle,
+            (red - luma) * (chroma_span / (2 * (1 - weight_red))) + middle,
+        )
+    )
+    return out

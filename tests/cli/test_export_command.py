@@ -1,0 +1,45 @@
+"""`dasr export` from outside."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dasr_cli.main import main
+from tests.inference.making import make_network
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': make_network(2).state_dict()}, 'net.pth')
+
+
+def test_file_is_made_and_the_difference_is_told(capsys):
+    assert main(['export', 'net.pth', '--format', 'torch']) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('net.pt2: x2, ')
+    assert 'largest difference from torch ' in printed
+    assert printed.rstrip().endswith('in [0, 1], at 24 x 32, 51 x 37, 5 x 5')
+    program = torch.export.load('net.pt2')
+    assert program.module()(torch.rand(1, 3, 6, 9)).shape == (1, 3, 12, 18)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('net.pth', 'name a file to write'),
+        ('net.pth out.tflite', "unknown ending '.tflite'"),
+        ('net.pth --format tflite', "unknown format 'tflite'"),
+        ('net.pth out.pt2 --scale 4', "'net.pth' is for x2, not for x4"),
+        ('none --format torch', "model 'none' is neither a file nor the name of installed weights"),
+        ('none.pth --format torch', "weights file 'none.pth' does not exist"),
+        ('iso out.pt2 --scale 3', "no weights for model 'iso' at x3 are installed"),
+    ],
+)
+def test_wrong_arguments_get_one_line(capsys, arguments, message):
+    assert main(['export', *arguments.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('dasr: error: ')
+    assert message in line
+    assert sorted(path.name for path in Path().iterdir()) == ['net.pth']
