@@ -16,6 +16,7 @@ MODULES: tuple[str, ...] = (
     'upscale',
     'models',
     'convert',
+    'serve',
     'prepare',
     'download',
     'degrade',
