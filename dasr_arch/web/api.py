@@ -52,7 +52,7 @@ from dasr_arch.web.playground import (
 from dasr_arch.web.problems import ProblemError, answer_bug, answer_http_exception, answer_problem
 from dasr_arch.web.representation_map import MapStore
 from dasr_arch.web.settings import Limits, ServeSettings
-from dasr_arch.web.uploads import check_picture, clean_name, open_picture, read_upload
+from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_picture, read_upload
 from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_picture
 
 STATIC = Path(__file__).parent / 'static'
@@ -76,6 +76,7 @@ class Service:
         self.queue = queue
         self._maps = MapStore()
         self._decoding = asyncio.Semaphore(2)  # pictures that are decoded at once to see whether they are whole
+        self._uploads = 0  # bodies that are being read, each of which takes memory
 
     async def upscale(self, request: Request) -> Response:
         """POST /api/v1/upscale: the result itself, once it is there."""
@@ -94,8 +95,7 @@ class Service:
 
     async def start_experiment(self, request: Request) -> Response:
         """POST /api/v1/playground."""
-        self.queue.check_room()
-        upload = await read_upload(request, self.settings.limits)
+        upload = await self._read(request)
         parameters = _understand(PlaygroundParameters, upload.fields)
         entry = self._find(parameters.model, parameters.scale)
         _check(partial(make_degradation, parameters, entry.scale))
@@ -187,9 +187,8 @@ class Service:
         raise ProblemError(401, 'this is not the token that the server was started with')
 
     async def _submit_upscaling(self, request: Request) -> Job:
-        self.queue.check_room()  # before a large body is read
         limits = self.settings.limits
-        upload = await read_upload(request, limits)
+        upload = await self._read(request)
         parameters = _understand(UpscaleParameters, upload.fields)
         entry = self._find(parameters.model, parameters.scale)
         output = _check(parameters.output)
@@ -210,6 +209,17 @@ class Service:
             picture.name,
             lambda job: run_upscaling(job, asked, lambda: self.shelf.load(entry, parameters.tiling())),
         )
+
+    async def _read(self, request: Request) -> Upload:
+        """The upload, unless there would be no room for its job; large bodies are not read in vain."""
+        self.queue.check_room()
+        if self._uploads >= self.settings.limits.workers + self.settings.limits.queue:
+            raise ProblemError(503, f'{self._uploads} uploads at once are all that fit', 5)
+        self._uploads += 1
+        try:
+            return await read_upload(request, self.settings.limits)
+        finally:
+            self._uploads -= 1
 
     def _find(self, model: str | None, scale: int | None) -> ModelEntry:
         return _check(partial(self.shelf.find, model, scale))

@@ -83,6 +83,8 @@ class Guard:
 
     def _knows_host(self, host: str) -> bool:
         """Whether a Host header is one under which this server is reached without tricks."""
+        if any(sign in host for sign in '@/\\?#'):
+            return False
         try:
             name = urlsplit(f'//{host}').hostname or ''
             address = ipaddress.ip_address(name)

@@ -80,12 +80,12 @@ class Job:
         self.outcome: Outcome | None = None
         self.stored = 0
         self.finished_at = math.inf
-        self._task = task
+        self._task: Task | None = task
         self._clock = clock
         self._total = 0.0
         self._done = 0.0
         self._begun = math.inf
-        self._cancelled = threading.Event()
+        self._cancelled: ProblemError | None = None
         self._ended = threading.Event()
         self._callbacks: list[Callable[[], object]] = []
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class Job:
         Raises:
             JobCancelledError: if the job was cancelled.
         """
-        if self._cancelled.is_set():
+        if self._cancelled is not None:
             raise JobCancelledError
         self._done += amount
 
@@ -124,9 +124,9 @@ class Job:
         self.advance(0)
         self.stage = stage
 
-    def cancel(self) -> None:
-        """Asks the thread that works on it to stop at the next block of the network."""
-        self._cancelled.set()
+    def cancel(self, reason: ProblemError | None = None) -> None:
+        """Asks the thread that works on it to stop at the next block of the network; the reason becomes its error."""
+        self._cancelled = self._cancelled or reason or ProblemError(410, 'the job was cancelled')
 
     def when_ended(self, callback: Callable[[], object]) -> None:
         """Calls back, from whatever thread, when the job is done, failed or cancelled; at once if it is already."""
@@ -157,27 +157,32 @@ class Job:
     def run(self) -> None:
         """Does the work in the calling thread; whatever happens ends up in the job."""
         self.state = 'running'
+        task, self._task = self._task, None  # it holds the upload, which is not needed afterwards
+        assert task is not None
+        error: ProblemError | None = None
         try:
             self.enter('reading')
-            outcome = self._task(self)
+            outcome = task(self)
             self.advance(0)
-            self.outcome, state = outcome, 'done'
+            self.outcome = outcome
         except JobCancelledError:
-            state = 'failed'
-            self.error = ProblemError(410, 'the job was cancelled')
-        except ProblemError as error:
-            state, self.error = 'failed', error
-        except InputError as error:
-            state, self.error = 'failed', ProblemError(422, str(error))
-        except OSError as error:
-            state, self.error = 'failed', ProblemError(507, f'the server cannot write its files ({error.strerror})')
+            error = self._cancelled
+        except ProblemError as problem:
+            error = problem
+        except InputError as problem:
+            error = ProblemError(422, str(problem))
+        except OSError as problem:
+            error = ProblemError(507, f'the server cannot write its files ({problem.strerror})')
         except Exception:  # a bug must not end the thread that works for everyone
-            _LOGGER.exception('job %s failed', self.kind)
-            state, self.error = 'failed', ProblemError(500, 'the server made a mistake; its log says more')
-        self.end('done' if state == 'done' else 'failed')
+            _LOGGER.exception('a job failed')
+            error = ProblemError(500, 'the server made a mistake; its log says more')
+        self.end(error)
 
-    def end(self, state: State) -> None:
-        """Sets the final state and tells those who wait."""
+    def end(self, error: ProblemError | None) -> None:
+        """Sets the final state, failed if there is an error, and tells those who wait."""
+        state: State = 'done' if error is None else 'failed'
+        self.error = error
+        self._task = None
         self.finished_at = self._clock()
         self.state = state
         with self._lock:
@@ -269,9 +274,10 @@ class JobQueue:
         with self._change:
             return len(self._running), len(self._waiting)
 
-    def remove(self, job: Job) -> None:
-        """Cancels a job that is not finished, and forgets it with its files."""
-        job.cancel()
+    def remove(self, job: Job, reason: ProblemError | None = None) -> None:
+        """Cancels a job that is not finished, for a reason that those who wait are told, and forgets its files."""
+        reason = reason or ProblemError(410, 'the job was cancelled')
+        job.cancel(reason)
         with self._change:
             self._jobs.pop(job.id, None)
             waiting = job in self._waiting
@@ -279,8 +285,7 @@ class JobQueue:
                 self._waiting.remove(job)
             running = job in self._running
         if waiting:
-            job.error = ProblemError(410, 'the job was cancelled')
-            job.end('failed')
+            job.end(reason)
         if not running:
             shutil.rmtree(job.folder, ignore_errors=True)
 
@@ -307,7 +312,7 @@ class JobQueue:
             jobs = [*self._waiting, *self._running]
             self._change.notify_all()
         for job in jobs:
-            self.remove(job)
+            self.remove(job, ProblemError(503, 'the server is stopping'))
 
     def close(self, timeout: float = 30) -> None:
         """Cancels everything, waits for the threads and removes all files."""

@@ -4,8 +4,11 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 
@@ -17,16 +20,30 @@ from dasr_arch.web.model_shelf import ModelShelf
 from dasr_arch.web.settings import ServeSettings
 
 _BACKLOG = 128
+_HEADER_BYTES = 32 * 1024
 _GRACE = 5  # seconds for answers that are on their way when the server stops
 
 
-def serve(settings: ServeSettings, tell: Callable[[str], object], ready: Callable[[], object] = lambda: None) -> None:
+class Running(NamedTuple):
+    """A server that answers.
+
+    Attributes:
+        address: of the page.
+        shelf: its networks.
+        queue: its jobs.
+    """
+
+    address: str
+    shelf: ModelShelf
+    queue: JobQueue
+
+
+def serve(settings: ServeSettings, tell: Callable[[str], object]) -> None:
     """Serves until SIGINT or SIGTERM; a second one does not wait for answers that are on their way.
 
     Args:
         settings: where and what.
         tell: is given lines for who started the server.
-        ready: called when requests are answered.
 
     Raises:
         InputError: if the address cannot be had, or there is nothing to serve.
@@ -34,9 +51,44 @@ def serve(settings: ServeSettings, tell: Callable[[str], object], ready: Callabl
     with listen(settings.host, settings.port) as listener:
         shelf = ModelShelf(settings)
         queue = JobQueue(settings.limits)
+
+        def say() -> None:
+            models = ', '.join(f'{entry.name} (x{entry.scale})' for entry in shelf.entries)
+            tell(f'models: {models}; on {shelf.device}')
+            warning = describe_exposure(settings)
+            if warning is not None:
+                tell(warning)
+            tell(f'open {format_address(settings, listener)} (Ctrl-C stops)')
+
         try:
-            asyncio.run(_run(settings, shelf, queue, listener, tell, ready))
+            asyncio.run(_Server(settings, shelf, queue, say).serve([listener]))
         finally:
+            queue.close()
+
+
+@contextmanager
+def serving(settings: ServeSettings) -> Iterator[Running]:
+    """Serves from a thread of its own while the block lasts, for tests and notebooks.
+
+    Args:
+        settings: where and what.
+
+    Raises:
+        InputError: as ``serve``.
+    """
+    with listen(settings.host, settings.port) as listener:
+        shelf = ModelShelf(settings)
+        queue = JobQueue(settings.limits)
+        answers = threading.Event()
+        server = _Server(settings, shelf, queue, answers.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
+        thread.start()
+        try:
+            answers.wait()
+            yield Running(format_address(settings, listener), shelf, queue)
+        finally:
+            server.should_exit = True
+            thread.join()
             queue.close()
 
 
@@ -82,7 +134,21 @@ def format_address(settings: ServeSettings, listener: socket.socket) -> str:
 class _Server(uvicorn.Server):
     """Stops at the first signal, having cancelled the jobs that answers wait for, and returns."""
 
-    def __init__(self, config: uvicorn.Config, queue: JobQueue, ready: Callable[[], object]) -> None:
+    def __init__(
+        self, settings: ServeSettings, shelf: ModelShelf, queue: JobQueue, ready: Callable[[], object]
+    ) -> None:
+        config = uvicorn.Config(
+            make_app(settings, shelf, queue),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+            lifespan='on',
+            ws='none',
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+        )
+        logging.getLogger('uvicorn.error').setLevel(logging.ERROR)
         super().__init__(config)
         self._queue = queue
         self._ready = ready
@@ -101,35 +167,3 @@ class _Server(uvicorn.Server):
         """Cancels all jobs, so that those who wait for them are answered, then stops."""
         self._queue.cancel_all()
         await super().shutdown(sockets)
-
-
-async def _run(
-    settings: ServeSettings,
-    shelf: ModelShelf,
-    queue: JobQueue,
-    listener: socket.socket,
-    tell: Callable[[str], object],
-    ready: Callable[[], object],
-) -> None:
-    def say() -> None:
-        models = ', '.join(f'{entry.name} (x{entry.scale})' for entry in shelf.entries)
-        tell(f'models: {models}; on {shelf.device}')
-        warning = describe_exposure(settings)
-        if warning is not None:
-            tell(warning)
-        tell(f'open {format_address(settings, listener)} (Ctrl-C stops)')
-        ready()
-
-    config = uvicorn.Config(
-        make_app(settings, shelf, queue),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE,
-        lifespan='on',
-        ws='none',
-        h11_max_incomplete_event_size=32 * 1024,
-    )
-    logging.getLogger('uvicorn.error').setLevel(logging.ERROR)
-    await _Server(config, queue, say).serve([listener])
