@@ -44,8 +44,14 @@ REQUIRED = [
     'pillow>=11.3',  # every format that people have, with profiles and metadata; AVIF since 11.3
 ]
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
+SERVE = [
+    'starlette>=1.0',  # HTTP for `dasr serve`
+    'uvicorn>=0.40',
+    'python-multipart>=0.0.20',  # forms with files
+]
 DEV = [
     *REPORT,
+    *SERVE,
     'pytest>=8',
     'pytest-timeout>=2.3',
     'pytest-xdist>=3.5',
@@ -54,6 +60,7 @@ DEV = [
     'mypy>=1.18',
     'types-PyYAML',
     'types-tqdm',
+    'selenium>=4.20',  # drives Chromium, where there is one, for the tests of the page
 ]
 
 setup(
@@ -86,12 +93,11 @@ setup(
             'assets/**/*',
             'benchmark/templates/*',
             'web/static/**/*',
-            'web/templates/*',
         ],
         'dasr_cli': ['py.typed'],
     },
     install_requires=REQUIRED,
-    extras_require={'report': REPORT, 'dev': DEV},
+    extras_require={'report': REPORT, 'serve': SERVE, 'dev': DEV},
     entry_points={'console_scripts': ['dasr = dasr_cli.main:main']},
     zip_safe=False,
 )

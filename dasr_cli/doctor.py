@@ -205,6 +205,7 @@ def _check_extras() -> list[Feature]:
     """Features that need packages of an extra."""
     extras = {
         'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
+        'page and HTTP API (dasr serve)': ('serve', ('starlette', 'uvicorn', 'python_multipart')),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }
     features = []
