@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         0.
     """
     import importlib.util
+    import warnings
 
     from dasr_arch._errors import InputError
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.web.server import serve
 
     settings = _read_settings(args)
+    warnings.filterwarnings('ignore', module='PIL')  # what is odd about uploads is told to those who sent them
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if line.startswith('warning') else sys.stdout, flush=True)

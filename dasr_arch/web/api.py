@@ -295,7 +295,9 @@ def make_app(settings: ServeSettings, shelf: ModelShelf, queue: JobQueue) -> Sta
         Exception: answer_bug,
     }
     guard = Middleware(Guard, settings=settings, login_page=str(STATIC / 'login.html'))
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _sweep(queue: JobQueue) -> None:

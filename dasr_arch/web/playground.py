@@ -21,6 +21,7 @@ from dasr_arch.data.sample_pictures import SAMPLE_PICTURES
 from dasr_arch.degradations import build_degradation, degrade_picture, picture_generator
 from dasr_arch.inference.picture_files import read_picture
 from dasr_arch.inference.upscaler import Look
+from dasr_arch.web import representation_map
 from dasr_arch.web.jobs import Job, Outcome
 from dasr_arch.web.model_shelf import Loaded, ModelEntry
 from dasr_arch.web.parameters import PlaygroundParameters, PlaygroundResult, Sample
@@ -29,7 +30,9 @@ from dasr_arch.web.representation_map import (
     PLAYGROUND_SIDE,
     KnownDegradation,
     MapStore,
+    count_encoded,
     cut_middle,
+    list_known,
     load_samples,
     place_experiment,
 )
@@ -40,7 +43,7 @@ LEAST_SIDE = 48
 """HR pixels that a picture needs to each side: the blur kernel must fit, and something be left to measure."""
 
 _NAME = 'experiment'  # noise depends on it and the seed
-_MAP_SHARE = 0.5  # of the time, where the map is still to be made
+_ENCODING = 0.35  # time of degrading and encoding, as a share of that of enlarging as many LR pixels
 _THUMBNAIL = 160
 
 
@@ -58,18 +61,12 @@ class PlaygroundRequest(NamedTuple):
     entry: ModelEntry
 
 
-@cache
-def sample_pictures() -> dict[str, NDArray[np.uint8]]:
-    """The sample pictures by name, as they are experimented with."""
-    return load_samples(PLAYGROUND_SIDE)
-
-
 def list_samples() -> list[Sample]:
     """What the sample pictures show."""
     about = {picture.file.rpartition('.')[0]: picture for picture in SAMPLE_PICTURES}
     return [
         Sample(name, about[name].content, about[name].licence, pixels.shape[1], pixels.shape[0])
-        for name, pixels in sample_pictures().items()
+        for name, pixels in load_samples(PLAYGROUND_SIDE).items()
     ]
 
 
@@ -79,7 +76,7 @@ def find_sample(name: str) -> NDArray[np.uint8]:
     Raises:
         InputError: if there is none of this name.
     """
-    samples = sample_pictures()
+    samples = load_samples(PLAYGROUND_SIDE)
     if name not in samples:
         raise InputError(f"there is no sample '{name}'{suggest(name, samples)}")
     return samples[name]
@@ -133,18 +130,21 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
     known = make_degradation(parameters, scale)
     lq = degrade_picture(known.degradation, hr, parameters.seed, _NAME)
     look = Look(strength=parameters.strength, ensemble=parameters.ensemble)
-    work = count_computed(upscaler, [Size(*lq.shape[:2])], look, 1)
-    job.expect(work / (1 - _MAP_SHARE))
+    key = (asked.entry.name, scale)
+    waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
+    encoded = count_encoded(scale, list_known(asked.entry.setting, scale), (hr, *waiting))
+    job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], look, 1) + _ENCODING * encoded)
     job.enter('enlarging')
     with loaded.watch.following(job.advance):
         sr = upscaler(lq, look)
     bicubic = _enlarge(lq, scale)
     job.enter('mapping')
-    key = (asked.entry.name, scale)
-    reference = maps.get(
-        key, upscaler, asked.entry.setting, lambda share: job.advance(share * work * _MAP_SHARE / (1 - _MAP_SHARE))
-    )
-    placed = place_experiment(reference, upscaler, hr, lq, known)
+
+    def pulse(pixels: float) -> None:
+        job.advance(_ENCODING * pixels)
+
+    reference = maps.get(key, upscaler, asked.entry.setting, pulse)
+    placed = place_experiment(reference, upscaler, hr, lq, known, pulse)
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {
         name: job.store(name, encode_png(picture, 3), 'image/png', f'{name}.png')

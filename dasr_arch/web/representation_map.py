@@ -6,7 +6,8 @@ degradations, and scaled by their spread, as ``dasr_arch.benchmark.representatio
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from dasr_arch.web.parameters import Point, RepresentationMapResult
 PLAYGROUND_SIDE = 480
 """HR pixels to each side of the middle part of a picture that is experimented with."""
 
-_MAP_SIDE = 256  # of the sample pictures on the map: a quarter of the time
+MAP_SIDE = 256  # of the sample pictures on the map: a quarter of the time
 _WIDTHS = {
     'iso': (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # times the scale: 0.2 to 4.0 at x4, as the paper
     'general': (0.05, 0.3, 0.5, 0.75, 1.0),
@@ -70,6 +71,7 @@ def cut_middle(picture: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.
     return picture[spans[0], spans[1]]
 
 
+@cache
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
     """The sample pictures by name, each its middle part; none where scikit-image lacks them."""
     try:
@@ -113,6 +115,10 @@ class MapStore:
         self._lock = threading.Lock()
         self._references: dict[tuple[str, int], Reference] = {}
 
+    def has(self, key: tuple[str, int]) -> bool:
+        """Whether the map of a network is made already."""
+        return key in self._references
+
     def get(
         self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, pulse: Callable[[float], object]
     ) -> Reference:
@@ -122,7 +128,8 @@ class MapStore:
             key: name and scale.
             upscaler: holds the network.
             setting: what it was trained for.
-            pulse: called with the share of the work that was done since the last call; what it raises ends the work.
+            pulse: called with the number of LR pixels that were encoded since the last call, see ``count_encoded``;
+                what it raises ends the work.
 
         Raises:
             InputError: if there are no sample pictures.
@@ -130,8 +137,6 @@ class MapStore:
         with self._lock:
             if key not in self._references:
                 self._references[key] = make_reference(upscaler, list_known(setting, upscaler.scale), pulse)
-            else:
-                pulse(1.0)
             return self._references[key]
 
 
@@ -148,16 +153,15 @@ def make_reference(
     Raises:
         InputError: if there are no sample pictures.
     """
-    samples = load_samples(_MAP_SIDE)
+    samples = load_samples(MAP_SIDE)
     if not samples:
         raise InputError(
             'the map needs the sample pictures of scikit-image; pip install --force-reinstall scikit-image'
         )
     relative = {}
     for name, picture in samples.items():
-        vectors = encode_known(upscaler, picture, known, name)
+        vectors = encode_known(upscaler, picture, known, name, pulse)
         relative[name] = _normalise(vectors, vectors)
-        pulse(1 / len(samples))
     stacked = np.concatenate(list(relative.values()))
     _, sizes, axes = np.linalg.svd(stacked, full_matrices=False)
     axes = _turn(np.pad(axes, ((0, max(0, 2 - len(axes))), (0, 0)))[:2], known, relative)
@@ -170,17 +174,42 @@ def make_reference(
     return Reference(known, axes, share, others)
 
 
-def encode_known(upscaler: Upscaler, picture: NDArray[np.uint8], known: Sequence[KnownDegradation], name: str) -> Array:
-    """Representations of a clean picture under each degradation, shape (D, representation_dim)."""
+def count_encoded(scale: int, known: Sequence[KnownDegradation], pictures: Iterable[NDArray[np.uint8]]) -> int:
+    """LR pixels that are encoded when clean pictures are degraded in every known way."""
+    return len(known) * sum(int(picture.shape[0] // scale) * int(picture.shape[1] // scale) for picture in pictures)
+
+
+def encode_known(
+    upscaler: Upscaler,
+    picture: NDArray[np.uint8],
+    known: Sequence[KnownDegradation],
+    name: str,
+    pulse: Callable[[float], object] = lambda _: None,
+) -> Array:
+    """Representations of a clean picture under each degradation, shape (D, representation_dim).
+
+    Args:
+        upscaler: holds the network.
+        picture: RGB of shape (H, W, 3).
+        known: the degradations.
+        name: of the picture, on which its noise depends.
+        pulse: see ``MapStore.get``.
+    """
     rows = []
     for one in known:
         lq = degrade_picture(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
         rows.append(upscaler.represent([lq])[0].cpu().double().numpy())
+        pulse(lq.shape[0] * lq.shape[1])
     return np.stack(rows)
 
 
 def place_experiment(
-    reference: Reference, upscaler: Upscaler, clean: NDArray[np.uint8], lq: NDArray[np.uint8], here: KnownDegradation
+    reference: Reference,
+    upscaler: Upscaler,
+    clean: NDArray[np.uint8],
+    lq: NDArray[np.uint8],
+    here: KnownDegradation,
+    pulse: Callable[[float], object] = lambda _: None,
 ) -> RepresentationMapResult:
     """Finds the place of a picture on the map.
 
@@ -190,8 +219,9 @@ def place_experiment(
         clean: the HR picture.
         lq: its LR picture, whose representation is placed.
         here: what it was degraded by.
+        pulse: see ``MapStore.get``.
     """
-    own = encode_known(upscaler, clean, reference.known, 'experiment')
+    own = encode_known(upscaler, clean, reference.known, 'experiment', pulse)
     vector = _normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
     relative = _normalise(own, own)
     order = np.argsort(np.linalg.norm(relative - vector, axis=1), kind='stable')[:_NEAREST]

@@ -141,6 +141,8 @@ def test_job_goes_from_its_start_to_its_end(server):
     assert (status['state'], status['progress'], status['error']) == ('done', 1.0, None)
     made = status['upscale']
     assert (made['name'], made['width'], made['height'], made['scale']) == ('photo_x2.png', 80, 64, 2)
+    job = server.queue.get(status['id'])
+    assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
     base = f'api/v1/jobs/{status["id"]}'
     result = get(server, f'{base}/result')
     assert len(result.content) == made['bytes']
@@ -411,6 +413,7 @@ def test_unknown_addresses_and_methods_are_answered_in_json(server):
     assert '/docs lists what there is' in detail(get(server, 'nothing'), 404)
     assert 'GET is not possible' in detail(get(server, 'api/v1/upscale'), 405)
     assert 'no such job' in detail(get(server, 'api/v1/jobs/nothing'), 404)
+    assert 'there is nothing' in detail(get(server, 'api/v1/models/'), 404)
 
 
 def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):

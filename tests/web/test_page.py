@@ -46,7 +46,7 @@ def server(tmp_path_factory):
         no_installed_weights(tmp_path_factory.mktemp('manifest')),
         serving(settings) as running,
     ):
-        patch.setattr(representation_map, '_MAP_SIDE', 24)
+        patch.setattr(representation_map, 'MAP_SIDE', 24)
         yield running
 
 

@@ -41,7 +41,8 @@ export function drawMap(map, scale) {
     mark.append(title(`this picture: ${point.label}`));
     svg.append(mark);
   }
-  const plain = map.own.filter((point) => !point.aniso).sort((a, b) => a.width - b.width);
+  const least = Math.min(...map.own.map((point) => point.noise));
+  const plain = map.own.filter((point) => !point.aniso && point.noise === least).sort((a, b) => a.width - b.width);
   for (const point of [plain[0], plain[plain.length - 1]]) {
     const label = text(`width ${point.width}`, x(point.x), y(point.y) - 11, 'middle');
     label.setAttribute('class', 'own-text');
