@@ -181,6 +181,15 @@ def test_known_degradation_lies_at_its_own_place(upscaler, reference):
         assert placed.nearest[0] == known.degradation.label
 
 
+def test_sample_picture_lies_where_its_dots_are(upscaler, reference):
+    clean = representation_map.load_samples(24)['chelsea']
+    lq = degrade_picture(reference.known[3].degradation, clean, 0, 'experiment')
+    placed = place_experiment(reference, upscaler, clean, lq, reference.known[3])
+    dots = [point for point in reference.others if point.picture == 'chelsea']
+    for dot, own in zip(dots, placed.own, strict=True):
+        assert (dot.label, dot.x, dot.y) == (own.label, pytest.approx(own.x, abs=1e-4), pytest.approx(own.y, abs=1e-4))
+
+
 def test_axes_are_those_of_principal_components_with_more_blur_to_the_right(upscaler, reference):
     assert np.allclose(reference.axes @ reference.axes.T, np.eye(2), atol=1e-6)
     x = {}
