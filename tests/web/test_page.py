@@ -466,6 +466,7 @@ def test_own_picture_is_experimented_with(page, server, tmp_path):
     small = tmp_path / 'small.png'
     small.write_bytes(encode(make_picture(20, 20)))
     page.choose(small, 'pl')
+    page.wait(lambda: page.find('#pl-start').is_enabled())  # once the pictures before are shown
     page.find('#pl-start').click()
     page.wait(lambda: page.is_shown('#pl-alert'))
     assert page.text('#pl-alert span') == 'The picture needs at least 48 pixels to each side, got 20 x 20.'
