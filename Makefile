@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo fmt lint type test test-all check bench clean
+.PHONY: help install demo fmt lint type test test-all check bench serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -47,6 +47,9 @@ check: lint type test  ## what .ci/run runs: lint, type, test
 
 bench: $(STAMP)  ## time and memory of inference and training on this machine
 	$(BIN)/dasr bench
+
+serve: $(STAMP)  ## the upscaler as a page and an HTTP API on this machine
+	$(BIN)/dasr serve
 
 clean:  ## remove caches and builds; .venv, data and experiments stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -49,8 +49,14 @@ ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
 OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # it reads what torch writes as ONNX
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
+SERVE = [
+    'starlette>=1.0',  # HTTP for `dasr serve`
+    'uvicorn>=0.40',
+    'python-multipart>=0.0.20',  # forms with files
+]
 DEV = [
     *REPORT,
+    *SERVE,
     *ONNX,  # the tests run the real things
     *OPENVINO,
     *SPANDREL,
@@ -63,6 +69,7 @@ DEV = [
     'mypy>=1.18',
     'types-PyYAML',
     'types-tqdm',
+    'selenium>=4.20',  # drives Chromium, where there is one, for the tests of the page
 ]
 
 setup(
@@ -96,7 +103,6 @@ setup(
             'benchmark/templates/*',
             'benchmark/published/*',
             'web/static/**/*',
-            'web/templates/*',
         ],
         'dasr_cli': ['py.typed'],
     },
@@ -107,6 +113,7 @@ setup(
         'openvino': OPENVINO,
         'spandrel': SPANDREL,
         'video': VIDEO,
+        'serve': SERVE,
         'lpips': LPIPS,
         'dev': list(dict.fromkeys(DEV)),
     },

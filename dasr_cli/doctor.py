@@ -209,6 +209,7 @@ def _check_extras() -> list[Feature]:
         'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
         'weights in spandrel': ('spandrel', ('spandrel',)),
         'video': ('video', ('av',)),
+        'page and HTTP API (dasr serve)': ('serve', ('starlette', 'uvicorn', 'python_multipart')),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }
     features = []

@@ -18,6 +18,7 @@ MODULES: tuple[str, ...] = (
     'models',
     'convert',
     'export',
+    'serve',
     'prepare',
     'download',
     'degrade',

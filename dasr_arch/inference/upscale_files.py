@@ -147,7 +147,41 @@ def upscale_bytes(
         InputError: if it is no picture that can be upscaled.
     """
     settings = settings or FileSettings()
-    return _upscale(upscaler, read_picture(data, name, upscaler.scale), name, settings, progress)
+    return upscale_picture(upscaler, read_picture(data, name, upscaler.scale), name, settings, progress)
+
+
+def upscale_picture(
+    upscaler: Upscaler,
+    file: PictureFile,
+    name: str,
+    settings: FileSettings,
+    progress: Callable[[int], object] | None = None,
+) -> bytes:
+    """Upscales a picture file that was read.
+
+    Args:
+        upscaler: does the work.
+        file: what ``read_picture`` gave for the upscaler's scale.
+        name: what an error message calls it.
+        settings: what to adapt to, and how to write.
+        progress: called with the number of LR pixels that were finished.
+
+    Returns:
+        As ``upscale_bytes``.
+
+    Raises:
+        InputError: if it cannot be upscaled, or its result not be written in the format.
+    """
+    try:
+        check_output(file, settings.output, upscaler.scale)
+        frames = _upscale_frames(upscaler, file, settings.look, progress)
+        return encode_picture(frames, file, settings.output)
+    except InputError as error:
+        raise InputError(f'{name}: {error}') from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f'{name}: not enough memory; close other programs or cut the picture') from error
 
 
 def count_work(file: PictureFile, look: Look | None = None) -> int:
@@ -180,26 +214,7 @@ def _upscale_job(upscaler: Upscaler, job: Job, settings: FileSettings, bar: 'tqd
     bar.total = (bar.total or 0) - _estimate_work(job, settings.look) + count_work(file, settings.look)
     kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
-    return _upscale(upscaler, file, name, chosen, bar.update)
-
-
-def _upscale(
-    upscaler: Upscaler,
-    file: PictureFile,
-    name: str,
-    settings: FileSettings,
-    progress: Callable[[int], object] | None,
-) -> bytes:
-    try:
-        check_output(file, settings.output, upscaler.scale)
-        frames = _upscale_frames(upscaler, file, settings.look, progress)
-        return encode_picture(frames, file, settings.output)
-    except InputError as error:
-        raise InputError(f'{name}: {error}') from error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(f'{name}: not enough memory; close other programs or cut the picture') from error
+    return upscale_picture(upscaler, file, name, chosen, bar.update)
 
 
 def _upscale_frames(

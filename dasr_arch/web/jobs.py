@@ -1,0 +1,349 @@
+"""Work that takes seconds to minutes: a queue of limited length, threads that work it off, and results that expire."""
+
+import logging
+import math
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from dasr_arch._errors import InputError
+from dasr_arch.web.problems import ProblemError
+from dasr_arch.web.settings import Limits
+
+State = Literal['queued', 'running', 'done', 'failed']
+Kind = Literal['upscale', 'playground']
+Clock = Callable[[], float]
+
+_LOGGER = logging.getLogger(__name__)
+_RETRY = 10  # seconds after which to try again, where nothing better is known
+_TOLD = 0.02  # share of the work after which the time left is worth telling
+
+
+class JobCancelledError(Exception):
+    """Raised inside a job's thread when nobody wants its result any more."""
+
+
+class StoredFile(NamedTuple):
+    """A file of a job.
+
+    Attributes:
+        path: where it lies, under a name that the server chose.
+        media_type: such as 'image/png'.
+        name: what it is called when it is downloaded.
+    """
+
+    path: Path
+    media_type: str
+    name: str
+
+
+class Outcome(NamedTuple):
+    """What a job made.
+
+    Attributes:
+        facts: ready for JSON.
+        files: by the names that addresses have.
+    """
+
+    facts: object
+    files: dict[str, StoredFile]
+
+
+class Job:
+    """One piece of work; any thread may look at it.
+
+    Attributes:
+        id: what its address ends with; nobody can guess it.
+        kind: what is made.
+        name: of the picture, for people.
+        folder: its own, for files.
+        state: how far it is.
+        stage: what is being done, one word or a few.
+        error: why it failed.
+        outcome: what it made.
+    """
+
+    def __init__(self, kind: Kind, name: str, folder: Path, task: 'Task', clock: Clock) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.kind = kind
+        self.name = name
+        self.folder = folder
+        self.state: State = 'queued'
+        self.stage = 'waiting'
+        self.error: ProblemError | None = None
+        self.outcome: Outcome | None = None
+        self.stored = 0
+        self.finished_at = math.inf
+        self._task: Task | None = task
+        self._clock = clock
+        self._total = 0.0
+        self._done = 0.0
+        self._begun = math.inf
+        self._cancelled: ProblemError | None = None
+        self._ended = threading.Event()
+        self._callbacks: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def progress(self) -> float:
+        """Share of the work that is done, 0 to 1; 1 only when the result is there."""
+        if self.state == 'done':
+            return 1.0
+        return min(0.99, self._done / self._total) if self._total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will still take, None while nobody can tell."""
+        if self.state != 'running' or self.progress < _TOLD:
+            return None
+        return (self._clock() - self._begun) * (1 - self.progress) / self.progress
+
+    def expect(self, total: float) -> None:
+        """Says how much work there is, in the unit of ``advance``."""
+        self._total = total
+        self._begun = self._clock()
+
+    def advance(self, amount: float) -> None:
+        """Notes finished work.
+
+        Raises:
+            JobCancelledError: if the job was cancelled.
+        """
+        if self._cancelled is not None:
+            raise JobCancelledError
+        self._done += amount
+
+    def enter(self, stage: str) -> None:
+        """Notes what is being done now; raises JobCancelledError as ``advance``."""
+        self.advance(0)
+        self.stage = stage
+
+    def cancel(self, reason: ProblemError | None = None) -> None:
+        """Asks the thread that works on it to stop at the next block of the network; the reason becomes its error."""
+        self._cancelled = self._cancelled or reason or ProblemError(410, 'the job was cancelled')
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Calls back, from whatever thread, when the job is done, failed or cancelled; at once if it is already."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for the end; whether it came within so many seconds."""
+        return self._ended.wait(timeout)
+
+    def store(self, name: str, data: bytes, media_type: str, download_name: str) -> StoredFile:
+        """Writes a file into the job's folder.
+
+        Args:
+            name: chosen by the server.
+            data: content.
+            media_type: such as 'image/png'.
+            download_name: what clients are told.
+        """
+        path = self.folder / name
+        path.write_bytes(data)
+        self.stored += len(data)
+        return StoredFile(path, media_type, download_name)
+
+    def run(self) -> None:
+        """Does the work in the calling thread; whatever happens ends up in the job."""
+        self.state = 'running'
+        task, self._task = self._task, None  # it holds the upload, which is not needed afterwards
+        assert task is not None
+        error: ProblemError | None = None
+        try:
+            self.enter('reading')
+            outcome = task(self)
+            self.advance(0)
+            self.outcome = outcome
+        except JobCancelledError:
+            error = self._cancelled
+        except ProblemError as problem:
+            error = problem
+        except InputError as problem:
+            error = ProblemError(422, str(problem))
+        except OSError as problem:
+            error = ProblemError(507, f'the server cannot write its files ({problem.strerror})')
+        except Exception:  # a bug must not end the thread that works for everyone
+            _LOGGER.exception('a job failed')
+            error = ProblemError(500, 'the server made a mistake; its log says more')
+        self.end(error)
+
+    def end(self, error: ProblemError | None) -> None:
+        """Sets the final state, failed if there is an error, and tells those who wait."""
+        state: State = 'done' if error is None else 'failed'
+        self.error = error
+        self._task = None
+        self.finished_at = self._clock()
+        self.state = state
+        with self._lock:
+            self._ended.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+Task = Callable[[Job], Outcome]
+
+
+class JobQueue:
+    """Takes jobs while there is room, works them off in order, and forgets them after a while.
+
+    Args:
+        limits: how many at once, how many may wait, and how long results are kept.
+        clock: tells seconds.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._root = Path(tempfile.mkdtemp(prefix='dasr-serve-'))
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._change = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f'dasr-job-{index}', daemon=True)
+            for index in range(limits.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def check_room(self) -> None:
+        """Raises ProblemError 503 with a Retry-After if no job can be taken now."""
+        with self._change:
+            self._refuse_if_full()
+
+    def submit(self, kind: Kind, name: str, task: Task) -> Job:
+        """Takes a job.
+
+        Args:
+            kind: what it makes.
+            name: of the picture.
+            task: does the work; gets the job, to tell how far it is.
+
+        Raises:
+            ProblemError: 503 if too many jobs wait already.
+        """
+        self.sweep()
+        with self._change:
+            self._refuse_if_full()
+            folder = Path(tempfile.mkdtemp(dir=self._root))
+            job = Job(kind, name, folder, task, self._clock)
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._change.notify()
+            return job
+
+    def get(self, identifier: str) -> Job:
+        """The job of an identifier.
+
+        Raises:
+            ProblemError: 404 if there is none, or not any more.
+        """
+        self.sweep()
+        with self._change:
+            job = self._jobs.get(identifier)
+        if job is None:
+            raise ProblemError(404, 'there is no such job; it was cancelled, or its result has expired')
+        return job
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs come before a waiting one, running ones included."""
+        with self._change:
+            return self._waiting.index(job) + len(self._running) if job in self._waiting else 0
+
+    def expires_in(self, job: Job) -> float | None:
+        """Seconds until a finished job is forgotten, None for one that is not finished."""
+        if not math.isfinite(job.finished_at):
+            return None
+        return max(0.0, job.finished_at + 60 * self._limits.keep_minutes - self._clock())
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs run and how many wait."""
+        with self._change:
+            return len(self._running), len(self._waiting)
+
+    def remove(self, job: Job, reason: ProblemError | None = None) -> None:
+        """Cancels a job that is not finished, for a reason that those who wait are told, and forgets its files."""
+        reason = reason or ProblemError(410, 'the job was cancelled')
+        job.cancel(reason)
+        with self._change:
+            self._jobs.pop(job.id, None)
+            waiting = job in self._waiting
+            if waiting:
+                self._waiting.remove(job)
+            running = job in self._running
+        if waiting:
+            job.end(reason)
+        if not running:
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Forgets results that are too old, and the oldest ones when all together are too large."""
+        with self._change:
+            finished = sorted(
+                (job for job in self._jobs.values() if math.isfinite(job.finished_at)),
+                key=lambda job: job.finished_at,
+            )
+            expired = [job for job in finished if self.expires_in(job) == 0]
+            kept = [job for job in finished if job not in expired]
+            size = sum(job.stored for job in kept)
+            while len(kept) > 1 and size > self._limits.kept_megabytes * 1e6:
+                size -= kept[0].stored
+                expired.append(kept.pop(0))
+        for job in expired:
+            self.remove(job)
+
+    def cancel_all(self) -> None:
+        """Takes no more jobs and cancels those that there are."""
+        with self._change:
+            self._closed = True
+            jobs = [*self._waiting, *self._running]
+            self._change.notify_all()
+        for job in jobs:
+            self.remove(job, ProblemError(503, 'the server is stopping'))
+
+    def close(self, timeout: float = 30) -> None:
+        """Cancels everything, waits for the threads and removes all files."""
+        self.cancel_all()
+        for thread in self._threads:
+            thread.join(timeout)
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _refuse_if_full(self) -> None:
+        if self._closed:
+            raise ProblemError(503, 'the server is stopping')
+        idle = len(self._threads) - len(self._running)
+        if len(self._waiting) >= self._limits.queue + max(0, idle):
+            left = [job.seconds_left for job in self._running]
+            known = [seconds for seconds in left if seconds is not None]
+            retry = math.ceil(min(known)) + 1 if known else _RETRY
+            running = len(self._running)
+            raise ProblemError(503, f'{running} running and {len(self._waiting)} waiting are all jobs that fit', retry)
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                while not self._waiting and not self._closed:
+                    self._change.wait()
+                if self._closed:
+                    return
+                job = self._waiting.popleft()
+                self._running.add(job)
+            job.run()
+            with self._change:
+                self._running.discard(job)
+                forgotten = job.id not in self._jobs
+            if forgotten:
+                shutil.rmtree(job.folder, ignore_errors=True)

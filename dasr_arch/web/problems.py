@@ -1,0 +1,63 @@
+"""Answers that say what is wrong: one clear sentence in JSON with the right status code (RFC 9457)."""
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+PROBLEM_TYPE = 'application/problem+json'
+_TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; older Pythons have other words
+
+
+class ProblemError(Exception):
+    """Something about a request that the client can mend.
+
+    Args:
+        status: HTTP status code.
+        detail: one sentence: what was wrong, what was expected.
+        retry_after: seconds after which to try again.
+    """
+
+    def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = ' '.join(detail.split())
+        self.retry_after = retry_after
+
+    def as_json(self) -> dict[str, object]:
+        """The body of the answer."""
+        return {
+            'type': 'about:blank',
+            'title': _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
+            'status': self.status,
+            'detail': self.detail,
+        }
+
+    def respond(self) -> JSONResponse:
+        """The answer."""
+        headers = {} if self.retry_after is None else {'Retry-After': str(self.retry_after)}
+        return JSONResponse(self.as_json(), self.status, headers, media_type=PROBLEM_TYPE)
+
+
+async def answer_problem(_: Request, error: Exception) -> JSONResponse:
+    """Handler for ProblemError."""
+    assert isinstance(error, ProblemError)
+    return error.respond()
+
+
+async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Handler for what Starlette raises itself: unknown addresses and methods."""
+    assert isinstance(error, HTTPException)
+    details = {
+        404: f'there is nothing at {request.url.path}; /docs lists what there is',
+        405: f'{request.method} is not possible at {request.url.path}; /docs lists what is',
+    }
+    response = ProblemError(error.status_code, details.get(error.status_code, error.detail)).respond()
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def answer_bug(_: Request, __: Exception) -> JSONResponse:
+    """Handler for everything else; the traceback goes to the log, not to the client."""
+    return ProblemError(500, 'the server made a mistake; its log says more').respond()

@@ -1,0 +1,260 @@
+"""Where the representation of a picture lies among those of known degradations.
+
+What the encoder finds depends on the content of a picture far more than on its degradation, so that places are compared
+within one picture: each representation is taken relative to the mean of the same picture's under all known
+degradations, and scaled by their spread, as ``dasr_arch.benchmark.representations`` does for reports.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import read_image
+from dasr_arch.data.sample_pictures import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.degradations import Degradation, build_degradation, degrade_picture
+from dasr_arch.inference.packaged_weights import Setting
+from dasr_arch.inference.upscaler import Upscaler
+from dasr_arch.web.parameters import Point, RepresentationMapResult
+
+PLAYGROUND_SIDE = 480
+"""HR pixels to each side of the middle part of a picture that is experimented with."""
+
+MAP_SIDE = 256  # of the sample pictures on the map: a quarter of the time
+_WIDTHS = {
+    'iso': (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # times the scale: 0.2 to 4.0 at x4, as the paper
+    'general': (0.05, 0.3, 0.5, 0.75, 1.0),
+}
+_NOISES = {'iso': (0.0,), 'general': (0.0, 10.0, 25.0)}
+_ANGLES = (0.0, 45.0, 90.0, 135.0)
+_NEAREST = 3
+
+Array = NDArray[np.float64]
+
+
+class KnownDegradation(NamedTuple):
+    """A degradation of the map, and the numbers that it is drawn by; see :class:`~dasr_arch.web.parameters.Point`."""
+
+    degradation: Degradation
+    width: float
+    noise: float
+    aniso: bool
+
+
+class Reference(NamedTuple):
+    """The map of a network.
+
+    Attributes:
+        known: the degradations, length D.
+        axes: the two principal components, shape (2, representation_dim).
+        share: of the variance that they show.
+        others: the sample pictures.
+    """
+
+    known: list[KnownDegradation]
+    axes: Array
+    share: float
+    others: list[Point]
+
+
+def cut_middle(picture: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
+    """The middle of a picture of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
+    spans = []
+    for length in picture.shape[:2]:
+        size = min(length, side) // scale * scale
+        start = (length - size) // 2
+        spans.append(slice(start, start + size))
+    return picture[spans[0], spans[1]]
+
+
+@cache
+def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
+    """The sample pictures by name, each its middle part; none where scikit-image lacks them."""
+    try:
+        paths = {path.name: path for part in ('test', 'train') for path in find_sample_pictures(part)}
+    except InputError:
+        return {}
+    order = [picture.file for picture in SAMPLE_PICTURES]
+    return {
+        path.stem: cut_middle(read_image(path), side, 1)
+        for path in sorted(paths.values(), key=lambda path: order.index(path.name))
+    }
+
+
+def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:
+    """The degradations of a map: those that networks of a setting are trained for; of an unknown one, all.
+
+    Args:
+        setting: 'iso', 'general', or None.
+        scale: factor.
+    """
+    kind = 'iso' if setting == 'iso' else 'general'
+    known = []
+    for noise in _NOISES[kind]:
+        for factor in _WIDTHS[kind]:
+            width = round(factor * scale, 2)
+            block = {'type': 'IsotropicGaussian', 'sigma': width, 'noise': noise}
+            known.append(KnownDegradation(build_degradation(block, scale), width, noise, aniso=False))
+    if kind == 'general':
+        for angle in _ANGLES:
+            axes = (float(scale), scale / 4)
+            block = {'type': 'AnisotropicGaussian', 'lambda_1': axes[0], 'lambda_2': axes[1], 'theta_deg': angle}
+            width = round(float(np.sqrt(axes[0] * axes[1])), 2)
+            known.append(KnownDegradation(build_degradation(block, scale), width, 0.0, aniso=True))
+    return known
+
+
+class MapStore:
+    """Makes the map of each network once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._references: dict[tuple[str, int], Reference] = {}
+
+    def has(self, key: tuple[str, int]) -> bool:
+        """Whether the map of a network is made already."""
+        return key in self._references
+
+    def get(
+        self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, pulse: Callable[[float], object]
+    ) -> Reference:
+        """The map of a network.
+
+        Args:
+            key: name and scale.
+            upscaler: holds the network.
+            setting: what it was trained for.
+            pulse: called with the number of LR pixels that were encoded since the last call, see ``count_encoded``;
+                what it raises ends the work.
+
+        Raises:
+            InputError: if there are no sample pictures.
+        """
+        with self._lock:
+            if key not in self._references:
+                self._references[key] = make_reference(upscaler, list_known(setting, upscaler.scale), pulse)
+            return self._references[key]
+
+
+def make_reference(
+    upscaler: Upscaler, known: list[KnownDegradation], pulse: Callable[[float], object] = lambda _: None
+) -> Reference:
+    """Degrades the sample pictures in every known way and finds the axes of the map.
+
+    Args:
+        upscaler: holds the network.
+        known: what ``list_known`` gave.
+        pulse: see ``MapStore.get``.
+
+    Raises:
+        InputError: if there are no sample pictures.
+    """
+    samples = load_samples(MAP_SIDE)
+    if not samples:
+        raise InputError(
+            'the map needs the sample pictures of scikit-image; pip install --force-reinstall scikit-image'
+        )
+    relative = {}
+    for name, picture in samples.items():
+        vectors = encode_known(upscaler, picture, known, name, pulse)
+        relative[name] = _normalise(vectors, vectors)
+    stacked = np.concatenate(list(relative.values()))
+    _, sizes, axes = np.linalg.svd(stacked, full_matrices=False)
+    axes = _turn(np.pad(axes, ((0, max(0, 2 - len(axes))), (0, 0)))[:2], known, relative)
+    share = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), np.finfo(np.float64).tiny))
+    others = [
+        _place(one, vector @ axes.T, name)
+        for name, vectors in relative.items()
+        for one, vector in zip(known, vectors, strict=True)
+    ]
+    return Reference(known, axes, share, others)
+
+
+def count_encoded(scale: int, known: Sequence[KnownDegradation], pictures: Iterable[NDArray[np.uint8]]) -> int:
+    """LR pixels that are encoded when clean pictures are degraded in every known way."""
+    return len(known) * sum(int(picture.shape[0] // scale) * int(picture.shape[1] // scale) for picture in pictures)
+
+
+def encode_known(
+    upscaler: Upscaler,
+    picture: NDArray[np.uint8],
+    known: Sequence[KnownDegradation],
+    name: str,
+    pulse: Callable[[float], object] = lambda _: None,
+) -> Array:
+    """Representations of a clean picture under each degradation, shape (D, representation_dim).
+
+    Args:
+        upscaler: holds the network.
+        picture: RGB of shape (H, W, 3).
+        known: the degradations.
+        name: of the picture, on which its noise depends.
+        pulse: see ``MapStore.get``.
+    """
+    rows = []
+    for one in known:
+        lq = degrade_picture(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
+        rows.append(upscaler.represent([lq])[0].cpu().double().numpy())
+        pulse(lq.shape[0] * lq.shape[1])
+    return np.stack(rows)
+
+
+def place_experiment(
+    reference: Reference,
+    upscaler: Upscaler,
+    clean: NDArray[np.uint8],
+    lq: NDArray[np.uint8],
+    here: KnownDegradation,
+    pulse: Callable[[float], object] = lambda _: None,
+) -> RepresentationMapResult:
+    """Finds the place of a picture on the map.
+
+    Args:
+        reference: the map of the network.
+        upscaler: holds the network.
+        clean: the HR picture.
+        lq: its LR picture, whose representation is placed.
+        here: what it was degraded by.
+        pulse: see ``MapStore.get``.
+    """
+    own = encode_known(upscaler, clean, reference.known, 'experiment', pulse)
+    vector = _normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
+    relative = _normalise(own, own)
+    order = np.argsort(np.linalg.norm(relative - vector, axis=1), kind='stable')[:_NEAREST]
+    return RepresentationMapResult(
+        here=_place(here, vector @ reference.axes.T, ''),
+        own=[_place(one, row @ reference.axes.T, '') for one, row in zip(reference.known, relative, strict=True)],
+        others=reference.others,
+        nearest=[reference.known[index].degradation.label for index in order],
+        share=reference.share,
+    )
+
+
+def _normalise(vectors: Array, own: Array) -> Array:
+    """Representations relative to the mean of a picture's own, in units of their spread."""
+    mean = own.mean(0)
+    spread = float(np.sqrt(((own - mean) ** 2).sum()))
+    relative: Array = (vectors - mean) / (spread or 1.0)
+    return relative
+
+
+def _turn(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Array]) -> Array:
+    """The axes with more blur to the right and more noise up, so that maps look alike."""
+    mean = np.mean(list(relative.values()), 0)  # (D, representation_dim)
+    places = mean @ axes.T
+    wanted = (np.array([one.width for one in known]), np.array([one.noise + 1e-3 * one.width for one in known]))
+    signs = [
+        -1.0 if np.sum((values - values.mean()) * place) < 0 else 1.0
+        for values, place in zip(wanted, places.T, strict=True)
+    ]
+    turned: Array = axes * np.array(signs)[:, None]
+    return turned
+
+
+def _place(one: KnownDegradation, place: Array, picture: str) -> Point:
+    x, y = (round(float(value), 5) for value in place)
+    return Point(x, y, one.degradation.label, one.width, one.noise, one.aniso, picture)

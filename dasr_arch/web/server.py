@@ -1,0 +1,169 @@
+"""Listening, saying where, and stopping: `dasr serve` from its settings to Ctrl-C."""
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NamedTuple
+
+import uvicorn
+
+from dasr_arch._errors import InputError
+from dasr_arch.web.api import make_app
+from dasr_arch.web.guards import describe_exposure
+from dasr_arch.web.jobs import JobQueue
+from dasr_arch.web.model_shelf import ModelShelf
+from dasr_arch.web.settings import ServeSettings
+
+_BACKLOG = 128
+_HEADER_BYTES = 32 * 1024
+_GRACE = 5  # seconds for answers that are on their way when the server stops
+
+
+class Running(NamedTuple):
+    """A server that answers.
+
+    Attributes:
+        address: of the page.
+        shelf: its networks.
+        queue: its jobs.
+    """
+
+    address: str
+    shelf: ModelShelf
+    queue: JobQueue
+
+
+def serve(settings: ServeSettings, tell: Callable[[str], object]) -> None:
+    """Serves until SIGINT or SIGTERM; a second one does not wait for answers that are on their way.
+
+    Args:
+        settings: where and what.
+        tell: is given lines for who started the server.
+
+    Raises:
+        InputError: if the address cannot be had, or there is nothing to serve.
+    """
+    with listen(settings.host, settings.port) as listener:
+        shelf = ModelShelf(settings)
+        queue = JobQueue(settings.limits)
+
+        def say() -> None:
+            models = ', '.join(f'{entry.name} (x{entry.scale})' for entry in shelf.entries)
+            tell(f'models: {models}; on {shelf.device}')
+            warning = describe_exposure(settings)
+            if warning is not None:
+                tell(warning)
+            tell(f'open {format_address(settings, listener)} (Ctrl-C stops)')
+
+        try:
+            asyncio.run(_Server(settings, shelf, queue, say).serve([listener]))
+        finally:
+            queue.close()
+
+
+@contextmanager
+def serving(settings: ServeSettings) -> Iterator[Running]:
+    """Serves from a thread of its own while the block lasts, for tests and notebooks.
+
+    Args:
+        settings: where and what.
+
+    Raises:
+        InputError: as ``serve``.
+    """
+    with listen(settings.host, settings.port) as listener:
+        shelf = ModelShelf(settings)
+        queue = JobQueue(settings.limits)
+        answers = threading.Event()
+        server = _Server(settings, shelf, queue, answers.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
+        thread.start()
+        try:
+            answers.wait()
+            yield Running(format_address(settings, listener), shelf, queue)
+        finally:
+            server.should_exit = True
+            thread.join()
+            queue.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InputError: if there is no such address here, or the port is taken or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise InputError(f"--host: '{host}' is not an address of this machine") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if hasattr(socket, 'SO_REUSEADDR') and not hasattr(socket, 'SO_EXCLUSIVEADDRUSE'):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f'port {port} is in use; choose another with --port, or 0 for any that is free') from error
+        if error.errno == errno.EACCES:
+            raise InputError(f'port {port} is not allowed for this user; choose one above 1023 with --port') from error
+        raise InputError(f"--host: '{host}' cannot be listened on ({error.strerror})") from error
+    return listener
+
+
+def format_address(settings: ServeSettings, listener: socket.socket) -> str:
+    """The address to open in a browser, with the token if there is one."""
+    port = listener.getsockname()[1]
+    host = settings.host
+    if host in ('0.0.0.0', '::', ''):
+        host = socket.gethostname()
+    host = f'[{host}]' if ':' in host else host
+    token = f'?token={settings.token}' if settings.token else ''
+    return f'http://{host}:{port}/{token}'
+
+
+class _Server(uvicorn.Server):
+    """Stops at the first signal, having cancelled the jobs that answers wait for, and returns."""
+
+    def __init__(
+        self, settings: ServeSettings, shelf: ModelShelf, queue: JobQueue, ready: Callable[[], object]
+    ) -> None:
+        config = uvicorn.Config(
+            make_app(settings, shelf, queue),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+            lifespan='on',
+            ws='none',
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+        )
+        logging.getLogger('uvicorn.error').setLevel(logging.ERROR)
+        super().__init__(config)
+        self._queue = queue
+        self._ready = ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Notes a signal; nothing is locked here, because the handler may have interrupted whoever holds the lock."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to listen, and says so."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Cancels all jobs, so that those who wait for them are answered, then stops."""
+        self._queue.cancel_all()
+        await super().shutdown(sockets)

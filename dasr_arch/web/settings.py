@@ -1,0 +1,114 @@
+"""What `dasr serve` was told: where to listen, what to serve, and how much of it."""
+
+import ipaddress
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dasr_arch._errors import InputError
+from dasr_arch.inference.precision import Precision
+
+LEAST_TOKEN = 12
+"""Characters that a token chosen by hand has at least."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken from clients at once.
+
+    Attributes:
+        upload_megabytes: largest body of a request, 10^6 bytes.
+        megapixels: largest picture, all frames together, 10^6 LR pixels.
+        workers: jobs that are computed at the same time.
+        queue: jobs that may wait besides.
+        keep_minutes: how long a result can be fetched after it was made.
+        kept_megabytes: uploads and results on the disk, 10^6 bytes; beyond, the oldest results go first.
+        body_seconds: how long a client may be silent in the middle of a request.
+
+    Raises:
+        InputError: if a number is not positive (the queue may be 0).
+    """
+
+    upload_megabytes: float = 64.0
+    megapixels: float = 16.0
+    workers: int = 1
+    queue: int = 8
+    keep_minutes: float = 15.0
+    kept_megabytes: float = 2000.0
+    body_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        positive = ('upload_megabytes', 'megapixels', 'workers', 'keep_minutes', 'kept_megabytes', 'body_seconds')
+        for name in positive:
+            if not 0 < getattr(self, name) < float('inf'):
+                raise InputError(f'{name.replace("_", " ")} must be a positive number, got {getattr(self, name)}')
+        if self.queue < 0:
+            raise InputError(f'queue must be 0 or more jobs, got {self.queue}')
+
+    @property
+    def upload_bytes(self) -> int:
+        """Largest body in bytes."""
+        return int(self.upload_megabytes * 1e6)
+
+    @property
+    def pixels(self) -> int:
+        """Largest picture in LR pixels."""
+        return int(self.megapixels * 1e6)
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Everything about a server.
+
+    Attributes:
+        host: address or name to listen on.
+        port: TCP port; 0 picks a free one.
+        token: what clients must know; None asks for nothing.
+        weights: files that are served besides the installed weights, under their names without ending.
+        allowed_hosts: further names under which the server may be asked, such as that of a reverse proxy.
+        device: see :class:`dasr_arch.Upscaler`.
+        precision: see there.
+        limits: how much is taken.
+
+    Raises:
+        InputError: if the port is out of range or the token too short.
+    """
+
+    host: str = '127.0.0.1'
+    port: int = 7860
+    token: str | None = None
+    weights: tuple[Path, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    device: str = 'auto'
+    precision: Precision = 'auto'
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Checks port and token."""
+        if not 0 <= self.port <= 65535:
+            raise InputError(f'port must be a whole number in [0, 65535], got {self.port}')
+        if self.token is not None and len(self.token) < LEAST_TOKEN:
+            raise InputError(f'a token needs at least {LEAST_TOKEN} characters; --token without a value makes one up')
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise InputError('a token may hold printable ASCII characters alone')
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can reach the server."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name means this machine alone."""
+    if host == 'localhost':
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def make_token() -> str:
+    """A token that nobody guesses."""
+    return secrets.token_urlsafe(24)

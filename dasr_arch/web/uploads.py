@@ -1,0 +1,219 @@
+"""Pictures that clients send: bodies of limited length, forms, names, and what is no picture to upscale."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from io import BytesIO
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import DECODING_ERRORS
+from dasr_arch.inference.picture_files import (
+    ENDINGS,
+    FORMATS,
+    SUFFIXES,
+    OutputSettings,
+    PictureFile,
+    check_output,
+    read_header,
+    read_picture,
+)
+from dasr_arch.web.problems import ProblemError
+from dasr_arch.web.settings import Limits
+
+MEDIA_TYPES = {kind: f'image/{kind.lower()}' for kind in FORMATS}
+"""Of each format; 'image/png' and the like."""
+
+_PICTURE_FIELDS = ('image', 'like')
+_LONGEST_NAME = 120
+_SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # and AVIF, from the fifth byte
+
+
+class UploadedPicture(NamedTuple):
+    """A file as it came.
+
+    Attributes:
+        data: its content.
+        name: what the client calls it, made harmless.
+    """
+
+    data: bytes
+    name: str
+
+
+class Upload(NamedTuple):
+    """What a request brought.
+
+    Attributes:
+        pictures: by the names of their form fields: 'image', and perhaps 'like'.
+        fields: all other parameters as text, from the address and the form.
+    """
+
+    pictures: dict[str, UploadedPicture]
+    fields: dict[str, str]
+
+
+async def read_upload(request: Request, limits: Limits) -> Upload:
+    """Reads the body of a request: a form with files, or the bytes of a picture alone.
+
+    Args:
+        request: with parameters in its address, and in its form if it has one.
+        limits: how long the body may be, and how slow.
+
+    Raises:
+        ProblemError: 408, 413, or 422 if it cannot be used.
+    """
+    fields: dict[str, str] = {}
+    for name, text in request.query_params.multi_items():
+        _put(fields, name, text)
+    if not request.headers.get('content-type', '').lower().startswith('multipart/form-data'):
+        data = b''.join([chunk async for chunk in _read_chunks(request, limits)])
+        return Upload({'image': UploadedPicture(data, clean_name(fields.get('name', '')))}, fields)
+    parser = MultiPartParser(
+        request.headers, _read_chunks(request, limits), max_files=len(_PICTURE_FIELDS), max_fields=40
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise ProblemError(422, f'the form cannot be read ({error}); send it as multipart/form-data') from error
+    pictures: dict[str, UploadedPicture] = {}
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and name in _PICTURE_FIELDS and name not in pictures:
+                pictures[name] = UploadedPicture(await value.read(), clean_name(value.filename or ''))
+            elif isinstance(value, UploadFile):
+                raise ProblemError(422, f"a form has one file 'image', and perhaps one 'like'; got '{name[:40]}'")
+            else:
+                _put(fields, name, value)
+    finally:
+        await form.close()
+    return Upload(pictures, fields)
+
+
+def clean_name(name: str) -> str:
+    """A file name from a client as the name alone, without folders and signs that mean something elsewhere."""
+    last = name.replace('\\', '/').rpartition('/')[2]
+    kept = ''.join(sign for sign in last if sign.isprintable() and sign not in '<>:"|?*').strip(' .')
+    return kept[-_LONGEST_NAME:] or 'picture'
+
+
+def name_result(name: str, scale: int, kind: str) -> str:
+    """What the result of a picture is called: photo_x4.jpg for photo.jpg.
+
+    Args:
+        name: of the picture.
+        scale: factor.
+        kind: format of the result.
+    """
+    stem, dot, ending = name.rpartition('.')
+    suffix = f'.{ending}'.lower()
+    if not dot or not stem:
+        return f'{name}_x{scale}{ENDINGS[kind]}'
+    if suffix in SUFFIXES:
+        return f'{stem}_x{scale}{f".{ending}" if SUFFIXES[suffix] == kind else ENDINGS[kind]}'
+    return f'{name}_x{scale}{ENDINGS[kind]}'
+
+
+def check_picture(picture: UploadedPicture, limits: Limits) -> None:
+    """Finds out from the first bytes whether a picture can be taken, before it is decoded.
+
+    Raises:
+        ProblemError: 413 if it is too large, 415 if it is no picture, 422 if it is damaged.
+    """
+    name, data = picture.name, picture.data
+    try:
+        header = read_header(data, name)
+        pixels = _count_pixels(data)
+    except InputError as error:
+        raise _explain(error, data) from error
+    except DECODING_ERRORS as error:
+        raise ProblemError(422, f'{name}: cannot be read as a picture; it is damaged') from error
+    if pixels > limits.pixels:
+        frames = f', {header.frames} frames' if header.frames > 1 else ''
+        raise ProblemError(
+            413,
+            f'{name}: has {pixels / 1e6:.1f} megapixels ({header.width} x {header.height}{frames}), '
+            f'at most {limits.megapixels:g} are taken',
+        )
+
+
+def open_picture(picture: UploadedPicture, scale: int, output: OutputSettings) -> PictureFile:
+    """Decodes a picture that ``check_picture`` let pass.
+
+    Args:
+        picture: the upload.
+        scale: by how much it will grow.
+        output: how the result will be written.
+
+    Raises:
+        ProblemError: 415 or 422 if it cannot be read, or the format not hold its result.
+    """
+    try:
+        file = read_picture(picture.data, picture.name, scale)
+    except InputError as error:
+        raise _explain(error, picture.data) from error
+    try:
+        check_output(file, output, scale)
+    except InputError as error:
+        raise ProblemError(422, f'{picture.name}: {error}'.replace('--format', 'format')) from error
+    return file
+
+
+def _put(fields: dict[str, str], name: str, text: str) -> None:
+    if name in fields:
+        raise ProblemError(422, f"parameter '{name}' is given twice")
+    fields[name] = text
+
+
+async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The body piece by piece; ProblemError if it is too long or stops."""
+    most = limits.upload_bytes
+    too_long = ProblemError(413, f'the upload is larger than the {limits.upload_megabytes:g} MB that are taken')
+    announced = request.headers.get('content-length', '')
+    if announced.isdigit() and int(announced) > most:
+        raise too_long
+    size = 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            raise ProblemError(
+                408, f'nothing came for {limits.body_seconds:g} seconds in the middle of the upload'
+            ) from error
+        except ClientDisconnect as error:
+            raise ProblemError(400, 'the upload was broken off') from error
+        if chunk is None:
+            return
+        size += len(chunk)
+        if size > most:
+            raise too_long
+        yield chunk
+
+
+def _count_pixels(data: bytes) -> int:
+    """Pixels of all frames; those of a TIFF may differ in size."""
+    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        if picture.format == 'MPO':  # a phone's JPEG with more behind it, of which the first is taken
+            return picture.width * picture.height
+        frames = getattr(picture, 'n_frames', 1)
+        if picture.format != 'TIFF':
+            return int(picture.width * picture.height * frames)
+        total = 0
+        for index in range(frames):
+            picture.seek(index)
+            total += picture.width * picture.height
+        return total
+
+
+def _explain(error: InputError, data: bytes) -> ProblemError:
+    cause = error.__cause__
+    if isinstance(cause, Image.DecompressionBombError):
+        return ProblemError(413, str(error))
+    known = data.startswith(_SIGNATURES) or data[4:8] == b'ftyp'
+    return ProblemError(415 if isinstance(cause, UnidentifiedImageError) and not known else 422, str(error))

@@ -1,0 +1,141 @@
+"""The job that upscales a picture, with the code of `dasr upscale`, and pictures in a form that browsers show."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dasr_arch.inference.layers import decompose
+from dasr_arch.inference.picture_files import Frame, OutputSettings, PictureFile, encode_picture, read_picture
+from dasr_arch.inference.upscale_files import FileSettings, upscale_picture
+from dasr_arch.inference.upscaler import Look
+from dasr_arch.web.jobs import Job, Outcome, StoredFile
+from dasr_arch.web.model_shelf import Loaded, ModelEntry
+from dasr_arch.web.parameters import UpscaleParameters, UpscaleResult
+from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_picture
+from dasr_arch.web.watching import Listener, Size, count_computed
+
+SHOWN_SIDE = 6000
+"""Pixels to each side above which a picture is shown smaller than it is."""
+
+_SHOWN_AS_THEY_ARE = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
+_REPRESENTED = 16  # frames of an animation that are looked at, as upscale_files has it
+
+
+class UpscaleRequest(NamedTuple):
+    """What was asked for.
+
+    Attributes:
+        picture: to be upscaled.
+        like: whose degradation is taken, if not its own.
+        parameters: the rest.
+        entry: the model.
+    """
+
+    picture: UploadedPicture
+    like: UploadedPicture | None
+    parameters: UpscaleParameters
+    entry: ModelEntry
+
+
+def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -> Outcome:
+    """Upscales inside a job's thread.
+
+    Args:
+        job: is told how far it is.
+        asked: what was asked for.
+        load: gives the network.
+
+    Raises:
+        JobCancelledError: if the job was cancelled.
+        InputError: if the picture cannot be upscaled.
+    """
+    begun = time.monotonic()
+    loaded = load()
+    upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
+    output = parameters.output()
+    file = open_picture(asked.picture, scale, output)
+    like = None if asked.like is None else open_picture(asked.like, 1, OutputSettings()).frames[0]
+    look = Look(like, parameters.strength, parameters.ensemble)
+    sizes = [_measure(frame) for frame in file.frames]
+    represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
+    job.expect(count_computed(upscaler, sizes, look, represented))
+    job.enter('looking')
+    with loaded.watch.following(_listen(job)):
+        data = upscale_picture(upscaler, file, asked.picture.name, FileSettings(look, output))
+    kind = output.format or file.format
+    name = name_result(asked.picture.name, scale, kind)
+    files = {
+        'input': job.store('input', asked.picture.data, MEDIA_TYPES[file.format], asked.picture.name),
+        'result': job.store('result', data, MEDIA_TYPES[kind], name),
+    }
+    facts = UpscaleResult(
+        name=name,
+        media_type=MEDIA_TYPES[kind],
+        bytes=len(data),
+        width=sizes[0].width * scale,
+        height=sizes[0].height * scale,
+        frames=len(sizes),
+        model=asked.entry.name,
+        scale=scale,
+        seconds=round(time.monotonic() - begun, 2),
+    )
+    return Outcome(facts, files)
+
+
+def _listen(job: Job) -> Listener:
+    def listen(pixels: float) -> None:
+        job.advance(pixels)
+        if pixels:
+            job.stage = 'enlarging' if job.progress < 0.985 else 'writing'
+
+    return listen
+
+
+def show_picture(job: Job, stored: StoredFile) -> StoredFile:
+    """A file of a job in a form that every browser shows: itself, or a PNG of its first frame.
+
+    Args:
+        job: whose it is.
+        stored: a picture file.
+    """
+    path = stored.path.with_name(f'{stored.path.name}.shown')
+    if path.exists():
+        return StoredFile(path, 'image/png', f'{stored.name}.png')
+    data = stored.path.read_bytes()
+    with Image.open(BytesIO(data)) as picture:
+        small = max(picture.size) <= SHOWN_SIDE
+        plain = picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
+    if small and plain:
+        return stored
+    file = read_picture(data, stored.name)
+    shown = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
+    return job.store(path.name, shown, 'image/png', f'{stored.name}.png')
+
+
+def _first_frame(file: PictureFile) -> PictureFile:
+    return replace(file, frames=file.frames[:1], animated=False, durations=[], has_default=False)
+
+
+def _shrink(frame: Frame) -> Frame:
+    picture = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
+    if max(picture.size) <= SHOWN_SIDE:
+        return frame
+    picture = picture.copy()
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
+    return picture
+
+
+def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _measure(frame: Frame) -> Size:
+    layered = decompose(frame)
+    height, width = layered.layers[0].shape[:2]
+    varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
+    return Size(height, width, len(layered.layers) + varies)

@@ -1,0 +1,102 @@
+"""`dasr serve`: the upscaler as a page and an HTTP API on this machine."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dasr_arch.web.settings import ServeSettings
+
+_MODULES = ('starlette', 'uvicorn', 'python_multipart')
+
+
+def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        'serve',
+        help='the upscaler as a page and an HTTP API on this machine',
+        description='Serve a page that upscales pictures, a playground of degradations, and an HTTP API that /docs '
+        'describes. Only this machine can reach it unless --host says otherwise, and nothing is fetched from others.',
+    )
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine alone)')
+    parser.add_argument('--port', type=int, default=7860, help='port; 0 picks a free one (7860)')
+    parser.add_argument(
+        '--token', nargs='?', const='', help='ask clients for this token; without a value one is made up'
+    )
+    parser.add_argument(
+        '--allow-host', action='append', default=[], metavar='NAME', help='another name of this server; may be repeated'
+    )
+    parser.add_argument('--open', action='store_true', help='open the page in a browser')
+    work = parser.add_argument_group('computing')
+    work.add_argument(
+        '--model', action='append', default=[], metavar='FILE', help='weights file to serve besides those installed'
+    )
+    work.add_argument('--device', default='auto', help='auto, cpu or cuda (auto)')
+    work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
+    limits = parser.add_argument_group('limits')
+    limits.add_argument('--max-upload', type=float, default=64, metavar='MB', help='largest upload (64)')
+    limits.add_argument('--max-megapixels', type=float, default=16, metavar='MP', help='largest picture (16)')
+    limits.add_argument('--jobs', type=int, default=1, help='pictures that are computed at the same time (1)')
+    limits.add_argument('--queue', type=int, default=8, help='pictures that may wait besides (8)')
+    limits.add_argument('--keep', type=float, default=15, metavar='MINUTES', help='how long results are kept (15)')
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until Ctrl-C.
+
+    Args:
+        args: what the parser gave.
+
+    Returns:
+        0.
+    """
+    import importlib.util
+    import warnings
+
+    from dasr_arch._errors import InputError
+
+    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"dasr serve needs {', '.join(missing)}; pip install 'dasr-representation-learning[serve]', or '.[serve]' "
+            'in the project folder'
+        )
+    from dasr_arch.web.server import serve
+
+    settings = _read_settings(args)
+    warnings.filterwarnings('ignore', module='PIL')  # what is odd about uploads is told to those who sent them
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr if line.startswith('warning') else sys.stdout, flush=True)
+        if args.open and line.startswith('open '):
+            import webbrowser
+
+            webbrowser.open(line.split()[1])
+
+    serve(settings, tell)
+    print('stopped', flush=True)
+    return 0
+
+
+def _read_settings(args: argparse.Namespace) -> 'ServeSettings':
+    from pathlib import Path
+
+    from dasr_arch.web.settings import Limits, ServeSettings, make_token
+
+    return ServeSettings(
+        host=args.host,
+        port=args.port,
+        token=make_token() if args.token == '' else args.token,
+        weights=tuple(Path(name) for name in args.model),
+        allowed_hosts=tuple(args.allow_host),
+        device=args.device,
+        precision=args.precision,
+        limits=Limits(
+            upload_megabytes=args.max_upload,
+            megapixels=args.max_megapixels,
+            workers=args.jobs,
+            queue=args.queue,
+            keep_minutes=args.keep,
+        ),
+    )

@@ -1,0 +1,70 @@
+"""What a server in a test needs: a network that computes in a moment, and a gate to hold it in the middle."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.inference.making import make_network
+
+
+def write_weights(folder: Path, scale: int = 2) -> Path:
+    """Weights of a tiny network whose output depends on all that it is given; the file is called net.pth."""
+    path = folder / 'net.pth'
+    torch.save({'params': make_network(scale).state_dict()}, path)
+    return path
+
+
+@contextmanager
+def no_installed_weights(folder: Path) -> Iterator[None]:
+    """Lets the package find an empty manifest."""
+    (folder / 'manifest.json').write_text(json.dumps({'format': 1, 'files': []}))
+    before = os.environ.get('DASR_WEIGHTS')
+    os.environ['DASR_WEIGHTS'] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ['DASR_WEIGHTS']
+        if before is not None:
+            os.environ['DASR_WEIGHTS'] = before
+
+
+def make_picture(width: int = 40, height: int = 32, mode: str = 'RGB', seed: int = 0) -> Image.Image:
+    """A picture with smooth and rough parts."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def encode(picture: Image.Image, kind: str = 'PNG', **options: object) -> bytes:
+    """The bytes of a file that holds a picture."""
+    stream = BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+class Gate:
+    """Holds whoever computes with a network until it is opened."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        self._handle = network.register_forward_pre_hook(self._hold)
+
+    def _hold(self, *_: object) -> None:
+        self.reached.set()
+        assert self.opened.wait(60)
+
+    def __enter__(self) -> 'Gate':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.opened.set()
+        self._handle.remove()
