@@ -114,28 +114,22 @@ def run_workers(tasks: 'list[_Task]', settings: MeasureSettings, jobs: int) -> S
             source, target = Path(name) / f'{index}.json', Path(name) / f'{index}.out.json'
             source.write_text(json.dumps({'tasks': order, 'steps': settings.steps}), encoding='utf-8')
             command = [sys.executable, '-m', 'dasr_arch.pipelines.race_steps', str(source), str(target)]
-            process = subprocess.Popen(
-                command,
-                env=thread_environment(len(cores)),
-                stderr=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                text=True,
-            )
+            process = subprocess.Popen(command, env=thread_environment(len(cores)), stdout=subprocess.DEVNULL)
             pin(process.pid, cores)
             running.append((process, target))
         samples: Samples = {}
         try:
             for process, target in running:
-                message = process.communicate()[1]
-                if process.returncode:
-                    lines = message.strip().splitlines() or ['no message']
-                    raise InputError(f'measuring failed: {lines[-1].removeprefix("dasr: error: ")}')
-                _add(samples, json.loads(target.read_text(encoding='utf-8')))
+                code = process.wait()
+                content = json.loads(target.read_text(encoding='utf-8')) if target.is_file() else {}
+                if code or 'samples' not in content:
+                    raise InputError(f'measuring failed: {content.get("error", f"its process ended with code {code}")}')
+                _add(samples, content['samples'])
         finally:
             for process, _ in running:
                 if process.poll() is None:
                     process.kill()
-                    process.communicate()
+                    process.wait()
         return samples
 
 
@@ -237,18 +231,19 @@ def _work(source: Path, target: Path) -> int:
     """The process that measures: reads tasks, writes times."""
     content = json.loads(source.read_text(encoding='utf-8'))
     samples: Samples = {}
+    result: dict[str, Any] = {'samples': samples}
     for task in content['tasks']:
         try:
             samples[task['name']] = measure_task(task, content['steps'])
         except (InputError, OSError, RuntimeError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            sys.stderr.write(f'dasr: error: {task["name"]}: {lines[0]}\n')
-            return 2
-    target.write_text(json.dumps(samples), encoding='utf-8')
-    return 0
+            result = {'error': f'{task["name"]}: {lines[0]}'}
+            break
+        told = ', '.join(f'{median(seconds):.3f} s' for seconds in samples[task['name']].values())
+        sys.stderr.write(f'{task["name"]}: {told}\n')
+    target.write_text(json.dumps(result), encoding='utf-8')
+    return 2 if 'error' in result else 0
 
 
 if __name__ == '__main__':
-    import dasr_arch  # noqa: F401  (registers everything)
-
     sys.exit(_work(Path(sys.argv[1]), Path(sys.argv[2])))
