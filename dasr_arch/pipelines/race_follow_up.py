@@ -68,6 +68,7 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND) 
         _LOGGER.info('probing: %s', name)
         line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--pictures', entry.pictures]
         line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
+        line += [] if entry.limit is None else ['--limit', str(entry.limit)]
         failures += _run(line) != 0
     return failures
 

@@ -1,5 +1,6 @@
 """What a race is: trainings that get the same minutes, and the tests that follow them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class ProbeEntry(Options, kw_only=True, frozen=True):
     trainings: Annotated[list[str], Meta(min_length=1)]
     pictures: Text  # HR pictures that the probe is fitted to
     test: Text  # others
+    limit: Annotated[int, Meta(ge=1)] | None = None  # fits to so many of the pictures
 
 
 class RaceFile(Options, kw_only=True, frozen=True):
@@ -39,9 +41,17 @@ class RaceFile(Options, kw_only=True, frozen=True):
 
     name: Name
     minutes: Positive
-    trainings: Annotated[dict[str, TrainingEntry], Meta(min_length=1)]
+    trainings: dict[str, TrainingEntry]
     tests: list[Text] = field(default_factory=list)  # test files; their networks name the weights of the trainings
     probe: ProbeEntry | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to do, and that folders can be named after it."""
+        if not self.trainings:
+            raise ValueError('trainings: expected at least one, got none')
+        for label in self.trainings:
+            if not re.fullmatch(r'[\w.+-]+', label):
+                raise ValueError(f"trainings: a name consists of letters, digits and _ . + -, got '{label}'")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.pipelines.options import load_training_options
 from dasr_arch.pipelines.race_options import Race, Training
+from dasr_arch.pipelines.schema import convert, section
+from dasr_arch.pipelines.training_schema import MetaOptions, StageOptions
+from dasr_arch.pipelines.yaml_reader import read_yaml
 
 STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most
@@ -61,7 +62,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """What tells one plan from another."""
-        content = json.dumps([self.race, self.minutes, self.cores, _plain_iterations(self)], sort_keys=True)
+        content = json.dumps([self.race, float(self.minutes), self.cores, _plain_iterations(self)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def budget(self, training: Training, jobs: int) -> float:
@@ -81,21 +82,14 @@ def list_stages(training: Training) -> list[StageTime]:
     Raises:
         InputError: if the file is wrong, or a stage does not end with its budget.
     """
-    options: dict[str, Any] = load_training_options(
-        training.options, [*training.overrides, *_without_weights(training)]
-    )
-    train = options['train']
     found = []
-    for name in STAGES:
-        stage = train.get(name)
-        if not stage or not stage['total_iter']:
-            continue
-        if stage['schedule'] != 'cosine':
+    for name, stage in _read_stages(training).items():
+        if stage.schedule != 'cosine':
             raise InputError(
                 f'{training.options}: train.{name}.schedule: expected cosine, which ends with the budget, got '
-                f"'{stage['schedule']}'"
+                f"'{stage.schedule}'"
             )
-        found.append(StageTime(name, stage['total_iter']))
+        found.append(StageTime(name, stage.total_iter))
     if not found:
         raise InputError(f'{training.options}: a race needs a model of ours with train.schedule or train.stage_1')
     return found
@@ -155,20 +149,19 @@ def list_overrides(race: Race, training: Training, iterations: Mapping[str, int]
     Raises:
         InputError: if the file is wrong.
     """
-    options: dict[str, Any] = load_training_options(
-        training.options, [*training.overrides, *_without_weights(training)]
-    )
-    train, total = options['train'], sum(iterations.values())
+    options, stages = _read_file(training), _read_stages(training)
+    train, total = section(options, 'train', str(training.options)), sum(iterations.values())
     out = [*training.overrides, f'name={race.experiment(training.name)}', f'train.total_iter={total}']
     for name, count in iterations.items():
-        out.append(f'train.{name}.total_iter={count}')
-        warmup = min(train[name]['warmup_iter'], int(count * WARMUP_SHARE))
-        out.append(f'train.{name}.warmup_iter={warmup}')
-    if train.get('ema_decay'):
-        out.append(f'train.ema_decay={min(train["ema_decay"], max(0.0, 1 - EMA_REACH / total)):.6g}')
-    if train.get('meta_opt'):
-        anneal = round(train['meta_opt']['anneal_iter'] * total / train['total_iter'])
-        out.append(f'train.meta_opt.anneal_iter={max(1, anneal)}')
+        warmup = min(stages[name].warmup_iter, int(count * WARMUP_SHARE))
+        out += [f'train.{name}.total_iter={count}', f'train.{name}.warmup_iter={warmup}']
+    decay = train.get('ema_decay')
+    if isinstance(decay, float):
+        out.append(f'train.ema_decay={min(decay, max(0.0, 1 - EMA_REACH / total)):.6g}')
+    if 'meta_opt' in train:
+        meta = convert(section(train, 'meta_opt', str(training.options)), MetaOptions, str(training.options))
+        whole = sum(stage.total_iter for stage in stages.values())
+        out.append(f'train.meta_opt.anneal_iter={max(1, round(meta.anneal_iter * total / whole))}')
     if training.after is not None:
         out.append(f'path.pretrain_network_g={race.weights(training.after)}')
     out.append(f'logger.print_freq={min(100, max(1, total // REPORTS))}')
@@ -231,9 +224,21 @@ def read_plan(path: Path) -> Plan:
         raise InputError(f"'{path}' is no plan of a race; make it anew with tools/race.py plan") from error
 
 
-def _without_weights(training: Training) -> list[str]:
-    """Weights that another training has yet to make are not looked for."""
-    return ['path.pretrain_network_g=~'] if training.after is not None else []
+def _read_file(training: Training) -> dict[str, object]:
+    """The training file as it is; all of it is checked where it is used."""
+    return read_yaml(training.options, training.overrides)
+
+
+def _read_stages(training: Training) -> dict[str, StageOptions]:
+    """The stages of a training file that have iterations, by their keys."""
+    where = str(training.options)
+    train = section(_read_file(training), 'train', where)
+    stages = {
+        name: convert(section(train, name, where), StageOptions, where, f'train.{name}')
+        for name in STAGES
+        if name in train
+    }
+    return {name: stage for name, stage in stages.items() if stage.total_iter}
 
 
 def _plain_iterations(plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
