@@ -260,6 +260,8 @@ def test_there_is_a_test_file_for_every_table() -> None:
 
 
 COMPARE_FILES = sorted((Path(__file__).parents[2] / 'options/compare').glob('*_x?.yml'))
+OWN_FILES = [path for path in COMPARE_FILES if path.stem in {'race_x4', 'ablation_x4', 'beyond_x4'}]  # docs/race.md
+PAPER_FILES = [path for path in COMPARE_FILES if path not in OWN_FILES]
 SMALL: dict[str, dict[str, Any]] = {
     'SRCNN': {'num_feat': 8, 'num_map': 4},
     'EDSR': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1},
@@ -311,7 +313,7 @@ def make_comparison_smaller(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     'path',
-    [pytest.param(path, marks=[] if path.stem.endswith('x4') else [pytest.mark.slow]) for path in COMPARE_FILES],
+    [pytest.param(path, marks=[] if path.stem.endswith('x4') else [pytest.mark.slow]) for path in PAPER_FILES],
     ids=lambda path: path.stem,
 )
 def test_shipped_comparison_runs_with_small_networks(
@@ -344,7 +346,29 @@ def test_shipped_comparison_runs_with_small_networks(
 
 def test_there_is_a_comparison_for_every_table_of_the_paper() -> None:
     expected = {'table2_x2', 'table2_x3', 'table2_x4', 'table3_x4', 'gaussian8_x2', 'gaussian8_x3', 'gaussian8_x4'}
-    assert {path.stem for path in COMPARE_FILES} == expected
+    assert {path.stem for path in PAPER_FILES} == expected
+
+
+def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [path.stem for path in OWN_FILES] == ['ablation_x4', 'beyond_x4', 'race_x4']
+    for path in OWN_FILES:
+        options: dict[str, Any] = read_yaml(path)
+        assert options['name'] == path.stem
+        options.pop('costs', None)
+        torch.manual_seed(0)
+        make_comparison_smaller(options)
+        if path.stem == 'beyond_x4':  # twelve trainings of one network
+            options['networks'] = dict(list(options['networks'].items())[:2])
+        report = run_test({**options, 'datasets': {'Set5': options['datasets']['Set5']}}, str(path))
+        assert report.failures == 0
+        record = read_results(report.folder / 'table.json')
+        assert {row['network'] for row in record['rows']} == set(options['networks'])
+    assert {row['degradation'] for row in record['rows']} == {
+        label for width in (0, 1.2, 2.4, 3.6) for label in (f'width {width}', f'width {width}, noise 10')
+    }
+    told = {label for label, system in record['systems'].items() if system['upper_bound']}
+    assert told == {'MZSR', 'SRMDNF', 'SRMD', 'UDVD'}
 
 
 def test_system_without_weights_is_skipped_where_the_file_says_so(options: dict[str, Any]) -> None:

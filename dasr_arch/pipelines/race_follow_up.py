@@ -1,0 +1,145 @@
+"""What follows the trainings of a race: its tests, and what the representations of some networks know."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dasr_arch.pipelines.guard import INTERRUPTED_CODE
+from dasr_arch.pipelines.race_options import Race
+from dasr_arch.pipelines.race_run import State
+from dasr_arch.pipelines.race_steps import list_cores, thread_environment
+from dasr_arch.pipelines.yaml_reader import read_yaml
+
+PROBES_NAME = 'probes'
+DASR_COMMAND = (sys.executable, '-m', 'dasr_cli')
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def run_tests(race: Race, state: State, overrides: Sequence[str] = (), command: Sequence[str] = DASR_COMMAND) -> int:
+    """Runs the test files of a race, on all cores; cells that are there are not computed again.
+
+    Args:
+        race: the race.
+        state: what became of its trainings; networks of those that are not done are left out.
+        overrides: `key=value`, laid over the test files.
+        command: what `test -opt FILE --set KEY=VALUE` is added to.
+
+    Returns:
+        How many tests failed.
+
+    Raises:
+        KeyboardInterrupt: if a test was interrupted.
+    """
+    failures = 0
+    for path in race.tests:
+        line = [*command, 'test', '-opt', str(path)]
+        line += [part for override in (*point_test(race, path, state), *overrides) for part in ('--set', override)]
+        _LOGGER.info('testing: %s', path)
+        failures += _run(line) != 0
+    return failures
+
+
+def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND) -> int:
+    """Asks the representations of the race's probe, and draws maps of them.
+
+    Args:
+        race: the race.
+        state: what became of its trainings; those that are not done are left out.
+        command: what `probe WEIGHTS` is added to.
+
+    Returns:
+        How many failed. Reports are in ``results/<race>/probes/<training>/``.
+
+    Raises:
+        KeyboardInterrupt: if one was interrupted.
+    """
+    failures = 0
+    entry = race.probe
+    for name in entry.trainings if entry else ():
+        assert entry is not None
+        if name not in state.trainings or state.trainings[name].status != 'done':
+            continue
+        folder = race.folder / PROBES_NAME / name
+        folder.mkdir(parents=True, exist_ok=True)
+        _LOGGER.info('probing: %s', name)
+        line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--pictures', entry.pictures]
+        line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
+        line += [] if entry.limit is None else ['--limit', str(entry.limit)]
+        failures += _run(line) != 0
+    return failures
+
+
+def point_test(race: Race, path: Path, state: State) -> list[str]:
+    """Overrides that let a test file test what this race has trained.
+
+    Args:
+        race: the race.
+        path: the test file.
+        state: what became of the trainings.
+
+    Returns:
+        `networks=...`: paths into this race's experiments, without the networks whose training is not done, of which
+        there may be weights all the same; and the test's name, if the race has another name than its file.
+    """
+    networks = read_networks(path)
+    kept = {}
+    for label, block in networks.items():
+        used = list_trainings(race, block)
+        if all(name in state.trainings and state.trainings[name].status == 'done' for name in used):
+            kept[label] = _replace_paths(race, block)
+        else:
+            _LOGGER.warning('%s is left out of %s: a training of it is not done', label, path)
+    out = [f'networks={json.dumps(kept)}']
+    if race.name != race.file_name:
+        out.append(f'name={name_test(race, path)}')
+    return out
+
+
+def name_test(race: Race, path: Path) -> str:
+    """The folder below ``results/`` that a test of a race writes to."""
+    name = str(read_yaml(path)['name'])
+    return name if race.name == race.file_name else f'{race.name}_{name}'
+
+
+def read_networks(path: Path) -> Mapping[str, object]:
+    """The networks of a test file by label."""
+    networks = read_yaml(path).get('networks')
+    return networks if isinstance(networks, Mapping) else {}
+
+
+def list_trainings(race: Race, block: object) -> set[str]:
+    """The trainings whose weights a network's entry names; also such as the race does not have."""
+    start = _start_of_paths(race.file_name)
+    return {text.removeprefix(start).split('/')[0] for text in _list_texts(block) if text.startswith(start)}
+
+
+def _start_of_paths(name: str) -> str:
+    return f'experiments/{name}_'
+
+
+def _list_texts(value: object) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for item in value.values() for text in _list_texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _replace_paths(race: Race, value: object) -> object:
+    """The same entry with paths into this race's experiments."""
+    if isinstance(value, Mapping):
+        return {key: _replace_paths(race, item) for key, item in value.items()}
+    start = _start_of_paths(race.file_name)
+    if isinstance(value, str) and value.startswith(start):
+        return _start_of_paths(race.name) + value.removeprefix(start)
+    return value
+
+
+def _run(line: Sequence[str]) -> int:
+    """Runs a command that shares the terminal; 0 if it went well."""
+    code = subprocess.run(line, env=thread_environment(len(list_cores())), check=False).returncode
+    if code == INTERRUPTED_CODE:
+        raise KeyboardInterrupt
+    return code

@@ -1,0 +1,179 @@
+"""What a race is: trainings that get the same minutes, and the tests that follow them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.pipelines.schema import convert
+from dasr_arch.pipelines.training_schema import Name, Options, Positive, Seed
+from dasr_arch.pipelines.yaml_reader import read_yaml
+
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class TrainingEntry(Options, kw_only=True, frozen=True):
+    """One training of a race file."""
+
+    options: Text  # a training file
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of the race's minutes
+    after: str | None = None  # starts from the weights of this one
+    set: list[str] = field(default_factory=list)  # key=value, laid over the file
+    seeds: Annotated[list[Seed], Meta(min_length=1)] | None = None  # one training for each
+    group: Text | None = None  # what the summary averages over; the entry's name, if absent
+
+
+class ProbeEntry(Options, kw_only=True, frozen=True):
+    """What is asked of the representations of some trainings."""
+
+    trainings: Annotated[list[str], Meta(min_length=1)]
+    pictures: Text  # HR pictures that the probe is fitted to
+    test: Text  # others
+    limit: Annotated[int, Meta(ge=1)] | None = None  # fits to so many of the pictures
+
+
+class RaceFile(Options, kw_only=True, frozen=True):
+    """A race file."""
+
+    name: Name
+    minutes: Positive
+    trainings: dict[str, TrainingEntry]
+    tests: list[Text] = field(default_factory=list)  # test files; their networks name the weights of the trainings
+    probe: ProbeEntry | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to do, and that folders can be named after it."""
+        if not self.trainings:
+            raise ValueError('trainings: expected at least one, got none')
+        for label in self.trainings:
+            if not re.fullmatch(r'[\w.+-]+', label):
+                raise ValueError(f"trainings: a name consists of letters, digits and _ . + -, got '{label}'")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, seeds told apart.
+
+    Attributes:
+        name: unique in the race.
+        options: the training file.
+        share: of the race's minutes.
+        after: name of the training whose weights it starts from, or None.
+        overrides: `key=value`, laid over the file.
+        group: what the summary averages over.
+    """
+
+    name: str
+    options: Path
+    share: float = 1.0
+    after: str | None = None
+    overrides: tuple[str, ...] = ()
+    group: str = ''
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race, checked.
+
+    Attributes:
+        name: of its folder ``results/<name>``, and the beginning of its experiments' names.
+        file_name: the name that the file gives, which the paths of weights in test files begin with.
+        minutes: of training on all cores, for a training with the share 1.
+        trainings: in order; what one starts from comes before it.
+        tests: test files.
+        probe: what is asked of representations, or None.
+    """
+
+    name: str
+    file_name: str
+    minutes: float
+    trainings: tuple[Training, ...]
+    tests: tuple[Path, ...] = ()
+    probe: ProbeEntry | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where plan, state, logs and reports are, below the current folder."""
+        return Path('results') / self.name
+
+    def experiment(self, training: str) -> str:
+        """The name of a training's folder below ``experiments/``."""
+        return f'{self.name}_{training}'
+
+    def weights(self, training: str) -> Path:
+        """The file that a training leaves."""
+        return Path('experiments') / self.experiment(training) / 'models' / 'net_g_latest.pth'
+
+    def select(self, names: Sequence[str]) -> 'Race':
+        """The race of some trainings alone, with those that they start from.
+
+        Raises:
+            InputError: if there is no such training.
+        """
+        by_name = {training.name: training for training in self.trainings}
+        wanted: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in by_name:
+                raise InputError(f"no training is called '{name}'{suggest(name, by_name)}")
+            wanted.add(name)
+            before = by_name[name].after
+            if before is not None:
+                waiting.append(before)
+        chosen = tuple(training for training in self.trainings if training.name in wanted)
+        return Race(self.name, self.file_name, self.minutes, chosen, self.tests, self.probe)
+
+
+def read_race(path: Path, name: str | None = None, minutes: float | None = None) -> Race:
+    """Reads a race file.
+
+    Args:
+        path: the file.
+        name: replaces the file's, for a second race beside the first.
+        minutes: replaces the file's.
+
+    Returns:
+        The race; the training files that it names exist, but their contents are not looked at.
+
+    Raises:
+        InputError: if the file is wrong.
+    """
+    where = str(path)
+    data = read_yaml(path)
+    given: Mapping[str, object] = {'name': name, 'minutes': minutes}
+    data |= {key: value for key, value in given.items() if value is not None}
+    checked = convert(data, RaceFile, where)
+    trainings: dict[str, Training] = {}
+    for label, entry in checked.trainings.items():
+        if entry.after is not None and entry.after not in trainings:
+            hint = suggest(entry.after, trainings)
+            raise InputError(f"{where}: trainings.{label}.after: no training before it is called '{entry.after}'{hint}")
+        for training in _expand(label, entry):
+            if training.name in trainings:
+                raise InputError(f"{where}: trainings: '{training.name}' comes twice; rename one of them")
+            trainings[training.name] = training
+    tests = tuple(map(Path, checked.tests))
+    for file in (*(training.options for training in trainings.values()), *tests):
+        if not file.is_file():
+            raise InputError(f"{where}: '{file}' does not exist; paths start at the current folder")
+    for label in checked.probe.trainings if checked.probe else ():
+        if label not in trainings:
+            raise InputError(f"{where}: probe.trainings: no training is called '{label}'{suggest(label, trainings)}")
+    file_name = str(read_yaml(path).get('name', checked.name))
+    return Race(checked.name, file_name, checked.minutes, tuple(trainings.values()), tests, checked.probe)
+
+
+def _expand(label: str, entry: TrainingEntry) -> list[Training]:
+    """The trainings of an entry: one, or one for each seed."""
+    path, group = Path(entry.options), entry.group or label
+    if entry.seeds is None:
+        return [Training(label, path, entry.share, entry.after, tuple(entry.set), group)]
+    return [
+        Training(f'{label}_seed_{seed}', path, entry.share, entry.after, (*entry.set, f'manual_seed={seed}'), group)
+        for seed in entry.seeds
+    ]

@@ -1,0 +1,235 @@
+"""What a race leaves beside its tables: the minutes really used, means over seeds, and what representations know."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dasr_arch._files import atomic_write
+from dasr_arch.benchmark.grid import Record, build_grid, digits_of, list_datasets
+from dasr_arch.benchmark.tables import read_results
+from dasr_arch.pipelines.progress import HISTORY_NAME, read_history
+from dasr_arch.pipelines.race_follow_up import PROBES_NAME, list_trainings, name_test, read_networks
+from dasr_arch.pipelines.race_options import Race, Training
+from dasr_arch.pipelines.race_plan import Plan
+from dasr_arch.pipelines.race_run import State
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A value of one group.
+
+    Attributes:
+        mean: over its trainings.
+        low: the smallest.
+        high: the largest.
+        count: number of trainings.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+Summary = dict[str, dict[str, dict[str, dict[str, Spread]]]]
+"""Values by data set, group, column and metric."""
+
+
+def minutes_used(race: Race, training: str) -> tuple[int, float]:
+    """The iterations that a training has done, and the minutes that they took, of its own history.
+
+    Args:
+        race: the race.
+        training: its name.
+
+    Returns:
+        Iterations and minutes; what was done twice, after a kill, counts once.
+    """
+    history = read_history(Path('experiments') / race.experiment(training) / HISTORY_NAME)
+    done, seconds = 0, 0.0
+    for line in history:
+        if 'time' in line:
+            seconds += (line['iter'] - done) * line['time']
+            done = line['iter']
+    return done, seconds / 60
+
+
+def summarise(race: Race, record: Record, networks: Mapping[str, object]) -> Summary:
+    """Means and spreads over the trainings of each group.
+
+    Args:
+        race: the race.
+        record: content of a test's ``table.json``.
+        networks: of the test file, which tell the training of each row.
+
+    Returns:
+        Values of the rows that stand for one training alone; averages are columns like others.
+    """
+    groups = {training.name: training.group for training in race.trainings}
+    collected: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
+    for dataset in list_datasets(record):
+        for row in build_grid(record, dataset).rows:
+            used = set() if row.source else list_trainings(race, networks.get(row.label, {}))
+            if len(used) != 1 or not used <= groups.keys():
+                continue
+            group = collected.setdefault(dataset, {}).setdefault(groups[used.pop()], {})
+            for column, values in row.values.items():
+                for metric, value in values.items():
+                    group.setdefault(column, {}).setdefault(metric, []).append(value)
+    return {
+        dataset: {
+            group: {
+                column: {metric: _spread(values) for metric, values in metrics.items()}
+                for column, metrics in columns.items()
+            }
+            for group, columns in by_group.items()
+        }
+        for dataset, by_group in collected.items()
+    }
+
+
+def write_race_report(race: Race, plan: Plan, state: State) -> Path:
+    """Writes ``race.md`` and ``race.json`` into the race's folder.
+
+    Args:
+        race: the race.
+        plan: its plan.
+        state: what became of it.
+
+    Returns:
+        The Markdown file.
+
+    Raises:
+        InputError: if a table of results cannot be read.
+        OSError: if the folder cannot be written.
+    """
+    rows = [
+        _describe_training(race, plan, state, training)
+        for training in race.trainings
+        if training.name in state.trainings
+    ]
+    summaries: dict[str, Summary] = {}
+    records: dict[str, Record] = {}
+    for path in race.tests:
+        name = name_test(race, path)
+        file = Path('results') / name / 'table.json'
+        if file.is_file():
+            records[name] = read_results(file)
+            summaries[name] = summarise(race, records[name], read_networks(path))
+    lines = [*_describe_budget(race, plan, state), *_format_trainings(rows)]
+    for name, summary in summaries.items():
+        lines += ['', f'Tables: `results/{name}/`, of which `comparison.html` shows pictures side by side.']
+        lines += _format_summary(summary, records[name])
+    lines += _list_probes(race)
+    content = {
+        'race': race.name,
+        'minutes': race.minutes,
+        'jobs': state.jobs,
+        'plan': dict(plan.about),
+        'trainings': rows,
+        'summaries': {
+            name: {
+                d: {g: {c: {m: vars(s) for m, s in ms.items()} for c, ms in cs.items()} for g, cs in gs.items()}
+                for d, gs in summary.items()
+            }
+            for name, summary in summaries.items()
+        },
+    }
+    with atomic_write(race.folder / 'race.json') as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    target = race.folder / 'race.md'
+    with atomic_write(target) as temporary:
+        temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    return target
+
+
+def _describe_training(race: Race, plan: Plan, state: State, training: Training) -> dict[str, Any]:
+    name = training.name
+    progress = state.trainings[name]
+    planned = plan.iterations[name][state.jobs]
+    done, minutes = minutes_used(race, name)
+    return {
+        'training': name,
+        'options': str(training.options),
+        'overrides': list(training.overrides),
+        'status': progress.status,
+        'reason': progress.reason,
+        'seconds': {stage.name: stage.seconds[state.jobs] for stage in plan.stages[name]},
+        'planned': dict(planned),
+        'iterations': done,
+        'budget_minutes': plan.budget(training, state.jobs),
+        'minutes': minutes,
+        'wall_minutes': progress.seconds / 60,
+        'attempts': progress.attempts,
+        'finished': progress.finished,
+    }
+
+
+def _describe_budget(race: Race, plan: Plan, state: State) -> list[str]:
+    threads = plan.cores // state.jobs
+    lines = [
+        f'# {race.name}',
+        '',
+        f'{race.minutes:g} minutes of iterations on {plan.cores} cores for each. Validation and files stand '
+        'outside the budget.',
+    ]
+    if state.jobs > 1:
+        lines[-1] += (
+            f' {state.jobs} ran at once, each in {threads} thread{"s" if threads > 1 else ""} on cores of its own and '
+            f'for {state.jobs} times the minutes.'
+        )
+    facts = ', '.join(f'{key} {value}' for key, value in plan.about.items())
+    return [*lines, '', f'Iterations were measured and planned with: {facts}.']
+
+
+def _format_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        '',
+        '| training | s per iteration | iterations | budget, min | used, min | with all around, min | status |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | --- |',
+    ]
+    for row in rows:
+        seconds = ' / '.join(f'{value:.3f}' for value in row['seconds'].values())
+        planned = ' + '.join(str(count) for count in row['planned'].values())
+        count = planned if row['iterations'] == sum(row['planned'].values()) else f'{row["iterations"]} of {planned}'
+        status = f'{row["status"]}: {row["reason"]}' if row['reason'] else row['status']
+        if row['attempts'] > 1:
+            status += f', {row["attempts"]} attempts'
+        lines.append(
+            f'| {row["training"]} | {seconds} | {count} | {row["budget_minutes"]:.1f} | {row["minutes"]:.1f} | '
+            f'{row["wall_minutes"]:.1f} | {status.replace("|", "/")} |'
+        )
+    return lines
+
+
+def _format_summary(summary: Summary, record: Record) -> list[str]:
+    """Means, and in brackets the distance of the largest from the smallest."""
+    metric, options = next(iter(record['metrics'].items()))
+    digits = digits_of(options['type'])
+    lines = []
+    for dataset, groups in summary.items():
+        columns = list(dict.fromkeys(column for group in groups.values() for column in group))
+        lines += ['', f'## {dataset}: {metric}, mean over trainings (largest minus smallest)', '']
+        lines += ['| group | trainings | ' + ' | '.join(columns) + ' |', '| --- |' + ' ---: |' * (len(columns) + 1)]
+        for group, values in groups.items():
+            cells = []
+            for column in columns:
+                one = values.get(column, {}).get(metric)
+                cells.append('-' if one is None else f'{one.mean:.{digits}f} ({one.high - one.low:.{digits}f})')
+            count = max((ms[metric].count for ms in values.values() if metric in ms), default=0)
+            lines.append(f'| {group} | {count} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _list_probes(race: Race) -> list[str]:
+    lines = []
+    for name in race.probe.trainings if race.probe else ():
+        if (race.folder / PROBES_NAME / name / 'report.md').is_file():
+            lines.append(f'- [{name}]({PROBES_NAME}/{name}/report.md), [map]({PROBES_NAME}/{name}/map_1.svg)')
+    return ['', '## What the representation knows', '', *lines] if lines else []
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(sum(values) / len(values), min(values), max(values), len(values))

@@ -1,0 +1,111 @@
+"""Gives trainings the same minutes and compares them: `python tools/race.py plan`, then `run` (docs/race.md)."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dasr_arch import InputError
+from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.pipelines.race_follow_up import run_probes, run_tests
+from dasr_arch.pipelines.race_options import Race, read_race
+from dasr_arch.pipelines.race_plan import make_plan, read_plan, write_plan
+from dasr_arch.pipelines.race_report import write_race_report
+from dasr_arch.pipelines.race_run import STATE_NAME, check_plan, read_state, run_trainings
+from dasr_arch.pipelines.race_steps import MeasureSettings, list_cores, measure_race, run_workers
+
+QUIET_LOAD = 0.3  # of the cores; above that other programs compute, too
+PLAN_NAME = 'plan.json'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the arguments and works; 1 if a training or a test failed, 2 for bad input, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(description='Give trainings the same minutes and compare them.')
+    commands = parser.add_subparsers(dest='command', required=True)
+    plan = _add_command(commands, 'plan', 'measure iterations and write how many fit into the minutes')
+    plan.add_argument('--minutes', type=float, help="of iterations on all cores, for each (the race file's)")
+    plan.add_argument('--jobs', type=int, nargs='+', default=None, help='trainings at once (1, and one on each core)')
+    plan.add_argument('--rounds', type=int, default=3, help='how often everything is measured (3)')
+    plan.add_argument('--steps', type=int, default=5, help='iterations of every stage in a round (5)')
+    run = _add_command(commands, 'run', 'run or continue the trainings, then the tests and the report')
+    run.add_argument('--jobs', type=int, default=1, help='trainings at once, each on its own cores (1)')
+    run.add_argument('--only', nargs='+', default=[], metavar='TRAINING', help='these alone, and what they start from')
+    run.add_argument('--no-tests', action='store_true', help='trainings alone')
+    run.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='lay a value over the test files')
+    _add_command(commands, 'report', 'write race.md again, from what is there')
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
+    work = {'plan': _plan, 'run': _run, 'report': _report}[args.command]
+    return run_guarded(lambda: work(args))
+
+
+def _add_command(
+    commands: 'argparse._SubParsersAction[argparse.ArgumentParser]', name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument('race', nargs='?', type=Path, default=Path('options/race/race.yml'), help='race file')
+    parser.add_argument('--name', help='of the race and its folders, for one beside others')
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> int:
+    race = read_race(args.race, args.name, args.minutes)
+    cores = list_cores()
+    jobs = args.jobs or sorted({1, len(cores)})
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
+    if load > QUIET_LOAD * len(cores):
+        print(
+            f'warning: other programs use {load:.1f} of {len(cores)} cores; iterations will seem slower than they are'
+        )
+    stages = measure_race(race, MeasureSettings(jobs, args.rounds, args.steps, cores), run_workers)
+    about = {'date': now(), **describe_environment(torch.device('cpu')), 'load before': round(load, 2)}
+    plan = make_plan(race, stages, len(cores), about)
+    write_plan(race.folder / PLAN_NAME, plan)
+    for training in race.trainings:
+        for at_once in jobs:
+            seconds = ', '.join(f'{one.seconds[at_once]:.3f}' for one in stages[training.name])
+            counts = ' + '.join(map(str, plan.iterations[training.name][at_once].values()))
+            minutes = plan.budget(training, at_once)
+            print(f'{training.name}, {at_once} at once: {seconds} s, {counts} iterations in {minutes:.1f} min')
+    hours = sum(training.share for training in race.trainings) * race.minutes / 60
+    print(f'{race.folder / PLAN_NAME}: {len(race.trainings)} trainings, {hours:.1f} hours of iterations')
+    return 0
+
+
+def _open(args: argparse.Namespace) -> Race:
+    """The race with the minutes of its plan."""
+    race = read_race(args.race, args.name)
+    return replace(race, minutes=read_plan(race.folder / PLAN_NAME).minutes)
+
+
+def _run(args: argparse.Namespace) -> int:
+    whole = _open(args)
+    plan = read_plan(whole.folder / PLAN_NAME)
+    race = whole.select(args.only) if args.only else whole
+    state = run_trainings(race, plan, args.jobs, list_cores())
+    failures = sum(state.trainings[training.name].status == 'failed' for training in race.trainings)
+    if not args.no_tests:
+        failures += run_tests(whole, state, args.set)
+        failures += run_probes(whole, state)
+    print(write_race_report(whole, plan, state))
+    return 1 if failures else 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    race = _open(args)
+    plan, state = read_plan(race.folder / PLAN_NAME), read_state(race.folder / STATE_NAME)
+    if state is None:
+        raise InputError(f'{race.folder}: nothing has been run yet; tools/race.py run comes first')
+    check_plan(race, plan, state.jobs)
+    print(write_race_report(race, plan, state))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
