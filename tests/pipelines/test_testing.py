@@ -261,7 +261,8 @@ def test_there_is_a_test_file_for_every_table() -> None:
 
 COMPARE_FILES = sorted((Path(__file__).parents[2] / 'options/compare').glob('*_x?.yml'))
 OWN_FILES = [path for path in COMPARE_FILES if path.stem in {'race_x4', 'ablation_x4', 'beyond_x4'}]  # docs/race.md
-PAPER_FILES = [path for path in COMPARE_FILES if path not in OWN_FILES]
+PACKAGED_FILES = [path for path in COMPARE_FILES if path.stem.startswith('packaged_')]
+PAPER_FILES = [path for path in COMPARE_FILES if path not in OWN_FILES + PACKAGED_FILES]
 SMALL: dict[str, dict[str, Any]] = {
     'SRCNN': {'num_feat': 8, 'num_map': 4},
     'EDSR': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1},
@@ -347,6 +348,22 @@ def test_shipped_comparison_runs_with_small_networks(
 def test_there_is_a_comparison_for_every_table_of_the_paper() -> None:
     expected = {'table2_x2', 'table2_x3', 'table2_x4', 'table3_x4', 'gaussian8_x2', 'gaussian8_x3', 'gaussian8_x4'}
     assert {path.stem for path in PAPER_FILES} == expected
+
+
+@pytest.mark.parametrize('path', PACKAGED_FILES, ids=lambda path: path.stem)
+def test_comparison_of_packaged_weights_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = read_yaml(path)
+    assert options['name'] == path.stem
+    for network in options['networks'].values():
+        assert 'path' not in network or (path.parents[2] / network['path']).is_file()
+    monkeypatch.chdir(tmp_path)
+    options.pop('costs')
+    torch.manual_seed(0)
+    make_comparison_smaller(options)
+    report = run_test({**options, 'crops': None}, str(path))
+    assert report.failures == 0
+    record = read_results(report.folder / 'table.json')
+    assert {row['network'] for row in record['rows']} == {'Bicubic', 'DASR-S iso', 'DASR-S general'}
 
 
 def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
