@@ -121,7 +121,8 @@ def write_race_report(race: Race, plan: Plan, state: State) -> Path:
     lines = [*_describe_budget(race, plan, state), *_format_trainings(rows)]
     for name, summary in summaries.items():
         lines += ['', f'Tables: `results/{name}/`, of which `comparison.html` shows pictures side by side.']
-        lines += _format_summary(summary, records[name])
+        if any(len(_members(race, group)) > 1 for groups in summary.values() for group in groups):
+            lines += _format_summary(summary, records[name])
     lines += _list_probes(race)
     content = {
         'race': race.name,
@@ -229,6 +230,10 @@ def _list_probes(race: Race) -> list[str]:
         if (race.folder / PROBES_NAME / name / 'report.md').is_file():
             lines.append(f'- [{name}]({PROBES_NAME}/{name}/report.md), [map]({PROBES_NAME}/{name}/map_1.svg)')
     return ['', '## What the representation knows', '', *lines] if lines else []
+
+
+def _members(race: Race, group: str) -> list[str]:
+    return [training.name for training in race.trainings if training.group == group]
 
 
 def _spread(values: Sequence[float]) -> Spread:
