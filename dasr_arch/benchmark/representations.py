@@ -18,6 +18,9 @@ from dasr_arch.archs.dasr_arch import DASR
 _PERPLEXITY = 20.0
 _PAPER_PERPLEXITY = 30.0
 
+MIN_MAP_POINTS = int(2 * _PAPER_PERPLEXITY) + 1
+"""A map by t-SNE needs more points than this."""
+
 
 class MapPoint(NamedTuple):
     """One patch on a map.
@@ -134,7 +137,7 @@ def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
         ValueError: if there are too few.
     """
     count, pictures, length = encoded.vectors.shape
-    if count * pictures <= 2 * _PAPER_PERPLEXITY + 1:
+    if count * pictures <= MIN_MAP_POINTS:
         raise ValueError(f'{count * pictures} representations are too few for a map')
     plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
     places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)

@@ -26,7 +26,7 @@ from dasr_arch.benchmark.probing import (
     list_kernels,
     list_noises,
 )
-from dasr_arch.benchmark.representations import EncodedPatches, RepresentationMap, map_by_neighbours
+from dasr_arch.benchmark.representations import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_neighbours
 from dasr_arch.data.image_source import ImageSource
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.degradations import build_degradation, degrade_picture
@@ -98,7 +98,8 @@ def run_probing(
         with_maps: also map the test pictures by t-SNE, which needs scikit-learn (extra `report`).
 
     Raises:
-        InputError: if pictures are missing, the test pictures are those of the fit, or scikit-learn is not installed.
+        InputError: if pictures are missing, the test pictures are those of the fit or too few for maps, or scikit-learn
+            is not installed.
         OSError: if the file cannot be written.
     """
     if with_maps and any(importlib.util.find_spec(name) is None for name in ('sklearn', 'matplotlib')):
@@ -109,6 +110,9 @@ def run_probing(
     same = set(train.names) & set(test.names)
     if same and len(same) == len(test):
         raise InputError(f'{settings.test}: every picture is among those to fit to; test on others')
+    if with_maps and 4 * len(test) <= MIN_MAP_POINTS:
+        least = MIN_MAP_POINTS // 4 + 1
+        raise InputError(f'{settings.test}: maps need at least {least} pictures, got {len(test)}; test on more')
     if settings.limit is not None and settings.limit < len(train):
         train = _Subset(train, settings.limit)
     kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)

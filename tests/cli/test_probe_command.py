@@ -110,6 +110,7 @@ def test_reports_have_maps(folder, tmp_path):
         (('--force', '--limit', '0'), 'limit must be at least 1'),
         (('--force', '--test', 'TRAIN'), 'every picture is among those to fit to'),
         (('--force', '--test', 'nowhere'), 'nowhere'),
+        (('--force', '--report', 'REPORT'), 'maps need at least 16 pictures, got 4'),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_lost(folder, capsys, more, said):
