@@ -131,6 +131,31 @@ def degrade_batch(
     return lq.unflatten(0, (count, patches)), gt.unflatten(0, (count, patches))
 
 
+def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives each sample the second patch of its neighbour in the batch, the last that of the first.
+
+    The degradation stays: the two patches of a sample then share nothing but that.
+
+    Args:
+        batch: collated samples of :class:`DegradationDataset` with two patches or more.
+
+    Returns:
+        The batch with other second patches; the given one is not changed.
+
+    Raises:
+        InputError: if there is one sample alone.
+    """
+    if len(batch['hr']) < 2:
+        raise InputError('patches of other pictures need at least 2 pictures in a batch, got 1')
+    changed = dict(batch)
+    for key, dim in (('hr', 1), ('window', 2)):
+        if key in batch:
+            moved = batch[key].clone()
+            moved.select(dim, 1).copy_(batch[key].select(dim, 1).roll(1, 0))
+            changed[key] = moved
+    return changed
+
+
 def select_large(source: ImageSource, size: int) -> Sequence[int]:
     """The pictures that are at least ``size`` pixels high and wide.
 

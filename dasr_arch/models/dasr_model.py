@@ -15,7 +15,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
 from dasr_arch.archs.weights import load_fitting, read_dasr_weights
-from dasr_arch.data.degradation_dataset import degrade_batch
+from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
@@ -29,9 +29,11 @@ class DASRModel(SupervisedModel):
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' and 'stage_2' (see Stage), 'optim_g',
             'pixel_opt' with the loss on [0, 1] (weight 255 makes it the paper's), 'contrast_opt' with 'loss_weight',
-            'queue_length', 'momentum' and 'temperature', or null to train without contrast (the paper's Model 1);
-            optional 'code_opt' with 'loss_weight' and 'components', which makes the encoder's representation tell the
-            known kernel and noise level as well (not in the paper, see CodeTarget); further as in
+            'queue_length', 'momentum', 'temperature' and 'positives' ('same': two patches of one picture, as in the
+            paper; 'other': patches of two pictures with the same degradation, so that only the degradation can tell
+            them; not in the paper), or null to train without contrast (the paper's Model 1);
+            optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which makes the encoder's representation
+            tell the known kernel and noise level as well (not in the paper, see CodeTarget); further as in
             :class:`SupervisedModel`.
 
     Raises:
@@ -59,11 +61,13 @@ class DASRModel(SupervisedModel):
         options = self.opt['train'].get('contrast_opt')
         self.contrast_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
         self.net_contrast: MomentumContrast | None = None
+        self.other_positives = False
         if options is not None:
             if not self.net_g.blind:
                 raise InputError('a network that is told the kernel learns nothing by contrast; set contrast_opt: null')
             length = self.net_g.compress.in_features
-            given = {key: value for key, value in options.items() if key != 'loss_weight'}
+            self.other_positives = options.get('positives', 'same') == 'other'
+            given = {key: value for key, value in options.items() if key not in {'loss_weight', 'positives'}}
             self.net_contrast = MomentumContrast(self.net_g.encoder, length, **given).to(self.device)
             if self._pretrained_contrast:
                 load_fitting(self.net_contrast, self._pretrained_contrast)
@@ -104,11 +108,14 @@ class DASRModel(SupervisedModel):
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
-            lq, gt = degrade_batch(self.degradation, data, self.device)
+            batch = exchange_second_patches(data) if self.other_positives else data
+            lq, gt = degrade_batch(self.degradation, batch, self.device)
             self.gt = gt[:, 0]
             if self.net_code is not None:
                 self.code = self.net_code.target(data['kernel'].to(self.device), data['noise_level'].to(self.device))
         else:
+            if self.other_positives:
+                raise InputError('contrast_opt.positives: other needs raw patches, got ready pictures; write same')
             lq = data['lq'].to(self.device, non_blocking=True)
             self._take_truth(data)
         if lq.ndim == 5:  # (B, P, 3, h, w): query and, unless P is 1, key

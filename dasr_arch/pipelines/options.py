@@ -326,7 +326,13 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
             raise InputError(f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults')
         if kind != 'DegradationDataset' and settings.get('code_opt') is not None:
             raise InputError(f'{place}.type: train.code_opt needs known kernels, from DegradationDataset, got {kind}')
-        if kind not in {'DegradationDataset', 'LQDataset'} and settings.get('contrast_opt') is not None:
+        contrast = settings.get('contrast_opt')
+        if kind != 'DegradationDataset' and isinstance(contrast, dict) and contrast['positives'] == 'other':
+            raise InputError(
+                f'{place}.type: contrast_opt.positives: other needs degradations that are made in training, from '
+                f'DegradationDataset, got {kind}'
+            )
+        if kind not in {'DegradationDataset', 'LQDataset'} and contrast is not None:
             raise InputError(
                 f'{place}.type: the contrast needs two patches of each picture, from DegradationDataset or LQDataset, '
                 f'got {kind}; or write train.contrast_opt: ~ and stage_1.total_iter: 0'

@@ -161,13 +161,15 @@ class ContrastOptions(Options, kw_only=True, frozen=True):
     queue_length: Annotated[int, Meta(ge=1, le=1 << 24)] = 8192  # keys
     momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999
     temperature: Positive = 0.07
+    positives: Literal['same', 'other'] = 'same'
 
 
 class CodeOptions(Options, kw_only=True, frozen=True):
     """What the encoder must tell of the known degradation, in training alone."""
 
     loss_weight: NotNegative = 1.0
-    components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel
+    kernel: Literal['widths', 'components'] = 'widths'
+    components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
 
 
 class MetaOptions(Options, kw_only=True, frozen=True):

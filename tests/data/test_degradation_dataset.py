@@ -14,7 +14,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from torch.utils.data import DataLoader, default_collate
 
 from dasr_arch import InputError
-from dasr_arch.data.degradation_dataset import DegradationDataset, degrade_batch
+from dasr_arch.data.degradation_dataset import DegradationDataset, degrade_batch, exchange_second_patches
 from dasr_arch.data.sampling import SampleStream
 from dasr_arch.degradations import Window
 
@@ -76,6 +76,31 @@ def test_sample_holds_raw_patches_with_margin_and_draws(demo_folder):
     assert sample['window'].shape == (4, 2)
     assert sample['noise'].shape == (2, 3, 12, 12)
     assert sample['gt_path'] == 'astronaut'
+
+
+@pytest.mark.parametrize('crop_first', [False, True])
+def test_exchanged_second_patches_keep_the_degradation(demo_folder, crop_first):
+    dataset = make_dataset(demo_folder, crop_first=crop_first)
+    batch = default_collate([dataset[i, i] for i in range(3)])
+    before = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    changed = exchange_second_patches(batch)
+    assert torch.equal(changed['hr'][:, 0], before['hr'][:, 0])
+    for sample, neighbour in ((0, 2), (1, 0), (2, 1)):
+        assert torch.equal(changed['hr'][sample, 1], before['hr'][neighbour, 1])
+        if not crop_first:
+            assert torch.equal(changed['window'][sample, :, 1], before['window'][neighbour, :, 1])
+    for key, value in before.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(batch[key], value), key
+            if key not in {'hr', 'window'}:
+                assert changed[key] is batch[key]
+    _, gt = degrade_batch(dataset.degradation, changed)
+    assert torch.equal(gt[0, 1], degrade_batch(dataset.degradation, batch)[1][2, 1])
+
+
+def test_exchange_needs_two_pictures(demo_folder):
+    with pytest.raises(InputError, match='need at least 2 pictures in a batch, got 1'):
+        exchange_second_patches(default_collate([make_dataset(demo_folder)[0, 0]]))
 
 
 def test_batch_becomes_lr_and_hr_patches(demo_folder):

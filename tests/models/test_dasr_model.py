@@ -15,6 +15,7 @@ from basicsr.models import build_model
 from dasr_arch import InputError
 from dasr_arch.archs.released_keys import our_name, translate
 from dasr_arch.archs.weights import load_network
+from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.dasr_model import DASRModel
 from tests.golden.weights import golden_state, relative_error
 from tests.models.making import DEMO, PIXEL, TINY, copy_state, make_batch, make_dasr_options, train_step
@@ -242,9 +243,32 @@ def test_model_5_is_trained_with_the_true_kernels():
     assert all(p.grad is not None for p in model.net_g.kernel_encoder.parameters())
 
 
+# --- positives of other pictures ---
+
+
+def test_positives_of_other_pictures_share_the_degradation_alone():
+    options = {'queue_length': 16, 'momentum': 0.999, 'temperature': 0.07}
+    same, other = (make_model(1, 1, contrast_opt={**options, 'positives': kind}) for kind in ('same', 'other'))
+    batch = make_batch()
+    for model in (same, other):
+        model.feed_data(batch)
+    assert torch.equal(same.lq, other.lq)
+    assert torch.equal(same.gt, other.gt)
+    assert not torch.equal(same.key, other.key)
+    expected, _ = degrade_batch(other.degradation, exchange_second_patches(batch))
+    assert torch.equal(other.key, expected[:, 1])
+    assert train_step(same, 1, batch) != train_step(other, 1, batch)
+
+
+def test_ready_pictures_have_no_positives_of_other_pictures():
+    model = make_model(1, 0, pixel_opt=None, contrast_opt={'queue_length': 16, 'positives': 'other'})
+    with pytest.raises(InputError, match='positives: other needs raw patches'):
+        train_step(model, 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
+
+
 # --- a target that training alone knows ---
 
-CODE = {'loss_weight': 2.0, 'components': 4}
+CODE = {'loss_weight': 2.0, 'kernel': 'components', 'components': 4}
 
 
 def test_encoder_is_told_the_kernel_in_both_stages_beside_the_contrast():

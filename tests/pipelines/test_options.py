@@ -440,6 +440,12 @@ def test_estimators_need_a_trained_network(load):
     check_message(load, IKC_FILE, overrides, 'path.pretrain_network_g: without iterations in train.stage_1')
 
 
+def test_positives_of_other_pictures_need_degradations_made_in_training(load):
+    check_message(load, ENCODER_FILE, ['train.contrast_opt.positives=other'], 'positives: other needs degradations')
+    assert load(DASR_FILE, 'train.contrast_opt.positives=other')['train']['contrast_opt']['positives'] == 'other'
+    check_message(load, DASR_FILE, ['train.contrast_opt.positives=all'], "expected one of 'same', 'other', got")
+
+
 def test_target_needs_known_kernels(load):
     check_message(load, ENCODER_FILE, ['train.code_opt={}'], 'train.code_opt needs known kernels, from Degradation')
 

@@ -35,7 +35,7 @@ def make_options(system: str) -> dict[str, Any]:
     options: dict[str, Any] = deepcopy(tiny_options())
     data, train = options['datasets']['train'], options['train']
     if system == 'target':
-        train['code_opt'] = {'loss_weight': 1.0, 'components': 5}
+        train['code_opt'] = {'loss_weight': 1.0}
         return options
     common = {'total_iter': 12, 'precision': 'fp32', 'pixel_opt': PIXEL, 'ema_decay': 0.9}
     data['num_patches'] = 1
