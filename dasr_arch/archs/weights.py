@@ -133,6 +133,25 @@ def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_
     return DASRWeights(state, contrast)
 
 
+def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Gives a network the degradation encoder of another, whatever the rest and the scale of that one.
+
+    Args:
+        network: what gets it.
+        source: a file, ours or the authors'; averaged weights come first.
+
+    Returns:
+        The contrastive part that the file holds beside the encoder, perhaps none, under our names.
+
+    Raises:
+        InputError: if the file is no DASR with an encoder, or that is of another size.
+    """
+    weights = read_dasr_weights(source)
+    own = {key.removeprefix('encoder.'): value for key, value in weights.network.items() if key.startswith('encoder.')}
+    load_strictly(network.encoder, own, f"the encoder of '{source}'")
+    return dict(weights.contrast)
+
+
 def load_network(
     source: str | os.PathLike[str] | Mapping[str, Any], scale: int | None = None, device: str | torch.device = 'cpu'
 ) -> DASR:

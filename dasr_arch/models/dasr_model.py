@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +15,7 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
-from dasr_arch.archs.weights import load_fitting, read_dasr_weights
+from dasr_arch.archs.weights import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
@@ -27,14 +28,15 @@ class DASRModel(SupervisedModel):
     """Trains :class:`~dasr_arch.archs.dasr_arch.DASR`.
 
     Args:
-        opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' and 'stage_2' (see Stage), 'optim_g',
-            'pixel_opt' with the loss on [0, 1] (weight 255 makes it the paper's), 'contrast_opt' with 'loss_weight',
-            'queue_length', 'momentum', 'temperature' and 'positives' ('same': two patches of one picture, as in the
-            paper; 'other': patches of two pictures with the same degradation, so that only the degradation can tell
-            them; not in the paper), or null to train without contrast (the paper's Model 1);
-            optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which makes the encoder's representation
-            tell the known kernel and noise level as well (not in the paper, see CodeTarget); further as in
-            :class:`SupervisedModel`.
+        opt: BasicSR's option dictionary. Of its section 'path', beside BasicSR's: 'pretrain_network_encoder', a file
+            that the encoder comes from (one encoder stage serves several trainings so). Of its section 'train':
+            'stage_1' and 'stage_2' (see Stage), 'optim_g', 'pixel_opt' with the loss on [0, 1] (weight 255 makes it
+            the paper's), 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives'
+            ('same': two patches of one picture, as in the paper; 'other': patches of two pictures with the same
+            degradation, so that only the degradation can tell them; not in the paper), or null to train without
+            contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
+            makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
+            CodeTarget); further as in :class:`SupervisedModel`.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -50,6 +52,14 @@ class DASRModel(SupervisedModel):
         weights = read_dasr_weights(load_path, self.opt['path'].get('param_key_g'))
         self._load_state(net, weights.network, f"weights file '{load_path}'", strict)
         self._pretrained_contrast = weights.contrast
+
+    def init_training_settings(self) -> None:
+        """The encoder may come from another file than the rest, with the projection head if that file has it."""
+        source = self.opt['path'].get('pretrain_network_encoder')
+        if source is not None:
+            self._pretrained_contrast = load_encoder(self.net_g, source)
+            get_root_logger().info(f"Loaded the encoder from '{source}'")
+        super().init_training_settings()
 
     def build_schedule(self) -> Schedule:
         """Encoder stage and joint stage."""

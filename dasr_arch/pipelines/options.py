@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
+from dasr_arch.archs.weights import (
+    choose_part,
+    infer_arguments,
+    load_encoder,
+    load_strictly,
+    read_dasr_weights,
+    read_weights,
+)
 from dasr_arch.pipelines.arguments import Launcher
 from dasr_arch.pipelines.class_options import (
     check_loss_arguments,
@@ -34,7 +41,7 @@ from dasr_arch.pipelines.schema import check_known, convert, section, to_plain
 from dasr_arch.pipelines.training_schema import TRAIN_OPTIONS, ForeignTrainOptions, GeneralOptions
 from dasr_arch.pipelines.yaml_reader import read_yaml
 
-PATH_KEYS = ('pretrain_network_g', 'param_key_g', 'strict_load_g', 'resume_state')
+PATH_KEYS = ('pretrain_network_g', 'pretrain_network_encoder', 'param_key_g', 'strict_load_g', 'resume_state')
 PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')
 """What BasicSR's models read from the section path; of every other key BasicSR makes a folder."""
 
@@ -259,6 +266,7 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
     resume, weights = paths.get('resume_state'), paths.get('pretrain_network_g')
     if resume is not None and not Path(str(resume)).expanduser().is_file():
         raise InputError(f"{where}: path.resume_state: the file '{resume}' does not exist")
+    _check_encoder(network, options, where)
     if weights is None:
         return
     file = Path(str(weights)).expanduser()
@@ -274,6 +282,20 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
             load_strictly(choose_part(network, state), state, f"weights file '{file}'")
     except InputError as error:
         raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
+
+
+def _check_encoder(network: nn.Module, options: Mapping[str, object], where: str) -> None:
+    """Read the file that the encoder comes from."""
+    source = section(options, 'path', where).get('pretrain_network_encoder')
+    if source is None:
+        return
+    place = f'{where}: path.pretrain_network_encoder'
+    if not isinstance(network, DASR) or not network.blind or options.get('model_type') != 'DASRModel':
+        raise InputError(f'{place}: DASRModel alone trains a network with a degradation encoder; remove the key')
+    try:
+        load_encoder(network, str(source))
+    except InputError as error:
+        raise InputError(f'{place}: {error}') from error
 
 
 def _check_scale(network: DASR, state: Mapping[str, Tensor], file: Path) -> None:
@@ -364,7 +386,7 @@ def _check_tasks(settings: Mapping[str, object], train: Mapping[str, object], wh
 def _experiment_paths(options: Mapping[str, object], root: Path, name: str, where: str) -> dict[str, object]:
     """The section `path` with the folders of the experiment, which must be writable."""
     paths = section(options, 'path', where)
-    for key in ('pretrain_network_g', 'resume_state'):
+    for key in ('pretrain_network_g', 'pretrain_network_encoder', 'resume_state'):
         if isinstance(paths.get(key), str):
             paths[key] = os.path.expanduser(str(paths[key]))
     experiment = root / 'experiments' / name

@@ -110,6 +110,7 @@ class PathOptions(Options, kw_only=True, frozen=True):
     """Files that training starts from."""
 
     pretrain_network_g: str | None = None
+    pretrain_network_encoder: str | None = None  # DASRModel: the encoder comes from here
     strict_load_g: bool = True
     resume_state: str | None = None
 

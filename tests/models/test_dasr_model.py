@@ -357,6 +357,29 @@ def test_fine_tuning_starts_from_our_file_with_its_projection(tmp_path):
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
+def test_encoder_comes_from_another_file_than_the_rest(tmp_path):
+    first = build_model(make_dasr_options(3, 0, tmp_path / 'first', pixel_opt=None))
+    body = build_model(make_dasr_options(1, 1, tmp_path / 'body'))
+    for model, seed in ((first, 5), (body, 6)):
+        torch.manual_seed(seed)
+        for parameter in [*model.net_g.parameters(), *model.net_contrast.projection.parameters()]:
+            parameter.data.normal_()
+    encoder = str(first.save_weights('1'))
+    options = make_dasr_options(0, 1, ema_decay=0.9)
+    options['path'] = {
+        'pretrain_network_g': str(body.save_weights('1')),
+        'pretrain_network_encoder': encoder,
+    }
+    model = build_model(options)
+    for name, value in model.net_g.state_dict().items():
+        source = first if name.startswith('encoder.') else body
+        assert torch.equal(value, source.net_g.state_dict()[name]), name
+        assert torch.equal(model.net_g_ema.state_dict()[name], value), name
+    for name, value in model.net_contrast.projection.state_dict().items():
+        assert torch.equal(value, first.net_contrast.projection.state_dict()[name]), name
+    assert torch.equal(model.net_contrast.encoder_k.state_dict()['body.0.weight'], model.net_g.encoder.body[0].weight)
+
+
 @pytest.mark.parametrize('whole', [False, True])
 def test_fine_tuning_starts_from_the_authors_files(whole, tmp_path):
     state = golden_state(np.load(GOLDEN / 'dasr_eval_x4.npz'))

@@ -79,6 +79,7 @@ def test_dictionary_has_the_keys_that_basicsr_adds(load, tmp_path):
     experiment = root / 'experiments' / 'smoke_dasr_s_x2'
     assert options['path'] == {
         'pretrain_network_g': None,
+        'pretrain_network_encoder': None,
         'strict_load_g': True,
         'resume_state': None,
         'experiments_root': str(experiment),
@@ -470,6 +471,20 @@ def test_weights_of_another_scale_are_refused(load, tmp_path):
 def test_weights_of_another_network_are_refused(load, tmp_path):
     torch.save({'params': torch.nn.Linear(2, 2).state_dict()}, tmp_path / 'net.pth')
     check_message(load, DASR_FILE, [f'path.pretrain_network_g={tmp_path / "net.pth"}'], 'it is of another network')
+
+
+def test_an_encoder_from_a_file_must_fit(load, tmp_path):
+    path = tmp_path / 'net.pth'
+    options = load(DASR_FILE)['network_g']
+    own = {key: options[key] for key in ('encoder_feat', 'representation_dim') if key in options}
+    torch.save({'params': DASR(scale=3, num_groups=1, num_blocks=1, **own).state_dict()}, path)
+    option = f'path.pretrain_network_encoder={path}'
+    assert load(DASR_FILE, option)['path']['pretrain_network_encoder'] == str(path)
+    check_message(load, SRCNN_FILE, [option], 'pretrain_network_encoder: DASRModel alone trains a network with')
+    torch.save({'params': DASR(scale=3, num_groups=1, num_blocks=1, encoder_feat=8).state_dict()}, path)
+    check_message(load, DASR_FILE, [option], f"path.pretrain_network_encoder: the encoder of '{path}'")
+    option = option.replace('net.pth', 'none.pth')
+    check_message(load, DASR_FILE, [option], 'path.pretrain_network_encoder: weights file')
 
 
 def test_truncated_weights_are_refused(load, tmp_path):
