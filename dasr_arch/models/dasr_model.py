@@ -124,7 +124,7 @@ class DASRModel(SupervisedModel):
             if self.net_code is not None:
                 self.code = self.net_code.target(data['kernel'].to(self.device), data['noise_level'].to(self.device))
         else:
-            if self.other_positives:
+            if self.other_positives and data['lq'].ndim == 5:  # validation gives one picture
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready pictures; write same')
             lq = data['lq'].to(self.device, non_blocking=True)
             self._take_truth(data)

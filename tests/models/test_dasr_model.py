@@ -258,6 +258,8 @@ def test_positives_of_other_pictures_share_the_degradation_alone():
     expected, _ = degrade_batch(other.degradation, exchange_second_patches(batch))
     assert torch.equal(other.key, expected[:, 1])
     assert train_step(same, 1, batch) != train_step(other, 1, batch)
+    other.feed_data({'lq': torch.rand(1, 3, 16, 16)})  # as validation does
+    assert other.lq.shape == (1, 3, 16, 16)
 
 
 def test_ready_pictures_have_no_positives_of_other_pictures():

@@ -89,7 +89,7 @@ def test_pixels_of_an_iteration_are_about_the_same_for_all_that_enlarge():
     for path in (OPTIONS / 'race').glob('*_x4.yml'):
         data = read_yaml(path)['datasets']['train']
         pixels[path.stem] = data['gt_size'] ** 2 * data['batch_size_per_gpu']
-    del pixels['dncnn_x4']
+    del pixels['dncnn_x4'], pixels['mzsr_x4']  # at LR size; five inner steps in each iteration
     assert max(pixels.values()) <= 1.12 * min(pixels.values())
 
 
