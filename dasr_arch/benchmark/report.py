@@ -44,6 +44,7 @@ class ReportSources:
         lq: folder that holds a folder of LR pictures for each degradation.
         against: label of the network that others are compared with.
         network: label of the network that the page is about.
+        shown: label of the network that the movable divider shows; None is ``network``.
         history: lines of a training's history, empty without one.
         stages: number of iterations of each training stage, with a name.
         representations: file of the maps, None without one.
@@ -57,6 +58,7 @@ class ReportSources:
     lq: Path
     against: str = 'Bicubic'
     network: str = 'DASR'
+    shown: str | None = None
     history: Sequence[Mapping[str, Any]] = ()
     stages: Sequence[tuple[int, str]] = ()
     representations: Path | None = None
@@ -137,23 +139,28 @@ class _View:
         self.degradations = _unique(row['degradation'] for row in rows)
         self.colours = dict(zip(self.degradations, _repeat(PALETTE, len(self.degradations)), strict=True))
         self.pictures = _unique(picture['name'] for row in rows for picture in row['pictures'])
-        for label in (sources.network, sources.against):
+        self.shown = sources.shown or sources.network
+        for label in (sources.network, self.shown, sources.against):
             if label not in self.networks:
                 raise InputError(f"the table of results holds no network '{label}'; it holds {self.networks}")
 
     # --- numbers ---
 
     def describe_gain(self) -> str:
-        """The first metric's gain over the comparison, in one sentence."""
+        """The first metric's gain over the comparison, one sentence for each network."""
+        ours = [label for label in (self.shown, self.sources.network) if label != self.sources.against]
+        return '<br>'.join(map(self._describe_one, _unique(ours)))
+
+    def _describe_one(self, network: str) -> str:
         metric = self.metrics[0]
         gains = []
         for degradation in self.degradations:
-            pair = [self.rows[label, degradation] for label in (self.sources.network, self.sources.against)]
+            pair = [self.rows[label, degradation] for label in (network, self.sources.against)]
             if all(not row['failure'] for row in pair):
                 ours, theirs = (float(row['means'][metric]) for row in pair)
                 gains.append(f'<b>{_signed(ours - theirs, metric)}</b> at {escape(degradation)}')
         unit = ' dB' if 'psnr' in metric.lower() else ''
-        names = f'{escape(self.sources.network)} against {escape(self.sources.against)}, {escape(metric.upper())}'
+        names = f'{escape(network)} against {escape(self.sources.against)}, {escape(metric.upper())}'
         return f'{names}{f" in{unit}" if unit else ""}: {", ".join(gains) or "nothing could be computed"}.'
 
     def describe_table(self) -> str:
@@ -162,7 +169,7 @@ class _View:
             f'{metric.upper()} ({_describe_arguments(self.record["metrics"][metric])})' for metric in self.metrics
         )
         count = len(self.pictures)
-        return f'{kinds}; mean over {count} test pictures, x{self.record["scale"]}. The better one is marked.'
+        return f'{kinds}; mean over {count} test pictures, x{self.record["scale"]}. The best one is marked.'
 
     def render_table(self) -> str:
         """Networks below each other, degradations side by side."""
@@ -208,7 +215,7 @@ class _View:
         )
         data = (
             f'data-picture="{escape(self.pictures[0])}" data-degradation="{escape(blurred)}" '
-            f'data-network="{escape(self.sources.against)}" data-against="{escape(self.sources.network)}"'
+            f'data-network="{escape(self.sources.against)}" data-against="{escape(self.shown)}"'
         )
         return (
             f'<div class="panel" id="compare" {data} hidden>{choices}'

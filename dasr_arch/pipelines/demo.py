@@ -1,5 +1,7 @@
 """The demo: everything the project does, once, on a dozen free pictures that scikit-image brings along.
 
+Beside the small network that it trains stands the one of the package, trained for hours.
+
 All files lie in one folder of its own; a page that needs nothing else shows what came out:
 
     index.html            the page
@@ -43,6 +45,7 @@ from dasr_arch.data.image_source import open_source
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_pictures import SAMPLE_PICTURES, find_sample_pictures
 from dasr_arch.data.sub_images import Cutting
+from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
 from dasr_arch.pipelines.arguments import TrainingArguments
 from dasr_arch.pipelines.progress import HISTORY_NAME, read_history
 from dasr_arch.pipelines.testing import run_test_file
@@ -68,6 +71,9 @@ _TEST_WINDOWS = {  # top, left, height and width of the part of each test pictur
     'rocket': (150, 200, 256, 256),
     'text': (0, 0, 172, 256),
 }
+_OURS, _PACKAGED = 'DASR, minutes', 'DASR-S, packaged'
+"""What the demo trains, and the network of the package, which is shown beside it."""
+
 _METRICS = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': SCALE, 'test_y_channel': True},
     'ssim': {'type': 'calculate_ssim', 'crop_border': SCALE, 'test_y_channel': True},
@@ -200,7 +206,9 @@ def write_demo_page(folder: Path) -> None:
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path}: missing or damaged; run the demo again') from error
     sources = ReportSources(
-        title='DASR: a small blind super-resolution network, trained in minutes',
+        title='DASR: blind super-resolution that adapts to the degradation',
+        network=_OURS,
+        shown=_PACKAGED,
         results=folder / 'results' / _TEST,
         hr=folder / 'pictures' / 'test',
         lq=folder / 'lq',
@@ -275,7 +283,11 @@ def make_test_options() -> dict[str, Any]:
         'missing': 'error',
         'datasets': {'sample_pictures': {'dataroot_gt': 'pictures/test'}},
         'degradations': [dict(block) for block in DEGRADATIONS],
-        'networks': {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(_WEIGHTS)}},
+        'networks': {
+            'Bicubic': {'type': 'Bicubic'},
+            _OURS: {'type': 'DASR', 'path': str(_WEIGHTS)},
+            _PACKAGED: {'type': 'DASR', 'path': str(check_packaged(find_packaged('iso', SCALE)))},
+        },
         'metrics': _METRICS,
         'save_img': True,
     }
@@ -357,6 +369,7 @@ def _map_representations(settings: DemoSettings) -> None:
 def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     environment = describe_environment(torch.device('cuda' if torch.cuda.device_count() else 'cpu'))
     count = sum(parameter.numel() for parameter in load_network(_WEIGHTS, SCALE).parameters())
+    packaged = find_packaged('iso', SCALE)
     arguments = ', '.join(f'{key} {value}' for key, value in settings.network)
     side = settings.gt_size // SCALE
     patch = f'{settings.batch_size} pictures, two patches of {side} x {side} LR pixels'
@@ -365,10 +378,15 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     )
     facts = [
         (
-            'network',
+            _OURS,
             f'DASR x{SCALE}, {count:,d} parameters ({arguments}); the paper has 64 features, 5 groups of 5 blocks',
         ),
         ('training', f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has some 600,000'),
+        (
+            _PACKAGED,
+            f'{packaged.name}, {packaged.parameters:,d} parameters, which `dasr upscale --model iso` uses; trained on '
+            f'{packaged.trained_on}, {packaged.date}',
+        ),
         ('degradations seen', 'isotropic Gaussian blur of width 0.2 to 4 HR pixels, bicubic down-sampling, no noise'),
         ('machine', f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads'),
         ('versions', f'{versions}, commit {environment["commit"] or "none"}'),

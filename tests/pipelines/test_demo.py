@@ -94,7 +94,8 @@ def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
     assert (finished / 'experiments/train_demo/models/net_g_latest.pth').is_file()
     assert len(open_source(finished / 'train.lmdb')) > 20
     record = read_results(finished / 'results/test_demo/table.json')
-    assert len(record['rows']) == 2 * 5
+    assert [row['network'] for row in record['rows'][::5]] == ['Bicubic', 'DASR, minutes', 'DASR-S, packaged']
+    assert len(record['rows']) == 3 * 5
     assert not any(row['failure'] for row in record['rows'])
 
 
@@ -120,7 +121,14 @@ def test_page_is_made_again_from_what_was_saved(finished: Path, tmp_path: Path) 
     write_demo_page(copy)
     assert (copy / PAGE_NAME).read_bytes() == (finished / PAGE_NAME).read_bytes()
     text = (copy / PAGE_NAME).read_text(encoding='utf-8')
-    for part in ('2 + 2 iterations', 'contrastive loss', 'What the degradation changes', 'astronaut', 'CC0'):
+    for part in (
+        '2 + 2 iterations',
+        'contrastive loss',
+        'What the degradation changes',
+        'astronaut',
+        'CC0',
+        'DASR-S, packaged against Bicubic',
+    ):
         assert part in text
 
 
