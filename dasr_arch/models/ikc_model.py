@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.ikc_arch import IKC
-from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.models.processes import average_gradients
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel
@@ -76,15 +75,8 @@ class IKCModel(SupervisedModel):
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or pictures with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device) if 'kernel' in data else None
-        self.conditions = {}
-        if 'hr' in data:
-            if self.degradation is None:
-                raise InputError('datasets.train needs a degradation')
-            lq, gt = degrade_batch(self.degradation, data, self.device)
-            self.lq, self.gt = lq[:, 0], gt[:, 0]
-            return
-        self.lq = data['lq'].to(self.device, non_blocking=True)
-        self._take_truth(data)
+        super().feed_data(data)
+        self.conditions = {}  # the estimators give the kernel
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration of the stage that it belongs to."""

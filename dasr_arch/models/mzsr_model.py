@@ -16,7 +16,6 @@ from torch.func import functional_call
 from dasr_arch._errors import InputError
 from dasr_arch.archs.picture_layers import enlarge
 from dasr_arch.archs.residual_restorer import ResidualRestorer
-from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.models.processes import average_gradients
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.models.test_time import MZSROptions, adapt_mzsr
@@ -76,21 +75,15 @@ class MZSRModel(SupervisedModel):
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or for validation pictures with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device) if 'kernel' in data else None
-        self.conditions = {}
         if 'hr' in data:
-            if self.degradation is None:
-                raise InputError('datasets.train needs a degradation')
             size = self.support + self.query
             if len(data['hr']) % size:
                 raise InputError(
                     f'a batch of {len(data["hr"])} cannot be cut into tasks of support + query = {size} pictures'
                 )
-            kernel = data['kernel'][::size].repeat_interleave(size, 0)  # one in each task
-            lq, gt = degrade_batch(self.degradation, {**data, 'kernel': kernel}, self.device)
-            self.lq, self.gt = lq[:, 0], gt[:, 0]
-            return
-        self.lq = data['lq'].to(self.device, non_blocking=True)
-        self._take_truth(data)
+            data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one in each task
+        super().feed_data(data)
+        self.conditions = {}
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration: the inner loop of every task, then one step of the optimiser."""
