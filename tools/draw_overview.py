@@ -1,0 +1,110 @@
+"""Draws the picture that opens the README: `python tools/draw_overview.py`; free pictures, the package's weights."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dasr_arch import InputError, Upscaler
+from dasr_arch.archs.bicubic_arch import Bicubic
+from dasr_arch.benchmark.measuring import measure_picture
+from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.data.image_io import read_image
+from dasr_arch.data.sample_pictures import find_sample_pictures
+from dasr_arch.degradations import build_degradation, degrade_picture
+
+SCALE = 4
+SIDE = 280  # pixels of each part
+GAP, LINE = 10, 26  # pixels
+TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'images' / 'overview.png'
+
+
+class Row(NamedTuple):
+    """One picture, degraded in one way.
+
+    Attributes:
+        picture: name of a sample picture.
+        window: top and left of the part that is shown.
+        model: setting of the packaged weights.
+        degradation: block of an option file.
+        label: what was done, in words.
+    """
+
+    picture: str
+    window: tuple[int, int]
+    model: str
+    degradation: dict[str, object]
+    label: str
+
+
+ROWS = (
+    Row('astronaut', (0, 84), 'iso', {'type': 'IsotropicGaussian', 'sigma': 2.4}, 'blur of width 2.4'),
+    Row(
+        'chelsea',
+        (16, 84),
+        'general',
+        {'type': 'AnisotropicGaussian', 'lambda_1': 3.0, 'lambda_2': 1.2, 'theta_deg': 30, 'noise': 10},
+        'slanted blur, noise of 10',
+    ),
+)
+
+
+def compute_row(row: Row) -> list[tuple[NDArray[np.uint8], str]]:
+    """The original, the degraded picture, Bicubic and the network, each with what stands below it."""
+    source = next(path for path in find_sample_pictures('test') if path.stem == row.picture)
+    top, left = row.window
+    truth = np.ascontiguousarray(read_image(source)[top : top + SIDE, left : left + SIDE])
+    low = degrade_picture(build_degradation(row.degradation, SCALE), truth, name=row.picture)
+    tensor = torch.from_numpy(low).permute(2, 0, 1).unsqueeze(0).float() / 255
+    bicubic = (Bicubic(SCALE)(tensor)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    ours = Upscaler(SCALE, row.model)(low)
+    assert isinstance(ours, np.ndarray)
+    return [
+        (truth, 'original'),
+        (low.repeat(SCALE, 0).repeat(SCALE, 1), row.label),
+        (bicubic, f'Bicubic {measure(bicubic, truth):.2f} dB'),
+        (ours, f'DASR-S {row.model} {measure(ours, truth):.2f} dB'),
+    ]
+
+
+def measure(picture: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """PSNR of luma in dB."""
+    metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': SCALE, 'test_y_channel': True})
+    return measure_picture(metric, picture, truth)
+
+
+def draw(rows: list[list[tuple[NDArray[np.uint8], str]]]) -> Image.Image:
+    """All rows on white."""
+    width = len(rows[0]) * (SIDE + GAP) - GAP
+    page = Image.new('RGB', (width, len(rows) * (SIDE + LINE) + (len(rows) - 1) * GAP), 'white')
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
+    for line, parts in enumerate(rows):
+        top = line * (SIDE + LINE + GAP)
+        for column, (picture, text) in enumerate(parts):
+            left = column * (SIDE + GAP)
+            page.paste(Image.fromarray(picture), (left, top))
+            pen.text((left + SIDE / 2, top + SIDE + LINE / 2), text, 'black', font, anchor='mm')
+    return page
+
+
+def main() -> int:
+    """Reads the arguments and writes the picture; 2 if something is wrong."""
+    parser = argparse.ArgumentParser(description='Draw the picture that opens the README.')
+    parser.add_argument('--out', type=Path, default=TARGET, help='docs/images/overview.png')
+    args = parser.parse_args()
+    try:
+        draw([compute_row(row) for row in ROWS]).save(args.out, optimize=True)
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(args.out)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
