@@ -324,8 +324,8 @@ class _View:
         if self.sources.representations is None:
             return 'No map was saved.'
         return (
-            'Each dot is the degradation representation of one patch of a test picture, coloured by its degradation. '
-            'The encoder is never told a degradation.'
+            f'Each dot is the degradation representation that {self.shown} finds for one patch of a test picture, '
+            'coloured by its degradation, which the network is not told.'
         )
 
     def render_maps(self) -> str:

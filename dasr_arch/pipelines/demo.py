@@ -363,7 +363,7 @@ def _write_options(name: str, options: Mapping[str, Any], command: str) -> None:
 
 
 def _map_representations(settings: DemoSettings) -> None:
-    network = load_network(_WEIGHTS, SCALE)
+    network = load_network(check_packaged(find_packaged('iso', SCALE)), SCALE)
     pictures = {}
     for degradation in _build_grid():
         source = open_source(Path('lq', folder_name(degradation.label)))
