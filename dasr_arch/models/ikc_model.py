@@ -95,8 +95,7 @@ class IKCModel(SupervisedModel):
         if stage == CORRECTOR_STAGE:
             rounds = [self._step(parts, self._correction_loss)['l_corrector'] for _ in range(self.corrections)]
             losses |= {'l_corrector': torch.stack(rounds).mean(), 'l_corrector_last': rounds[-1]}
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
+        self.follow_average(current_iter)
         self.log_dict = OrderedDict(losses)
 
     def _step(

@@ -99,8 +99,7 @@ class MZSRModel(SupervisedModel):
             totals += losses.detach() / len(tasks)
         average_gradients(self.net_g.parameters())
         self.optimizer_g.step()
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
+        self.follow_average(current_iter)
         self.log_dict = OrderedDict(l_query_first=totals[0], l_query_last=totals[-1])
 
     def _run_task(self, enlarged: Tensor, gt: Tensor) -> list[Tensor]:

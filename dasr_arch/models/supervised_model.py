@@ -33,6 +33,7 @@ from dasr_arch.models.state import collect_training_state, restore_training_stat
 # Newer versions of torch call it so, and warn of the older name.
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
+_EMA_RISE = 9  # iterations after which an average weighs the newest weights by a half
 OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
@@ -190,8 +191,7 @@ class SupervisedModel(SRModel):
         self.after_step()
         if self.opt['dist']:
             average_buffers(self.training_network)
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
+        self.follow_average(current_iter)
         self.log_dict = OrderedDict(totals)
 
     def before_step(self) -> None:
@@ -230,6 +230,18 @@ class SupervisedModel(SRModel):
             torch.distributed.all_reduce(values)
             values /= self.opt['world_size']
         return OrderedDict(zip(names, values.tolist(), strict=True))
+
+    def follow_average(self, current_iter: int) -> None:
+        """Moves the averaged network, if there is one, after an iteration.
+
+        With the decay of the option file from the start, a short training would end with an average that is still made
+        of its first, random weights: with 0.999, 37 % of it after 1,000 iterations. So the decay grows to that value.
+
+        Args:
+            current_iter: number of the iteration, from 1.
+        """
+        if self.ema_decay > 0:
+            self.model_ema(min(self.ema_decay, current_iter / (_EMA_RISE + current_iter)))
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:

@@ -177,9 +177,22 @@ def test_averaged_network_takes_batch_statistics_as_they_are():
     parameters = dict(model.net_g.named_parameters())
     assert any('running_mean' in name for name in set(new) - set(parameters))
     for name, value in model.net_g_ema.state_dict().items():
-        expected = 0.9 * old[name] + 0.1 * new[name] if name in parameters else new[name]
+        expected = (old[name] + 9 * new[name]) / 10 if name in parameters else new[name]
         assert torch.allclose(value, expected, atol=1e-6), name
     assert not torch.equal(new['encoder.body.1.running_mean'], old['encoder.body.1.running_mean'])
+
+
+def test_average_forgets_the_first_weights_early_and_reaches_its_decay(monkeypatch):
+    decays: list[float] = []
+    model = make_model(ema_decay=0.9)
+    monkeypatch.setattr(model, 'model_ema', decays.append)
+    for iteration in (1, 9, 81, 1000):
+        model.follow_average(iteration)
+    assert decays == pytest.approx([0.1, 0.5, 0.9, 0.9])
+    plain = make_model()
+    monkeypatch.setattr(plain, 'model_ema', decays.append)
+    plain.follow_average(1)
+    assert len(decays) == 4
 
 
 def test_parts_of_a_batch_add_up_to_the_batch():
