@@ -23,8 +23,7 @@ class CodeTarget(nn.Module):
 
     A kernel is told by its matrix of widths, or by its coefficients in the principal components of the kernels that the
     training draws; each number is shifted and scaled to mean 0 and deviation 1 over those draws, the noise level
-    likewise. Widths are what pictures tell best: most components differ among narrow kernels alone, which look the same
-    once the picture is shrunk.
+    likewise.
 
     Args:
         representation_dim: length D of representations.
