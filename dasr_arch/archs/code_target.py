@@ -52,11 +52,11 @@ class CodeTarget(nn.Module):
                 f"code_opt: '{degradation.label}' has one kernel for all pictures, so there is none to find"
             )
         kernels = draw_kernels(degradation, _DRAWS)
-        most = kernels[0].numel()
-        if not 1 <= components <= most:
-            raise InputError(f'code_opt.components must lie in 1..{most} for these kernels, got {components}')
         self.kernel = kernel
         if kernel == 'components':
+            most = kernels[0].numel()
+            if not 1 <= components <= most:
+                raise InputError(f'code_opt.components must lie in 1..{most} for these kernels, got {components}')
             self.register_buffer('basis', compute_kernel_basis(kernels, components, centred=True))
         self.varying: list[int] | slice = slice(None)
         codes = self._describe(kernels)
@@ -78,7 +78,7 @@ class CodeTarget(nn.Module):
             noise_level: standard deviations of the noise on the scale 0..255, shape (B,).
 
         Returns:
-            Shape (B, C), or (B, C + 1) where noise levels are drawn: coefficients, then noise.
+            Shape (B, C), or (B, C + 1) where noise levels are drawn: what tells the kernel, then noise.
         """
         code = (self._describe(kernel) - self.centre) / self.spread
         mean, deviation = self.noise

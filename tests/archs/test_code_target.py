@@ -89,6 +89,12 @@ def test_target_is_the_same_whatever_the_seed_of_the_run():
     assert not torch.equal(first.head.weight, second.head.weight)
 
 
+def test_widths_of_small_kernels_need_no_components():
+    small = {**BLUR, 'kernel_size': 3}
+    kernels = draw_kernels(build_degradation(small, 4), 5)
+    assert make_target(small, 'widths', 10).target(kernels, torch.zeros(5)).shape == (5, 2)
+
+
 @pytest.mark.parametrize(
     ('degradation', 'components', 'message'),
     [
