@@ -1,6 +1,7 @@
 """Third-party breakages that the package works around, each with its cause and the condition for removing it.
 
-Nothing on the disk is changed: modules are added and module attributes are replaced at import, before BasicSR is used.
+Nothing on the disk is changed: modules are added and module attributes are replaced when BasicSR is imported
+(``dasr_arch._plugin``), before it is used.
 """
 
 import os
@@ -132,8 +133,14 @@ def _wrap_networks_without_gpu() -> None:
     BaseModel.model_to_device = model_to_device
 
 
-_provide_functional_tensor()
-_read_options_safely()
-_join_process_groups_without_gpu()
-_load_states_without_gpu()
-_wrap_networks_without_gpu()
+def prepare_for_basicsr() -> None:
+    """What has to be there before BasicSR is imported."""
+    _provide_functional_tensor()
+
+
+def mend_basicsr() -> None:
+    """What is replaced in BasicSR, as soon as it is imported."""
+    _read_options_safely()
+    _join_process_groups_without_gpu()
+    _load_states_without_gpu()
+    _wrap_networks_without_gpu()

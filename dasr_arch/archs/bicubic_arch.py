@@ -3,9 +3,9 @@
 The cubic of MATLAB's ``imresize`` (a = -0.5), as the authors' test code applies it to the rounded LR picture.
 """
 
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.degradations.resize import upsample_bicubic
 
 _LEVELS = 255

@@ -7,10 +7,10 @@ CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released co
 from typing import Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
 from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded

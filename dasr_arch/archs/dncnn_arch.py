@@ -4,9 +4,9 @@ Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser: Residual Learning of 
 arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are.
 """
 
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_counts
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.plain import PlainConvolutions

@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.conditions import KernelCode, stretch
 from dasr_arch.archs.feature_transform import SLOPE, FeatureTransform, TransformBlock

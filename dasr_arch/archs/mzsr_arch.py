@@ -6,9 +6,9 @@ and the authors' code, which carries no licence: nothing is taken from it.
 
 import math
 
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.residual_restorer import ResidualRestorer
 
 _CUT = 2.0  # standard deviations, where the normal distribution of the initial weights is truncated

@@ -6,9 +6,9 @@ left out.
 """
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN

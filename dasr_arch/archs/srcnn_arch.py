@@ -7,10 +7,10 @@ names are those of the public PyTorch versions, so that their weights load as th
 from typing import Literal
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge
 

@@ -8,9 +8,9 @@ these weights is a file of its own (``srmd_pca_matlab.mat``).
 import os
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
 from dasr_arch.archs.key_map import KeyMap

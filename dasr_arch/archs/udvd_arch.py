@@ -9,10 +9,10 @@ import os
 from typing import NamedTuple
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
 from dasr_arch.archs.picture_layers import convolve_to_picture

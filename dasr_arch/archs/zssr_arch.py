@@ -7,9 +7,9 @@ the paper and the authors' code, whose licence is non-commercial: nothing is tak
 import math
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.residual_restorer import ResidualRestorer
 
 _GAIN = 0.1  # of the initial weights, small on purpose: the picture starts as the enlarged one

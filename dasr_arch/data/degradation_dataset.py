@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.image_source import CachedSource, ImageSource
 from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.degradation_dataset import select_large
 from dasr_arch.data.image_source import CachedSource
 from dasr_arch.data.joined_source import open_sources

@@ -14,7 +14,6 @@ from PIL import Image
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.bicubic_arch import Bicubic
-from dasr_arch.benchmark.measuring import measure_picture
 from dasr_arch.benchmark.suites import MetricPlan
 from dasr_arch.data.image_io import encode_png
 from dasr_arch.data.sample_pictures import SAMPLE_PICTURES
@@ -145,6 +144,8 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
     reference = maps.get(key, upscaler, asked.entry.setting, pulse)
     placed = place_experiment(reference, upscaler, hr, lq, known, pulse)
+    from dasr_arch.benchmark.measuring import measure_picture  # noqa: PLC0415 (brings BasicSR, slow to import)
+
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {
         name: job.store(name, encode_png(picture, 3), 'image/png', f'{name}.png')

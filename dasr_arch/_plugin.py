@@ -1,0 +1,90 @@
+"""Adds everything to BasicSR at the moment it is imported, whoever imports it, and not before.
+
+Upscaling, exporting and serving need no BasicSR. Importing it takes as long as importing torch, because it brings
+torchvision, SciPy and its own networks along; so it is imported when something asks for it, and what looks into its
+registries does.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from dasr_arch import _compat
+from dasr_arch._registration import ARCH_REGISTRY, DATASET_REGISTRY, import_all
+
+SUFFIXES = {
+    'metrics': '_metric',
+    'losses': '_loss',
+    'archs': '_arch',
+    'data': '_dataset',
+    'models': '_model',
+}
+"""Folders of the package, and how the names of their modules end that register something with BasicSR."""
+
+_BASICSR = 'basicsr'
+
+
+def attach() -> None:
+    """Adds everything to BasicSR: now if it is imported already, otherwise as soon as it is."""
+    if sys.modules.get(_BASICSR) is not None:
+        _fill_registries()
+    elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _BasicSRFinder())
+
+
+def _fill_registries() -> None:
+    """Mends BasicSR, imports what registers itself with it, and passes on what is registered here."""
+    from basicsr.utils import registry
+
+    _compat.mend_basicsr()
+    ARCH_REGISTRY.pass_on(registry.ARCH_REGISTRY)
+    DATASET_REGISTRY.pass_on(registry.DATASET_REGISTRY)
+    for folder, suffix in SUFFIXES.items():
+        import_all(f'dasr_arch.{folder}', suffix)
+
+
+class _BasicSRFinder(importlib.abc.MetaPathFinder):
+    """Finds BasicSR where the other finders do, and has it loaded by ours."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The specification of BasicSR; None for all other modules, and where it is not installed."""
+        if fullname != _BASICSR:
+            return None
+        for finder in sys.meta_path:
+            found = finder.find_spec(fullname, path, target) if finder is not self else None
+            if found is not None and found.loader is not None:
+                found.loader = _BasicSRLoader(found.loader, self)
+                return found
+        return None
+
+
+class _BasicSRLoader(importlib.abc.Loader):
+    """Loads BasicSR as its own loader does, and fills its registries.
+
+    Args:
+        loader: its own.
+        finder: what goes out of the way once BasicSR is there.
+    """
+
+    def __init__(self, loader: importlib.abc.Loader, finder: _BasicSRFinder) -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """As its own loader does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As its own loader does, with what it lacks before and with ours in its registries after."""
+        _compat.prepare_for_basicsr()
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        _fill_registries()
+        sys.meta_path.remove(self._finder)
