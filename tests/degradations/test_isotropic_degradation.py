@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dasr_arch._errors import InputError
 from dasr_arch.degradations import build_degradation, degrade_picture
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
@@ -47,6 +48,49 @@ def test_widths_fill_their_range_evenly():
     assert 1.0 - 1e-3 < widths.min() < 1.02
     assert 1.98 < widths.max() < 2.0 + 1e-3
     assert widths.mean().item() == pytest.approx(1.5, abs=0.05)  # three standard errors
+
+
+def draw_widths(**parameters):
+    """Widths of a thousand kernels, in order, HR pixels."""
+    degradation = build_degradation({'type': 'IsotropicGaussian', 'kernel_size': 21, **parameters}, 4)
+    generator = torch.Generator().manual_seed(0)
+    kernels = torch.stack([degradation.draw_kernel(generator) for _ in range(1000)]).double()
+    x = torch.arange(-10.0, 11, dtype=torch.float64)
+    return (kernels.sum(1) * x**2).sum(1).sqrt().sort().values
+
+
+def test_arcsine_draws_the_ends_of_the_range_twice_as_often():
+    widths = draw_widths(sigma_range=[1.0, 2.0], distribution='arcsine')
+    assert 1.0 - 1e-3 < widths.min() < 1.001
+    assert 1.999 - 1e-3 < widths.max() < 2.0 + 1e-3
+    expected = 2 / np.pi * np.arcsin(np.sqrt(0.1))  # 0.205
+    for share in ((widths < 1.1).double().mean().item(), (widths > 1.9).double().mean().item()):
+        assert share == pytest.approx(expected, abs=0.04)  # three standard errors
+    assert ((widths > 1.45) & (widths < 1.55)).double().mean().item() == pytest.approx(0.0638, abs=0.025)
+
+
+def test_each_draw_is_that_of_the_uniform_one_moved():
+    uniform, moved = (draw_widths(sigma_range=[1.0, 2.0], distribution=name) for name in ('uniform', 'arcsine'))
+    assert torch.allclose(1 + torch.sin(torch.pi / 2 * (uniform - 1)) ** 2, moved, atol=2e-3)
+
+
+def test_range_of_one_width_is_that_width():
+    assert torch.allclose(draw_widths(sigma_range=[1.5, 1.5], distribution='arcsine'), torch.tensor(1.5).double())
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'message'),
+    [
+        (
+            {'sigma_range': [1, 2], 'distribution': 'normal'},
+            "distribution must be one of uniform, arcsine, got 'normal'",
+        ),
+        ({'sigma': 1, 'distribution': 'arcsine'}, "distribution 'arcsine' needs a sigma_range"),
+    ],
+)
+def test_wrong_distributions_are_refused(parameters, message):
+    with pytest.raises(InputError, match=message):
+        build_degradation({'type': 'IsotropicGaussian', **parameters}, 4)
 
 
 def test_label_of_a_range_names_its_ends():
