@@ -5,6 +5,7 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 
 PROBLEM_TYPE = 'application/problem+json'
 _TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; older Pythons have other words
@@ -55,7 +56,16 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
     }
     response = ProblemError(error.status_code, details.get(error.status_code, error.detail)).respond()
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers['Allow'] = ', '.join(_list_methods(request))
     return response
+
+
+def _list_methods(request: Request) -> list[str]:
+    """Methods of all routes at a request's address; Starlette names those of the first alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 async def answer_bug(_: Request, __: Exception) -> JSONResponse:

@@ -416,6 +416,15 @@ def test_unknown_addresses_and_methods_are_answered_in_json(server):
     assert 'there is nothing' in detail(get(server, 'api/v1/models/'), 404)
 
 
+@pytest.mark.parametrize(
+    ('path', 'methods'), [('api/v1/jobs/x', 'DELETE, GET, HEAD'), ('api/v1/upscale', 'POST'), ('docs', 'GET, HEAD')]
+)
+def test_wrong_method_is_answered_with_all_that_there_are(server, path, methods):
+    response = requests.put(f'{server.address}{path}', timeout=WAIT)
+    assert f'PUT is not possible at /{path}' in detail(response, 405)
+    assert response.headers['Allow'] == methods
+
+
 def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):
     def fail(*_):
         raise RuntimeError('secret')
