@@ -34,7 +34,7 @@ def test_file_is_made_and_the_difference_is_told(capsys):
         ('net.pth out.pt2 --scale 4', "'net.pth' is for x2, not for x4"),
         ('none --format torch', "model 'none' is neither a file nor the name of installed weights"),
         ('none.pth --format torch', "weights file 'none.pth' does not exist"),
-        ('iso out.pt2 --scale 3', "no weights for model 'iso' at x3 are installed"),
+        ('iso out.pt2 --scale 8', "no weights for model 'iso' at x8 are installed"),
     ],
 )
 def test_wrong_arguments_get_one_line(capsys, arguments, message):
