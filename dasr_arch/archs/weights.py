@@ -115,17 +115,25 @@ def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_
     Raises:
         InputError: as :func:`read_weights`, or if the weights are not DASR's.
     """
-    from_file = isinstance(source, str | os.PathLike)
-    name = f"weights file '{source}'" if from_file else 'state dict'
-    content = read_file(source) if from_file else dict(source)  # type: ignore[arg-type]
+    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
+    weights = _read_under_our_names(source, name, param_key)
+    if 'body_conv.weight' not in weights.network or 'compress.weight' not in weights.network:
+        missing = 'compress.weight' if 'compress.weight' not in weights.network else 'body_conv.weight'
+        raise InputError(f"{name} holds no DASR: '{missing}' is missing; it is of another network")
+    return weights
+
+
+def _read_under_our_names(
+    source: str | os.PathLike[str] | Mapping[str, Any], name: str, param_key: str | None = None
+) -> DASRWeights:
+    """What a file or dictionary holds, whether or not it is a whole network."""
+    content = read_file(source) if isinstance(source, str | os.PathLike) else dict(source)
     state = _pick_state(content, name, param_key)
     if is_released(state):
         network, contrast, unknown = translate(state)
         if unknown:
             raise InputError(f"{name} holds tensors that no released DASR has, such as '{unknown[0]}'")
         return DASRWeights(network, contrast)
-    if 'body_conv.weight' not in state or 'compress.weight' not in state:
-        raise InputError(f"{name} holds no DASR: 'compress.weight' is missing; it is of another network")
     projection = content.get('projection')
     contrast = {}
     if isinstance(projection, Mapping):
@@ -138,7 +146,8 @@ def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Ten
 
     Args:
         network: what gets it.
-        source: a file, ours or the authors'; averaged weights come first.
+        source: a file of ours or of the authors, or of an encoder alone (`dasr convert --encoder`); averaged weights
+            come first.
 
     Returns:
         The contrastive part that the file holds beside the encoder, perhaps none, under our names.
@@ -146,8 +155,10 @@ def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Ten
     Raises:
         InputError: if the file is no DASR with an encoder, or that is of another size.
     """
-    weights = read_dasr_weights(source)
+    weights = _read_under_our_names(source, f"weights file '{source}'")
     own = {key.removeprefix('encoder.'): value for key, value in weights.network.items() if key.startswith('encoder.')}
+    if not own:
+        raise InputError(f"weights file '{source}' holds no degradation encoder; it is of another network")
     load_strictly(network.encoder, own, f"the encoder of '{source}'")
     return dict(weights.contrast)
 

@@ -35,7 +35,12 @@ class ConvertReport(NamedTuple):
 
 
 def convert_weights(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, half: bool = False, force: bool = False
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    half: bool = False,
+    encoder: bool = False,
+    force: bool = False,
 ) -> ConvertReport:
     """Writes the network of a weights file, under our names, without what only training needs.
 
@@ -43,10 +48,11 @@ def convert_weights(
         source: a file of ours or of the authors; of BasicSR's dictionaries 'params_ema', else 'params'.
         target: .safetensors, or .pth with BasicSR's key 'params'.
         half: store 16-bit floats, except where they would lose the range: statistics of the normalisation stay.
+        encoder: write the degradation encoder alone, which a training takes as `path.pretrain_network_encoder`.
         force: replace the file if it exists.
 
     Raises:
-        InputError: if the source is no DASR, or the target exists or has another ending.
+        InputError: if the source is no DASR or has no encoder to write, or the target exists or has another ending.
         OSError: if it cannot be written.
     """
     target = Path(target)
@@ -57,13 +63,18 @@ def convert_weights(
     name = f"weights file '{source}'"
     network = build_from_state(read_dasr_weights(source).network, name)
     state = network.state_dict()
+    learned = dict(network.named_parameters())
+    if encoder:
+        if not network.blind:
+            raise InputError(f'{name}: its network is told the kernel and has no degradation encoder')
+        state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:
         if target.suffix == '.safetensors':
             save_file(stored, temporary, {'format': 'pt'})
         else:
             torch.save({'params': stored}, temporary)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = sum(parameter.numel() for parameter in learned.values())
     change = _largest_change(state, stored)
     return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)
 

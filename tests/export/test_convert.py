@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError, load_network
-from dasr_arch.archs.weights import read_file
+from dasr_arch.archs.weights import load_encoder, read_file
 from dasr_arch.export.convert import convert_weights
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network
@@ -64,6 +64,32 @@ def test_numbers_beyond_half_precision_stay_as_they_are(tmp_path):
     stored = read_file(report.path)
     assert stored['head.bias'].dtype == stored['encoder.body.1.running_var'].dtype == torch.float32
     assert stored['head.weight'].dtype == torch.float16
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_encoder_alone_is_what_another_network_takes(tmp_path, suffix):
+    torch.save({'params': make_network(4).state_dict()}, tmp_path / 'net.pth')
+    source = load_network(tmp_path / 'net.pth')
+    report = convert_weights(tmp_path / 'net.pth', tmp_path / f'encoder{suffix}', encoder=True)
+    assert report.parameters == sum(parameter.numel() for parameter in source.encoder.parameters())
+    other = make_network(2)
+    before = other.body_conv.weight.clone()
+    assert load_encoder(other, report.path) == {}
+    for key, value in source.encoder.state_dict().items():
+        assert torch.equal(other.encoder.state_dict()[key], value), key
+    assert torch.equal(other.body_conv.weight, before)
+    with pytest.raises(InputError, match=r"holds no DASR: 'compress\.weight' is missing"):
+        load_network(report.path)
+
+
+def test_network_without_encoder_gives_none(tmp_path):
+    torch.save({'params': make_network(condition='kernel').state_dict()}, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match='is told the kernel and has no degradation encoder'):
+        convert_weights(tmp_path / 'net.pth', tmp_path / 'encoder.pth', encoder=True)
+    assert not (tmp_path / 'encoder.pth').exists()
+    with pytest.raises(InputError, match=r"net\.pth' holds no degradation encoder"):
+        torch.save({'weight': torch.zeros(3)}, tmp_path / 'net.pth')
+        load_encoder(make_network(), tmp_path / 'net.pth')
 
 
 def test_impossible_targets_are_refused(tmp_path):
