@@ -36,7 +36,8 @@ class DASRModel(SupervisedModel):
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
             contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
             makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
-            CodeTarget); further as in :class:`SupervisedModel`.
+            CodeTarget), and 'freeze_encoder', with which the encoder and its batch statistics stay as they were loaded;
+            further as in :class:`SupervisedModel`.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -84,6 +85,9 @@ class DASRModel(SupervisedModel):
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
         self.net_code = self._build_code_target()
+        self.freeze_encoder = bool(self.opt['train'].get('freeze_encoder'))
+        if self.freeze_encoder and (self.net_contrast is not None or self.net_code is not None):
+            raise InputError('freeze_encoder: an encoder that stays as it is learns nothing; set contrast_opt: null')
         if options is None and self.net_code is None and self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
@@ -107,7 +111,8 @@ class DASRModel(SupervisedModel):
         """In the encoder stage the super-resolution network rests."""
         joint = stage != ENCODER_STAGE
         for name, parameter in self.net_g.named_parameters():
-            parameter.requires_grad_(joint or name.startswith('encoder.'))
+            of_encoder = name.startswith('encoder.')
+            parameter.requires_grad_(not self.freeze_encoder if of_encoder else joint)
         super().start_stage(stage)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -135,7 +140,9 @@ class DASRModel(SupervisedModel):
             self.lq = lq
 
     def before_step(self) -> None:
-        """The key encoder follows the encoder."""
+        """The key encoder follows the encoder; one that is frozen takes no batch statistics."""
+        if self.freeze_encoder:
+            self.net_g.encoder.eval()  # validation without an averaged network sets all of it to training
         self.keys: list[Tensor] = []
         if self.net_contrast is not None:
             self.net_contrast.update_key_encoder(self.net_g.encoder)

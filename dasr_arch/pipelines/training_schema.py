@@ -217,9 +217,15 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
+    freeze_encoder: bool = False  # it stays as it was loaded
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
+        if self.freeze_encoder and not (self.contrast_opt is self.code_opt is None and self.stage_1.total_iter == 0):
+            raise ValueError(
+                'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
+                'stage_1.total_iter: 0'
+            )
         stages = self.stage_1.total_iter + self.stage_2.total_iter
         if stages != self.total_iter:
             raise ValueError(

@@ -405,6 +405,22 @@ def test_fine_tuning_starts_from_the_authors_files(whole, tmp_path):
 # --- what is refused ---
 
 
+@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+def test_frozen_encoder_stays_as_it_was_loaded_while_the_rest_learns(ema_decay):
+    model = make_model(0, 2, contrast_opt=None, freeze_encoder=True, ema_decay=ema_decay)
+    encoder, body = copy_state(model.net_g.encoder), model.net_g.body_conv.weight.detach().clone()
+    train_step(model, 1, make_batch())
+    model.test()  # validation between two iterations
+    train_step(model, 2, make_batch())
+    assert all(torch.equal(value, encoder[key]) for key, value in model.net_g.encoder.state_dict().items())
+    assert not torch.equal(model.net_g.body_conv.weight, body)
+
+
+def test_frozen_encoder_is_taught_nothing():
+    with pytest.raises(InputError, match='freeze_encoder: an encoder that stays as it is learns nothing'):
+        make_model(0, 2, freeze_encoder=True)
+
+
 def test_contrast_without_a_second_patch_is_refused():
     for stages in ((1, 0), (0, 1)):
         with pytest.raises(InputError, match='the contrast needs two patches of each picture, got one'):
