@@ -164,10 +164,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_core() -> Feature:
-    """Imports the package, and with it BasicSR: what this needs and lacks shows up here."""
+    """Imports the package and BasicSR: what this needs and lacks shows up here."""
     name = 'training and testing'
     try:
         importlib.import_module('dasr_arch')
+        importlib.import_module('basicsr')
     except Exception as error:  # noqa: BLE001  whatever a broken package raises is the diagnosis
         return Feature(name, False, _first_line(error), 'run `pip install .` again in the project folder')
     return Feature(name, True, 'dasr_arch and BasicSR import')

@@ -5,6 +5,7 @@ over memory for each. The results are those of the modules one by one, up to rou
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,29 @@ def can_fuse(x: Tensor) -> bool:
         x: the picture.
 
     Returns:
-        True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported.
+        True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported, and
+        autocast asks for nothing that this CPU lacks.
     """
     recorded = torch.is_grad_enabled() or is_exported()
-    return _AVAILABLE and not recorded and x.device.type == 'cpu' and x.dtype == torch.float32
+    if not _AVAILABLE or recorded or x.device.type != 'cpu' or x.dtype != torch.float32:
+        return False
+    return _computes(_compute_dtype(x))
+
+
+@cache
+def _computes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN convolves numbers of a format here: bfloat16 takes AVX-512 or what came after it.
+
+    Torch's own convolution has another way then; the fused one raises an error.
+    """
+    if dtype == torch.float32:
+        return True
+    try:
+        with torch.autocast('cpu', enabled=False):
+            _convolve(torch.zeros(1, 4, 4, 4, dtype=dtype), torch.zeros(4, 4, 3, 3), torch.zeros(4), activate=True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_exported() -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from dasr_arch.archs import fused
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.depthwise import convolve_each
 from dasr_arch.archs.fused import can_fuse
@@ -86,6 +87,18 @@ def test_bfloat16_inference_stays_close_to_float32():
             out = network(lq)
     assert out.dtype == torch.float32
     assert relative_error(out, expected) < 0.02  # eight bits of mantissa
+
+
+def test_bfloat16_that_onednn_cannot_convolve_takes_the_plain_way(monkeypatch):
+    monkeypatch.setattr(fused, '_computes', lambda dtype: dtype == torch.float32)  # as without AVX-512
+    network = make_network()
+    lq = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(lq)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert not can_fuse(lq)
+            out = network(lq)
+    assert relative_error(out, expected) < 0.02
 
 
 def test_nothing_is_fused_when_gradients_are_recorded():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import load_network
+from dasr_arch.data.image_io import read_image
 from dasr_arch.inference.reach import encoder_reach, encoder_stride, super_resolution_reach
 from dasr_arch.inference.tiling import (
     ORIENTATIONS,
@@ -31,6 +32,7 @@ from dasr_arch.inference.tiling import (
     split,
     super_resolve_tiled,
 )
+from dasr_arch.inference.upscaler import locate_weights
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network
 
@@ -129,7 +131,7 @@ def test_tiles_of_the_encoder_are_as_few_and_as_equal_as_they_can_be(size, max_p
     assert min(areas) > 0.8 * max(areas)
 
 
-@pytest.mark.parametrize('pad', [0, 3, 14])
+@pytest.mark.parametrize('pad', [0, 3, 20])
 def test_pieces_of_a_side_are_equal_with_their_margins(pad):
     for length in range(60, 400, 7):
         for count in range(1, max(2, length // (2 * pad + 4))):
@@ -165,6 +167,15 @@ def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_networ
 def test_default_margin_leaves_less_than_half_a_grey_level_in_the_small_network(demo_picture, noise):
     network = make_network(scale=4, num_feat=64, **SMALL)
     assert largest_difference(network, noisy(demo_picture[40:160, 40:160], noise), Tiling()) < 0.5
+
+
+@pytest.mark.parametrize('model', ['iso', 'general'])
+@pytest.mark.parametrize('picture', ['camera', 'rocket'])
+def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, picture):
+    network = load_network(locate_weights(model, 4))
+    pixels = read_image(demo_folder / f'{picture}.png')[:120, :160]
+    pixels = np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels
+    assert largest_difference(network, pixels.astype(np.float32) / 255, Tiling()) < 0.5
 
 
 def test_margin_is_what_is_asked_for_but_not_more_than_the_network_sees():
@@ -213,7 +224,7 @@ def test_tiles_stay_below_the_limit(height, width, max_pixels):
 
 
 def test_tiles_of_a_square_megapixel_cost_an_eighth_more_at_most():
-    tiles = plan_tiles(1024, 1024, TILE_PAD, 1 << 17, 1 << 17).tiles
+    tiles = plan_tiles(1024, 1024, TILE_PAD, 1 << 18, 1 << 18).tiles
     assert sum(map(area, tiles)) / 1024**2 < 1.125
 
 
