@@ -221,7 +221,8 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
-        if self.freeze_encoder and not (self.contrast_opt is self.code_opt is None and self.stage_1.total_iter == 0):
+        taught = self.contrast_opt is not None or self.code_opt is not None or self.stage_1.total_iter > 0
+        if self.freeze_encoder and taught:
             raise ValueError(
                 'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
                 'stage_1.total_iter: 0'
