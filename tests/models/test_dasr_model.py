@@ -81,7 +81,8 @@ def test_three_steps_equal_the_released_code(stage):
     model.net_contrast.register_forward_hook(lambda module, given, out: logits.append(out.logits.detach()))
     for iteration in (1, 2, 3):
         losses = train_step(model, iteration, batch)
-        tolerance = 1e-5 if stage == 1 or iteration == 1 else 1e-3
+        # After a step, rounding of another processor flips an activation here and there: 4e-5 without AVX-512.
+        tolerance = 1e-5 if iteration == 1 else 1e-4 if stage == 1 else 1e-3
         contrast, pixel = golden['losses'][iteration - 1]
         assert losses['l_contrast'] == pytest.approx(contrast, rel=tolerance)
         assert ('l_pix' in losses) == (stage == 2)

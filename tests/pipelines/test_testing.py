@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.tables import read_results
+from dasr_arch.inference.packaged_weights import read_manifest
 from dasr_arch.pipelines.testing import choose_device, run_test, test
 from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
@@ -354,6 +355,10 @@ def test_there_is_a_comparison_for_every_table_of_the_paper() -> None:
 def test_comparison_of_packaged_weights_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = read_yaml(path)
     assert options['name'] == path.stem
+    scale = options['scale']
+    installed = {entry.setting for entry in read_manifest().files if entry.scale == scale}
+    networks = set(options['networks'])
+    assert networks == {'Bicubic', *(f'DASR-S {setting}' for setting in installed)}
     for network in options['networks'].values():
         assert 'path' not in network or (path.parents[2] / network['path']).is_file()
     monkeypatch.chdir(tmp_path)
@@ -363,7 +368,7 @@ def test_comparison_of_packaged_weights_runs(path: Path, tmp_path: Path, monkeyp
     report = run_test({**options, 'crops': None}, str(path))
     assert report.failures == 0
     record = read_results(report.folder / 'table.json')
-    assert {row['network'] for row in record['rows']} == {'Bicubic', 'DASR-S iso', 'DASR-S general'}
+    assert {row['network'] for row in record['rows']} == networks
 
 
 def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
