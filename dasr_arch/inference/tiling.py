@@ -24,13 +24,12 @@ TILE_PAD = 20
 """LR pixels computed around a tile by default. Networks look farther (the paper's 109) but hardly see anything there:
 docs/upscaler.md has what was measured."""
 
-FAST_BYTES = 64 << 20
-"""Feature maps up to this size take no longer for a pixel than small ones, as far as measured (512 x 512 LR pixels, 64
-channels), where freed memory is kept (``dasr_arch._memory``)."""
+FAST_BYTES = 32 << 20
+"""Feature maps above this size are slower on a CPU whose system clears each anew (``dasr_arch._memory``)."""
 
-_SLOWER = 1.3  # what larger ones are feared to take; without kept memory they do
+_SLOWER = 1.3  # so much slower
 _MEMORY_SHARE = 0.5  # of what is available
-_MEMORY_CAP = 3 << 29  # bytes on a CPU: more is not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
+_MEMORY_CAP = 1 << 30  # bytes on a CPU: more is not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
 _MIN_SIDE = 16  # LR pixels; a tile that does not fit in memory is cut in half down to this
 _OUT_OF_MEMORY = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # oneDNN's words
 
@@ -275,7 +274,7 @@ def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torc
         network: any DASR.
         dtype: what it computes in.
         memory: bytes that are available.
-        device: where it computes; on a CPU no more than one and a half gigabytes are taken, because more is not faster.
+        device: where it computes; on a CPU no more than a gigabyte is taken, because more is not faster.
     """
     budget = int(memory * _MEMORY_SHARE)
     if device.type == 'cpu':
