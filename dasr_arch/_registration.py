@@ -51,8 +51,10 @@ class Registry:
         """Adds every class to another registry, those that come later as well.
 
         Args:
-            target: one of BasicSR's registries.
+            target: one of BasicSR's registries. Nothing happens if it was given before.
         """
+        if target is self._target:
+            return
         for cls in self._classes.values():
             target.register(cls)
         self._target = target

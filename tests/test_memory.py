@@ -45,7 +45,7 @@ def count_faults(**variables: str) -> tuple[int, int, int]:
 def test_kept_blocks_are_not_cleared_anew() -> None:
     keeps, faults, returned = count_faults()
     assert keeps == 1
-    assert faults < 10 * PAGES  # some times (8 were seen), as blocks find their places, not for each of the twenty
+    assert faults < 9 * PAGES  # some times (8.0 were seen), as blocks find their places, not for each of the twenty
     assert returned > 60  # MiB
 
 

@@ -81,8 +81,9 @@ def test_three_steps_equal_the_released_code(stage):
     model.net_contrast.register_forward_hook(lambda module, given, out: logits.append(out.logits.detach()))
     for iteration in (1, 2, 3):
         losses = train_step(model, iteration, batch)
-        # After a step, rounding of another processor flips an activation here and there: 4e-5 without AVX-512.
-        tolerance = 1e-5 if iteration == 1 else 1e-4 if stage == 1 else 1e-3
+        tolerance = 1e-5 if stage == 1 or iteration == 1 else 1e-3
+        if iteration == 3 and torch.backends.cpu.get_cpu_capability() != 'AVX512':
+            tolerance = max(tolerance, 1e-4)  # sums in another order flip an activation: 4e-5 with AVX2
         contrast, pixel = golden['losses'][iteration - 1]
         assert losses['l_contrast'] == pytest.approx(contrast, rel=tolerance)
         assert ('l_pix' in losses) == (stage == 2)
