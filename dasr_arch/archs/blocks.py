@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dasr_arch.archs.convolution import Conv3x3
 from dasr_arch.archs.reference import Depthwise, convolve_grouped
 
 SLOPE = 0.1  # of every LeakyReLU
@@ -53,10 +54,10 @@ class DAConv(nn.Module):
             Features of shape (B, C, H, W).
         """
         kernel = self.kernel(code).reshape(*x.shape[:2], 3, 3)
-        out: Tensor = self.pointwise(functional.leaky_relu(depthwise(x, kernel), SLOPE))
+        out: Tensor = self.pointwise(functional.leaky_relu_(depthwise(x, kernel), SLOPE))
         if self.modulation is None:
             return out
-        return out + x * torch.sigmoid(self.modulation(code))[..., None, None]
+        return torch.addcmul(out, x, torch.sigmoid(self.modulation(code))[..., None, None])
 
 
 class ConcatConv(nn.Module):
@@ -68,7 +69,7 @@ class ConcatConv(nn.Module):
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2 * num_feat, num_feat, 3, padding=1)
+        self.conv = Conv3x3(2 * num_feat, num_feat)
 
     def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
@@ -89,15 +90,15 @@ class DABlock(nn.Module):
     def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
         super().__init__()
         self.da_conv1 = _make_da_conv(num_feat, reduction, da_conv)
-        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv1 = Conv3x3(num_feat, num_feat)
         self.da_conv2 = _make_da_conv(num_feat, reduction, da_conv)
-        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv2 = Conv3x3(num_feat, num_feat)
 
     def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
-        out: Tensor = functional.leaky_relu(self.da_conv1(x, code, depthwise), SLOPE)
-        out = functional.leaky_relu(self.conv1(out), SLOPE)
-        out = functional.leaky_relu(self.da_conv2(out, code, depthwise), SLOPE)
+        out: Tensor = functional.leaky_relu_(self.da_conv1(x, code, depthwise), SLOPE)
+        out = functional.leaky_relu_(self.conv1(out), SLOPE)
+        out = functional.leaky_relu_(self.da_conv2(out, code, depthwise), SLOPE)
         out = self.conv2(out) + x
         return out
 
@@ -115,7 +116,7 @@ class DAGroup(nn.Module):
     def __init__(self, num_feat: int, num_blocks: int, reduction: int, da_conv: DAConvKind) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(DABlock(num_feat, reduction, da_conv) for _ in range(num_blocks))
-        self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv = Conv3x3(num_feat, num_feat)
 
     def forward(self, x: Tensor, code: Tensor, depthwise: Depthwise = convolve_grouped) -> Tensor:
         """As :meth:`DAConv.forward`."""
@@ -138,7 +139,7 @@ class PixelShuffleUpsampler(nn.Sequential):
         steps = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
         layers: list[nn.Module] = []
         for factor in steps:
-            layers += [nn.Conv2d(num_feat, factor**2 * num_feat, 3, padding=1), nn.PixelShuffle(factor)]
+            layers += [Conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
         super().__init__(*layers)
 
 

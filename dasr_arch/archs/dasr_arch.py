@@ -14,6 +14,7 @@ from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
 from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
+from dasr_arch.archs.convolution import Conv3x3
 from dasr_arch.archs.depthwise import convolve_each
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
@@ -112,10 +113,10 @@ class DASR(nn.Module):
         self.compress = nn.Linear(representation_dim, num_feat, bias=False)
         self.head = nn.Conv2d(3, num_feat, 3, padding=1)
         self.groups = nn.ModuleList(DAGroup(num_feat, num_blocks, reduction, da_conv) for _ in range(num_groups))
-        self.body_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.body_conv = Conv3x3(num_feat, num_feat)
         direct = upsampler == 'direct'
         self.upsampler = nn.Sequential() if direct else PixelShuffleUpsampler(scale, num_feat)
-        self.last_conv = nn.Conv2d(num_feat, 3 * scale**2 if direct else 3, 3, padding=1)
+        self.last_conv = Conv3x3(num_feat, 3 * scale**2 if direct else 3)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
         # Buffers instead of attributes, so that a state dict alone tells how its network is built.

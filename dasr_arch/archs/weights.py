@@ -117,9 +117,9 @@ def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_
     """
     name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
     weights = _read_under_our_names(source, name, param_key)
-    if 'body_conv.weight' not in weights.network or 'compress.weight' not in weights.network:
-        missing = 'compress.weight' if 'compress.weight' not in weights.network else 'body_conv.weight'
-        raise InputError(f"{name} holds no DASR: '{missing}' is missing; it is of another network")
+    for key in ('compress.weight', 'body_conv.weight'):
+        if key not in weights.network:
+            raise InputError(f"{name} holds no DASR: '{key}' is missing; it is of another network")
     return weights
 
 
