@@ -1,7 +1,8 @@
 """Augmenting a picture and cutting patches out of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,13 +76,46 @@ def cut_patch(picture: NDArray[np.uint8], top: int, left: int, geometry: PatchGe
     Returns:
         uint8 tensor of shape (3, size + 2 margin, size + 2 margin), a copy.
     """
-    height, width = picture.shape[:2]
-    first_row, first_column = top - geometry.margin, left - geometry.margin
     side = geometry.size + 2 * geometry.margin
-    if first_row >= 0 and first_column >= 0 and first_row + side <= height and first_column + side <= width:
-        patch = picture[first_row : first_row + side, first_column : first_column + side]
-    else:
-        rows = border_index(torch.arange(first_row, first_row + side), height, 'reflect').numpy()
-        columns = border_index(torch.arange(first_column, first_column + side), width, 'reflect').numpy()
-        patch = picture[rows[:, None], columns[None, :]]
-    return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
+    first_row, first_column = top - geometry.margin, left - geometry.margin
+    rows = _clip(first_row, side, picture.shape[0])
+    columns = _clip(first_column, side, picture.shape[1])
+    borders = (rows.before, rows.after, columns.before, columns.after)
+    patch: NDArray[Any] = _copy(picture[rows.first : rows.last, columns.first : columns.last])
+    if max(borders) >= min(patch.shape[:2]):  # the reflection is wider than what it reflects
+        row_index = border_index(torch.arange(first_row, first_row + side), picture.shape[0], 'reflect').numpy()
+        column_index = border_index(torch.arange(first_column, first_column + side), picture.shape[1], 'reflect')
+        patch = picture[row_index[:, None], column_index.numpy()[None, :]]
+    elif any(borders):
+        patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_REFLECT_101)
+    return torch.from_numpy(np.stack(cv2.split(patch)))
+
+
+class _Span(NamedTuple):
+    """The part of a range that lies inside a picture, and how much of the range lies before and after."""
+
+    first: int
+    last: int
+    before: int
+    after: int
+
+
+def _clip(start: int, length: int, size: int) -> _Span:
+    end = start + length
+    return _Span(max(start, 0), min(end, size), max(-start, 0), max(end - size, 0))
+
+
+def _copy(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A contiguous copy of a picture that `augment` may have turned.
+
+    NumPy copies such a view pixel by pixel. Rows are copied as they lie in memory instead, and OpenCV turns them.
+    """
+    mirrored = [stride < 0 for stride in view.strides[:2]]
+    upright = view[:: -1 if mirrored[0] else 1, :: -1 if mirrored[1] else 1]
+    transposed = upright.strides[0] < upright.strides[1]
+    copy: NDArray[Any] = np.ascontiguousarray(upright.transpose(1, 0, 2) if transposed else upright)
+    if transposed:
+        copy = cv2.transpose(copy)
+    if any(mirrored):
+        copy = cv2.flip(copy, -1 if all(mirrored) else int(mirrored[1]))
+    return copy

@@ -81,6 +81,13 @@ def test_patch_is_a_copy(margin):
     assert np.array_equal(picture, make_picture(9, 8))
 
 
-def test_patch_of_an_augmented_view_is_contiguous():
-    picture = make_picture(9, 8)[::-1, ::-1].transpose(1, 0, 2)
-    assert cut_patch(picture, 0, 0, PatchGeometry(4)).is_contiguous()
+@pytest.mark.parametrize('geometry', [PatchGeometry(4), PatchGeometry(4, 2), PatchGeometry(1), PatchGeometry(4, 20)])
+@pytest.mark.parametrize('transpose', [False, True])
+@pytest.mark.parametrize('step', [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_patch_of_an_augmented_view_is_that_of_its_copy(step, transpose, geometry):
+    view = make_picture(9, 8)[:: step[0], :: step[1]]
+    view = view.transpose(1, 0, 2) if transpose else view
+    for place in ((0, 0), (2, 3), (4, 4)):
+        patch = cut_patch(view, *place, geometry)
+        assert patch.is_contiguous()
+        assert torch.equal(patch, cut_patch(np.ascontiguousarray(view), *place, geometry))
