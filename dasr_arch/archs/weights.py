@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.basicsr_keys import absorb_mean_shift, find_released_names
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.released_keys import is_released, translate
@@ -276,9 +277,11 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
 
 def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
     """The state dict under our names, and the names of the authors that have no place among them."""
-    key_map = getattr(network, 'released_names', None)
+    key_map = find_released_names(network) or getattr(network, 'released_names', None)
     if not isinstance(key_map, KeyMap) or not key_map.is_released(state):
         return state, []
+    if find_released_names(network):
+        state = absorb_mean_shift(network, state)
     translated, unknown = key_map.translate(state)
     complete = getattr(network, 'complete_released', None)  # tensors that the authors' files do not hold
     return {**(complete() if callable(complete) else {}), **translated}, unknown

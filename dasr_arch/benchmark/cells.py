@@ -23,7 +23,7 @@ from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.suites import MetricPlan, NetworkPlan, PartPlan, Suite
 from dasr_arch.degradations import Degradation, degrade_picture, picture_generator
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever the same inputs would give other numbers; stored cells of older versions are then computed again."""
 
 Scores = dict[str, float]

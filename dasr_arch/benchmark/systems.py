@@ -22,6 +22,7 @@ from dasr_arch.benchmark.conditions import gather_conditions, list_needs
 from dasr_arch.benchmark.networks import build_network, construct, first_line, run_network
 from dasr_arch.benchmark.suites import NetworkPlan, PartPlan
 from dasr_arch.degradations import Degradation, picture_generator
+from dasr_arch.degradations.noise import quantise
 from dasr_arch.inference.tiling import plan_squares
 from dasr_arch.models.test_time import Adapter, adapts, build_adapter
 
@@ -92,7 +93,7 @@ class System:
             ValueError: if a network gives something else than such a picture.
         """
         if self.denoiser is not None:
-            lq = run_network(self.denoiser, lq, {}, 1).clamp(0, 1)
+            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as a picture that was stored in between
         sources = (self.plan.kernel, self.plan.noise_level)
         conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:
