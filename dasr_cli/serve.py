@@ -31,7 +31,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     work.add_argument(
         '--model', action='append', default=[], metavar='FILE', help='weights file to serve besides those installed'
     )
-    work.add_argument('--device', default='auto', help='auto, cpu or cuda (auto)')
+    work.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
     work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-upload', type=float, default=64, metavar='MB', help='largest upload (64)')

@@ -93,6 +93,7 @@ def test_the_two_by_two_differ_in_target_and_patch_alone():
         assert ('code_opt' in options['train']) == stem.startswith('target')
         assert options['datasets']['train']['gt_size'] == 4 * int(stem.split('_')[1])
         assert options['network_g'] == files['contrast_48_x4']['network_g']
+        assert options['train']['contrast_opt'] == files['contrast_48_x4']['train']['contrast_opt']
 
 
 @each_file

@@ -1,7 +1,7 @@
 """A linear probe: names the known degradation that a representation is most similar to, and how sure that is.
 
-The encoder is trained without labels. If it has learned degradations all the same, one linear layer, fitted on pictures
-whose degradation is known, reads width, axes and noise level out of its representation.
+An encoder may be trained without labels. If it has learned degradations all the same, one linear layer, fitted on
+pictures whose degradation is known, reads width, axes and noise level out of its representation.
 """
 
 import hashlib

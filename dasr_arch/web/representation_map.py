@@ -1,8 +1,8 @@
 """Where the representation of a picture lies among those of known degradations.
 
-What the encoder finds depends on the content of a picture far more than on its degradation, so that places are compared
-within one picture: each representation is taken relative to the mean of the same picture's under all known
-degradations, and scaled by their spread, as ``dasr_arch.benchmark.representations`` does for reports.
+What an encoder finds depends on the content of a picture, too, and with some weights far more than on its degradation.
+So places are compared within one picture: each representation is taken relative to the mean of the same picture's under
+all known degradations, and scaled by their spread, as ``dasr_arch.benchmark.representations`` does for reports.
 """
 
 import threading

@@ -21,6 +21,7 @@ def test_figures_are_those_that_are_printed() -> None:
     assert find('dasr_table3', 4, 'DASR', 'Set14')[9] == 27.25  # first kernel, noise 5
     assert find('gaussian8', 4, 'KDSR_S-M', 'B100', 'ssim') == [0.7281]
     assert find('gaussian8', 3, 'DANv2', 'Manga109') == [33.28]
+    assert find('after_dasr', 4, 'DCLS', 'B100') == [27.69, 27.73, 27.65, 27.02]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,9 @@ def test_figures_are_those_that_are_printed() -> None:
         ('gaussian8', 2, 3, 10),
         ('gaussian8', 3, 3, 10),
         ('gaussian8', 4, 11, 10),
+        ('after_dasr', 2, 2, 4),
+        ('after_dasr', 3, 2, 4),
+        ('after_dasr', 4, 3, 16),
     ],
 )
 def test_tables_are_whole_and_plausible(name: str, scale: int, systems: int, cells: int) -> None:
@@ -59,7 +63,7 @@ def test_degradation_is_matched_by_its_parameters_alone() -> None:
 
 
 def test_every_file_says_where_it_comes_from() -> None:
-    assert list_published() == ['dasr_table2', 'dasr_table3', 'gaussian8']
+    assert list_published() == ['after_dasr', 'dasr_table2', 'dasr_table3', 'gaussian8']
     for name in list_published():
         described = describe_published(name)
         assert 'et al.' in described['source']
