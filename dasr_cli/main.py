@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -114,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: the subcommand's own, 2 for what the user got wrong, 130 after Ctrl-C.
     """
     arguments = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # file names may hold what a terminal cannot show
     try:
         code: int = arguments.func(arguments)
         sys.stdout.flush()

@@ -24,6 +24,7 @@ from dasr_arch.benchmark.grid import (
     list_datasets,
     unique,
 )
+from dasr_arch.benchmark.measuring import LOWER_IS_BETTER
 from dasr_arch.benchmark.report import embed_picture, fill_template
 from dasr_arch.benchmark.suites import folder_name
 from dasr_arch.benchmark.svg import Axes, Series, draw_labelled_points, draw_legend, draw_lines
@@ -186,7 +187,7 @@ class _Page:
             best, second = grid.rank(column, metric)
             mark = '' if row.source else 'best' if row.label == best else 'second' if row.label == second else ''
             kind = ' '.join(filter(None, (side, mark)))
-            number = '' if value is None else f'{value:.6g}'
+            number = '' if value is None else f'{value:.6g}'.replace('inf', 'Infinity')  # as JavaScript reads it
             attributes.append(f'data-m{index}="{text}" data-v{index}="{number}" data-c{index}="{kind}"')
             if index == 0:
                 first, shown = text, kind
@@ -342,7 +343,8 @@ class _Page:
             if picture['name'] == crop.picture
         }
         fair = [label for label in scores if not self._systems().get(label, {}).get('upper_bound')]
-        best = max(fair, key=lambda label: float(scores[label]), default='')
+        lower = self.record['metrics'][self.main]['type'] in LOWER_IS_BETTER
+        best = (min if lower else max)(fair, key=lambda label: float(scores[label]), default='')
         digits = digits_of(self.record['metrics'][self.main]['type'])
         for label in self.systems:
             labels = (label, crop.dataset, degradation)

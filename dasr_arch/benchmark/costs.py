@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch._memory import keep_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.cells import describe_network
 from dasr_arch.benchmark.environment import describe_environment, now
@@ -32,11 +33,15 @@ from dasr_arch.benchmark.suites import NetworkPlan, PartPlan
 from dasr_arch.benchmark.systems import System, build_system
 from dasr_arch.degradations import picture_generator
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
+from dasr_arch.inference.precision import exact_float32
 
 _MEBIBYTE = 1 << 20
 _TIME_LIMIT = 3600  # seconds, of one system
 _MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
 _WIDTH = 1.2  # HR pixels, of the kernel that is told
+
+COST_VERSION = 2
+"""Raised whenever the same network would cost something else; older stored costs are then measured again."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,7 +109,8 @@ class CostStore:
         environment = describe_environment(device)
         machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
         inputs = {'network': describe_network(system.plan, system.digest), 'scale': scale, 'plan': asdict(plan)}
-        text = json.dumps({**inputs, 'machine': machine}, sort_keys=True)
+        code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
+        text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
         path = self._folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
         try:
             return Costs(**json.loads(path.read_text(encoding='utf-8')))
@@ -191,12 +197,14 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])
+    keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
     system = build_system(_decode_plan(request['network']), request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
     if system.adapter is None:
-        found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
+        with exact_float32():
+            found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
         peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
         found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
     found['multiply_adds'] = count_multiply_adds(system, costs.size)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch.benchmark.measuring import LOWER_IS_BETTER
 from dasr_arch.benchmark.representations import read_maps
 from dasr_arch.benchmark.suites import folder_name
 from dasr_arch.benchmark.svg import Axes, Series, draw_legend, draw_lines, draw_scatter
@@ -186,7 +187,8 @@ class _View:
             return '<td>failed</td>'
         metric = self.metrics[0]
         values = [self.rows[label, degradation]['means'].get(metric) for label in self.networks]
-        best = max((float(value) for value in values if value is not None), default=math.nan)
+        lower = self.record['metrics'][metric]['type'] in LOWER_IS_BETTER
+        best = (min if lower else max)((float(value) for value in values if value is not None), default=math.nan)
         mark = ' class="best"' if float(row['means'][metric]) == best and len(self.networks) > 1 else ''
         first, *rest = (_format(metric, row['means'][metric]) for metric in self.metrics)
         return f'<td{mark}>{first}<br><small>{" / ".join(rest)}</small></td>'

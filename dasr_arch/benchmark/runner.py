@@ -24,6 +24,7 @@ from dasr_arch.benchmark.visualization import PictureFolder
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_picture, picture_generator
 from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.inference.precision import exact_float32
 from dasr_arch.inference.tiling import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
@@ -147,11 +148,7 @@ class Runner:
         }
         total = sum(len(work.remaining) for group in works.values() for work in group)
         outcomes: list[Outcome] = []
-        # TensorFloat-32 rounds factors to ten bits; numbers of a GPU must compare with those of a CPU.
-        with (
-            _progress(total, self._benchmark.name) as bar,
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        ):
+        with _progress(total, self._benchmark.name) as bar, exact_float32():
             for plan in plans:
                 outcomes += self._run_network(plan, works[plan.label], bar)
         return outcomes

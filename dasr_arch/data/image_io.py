@@ -271,9 +271,18 @@ def decode_deep(data: bytes) -> NDArray[np.uint16]:
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError('damaged, or an unusual kind of 16 bits')
     if pixels.ndim == 2 or pixels.shape[2] < 3:
-        return np.asarray(pixels if pixels.ndim == 2 else pixels[:, :, 0], np.uint16)
+        grey = np.asarray(pixels if pixels.ndim == 2 else pixels[:, :, 0], np.uint16)
+        return 65535 - grey if _is_white_zero(data) else grey
     order = [2, 1, 0, 3] if pixels.shape[2] == 4 else [2, 1, 0]
     return np.asarray(pixels[:, :, order], np.uint16)
+
+
+def _is_white_zero(data: bytes) -> bool:
+    """Whether a TIFF stores white as 0, as scanners do; OpenCV takes its 16 bits as they are."""
+    if data[:2] not in (b'II', b'MM'):
+        return False
+    with Image.open(BytesIO(data)) as picture:
+        return getattr(picture, 'tag_v2', {}).get(262) == 0
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

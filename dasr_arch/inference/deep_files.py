@@ -31,7 +31,8 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """
     data = _encode(pixels, '.png', [cv2.IMWRITE_PNG_COMPRESSION, 3])
     chunks = []
-    if metadata.icc_profile:
+    grey = pixels.ndim == 2 or pixels.shape[2] == 1
+    if metadata.icc_profile and (grey or metadata.icc_profile[16:20] != b'GRAY'):  # PNG forbids it with colours
         chunks.append((b'iCCP', b'ICC\0\0' + zlib.compress(metadata.icc_profile)))
     else:
         chunks += png_colour_chunks(metadata.png)
@@ -59,28 +60,28 @@ def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     tags: dict[int, tuple[int, int, bytes]] = {}
     if metadata.icc_profile:
         tags[34675] = (_UNDEFINED, len(metadata.icc_profile), metadata.icc_profile)
-    if metadata.xmp:
-        tags[700] = (_BYTE, len(metadata.xmp), metadata.xmp)
     if metadata.dpi:
         for tag, value in zip((282, 283), metadata.dpi, strict=True):
             tags[tag] = (_RATIONAL, 1, struct.pack('<II', round(value * 1000), 1000))
         tags[296] = (_SHORT, 1, struct.pack('<H', 2))  # inches
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         tags[338] = (_SHORT, 1, struct.pack('<H', 2))  # alpha that colours are not multiplied by
-    return add_exif_to_tiff(_add_tags(data, tags), metadata.exif)
+    return add_to_tiff(_add_tags(data, tags), metadata)
 
 
-def add_exif_to_tiff(data: bytes, exif: bytes | None) -> bytes:
-    """A TIFF whose first picture carries what a camera noted, which Pillow does not write into compressed ones.
+def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
+    """A TIFF whose first picture carries XMP and what a camera noted, which Pillow does not write into compressed ones.
 
     Args:
         data: a little-endian TIFF.
-        exif: block of EXIF, as in a JPEG.
+        metadata: what is added; profile and resolution are there already.
     """
-    if not exif:
+    if metadata.xmp:
+        data = _add_tags(data, {700: (_BYTE, len(metadata.xmp), metadata.xmp)})
+    if not metadata.exif:
         return data
     block: Any = Image.Exif()
-    block.load(exif)
+    block.load(metadata.exif)
     texts = {tag: value.encode() + b'\0' for tag, value in block.items() if isinstance(value, str)}
     data = _add_tags(data, {tag: (_TEXT, len(text), text) for tag, text in texts.items()})
     for tag in (_EXIF_IFD, _GPS_IFD):

@@ -102,13 +102,29 @@ def _read_available(path: Path) -> int | None:
 
 
 def _read_container(folder: Path) -> int | None:
-    """What a container may still take, in bytes; None without a limit."""
-    for limit, used in (
-        ('memory.max', 'memory.current'),
-        ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'),
+    """What a container may still take, in bytes; None without a limit.
+
+    Files that the kernel keeps in memory count as used there, but make room when it is needed.
+    """
+    for limit, used, kept in (
+        ('memory.max', 'memory.current', 'memory.stat'),
+        ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes', 'memory/memory.stat'),
     ):
         try:
-            return max(0, int((folder / limit).read_text()) - int((folder / used).read_text()))
+            most = int((folder / limit).read_text())
+            free = most - int((folder / used).read_text()) + _read_cached(folder / kept)
         except (OSError, ValueError):  # no such version of control groups, or 'max'
             continue
+        return min(max(0, free), most)
     return None
+
+
+def _read_cached(path: Path) -> int:
+    """Bytes of files in a control group's memory; 0 where it does not say."""
+    try:
+        pairs = [line.split() for line in path.read_text().splitlines()]
+        found = {name: int(value) for name, value in pairs}
+    except (OSError, ValueError):
+        return 0
+    prefix = 'total_' if 'total_inactive_file' in found else ''  # version 1, with the groups below it
+    return found.get(f'{prefix}inactive_file', 0) + found.get(f'{prefix}active_file', 0)

@@ -4,6 +4,7 @@ Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because P
 """
 
 import struct
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, decode_deep, explain_damage, has_16_bits, turn_upright
-from dasr_arch.inference.deep_files import add_exif_to_tiff, encode_deep_png, encode_deep_tiff
+from dasr_arch.inference.deep_files import add_to_tiff, encode_deep_png, encode_deep_tiff
 from dasr_arch.inference.picture_metadata import Metadata, read_metadata
 
 Frame = NDArray[np.uint16] | Image.Image
@@ -48,6 +49,7 @@ _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
 _TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
 _VISIBLE = 128  # alpha from which a pixel of a GIF is seen
+_OPENING = threading.Lock()  # Pillow's limit of pixels is one for the whole process
 
 
 class Header(NamedTuple):
@@ -116,12 +118,13 @@ class OutputSettings:
             raise InputError(f'quality must be a whole number in [1, 100], got {self.quality}')
 
 
-def read_header(source: bytes | Path, name: str) -> Header:
+def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
     """Format and size of a picture, without decoding it.
 
     Args:
         source: the file, or its content.
         name: what an error message calls it.
+        limited: False also takes pictures that are too large to be upscaled, as a result may be.
 
     Raises:
         InputError: if it is no picture, or one that is too large.
@@ -129,7 +132,7 @@ def read_header(source: bytes | Path, name: str) -> Header:
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
             raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
-        with _open(source) as picture:
+        with _open(source, limited) as picture:
             kind = _format_of(picture)
             frames = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
             return Header(kind, *picture.size, frames)
@@ -139,20 +142,21 @@ def read_header(source: bytes | Path, name: str) -> Header:
         raise _refuse(name, error) from error
 
 
-def read_picture(data: bytes, name: str, scale: int = 1) -> PictureFile:
+def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -> PictureFile:
     """Decodes a file's content.
 
     Args:
         data: its bytes.
         name: what an error message calls it.
         scale: by how much sizes noted in the metadata will grow.
+        limited: see ``read_header``.
 
     Raises:
         InputError: if it is no whole picture, or of a kind that cannot be upscaled.
     """
-    read_header(data, name)
+    read_header(data, name, limited)
     try:
-        return _read(data, scale)
+        return _read(data, scale, limited)
     except DECODING_ERRORS as error:
         raise _refuse(name, error) from error
 
@@ -200,30 +204,38 @@ def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputS
             frame, metadata = _to_rgb(frame, metadata.icc_profile), metadata.without_profile()  # noqa: PLW2901
         frame.info = {}  # what is written is what is given, no more
         prepared.append(_prepare(frame, kind))
+    if file.animated and file.has_default and kind != 'PNG':
+        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such picture
     options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
     stream = BytesIO()
     try:
         prepared[0].save(stream, kind, **options)
     except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
         raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
-    return add_exif_to_tiff(stream.getvalue(), metadata.exif) if kind == 'TIFF' else stream.getvalue()
+    return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
 
 
-def _open(source: bytes | Path) -> Image.Image:
-    with warnings.catch_warnings():
+def _open(source: bytes | Path, limited: bool = True) -> Image.Image:
+    with _OPENING, warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
-        return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
+        most = Image.MAX_IMAGE_PIXELS
+        try:
+            if not limited:
+                Image.MAX_IMAGE_PIXELS = None
+            return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
 
 
 def _format_of(picture: Image.Image) -> str:
     return 'JPEG' if picture.format == 'MPO' else str(picture.format)  # phones: a JPEG with more behind it
 
 
-def _read(data: bytes, scale: int) -> PictureFile:
-    with _open(data) as picture:
+def _read(data: bytes, scale: int, limited: bool) -> PictureFile:
+    with _open(data, limited) as picture:
         if picture.format == 'PNG':
             picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
-    with _open(data) as picture:
+    with _open(data, limited) as picture:
         kind = _format_of(picture)
         count = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
         deep = kind in ('PNG', 'TIFF') and has_16_bits(picture, data)
@@ -233,7 +245,7 @@ def _read(data: bytes, scale: int) -> PictureFile:
         for index in range(count):
             picture.seek(index)
             picture.load()
-            if picture.width * picture.height > MAX_PIXELS:
+            if limited and picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             durations.append(float(picture.info.get('duration', 0)))
             frames.append(picture.copy())
@@ -270,11 +282,20 @@ def _read_deep(data: bytes, picture: Image.Image) -> NDArray[np.uint16]:
         if photometric not in (0, 1, 2):
             raise ValueError('16 bits of another colour model than grey or RGB')
     pixels = decode_deep(data)
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(picture, 'tag_v2', {}).get(338, ()):
+        return _divide_by_alpha(pixels)
     if picture.format == 'PNG':
         if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV spreads over RGB
             pixels = pixels[:, :, [0, 3]]
         pixels = turn_upright(pixels, picture.getexif().get(274, 1))
     return pixels
+
+
+def _divide_by_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """A TIFF's colours that were multiplied by alpha, as they were before."""
+    alpha = np.maximum(pixels[:, :, 3:].astype(np.float64), 1)
+    colours = np.minimum(pixels[:, :, :3] * (65535 / alpha), 65535)
+    return np.concatenate([np.rint(colours).astype(np.uint16), pixels[:, :, 3:]], 2)
 
 
 def _has_alpha(frame: Frame) -> bool:
@@ -344,9 +365,12 @@ def _encoding(kind: str, file: PictureFile, settings: OutputSettings, frames: Se
     if len(frames) > 1:
         options |= {'save_all': True, 'append_images': list(frames[1:])}
     if len(frames) > 1 and file.animated:
-        options |= {'duration': [round(duration) for duration in file.durations]}
-        if file.loop is not None and kind != 'AVIF':
-            options |= {'loop': file.loop}
+        hidden = int(file.has_default)  # it has no duration
+        options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
+        once = file.format == 'GIF' and kind != 'GIF'  # a GIF that says nothing plays once, others for ever
+        loop = 1 if file.loop is None and once else file.loop
+        if loop is not None and kind != 'AVIF':
+            options |= {'loop': loop}
         if kind == 'PNG':
             options |= {'default_image': file.has_default, 'disposal': 0, 'blend': 0}
     if kind == 'GIF' and any('transparency' in frame.info for frame in frames):

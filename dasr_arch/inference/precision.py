@@ -1,5 +1,6 @@
 """Which number format a device computes best in."""
 
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type != 'cpu':
         return False
     if not hasattr(torch.cpu, 'get_capabilities'):  # before torch 2.9
-        return bool(torch.cpu._is_avx512_bf16_supported())
+        return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())  # before torch 2.6 nobody tells
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get('amx_bf16') or capabilities.get('avx512_bf16'))
 
@@ -45,3 +46,12 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         raise InputError(f"precision must be auto, fp32 or bf16, got '{precision}'")
     fast = precision == 'bf16' or (precision == 'auto' and has_fast_bfloat16(device))
     return torch.bfloat16 if fast else torch.float32
+
+
+def exact_float32() -> AbstractContextManager[None]:
+    """Keeps GPUs from rounding the factors of float32 convolutions to ten bits (TensorFloat-32), torch's default.
+
+    Returns:
+        A context; numbers of a GPU compare with those of a CPU inside it.
+    """
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

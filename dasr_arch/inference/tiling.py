@@ -30,7 +30,7 @@ FAST_BYTES = 32 << 20
 _SLOWER = 1.3  # so much slower
 _MEMORY_SHARE = 0.5  # of what is available
 _MEMORY_CAP = 1 << 30  # bytes on a CPU: more is not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
-_MIN_SIDE = 16  # LR pixels; a tile that does not fit in memory is cut in half down to this
+MIN_TILE = 16  # LR pixels; a tile that does not fit in memory is cut in half down to this
 _OUT_OF_MEMORY = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # oneDNN's words
 
 Pixels = NDArray[Any]
@@ -56,8 +56,8 @@ class Tiling:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if self.size is not None and self.size < _MIN_SIDE:
-            raise InputError(f'tile must be at least {_MIN_SIDE} LR pixels, got {self.size}')
+        if self.size is not None and self.size < MIN_TILE:
+            raise InputError(f'tile must be at least {MIN_TILE} LR pixels, got {self.size}')
         if self.pad is not None and self.pad < 0:
             raise InputError(f'tile pad must be 0 or more LR pixels, got {self.pad}')
 
@@ -91,7 +91,7 @@ class Plan(NamedTuple):
 
 
 def plan_tiles(
-    height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None, *, min_side: int = _MIN_SIDE
+    height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None, *, min_side: int = MIN_TILE
 ) -> Plan:
     """Tiles of nearly equal size that cover a picture with the least work.
 
@@ -279,7 +279,7 @@ def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torc
     budget = int(memory * _MEMORY_SHARE)
     if device.type == 'cpu':
         budget = min(budget, _MEMORY_CAP)
-    return max(_MIN_SIDE**2, budget // bytes_per_pixel(network, dtype, device))
+    return max(MIN_TILE**2, budget // bytes_per_pixel(network, dtype, device))
 
 
 def fast_tile_pixels(network: DASR, device: torch.device) -> int | None:
@@ -314,7 +314,7 @@ def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out; torch has no type of its own for this on CPUs."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
@@ -400,7 +400,7 @@ def _halve(tile: Tile, size: tuple[int, int], pad: int, error: BaseException) ->
     rows, columns = tile
     tall = rows.stop - rows.start >= columns.stop - columns.start
     span, length = (rows, size[0]) if tall else (columns, size[1])
-    if span.stop - span.start < 2 * _MIN_SIDE:
+    if span.stop - span.start < 2 * MIN_TILE:
         sides = f'{rows.outer_stop - rows.outer_start} x {columns.outer_stop - columns.outer_start}'
         raise InputError(f'not enough memory even for {sides} LR pixels; close other programs') from error
     middle = (span.start + span.stop) // 2

@@ -127,7 +127,8 @@ def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list
         return (list(paths[:-1]), paths[-1]) if place else (list(paths), None)
     if paths[0] != '-' and last.is_file() and not _is_result(Path(paths[0]), last, scale):
         raise InputError(
-            f'{last}: is there already; to replace it write -o {last} --force, to upscale both write -o FOLDER'
+            f'{last}: is there already; to replace it write -o {last} --force, to leave it out -o {last} --resume, '
+            'to upscale both -o FOLDER'
         )
     return [paths[0]], paths[1]
 
@@ -244,7 +245,7 @@ def _is_done(path: Path, source: Path, header: Header, naming: Naming, failed: l
 def _fits(path: Path, header: Header, scale: int) -> bool:
     """Whether a file is a picture of the size that enlarging another gives; it may have been turned."""
     try:
-        there = read_header(path, str(path))
+        there = read_header(path, str(path), limited=False)
     except InputError:
         return False
     return {there.width, there.height} == {header.width * scale, header.height * scale}
@@ -261,6 +262,9 @@ def _is_result(source: Path, path: Path, scale: int) -> bool:
 
 def _refuse_originals(jobs: Sequence[Job], found: Sequence[_Found]) -> None:
     originals = {one.path.resolve() for one in found}
+    files = {(one.stat().st_dev, one.stat().st_ino) for one in originals if one.exists()}
     for job in jobs:
-        if job.target.resolve() in originals:
+        there = job.target.stat() if job.target.exists() else None
+        same = there is not None and (there.st_dev, there.st_ino) in files  # by another name: case, hard link
+        if same or job.target.resolve() in originals:
             raise InputError(f'{job.target}: is one of the originals, which are never replaced; choose another name')

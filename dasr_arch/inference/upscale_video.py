@@ -102,7 +102,7 @@ def plan_videos(sources: Sequence[str], target: str | None, naming: Naming) -> V
     done: list[Path] = []
     for path in paths:
         made = _name(path, target, folder, naming.scale)
-        if made.resolve() in originals:
+        if made.resolve() in originals or any(made.exists() and made.samefile(path) for path in paths if path.exists()):
             raise InputError(f'{made}: is one of the originals, which are never replaced; choose another name')
         if made in [job.target for job in jobs]:
             raise InputError(f'{made}: two videos would get this name; give them one by one')

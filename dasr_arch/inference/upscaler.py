@@ -4,11 +4,12 @@ Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Re
 """
 
 import copy
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +28,9 @@ from dasr_arch.inference.alpha import limit_to_neighbours
 from dasr_arch.inference.devices import available_memory, choose_device
 from dasr_arch.inference.layers import LayeredPicture, decompose
 from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
-from dasr_arch.inference.precision import Precision, choose_precision
+from dasr_arch.inference.precision import Precision, choose_precision, exact_float32
 from dasr_arch.inference.tiling import (
+    MIN_TILE,
     ORIENTATIONS,
     Pixels,
     Plan,
@@ -212,6 +214,18 @@ class Upscaler:
         most = max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
         return plan_tiles(height, width, pad, most, fast_tile_pixels(self.network, self.device))
 
+    def fit_tiling(self, tiling: Tiling) -> Tiling:
+        """A way to cut pictures, with tiles no larger than those that this upscaler would choose now.
+
+        Args:
+            tiling: what was asked for.
+        """
+        if tiling.size is None:
+            return tiling
+        most = max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
+        side = math.isqrt(most) - 2 * tiling.resolve_pad(self.network)
+        return replace(tiling, size=min(tiling.size, max(MIN_TILE, side)))
+
     def _upscale_tensor(self, picture: Tensor, look: Look, progress: Progress | None) -> Tensor:
         if picture.dim() == 4:
             return torch.stack([self._upscale_tensor(one, look, progress) for one in picture])
@@ -270,7 +284,12 @@ class Upscaler:
         most = _ENCODER_PIXELS
         while True:
             try:
-                with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                with (
+                    self._lock,
+                    exact_float32(),
+                    torch.inference_mode(),
+                    torch.autocast(self.device.type, enabled=False),
+                ):
                     return torch.cat([encode_tiled(self.network, view, self.device, most) for view in views])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -282,7 +301,12 @@ class Upscaler:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         half = self.dtype != torch.float32
-        with self._lock, torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with (
+            self._lock,
+            exact_float32(),
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
+        ):
             yield
 
 

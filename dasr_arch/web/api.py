@@ -137,7 +137,7 @@ class Service:
         job = self._job(request)
         stored = _find_file(job, request.path_params['picture'])
         if job.kind == 'upscale':
-            stored = await run_in_threadpool(show_picture, job, stored)
+            stored = await run_in_threadpool(_check, partial(show_picture, job, stored))
         return _send(stored)
 
     async def list_models(self, _: Request) -> Response:
@@ -203,6 +203,8 @@ class Service:
                 await run_in_threadpool(check_picture, like, limits)
                 await run_in_threadpool(open_picture, like, 1, OutputSettings())
             await run_in_threadpool(open_picture, picture, entry.scale, output)
+        if await request.is_disconnected():  # nobody would fetch it
+            raise ProblemError(408, 'the client went away')
         asked = UpscaleRequest(picture, like, parameters, entry)
         return self.queue.submit(
             'upscale',

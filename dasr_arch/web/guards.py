@@ -14,24 +14,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dasr_arch.web.problems import ProblemError
+from dasr_arch.web.problems import SECURITY_HEADERS, ProblemError
 from dasr_arch.web.settings import ServeSettings, is_loopback
 
 COOKIE = 'dasr_token'
 OPEN_PATHS = ('/healthz', '/login', '/static/app.css', '/static/icon.svg', '/static/login.js')
 """What can be had without a token."""
 
-SECURITY_HEADERS = {
-    'Content-Security-Policy': (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'Cross-Origin-Resource-Policy': 'same-origin',
-    'Cross-Origin-Opener-Policy': 'same-origin',
-    'Cache-Control': 'no-store',
-}
 _SAFE = ('GET', 'HEAD', 'OPTIONS')
 
 

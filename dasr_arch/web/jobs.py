@@ -150,7 +150,9 @@ class Job:
             download_name: what clients are told.
         """
         path = self.folder / name
-        path.write_bytes(data)
+        part = path.with_name(f'{name}.part')
+        part.write_bytes(data)
+        part.replace(path)  # nobody is sent half a file
         self.stored += len(data)
         return StoredFile(path, media_type, download_name)
 

@@ -123,7 +123,7 @@ class ModelShelf:
         if tiling is None:
             return loaded
         upscaler = copy.copy(loaded.upscaler)  # the same network and the same lock
-        upscaler.tiling = tiling
+        upscaler.tiling = upscaler.fit_tiling(tiling)  # whoever asks must not bring the server down
         return Loaded(upscaler, loaded.watch)
 
     def _load_file(self, path: Path) -> ModelEntry:

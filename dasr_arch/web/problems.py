@@ -7,6 +7,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
+SECURITY_HEADERS = {
+    'Content-Security-Policy': (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'no-referrer',
+    'Cross-Origin-Resource-Policy': 'same-origin',
+    'Cross-Origin-Opener-Policy': 'same-origin',
+    'Cache-Control': 'no-store',
+}
+"""Of every answer."""
+
 PROBLEM_TYPE = 'application/problem+json'
 _TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; older Pythons have other words
 
@@ -70,4 +83,6 @@ def _list_methods(request: Request) -> list[str]:
 
 async def answer_bug(_: Request, __: Exception) -> JSONResponse:
     """Handler for everything else; the traceback goes to the log, not to the client."""
-    return ProblemError(500, 'the server made a mistake; its log says more').respond()
+    response = ProblemError(500, 'the server made a mistake; its log says more').respond()
+    response.headers.update(SECURITY_HEADERS)  # answered outside the guard, which adds them elsewhere
+    return response

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
+from urllib.parse import quote
 
 import uvicorn
 
@@ -127,7 +128,7 @@ def format_address(settings: ServeSettings, listener: socket.socket) -> str:
     if host in ('0.0.0.0', '::', ''):
         host = socket.gethostname()
     host = f'[{host}]' if ':' in host else host
-    token = f'?token={settings.token}' if settings.token else ''
+    token = f'?token={quote(settings.token, safe="")}' if settings.token else ''
     return f'http://{host}:{port}/{token}'
 
 

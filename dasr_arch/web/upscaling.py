@@ -1,5 +1,6 @@
 """The job that upscales a picture, with the code of `dasr upscale`, and pictures in a form that browsers show."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,14 @@ import numpy as np
 from PIL import Image
 
 from dasr_arch.inference.layers import decompose
-from dasr_arch.inference.picture_files import Frame, OutputSettings, PictureFile, encode_picture, read_picture
+from dasr_arch.inference.picture_files import (
+    Frame,
+    OutputSettings,
+    PictureFile,
+    encode_picture,
+    read_header,
+    read_picture,
+)
 from dasr_arch.inference.upscale_files import FileSettings, upscale_picture
 from dasr_arch.inference.upscaler import Look
 from dasr_arch.web.jobs import Job, Outcome, StoredFile
@@ -22,6 +30,7 @@ from dasr_arch.web.watching import Listener, Size, count_computed
 SHOWN_SIDE = 6000
 """Pixels to each side above which a picture is shown smaller than it is."""
 
+_SHOWING = threading.Lock()  # one large picture in memory at a time
 _SHOWN_AS_THEY_ARE = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
 _REPRESENTED = 16  # frames of an animation that are looked at, as upscale_files has it
 
@@ -104,17 +113,21 @@ def show_picture(job: Job, stored: StoredFile) -> StoredFile:
         stored: a picture file.
     """
     path = stored.path.with_name(f'{stored.path.name}.shown')
-    if path.exists():
-        return StoredFile(path, 'image/png', f'{stored.name}.png')
-    data = stored.path.read_bytes()
+    with _SHOWING:
+        if path.exists():
+            return StoredFile(path, 'image/png', f'{stored.name}.png')
+        data = stored.path.read_bytes()
+        header = read_header(data, stored.name, limited=False)  # of the job's own, and results are large
+        if max(header.width, header.height) <= SHOWN_SIDE and _shows_as_it_is(data):
+            return stored
+        file = read_picture(data, stored.name, limited=False)
+        shown = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
+        return job.store(path.name, shown, 'image/png', f'{stored.name}.png')
+
+
+def _shows_as_it_is(data: bytes) -> bool:
     with Image.open(BytesIO(data)) as picture:
-        small = max(picture.size) <= SHOWN_SIDE
-        plain = picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
-    if small and plain:
-        return stored
-    file = read_picture(data, stored.name)
-    shown = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
-    return job.store(path.name, shown, 'image/png', f'{stored.name}.png')
+        return picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
 
 
 def _first_frame(file: PictureFile) -> PictureFile:

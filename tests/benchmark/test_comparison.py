@@ -162,3 +162,12 @@ def test_browser_sorts_switches_and_reports_no_error(tmp_path: Path) -> None:
     assert found is not None, done.stderr[-2000:]
     assert found[1] == '31.00 30.00 27.00 | 27.00 30.00 31.00 | 13.00 10.00 9.00 | true'
     assert '<title>error' not in done.stdout
+
+
+def test_infinite_values_are_sorted_as_numbers(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    record = json.loads((folder / 'table.json').read_text())
+    row = next(row for row in record['rows'] if row['network'] == 'DASR')
+    row['means']['psnr'] = float('inf')
+    (folder / 'table.json').write_text(json.dumps(record))
+    assert 'data-v0="Infinity"' in render_comparison(folder)

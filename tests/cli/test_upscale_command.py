@@ -164,3 +164,27 @@ def test_running_out_of_memory_takes_smaller_tiles_or_one_line(folder, megabytes
     assert Path('in/large_x2.png').exists() is (code == 0)
     if code:
         assert 'memory' in result.stderr.splitlines()[-1]
+
+
+def test_resume_knows_results_that_are_too_large_to_be_upscaled(folder, monkeypatch, capsys):
+    assert main(['upscale', 'in', *FIXED]) == 0
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 400)  # twice as many are refused: 480 are not, 1920 are
+    assert main(['upscale', 'in', *FIXED, '--resume']) == 0
+    assert '2 were done already' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names that are no text are of Linux')
+def test_names_that_are_no_text_are_printed(folder):
+    os.rename(b'in/a.png', b'in/caf\xe9.png')
+    done = run_dasr('upscale', 'in', *FIXED)
+    assert (done.returncode, done.stderr.count(b'Traceback')) == (0, 0)
+    assert b'caf' in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, 'link'), reason='no hard links here')
+def test_original_under_another_name_is_not_replaced(folder, capsys):
+    os.link('in/a.png', 'other.png')
+    before = Path('in/a.png').read_bytes()
+    assert main(['upscale', 'in/a.png', '-o', 'other.png', '--force', *FIXED]) == 2
+    assert 'is one of the originals' in capsys.readouterr().err
+    assert Path('in/a.png').read_bytes() == before

@@ -91,3 +91,7 @@ def test_limit_of_a_container_counts(tmp_path):
     assert _read_container(tmp_path) is None
     (tmp_path / 'memory.max').write_text('1000\n')
     assert _read_container(tmp_path) == 700
+    (tmp_path / 'memory.stat').write_text('anon 100\ninactive_file 120\nactive_file 30\n')
+    assert _read_container(tmp_path) == 850  # files in memory make room
+    (tmp_path / 'memory.stat').write_text('inactive_file 900\n')
+    assert _read_container(tmp_path) == 1000

@@ -317,3 +317,87 @@ def test_decompression_bombs_are_refused():
 def test_samples_of_thirty_two_bits_are_refused(mode):
     with pytest.raises(InputError, match='samples'):
         read_picture(encode(Image.new(mode, (4, 4)), 'TIFF'), 'in')
+
+
+def test_a_result_may_be_larger_than_what_can_be_upscaled(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    data = encode(Image.fromarray(make_pixels()), 'PNG')
+    with pytest.raises(InputError, match='megapixels'):
+        read_header(data, 'in')
+    header = read_header(data, 'in', limited=False)
+    assert (header.width, header.height) == SIZE
+    assert read_picture(data, 'in', limited=False).frames[0].size == SIZE
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def set_tag(data: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF of one picture, one of whose short tags has another value."""
+    changed = bytearray(data)
+    (start,) = struct.unpack_from('<I', data, 4)
+    (count,) = struct.unpack_from('<H', data, start)
+    places = [start + 2 + 12 * index for index in range(count)]
+    (place,) = [place for place in places if struct.unpack_from('<H', data, place)[0] == tag]
+    struct.pack_into('<H', changed, place + 8, value)
+    return bytes(changed)
+
+
+def test_grey_of_16_bits_whose_white_is_zero_is_no_negative():
+    pixels = make_pixels(1, np.uint16)[..., 0]
+    data = set_tag(encode(Image.fromarray(pixels), 'TIFF'), 262, 0)
+    assert np.array_equal(read_picture(data, 'in').frames[0], 65535 - pixels)
+
+
+def test_colours_of_16_bits_that_were_multiplied_by_alpha_are_divided_by_it():
+    pixels = make_pixels(4, np.uint16)
+    source = read_picture(encode(Image.fromarray(make_pixels(4)), 'TIFF'), 'in')
+    multiplied = pixels.copy()
+    multiplied[..., :3] = pixels[..., :3] * (pixels[..., 3:] / 65535)
+    data = set_tag(encode_picture([multiplied], source, OutputSettings()), 338, 1)
+    found = read_picture(data, 'in').frames[0]
+    assert isinstance(found, np.ndarray)
+    assert np.array_equal(found[..., 3], pixels[..., 3])
+    assert np.abs(found.astype(int) - pixels).max() <= 2
+
+
+def test_xmp_of_a_tiff_of_8_bits_is_kept():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+    out = round_trip(encode(Image.fromarray(make_pixels()), 'TIFF', tiffinfo={700: xmp}))
+    assert out.tag_v2[700] == xmp
+
+
+@pytest.mark.parametrize(('target', 'durations'), [('PNG', [0, 80, 120, 200]), ('WEBP', [80, 120, 200])])
+def test_picture_that_stands_for_an_animation_is_not_part_of_it(target, durations):
+    frames = [Image.fromarray(np.full((16, 24, 3), level, np.uint8)) for level in (10, 60, 110, 160)]
+    data = encode(
+        frames[0],
+        'PNG',
+        save_all=True,
+        append_images=frames[1:],
+        default_image=True,
+        duration=[80, 120, 200],
+    )
+    file = read_picture(data, 'in')
+    assert file.has_default
+    out = read_picture(
+        encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings(target)), 'out'
+    )
+    assert list(out.durations)[-3:] == durations[-3:]
+    assert len(out.frames) == len(durations)
+
+
+@pytest.mark.parametrize('target', ['PNG', 'WEBP'])
+def test_gif_that_plays_once_plays_once_in_other_formats(target):
+    file = read_picture(make_animation('GIF', False), 'in')
+    assert file.loop is None
+    data = encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings(target))
+    assert read_picture(data, 'out').loop == 1
+
+
+def test_grey_profile_does_not_stay_with_colours():
+    grey = bytearray(SRGB)
+    grey[16:20] = b'GRAY'
+    pixels = make_pixels(2, np.uint16)
+    file = read_picture(encode(Image.fromarray(make_pixels(1)[..., 0]), 'PNG'), 'in')
+    file = type(file)(**{**vars(file), 'metadata': type(file.metadata)(icc_profile=bytes(grey))})
+    assert b'iCCP' not in encode_picture([pixels], file, OutputSettings('PNG'))
+    assert b'iCCP' in encode_picture([pixels[..., 0]], file, OutputSettings('PNG'))

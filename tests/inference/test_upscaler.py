@@ -258,3 +258,13 @@ def test_result_that_cannot_fit_into_the_memory_is_refused_at_once():
     huge = np.broadcast_to(row, (1 << 20, 1 << 20, 3))  # three terabytes that take three bytes
     with pytest.raises(InputError, match='not enough memory for a result of 2097152 x 2097152 pixels'):
         make()._check_room(huge)
+
+
+def test_tiles_that_were_asked_for_can_be_cut_to_the_memory(upscaler, monkeypatch):
+    assert upscaler.fit_tiling(Tiling(exact=True)) == Tiling(exact=True)
+    assert upscaler.fit_tiling(Tiling(24)) == Tiling(24)
+    fitted = upscaler.fit_tiling(Tiling(65536)).size
+    assert fitted is not None
+    assert 24 < fitted < 65536
+    monkeypatch.setattr(dasr_arch.inference.upscaler, 'available_memory', lambda device: 0)
+    assert upscaler.fit_tiling(Tiling(65536)) == Tiling(16)

@@ -161,3 +161,13 @@ def test_page_names_no_other_host_and_has_nothing_inline(path: Path):
     assert not re.search(r'["\'(]//\w', text)
     if path.suffix == '.html':
         assert not re.search(r'<script(?![^>]* src=)|<style|\sstyle=|\son\w+=', text)
+
+
+def test_address_with_any_token_logs_in(tmp_path):
+    token = 'abc+def&ghi#12 %'
+    settings = ServeSettings(port=0, weights=(write_weights(tmp_path),), device='cpu', token=token)
+    with no_installed_weights(tmp_path), serving(settings) as running:
+        assert ' ' not in running.address
+        answer = requests.get(running.address, timeout=WAIT, allow_redirects=False)
+        assert answer.status_code in (302, 303, 307)
+        assert 'dasr_token' in answer.cookies
