@@ -51,13 +51,16 @@ def _read_options_safely() -> None:
     basicsr.utils.options.ordered_yaml = ordered_yaml
 
 
-def initialise_distributed(launcher: str = 'pytorch', backend: str = 'auto', timeout: float = 1800, **_: Any) -> None:
+def initialise_distributed(
+    launcher: str = 'pytorch', backend: str = 'auto', timeout: float = 1800, on_gpu: bool | None = None, **_: Any
+) -> None:
     """Joins the process group of torchrun, on CPUs with gloo and on GPUs with NCCL.
 
     Args:
         launcher: only 'pytorch' (torchrun) is supported.
         backend: 'auto', 'gloo' or 'nccl'.
         timeout: seconds that a process waits for the others.
+        on_gpu: whether the processes compute on GPUs; None is yes where there are any.
 
     Raises:
         ValueError: if the launcher is another one.
@@ -66,7 +69,8 @@ def initialise_distributed(launcher: str = 'pytorch', backend: str = 'auto', tim
         raise ValueError(f"launcher must be 'none' or 'pytorch' (torchrun), got '{launcher}'")
     if torch.distributed.is_initialized():
         return
-    on_gpu = torch.cuda.is_available()
+    if on_gpu is None:
+        on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', '0')))
     chosen = ('nccl' if on_gpu else 'gloo') if backend == 'auto' else backend

@@ -63,6 +63,8 @@ def _plan(args: argparse.Namespace) -> int:
         print(
             f'warning: other programs use {load:.1f} of {len(cores)} cores; iterations will seem slower than they are'
         )
+    if args.rounds < 1 or args.steps < 1:
+        raise InputError(f'--rounds and --steps: expected 1 or more, got {args.rounds} and {args.steps}')
     stages = measure_race(race, MeasureSettings(jobs, args.rounds, args.steps, cores), run_workers)
     about = {'date': now(), **describe_environment(torch.device('cpu')), 'load before': round(load, 2)}
     plan = make_plan(race, stages, len(cores), about)

@@ -15,6 +15,7 @@ from dasr_arch.degradations.base import Degradation
 from dasr_arch.degradations.kernel_basis import compute_kernel_basis, draw_kernels
 
 _DRAWS = 2000  # kernels, for the basis and its scale
+_SAME = 1e-6  # spread of what is the same in all kernels, but for rounding
 _WEAKEST = 1e-3  # of the strongest component's spread; what varies less is not blown up to a spread of one
 
 
@@ -61,6 +62,10 @@ class CodeTarget(nn.Module):
         self.varying: list[int] | slice = slice(None)
         codes = self._describe(kernels)
         spread = codes.std(0)
+        if float(spread.max()) < _SAME:
+            raise InputError(
+                f"code_opt: '{degradation.label}' has one kernel for all pictures, so there is none to find"
+            )
         if kernel == 'widths':  # isotropic kernels share nothing between x and y
             self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten().tolist()
             codes, spread = codes[:, self.varying], spread[self.varying]

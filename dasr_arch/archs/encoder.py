@@ -51,7 +51,10 @@ class DegradationEncoder(nn.Module):
         """
         features = x
         for layer in self.body:
-            if isinstance(layer, nn.BatchNorm2d) and features.dtype == torch.bfloat16 != layer.weight.dtype:
+            if (
+                isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm)
+                and features.dtype == torch.bfloat16 != layer.weight.dtype
+            ):
                 features = features.float()  # under autocast: statistics suffer from rounding
             features = layer(features)
         return features

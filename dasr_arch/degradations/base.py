@@ -230,7 +230,9 @@ class Degradation(ABC):
         for taps, side, index in zip(split_kernel(kernel), sides, inside, strict=True):
             spread = blur_matrix(taps, side)
             spread = spread.gather(1, index.unsqueeze(-1).expand_as(spread))
-            matrices.append(downsample_matrix(side, self.scale, self.downsample).to(hr.device) @ spread)
+            matrices.append(
+                downsample_matrix(side, self.scale, self.downsample).to(hr.device, non_blocking=True) @ spread
+            )
         return apply_matrices(hr, *matrices)
 
     def _downsample(self, blurred: Tensor) -> Tensor:
@@ -244,9 +246,10 @@ class Degradation(ABC):
         """For every row and column the one to take: where the patch leaves the picture, the down-sampling's border."""
         found = []
         for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
-            first = start.to(blurred.device).reshape(-1, 1) - 2 * self.scale
+            first = start.to(blurred.device, non_blocking=True).reshape(-1, 1) - 2 * self.scale
             position = first + torch.arange(blurred.shape[axis], device=blurred.device)
-            found.append(border_index(position, size.to(blurred.device).reshape(-1, 1), self.border) - first)  # (B, n)
+            length = size.to(blurred.device, non_blocking=True).reshape(-1, 1)
+            found.append(border_index(position, length, self.border) - first)  # (B, n)
         return found[0], found[1]
 
     def _check_jpeg(self) -> None:

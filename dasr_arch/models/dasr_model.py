@@ -117,7 +117,9 @@ class DASRModel(SupervisedModel):
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR pictures."""
-        self.conditions = {key: data[key].to(self.device) for key in ('kernel',) if key in data and self._needs(key)}
+        self.conditions = {
+            key: data[key].to(self.device, non_blocking=True) for key in ('kernel',) if key in data and self._needs(key)
+        }
         self.key: Tensor | None = None
         self.code: Tensor | None = None
         if 'hr' in data:
@@ -127,7 +129,10 @@ class DASRModel(SupervisedModel):
             lq, gt = degrade_batch(self.degradation, batch, self.device)
             self.gt = gt[:, 0]
             if self.net_code is not None:
-                self.code = self.net_code.target(data['kernel'].to(self.device), data['noise_level'].to(self.device))
+                self.code = self.net_code.target(
+                    data['kernel'].to(self.device, non_blocking=True),
+                    data['noise_level'].to(self.device, non_blocking=True),
+                )
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one picture
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready pictures; write same')

@@ -70,11 +70,12 @@ class IKCModel(SupervisedModel):
     @property
     def validates_a_part(self) -> bool:
         """Whether validation measures SFTMD with the true kernels, in stage 1."""
-        return self.stage == SFTMD_STAGE
+        stage = self.stage or self.schedule.locate(self.opt['train']['total_iter'])[0]  # 0: a run that was finished
+        return stage == SFTMD_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or pictures with their true kernels."""
-        self.kernel: Tensor | None = data['kernel'].to(self.device) if 'kernel' in data else None
+        self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         super().feed_data(data)
         self.conditions = {}  # the estimators give the kernel
 

@@ -74,7 +74,7 @@ class MZSRModel(SupervisedModel):
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or for validation pictures with their true kernels."""
-        self.kernel: Tensor | None = data['kernel'].to(self.device) if 'kernel' in data else None
+        self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         if 'hr' in data:
             size = self.support + self.query
             if len(data['hr']) % size:

@@ -159,7 +159,9 @@ class SupervisedModel(SRModel):
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes a batch: raw patches, which are degraded here, or ready pairs."""
         self.conditions = {
-            key: data[key].to(self.device) for key in ('kernel', 'noise_level') if key in data and self._needs(key)
+            key: data[key].to(self.device, non_blocking=True)
+            for key in ('kernel', 'noise_level')
+            if key in data and self._needs(key)
         }
         if 'hr' in data:
             if self.degradation is None:

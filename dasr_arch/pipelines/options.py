@@ -116,6 +116,7 @@ def load_training_options(
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_together(options, datasets, batches, where)
     _check_batches(options, datasets, model, where)
+    _check_told(network, datasets, model, where)
     if model == 'MZSRModel':
         _check_tasks(section(options, 'train', where), section(datasets, 'train', where), where)
     if not foreign or model == 'SRModel':
@@ -240,6 +241,15 @@ def _check_fit(network: nn.Module, model: str, options: Mapping[str, object], wh
         return
     if not isinstance(network, DASR):
         raise InputError(f'{where}: network_g.type: DASRModel trains DASR, got {name}; use model_type: SupervisedModel')
+    frozen = train.get('freeze_encoder')
+    paths = section(options, 'path', where)
+    if frozen and not network.blind:
+        raise InputError(f'{where}: train.freeze_encoder: a network that is told the kernel has no encoder; remove it')
+    if frozen and not any(paths.get(key) for key in ('pretrain_network_g', 'pretrain_network_encoder', 'resume_state')):
+        raise InputError(
+            f'{where}: train.freeze_encoder: an encoder of random weights finds nothing; name trained ones in '
+            'path.pretrain_network_encoder'
+        )
     if not network.blind and train.get('contrast_opt') is not None:
         raise InputError(
             f'{where}: train.contrast_opt: a network that is told the kernel learns nothing by contrast; '
@@ -280,6 +290,11 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
             if isinstance(network, DASR):
                 _check_scale(network, state, file)
             load_strictly(choose_part(network, state), state, f"weights file '{file}'")
+        if not all(getattr(module, 'known', True) for module in network.modules()):
+            raise InputError(
+                f"weights file '{file}' does not hold the PCA basis that its kernel codes are in; name it in "
+                'network_g.basis_path'
+            )
     except InputError as error:
         raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
 
@@ -293,7 +308,7 @@ def _check_encoder(network: nn.Module, options: Mapping[str, object], where: str
     if not isinstance(network, DASR) or not network.blind or options.get('model_type') != 'DASRModel':
         raise InputError(f'{place}: DASRModel alone trains a network with a degradation encoder; remove the key')
     try:
-        load_encoder(network, str(source))
+        load_encoder(network, os.path.expanduser(str(source)))
     except InputError as error:
         raise InputError(f'{place}: {error}') from error
 
@@ -322,6 +337,11 @@ def _check_together(options: Mapping[str, object], datasets: Mapping[str, object
     if isinstance(parts, int) and batch % parts:
         raise InputError(f'{where}: train.accumulate: expected a divisor of the batch of {batch}, got {parts}')
     contrast = settings.get('contrast_opt')
+    if isinstance(contrast, dict) and contrast['positives'] == 'other' and batch < 2:
+        raise InputError(
+            f'{where}: train.contrast_opt.positives: other takes patches of two pictures of a batch, which has one; '
+            'write batch_size_per_gpu: 2 or more'
+        )
     if isinstance(contrast, dict) and batch * batches > contrast['queue_length']:
         raise InputError(
             f'{where}: train.contrast_opt.queue_length: expected at least the batch of all processes, '
@@ -367,6 +387,27 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
         raise InputError(f'{place}.type: {model} needs HR pictures, got LQDataset; use model_type: DASRModel')
     elif raw and model not in TRAIN_OPTIONS:
         raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
+
+
+def _check_told(network: nn.Module, datasets: Mapping[str, object], model: str, where: str) -> None:
+    """Refuse data sets without the true kernels that a network or its training must be told."""
+    needs = getattr(network, 'needs', ())
+    if model not in TRAIN_OPTIONS or not (needs or model in {'IKCModel', 'MZSRModel'}):
+        return
+    name = type(network).__name__
+    train = section(datasets, 'train', where)
+    if needs and not (train['type'] == 'DegradationDataset' and train['degrade_on'] == 'device'):
+        raise InputError(
+            f'{where}: datasets.train: {name} is told {" and ".join(needs)}, which DegradationDataset with '
+            'degrade_on: device knows; use it'
+        )
+    for key in datasets:
+        kind = section(datasets, key, where)['type']
+        if key != 'train' and kind != 'DegradedTestDataset':
+            raise InputError(
+                f'{where}: datasets.{key}.type: {name} is told the true kernels in validation, which '
+                f'DegradedTestDataset knows, got {kind}; use it, or validate later with a test file'
+            )
 
 
 def _check_tasks(settings: Mapping[str, object], train: Mapping[str, object], where: str) -> None:

@@ -1,5 +1,6 @@
 """What a training tells: log file, TensorBoard, a history for reports, and a bar with the time left."""
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -121,7 +122,8 @@ class Progress:
             self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
         self.history = History(Path(options['path']['log']) / HISTORY_NAME, start)
         self.name = options['name']
-        self.first_stage = (options['train'].get('stage_1') or {}).get('total_iter')
+        stages = [section for key, section in sorted(options['train'].items()) if key.startswith('stage_') and section]
+        self.boundaries = list(itertools.accumulate(stage['total_iter'] for stage in stages))[:-1]
         # On a terminal only: in a log file the lines below tell the same.
         text = self._describe(start + 1)
         self.bar = tqdm(total=self.total, initial=start, desc=text, unit='it', disable=None, smoothing=0.05)
@@ -130,7 +132,7 @@ class Progress:
         """One iteration is done."""
         if self.bar is not None:
             self.bar.update()
-            if self.bar.n == self.first_stage and self.bar.n < self.total:
+            if self.bar.n in self.boundaries and self.bar.n < self.total:
                 self.bar.set_description(self._describe(self.bar.n + 1), refresh=False)
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -169,10 +171,10 @@ class Progress:
             self.board.close()
 
     def _describe(self, iteration: int) -> str:
-        """The run's name, and the stage of an iteration if there are two."""
-        if self.first_stage is None:
+        """The run's name, and the stage of an iteration if there are several."""
+        if not self.boundaries:
             return str(self.name)
-        return f'{self.name}, stage {1 if iteration <= self.first_stage else 2}'
+        return f'{self.name}, stage {1 + sum(boundary < iteration for boundary in self.boundaries)}'
 
     def _write_board(self, iteration: int, values: Mapping[str, float]) -> None:
         if self.board is not None:

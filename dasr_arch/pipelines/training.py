@@ -8,7 +8,7 @@ data sets, networks, losses and metrics are used as they are, and ours work in i
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -63,7 +63,7 @@ def run_training(arguments: TrainingArguments) -> int:
         auto_resume=arguments.auto_resume,
     )
     if options['dist']:
-        initialise_distributed(**(options.get('dist_params') or {}))
+        initialise_distributed(**(options.get('dist_params') or {}), on_gpu=options['num_gpu'] > 0)
     log = BufferedLog(options['rank'])
     try:
         seed_everything(options['manual_seed'])
@@ -93,11 +93,16 @@ class Run:
             self.validation = build_validation_loaders(options)
         self.stream, self.epoch_length = build_training_stream(options, self.start)
         self.model = build_model(options)
+        seed_process(options)
         extra = restore_state(self.model, state) if state else {}
         metrics = (options.get('val') or {}).get('metrics') or {}
-        self.best = BestResult(metrics, **extra.get('best', {}))
+        in_place = state is not None and bool(options.get('auto_resume'))
+        self.best = BestResult(
+            metrics, **(extra.get('best', {}) if in_place else {})
+        )  # its file lies in the old folder
+        self.wait()  # others may still read from the folder that is moved aside
         if options['rank'] == 0:
-            prepare_folders(options, resuming=state is not None and bool(options.get('auto_resume')))
+            prepare_folders(options, resuming=in_place)
         self.wait()
         log.open_file(options)
         self.progress = Progress(options, self.start)
@@ -246,6 +251,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True
+
+
+def seed_process(options: Mapping[str, Any]) -> None:
+    """Lets the global generators of each process draw something else, for foreign data sets without loader workers."""
+    if options['rank']:
+        seed_everything(options['manual_seed'] + options['rank'])
 
 
 @contextmanager

@@ -36,7 +36,8 @@ def validate(
         rows: dict[str, list[list[float]]] = {}
         for batch in tqdm(loader, desc=f'validation {name}', unit='picture', leave=False, disable=None):
             restored, truth = restore(model, batch)
-            values = [calculate_metric({'img': restored, 'img2': truth}, dict(metrics[key])) for key in metrics]
+            pair = {'img': restored, 'img2': truth}  # without metrics there need be no truth
+            values = [calculate_metric(pair, dict(metrics[key])) for key in metrics]
             rows.setdefault(batch['degradation'][0] if 'degradation' in batch else OVERALL, []).append(values)
             if options['val'].get('save_img'):
                 folder = Path(options['path']['visualization']) / name
@@ -49,11 +50,17 @@ def validate(
 
 @torch.no_grad()
 def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What a model makes of a picture, and what it should be: 8-bit BGR pictures, as BasicSR's metrics take them."""
+    """What a model makes of a picture, and what it should be, if that is known: 8-bit BGR, as metrics need."""
     model.feed_data(batch)
-    model.test()
+    wrapped = model.net_g
+    model.net_g = model.get_bare_model(wrapped)  # DDP would wait for processes that do not validate
+    try:
+        model.test()
+    finally:
+        model.net_g = wrapped
     visuals = model.get_current_visuals()
-    return tensor2img([visuals['result']]), tensor2img([visuals['gt']])
+    truth = visuals.get('gt')
+    return tensor2img([visuals['result']]), None if truth is None else tensor2img([truth])
 
 
 def average(names: Mapping[str, Any], values: list[list[float]]) -> dict[str, float]:

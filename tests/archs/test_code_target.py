@@ -106,3 +106,8 @@ def test_widths_of_small_kernels_need_no_components():
 def test_what_cannot_be_a_target_is_refused(degradation, components, message):
     with pytest.raises(InputError, match=message):
         make_target(degradation, 'components', components)
+
+
+def test_range_of_no_width_has_nothing_to_find():
+    with pytest.raises(InputError, match='one kernel for all pictures'):
+        make_target({'type': 'IsotropicGaussian', 'sigma_range': [2.0, 2.0]}, 'widths')

@@ -18,6 +18,7 @@ FOREIGN_FILE = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
 IKC_FILE = OPTIONS / 'smoke' / 'smoke_ikc_x4.yml'
 MZSR_FILE = OPTIONS / 'smoke' / 'smoke_mzsr_x2.yml'
 SRCNN_FILE = OPTIONS / 'smoke' / 'smoke_srcnn_x4.yml'
+SRMDNF_FILE = OPTIONS / 'smoke' / 'smoke_srmdnf_x4.yml'
 SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_iso_x4.yml'
 SMALL_NETWORKS = {
     DASR_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
@@ -445,6 +446,29 @@ def test_positives_of_other_pictures_need_degradations_made_in_training(load):
     check_message(load, ENCODER_FILE, ['train.contrast_opt.positives=other'], 'positives: other needs degradations')
     assert load(DASR_FILE, 'train.contrast_opt.positives=other')['train']['contrast_opt']['positives'] == 'other'
     check_message(load, DASR_FILE, ['train.contrast_opt.positives=all'], "expected one of 'same', 'other', got")
+
+
+def test_positives_of_other_pictures_need_two_pictures(load):
+    overrides = ['train.contrast_opt.positives=other', 'datasets.train.batch_size_per_gpu=1']
+    check_message(load, DASR_FILE, overrides, 'takes patches of two pictures of a batch, which has one')
+
+
+def test_networks_that_are_told_the_kernel_need_data_sets_that_know_it(load, pictures):
+    overrides = ['datasets.train.degrade_on=worker']
+    check_message(load, SRMDNF_FILE, overrides, 'datasets.train: SRMDNF is told kernel, which DegradationDataset')
+    own = f'{{name: own, type: SingleImageDataset, dataroot_lq: {pictures / "lq"}, io_backend: {{type: disk}}}}'
+    overrides = [f'datasets.val_1={own}', 'val.metrics=~']
+    for file, name in ((SRMDNF_FILE, 'SRMDNF'), (IKC_FILE, 'IKC')):
+        check_message(load, file, overrides, f'datasets.val_1.type: {name} is told the true kernels in validation')
+    assert load(SRCNN_FILE, *overrides)['datasets']['val_1']['type'] == 'SingleImageDataset'
+
+
+def test_encoder_that_stays_as_it_is_must_have_learned(load, tmp_path):
+    stages = ['train.stage_1.total_iter=0', 'train.stage_2.total_iter=20', 'train.contrast_opt=~']
+    overrides = ['train.freeze_encoder=true', *stages]
+    check_message(load, DASR_FILE, overrides, 'train.freeze_encoder: an encoder of random weights finds nothing')
+    told = ['network_g.condition=kernel', 'network_g.kernel_size=21']
+    check_message(load, DASR_FILE, [*overrides, *told], 'train.freeze_encoder: a network that is told the kernel')
 
 
 def test_target_needs_known_kernels(load):
