@@ -91,6 +91,8 @@ class Run:
         self.validation: dict[str, DataLoader[dict[str, Any]]] = {}
         if options.get('val') and options['rank'] == 0:
             self.validation = build_validation_loaders(options)
+        if options['train'].get('precision') == 'fp32' or options['model_type'] == 'MZSRModel':
+            torch.backends.cudnn.allow_tf32 = False  # else GPUs round the factors of convolutions to ten bits
         self.stream, self.epoch_length = build_training_stream(options, self.start)
         self.model = build_model(options)
         seed_process(options)
