@@ -25,7 +25,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    stem = os.fsdecode(os.fsencode(target.stem)[:100])  # names are limited in bytes
+    stem = os.fsencode(target.stem)[:100].decode('utf-8', 'ignore')  # names are limited in bytes
     handle, name = tempfile.mkstemp(prefix=f'.{stem}-', suffix=f'.tmp{target.suffix}', dir=target.parent)
     os.close(handle)
     temporary = Path(name)

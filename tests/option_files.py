@@ -42,6 +42,8 @@ def stand_in(path: Path, folder: Path) -> list[str]:
     overrides = ['datasets.train.num_worker_per_gpu=0', 'num_gpu=0', 'path.pretrain_network_g=~']
     if 'pretrain_network_encoder' in options['path']:
         overrides.append('path.pretrain_network_encoder=~')
+    if options['train'].get('freeze_encoder'):
+        overrides.append('train.freeze_encoder=false')  # it needs weights
     if 'meta_opt' in options['train']:
         overrides += ['train.meta_opt.support=2', 'train.meta_opt.query=2']
         batch = 4

@@ -71,9 +71,10 @@ def absorb_mean_shift(network: nn.Module, state: Mapping[str, Tensor]) -> dict[s
     rest = {name: tensor for name, tensor in state.items() if name not in names}
     if len(rest) == len(state):
         return rest
-    absent = [name for name in [*names, 'tail.1.weight', 'tail.1.bias'] if name not in state]
+    absent = [name for name in [*names, 'head.0.weight', 'tail.1.weight', 'tail.1.bias'] if name not in state]
     if absent:
         raise InputError(f"the checkpoint shifts the mean colour but holds no '{absent[0]}'")
+    _check_shapes(state)
     scale, shift, scale_back, shift_back = (state[name].double() for name in names)
     scale, scale_back = scale.flatten(1), scale_back.flatten(1)
     levels: float = network.img_range  # type: ignore[assignment]
@@ -87,3 +88,14 @@ def absorb_mean_shift(network: nn.Module, state: Mapping[str, Tensor]) -> dict[s
     rest['tail.1.bias'] = (scale_back @ bias + shift_back - mean).to(state['tail.1.bias'].dtype)
     network.mean = (mean / levels).float().reshape(1, 3, 1, 1)
     return rest
+
+
+def _check_shapes(state: Mapping[str, Tensor]) -> None:
+    """Only what can be multiplied is multiplied."""
+    for layer in ('sub_mean', 'add_mean'):
+        for name, shape in ((f'{layer}.weight', (3, 3, 1, 1)), (f'{layer}.bias', (3,))):
+            if tuple(state[name].shape) != shape:
+                raise InputError(f"'{name}' of the checkpoint has shape {tuple(state[name].shape)}, expected {shape}")
+    for name, axis in (('head.0.weight', 1), ('tail.1.weight', 0)):
+        if state[name].ndim != 4 or state[name].shape[axis] != 3:
+            raise InputError(f"'{name}' of the checkpoint has shape {tuple(state[name].shape)}, expected 3 colours")

@@ -54,7 +54,8 @@ class DAConv(nn.Module):
             Features of shape (B, C, H, W).
         """
         kernel = self.kernel(code).reshape(*x.shape[:2], 3, 3)
-        out: Tensor = self.pointwise(functional.leaky_relu_(depthwise(x, kernel), SLOPE))
+        fresh = depthwise is not convolve_grouped  # which gives a view, costly for autograd to change in place
+        out: Tensor = self.pointwise(functional.leaky_relu(depthwise(x, kernel), SLOPE, inplace=fresh))
         if self.modulation is None:
             return out
         return torch.addcmul(out, x, torch.sigmoid(self.modulation(code))[..., None, None])

@@ -16,7 +16,7 @@ class Conv3x3(nn.Conv2d):
 
     On CPUs with AVX2 oneDNN computes its convolutions in channels_last order at full speed, but the gradient of
     their weights at a third of it (docs/performance.md). There, in float32, nine batched matrix products find it
-    instead.
+    instead; gradients of that gradient do not exist then.
 
     Args:
         in_channels: channels of the input.

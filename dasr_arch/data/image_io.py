@@ -213,7 +213,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         deep = has_16_bits(picture, data)
         picture.load()
         if deep:
-            pixels = _decode_16_bits(data)
+            pixels = _decode_16_bits(data, is_white_zero(picture))
         elif picture.mode in ('F', 'I'):
             raise ValueError('samples of 32 bits, expected 8 or 16')
         else:
@@ -248,18 +248,19 @@ def has_16_bits(picture: Image.Image, data: bytes) -> bool:
     return True
 
 
-def _decode_16_bits(data: bytes) -> NDArray[np.uint8]:
-    pixels = decode_deep(data)
+def _decode_16_bits(data: bytes, white_zero: bool) -> NDArray[np.uint8]:
+    pixels = decode_deep(data, white_zero)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     return ((pixels[:, :, :3].astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
 
 
-def decode_deep(data: bytes) -> NDArray[np.uint16]:
+def decode_deep(data: bytes, white_zero: bool = False) -> NDArray[np.uint16]:
     """Decodes a PNG or TIFF of 16 bits without rounding.
 
     Args:
         data: the bytes of the file.
+        white_zero: see ``is_white_zero``.
 
     Returns:
         Shape (H, W), (H, W, 3) or (H, W, 4); RGB and alpha, not turned upright if it is a PNG.
@@ -272,17 +273,14 @@ def decode_deep(data: bytes) -> NDArray[np.uint16]:
         raise ValueError('damaged, or an unusual kind of 16 bits')
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         grey = np.asarray(pixels if pixels.ndim == 2 else pixels[:, :, 0], np.uint16)
-        return 65535 - grey if _is_white_zero(data) else grey
+        return 65535 - grey if white_zero else grey
     order = [2, 1, 0, 3] if pixels.shape[2] == 4 else [2, 1, 0]
     return np.asarray(pixels[:, :, order], np.uint16)
 
 
-def _is_white_zero(data: bytes) -> bool:
-    """Whether a TIFF stores white as 0, as scanners do; OpenCV takes its 16 bits as they are."""
-    if data[:2] not in (b'II', b'MM'):
-        return False
-    with Image.open(BytesIO(data)) as picture:
-        return getattr(picture, 'tag_v2', {}).get(262) == 0
+def is_white_zero(picture: Image.Image) -> bool:
+    """Whether a picture that Pillow opened is a TIFF that stores white as 0, as scanners do; OpenCV ignores it."""
+    return picture.format == 'TIFF' and getattr(picture, 'tag_v2', {}).get(262) == 0
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

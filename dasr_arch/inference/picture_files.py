@@ -6,7 +6,8 @@ Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because P
 import struct
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, features
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, decode_deep, explain_damage, has_16_bits, turn_upright
+from dasr_arch.data.image_io import (
+    DECODING_ERRORS,
+    MAX_PIXELS,
+    decode_deep,
+    explain_damage,
+    has_16_bits,
+    is_white_zero,
+    turn_upright,
+)
 from dasr_arch.inference.deep_files import add_to_tiff, encode_deep_png, encode_deep_tiff
 from dasr_arch.inference.picture_metadata import Metadata, read_metadata
 
@@ -49,7 +58,7 @@ _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
 _TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
 _VISIBLE = 128  # alpha from which a pixel of a GIF is seen
-_OPENING = threading.Lock()  # Pillow's limit of pixels is one for the whole process
+_UNLIMITED = threading.Lock()  # Pillow's limit of pixels is one for the whole process
 
 
 class Header(NamedTuple):
@@ -132,7 +141,9 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
             raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
-        with _open(source, limited) as picture:
+        with _limit(limited), _open(source) as picture:
+            if limited and picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             kind = _format_of(picture)
             frames = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
             return Header(kind, *picture.size, frames)
@@ -156,7 +167,8 @@ def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -
     """
     read_header(data, name, limited)
     try:
-        return _read(data, scale, limited)
+        with _limit(limited):
+            return _read(data, scale, limited)
     except DECODING_ERRORS as error:
         raise _refuse(name, error) from error
 
@@ -215,16 +227,24 @@ def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputS
     return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
 
 
-def _open(source: bytes | Path, limited: bool = True) -> Image.Image:
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
-        most = Image.MAX_IMAGE_PIXELS
+@contextmanager
+def _limit(limited: bool) -> Iterator[None]:
+    """Pillow's limit of pixels, or none; while one thread has none, others still check for themselves."""
+    if limited:
+        yield
+        return
+    with _UNLIMITED:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            if not limited:
-                Image.MAX_IMAGE_PIXELS = None
-            return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = most
+
+
+def _open(source: bytes | Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
+        return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
 def _format_of(picture: Image.Image) -> str:
@@ -232,10 +252,10 @@ def _format_of(picture: Image.Image) -> str:
 
 
 def _read(data: bytes, scale: int, limited: bool) -> PictureFile:
-    with _open(data, limited) as picture:
+    with _open(data) as picture:
         if picture.format == 'PNG':
             picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
-    with _open(data, limited) as picture:
+    with _open(data) as picture:
         kind = _format_of(picture)
         count = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
         deep = kind in ('PNG', 'TIFF') and has_16_bits(picture, data)
@@ -281,7 +301,7 @@ def _read_deep(data: bytes, picture: Image.Image) -> NDArray[np.uint16]:
         photometric = getattr(picture, 'tag_v2', {}).get(262, 1)
         if photometric not in (0, 1, 2):
             raise ValueError('16 bits of another colour model than grey or RGB')
-    pixels = decode_deep(data)
+    pixels = decode_deep(data, is_white_zero(picture))
     if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(picture, 'tag_v2', {}).get(338, ()):
         return _divide_by_alpha(pixels)
     if picture.format == 'PNG':

@@ -1,6 +1,8 @@
 """Which number format a device computes best in."""
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -48,10 +50,34 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def exact_float32() -> AbstractContextManager[None]:
+@contextmanager
+def exact_float32() -> Iterator[None]:
     """Keeps GPUs from rounding the factors of float32 convolutions to ten bits (TensorFloat-32), torch's default.
 
-    Returns:
-        A context; numbers of a GPU compare with those of a CPU inside it.
+    Numbers of a GPU compare with those of a CPU inside it. The switch is one for the process: it goes back when the
+    last thread leaves.
     """
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with _EXACT.lock:
+        if _EXACT.count == 0:
+            _EXACT.before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
+        _EXACT.count += 1
+    try:
+        yield
+    finally:
+        with _EXACT.lock:
+            _EXACT.count -= 1
+            if _EXACT.count == 0:
+                torch.backends.cudnn.allow_tf32 = _EXACT.before
+
+
+class _Switch:
+    """How many are inside ``exact_float32``, and what was set before the first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.before = True
+
+
+_EXACT = _Switch()

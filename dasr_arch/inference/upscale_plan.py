@@ -126,10 +126,7 @@ def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list
         place = last.is_dir() or paths[-1].endswith(('/', os.sep)) or paths[-1] == '-'
         return (list(paths[:-1]), paths[-1]) if place else (list(paths), None)
     if paths[0] != '-' and last.is_file() and not _is_result(Path(paths[0]), last, scale):
-        raise InputError(
-            f'{last}: is there already; to replace it write -o {last} --force, to leave it out -o {last} --resume, '
-            'to upscale both -o FOLDER'
-        )
+        raise InputError(f'{last}: is there already; to replace it write -o {last} --force, to upscale both -o FOLDER')
     return [paths[0]], paths[1]
 
 

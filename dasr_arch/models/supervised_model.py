@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.archs.basicsr_keys import find_released_names
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
@@ -329,12 +330,21 @@ class SupervisedModel(SRModel):
 
     def _load_state(self, net: nn.Module, state: Mapping[str, Tensor], name: str, strict: bool) -> None:
         logger = get_root_logger()
+        mean = getattr(net, 'mean', None) if find_released_names(net) is not None else None
         if strict:
             load_strictly(net, state, name)
             logger.info(f'Loaded {type(net).__name__} from {name}')
-            return
-        loaded, left = load_fitting(net, state)
-        logger.info(f'Loaded {loaded} tensors of {type(net).__name__} from {name}; left as they were: {left or "none"}')
+        else:
+            loaded, left = load_fitting(net, state)
+            kept = left or 'none'
+            logger.info(f'Loaded {loaded} tensors of {type(net).__name__} from {name}; left as they were: {kept}')
+        now = getattr(net, 'mean', None)
+        if isinstance(mean, Tensor) and isinstance(now, Tensor) and not torch.allclose(mean, now.to(mean), atol=1e-4):
+            found = ', '.join(f'{value:.6f}' for value in now.flatten().tolist())
+            raise InputError(
+                f'{name} subtracts another mean colour, which no weights file of {type(net).__name__} holds; write '
+                f'network_g.rgb_mean: [{found}], here and in tests of what is trained'
+            )
 
 
 def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from basicsr.data import build_dataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.sampling import PictureStream, SampleStream
+from dasr_arch.data.sampling import PictureStream, SampleStream, mix_seeds
 
 
 def build_training_stream(options: Mapping[str, Any], start: int) -> tuple[Iterator[dict[str, Any]], int]:
@@ -46,9 +46,8 @@ def build_training_stream(options: Mapping[str, Any], start: int) -> tuple[Itera
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers > 0 else None,
         worker_init_fn=quiet_worker,
-        generator=torch.Generator().manual_seed(
-            options['manual_seed'] + start + (options['rank'] << 32)
-        ),  # leaves the global one alone; workers of other processes draw something else
+        # It leaves the global generator alone, and workers of other processes draw something else.
+        generator=torch.Generator().manual_seed(mix_seeds(options['manual_seed'] + start, options['rank'])),
     )
     return iterate(loader), len(dataset)
 
@@ -82,9 +81,8 @@ def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def quiet_worker(worker: int) -> None:
-    """Sets up a loader process: one thread, and Ctrl-C and a polite kill are the main process's business."""
+    """Sets up a loader process: one thread, and Ctrl-C is the main process's business."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -17,6 +17,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.archs.basicsr_keys import find_released_names
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.weights import (
     choose_part,
@@ -116,7 +117,7 @@ def load_training_options(
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_together(options, datasets, batches, where)
     _check_batches(options, datasets, model, where)
-    _check_told(network, datasets, model, where)
+    _check_told(network, options, datasets, model, where)
     if model == 'MZSRModel':
         _check_tasks(section(options, 'train', where), section(datasets, 'train', where), where)
     if not foreign or model == 'SRModel':
@@ -281,11 +282,18 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
         return
     file = Path(str(weights)).expanduser()
     param_key = paths.get('param_key_g')
+    foreign = options.get('model_type') not in TRAIN_OPTIONS
     try:
         if isinstance(network, DASR):
             state = read_dasr_weights(file, param_key if isinstance(param_key, str) else None).network
         else:
             state = read_weights(file, param_key if isinstance(param_key, str) else None)
+        names = find_released_names(network)
+        if foreign and names is not None and names.is_released(state):
+            raise InputError(
+                f"weights file '{file}' has its authors' names, which {options.get('model_type')} does not "
+                'read; write model_type: SupervisedModel'
+            )
         if paths.get('strict_load_g'):
             if isinstance(network, DASR):
                 _check_scale(network, state, file)
@@ -389,19 +397,24 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
         raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
 
 
-def _check_told(network: nn.Module, datasets: Mapping[str, object], model: str, where: str) -> None:
+def _check_told(
+    network: nn.Module, options: Mapping[str, object], datasets: Mapping[str, object], model: str, where: str
+) -> None:
     """Refuse data sets without the true kernels that a network or its training must be told."""
     needs = getattr(network, 'needs', ())
-    if model not in TRAIN_OPTIONS or not (needs or model in {'IKCModel', 'MZSRModel'}):
+    if model not in TRAIN_OPTIONS:
         return
     name = type(network).__name__
     train = section(datasets, 'train', where)
+    stages = section(options, 'train', where)
+    first = section(stages, 'stage_1', where)['total_iter'] if model == 'IKCModel' else 0
+    told = isinstance(first, int) and first > 0  # IKC validates SFTMD with the kernels
     if needs and not (train['type'] == 'DegradationDataset' and train['degrade_on'] == 'device'):
         raise InputError(
             f'{where}: datasets.train: {name} is told {" and ".join(needs)}, which DegradationDataset with '
             'degrade_on: device knows; use it'
         )
-    for key in datasets:
+    for key in datasets if needs or told else ():
         kind = section(datasets, key, where)['type']
         if key != 'train' and kind != 'DegradedTestDataset':
             raise InputError(

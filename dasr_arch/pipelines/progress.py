@@ -122,8 +122,9 @@ class Progress:
             self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
         self.history = History(Path(options['path']['log']) / HISTORY_NAME, start)
         self.name = options['name']
-        stages = [section for key, section in sorted(options['train'].items()) if key.startswith('stage_') and section]
-        self.boundaries = list(itertools.accumulate(stage['total_iter'] for stage in stages))[:-1]
+        sections = [section for key, section in sorted(options['train'].items()) if key.startswith('stage_')]
+        lengths = [stage['total_iter'] for stage in sections if isinstance(stage, dict) and 'total_iter' in stage]
+        self.boundaries = list(itertools.accumulate(lengths))[:-1]
         # On a terminal only: in a log file the lines below tell the same.
         text = self._describe(start + 1)
         self.bar = tqdm(total=self.total, initial=start, desc=text, unit='it', disable=None, smoothing=0.05)

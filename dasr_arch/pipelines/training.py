@@ -8,8 +8,9 @@ data sets, networks, losses and metrics are used as they are, and ours work in i
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,8 +22,9 @@ from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
+from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.pipelines.arguments import TrainingArguments, parse_training_arguments
-from dasr_arch.pipelines.checkpoints import find_state, prepare_folders, prune, restore_state, write_state
+from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.guard import run_guarded
 from dasr_arch.pipelines.loaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.options import load_training_options
@@ -91,20 +93,21 @@ class Run:
         self.validation: dict[str, DataLoader[dict[str, Any]]] = {}
         if options.get('val') and options['rank'] == 0:
             self.validation = build_validation_loaders(options)
-        if options['train'].get('precision') == 'fp32' or options['model_type'] == 'MZSRModel':
+        if options['train'].get('precision') == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # else GPUs round the factors of convolutions to ten bits
         self.stream, self.epoch_length = build_training_stream(options, self.start)
         self.model = build_model(options)
-        seed_process(options)
         extra = restore_state(self.model, state) if state else {}
+        if options['rank']:  # the state is that of the first process; foreign data sets shall not draw alike
+            seed_everything(mix_seeds(options['manual_seed'] + self.start, options['rank']) % (1 << 32))
         metrics = (options.get('val') or {}).get('metrics') or {}
-        in_place = state is not None and bool(options.get('auto_resume'))
-        self.best = BestResult(
-            metrics, **(extra.get('best', {}) if in_place else {})
-        )  # its file lies in the old folder
+        resuming = state is not None and bool(options.get('auto_resume'))
+        in_place = resuming and bool(list_states(Path(options['path']['training_states'])))
+        best = extra.get('best', {}) if in_place else {}  # else its file lies in another folder
+        self.best = BestResult(metrics, **best)
         self.wait()  # others may still read from the folder that is moved aside
         if options['rank'] == 0:
-            prepare_folders(options, resuming=in_place)
+            prepare_folders(options, resuming=resuming)
         self.wait()
         log.open_file(options)
         self.progress = Progress(options, self.start)
@@ -253,12 +256,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True
-
-
-def seed_process(options: Mapping[str, Any]) -> None:
-    """Lets the global generators of each process draw something else, for foreign data sets without loader workers."""
-    if options['rank']:
-        seed_everything(options['manual_seed'] + options['rank'])
 
 
 @contextmanager

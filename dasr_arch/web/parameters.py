@@ -41,7 +41,7 @@ class UpscaleParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_
     """What an upscaling takes.
 
     Attributes:
-        tile: side of a tile in pixels of the picture; from the memory if left out.
+        tile: side of a tile in pixels of the picture, at most what the memory has room for; that if left out.
         exact: margins as wide as the network sees, so that tiles change nothing.
         format: of the result; that of the picture if left out.
         quality: of JPEG, WebP and AVIF; 95 if left out.

@@ -113,16 +113,19 @@ def show_picture(job: Job, stored: StoredFile) -> StoredFile:
         stored: a picture file.
     """
     path = stored.path.with_name(f'{stored.path.name}.shown')
+    shown = StoredFile(path, 'image/png', f'{stored.name}.png')
+    if path.exists():
+        return shown
     with _SHOWING:
         if path.exists():
-            return StoredFile(path, 'image/png', f'{stored.name}.png')
+            return shown
         data = stored.path.read_bytes()
         header = read_header(data, stored.name, limited=False)  # of the job's own, and results are large
         if max(header.width, header.height) <= SHOWN_SIDE and _shows_as_it_is(data):
             return stored
         file = read_picture(data, stored.name, limited=False)
-        shown = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
-        return job.store(path.name, shown, 'image/png', f'{stored.name}.png')
+        small = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
+        return job.store(path.name, small, 'image/png', shown.name)
 
 
 def _shows_as_it_is(data: bytes) -> bool:

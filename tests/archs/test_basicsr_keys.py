@@ -113,6 +113,8 @@ def test_body_of_another_scale_can_start_a_training():
         ({'add_mean.bias': None}, "holds no 'add_mean.bias'"),
         ({'body.0.body.9.body.0.weight': torch.zeros(1)}, 'does not have'),
         ({'fc.weight': torch.zeros(1)}, "no released RCAN has, such as 'fc.weight'"),
+        ({'sub_mean.bias': torch.zeros(4)}, r"'sub_mean.bias' of the checkpoint has shape \(4,\), expected \(3,\)"),
+        ({'tail.1.weight': torch.zeros(1, FEAT, 3, 3)}, 'expected 3 colours'),
     ],
 )
 def test_damaged_checkpoint_is_refused_in_one_line(change, message):

@@ -164,7 +164,7 @@ def test_browser_sorts_switches_and_reports_no_error(tmp_path: Path) -> None:
     assert '<title>error' not in done.stdout
 
 
-def test_infinite_values_are_sorted_as_numbers(tmp_path: Path) -> None:
+def test_infinite_values_are_written_as_scripts_read_them(tmp_path: Path) -> None:
     folder = make_results(tmp_path)
     record = json.loads((folder / 'table.json').read_text())
     row = next(row for row in record['rows'] if row['network'] == 'DASR')

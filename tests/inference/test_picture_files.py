@@ -319,9 +319,10 @@ def test_samples_of_thirty_two_bits_are_refused(mode):
         read_picture(encode(Image.new(mode, (4, 4)), 'TIFF'), 'in')
 
 
-def test_a_result_may_be_larger_than_what_can_be_upscaled(monkeypatch):
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP', 'JPEG', 'GIF', 'BMP'])
+def test_a_result_may_be_larger_than_what_can_be_upscaled(monkeypatch, kind):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    data = encode(Image.fromarray(make_pixels()), 'PNG')
+    data = encode(Image.fromarray(make_pixels()), kind)
     with pytest.raises(InputError, match='megapixels'):
         read_header(data, 'in')
     header = read_header(data, 'in', limited=False)

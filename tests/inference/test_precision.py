@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError
-from dasr_arch.inference.precision import choose_precision, has_fast_bfloat16
+from dasr_arch.inference.precision import choose_precision, exact_float32, has_fast_bfloat16
 
 CPU = torch.device('cpu')
 
@@ -43,3 +43,15 @@ def test_ampere_and_later_are_fast():
 def test_unknown_precision_is_refused(precision):
     with pytest.raises(InputError, match='precision must be auto, fp32 or bf16'):
         choose_precision(precision, CPU)
+
+
+def test_float32_is_exact_until_the_last_one_leaves(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+    first, second = exact_float32(), exact_float32()
+    first.__enter__()
+    second.__enter__()
+    assert not torch.backends.cudnn.allow_tf32
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32
