@@ -15,7 +15,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('model', metavar='MODEL', help='general, iso, a name that `dasr models` lists, or a file')
     parser.add_argument('target', metavar='OUT', nargs='?', help='.onnx, .xml (and .bin beside it), or .pt2 file')
     parser.add_argument('--format', metavar='NAME', help='onnx, openvino or torch (what the ending of OUT says)')
-    parser.add_argument('--scale', type=int, help="factor of an installed model (4); a file's must agree")
+    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     parser.set_defaults(func=run)
 

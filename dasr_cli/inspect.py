@@ -19,7 +19,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     )
     parser.add_argument('pictures', nargs='+', metavar='PICTURE', help='picture files')
     parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
-    parser.add_argument('--scale', type=int, default=4, help='factor (4)')
+    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--probe', metavar='FILE', help='what `dasr probe` wrote (the one beside the weights)')
     parser.add_argument('--top', type=int, default=3, metavar='N', help='so many for blur and noise each (3)')
     parser.add_argument('--json', action='store_true', help='print one JSON list instead of text')
@@ -41,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.picture_files import read_picture
     from dasr_arch.inference.probe import probe_path, read_probe
-    from dasr_arch.inference.upscaler import Upscaler, locate_weights
+    from dasr_arch.inference.upscaler import Upscaler, find_scale, locate_weights
 
     if args.top < 1:
         raise InputError(f'--top must be at least 1, got {args.top}')
-    weights = locate_weights(args.model, args.scale)
-    upscaler = Upscaler(args.scale, weights)
+    scale = find_scale(args.model, args.scale)
+    weights = locate_weights(args.model, scale)
+    upscaler = Upscaler(scale, weights)
     probe = read_probe(args.probe or probe_path(weights), upscaler.network)
     found: list[dict[str, object]] = []
     failed = False

@@ -15,7 +15,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument(
         'model', metavar='MODEL', help='general, iso, a name that `dasr models` lists, or a weights file'
     )
-    parser.add_argument('--scale', type=int, default=4, help='factor (4)')
+    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument(
         '--pictures', nargs='+', required=True, metavar='DATA', help='folders or LMDBs of HR pictures to fit to'
     )
@@ -47,19 +47,20 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.archs.weights import load_network
     from dasr_arch.inference.packaged_weights import SETTINGS, find_packaged
     from dasr_arch.inference.probe import probe_path
-    from dasr_arch.inference.upscaler import locate_weights
+    from dasr_arch.inference.upscaler import find_scale, locate_weights
     from dasr_arch.pipelines.probing import ProbeSettings, run_probing, write_report
 
-    weights = locate_weights(args.model, args.scale)
+    scale = find_scale(args.model, args.scale)
+    weights = locate_weights(args.model, scale)
     is_file = Path(args.model) == weights
-    setting = args.setting or ('general' if is_file else find_packaged(args.model, args.scale).setting)
+    setting = args.setting or ('general' if is_file else find_packaged(args.model, scale).setting)
     assert setting in SETTINGS
     if args.out is None and not is_file:
         raise InputError('name the file to write with -o; the folder of the installed weights is left alone')
     out = probe_path(weights) if args.out is None else Path(args.out)
     if os.path.lexists(out) and not args.force:
         raise InputError(f'{out}: exists already; choose another name with -o, or replace it with --force')
-    network = load_network(weights, args.scale).eval()
+    network = load_network(weights, scale).eval()
     settings = ProbeSettings(args.pictures, args.test, setting, args.limit, sys.stderr.isatty())
     report = run_probing(network, settings, out, with_maps=args.report is not None)
     if args.report is not None:

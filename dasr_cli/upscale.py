@@ -29,7 +29,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         help="picture, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then what to make, - for stdout",
     )
     parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several pictures stand before')
-    parser.add_argument('--scale', type=int, default=4, help='factor (4)')
+    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
     look = parser.add_argument_group('what to adapt to')
     look.add_argument('--like', metavar='REF', help='take blur and noise to be those of another picture')
@@ -70,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
     from dasr_arch.inference.upscale_plan import split_paths
     from dasr_arch.inference.upscale_video import is_video
+    from dasr_arch.inference.upscaler import find_scale
 
     settings = _read_settings(args)
+    args.scale = find_scale(args.model, args.scale)
     sources, target = split_paths(args.paths, args.out, args.scale)
     if any(map(is_video, sources)):
         return _upscale_videos(args, sources, target, settings)

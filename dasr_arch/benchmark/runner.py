@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.cells import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
 from dasr_arch.benchmark.environment import describe_environment, now
@@ -68,7 +69,7 @@ def inspect_dataset(
     """
     source = open_source(plan.root)
     usable, skipped = [], []
-    for index, name in enumerate(tqdm(source.names, desc=f'checking {plan.name}', unit='picture', leave=False)):
+    for index, name in enumerate(progress_bar(source.names, desc=f'checking {plan.name}', unit='picture', leave=False)):
         picture = source.read(index)
         height, width = picture.shape[:2]
         if min(height // scale, width // scale) * scale < smallest:
@@ -292,4 +293,4 @@ def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
 
 
 def _progress(total: int, name: str) -> 'tqdm[NoReturn]':
-    return tqdm(total=total, desc=name, unit='picture', disable=total == 0)
+    return progress_bar(total=total, desc=name, unit='picture', disable=total == 0)

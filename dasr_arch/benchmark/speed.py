@@ -20,6 +20,7 @@ from typing import Any, get_args
 import torch
 from tqdm import tqdm
 
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.environment import describe_environment, now
@@ -315,4 +316,4 @@ def _format_memory(mebibytes: float | None) -> str:
 
 
 def _progress(total: int) -> 'tqdm[Any]':
-    return tqdm(total=total, desc='bench', unit='run')
+    return progress_bar(total=total, desc='bench', unit='run')

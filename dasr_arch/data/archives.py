@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import is_image_name
 
@@ -120,7 +119,7 @@ def unpack_pictures(archive: Path, folder: Path, inner: Sequence[str], expected:
             _check_pictures(archive, chosen, expected)
             _check_room(folder.parent, chosen)
             work.mkdir()
-            for member in tqdm(chosen, desc=folder.name, unit='picture', leave=False):
+            for member in progress_bar(chosen, desc=folder.name, unit='picture', leave=False):
                 _copy_picture(archive, opened, member, work / member.path.name)
         work.replace(folder)
     except BaseException:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import IMAGE_SUFFIXES, is_image_name, list_images, read_image, write_image
 from dasr_arch.degradations import Degradation, build_degradation, degrade_picture, picture_generator
@@ -222,7 +221,9 @@ def _degrade_all(
     """Writes the LR pictures; returns the size of each by name, and what could not be used."""
     made: dict[str, tuple[int, int]] = {}
     failed: list[FailedPicture] = []
-    for job in tqdm(jobs, desc=f'degrading, {degradation.label}', unit='picture', disable=not settings.progress):
+    for job in progress_bar(
+        jobs, desc=f'degrading, {degradation.label}', unit='picture', disable=not settings.progress
+    ):
         try:
             lq = degrade_picture(degradation, read_image(job.source), settings.seed, job.name)
         except InputError as error:

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 
 LOGGER = logging.getLogger(__name__)
@@ -243,7 +242,7 @@ def _read_total(content_range: str) -> int | None:
 def _copy_body(response: http.client.HTTPResponse, stream: BinaryIO, answer: _Answer, name: str) -> None:
     """Appends the body to the file; raises if it ends before the length that the server announced."""
     position = answer.start
-    with tqdm(total=answer.total, initial=position, unit='B', unit_scale=True, desc=name, leave=False) as bar:
+    with progress_bar(total=answer.total, initial=position, unit='B', unit_scale=True, desc=name, leave=False) as bar:
         # read1 hands over what has arrived, so that a cut or a Ctrl-C loses nothing; read would wait for a full chunk.
         while position != answer.total and (chunk := response.read1(CHUNK_BYTES)):
             stream.write(chunk)
@@ -318,7 +317,9 @@ def _digest(path: Path, algorithm: str) -> str:
     size = path.stat().st_size
     with (
         path.open('rb') as stream,
-        tqdm(total=size, unit='B', unit_scale=True, desc='checksum', leave=False, disable=size < SMALL_BYTES) as bar,
+        progress_bar(
+            total=size, unit='B', unit_scale=True, desc='checksum', leave=False, disable=size < SMALL_BYTES
+        ) as bar,
     ):
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)

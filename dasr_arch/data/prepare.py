@@ -19,8 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, LmdbWriter, PictureSize, Piece, format_meta_line
@@ -234,7 +233,7 @@ def _cut_all(
     records: dict[int, str] = {}
     with (
         closing(map_in_order(cut_picture, tasks, workers)) as results,
-        tqdm(total=len(sources), initial=len(journal), unit='picture', disable=not settings.progress) as bar,
+        progress_bar(total=len(sources), initial=len(journal), unit='picture', disable=not settings.progress) as bar,
     ):
         for number, result in zip(missing, results, strict=True):
             pieces.extend(result.pieces)

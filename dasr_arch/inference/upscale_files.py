@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.data.image_io import read_bytes
@@ -108,7 +109,7 @@ def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = Non
     made: list[Path] = []
     failed = list(plan.failed)
     total = sum(_estimate_work(job, settings.look) for job in plan.jobs)
-    with tqdm(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
+    with progress_bar(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
         for job in plan.jobs:
             bar.set_description(job.source.name, refresh=True)
             started, expected = bar.n, bar.total or 0

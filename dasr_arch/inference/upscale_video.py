@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
@@ -170,7 +171,10 @@ def upscale_video(
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
     try:
-        with atomic_write(target) as temporary, tqdm(total=facts.frames, unit='frame', disable=not progress) as bar:
+        with (
+            atomic_write(target) as temporary,
+            progress_bar(total=facts.frames, unit='frame', disable=not progress) as bar,
+        ):
             bar.set_description(source.name, refresh=True)
             return _upscale(upscaler, _Job(source, target, temporary, facts, settings), look, bar)
     except errors as error:  # those of reading became InputErrors on the way

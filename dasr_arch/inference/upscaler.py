@@ -27,7 +27,7 @@ from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.inference.alpha import limit_to_neighbours
 from dasr_arch.inference.devices import available_memory, choose_device
 from dasr_arch.inference.layers import LayeredPicture, decompose
-from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
+from dasr_arch.inference.packaged_weights import check_packaged, find_packaged, read_manifest
 from dasr_arch.inference.precision import Precision, choose_precision, exact_float32
 from dasr_arch.inference.tiling import (
     MIN_TILE,
@@ -315,7 +315,7 @@ def locate_weights(model: str | os.PathLike[str], scale: int | None) -> Path:
 
     Args:
         model: a setting or name of installed weights, or a file.
-        scale: up-sampling factor; None is 4 for installed weights.
+        scale: up-sampling factor; None is that of the named weights, and 4 for a setting.
 
     Returns:
         The file; of installed weights, after its checksum was found to be right.
@@ -323,9 +323,31 @@ def locate_weights(model: str | os.PathLike[str], scale: int | None) -> Path:
     Raises:
         InputError: if there are no such weights installed, or they are damaged.
     """
-    if isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES:
+    if names_file(model):
         return Path(model)
-    return check_packaged(find_packaged(model, 4 if scale is None else scale))
+    return check_packaged(find_packaged(str(model), find_scale(model, scale)))
+
+
+def find_scale(model: str | os.PathLike[str], scale: int | None = None) -> int:
+    """The up-sampling factor that a command means.
+
+    Args:
+        model: a setting, a name of installed weights, or a file.
+        scale: what was asked for; None is that of the named weights or of the file, and 4 for a setting.
+
+    Raises:
+        InputError: if a file must be read for it and cannot.
+    """
+    if scale is not None:
+        return scale
+    if names_file(model):
+        return load_network(Path(model)).scale
+    return next((entry.scale for entry in read_manifest().files if entry.name == model), 4)
+
+
+def names_file(model: str | os.PathLike[str]) -> bool:
+    """Whether what stands for a model is a weights file, there or not, and no name of installed weights."""
+    return isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES
 
 
 def count_clean_pixels(height: int, width: int, look: Look) -> int:
@@ -362,7 +384,7 @@ def load_named(model: str | os.PathLike[str], scale: int | None = None) -> tuple
 
     Args:
         model: a setting, a name of installed weights, or a file.
-        scale: up-sampling factor; None is 4 for installed weights, and for a file whatever it holds.
+        scale: up-sampling factor; None is that of the named weights or of the file, and 4 for a setting.
 
     Returns:
         The network in evaluation mode on the CPU; the name of the file without its ending, which for installed weights

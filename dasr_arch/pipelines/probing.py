@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.archs.dasr_arch import DASR
@@ -116,7 +116,7 @@ def run_probing(
     if settings.limit is not None and settings.limit < len(train):
         train = _Subset(train, settings.limit)
     kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
-    with tqdm(
+    with progress_bar(
         total=len(train) + len(test), desc='pictures', unit='picture', disable=not settings.progress, leave=False
     ) as bar:
         fitted = gather_samples(network, train, kernels, noises, bar.update)

@@ -44,6 +44,14 @@ def test_folder_is_upscaled_with_a_progress_bar(folder, capsys):
     assert Image.open('in_x2/a.png').size == (48, 40)
 
 
+@pytest.mark.parametrize('model', ['net.pth', 'dasr_s_x2_iso'])
+def test_scale_is_that_of_the_model_unless_it_is_given(folder, capsys, model):
+    assert main(['upscale', 'in/a.png', '--model', model, '--device', 'cpu']) == 0
+    assert Image.open('in/a_x2.png').size == (48, 40)
+    assert main(['upscale', 'in/a.png', '--model', model, '--scale', '3']) == 2
+    assert 'x3' in capsys.readouterr().err
+
+
 def test_progress_bar_ends_at_its_end_with_strength(folder, capsys):
     """Pages and animations, too: the work on the clean representation is known before it is done."""
     pages = [Image.fromarray(np.full((12, 16, 3), value, np.uint8)) for value in (50, 99, 200)]
