@@ -238,13 +238,15 @@ class SupervisedModel(SRModel):
         """Moves the averaged network, if there is one, after an iteration.
 
         With the decay of the option file from the start, a short training would end with an average that is still made
-        of its first, random weights: with 0.999, 37 % of it after 1,000 iterations. So the decay grows to that value.
+        of its first, random weights: with 0.999, 37 % of it after 1,000 iterations. So the decay grows to that value,
+        and it does so in every stage anew, because a stage may be the first to train a part of the network.
 
         Args:
             current_iter: number of the iteration, from 1.
         """
         if self.ema_decay > 0:
-            self.model_ema(min(self.ema_decay, current_iter / (_EMA_RISE + current_iter)))
+            done = self.schedule.locate(current_iter)[1]
+            self.model_ema(min(self.ema_decay, done / (_EMA_RISE + done)))
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:

@@ -20,7 +20,7 @@ from dasr_arch.pipelines.yaml_reader import read_yaml
 
 STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most
-EMA_REACH = 5  # an average reaches back a fifth of a training, at most
+EMA_REACH = 5  # an average reaches back a fifth of a training's last stage, at most
 CHECKPOINTS, REPORTS, VALIDATIONS = 30, 100, 5  # in a training
 
 
@@ -143,8 +143,8 @@ def list_overrides(race: Race, training: Training, iterations: Mapping[str, int]
 
     Returns:
         `key=value`: the training's own, then name, iterations, and what must go with them: a warm-up of at most a
-        tenth, an average that reaches back at most a fifth, MZSR's annealing in proportion, times of reports,
-        checkpoints and validations.
+        tenth, an average that reaches back at most a fifth of the last stage, MZSR's annealing in proportion, times of
+        reports, checkpoints and validations.
 
     Raises:
         InputError: if the file is wrong.
@@ -157,7 +157,8 @@ def list_overrides(race: Race, training: Training, iterations: Mapping[str, int]
         out += [f'train.{name}.total_iter={count}', f'train.{name}.warmup_iter={warmup}']
     decay = train.get('ema_decay')
     if isinstance(decay, float):
-        out.append(f'train.ema_decay={min(decay, max(0.0, 1 - EMA_REACH / total)):.6g}')
+        last = list(iterations.values())[-1]
+        out.append(f'train.ema_decay={min(decay, max(0.0, 1 - EMA_REACH / last)):.6g}')
     if 'meta_opt' in train:
         meta = convert(section(train, 'meta_opt', str(training.options)), MetaOptions, str(training.options))
         whole = sum(stage.total_iter for stage in stages.values())

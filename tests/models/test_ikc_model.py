@@ -137,6 +137,19 @@ def test_averaged_network_follows_and_restores():
         assert torch.equal(model.output, model.net_g_ema(model.lq))
 
 
+def test_average_of_parts_that_a_short_last_stage_trains_forgets_their_first_weights():
+    """It begins anew in each stage: the decay of a late iteration would keep what was drawn at the start."""
+    model = make_model(40, 0, 10, ema_decay=0.9)
+    for part in (model.net_g_ema.corrector, model.net_g_ema.predictor):
+        for value in part.parameters():
+            torch.nn.init.constant_(value, 1000.0)  # what must be forgotten
+    for iteration in range(41, 51):
+        train_step(model, iteration, make_batch())
+    for name in ('corrector', 'predictor'):
+        for value in getattr(model.net_g_ema, name).parameters():
+            assert value.abs().max() < 1
+
+
 def test_restored_model_goes_on_bit_for_bit_in_every_stage():
     batches = [make_batch(2, 2 * number) for number in range(6)]
     for split in (1, 3, 5):

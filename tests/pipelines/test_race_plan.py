@@ -207,10 +207,10 @@ def test_overrides_give_a_valid_file_of_any_length(file, names, tmp_path):
         assert options['name'] == 'own_a'
         assert train['total_iter'] == total
         assert all(train[name]['warmup_iter'] <= count / 10 for name in names)
-        assert train['ema_decay'] <= max(0, 1 - 5 / total) + 1e-6
+        assert train['ema_decay'] <= max(0, 1 - 5 / count) + 1e-6
         if 'meta_opt' in train:
             assert train['meta_opt']['anneal_iter'] == max(1, round(total / 30))
-    assert train['ema_decay'] == 0.999 or total < 5000
+    assert train['ema_decay'] == 0.999 or count < 5000
 
 
 def test_training_starts_from_the_weights_of_the_one_before(tmp_path):
