@@ -21,7 +21,8 @@ from dasr_arch.degradations.base import (
 )
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
-Distribution = Literal['uniform', 'arcsine']
+Distribution = Literal['uniform', 'arcsine', 'beta']
+_SMALLEST_SHAPE = 0.05
 
 
 @DEGRADATION_REGISTRY.register()
@@ -33,7 +34,10 @@ class IsotropicGaussian(Degradation):
         sigma: fixed kernel width in HR pixels; 0 means no blur, that is plain bicubic down-sampling.
         sigma_range: widths to draw from, positive; the paper has [0.2, 2.0], [0.2, 3.0] and [0.2, 4.0] at x2, x3, x4.
         distribution: of the widths over their range. 'uniform' as in the paper; 'arcsine' draws both ends more often,
-            a fifth of all widths from the lowest tenth of the range and a fifth from the highest.
+            a fifth of all widths from the lowest tenth of the range and a fifth from the highest; 'beta' as ``beta``
+            says.
+        beta: the two shapes of a beta distribution, 0.05 to 1 each; [1, 1] is 'uniform' and [0.5, 0.5] 'arcsine', and
+            smaller numbers draw the low and the high end more often.
 
     Raises:
         InputError: if a parameter has the wrong type or lies outside its range.
@@ -45,6 +49,7 @@ class IsotropicGaussian(Degradation):
     sigma: float | None = None
     sigma_range: Range | None = None
     distribution: Distribution = 'uniform'
+    beta: Range | None = None
 
     def __post_init__(self) -> None:
         """Checks every parameter."""
@@ -60,12 +65,24 @@ class IsotropicGaussian(Degradation):
             )
         if self.distribution != 'uniform' and self.sigma_range is None:
             raise InputError(f"distribution '{self.distribution}' needs a sigma_range; a fixed sigma has none")
+        if (self.distribution == 'beta') != (self.beta is not None):
+            raise InputError(
+                "beta has the shapes of distribution 'beta'; give both, such as beta: [0.3, 0.3], or neither"
+            )
+        if self.beta is not None:
+            if not isinstance(self.beta, tuple) or len(self.beta) != 2:
+                raise InputError(f'beta must be two numbers, got {self.beta!r}')
+            for shape in self.beta:
+                check_number('beta', shape, low=_SMALLEST_SHAPE, high=1)
 
     def draw_kernel(self, generator: torch.Generator) -> Tensor:
         """One blur kernel, shape (kernel_size, kernel_size), float32."""
         if self.sigma_range is not None and self.distribution == 'arcsine':
             low, high = self.sigma_range
             sigma = low + (high - low) * math.sin(math.pi / 2 * draw_uniform(None, (0.0, 1.0), generator)) ** 2
+        elif self.sigma_range is not None and self.beta is not None:
+            low, high = self.sigma_range
+            sigma = low + (high - low) * _draw_beta(self.beta, generator)
         else:
             sigma = draw_uniform(self.sigma, self.sigma_range, generator)
         if sigma == 0:
@@ -88,3 +105,11 @@ class IsotropicGaussian(Degradation):
     def separable(self) -> bool:
         """True: a Gaussian in two dimensions is the product of two in one."""
         return True
+
+
+def _draw_beta(shapes: Range, generator: torch.Generator) -> float:
+    """A draw from a beta distribution whose shapes are at most 1, in [0, 1] (Johnk, Metrika 8, 1964)."""
+    while True:
+        one, other = (draw_uniform(None, (0.0, 1.0), generator) ** (1 / shape) for shape in shapes)
+        if 0 < one + other <= 1:
+            return float(one / (one + other))

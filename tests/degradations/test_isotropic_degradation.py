@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from dasr_arch._errors import InputError
@@ -69,6 +70,16 @@ def test_arcsine_draws_the_ends_of_the_range_twice_as_often():
     assert ((widths > 1.45) & (widths < 1.55)).double().mean().item() == pytest.approx(0.0638, abs=0.025)
 
 
+@pytest.mark.parametrize(('low', 'high'), [(0.5, 0.5), (0.3, 0.6), (1.0, 1.0)])
+def test_beta_draws_as_the_distribution_says(low, high):
+    widths = draw_widths(sigma_range=[1.0, 2.0], distribution='beta', beta=[low, high])
+    expected = scipy.stats.beta(low, high)
+    for end in (1.1, 1.3, 1.5, 1.9):
+        assert (widths < end).double().mean().item() == pytest.approx(expected.cdf(end - 1), abs=0.05)
+    assert widths.min() > 1.0 - 1e-3
+    assert widths.max() < 2.0 + 1e-3
+
+
 def test_each_draw_is_that_of_the_uniform_one_moved():
     uniform, moved = (draw_widths(sigma_range=[1.0, 2.0], distribution=name) for name in ('uniform', 'arcsine'))
     assert torch.allclose(1 + torch.sin(torch.pi / 2 * (uniform - 1)) ** 2, moved, atol=2e-3)
@@ -83,9 +94,13 @@ def test_range_of_one_width_is_that_width():
     [
         (
             {'sigma_range': [1, 2], 'distribution': 'normal'},
-            "distribution must be one of uniform, arcsine, got 'normal'",
+            "distribution must be one of uniform, arcsine, beta, got 'normal'",
         ),
         ({'sigma': 1, 'distribution': 'arcsine'}, "distribution 'arcsine' needs a sigma_range"),
+        ({'sigma_range': [1, 2], 'distribution': 'beta'}, 'give both, such as'),
+        ({'sigma_range': [1, 2], 'beta': [0.5, 0.5]}, 'give both, such as'),
+        ({'sigma_range': [1, 2], 'distribution': 'beta', 'beta': [0.5]}, 'beta must be two numbers'),
+        ({'sigma_range': [1, 2], 'distribution': 'beta', 'beta': [0, 0.5]}, r'beta must be a number in \[0.05, 1\]'),
     ],
 )
 def test_wrong_distributions_are_refused(parameters, message):
