@@ -12,12 +12,13 @@ import torch
 
 from dasr_arch import InputError
 from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.inference.precision import choose_precision
 from dasr_arch.pipelines.guard import run_guarded
 from dasr_arch.pipelines.race_follow_up import run_probes, run_tests
 from dasr_arch.pipelines.race_options import Race, read_race
-from dasr_arch.pipelines.race_plan import make_plan, read_plan, write_plan
+from dasr_arch.pipelines.race_plan import PRECISION_KEY, make_plan, read_plan, write_plan
 from dasr_arch.pipelines.race_report import write_race_report
-from dasr_arch.pipelines.race_run import STATE_NAME, check_plan, read_state, run_trainings
+from dasr_arch.pipelines.race_run import LOCK_NAME, STATE_NAME, check_plan, lock_race, read_state, run_trainings
 from dasr_arch.pipelines.race_steps import MeasureSettings, list_cores, measure_race, run_workers
 
 QUIET_LOAD = 0.3  # of the cores; above that other programs compute, too
@@ -56,6 +57,9 @@ def _add_command(
 
 def _plan(args: argparse.Namespace) -> int:
     race = read_race(args.race, args.name, args.minutes)
+    state = read_state(race.folder / STATE_NAME)
+    if state is not None and any(one.attempts for one in state.trainings.values()):
+        raise InputError(f'{race.folder}: its trainings have begun; go on with their plan, or give a new --name')
     cores = list_cores()
     jobs = args.jobs or sorted({1, len(cores)})
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
@@ -66,7 +70,9 @@ def _plan(args: argparse.Namespace) -> int:
     if args.rounds < 1 or args.steps < 1:
         raise InputError(f'--rounds and --steps: expected 1 or more, got {args.rounds} and {args.steps}')
     stages = measure_race(race, MeasureSettings(jobs, args.rounds, args.steps, cores), run_workers)
-    about = {'date': now(), **describe_environment(torch.device('cpu')), 'load before': round(load, 2)}
+    device = torch.device('cpu')
+    precision = 'bf16' if choose_precision('auto', device) == torch.bfloat16 else 'fp32'
+    about = {'date': now(), **describe_environment(device), 'load before': round(load, 2), PRECISION_KEY: precision}
     plan = make_plan(race, stages, len(cores), about)
     write_plan(race.folder / PLAN_NAME, plan)
     for training in race.trainings:
@@ -93,8 +99,11 @@ def _run(args: argparse.Namespace) -> int:
     state = run_trainings(race, plan, args.jobs, list_cores())
     failures = sum(state.trainings[training.name].status == 'failed' for training in race.trainings)
     if not args.no_tests:
-        failures += run_tests(whole, state, args.set)
-        failures += run_probes(whole, state)
+        with lock_race(
+            whole.folder / LOCK_NAME
+        ) as lock:  # a test outlives a killed race and must not meet a second one
+            failures += run_tests(whole, state, args.set, lock=lock)
+            failures += run_probes(whole, state, lock=lock)
     print(write_race_report(whole, plan, state))
     return 1 if failures else 0
 

@@ -68,6 +68,13 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         """Number of pictures at least as large as a patch."""
         return len(self.usable)
 
+    def fill_cache(self) -> None:
+        """Decodes the pictures that are kept decoded, so that no sample waits for it."""
+        for index in self.usable:
+            if self.source.is_full:
+                return
+            self.source.read(index)
+
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
         """One sample.
 

@@ -133,6 +133,7 @@ class CachedSource(ImageSource):
         self.root, self.names = source.root, source.names
         self.limit = limit
         self._room = limit
+        self._full = False
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
@@ -149,7 +150,14 @@ class CachedSource(ImageSource):
         if picture.nbytes <= self._room:
             self._room -= picture.nbytes
             self._kept[index] = picture
+        else:
+            self._full = True
         return picture
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a picture did not fit any more."""
+        return self._full
 
     def size(self, index: int) -> tuple[int, int]:
         """See ``ImageSource``."""
@@ -157,7 +165,7 @@ class CachedSource(ImageSource):
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but the pictures."""
-        return {**self.__dict__, '_kept': {}, '_room': self.limit}
+        return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
 
 
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:

@@ -13,12 +13,15 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import PictureStream, SampleStream, mix_seeds
 
 
-def build_training_stream(options: Mapping[str, Any], start: int) -> tuple[Iterator[dict[str, Any]], int]:
+def build_training_stream(
+    options: Mapping[str, Any], start: int, dataset: Any = None
+) -> tuple[Iterator[dict[str, Any]], int]:
     """The batches of a training, without end.
 
     Args:
         options: BasicSR's option dictionary.
         start: number of finished iterations.
+        dataset: the training set of the options, where it has been built already.
 
     Returns:
         Batches from iteration ``start + 1`` on, and the number of pictures that make an epoch.
@@ -27,7 +30,7 @@ def build_training_stream(options: Mapping[str, Any], start: int) -> tuple[Itera
         InputError: if the data set cannot be opened.
     """
     data = options['datasets']['train']
-    dataset = build_dataset(data)
+    dataset = build_dataset(data) if dataset is None else dataset
     stream = SampleStream(
         len(dataset),
         data['batch_size_per_gpu'],

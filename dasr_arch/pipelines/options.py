@@ -372,8 +372,14 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
                 f'{where}: train.stage_2.total_iter: expected 0, since LR pictures alone (LQDataset) can train only '
                 f'the encoder, got {section(settings, "stage_2", where)["total_iter"]}'
             )
-        if kind == 'DegradationDataset' and (not raw or train.get('num_patches', 2) != 2):
-            raise InputError(f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults')
+        patches = train.get('num_patches', 2)
+        if kind == 'DegradationDataset' and not (
+            raw and (patches == 2 or (patches == 1 and not settings.get('contrast_opt')))
+        ):
+            raise InputError(
+                f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults; without contrast_opt '
+                'one patch will do'
+            )
         if kind != 'DegradationDataset' and settings.get('code_opt') is not None:
             raise InputError(f'{place}.type: train.code_opt needs known kernels, from DegradationDataset, got {kind}')
         contrast = settings.get('contrast_opt')

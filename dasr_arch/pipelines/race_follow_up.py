@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from dasr_arch.pipelines.guard import INTERRUPTED_CODE
 from dasr_arch.pipelines.race_options import Race
@@ -19,7 +20,13 @@ DASR_COMMAND = (sys.executable, '-m', 'dasr_cli')
 _LOGGER = logging.getLogger(__name__)
 
 
-def run_tests(race: Race, state: State, overrides: Sequence[str] = (), command: Sequence[str] = DASR_COMMAND) -> int:
+def run_tests(
+    race: Race,
+    state: State,
+    overrides: Sequence[str] = (),
+    command: Sequence[str] = DASR_COMMAND,
+    lock: IO[str] | None = None,
+) -> int:
     """Runs the test files of a race, on all cores; cells that are there are not computed again.
 
     Args:
@@ -27,6 +34,7 @@ def run_tests(race: Race, state: State, overrides: Sequence[str] = (), command: 
         state: what became of its trainings; networks of those that are not done are left out.
         overrides: `key=value`, laid over the test files.
         command: what `test -opt FILE --set KEY=VALUE` is added to.
+        lock: of the race, which a test keeps if it outlives this process.
 
     Returns:
         How many tests failed.
@@ -39,17 +47,18 @@ def run_tests(race: Race, state: State, overrides: Sequence[str] = (), command: 
         line = [*command, 'test', '-opt', str(path)]
         line += [part for override in (*point_test(race, path, state), *overrides) for part in ('--set', override)]
         _LOGGER.info('testing: %s', path)
-        failures += _run(line) != 0
+        failures += _run(line, lock) != 0
     return failures
 
 
-def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND) -> int:
-    """Asks the representations of the race's probe, and draws maps of them.
+def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, lock: IO[str] | None = None) -> int:
+    """Asks the representations of the race's probe, and draws maps of them; reports newer than the weights stay.
 
     Args:
         race: the race.
         state: what became of its trainings; those that are not done are left out.
         command: what `probe WEIGHTS` is added to.
+        lock: of the race, which a probe keeps if it outlives this process.
 
     Returns:
         How many failed. Reports are in ``results/<race>/probes/<training>/``.
@@ -65,11 +74,14 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND) 
             continue
         folder = race.folder / PROBES_NAME / name
         folder.mkdir(parents=True, exist_ok=True)
+        report = folder / 'report.md'
+        if report.is_file() and report.stat().st_mtime >= race.weights(name).stat().st_mtime:
+            continue
         _LOGGER.info('probing: %s', name)
         line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--pictures', entry.pictures]
         line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
         line += [] if entry.limit is None else ['--limit', str(entry.limit)]
-        failures += _run(line) != 0
+        failures += _run(line, lock) != 0
     return failures
 
 
@@ -137,9 +149,10 @@ def _replace_paths(race: Race, value: object) -> object:
     return value
 
 
-def _run(line: Sequence[str]) -> int:
+def _run(line: Sequence[str], lock: IO[str] | None) -> int:
     """Runs a command that shares the terminal; 0 if it went well."""
-    code = subprocess.run(line, env=thread_environment(len(list_cores())), check=False).returncode
+    kept = () if lock is None else (lock.fileno(),)
+    code = subprocess.run(line, env=thread_environment(len(list_cores())), pass_fds=kept, check=False).returncode
     if code == INTERRUPTED_CODE:
         raise KeyboardInterrupt
     return code

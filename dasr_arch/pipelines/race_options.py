@@ -104,9 +104,13 @@ class Race:
         """The name of a training's folder below ``experiments/``."""
         return f'{self.name}_{training}'
 
+    def experiment_folder(self, training: str) -> Path:
+        """Where a training keeps its files, below the current folder."""
+        return Path('experiments') / self.experiment(training)
+
     def weights(self, training: str) -> Path:
         """The file that a training leaves."""
-        return Path('experiments') / self.experiment(training) / 'models' / 'net_g_latest.pth'
+        return self.experiment_folder(training) / 'models' / 'net_g_latest.pth'
 
     def select(self, names: Sequence[str]) -> 'Race':
         """The race of some trainings alone, with those that they start from.

@@ -22,6 +22,7 @@ STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most
 EMA_REACH = 5  # an average reaches back a fifth of a training's last stage, at most
 CHECKPOINTS, REPORTS, VALIDATIONS = 30, 100, 5  # in a training
+PRECISION_KEY = 'precision'  # of what a plan says about its machine
 
 
 @dataclass(frozen=True)
@@ -133,25 +134,36 @@ def make_plan(race: Race, stages: Mapping[str, Sequence[StageTime]], cores: int,
     return Plan(race.name, race.minutes, cores, stages, iterations, about)
 
 
-def list_overrides(race: Race, training: Training, iterations: Mapping[str, int]) -> list[str]:
+def digest_options(training: Training) -> str:
+    """What tells an option file, with the training's own overrides, from a changed one; comments do not count."""
+    content = json.dumps(_read_file(training), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def list_overrides(
+    race: Race, training: Training, iterations: Mapping[str, int], precision: str | None = None
+) -> list[str]:
     """What is laid over a training file so that it fits its budget.
 
     Args:
         race: the race.
         training: the training.
         iterations: by stage.
+        precision: what ``precision: auto`` was where the plan was made, so that it is the same on another machine.
 
     Returns:
-        `key=value`: the training's own, then name, iterations, and what must go with them: a warm-up of at most a
-        tenth, an average that reaches back at most a fifth of the last stage, MZSR's annealing in proportion, times of
-        reports, checkpoints and validations.
+        `key=value`: the training's own, the processor as the place, then name, iterations, and what goes with them: a
+        warm-up of at most a tenth, an average that reaches back at most a fifth of the last stage, MZSR's annealing in
+        proportion, times of reports, checkpoints and validations.
 
     Raises:
         InputError: if the file is wrong.
     """
     options, stages = _read_file(training), _read_stages(training)
     train, total = section(options, 'train', str(training.options)), sum(iterations.values())
-    out = [*training.overrides, f'name={race.experiment(training.name)}', f'train.total_iter={total}']
+    out = [*training.overrides, 'num_gpu=0', f'name={race.experiment(training.name)}', f'train.total_iter={total}']
+    if precision is not None and train.get('precision') == 'auto':
+        out.append(f'train.precision={precision}')
     for name, count in iterations.items():
         warmup = min(stages[name].warmup_iter, int(count * WARMUP_SHARE))
         out += [f'train.{name}.total_iter={count}', f'train.{name}.warmup_iter={warmup}']

@@ -19,11 +19,12 @@ from typing import IO, Literal
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.benchmark.environment import now
+from dasr_arch.benchmark.environment import now, read_commit
+from dasr_arch.pipelines.checkpoints import list_states
 from dasr_arch.pipelines.guard import INTERRUPTED_CODE
 from dasr_arch.pipelines.race_options import Race, Training
-from dasr_arch.pipelines.race_plan import Plan, list_overrides
-from dasr_arch.pipelines.race_steps import pin, share_cores, thread_environment
+from dasr_arch.pipelines.race_plan import PRECISION_KEY, Plan, digest_options, list_overrides
+from dasr_arch.pipelines.race_steps import pin, thread_environment
 
 STATE_NAME, LOCK_NAME, LOGS_NAME = 'state.json', 'race.lock', 'logs'
 POLL = 0.2  # seconds
@@ -44,6 +45,8 @@ class Progress:
         seconds: of its processes, all attempts that ended under the race's eyes.
         reason: why it failed.
         finished: when, ISO 8601.
+        options: digest of its option file when it was first started.
+        commits: of the project, one for each start.
     """
 
     status: Status = 'waiting'
@@ -51,6 +54,8 @@ class Progress:
     seconds: float = 0.0
     reason: str = ''
     finished: str = ''
+    options: str = ''
+    commits: list[str | None] = field(default_factory=list)
 
 
 @dataclass
@@ -91,20 +96,27 @@ def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], comma
         race: the race.
         plan: its plan.
         jobs: trainings at once; each has its share of the cores.
-        cores: what the machine offers.
+        cores: what the machine offers; where these are fewer than the plan's, fewer than ``jobs`` run at once.
         command: what trains; takes ``-opt FILE --auto_resume --set KEY=VALUE``.
 
     Returns:
         What became of all.
 
     Raises:
-        InputError: if plan and race differ, an earlier run followed another plan, or one is still running.
+        InputError: if plan and race differ, an earlier run followed another plan or other option files, one is still
+            running, there are too few cores, or a folder of experiments belongs to something else.
         KeyboardInterrupt: after an interrupt, when all trainings have ended.
         OSError: if the folder cannot be written.
     """
     check_plan(race, plan, jobs)
-    lanes = share_cores(cores, jobs)
-    overrides = {one.name: list_overrides(race, one, plan.iterations[one.name][jobs]) for one in race.trainings}
+    lanes = share_lanes(cores, plan.cores, jobs)
+    precision = plan.about.get(PRECISION_KEY)
+    overrides = {
+        one.name: list_overrides(
+            race, one, plan.iterations[one.name][jobs], None if precision is None else str(precision)
+        )
+        for one in race.trainings
+    }
     race.folder.mkdir(parents=True, exist_ok=True)
     with lock_race(race.folder / LOCK_NAME) as lock:
         state = _open_state(race, plan, jobs)
@@ -192,6 +204,8 @@ class _Course:
         process = self.launch(training, self.overrides[training.name], cores, log)
         self.running.append(_Running(training, process, cores, log, time.monotonic()))
         progress.status, progress.attempts = 'running', progress.attempts + 1
+        progress.options = digest_options(training)
+        progress.commits.append(read_commit())
         _LOGGER.info('%s: started on %d of the cores, log in %s', training.name, len(cores), log)
         self.save()
 
@@ -216,6 +230,31 @@ class _Course:
     def save(self) -> None:
         """Writes the state."""
         write_state_file(self.race.folder / STATE_NAME, self.state)
+
+
+def share_lanes(cores: Sequence[int], planned: int, jobs: int) -> list[list[int]]:
+    """The cores of each of the trainings that run at once, as many for each as the plan gave it.
+
+    Args:
+        cores: numbers of the cores that are there.
+        planned: cores that the plan was made for.
+        jobs: trainings at once, in the plan.
+
+    Returns:
+        At most ``jobs`` lists.
+
+    Raises:
+        InputError: if there are not enough cores for one training.
+    """
+    if not 1 <= jobs <= planned:
+        raise InputError(f'jobs must be from 1 to {planned}, the cores of the plan, got {jobs}')
+    each = planned // jobs
+    if len(cores) < each:
+        raise InputError(
+            f'the plan gives every training {each} cores, but {len(cores)} of this machine may be used; plan on this '
+            'machine, or give more --jobs'
+        )
+    return [list(cores[index * each : (index + 1) * each]) for index in range(min(jobs, len(cores) // each))]
 
 
 def check_plan(race: Race, plan: Plan, jobs: int) -> None:
@@ -312,6 +351,14 @@ def _open_state(race: Race, plan: Plan, jobs: int) -> State:
     state.plan, state.jobs = plan.digest, jobs
     for training in race.trainings:
         progress = state.trainings.setdefault(training.name, Progress())
+        place = race.experiment_folder(training.name)
+        if progress.attempts == 0 and list_states(place / 'training_states'):
+            raise InputError(f'{place}: is of something else than this race; move it away, or give a new --name')
+        if progress.attempts and progress.options and progress.options != digest_options(training):
+            raise InputError(
+                f'{training.options}: changed since {training.name} was begun; go on with the old file, or move '
+                f'{place} and the entry of {path} away'
+            )
         if progress.status != 'done' or not race.weights(training.name).is_file():
             progress.status, progress.reason = 'waiting', ''
     return state

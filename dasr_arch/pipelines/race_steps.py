@@ -17,9 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from basicsr.data import build_dataset
 from basicsr.models import build_model
 
 from dasr_arch._errors import InputError
+from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.pipelines.loaders import build_training_stream
 from dasr_arch.pipelines.options import load_training_options
 from dasr_arch.pipelines.race_options import Race
@@ -72,7 +74,7 @@ def measure_race(
         {
             'name': training.name,
             'options': str(training.options),
-            'overrides': [*training.overrides, *(['path.pretrain_network_g=~'] if training.after else [])],
+            'overrides': [*training.overrides, 'num_gpu=0', *(['path.pretrain_network_g=~'] if training.after else [])],
             'stages': {one.name: one.weight for one in stages[training.name]},
         }
         for training in race.trainings
@@ -148,7 +150,10 @@ def measure_task(task: 'Mapping[str, Any]', steps: int) -> dict[str, list[float]
     """
     options: dict[str, Any] = load_training_options(task['options'], task['overrides'])
     seed_everything(options['manual_seed'])
-    stream, _ = build_training_stream(options, 0)
+    dataset = build_dataset(options['datasets']['train'])
+    if isinstance(dataset, DegradationDataset):
+        dataset.fill_cache()  # a training decodes its pictures once, in its first epoch
+    stream, _ = build_training_stream(options, 0, dataset)
     model = build_model(options)
     seconds: dict[str, list[float]] = {}
     iteration = 1

@@ -22,6 +22,7 @@ from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
+from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.pipelines.arguments import TrainingArguments, parse_training_arguments
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
@@ -90,6 +91,11 @@ class Run:
         self.total: int = options['train']['total_iter']
         state = find_state(options)
         self.start: int = state['iter'] if state else 0
+        if self.start > self.total:
+            raise InputError(
+                f'the training state is of iteration {self.start}, beyond train.total_iter, {self.total}; raise that, '
+                'or move the experiment away'
+            )
         self.validation: dict[str, DataLoader[dict[str, Any]]] = {}
         if options.get('val') and options['rank'] == 0:
             self.validation = build_validation_loaders(options)
@@ -143,6 +149,8 @@ class Run:
             if val_frequency and iteration % val_frequency == 0:
                 self.validate(iteration)
                 clock.restart()
+            if interrupted and clock.count:
+                self.report(iteration, clock)  # else the next run's mean would stand for these iterations, too
             if iteration % frequency['save_checkpoint_freq'] == 0 or iteration == self.total or interrupted:
                 self.save(iteration)
                 clock.restart()

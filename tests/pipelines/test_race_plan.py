@@ -1,5 +1,6 @@
 """From a race file to iterations: what fits into the minutes, and what is laid over the training files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from dasr_arch.pipelines.options import load_training_options
 from dasr_arch.pipelines.race_options import Race, Training, read_race
 from dasr_arch.pipelines.race_plan import (
     StageTime,
+    digest_options,
     fit_iterations,
     list_overrides,
     list_stages,
@@ -72,7 +74,7 @@ def test_every_option_file_of_the_race_takes_part_with_the_same_data(at_root):
     for training in race.trainings:
         options = read_yaml(training.options)
         data = options['datasets']['train']
-        assert data['dataroot_gt'] == 'datasets/BSDS400_T91.lmdb'
+        assert data['dataroot_gt'] == 'datasets/BSDS400_T91_256.lmdb'
         assert data['degradation']['noise_range'] == [0, 15]
         assert options['train']['ema_decay'] == 0.999
         assert list_stages(training)
@@ -190,7 +192,7 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
     ('file', 'names'),
     [
         ('race/dasr_x4', ['stage_1', 'stage_2']),
-        ('race/ikc_x4', ['stage_1', 'stage_3']),
+        ('race/ikc_x4', ['stage_1', 'stage_2', 'stage_3']),
         ('race/mzsr_x4', ['schedule']),
         ('ablation/model_1_x4', ['stage_2']),
     ],
@@ -211,6 +213,26 @@ def test_overrides_give_a_valid_file_of_any_length(file, names, tmp_path):
         if 'meta_opt' in train:
             assert train['meta_opt']['anneal_iter'] == max(1, round(total / 30))
     assert train['ema_decay'] == 0.999 or count < 5000
+
+
+def test_number_format_and_place_are_those_of_the_plan(tmp_path):
+    path = OPTIONS / 'race' / 'rcan_x4.yml'
+    training = stand_in_training('a', path, tmp_path)
+    overrides = list_overrides(make_race(training), training, {'schedule': 9}, 'bf16')
+    assert {'num_gpu=0', 'train.precision=bf16'} <= set(overrides)
+    fixed = stand_in_training('b', path, tmp_path)
+    fixed = replace(fixed, overrides=(*fixed.overrides, 'train.precision=fp32'))
+    assert 'train.precision=bf16' not in list_overrides(make_race(fixed), fixed, {'schedule': 9}, 'bf16')
+
+
+def test_comments_do_not_change_the_digest_of_an_option_file(tmp_path):
+    path = tmp_path / 'a.yml'
+    digests = []
+    for text in ('scale: 4', 'scale: 4  # factor', 'scale: 3'):
+        path.write_text(text)
+        digests.append(digest_options(Training('a', path)))
+    assert digests[0] == digests[1] != digests[2]
+    assert digest_options(Training('a', path, overrides=('scale=4',))) == digests[0]
 
 
 def test_training_starts_from_the_weights_of_the_one_before(tmp_path):

@@ -17,7 +17,7 @@ from dasr_arch.pipelines.race_follow_up import point_test, run_probes, run_tests
 from dasr_arch.pipelines.race_options import ProbeEntry, Race, Training
 from dasr_arch.pipelines.race_plan import Plan, StageTime
 from dasr_arch.pipelines.race_report import minutes_used, summarise, write_race_report
-from dasr_arch.pipelines.race_run import LOCK_NAME, Progress, State, lock_race, read_state, run_trainings
+from dasr_arch.pipelines.race_run import LOCK_NAME, Progress, State, lock_race, read_state, run_trainings, share_lanes
 from dasr_arch.pipelines.race_steps import pin
 
 STUDENT = """
@@ -49,8 +49,9 @@ if pathlib.Path(f'broken_{name}.txt').exists():
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(race_run, 'POLL', 0.01)
-    monkeypatch.setattr(race_run, 'list_overrides', lambda race, one, _: [f'name={race.experiment(one.name)}'])
+    monkeypatch.setattr(race_run, 'list_overrides', lambda race, one, *_: [f'name={race.experiment(one.name)}'])
     (tmp_path / 'student.py').write_text(STUDENT)
+    (tmp_path / 'x.yml').write_text('scale: 4\n')  # the option file of every training
     return tmp_path
 
 
@@ -162,6 +163,36 @@ def test_race_that_was_begun_with_another_plan_is_refused():
         run(race, jobs=2)
 
 
+def test_option_file_that_changed_after_the_start_is_refused_unless_in_its_comments():
+    race = make_race('a', 'b')
+    run(race)
+    Path('x.yml').write_text('scale: 4  # still\n')
+    race.weights('a').unlink()
+    assert run(race).trainings['a'].attempts == 2
+    Path('x.yml').write_text('scale: 3\n')
+    with pytest.raises(InputError, match=r'x\.yml: changed since a was begun'):
+        run(race)
+
+
+def test_experiments_of_something_else_are_not_continued():
+    Path('experiments/own_a/training_states').mkdir(parents=True)
+    Path('experiments/own_a/training_states/100.state').touch()
+    with pytest.raises(InputError, match='own_a: is of something else than this race; move it away'):
+        run(make_race('a'))
+    assert not Path('calls.txt').exists()
+
+
+def test_fewer_cores_than_planned_run_fewer_at_once():
+    assert share_lanes([0, 1], 2, 2) == [[0], [1]]
+    assert share_lanes([1], 2, 2) == [[1]]
+    assert share_lanes([0, 1, 2, 3], 2, 2) == [[0], [1]]
+    assert share_lanes([0, 1, 2, 3], 2, 1) == [[0, 1]]
+    with pytest.raises(InputError, match='the plan gives every training 2 cores, but 1 of this machine'):
+        share_lanes([1], 2, 1)
+    with pytest.raises(InputError, match='jobs must be from 1 to 2'):
+        share_lanes([0, 1, 2], 2, 3)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -257,6 +288,20 @@ def test_tests_and_probes_that_fail_are_counted(test_file):
     assert test.startswith('test -opt table.yml --set networks=')
     assert test.endswith('--set seed=1')
     assert probe_line.split()[:4] == ['probe', 'experiments/own_a/models/net_g_latest.pth', '--setting', 'iso']
+
+
+def test_probe_is_not_repeated_while_its_report_is_newer_than_the_weights(test_file):
+    race = make_race('a', probe=ProbeEntry(trainings=['a'], pictures='p', test='t'))
+    state = State('', 1, {'a': Progress('done')})
+    report = race.folder / 'probes' / 'a' / 'report.md'
+    for path in (race.weights('a'), report):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    Path('student.py').write_text('import sys; sys.exit(1)')
+    os.utime(report, (2e9, 2e9))
+    assert run_probes(race, state, [sys.executable, 'student.py']) == 0
+    os.utime(race.weights('a'), (2.1e9, 2.1e9))
+    assert run_probes(race, state, [sys.executable, 'student.py']) == 1
 
 
 def write_history(race: Race, name: str, lines: list[dict]) -> None:
