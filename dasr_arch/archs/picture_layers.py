@@ -1,9 +1,12 @@
-"""Where networks meet pictures: enlarging the input as MATLAB does, and the convolution that gives the output."""
+"""Where networks meet pictures: enlarging as MATLAB does, luma, and the convolution that gives the output."""
 
 import torch
 from torch import Tensor, nn
 
 from dasr_arch.degradations.resize import upsample_bicubic
+
+_LUMA = (65.481, 128.553, 24.966)  # of BT.601 in its studio range 16..235, from RGB in [0, 1]
+_LUMA_OFFSET = 16.0
 
 
 def enlarge(lq: Tensor, scale: int) -> Tensor:
@@ -33,3 +36,9 @@ def convolve_to_picture(conv: nn.Module, features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         out: Tensor = conv(features.to(conv.weight.dtype))  # type: ignore[arg-type]
     return out
+
+
+def to_luma(rgb: Tensor) -> Tensor:
+    """BT.601 luma of shape (B, 1, H, W) in [16 / 255, 235 / 255], from RGB of shape (B, 3, H, W) in [0, 1]."""
+    weights = torch.tensor(_LUMA, dtype=rgb.dtype, device=rgb.device).reshape(1, 3, 1, 1)
+    return ((rgb * weights).sum(1, keepdim=True) + _LUMA_OFFSET) / 255

@@ -12,10 +12,8 @@ from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge
+from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge, to_luma
 
-_LUMA = (65.481, 128.553, 24.966)  # of BT.601 in its studio range 16..235, from RGB in [0, 1]
-_LUMA_OFFSET = 16.0
 _LUMA_SPAN = 219.0
 _PAPER_STD = 0.001  # of the initial weights
 
@@ -87,7 +85,7 @@ class SRCNN(nn.Module):
         enlarged = self._enlarge(lq)
         if self.conv1.in_channels == 3:
             return self._restore(enlarged)
-        luma = _luma(enlarged)
+        luma = to_luma(enlarged)
         # The same step in R, G and B changes luma alone and leaves both colour differences as they are.
         return enlarged + (self._restore(luma) - luma) * (255 / _LUMA_SPAN)
 
@@ -101,9 +99,3 @@ class SRCNN(nn.Module):
     def _restore(self, x: Tensor) -> Tensor:
         features = functional.relu(self.conv1(x))
         return convolve_to_picture(self.conv3, functional.relu(self.conv2(features)))
-
-
-def _luma(rgb: Tensor) -> Tensor:
-    """BT.601 luma of shape (B, 1, H, W) in [16 / 255, 235 / 255], from RGB in [0, 1]."""
-    weights = torch.tensor(_LUMA, dtype=rgb.dtype, device=rgb.device).reshape(1, 3, 1, 1)
-    return ((rgb * weights).sum(1, keepdim=True) + _LUMA_OFFSET) / 255

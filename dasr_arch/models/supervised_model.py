@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.basicsr_keys import find_released_names
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.picture_layers import to_luma
 from dasr_arch.archs.weights import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
@@ -46,7 +47,8 @@ class SupervisedModel(SRModel):
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
             optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm'; 'lr_factors', factors of the learning
             rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
-            'return_stages': the loss is summed over all pictures that come back (UDVD).
+            'return_stages': the loss is summed over all pictures that come back (UDVD); 'loss_on', 'rgb' or 'luma'
+            (SRCNN).
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -99,6 +101,7 @@ class SupervisedModel(SRModel):
         self.ema_decay = train.get('ema_decay', 0)
         self.accumulate = train.get('accumulate', 1)
         self.multi_stage = train.get('multi_stage', False)
+        self.on_luma = train.get('loss_on', 'rgb') == 'luma'
         self.net_g.train()
         if train.get('sync_batchnorm') and self.opt['dist']:
             if self.device.type != 'cuda':
@@ -217,7 +220,8 @@ class SupervisedModel(SRModel):
                 pictures = self.wrapped(part['lq'], return_stages=True, **conditions).stages
             else:
                 pictures = (self.wrapped(part['lq'], **conditions),)
-        return {'l_pix': sum(self.cri_pix(picture.float(), part['gt']) for picture in pictures)}
+        convert = to_luma if self.on_luma else torch.Tensor.float
+        return {'l_pix': sum(self.cri_pix(convert(picture.float()), convert(part['gt'])) for picture in pictures)}
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Where the networks compute in half precision, if they do."""

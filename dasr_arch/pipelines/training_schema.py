@@ -308,6 +308,7 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping
     lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names
     multi_stage: bool = False  # the loss is summed over all stages' pictures
+    loss_on: Literal['rgb', 'luma'] = 'rgb'  # what of both pictures is compared
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""

@@ -1,5 +1,6 @@
 """Supervised training: any network, raw or ready batches, and what BasicSR's own model lacks."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,30 @@ def test_averaged_network_takes_batch_statistics_as_they_are():
         expected = (old[name] + 9 * new[name]) / 10 if name in parameters else new[name]
         assert torch.allclose(value, expected, atol=1e-6), name
     assert not torch.equal(new['encoder.body.1.running_mean'], old['encoder.body.1.running_mean'])
+
+
+def test_loss_on_luma_does_not_see_colours():
+    """A luma network trained on RGB would aim at the mean of R, G and B."""
+    colour = torch.tensor([24.966, 0.0, -65.481]).reshape(1, 3, 1, 1) / 255  # without luma
+    losses: dict[str, list[float]] = {'luma': [], 'rgb': []}
+    for loss_on, found in losses.items():
+        for shift in (0.0, 1.0):
+            network = {'type': 'SRCNN', 'scale': 2, 'num_feat': 8, 'num_in_ch': 1}
+            model = make_model(network=network, loss_on=loss_on)
+            before = deepcopy(model.net_g)
+            batch = make_batch()
+            model.feed_data(batch)
+            model.gt = model.gt + shift * colour
+            part = model.split_batch()[0]
+            model.optimize_parameters(1)
+            found.append(model.get_current_log()['l_pix'])
+            if loss_on == 'luma':
+                grey = torch.tensor([65.481, 128.553, 24.966]).reshape(1, 3, 1, 1) / 255
+                with torch.no_grad():
+                    difference = ((before(part['lq']) - part['gt']) * grey).sum(1).abs().mean()
+                assert found[-1] == pytest.approx(255 * difference.item(), rel=1e-4)  # its weight
+    assert losses['luma'][0] == pytest.approx(losses['luma'][1], rel=1e-4)
+    assert losses['rgb'][0] != pytest.approx(losses['rgb'][1], rel=1e-2)
 
 
 def test_average_forgets_the_first_weights_early_and_reaches_its_decay(monkeypatch):
