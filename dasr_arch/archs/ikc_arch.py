@@ -157,7 +157,7 @@ class Predictor(nn.Module):
     """Estimates the coefficients of a picture's blur kernel.
 
     Args:
-        code_length: how many numbers tell a kernel; 10 for IKC's networks, 15 for SRMDNF.
+        code_length: how many numbers tell a kernel; 10 for IKC's networks.
         num_feat: channels between.
         signed: whether coefficients below zero come out as they are; IKC ends with a LeakyReLU, which they can hardly
             pass.

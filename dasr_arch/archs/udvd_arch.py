@@ -38,9 +38,10 @@ class UDVDOutput(NamedTuple):
 class UDVD(nn.Module):
     """Super-resolution for known degradations, which may change within the picture.
 
-    From the paper and texts about it: the picture beside 15 kernel coefficients and the noise level, as SRMD; features
-    at LR size from residual blocks; an up-sampling dynamic block and then two at HR size; 5 x 5 kernels without
-    normalisation, shared by the three colours.
+    There is no official code. After the paper, as far as texts about it and a reader's sketch of its figures tell (the
+    order of the blocks and the shared 5 x 5 kernels are not confirmed): the picture beside 15 kernel coefficients and
+    the noise level, as SRMD; features at LR size from residual blocks; an up-sampling dynamic block and then two at HR
+    size; 5 x 5 kernels without normalisation, shared by the three colours.
 
     Ours, where these are silent or fit x2 alone: how features come to HR size (a 1 x 1 convolution, pixel shuffle, a
     1 x 1 convolution, for any scale), the factor 0.1 of the residual blocks as an argument, the order of the kernels'

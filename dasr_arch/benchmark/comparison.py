@@ -44,10 +44,31 @@ PALETTE = (
     '#7a5c43',
     '#5b5bd6',
     '#b0413e',
+    '#b8860b',
+    '#4a90a4',
+    '#a0527a',
+    '#6a9a1f',
+    '#d2691e',
+    '#3d6b6b',
+    '#8b3fa8',
+    '#4f5d9a',
 )
 """One colour for each measured system, the same in every chart; readable on light and dark."""
 
-AMBERS = ('#c98a2b', '#9a5b13', '#e0a35a', '#7d6a2f', '#b5713a', '#d9b44a', '#8a4b08', '#bf9000')
+AMBERS = (
+    '#c98a2b',
+    '#9a5b13',
+    '#e0a35a',
+    '#7d6a2f',
+    '#b5713a',
+    '#d9b44a',
+    '#8a4b08',
+    '#bf9000',
+    '#a67c52',
+    '#e0b080',
+    '#6e5a1e',
+    '#c77f4a',
+)
 """Colours of published systems, apart from those of PALETTE."""
 
 _GROUPS = (
@@ -346,7 +367,14 @@ class _Page:
         lower = self.record['metrics'][self.main]['type'] in LOWER_IS_BETTER
         best = (min if lower else max)(fair, key=lambda label: float(scores[label]), default='')
         digits = digits_of(self.record['metrics'][self.main]['type'])
+        measured = {
+            row['network']
+            for row in self.record['rows']
+            if (row['dataset'], row['degradation']) == (crop.dataset, degradation)
+        }
         for label in self.systems:
+            if label not in measured:  # it is not tested on this data set
+                continue
             labels = (label, crop.dataset, degradation)
             part = read_result_crop(self.results / 'visualization', labels, crop) if label in scores else None
             if part is None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,15 @@ from dasr_arch.benchmark.systems import System, build_system
 from dasr_arch.degradations import picture_generator
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.inference.precision import exact_float32
+from dasr_arch.models.test_time import build_adapter
 
 _MEBIBYTE = 1 << 20
 _TIME_LIMIT = 3600  # seconds, of one system
 _MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
 _WIDTH = 1.2  # HR pixels, of the kernel that is told
+_FEW_STEPS = 3
 
-COST_VERSION = 2
+COST_VERSION = 3
 """Raised whenever the same network would cost something else; older stored costs are then measured again."""
 
 _LOGGER = logging.getLogger(__name__)
@@ -68,8 +70,9 @@ class Costs:
         parameters: learnable numbers of all networks that compute.
         multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it;
             None if it failed.
-        milliseconds: for the picture, median; None for systems that train on it, whose time is that of the test.
-        peak_mib: the most memory that the process, or the GPU, held; None as milliseconds, or if it failed.
+        milliseconds: for the picture, median, with a short training on it (MZSR); None for systems that train on it for
+            long (ZSSR), whose time is that of the test.
+        peak_mib: the most memory that the process, or the GPU, held; None if it failed.
         base_mib: what Python and its libraries held before; 0 on a GPU.
         failure: why nothing could be measured, empty if it could.
         date: when, ISO 8601.
@@ -189,8 +192,8 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
         request: 'network', 'scale', 'plan', 'device', 'threads', as JSON can hold them.
 
     Returns:
-        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; the last three are None for systems that train on
-        the picture.
+        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for systems that train on the
+        picture for long.
 
     Raises:
         InputError: if the system cannot be built.
@@ -200,15 +203,30 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    system = build_system(_decode_plan(request['network']), request['scale']).to(device)
+    plan = _decode_plan(request['network'])
+    system = build_system(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
-    if system.adapter is None:
+    shortened = _shorten_training(plan)
+    if shortened is not plan:  # its time is that of the test; a few steps show the memory
+        system = build_system(shortened, request['scale']).to(device)
+        _time(system, request['scale'], replace(costs, repeats=1), device)
+    else:
         with exact_float32():
             found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
-        peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
-        found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
+    peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
+    found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
     found['multiply_adds'] = count_multiply_adds(system, costs.size)
     return found
+
+
+def _shorten_training(plan: NetworkPlan) -> NetworkPlan:
+    """The plan with a few steps of a long training on the picture; itself, if it has none."""
+    steps = {'max_steps': _FEW_STEPS}
+    try:
+        build_adapter(plan.type, {**plan.adapt, **steps})
+    except InputError:
+        return plan
+    return replace(plan, adapt={**plan.adapt, **steps})
 
 
 def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> float:

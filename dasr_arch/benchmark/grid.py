@@ -172,3 +172,28 @@ def _average(
 
 def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
     return {label: float(value) for label, value in means.items()}
+
+
+def list_costs(record: Record) -> list[list[str]]:
+    """What systems are told and cost, as texts: the heads, then a row for each; nothing if it was not asked for."""
+    systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
+    if not systems:
+        return []
+    size = next(iter(systems.values()))['costs']['size']
+    time = f'ms ({size} x {size})'
+    rows = [['system', 'told', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test picture']]
+    for label, system in systems.items():
+        costs = system['costs']
+        memory = None if costs['peak_mib'] is None else costs['peak_mib'] - costs['base_mib']
+        rows.append(
+            [
+                label,
+                str(system.get('told', '')),
+                f'{costs["parameters"] / 1e6:.3f} M',
+                f'{costs["multiply_adds"] / 1e9:.1f} G' if costs['multiply_adds'] else NOTHING,
+                NOTHING if costs['milliseconds'] is None else f'{costs["milliseconds"]:.0f}',
+                NOTHING if memory is None else f'{memory:.0f}',
+                NOTHING if system['seconds_per_picture'] is None else f'{system["seconds_per_picture"]:.2f}',
+            ]
+        )
+    return rows

@@ -2,7 +2,17 @@
 
 import re
 
-from dasr_arch.benchmark.grid import FAILED, NOTHING, Grid, GridRow, Record, build_grid, digits_of, list_datasets
+from dasr_arch.benchmark.grid import (
+    FAILED,
+    NOTHING,
+    Grid,
+    GridRow,
+    Record,
+    build_grid,
+    digits_of,
+    list_costs,
+    list_datasets,
+)
 
 COLUMNS = 9  # beside the first
 _ESCAPES = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
@@ -13,7 +23,8 @@ _PUBLISHED = 'published'
 def format_latex(record: Record) -> str:
     """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
 
-    Systems that are told the truth stand below a rule and are not ranked.
+    Systems that are told the truth stand below a rule and are not ranked. Below a table stand the sources of its
+    published figures; the last table has the costs, if they were measured.
 
     Args:
         record: what `record_results` gave.
@@ -29,7 +40,8 @@ def format_latex(record: Record) -> str:
         grid = build_grid(record, dataset)
         for metric in grid.metrics:
             for first in range(0, len(grid.columns), COLUMNS):
-                lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record['scale'])]
+                lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record)]
+    lines += _draw_costs(record)
     return '\n'.join(lines) + '\n'
 
 
@@ -38,11 +50,12 @@ def escape_latex(text: str) -> str:
     return _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], rf'\{found[0]}'), text)
 
 
-def _draw(grid: Grid, metric: str, columns: tuple[str, ...], scale: int) -> list[str]:
-    caption = f'{metric.upper()} on {grid.dataset}, x{scale}, mean over {grid.pictures} pictures.'
+def _draw(grid: Grid, metric: str, columns: tuple[str, ...], record: Record) -> list[str]:
+    caption = f'{metric.upper()} on {grid.dataset}, x{record["scale"]}, mean over {grid.pictures} pictures.'
     head = ' & '.join(['System', *map(escape_latex, columns)])
     lines = [r'\begin{table}', r'\centering', rf'\caption{{{escape_latex(caption)}}}']
     lines += [rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule', rf'{head} \\']
+    sources: set[str] = set()
     for group in (
         [row for row in grid.rows if not row.source and not row.upper_bound],
         [row for row in grid.rows if not row.source and row.upper_bound],
@@ -52,12 +65,31 @@ def _draw(grid: Grid, metric: str, columns: tuple[str, ...], scale: int) -> list
         if shown:
             lines.append(r'\midrule')
         lines += [_draw_row(grid, row, metric, columns) for row in shown]
-    return [*lines, r'\bottomrule', r'\end{tabular}', r'\end{table}']
+        sources |= {row.source for row in shown if row.source}
+    lines += [r'\bottomrule', r'\end{tabular}']
+    known = record.get('published', {}).get('sources', {})
+    lines += [
+        rf'\par\footnotesize [{escape_latex(name)}]: {escape_latex(known[name]["source"])}'
+        for name in sorted(sources & known.keys())
+    ]
+    return [*lines, r'\end{table}']
+
+
+def _draw_costs(record: Record) -> list[str]:
+    """What systems are told and cost; nothing if it was not asked for."""
+    rows = list_costs(record)
+    if not rows:
+        return []
+    head, *body = [' & '.join(map(escape_latex, row)) for row in rows]
+    lines = ['', r'\begin{table}', r'\centering', r'\caption{Costs of a picture.}']
+    lines += [rf'\begin{{tabular}}{{ll{"r" * (len(rows[0]) - 2)}}}', r'\toprule', rf'{head} \\', r'\midrule']
+    return [*lines, *[rf'{line} \\' for line in body], r'\bottomrule', r'\end{tabular}', r'\end{table}']
 
 
 def _draw_row(grid: Grid, row: GridRow, metric: str, columns: tuple[str, ...]) -> str:
     told = f' ({row.told})' if row.told not in {'', 'nothing'} else ''
-    cells = [escape_latex(f'{row.label}{told}'), *[_format(grid, row, metric, column) for column in columns]]
+    source = f' [{row.source}]' if row.source else ''
+    cells = [escape_latex(f'{row.label}{told}{source}'), *[_format(grid, row, metric, column) for column in columns]]
     if row.source:
         cells = [rf'\textcolor{{{_PUBLISHED}}}{{{cell}}}' for cell in cells]
     return rf'{" & ".join(cells)} \\'

@@ -245,23 +245,24 @@ class Runner:
             raise
         except Exception as error:  # a fault of one network or picture must not end the other cells
             _LOGGER.debug('%s on %s', cell.network.label, facts.name, exc_info=True)
-            raise CellError(f'{facts.name}: {self._explain(error, facts)}') from error
+            raise CellError(f'{facts.name}: {self._explain(error, facts, system)}') from error
         undefined = [label for label, value in scores.items() if np.isnan(value)]
         if undefined:
             raise CellError(f'{facts.name}: {undefined[0]} is not a number')
         return sr, scores, seconds
 
-    def _explain(self, error: Exception, facts: PictureFacts) -> str:
+    def _explain(self, error: Exception, facts: PictureFacts, system: System) -> str:
         """The reason of a failure in one line, with the way out where the memory was too small."""
         if not is_out_of_memory(error):
             return first_line(error)
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
         scale = self._benchmark.scale
-        return (
-            f'not enough memory for {facts.width // scale} x {facts.height // scale} LR pixels; '
-            'give the network `tile: 256`, or run on another device'
-        )
+        size = f'{facts.width // scale} x {facts.height // scale} LR pixels'
+        if system.adapter is not None:
+            return f'not enough memory for {size}; it trains on the whole picture, so run it on another device'
+        tile = 256 if system.plan.tile is None else max(1, system.plan.tile // 2)
+        return f'not enough memory for {size}; give the network `tile: {tile}`, or run on another device'
 
     def _read(self, dataset: DatasetPlan, facts: PictureFacts) -> NDArray[np.uint8]:
         if dataset.name not in self._sources:

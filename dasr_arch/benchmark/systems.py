@@ -244,8 +244,18 @@ def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tens
     part = choose_part(network, state)
     if part not in {network, network.predictor}:
         raise InputError(f'predictor: {name} is of {type(part).__name__}; give one of a Predictor or of a whole IKC')
+    if part is network.predictor and 'basis_path' not in plan.arguments and any(map(is_released_name, state)):
+        raise InputError(
+            f"predictor: {name} is the authors', whose coefficients mean nothing without their kernel basis; give that "
+            'as predictor.basis_path'
+        )
     load_strictly(part, state, name)
     return network.eval(), state
+
+
+def is_released_name(name: str) -> bool:
+    """Whether a tensor of a Predictor is called as in the authors' files."""
+    return name.startswith('ConvNet.')
 
 
 def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int, size: int) -> Tensor:

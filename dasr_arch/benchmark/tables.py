@@ -14,7 +14,7 @@ from dasr_arch.benchmark.cells import PROTOCOL_VERSION, encode_number
 from dasr_arch.benchmark.costs import Costs
 from dasr_arch.benchmark.crops import Crop
 from dasr_arch.benchmark.environment import now
-from dasr_arch.benchmark.grid import NOTHING, Record, build_grid, format_values, list_datasets, name_row
+from dasr_arch.benchmark.grid import Record, build_grid, format_values, list_costs, list_datasets, name_row
 from dasr_arch.benchmark.latex import format_latex
 from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
 from dasr_arch.benchmark.runner import Outcome
@@ -326,28 +326,13 @@ def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
 
 def _list_systems(record: Record) -> list[str]:
     """What systems are told and cost, as a Markdown table; nothing if it was not asked for."""
-    systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
-    if not systems:
+    rows = list_costs(record)
+    if not rows:
         return []
-    size = next(iter(systems.values()))['costs']['size']
-    head = ['system', 'told', 'parameters', 'multiply-adds', f'ms ({size} x {size})', 'peak MiB', 's per test picture']
-    lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(head), f'|---|---|{"---:|" * 5}']
-    for label, system in systems.items():
-        costs = system['costs']
-        lines.append(
-            _markdown_row(
-                [
-                    label,
-                    str(system.get('told', '')),
-                    f'{costs["parameters"] / 1e6:.3f} M',
-                    f'{costs["multiply_adds"] / 1e9:.1f} G' if costs['multiply_adds'] else NOTHING,
-                    f'{costs["milliseconds"]:.0f}' if costs['milliseconds'] is not None else NOTHING,
-                    f'{costs["peak_mib"]:.0f}' if costs['peak_mib'] is not None else NOTHING,
-                    f'{system["seconds_per_picture"]:.2f}' if system['seconds_per_picture'] is not None else NOTHING,
-                ]
-            )
-        )
-    return [*lines, '']
+    size = next(system['costs']['size'] for system in record['systems'].values() if system.get('costs'))
+    lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(rows[0]), f'|---|---|{"---:|" * 5}']
+    lines += map(_markdown_row, rows[1:])
+    return [*lines, '', 'Memory is what the process held at most, beside Python and its libraries.', '']
 
 
 def _transpose(table: list[list[str]]) -> list[list[str]]:

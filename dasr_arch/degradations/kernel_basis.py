@@ -64,18 +64,18 @@ def draw_kernels(degradation: Degradation, count: int, seed: int = _SEED) -> Ten
     return torch.stack([degradation.draw_kernel(generator) for _ in range(count)])
 
 
-def anisotropic_basis(scale: int, kernel_size: int = 15, num_components: int = 15) -> Tensor:
-    """The basis for networks that know anisotropic Gaussians, of deviations from 0.2 to ``scale`` and any angle.
+def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int = 15) -> Tensor:
+    """The basis for networks that know anisotropic Gaussians, of deviations from 0.2 to ``largest`` and any angle.
 
     Args:
-        scale: up-sampling factor.
+        largest: deviation in pixels.
         kernel_size: side of the kernels in pixels, odd; SRMD has 15.
         num_components: number of components; SRMD has 15.
 
     Returns:
         Components as :func:`compute_kernel_basis` gives them, not centred, the same in every call.
     """
-    return _anisotropic_basis(scale, kernel_size, num_components).clone()
+    return _anisotropic_basis(largest, kernel_size, num_components).clone()
 
 
 def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10) -> Tensor:
@@ -93,9 +93,9 @@ def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10)
 
 
 @lru_cache(maxsize=8)
-def _anisotropic_basis(scale: int, kernel_size: int, num_components: int) -> Tensor:
+def _anisotropic_basis(largest: float, kernel_size: int, num_components: int) -> Tensor:
     lambda_1, lambda_2, turn = _draw_uniform(3)
-    span = scale - SMALLEST_WIDTH
+    span = largest - SMALLEST_WIDTH
     kernels = anisotropic_gaussian_kernel(
         SMALLEST_WIDTH + span * lambda_1, SMALLEST_WIDTH + span * lambda_2, math.pi * turn, kernel_size
     )

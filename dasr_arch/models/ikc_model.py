@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.ikc_arch import IKC
+from dasr_arch.archs.weights import choose_part, read_weights
 from dasr_arch.models.processes import average_gradients
 from dasr_arch.models.schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel
@@ -60,6 +61,22 @@ class IKCModel(SupervisedModel):
         self.corrections: int = self.opt['train'].get('corrections', 7)
         network: nn.Module = self.net_g
         return network
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
+        """As :meth:`SupervisedModel.load_network`.
+
+        Raises:
+            InputError: also if the estimators would train beside an SFTMD that has learned nothing.
+        """
+        train = self.opt.get('train') or {}
+        if isinstance(net, IKC) and (train.get('stage_1') or {}).get('total_iter') == 0:
+            part = choose_part(net, read_weights(load_path, self.opt['path'].get('param_key_g')))
+            if part not in {net, net.sftmd}:
+                raise InputError(
+                    f"weights file '{load_path}' is of {type(part).__name__}; without stage_1 the estimators need a "
+                    'trained SFTMD, alone or in a whole IKC'
+                )
+        super().load_network(net, load_path, strict, param_key)
 
     def start_stage(self, stage: int) -> None:
         """Freezes what the stage does not train; gradients of several processes are averaged after each step."""

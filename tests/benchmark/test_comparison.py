@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from dasr_arch.benchmark.comparison import render_comparison, write_comparison
+from dasr_arch.benchmark.comparison import AMBERS, PALETTE, render_comparison, write_comparison
 from dasr_arch.data.image_io import write_image
+from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.benchmark.making import make_picture
 from tests.benchmark.test_grid import make_comparison
 
@@ -90,6 +91,23 @@ def test_crops_stand_side_by_side_with_their_numbers(tmp_path: Path) -> None:
     pictures = [attributes['alt'] for tag, attributes in parse(page).elements if tag == 'img']
     assert pictures == ['original', 'low resolution', 'Bicubic', 'DASR', 'SRMD'] * 2
     assert re.search(r'<figure class="best" data-swap><img [^>]*><figcaption><b>DASR</b><br>31.00', page)
+
+
+def test_crops_leave_out_systems_that_are_not_tested_there_and_name_those_that_failed(tmp_path: Path) -> None:
+    results = make_results(tmp_path)
+    record = json.loads((results / 'table.json').read_text())
+    record['systems']['ZSSR'] = {**record['systems']['DASR']}
+    (results / 'table.json').write_text(json.dumps(record))
+    page = render_comparison(results)
+    assert page.count('<b>A &amp; B</b><br>failed') == 2
+    assert '<b>ZSSR</b>' not in page
+
+
+def test_every_system_of_a_shipped_comparison_has_a_colour_of_its_own() -> None:
+    assert len(set(PALETTE)) == len(PALETTE)
+    assert not set(PALETTE) & set(AMBERS)
+    for path in (Path(__file__).parents[2] / 'options' / 'compare').glob('*.yml'):
+        assert len(read_yaml(path)['networks']) <= len(PALETTE), path.name
 
 
 def test_names_from_outside_are_text(tmp_path: Path) -> None:

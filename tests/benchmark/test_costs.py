@@ -80,3 +80,14 @@ def test_system_that_trains_on_the_picture_is_counted_but_not_timed(tmp_path: Pa
     assert costs.multiply_adds == pytest.approx(224_640 * 32 * 32, rel=0.01)
     assert costs.milliseconds is None
     assert costs.failure == ''
+    assert costs.peak_mib is not None
+    assert costs.base_mib is not None
+    assert costs.peak_mib > costs.base_mib > 0  # of a few steps
+
+
+def test_short_training_on_the_picture_is_timed(tmp_path: Path) -> None:
+    plan = NetworkPlan('M', 'MZSR', {'scale': 2}, adapt={'steps': 1})
+    costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)
+    assert costs.failure == ''
+    assert costs.milliseconds is not None
+    assert costs.milliseconds > 0

@@ -89,6 +89,14 @@ def test_predictor_can_be_a_file_of_its_own(folder: Path) -> None:
         assert torch.equal(system.estimator.predictor(LQ), own(LQ))
 
 
+def test_predictor_of_the_authors_needs_its_kernel_basis(folder: Path) -> None:
+    own = torch.load(folder / 'predictor.pth', weights_only=True)['params']
+    torch.save({key.replace('body.', 'ConvNet.'): value for key, value in own.items()}, folder / 'Predictor_G.pth')
+    plan = srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'Predictor_G'))
+    with pytest.raises(InputError, match="is the authors', whose coefficients mean nothing without their kernel basis"):
+        build_system(plan, 4)
+
+
 def test_denoiser_comes_first_and_takes_the_noise_level_with_it(folder: Path) -> None:
     denoiser = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, folder / 'dncnn.pth')
     system = build_system(srmdnf(folder, denoiser=denoiser), 4)

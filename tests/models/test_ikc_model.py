@@ -194,6 +194,17 @@ def test_estimators_without_a_trained_network_are_refused():
         make_model(0, 0, 1)
 
 
+def test_estimators_beside_an_untrained_network_are_refused(tmp_path):
+    """A file of the Predictor alone leaves SFTMD as it was drawn."""
+    whole = make_model(1, 0, 1).net_g
+    for part in (whole.predictor, whole.sftmd):
+        torch.save({'params': part.state_dict()}, tmp_path / f'{type(part).__name__}.pth')
+    with pytest.raises(InputError, match=r'is of Predictor; without stage_1 the estimators need a trained SFTMD'):
+        make_model(0, 0, 1, paths={'pretrain_network_g': str(tmp_path / 'Predictor.pth')})
+    model = make_model(0, 0, 1, paths={'pretrain_network_g': str(tmp_path / 'SFTMD.pth')})
+    assert torch.equal(model.net_g.sftmd.last_conv.weight, whole.sftmd.last_conv.weight)
+
+
 def test_another_network_is_refused():
     options = make_options('IKCModel', **{f'stage_{n}': {'total_iter': 1, 'lr': 1e-4} for n in (1, 2, 3)})
     with pytest.raises(InputError, match='IKCModel trains IKC, got DASR'):
