@@ -17,11 +17,12 @@ class DegradationEncoder(nn.Module):
     Args:
         num_feat: channels of the first convolutions; they double at each of the two strides.
         representation_dim: length of the representation, the channels of the last two convolutions.
+        num_in_ch: channels of the pictures.
     """
 
-    def __init__(self, num_feat: int = 64, representation_dim: int = 256) -> None:
+    def __init__(self, num_feat: int = 64, representation_dim: int = 256, num_in_ch: int = 3) -> None:
         super().__init__()
-        widths = [3, num_feat, num_feat, 2 * num_feat, 2 * num_feat, representation_dim, representation_dim]
+        widths = [num_in_ch, num_feat, num_feat, 2 * num_feat, 2 * num_feat, representation_dim, representation_dim]
         strides = [1, 1, 2, 1, 2, 1]
         layers: list[nn.Module] = []
         for (before, after), stride in zip(pairwise(widths), strides, strict=True):

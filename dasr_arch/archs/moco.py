@@ -15,6 +15,7 @@ from torch.nn import functional
 from dasr_arch.archs.blocks import SLOPE
 from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.teacher import Teacher
 
 
 class ContrastOutput(NamedTuple):
@@ -36,11 +37,13 @@ class TrainingOutput(NamedTuple):
         sr: the super-resolved queries, shape (B, 3, h * scale, w * scale), or None in the encoder stage.
         contrast: logits and keys, or None for a network that does not learn by contrast.
         code: error of the known degradation that is predicted from the representation, or None.
+        distance: of the representation from the teacher's, or None.
     """
 
     sr: Tensor | None
     contrast: ContrastOutput | None
     code: Tensor | None = None
+    distance: Tensor | None = None
 
 
 class MomentumContrast(nn.Module):
@@ -150,13 +153,26 @@ class ContrastiveTraining(nn.Module):
         network: the network to train.
         contrast: its contrastive part, or None to train with the reconstruction loss alone (the paper's Model 1).
         code: what predicts the known degradation, or None.
+        teacher: what the encoder copies, or None.
+
+    Attributes:
+        teaching: whether the network is adapted to the teacher's representation, which learns by that, while the
+            encoder rests; a stage sets it.
     """
 
-    def __init__(self, network: DASR, contrast: MomentumContrast | None, code: CodeTarget | None = None) -> None:
+    def __init__(
+        self,
+        network: DASR,
+        contrast: MomentumContrast | None,
+        code: CodeTarget | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.contrast = contrast
         self.code = code
+        self.teacher = teacher
+        self.teaching = False
 
     def forward(
         self,
@@ -166,6 +182,7 @@ class ContrastiveTraining(nn.Module):
         super_resolve: bool = True,
         kernel: Tensor | None = None,
         code: Tensor | None = None,
+        gt: Tensor | None = None,
     ) -> TrainingOutput:
         """Runs one batch.
 
@@ -175,14 +192,22 @@ class ContrastiveTraining(nn.Module):
             super_resolve: False in the encoder stage.
             kernel: true blur kernels, for networks that are told them.
             code: what :meth:`CodeTarget.target` gives for the queries.
+            gt: the queries' HR patches, for the teacher.
 
         Returns:
             The super-resolved queries and the contrastive part, as far as they are asked for.
         """
+        if self.teacher is not None and gt is not None and self.teaching:
+            return TrainingOutput(self.network(query, representation=self.teacher(query, gt)), None)
         representation = self.network.encode(query, kernel=kernel)
         sr = self.network(query, representation=representation) if super_resolve else None
         contrast = None
         if self.contrast is not None and key is not None:
             contrast = self.contrast(representation, key * self.network.img_range)
         error = self.code(representation, code) if self.code is not None and code is not None else None
-        return TrainingOutput(sr, contrast, error)
+        distance = None
+        if self.teacher is not None and gt is not None:
+            with torch.no_grad():
+                taught = self.teacher(query, gt)
+            distance = self.teacher.compare(representation, taught)
+        return TrainingOutput(sr, contrast, error, distance)

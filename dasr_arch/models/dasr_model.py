@@ -15,6 +15,7 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
+from dasr_arch.archs.teacher import Teacher
 from dasr_arch.archs.weights import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.schedule import Schedule, build_stage
@@ -36,8 +37,10 @@ class DASRModel(SupervisedModel):
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
             contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
             makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
-            CodeTarget), and 'freeze_encoder', with which the encoder and its batch statistics stay as they were loaded;
-            further as in :class:`SupervisedModel`.
+            CodeTarget); 'teacher_opt' with 'loss_weight' and 'temperature', with which stage 1 trains a Teacher and
+            the network while the encoder rests, and stage 2 the encoder to copy it (not in the paper); and
+            'freeze_encoder', with which the encoder and its batch statistics stay as they were loaded; further as in
+            :class:`SupervisedModel`.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -88,11 +91,13 @@ class DASRModel(SupervisedModel):
         self.freeze_encoder = bool(self.opt['train'].get('freeze_encoder'))
         if self.freeze_encoder and (self.net_contrast is not None or self.net_code is not None):
             raise InputError('freeze_encoder: an encoder that stays as it is learns nothing; set contrast_opt: null')
-        if options is None and self.net_code is None and self.schedule.stages[0].total_iter > 0:
+        self.net_teacher = self._build_teacher()
+        taught = (self.net_code, self.net_teacher)
+        if options is None and not any(taught) and self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
             self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
-        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code)
+        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher)
 
     def _build_code_target(self) -> CodeTarget | None:
         """What the encoder is told in training alone, if it is asked for; training states hold it, weights do not."""
@@ -107,13 +112,41 @@ class DASRModel(SupervisedModel):
         given = {key: value for key, value in options.items() if key != 'loss_weight'}
         return CodeTarget(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
 
+    def _build_teacher(self) -> Teacher | None:
+        """What the encoder copies, if that is asked for; training states hold it, weights do not."""
+        options = self.opt['train'].get('teacher_opt')
+        self.teacher_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        if options is None:
+            return None
+        if not self.net_g.blind:
+            raise InputError('a network that is told the kernel need not copy a teacher; set teacher_opt: null')
+        if self.net_contrast is not None or self.net_code is not None or self.freeze_encoder:
+            raise InputError('teacher_opt: the encoder learns from its teacher alone; set contrast_opt: null')
+        if self.schedule.stages[0].total_iter == 0:
+            raise InputError('teacher_opt: stage 1 trains the teacher; set stage_1.total_iter')
+        first = self.net_g.encoder.body[0]
+        given = {key: value for key, value in options.items() if key != 'loss_weight'}
+        return Teacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given).to(self.device)
+
     def start_stage(self, stage: int) -> None:
-        """In the encoder stage the super-resolution network rests."""
+        """In the encoder stage the super-resolution network rests; with a teacher the encoder does."""
         joint = stage != ENCODER_STAGE
+        teaching = self.net_teacher is not None and not joint
         for name, parameter in self.net_g.named_parameters():
-            of_encoder = name.startswith('encoder.')
-            parameter.requires_grad_(not self.freeze_encoder if of_encoder else joint)
+            if name.startswith('encoder.'):
+                parameter.requires_grad_(not self.freeze_encoder and not teaching)
+            else:
+                parameter.requires_grad_(joint or teaching)
+        if self.net_teacher is not None:
+            self.net_teacher.requires_grad_(teaching).train(teaching)
+        assert isinstance(self.training_network, ContrastiveTraining)
+        self.training_network.teaching = teaching
         super().start_stage(stage)
+
+    @property
+    def validates_a_part(self) -> bool:
+        """Whether the encoder has not learned yet, while its teacher does; such a validation is never the best."""
+        return self.net_teacher is not None and self.stage == ENCODER_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR pictures."""
@@ -170,7 +203,7 @@ class DASRModel(SupervisedModel):
             raise InputError(
                 'code_opt needs raw patches with their kernels, got ready pictures; use DegradationDataset'
             )
-        if self.stage != ENCODER_STAGE:
+        if self.stage != ENCODER_STAGE or self.net_teacher is not None:
             if not hasattr(self, 'gt'):
                 raise InputError('the joint stage needs HR pictures, got LR alone; set stage_2.total_iter: 0')
             batch['gt'] = self.gt
@@ -179,11 +212,16 @@ class DASRModel(SupervisedModel):
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """The contrastive loss, and in the joint stage the reconstruction loss."""
         assert self.wrapped is not None
-        joint = self.stage != ENCODER_STAGE
+        joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
         key = part.get('key') if self.net_contrast is not None else None
         with self.autocast():
             out = self.wrapped(
-                part['query'], key, super_resolve=joint, kernel=part.get('kernel'), code=part.get('code')
+                part['query'],
+                key,
+                super_resolve=joint,
+                kernel=part.get('kernel'),
+                code=part.get('code'),
+                gt=part.get('gt') if self.net_teacher is not None else None,
             )
         losses: dict[str, Tensor] = {}
         if out.contrast is not None:
@@ -192,6 +230,8 @@ class DASRModel(SupervisedModel):
             losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
         if out.code is not None:
             losses['l_code'] = self.code_weight * out.code
+        if out.distance is not None:
+            losses['l_teacher'] = self.teacher_weight * out.distance
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses

@@ -174,6 +174,13 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
 
 
+class TeacherOptions(Options, kw_only=True, frozen=True):
+    """What the encoder copies: a teacher that sees HR pictures, in training alone."""
+
+    loss_weight: NotNegative = 1.0
+    temperature: Positive = 0.15
+
+
 class MetaOptions(Options, kw_only=True, frozen=True):
     """Tasks and loops of MZSR's meta-training."""
 
@@ -218,12 +225,18 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
+    teacher_opt: TeacherOptions | None = None
     freeze_encoder: bool = False  # it stays as it was loaded
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
-        taught = self.contrast_opt is not None or self.code_opt is not None or self.stage_1.total_iter > 0
-        if self.freeze_encoder and taught:
+        taught = self.contrast_opt is not None or self.code_opt is not None
+        if self.teacher_opt is not None and (taught or self.freeze_encoder or self.stage_1.total_iter == 0):
+            raise ValueError(
+                'teacher_opt: the encoder learns from its teacher alone, which stage 1 trains; write contrast_opt: ~, '
+                'code_opt: ~, freeze_encoder: false and a stage_1.total_iter above 0'
+            )
+        if self.freeze_encoder and (taught or self.stage_1.total_iter > 0):
             raise ValueError(
                 'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
                 'stage_1.total_iter: 0'
@@ -234,11 +247,11 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
                 f'total_iter must be the sum of the stages, {self.stage_1.total_iter} + {self.stage_2.total_iter} = '
                 f'{stages}, got {self.total_iter}'
             )
-        if self.stage_1.total_iter and self.contrast_opt is None and self.code_opt is None:
+        if self.stage_1.total_iter and not taught and self.teacher_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
             )
-        if self.stage_2.total_iter and not self.pixel_opt:
+        if (self.stage_2.total_iter or self.teacher_opt is not None) and not self.pixel_opt:
             raise ValueError('stage_2 needs pixel_opt; write pixel_opt: {type: L1Loss, loss_weight: 255}')
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dasr_arch.archs.released_keys import our_name, translate
 from dasr_arch.archs.weights import load_network
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.dasr_model import DASRModel
+from dasr_arch.models.state import collect_training_state, restore_training_state
 from tests.golden.weights import golden_state, relative_error
 from tests.models.making import DEMO, PIXEL, TINY, copy_state, make_batch, make_dasr_options, train_step
 
@@ -291,6 +293,51 @@ def test_known_kernels_alone_may_teach_the_encoder():
     before = copy_state(model.net_g.encoder)
     assert set(train_step(model, 1, make_batch(num_patches=1))) == {'l_code'}
     assert not torch.equal(model.net_g.encoder.state_dict()['body.0.weight'], before['body.0.weight'])
+
+
+TEACHER = {'contrast_opt': None, 'teacher_opt': {'loss_weight': 2.0, 'temperature': 0.15}}
+
+
+def test_teacher_learns_with_the_network_and_then_the_encoder_copies_it():
+    model, batch = make_model(3, 12, **TEACHER), make_batch(num_patches=1)
+    encoder, teacher = copy_state(model.net_g.encoder), copy_state(model.net_teacher)
+    first = [train_step(model, iteration, batch) for iteration in (1, 2, 3)]
+    assert {key for losses in first for key in losses} == {'l_pix'}
+    assert model.validates_a_part
+    assert all(torch.equal(value, encoder[name]) for name, value in model.net_g.encoder.state_dict().items())
+    assert not torch.equal(model.net_teacher.encoder.body[0].weight, teacher['encoder.body.0.weight'])
+    teacher = copy_state(model.net_teacher)
+    second = [train_step(model, iteration, batch) for iteration in range(4, 16)]
+    assert not model.validates_a_part
+    assert set(second[0]) == {'l_pix', 'l_teacher'}
+    assert second[-1]['l_teacher'] < 0.9 * second[0]['l_teacher']
+    assert all(torch.equal(value, teacher[name]) for name, value in model.net_teacher.state_dict().items())
+    assert not torch.equal(model.net_g.encoder.state_dict()['body.0.weight'], encoder['body.0.weight'])
+    assert not any(name.startswith('teacher') for name in model.collect_weights()['params'])
+
+
+def test_teacher_resumes_bit_for_bit_in_both_stages(tmp_path):
+    batch = make_batch(num_patches=1)
+    for split in (1, 3):
+        model = make_model(2, 2, **TEACHER)
+        for iteration in range(1, split + 1):
+            train_step(model, iteration, batch)
+        other = make_model(2, 2, **TEACHER)
+        restore_training_state(other, deepcopy(collect_training_state(model, 0, split)))
+        for iteration in range(split + 1, 5):
+            assert train_step(model, iteration, batch) == train_step(other, iteration, batch)
+
+
+@pytest.mark.parametrize(
+    ('stages', 'changes', 'message'),
+    [
+        ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder learns from its teacher alone'),
+        ((0, 1), {}, 'stage 1 trains the teacher'),
+    ],
+)
+def test_teacher_that_cannot_teach_is_refused(stages, changes, message):
+    with pytest.raises(InputError, match=message):
+        make_model(*stages, **{**TEACHER, **changes})
 
 
 def test_target_is_off_by_default_and_changes_nothing_then():
