@@ -17,5 +17,20 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> 'tqdm[An
         items: what is gone through; None for a bar that is moved by hand.
         options: those of tqdm.
     """
-    seconds = TERMINAL_SECONDS if sys.stderr.isatty() else FILE_SECONDS
-    return tqdm(items, mininterval=seconds, maxinterval=max(seconds, 10.0), **options)
+    if sys.stderr.isatty():
+        return tqdm(items, mininterval=TERMINAL_SECONDS, **options)
+    return _FileBar(items, mininterval=FILE_SECONDS, maxinterval=FILE_SECONDS, **options)
+
+
+class _FileBar(tqdm):  # type: ignore[type-arg]
+    """A bar whose texts wait for its next state instead of being written at once."""
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """Says what is done."""
+        del refresh
+        super().set_description(desc, refresh=False)
+
+    def set_postfix_str(self, s: str = '', refresh: bool = True) -> None:
+        """Says more."""
+        del refresh
+        super().set_postfix_str(s, refresh=False)

@@ -25,6 +25,18 @@ def test_a_file_gets_the_first_and_the_last_state_alone(monkeypatch):
     assert _write_bar(io.StringIO(), monkeypatch).count('work') == 2
 
 
+def test_texts_do_not_fill_a_file(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    with progress_bar(total=50) as bar:
+        for step in range(50):
+            bar.set_description(f'step {step}')
+            bar.set_postfix_str('more')
+            bar.update()
+    assert stream.getvalue().count('step') == 1  # the last
+    assert '50/50' in stream.getvalue()
+
+
 def test_a_terminal_gets_every_state(monkeypatch):
     assert _write_bar(_Terminal(), monkeypatch).count('work') > 4
 

@@ -18,7 +18,15 @@ from dasr_arch.pipelines.race_follow_up import run_probes, run_tests
 from dasr_arch.pipelines.race_options import Race, read_race
 from dasr_arch.pipelines.race_plan import PRECISION_KEY, make_plan, read_plan, write_plan
 from dasr_arch.pipelines.race_report import write_race_report
-from dasr_arch.pipelines.race_run import LOCK_NAME, STATE_NAME, check_plan, lock_race, read_state, run_trainings
+from dasr_arch.pipelines.race_run import (
+    LOCK_NAME,
+    STATE_NAME,
+    check_plan,
+    has_learned,
+    lock_race,
+    read_state,
+    run_trainings,
+)
 from dasr_arch.pipelines.race_steps import MeasureSettings, list_cores, measure_race, run_workers
 
 QUIET_LOAD = 0.3  # of the cores; above that other programs compute, too
@@ -58,7 +66,7 @@ def _add_command(
 def _plan(args: argparse.Namespace) -> int:
     race = read_race(args.race, args.name, args.minutes)
     state = read_state(race.folder / STATE_NAME)
-    if state is not None and any(one.attempts for one in state.trainings.values()):
+    if state is not None and any(has_learned(race, name, one) for name, one in state.trainings.items()):
         raise InputError(f'{race.folder}: its trainings have begun; go on with their plan, or give a new --name')
     cores = list_cores()
     jobs = args.jobs or sorted({1, len(cores)})

@@ -285,7 +285,8 @@ class _Page:
             f'For one picture of {size} x {size} LR pixels on {environment.get("device")}, '
             f'{environment.get("threads")} threads: multiply-adds of convolutions and matrix products in one pass, '
             'median milliseconds after a warm-up, and the most memory that a process of its own held beyond Python and '
-            'its libraries. Systems that train on the test picture are timed in the test alone.'
+            'its libraries. ZSSR, which trains on the picture for long, is timed in the test alone; its memory is '
+            'that of a few steps.'
         )
 
     def render_costs(self) -> str:

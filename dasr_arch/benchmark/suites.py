@@ -221,4 +221,4 @@ def check_folder_names(kind: str, labels: Sequence[str]) -> None:
 
 
 def _is_grid(key: str, value: object) -> bool:
-    return isinstance(value, list) and not key.endswith('_range')
+    return isinstance(value, list) and not key.endswith('_range') and key != 'beta'

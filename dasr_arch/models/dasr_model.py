@@ -122,11 +122,14 @@ class DASRModel(SupervisedModel):
             raise InputError('a network that is told the kernel need not copy a teacher; set teacher_opt: null')
         if self.net_contrast is not None or self.net_code is not None or self.freeze_encoder:
             raise InputError('teacher_opt: the encoder learns from its teacher alone; set contrast_opt: null')
-        if self.schedule.stages[0].total_iter == 0:
-            raise InputError('teacher_opt: stage 1 trains the teacher; set stage_1.total_iter')
+        if 0 in [stage.total_iter for stage in self.schedule.stages]:
+            raise InputError('teacher_opt: stage 1 trains the teacher, stage 2 the encoder; set both total_iter')
         first = self.net_g.encoder.body[0]
         given = {key: value for key, value in options.items() if key != 'loss_weight'}
-        return Teacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given).to(self.device)
+        teacher = Teacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given)
+        if self.opt['train'].get('sync_batchnorm') and self.opt['dist']:
+            teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
+        return teacher.to(self.device)
 
     def start_stage(self, stage: int) -> None:
         """In the encoder stage the super-resolution network rests; with a teacher the encoder does."""

@@ -74,14 +74,19 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, 
             continue
         folder = race.folder / PROBES_NAME / name
         folder.mkdir(parents=True, exist_ok=True)
-        report = folder / 'report.md'
-        if report.is_file() and report.stat().st_mtime >= race.weights(name).stat().st_mtime:
+        report, asked = folder / 'report.md', folder / 'asked.json'
+        question = json.dumps([entry.pictures, entry.test, entry.limit])
+        same = asked.is_file() and asked.read_text(encoding='utf-8') == question
+        if same and report.is_file() and report.stat().st_mtime >= race.weights(name).stat().st_mtime:
             continue
         _LOGGER.info('probing: %s', name)
         line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--pictures', entry.pictures]
         line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
         line += [] if entry.limit is None else ['--limit', str(entry.limit)]
-        failures += _run(line, lock) != 0
+        if _run(line, lock) == 0:
+            asked.write_text(question, encoding='utf-8')
+        else:
+            failures += 1
     return failures
 
 

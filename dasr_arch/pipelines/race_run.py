@@ -257,6 +257,12 @@ def share_lanes(cores: Sequence[int], planned: int, jobs: int) -> list[list[int]
     return [list(cores[index * each : (index + 1) * each]) for index in range(min(jobs, len(cores) // each))]
 
 
+def has_learned(race: Race, name: str, progress: Progress) -> bool:
+    """Whether a training has left something that a change of plan or options would spoil."""
+    states = list_states(race.experiment_folder(name) / 'training_states')
+    return progress.status == 'done' or (progress.attempts > 0 and bool(states))
+
+
 def check_plan(race: Race, plan: Plan, jobs: int) -> None:
     """Whether a plan is of a race.
 
@@ -302,7 +308,9 @@ def read_state(path: Path) -> State | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"'{path}' is no state of a race; remove it, and trainings go on from their own") from error
+        raise InputError(
+            f"'{path}' is no state of a race; put a copy of it back, or move it and the experiments away"
+        ) from error
 
 
 def write_state_file(path: Path, state: State) -> None:
@@ -354,7 +362,11 @@ def _open_state(race: Race, plan: Plan, jobs: int) -> State:
         place = race.experiment_folder(training.name)
         if progress.attempts == 0 and list_states(place / 'training_states'):
             raise InputError(f'{place}: is of something else than this race; move it away, or give a new --name')
-        if progress.attempts and progress.options and progress.options != digest_options(training):
+        if (
+            progress.options
+            and has_learned(race, training.name, progress)
+            and progress.options != digest_options(training)
+        ):
             raise InputError(
                 f'{training.options}: changed since {training.name} was begun; go on with the old file, or move '
                 f'{place} and the entry of {path} away'

@@ -231,10 +231,12 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
         taught = self.contrast_opt is not None or self.code_opt is not None
-        if self.teacher_opt is not None and (taught or self.freeze_encoder or self.stage_1.total_iter == 0):
+        if self.teacher_opt is not None and (
+            taught or self.freeze_encoder or 0 in (self.stage_1.total_iter, self.stage_2.total_iter)
+        ):
             raise ValueError(
-                'teacher_opt: the encoder learns from its teacher alone, which stage 1 trains; write contrast_opt: ~, '
-                'code_opt: ~, freeze_encoder: false and a stage_1.total_iter above 0'
+                'teacher_opt: the encoder learns in stage 2 from its teacher alone, which stage 1 trains; write '
+                'contrast_opt: ~, code_opt: ~, freeze_encoder: false and numbers above 0 for both total_iter'
             )
         if self.freeze_encoder and (taught or self.stage_1.total_iter > 0):
             raise ValueError(

@@ -16,6 +16,11 @@ def test_range_is_no_grid() -> None:
     assert expand_grid(block) == [block]
 
 
+def test_shapes_of_a_distribution_are_no_grid():
+    block = {'type': 'IsotropicGaussian', 'sigma_range': [1, 2], 'distribution': 'beta', 'beta': [0.3, 0.3]}
+    assert expand_grid(block) == [block]
+
+
 def test_expanding_leaves_the_block_as_it_was() -> None:
     block = {'type': 'IsotropicGaussian', 'sigma': [0, 1.2]}
     expand_grid(block)

@@ -333,6 +333,7 @@ def test_teacher_resumes_bit_for_bit_in_both_stages(tmp_path):
     [
         ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder learns from its teacher alone'),
         ((0, 1), {}, 'stage 1 trains the teacher'),
+        ((1, 0), {}, 'stage 2 the encoder; set both'),
     ],
 )
 def test_teacher_that_cannot_teach_is_refused(stages, changes, message):

@@ -431,7 +431,7 @@ def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
         (SRCNN_FILE, 'train.multi_stage=true', 'train.multi_stage: SRCNN gives one picture, no stages'),
         (DASR_FILE, 'train.code_opt={components: 0}', 'train.code_opt.components: expected a whole number of at least'),
         (DASR_FILE, 'train.teacher_opt={temperature: 0}', 'train.teacher_opt.temperature: expected'),
-        (DASR_FILE, 'train.teacher_opt={}', 'teacher_opt: the encoder learns from its teacher alone'),
+        (DASR_FILE, 'train.teacher_opt={}', 'teacher_opt: the encoder learns in stage 2 from its teacher alone'),
         (DASR_FILE, 'train.code_opt={weight: 1}', "train.code_opt: unknown key 'weight'; did you mean 'loss_weight'?"),
     ],
 )

@@ -166,6 +166,9 @@ def test_race_that_was_begun_with_another_plan_is_refused():
 def test_option_file_that_changed_after_the_start_is_refused_unless_in_its_comments():
     race = make_race('a', 'b')
     run(race)
+    states = race.experiment_folder('a') / 'training_states'
+    states.mkdir(parents=True)
+    (states / '5.state').touch()
     Path('x.yml').write_text('scale: 4  # still\n')
     race.weights('a').unlink()
     assert run(race).trainings['a'].attempts == 2
@@ -298,7 +301,11 @@ def test_probe_is_not_repeated_while_its_report_is_newer_than_the_weights(test_f
         path.parent.mkdir(parents=True)
         path.touch()
     Path('student.py').write_text('import sys; sys.exit(1)')
+    asked = report.with_name('asked.json')
+    asked.write_text('["p", "other", null]')
     os.utime(report, (2e9, 2e9))
+    assert run_probes(race, state, [sys.executable, 'student.py']) == 1
+    asked.write_text('["p", "t", null]')
     assert run_probes(race, state, [sys.executable, 'student.py']) == 0
     os.utime(race.weights('a'), (2.1e9, 2.1e9))
     assert run_probes(race, state, [sys.executable, 'student.py']) == 1
