@@ -31,8 +31,8 @@ class Training(NamedTuple):
 
 
 TRAININGS = (
-    Training('x4 iso', ('weights_x4_iso', 'weights_x4_iso_longer', 'weights_x4_iso_2'), 24.83),
-    Training('x4 general', ('weights_x4_general',), 24.36),
+    Training('x4 iso', ('weights_x4_iso', 'weights_x4_iso_longer', 'weights_x4_iso_2', 'weights_x4_iso_3'), 24.83),
+    Training('x4 general', ('weights_x4_general', 'weights_x4_general_2'), 24.36),
     Training('x2 iso', ('weights_x2_iso', 'weights_x2_iso_2', 'weights_x2_iso_3'), 28.42),
     Training('x3 iso', ('weights_x3_iso', 'weights_x3_iso_2', 'weights_x3_iso_3'), 26.37),
 )

@@ -1,0 +1,39 @@
+"""Averages weights of trainings that share a start: `python tools/average_weights.py A.pth B.pth -o C.pth`."""
+
+import argparse
+import sys
+
+import torch
+
+from dasr_arch import InputError
+from dasr_arch.archs.weights import load_network
+from dasr_arch.models.state import save_atomically
+
+
+def main() -> int:
+    """Reads the files, writes their mean under `params`; 2 if one cannot be read or they are of different networks."""
+    parser = argparse.ArgumentParser(description='Write the mean of the weights of several files of one network.')
+    parser.add_argument(
+        'sources', nargs='+', help='files of a DASR, such as net_g_1000.pth; averaged weights come first'
+    )
+    parser.add_argument('-o', '--out', required=True, help='the file to write')
+    args = parser.parse_args()
+    try:
+        states = [load_network(source).state_dict() for source in args.sources]
+        shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in states]
+        if any(other != shapes[0] for other in shapes):
+            raise InputError('the files are of different networks, whose weights have no mean')
+        mean = {
+            name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+            for name, value in states[0].items()
+        }
+        save_atomically({'params': mean}, args.out)
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(args.out)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
