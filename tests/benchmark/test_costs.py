@@ -7,6 +7,7 @@ import torch
 
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.dncnn_arch import DnCNN
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srmd_arch import SRMDNF
 from dasr_arch.benchmark.costs import CostPlan, CostStore, count_multiply_adds, count_parameters
 from dasr_arch.benchmark.suites import NetworkPlan, PartPlan
@@ -86,7 +87,8 @@ def test_system_that_trains_on_the_picture_is_counted_but_not_timed(tmp_path: Pa
 
 
 def test_short_training_on_the_picture_is_timed(tmp_path: Path) -> None:
-    plan = NetworkPlan('M', 'MZSR', {'scale': 2}, adapt={'steps': 1})
+    path = save_weights(MZSR(scale=2), tmp_path / 'mzsr.pth')
+    plan = NetworkPlan('M', 'MZSR', {'scale': 2}, path, adapt={'steps': 1})
     costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)
     assert costs.failure == ''
     assert costs.milliseconds is not None
