@@ -107,9 +107,8 @@ def _run(args: argparse.Namespace) -> int:
     state = run_trainings(race, plan, args.jobs, list_cores())
     failures = sum(state.trainings[training.name].status == 'failed' for training in race.trainings)
     if not args.no_tests:
-        with lock_race(
-            whole.folder / LOCK_NAME
-        ) as lock:  # a test outlives a killed race and must not meet a second one
+        # A test outlives a killed race and must not meet a second one.
+        with lock_race(whole.folder / LOCK_NAME) as lock:
             failures += run_tests(whole, state, args.set, lock=lock)
             failures += run_probes(whole, state, lock=lock)
     print(write_race_report(whole, plan, state))

@@ -12,6 +12,7 @@ from dasr_arch.benchmark.grid import (
     digits_of,
     list_costs,
     list_datasets,
+    name_row,
 )
 
 COLUMNS = 9  # beside the first
@@ -87,9 +88,7 @@ def _draw_costs(record: Record) -> list[str]:
 
 
 def _draw_row(grid: Grid, row: GridRow, metric: str, columns: tuple[str, ...]) -> str:
-    told = f' ({row.told})' if row.told not in {'', 'nothing'} else ''
-    source = f' [{row.source}]' if row.source else ''
-    cells = [escape_latex(f'{row.label}{told}{source}'), *[_format(grid, row, metric, column) for column in columns]]
+    cells = [escape_latex(name_row(row)), *[_format(grid, row, metric, column) for column in columns]]
     if row.source:
         cells = [rf'\textcolor{{{_PUBLISHED}}}{{{cell}}}' for cell in cells]
     return rf'{" & ".join(cells)} \\'

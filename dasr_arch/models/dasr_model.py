@@ -92,8 +92,8 @@ class DASRModel(SupervisedModel):
         if self.freeze_encoder and (self.net_contrast is not None or self.net_code is not None):
             raise InputError('freeze_encoder: an encoder that stays as it is learns nothing; set contrast_opt: null')
         self.net_teacher = self._build_teacher()
-        taught = (self.net_code, self.net_teacher)
-        if options is None and not any(taught) and self.schedule.stages[0].total_iter > 0:
+        teachers = (self.net_contrast, self.net_code, self.net_teacher)
+        if not any(one is not None for one in teachers) and self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
             self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
@@ -224,7 +224,7 @@ class DASRModel(SupervisedModel):
                 super_resolve=joint,
                 kernel=part.get('kernel'),
                 code=part.get('code'),
-                gt=part.get('gt') if self.net_teacher is not None else None,
+                gt=part.get('gt'),
             )
         losses: dict[str, Tensor] = {}
         if out.contrast is not None:

@@ -220,8 +220,9 @@ class SupervisedModel(SRModel):
                 pictures = self.wrapped(part['lq'], return_stages=True, **conditions).stages
             else:
                 pictures = (self.wrapped(part['lq'], **conditions),)
-        convert = to_luma if self.on_luma else torch.Tensor.float
-        return {'l_pix': sum(self.cri_pix(convert(picture.float()), convert(part['gt'])) for picture in pictures)}
+        convert = to_luma if self.on_luma else nn.Identity()
+        truth = convert(part['gt'])
+        return {'l_pix': sum(self.cri_pix(convert(picture.float()), truth) for picture in pictures)}
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Where the networks compute in half precision, if they do."""

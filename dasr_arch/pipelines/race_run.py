@@ -45,7 +45,7 @@ class Progress:
         seconds: of its processes, all attempts that ended under the race's eyes.
         reason: why it failed.
         finished: when, ISO 8601.
-        options: digest of its option file when it was first started.
+        options: digest of its option file when it was last started.
         commits: of the project, one for each start.
     """
 
