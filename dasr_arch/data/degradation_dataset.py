@@ -14,7 +14,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.image_source import CachedSource, ImageSource
 from dasr_arch.data.joined_source import open_sources
-from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, shrink
+from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
 from dasr_arch.degradations.base import check_choice, check_range, draw_uniform
@@ -28,7 +28,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
     Args:
         opt: 'dataroot_gt' (path or list of paths), 'scale', 'gt_size' (HR patch, a multiple of the scale),
             'degradation' (see build_degradation); optional 'num_patches' of each picture (2; 1 for models that take
-            pairs), 'use_hflip' and 'use_rot' (true), 'shrink_range' (factors in (0, 1] that each picture is shrunk by
+            pairs), 'use_hflip' and 'use_rot' (true), 'resize_range' (factors in (0, 2] that each picture is resized by
             before patches are cut, but not below the size of a patch; none), 'crop_first' (false: a patch is what
             degrading the whole picture and then cropping would give; true: as the released code, each patch is degraded
             by itself), 'degrade_on' ('device': the model degrades the batch; 'worker': done here, and items are
@@ -54,10 +54,10 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         if self.num_patches < 1:
             raise InputError(f'num_patches must be 1 or more, got {self.num_patches}')
         check_choice('degrade_on', opt.get('degrade_on', 'device'), ('device', 'worker'))
-        self.shrink_range: tuple[float, float] | None = None
-        if opt.get('shrink_range') is not None:
-            self.shrink_range = tuple(opt['shrink_range'])
-            check_range('shrink_range', self.shrink_range, low=0, high=1, above_low=True)
+        self.resize_range: tuple[float, float] | None = None
+        if opt.get('resize_range') is not None:
+            self.resize_range = tuple(opt['resize_range'])
+            check_range('resize_range', self.resize_range, low=0, high=2, above_low=True)
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
@@ -89,8 +89,8 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         picture_index, generator = sample_generator(self.opt.get('seed', 0), item)
         index = self.usable[picture_index]
         whole = self.source.read(index)
-        if self.shrink_range is not None:
-            whole = shrink(whole, draw_uniform(None, self.shrink_range, generator), self.geometry.size)
+        if self.resize_range is not None:
+            whole = resize(whole, draw_uniform(None, self.resize_range, generator), self.geometry.size)
         picture = augment(
             crop_to_multiple(whole, self.scale),
             generator,

@@ -48,24 +48,24 @@ def augment(
     return picture.transpose(1, 0, 2) if use_rot and transpose else picture
 
 
-def shrink(picture: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
-    """Makes a picture smaller, bicubically and without aliasing.
+def resize(picture: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
+    """Makes a picture smaller without aliasing, or larger, bicubically.
 
-    Photographs are softer at their full size than what networks are tested on; shrunk ones have sharper edges.
+    Shrunk pictures have sharper edges, enlarged ones softer edges than the photograph at its full size.
 
     Args:
-        picture: shape (H, W, 3).
-        factor: sides afterwards, in (0, 1].
+        picture: shape (H, W, 3), no side shorter than `least`.
+        factor: sides afterwards, above 0.
         least: no side becomes shorter than this, pixels.
 
     Returns:
-        The smaller picture, or the picture itself if nothing is to be done.
+        The other picture, or the picture itself if nothing is to be done.
     """
     height, width = picture.shape[:2]
-    factor = max(factor, least / min(height, width))
-    if factor >= 1:
-        return picture
+    factor = max(factor, least / min(height, width))  # of both sides, so that the picture keeps its shape
     size = (max(least, round(width * factor)), max(least, round(height * factor)))
+    if size == (width, height):
+        return picture
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 

@@ -48,7 +48,7 @@ class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     gt_size: Count  # side of a patch, HR pixels
     use_hflip: bool = True
     use_rot: bool = True
-    shrink_range: tuple[Positive, Positive] | None = None  # factors that pictures are shrunk by
+    resize_range: tuple[Positive, Positive] | None = None  # factors that HR pictures are resized by
     crop_first: bool = False
     degradation: Mapping
     degrade_on: Literal['device', 'worker'] = 'device'

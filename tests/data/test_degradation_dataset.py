@@ -283,8 +283,8 @@ def test_missing_data_root_is_named(tmp_path):
 
 def test_pictures_can_be_shrunk_before_patches_are_cut(demo_folder):
     plain = DegradationDataset(make_options(demo_folder))
-    same = DegradationDataset(make_options(demo_folder, shrink_range=[1.0, 1.0]))
-    small = DegradationDataset(make_options(demo_folder, shrink_range=[0.3, 0.6]))
+    same = DegradationDataset(make_options(demo_folder, resize_range=[1.0, 1.0]))
+    small = DegradationDataset(make_options(demo_folder, resize_range=[0.3, 0.6]))
     assert len(small) == len(plain)
     for number in range(4):
         assert same[0, number]['hr'].shape == small[0, number]['hr'].shape == plain[0, number]['hr'].shape
@@ -296,7 +296,19 @@ def test_pictures_can_be_shrunk_before_patches_are_cut(demo_folder):
     assert rough[1] > 1.1 * rough[0]  # neighbouring pixels differ more
 
 
-@pytest.mark.parametrize('span', [[0.5, 1.5], [0, 1], [0.8, 0.5]])
-def test_wrong_range_of_shrinking_is_refused(demo_folder, span):
-    with pytest.raises(InputError, match='shrink_range'):
-        DegradationDataset(make_options(demo_folder, shrink_range=span))
+def test_pictures_can_be_enlarged_before_patches_are_cut(demo_folder):
+    plain = DegradationDataset(make_options(demo_folder))
+    large = DegradationDataset(make_options(demo_folder, resize_range=[1.5, 1.5]))
+    sizes = [(plain[0, number]['window'][2:].float(), large[0, number]['window'][2:].float()) for number in range(4)]
+    assert all(torch.allclose(after, 1.5 * before, atol=4) for before, after in sizes)
+    rough = [
+        np.mean([float(data[0, number]['hr'].float().diff(dim=-1).abs().mean()) for number in range(16)])
+        for data in (plain, large)
+    ]
+    assert rough[1] < 0.9 * rough[0]
+
+
+@pytest.mark.parametrize('span', [[0.5, 2.5], [0, 1], [0.8, 0.5]])
+def test_wrong_range_of_resizing_is_refused(demo_folder, span):
+    with pytest.raises(InputError, match='resize_range'):
+        DegradationDataset(make_options(demo_folder, resize_range=span))

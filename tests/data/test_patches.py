@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, shrink
+from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 
 
 def make_picture(height: int = 6, width: int = 4) -> np.ndarray:
@@ -94,12 +94,13 @@ def test_patch_of_an_augmented_view_is_that_of_its_copy(step, transpose, geometr
 
 
 @pytest.mark.parametrize(
-    ('factor', 'least', 'size'), [(0.5, 8, (30, 20)), (0.5, 24, (36, 24)), (1.0, 8, (60, 40)), (0.3, 40, (60, 40))]
+    ('factor', 'least', 'size'),
+    [(0.5, 8, (30, 20)), (0.5, 24, (36, 24)), (1.0, 8, (60, 40)), (0.3, 40, (60, 40)), (1.5, 40, (90, 60))],
 )
-def test_pictures_are_shrunk_but_not_below_a_patch(factor, least, size):
+def test_pictures_are_resized_but_not_below_a_patch(factor, least, size):
     rows, columns = np.mgrid[0:40, 0:60]
     picture = np.stack([rows * 4, columns * 4, rows + columns], 2).astype(np.uint8)
-    out = shrink(picture, factor, least)
+    out = resize(picture, factor, least)
     assert (out.dtype, out.shape) == (np.uint8, (size[1], size[0], 3))
     middle = out[size[1] // 2, size[0] // 2].astype(int)
     assert np.abs(middle - picture[20, 30].astype(int)).max() <= 6  # the same place of a smooth picture
