@@ -22,7 +22,7 @@ class Training(NamedTuple):
     Attributes:
         name: what the title says.
         courses: option files in options/weights, one after the other, each with a log of its name.
-        bicubic: mean PSNR of Bicubic over the same pictures and degradations, in dB (docs/results/bicubic.md).
+        bicubic: mean PSNR of Bicubic over the pictures and degradations of the validation, in dB.
     """
 
     name: str
@@ -31,10 +31,16 @@ class Training(NamedTuple):
 
 
 TRAININGS = (
-    Training('x4 iso', ('weights_x4_iso', 'weights_x4_iso_longer', 'weights_x4_iso_2', 'weights_x4_iso_3'), 24.83),
+    Training(
+        'x4 iso',
+        ('weights_x4_iso', 'weights_x4_iso_longer', 'weights_x4_iso_2', 'weights_x4_iso_3', 'weights_x4_iso_4'),
+        24.83,
+    ),
     Training('x4 general', ('weights_x4_general', 'weights_x4_general_2'), 24.36),
     Training('x2 iso', ('weights_x2_iso', 'weights_x2_iso_2', 'weights_x2_iso_3'), 28.42),
     Training('x3 iso', ('weights_x3_iso', 'weights_x3_iso_2', 'weights_x3_iso_3'), 26.37),
+    Training('x2 general', ('weights_x2_general',), 27.37),
+    Training('x3 general', ('weights_x3_general',), 25.41),
 )
 
 
