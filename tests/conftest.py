@@ -1,5 +1,6 @@
 """Importing the package first registers everything and lets BasicSR be imported by any test, in any order."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from dasr_arch.data.image_io import read_image
 
 DEMO = Path(__file__).parents[1] / 'datasets' / 'demo'
 GOLDEN = Path(__file__).parent / 'golden'
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by nohup; what tests start would ignore Ctrl-C, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')
