@@ -87,6 +87,13 @@ def test_the_papers_five_models_are_there_and_differ_in_what_the_paper_says():
     assert kinds == {1: 'full', 2: 'concat', 3: 'kernel', 4: 'full', 5: 'full'}
 
 
+def test_the_papers_model_4_is_the_cell_of_contrast_and_48_pixels():
+    model = read_yaml(OPTIONS / 'ablation/model_4_x4.yml')
+    cell = read_yaml(OPTIONS / 'beyond/contrast_48_x4.yml')
+    assert model['network_g'].pop('da_conv') == 'full'  # the default
+    assert {**model, 'name': cell['name']} == cell
+
+
 def test_the_two_by_two_differ_in_target_and_patch_alone():
     files = {path.stem: read_yaml(path) for path in (OPTIONS / 'beyond').glob('[ct]*_x4.yml')}
     teacher = files.pop('teacher_48_x4')

@@ -15,7 +15,7 @@ from dasr_arch.pipelines.system_options import plan_network
 from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.option_files import OPTIONS
 
-RACE_FILES = [OPTIONS / 'race' / name for name in ('race.yml', 'ablation.yml', 'beyond.yml')]
+RACE_FILES = [OPTIONS / 'race' / name for name in ('race.yml', 'variants.yml')]
 
 
 def list_training_files() -> dict[str, Path]:
