@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.archs.convolution import Conv3x3
 
 
 class DegradationEncoder(nn.Module):
@@ -26,7 +27,8 @@ class DegradationEncoder(nn.Module):
         strides = [1, 1, 2, 1, 2, 1]
         layers: list[nn.Module] = []
         for (before, after), stride in zip(pairwise(widths), strides, strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE)]
+            convolution = Conv3x3(before, after) if stride == 1 else nn.Conv2d(before, after, 3, stride, 1)
+            layers += [convolution, nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE, inplace=True)]
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
