@@ -16,11 +16,13 @@ from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.grid import (
     FAILED,
     NOTHING,
+    PUBLISHED_COSTS,
     Grid,
     GridRow,
     Record,
     build_grid,
     digits_of,
+    find_published_costs,
     list_datasets,
     unique,
 )
@@ -290,13 +292,8 @@ class _Page:
         )
 
     def render_costs(self) -> str:
-        """Systems below each other."""
+        """Systems below each other; what papers print about costs stands in a table of its own."""
         heads = ('system', 'told', 'parameters, M', 'multiply-adds, G', 'ms', 'memory, MiB', 's per test picture')
-        kinds = ('text', 'text', *['number'] * 5)
-        head = ''.join(
-            f'<th data-sort="{kind}"{_class("text" if kind == "text" else "")}>{escape(text)}</th>'
-            for text, kind in zip(heads, kinds, strict=True)
-        )
         rows = []
         for label, system in self._systems().items():
             costs = system.get('costs') or {}
@@ -317,7 +314,18 @@ class _Page:
             badges = ''.join(f'<span class="badge">{escape(text)}</span>' for text in extra)
             told = escape(str(system.get('told', '')))
             rows.append(f'<tr><td>{escape(label)}{badges}</td><td class="text">{told}</td>{cells}</tr>')
-        return f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        return _draw_table(heads, 2, rows) + self._render_published_costs()
+
+    def _render_published_costs(self) -> str:
+        rows = []
+        for (table, system), costs in find_published_costs(self.record).items():
+            cells = ''.join(_render_number(value, digits) for value, digits in zip(costs, (2, 1, 0), strict=True))
+            badge = f'<span class="badge">{escape(table)}</span>'
+            rows.append(f'<tr class="published"><td>{escape(system)}{badge}</td>{cells}</tr>')
+        if not rows:
+            return ''
+        heads = ('system', 'parameters, M', 'multiply-adds, G', 'ms')
+        return f'<div class="published-group"><p>{escape(PUBLISHED_COSTS)}.</p>{_draw_table(heads, 1, rows)}</div>'
 
     def _systems(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.record.get('systems', {})
@@ -450,6 +458,15 @@ def _render_buttons(title: str, kind: str, values: Sequence[tuple[str, str]]) ->
         for value, text in values
     )
     return f'<div class="choices">{f"<span>{title}</span>" if title else ""}{buttons}</div>'
+
+
+def _draw_table(heads: Sequence[str], texts: int, rows: Sequence[str]) -> str:
+    """A table that can be sorted, whose first columns are texts."""
+    kinds = [('text', _class('text')) if index < texts else ('number', '') for index in range(len(heads))]
+    head = ''.join(
+        f'<th data-sort="{kind}"{style}>{escape(text)}</th>' for text, (kind, style) in zip(heads, kinds, strict=True)
+    )
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _render_number(value: float | None, digits: int) -> str:

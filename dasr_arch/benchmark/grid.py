@@ -131,6 +131,7 @@ def format_values(grid: Grid, row: GridRow, column: str) -> str:
 
 
 FAILED, NOTHING = 'failed', '-'
+PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for pictures of another size'
 
 
 def name_row(row: GridRow) -> str:
@@ -174,6 +175,9 @@ def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
     return {label: float(value) for label, value in means.items()}
 
 
+_PUBLISHED_KEYS = ('parameters', 'multiply_adds', 'milliseconds')
+
+
 def list_costs(record: Record) -> list[list[str]]:
     """What systems are told and cost, as texts: the heads, then a row for each; nothing if it was not asked for."""
     systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
@@ -197,3 +201,28 @@ def list_costs(record: Record) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def list_published_costs(record: Record) -> list[list[str]]:
+    """What papers print about costs, as texts: the heads, then a row for each system; nothing if they do not."""
+    rows = [['system', 'parameters', 'multiply-adds', 'ms']]
+    for (table, system), costs in find_published_costs(record).items():
+        parameters, multiply_adds, milliseconds = costs
+        rows.append(
+            [
+                f'{system} [{table}]',
+                NOTHING if parameters is None else f'{parameters:.2f} M',
+                NOTHING if multiply_adds is None else f'{multiply_adds:.1f} G',
+                NOTHING if milliseconds is None else f'{milliseconds:.0f}',
+            ]
+        )
+    return rows if len(rows) > 1 else []
+
+
+def find_published_costs(record: Record) -> dict[tuple[str, str], tuple[float | None, ...]]:
+    """Millions of parameters, 1e9 multiply-adds and milliseconds by table and system, where one of them is printed."""
+    found = {
+        (entry['table'], entry['system']): tuple(entry.get(key) for key in _PUBLISHED_KEYS)
+        for entry in record.get('published', {}).get('rows', ())
+    }
+    return {key: costs for key, costs in found.items() if any(cost is not None for cost in costs)}

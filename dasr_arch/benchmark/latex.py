@@ -5,6 +5,7 @@ import re
 from dasr_arch.benchmark.grid import (
     FAILED,
     NOTHING,
+    PUBLISHED_COSTS,
     Grid,
     GridRow,
     Record,
@@ -12,6 +13,7 @@ from dasr_arch.benchmark.grid import (
     digits_of,
     list_costs,
     list_datasets,
+    list_published_costs,
     name_row,
 )
 
@@ -25,7 +27,7 @@ def format_latex(record: Record) -> str:
     """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
 
     Systems that are told the truth stand below a rule and are not ranked. Below a table stand the sources of its
-    published figures; the last table has the costs, if they were measured.
+    published figures; the last tables have the costs, if they were measured, and published ones.
 
     Args:
         record: what `record_results` gave.
@@ -42,7 +44,8 @@ def format_latex(record: Record) -> str:
         for metric in grid.metrics:
             for first in range(0, len(grid.columns), COLUMNS):
                 lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record)]
-    lines += _draw_costs(record)
+    lines += _draw_costs(list_costs(record), 'Costs of a picture', 'll')
+    lines += _draw_costs(list_published_costs(record), PUBLISHED_COSTS, 'l')
     return '\n'.join(lines) + '\n'
 
 
@@ -76,14 +79,14 @@ def _draw(grid: Grid, metric: str, columns: tuple[str, ...], record: Record) -> 
     return [*lines, r'\end{table}']
 
 
-def _draw_costs(record: Record) -> list[str]:
-    """What systems are told and cost; nothing if it was not asked for."""
-    rows = list_costs(record)
+def _draw_costs(rows: list[list[str]], caption: str, texts: str) -> list[str]:
+    """A table of costs, whose first columns are texts; nothing without rows."""
     if not rows:
         return []
     head, *body = [' & '.join(map(escape_latex, row)) for row in rows]
-    lines = ['', r'\begin{table}', r'\centering', r'\caption{Costs of a picture.}']
-    lines += [rf'\begin{{tabular}}{{ll{"r" * (len(rows[0]) - 2)}}}', r'\toprule', rf'{head} \\', r'\midrule']
+    lines = ['', r'\begin{table}', r'\centering', rf'\caption{{{caption}.}}']
+    columns = texts.ljust(len(rows[0]), 'r')
+    lines += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', rf'{head} \\', r'\midrule']
     return [*lines, *[rf'{line} \\' for line in body], r'\bottomrule', r'\end{tabular}', r'\end{table}']
 
 

@@ -182,7 +182,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'environment': describe_environment(device),
         'settings': asdict(settings),
         'baseline': baseline,
-        'time': 'median of interleaved repeats after one that warms up; loading is that of one process without workers',
+        'time': 'median of interleaved repeats after one that warms up; loading: of decoded pictures, without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
         'parts': as_record(parts),

@@ -92,7 +92,7 @@ class Timing(NamedTuple):
     """Seconds of one run.
 
     Attributes:
-        loading: reading, decoding and cutting pictures, in this process.
+        loading: cutting patches out of decoded pictures, in this process.
         degrading: blur, down-sampling and noise on the device.
         computing: the networks, the losses and the optimiser.
     """
@@ -168,6 +168,7 @@ def _build_training(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
         'degradation': {'type': 'IsotropicGaussian', 'sigma_range': PAPER_RANGES[case.scale]},
     }
     dataset = DegradationDataset(data)
+    dataset.fill_cache()
     model = (DASRModel if contrast else SupervisedModel)(_make_model_options(case, data))
     iteration = 1 if case.operation == 'stage_1' or not contrast else _FIRST_STAGE + 1
     position = 0

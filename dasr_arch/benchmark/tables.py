@@ -14,7 +14,16 @@ from dasr_arch.benchmark.cells import PROTOCOL_VERSION, encode_number
 from dasr_arch.benchmark.costs import Costs
 from dasr_arch.benchmark.crops import Crop
 from dasr_arch.benchmark.environment import now
-from dasr_arch.benchmark.grid import Record, build_grid, format_values, list_costs, list_datasets, name_row
+from dasr_arch.benchmark.grid import (
+    PUBLISHED_COSTS,
+    Record,
+    build_grid,
+    format_values,
+    list_costs,
+    list_datasets,
+    list_published_costs,
+    name_row,
+)
 from dasr_arch.benchmark.latex import format_latex
 from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
 from dasr_arch.benchmark.runner import Outcome
@@ -178,6 +187,7 @@ def format_markdown(record: Record) -> str:
             lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
             lines += [*map(_markdown_row, block[1:]), '']
     lines += _list_systems(record)
+    lines += _list_published_costs(record)
     lines += [f'- {remark}' for remark in list_remarks(record)]
     lines += ['', 'Options:', '', '```json', json.dumps(record['options'], indent=1), '```']
     return '\n'.join(lines) + '\n'
@@ -333,6 +343,15 @@ def _list_systems(record: Record) -> list[str]:
     lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(rows[0]), f'|---|---|{"---:|" * 5}']
     lines += map(_markdown_row, rows[1:])
     return [*lines, '', 'Memory is what the process held at most, beside Python and its libraries.', '']
+
+
+def _list_published_costs(record: Record) -> list[str]:
+    """What papers print about costs, as a Markdown table; nothing if they do not."""
+    rows = list_published_costs(record)
+    if not rows:
+        return []
+    lines = [f'## {PUBLISHED_COSTS}', '', _markdown_row(rows[0]), f'|---|{"---:|" * 3}']
+    return [*lines, *map(_markdown_row, rows[1:]), '']
 
 
 def _transpose(table: list[list[str]]) -> list[list[str]]:

@@ -80,6 +80,20 @@ def test_page_shows_numbers_published_figures_costs_and_what_failed(tmp_path: Pa
     assert 'Told the truth about it: upper bounds, not ranked' in page
 
 
+def test_published_costs_stand_apart_and_are_left_out_with_the_figures(tmp_path: Path) -> None:
+    page = render_comparison(make_results(tmp_path))
+    assert re.search(
+        r'<div class="published-group"><p>Published costs, .*<tr class="published"><td>DASR<span class="badge">'
+        r'dasr_table2</span></td><td data-value="5.8">5.80</td><td data-value="">-</td><td data-value="70">70</td>',
+        page,
+    )
+    record = make_comparison()
+    for entry in record['published']['rows']:
+        entry.update(parameters=None, milliseconds=None)
+    (tmp_path / 'table.json').write_text(json.dumps(record))
+    assert 'Published costs' not in render_comparison(tmp_path)
+
+
 def test_every_metric_of_every_cell_can_be_chosen_and_sorted(tmp_path: Path) -> None:
     page = render_comparison(make_results(tmp_path))
     assert 'data-m0="31.00" data-v0="31" data-c0="best" data-m1="9.00" data-v1="9" data-c1="best"' in page

@@ -153,8 +153,10 @@ def test_latex_marks_the_best_and_sets_published_figures_apart() -> None:
     assert r'A \& B & \underline{30.00} & failed & -- \\' in text
     assert r'SRMD (kernel) & 33.00 & 32.00 & 32.50 \\' in text
     assert r'\textcolor{published}{DASR [dasr\_table2]} & \textcolor{published}{31.92}' in text
-    assert text.count(r'\begin{tabular}{lrrr}') == text.count(r'\end{tabular}') - 1 == 2  # metrics, and costs
-    assert text.count(r'\midrule') == 3 + 2 + 1  # nobody printed NIQE; costs
+    assert (
+        text.count(r'\begin{tabular}{lrrr}') == text.count(r'\end{tabular}') - 1 == 3
+    )  # metrics, published costs; costs
+    assert text.count(r'\midrule') == 3 + 2 + 2  # nobody printed NIQE; costs
 
 
 def test_latex_has_sources_of_published_figures_and_costs() -> None:
@@ -162,6 +164,13 @@ def test_latex_has_sources_of_published_figures_and_costs() -> None:
     assert r'DASR [dasr\_table2]' in text
     assert r'\par\footnotesize [dasr\_table2]: ' in text
     assert r'DASR & nothing & 5.838 M & 104.4 G & 1234 & 600 & ' in text
+    assert r'DASR [dasr\_table2] & 5.80 M & - & 70 \\' in text
+
+
+def test_markdown_has_published_costs_in_a_table_of_their_own() -> None:
+    text = format_markdown(make_comparison())
+    assert '## Published costs, on the hardware of the authors' in text
+    assert '| DASR [dasr_table2] | 5.80 M | - | 70 |' in text
 
 
 def test_latex_finds_no_commands_in_names() -> None:
