@@ -253,10 +253,7 @@ class _Page:
     def _list_times(self, grid: Grid) -> list[Series]:
         """One point for each system that has a value and a time."""
         column = _main_column(grid)
-        published = {
-            (entry['table'], entry['system']): entry['milliseconds']
-            for entry in self.record.get('published', {}).get('rows', ())
-        }
+        published = find_published_costs(self.record)
         seconds: dict[str, list[float]] = {}
         for row in self.record['rows']:
             if row['dataset'] == grid.dataset and row['pictures']:
@@ -265,7 +262,8 @@ class _Page:
         for row in grid.rows:
             value = row.values.get(column, {}).get(self.main)
             if row.source:
-                time = (published.get((row.source, row.label)) or 0) / 1000
+                *_, milliseconds = published.get((row.source, row.label), (None,))
+                time = (milliseconds or 0) / 1000
                 colour = self.ambers[row.label]
             else:
                 times = seconds.get(row.label, [])

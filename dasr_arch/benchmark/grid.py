@@ -175,9 +175,6 @@ def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
     return {label: float(value) for label, value in means.items()}
 
 
-_PUBLISHED_KEYS = ('parameters', 'multiply_adds', 'milliseconds')
-
-
 def list_costs(record: Record) -> list[list[str]]:
     """What systems are told and cost, as texts: the heads, then a row for each; nothing if it was not asked for."""
     systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
@@ -221,8 +218,9 @@ def list_published_costs(record: Record) -> list[list[str]]:
 
 def find_published_costs(record: Record) -> dict[tuple[str, str], tuple[float | None, ...]]:
     """Millions of parameters, 1e9 multiply-adds and milliseconds by table and system, where one of them is printed."""
+    keys = ('parameters', 'multiply_adds', 'milliseconds')
     found = {
-        (entry['table'], entry['system']): tuple(entry.get(key) for key in _PUBLISHED_KEYS)
+        (entry['table'], entry['system']): tuple(entry.get(key) for key in keys)
         for entry in record.get('published', {}).get('rows', ())
     }
     return {key: costs for key, costs in found.items() if any(cost is not None for cost in costs)}
