@@ -23,7 +23,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     )
     parser.add_argument('--quick', action='store_true', help='small pictures at x4, networks alone: a minute, not many')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
-    parser.add_argument('--implementations', nargs='+', metavar='NAME', help='auto, reference, fast (reference fast)')
+    parser.add_argument(
+        '--implementations', nargs='+', metavar='NAME', help='auto, reference, fast, compiled (reference fast)'
+    )
     parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
     parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')

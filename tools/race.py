@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.add_argument('--steps', type=int, default=5, help='iterations of every stage in a round (5)')
     run = _add_command(commands, 'run', 'run or continue the trainings, then the tests and the report')
     run.add_argument('--jobs', type=int, default=1, help='trainings at once, each on its own cores (1)')
+    run.add_argument(
+        '--gpu', type=int, default=0, metavar='N', help='the same iterations on the GPU, N trainings at once (0)'
+    )
     run.add_argument('--only', nargs='+', default=[], metavar='TRAINING', help='these alone, and what they start from')
     run.add_argument('--no-tests', action='store_true', help='trainings alone')
     run.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='lay a value over the test files')
@@ -104,7 +107,9 @@ def _run(args: argparse.Namespace) -> int:
     whole = _open(args)
     plan = read_plan(whole.folder / PLAN_NAME)
     race = whole.select(args.only) if args.only else whole
-    state = run_trainings(race, plan, args.jobs, list_cores())
+    if args.gpu < 0:
+        raise InputError(f'--gpu: expected a number of trainings at once, got {args.gpu}')
+    state = run_trainings(race, plan, args.jobs, list_cores(), gpu_jobs=args.gpu)
     failures = sum(state.trainings[training.name].status == 'failed' for training in race.trainings)
     if not args.no_tests:
         # A test outlives a killed race and must not meet a second one.

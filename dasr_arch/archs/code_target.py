@@ -59,7 +59,8 @@ class CodeTarget(nn.Module):
             if not 1 <= components <= most:
                 raise InputError(f'code_opt.components must lie in 1..{most} for these kernels, got {components}')
             self.register_buffer('basis', compute_kernel_basis(kernels, components, centred=True))
-        self.varying: list[int] | slice = slice(None)
+        self.varying: Tensor | None
+        self.register_buffer('varying', None, persistent=False)
         codes = self._describe(kernels)
         spread = codes.std(0)
         if float(spread.max()) < _SAME:
@@ -67,7 +68,7 @@ class CodeTarget(nn.Module):
                 f"code_opt: '{degradation.label}' has one kernel for all pictures, so there is none to find"
             )
         if kernel == 'widths':  # isotropic kernels share nothing between x and y
-            self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten().tolist()
+            self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten()
             codes, spread = codes[:, self.varying], spread[self.varying]
         self.register_buffer('centre', codes.mean(0))
         self.register_buffer('spread', spread.clamp(min=_WEAKEST * float(spread.max())))
@@ -106,7 +107,8 @@ class CodeTarget(nn.Module):
 
     def _describe(self, kernel: Tensor) -> Tensor:
         if self.kernel == 'widths':
-            return width_matrix(kernel)[:, self.varying]
+            found = width_matrix(kernel)
+            return found if self.varying is None else found.index_select(1, self.varying)
         return kernel.to(self.basis).flatten(1) @ self.basis.flatten(1).T
 
 

@@ -15,7 +15,7 @@ from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
 from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.archs.convolution import Conv3x3
-from dasr_arch.archs.depthwise import convolve_each
+from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
 from dasr_arch.archs.reference import convolve_grouped
@@ -23,6 +23,9 @@ from dasr_arch.degradations.resize import upsample_bicubic
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 RELEASED_RANGE = 255.0
+LARGE_FOR_A_GPU = (
+    256 * 256
+)  # LR pixels; a GPU that has fewer to compute waits for the next kernel (docs/performance.md)
 
 
 Implementation = Literal['auto', 'reference', 'fast']
@@ -63,7 +66,7 @@ class DASR(nn.Module):
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
         kernel_size: side of that kernel in pixels.
         implementation: 'reference' computes as the released code does; 'fast' gives the same values in less time;
-            'auto' is 'fast' on CPUs. See :meth:`set_implementation`.
+            'auto' is what is faster. See :meth:`set_implementation`.
 
     Raises:
         ValueError: if an argument has no such choice.
@@ -135,7 +138,9 @@ class DASR(nn.Module):
                 as one grouped convolution over batch x channels. 'fast' computes in channels_last order with one
                 depth-wise convolution for each picture and the tail as one convolution, and where no gradient is asked
                 for on a CPU, activations and additions are part of the convolutions before them. 'auto' is
-                'fast' on CPUs, else 'reference'.
+                'fast' on CPUs, on NVIDIA's GPUs without gradients for 256 x 256 LR pixels and more, and with
+                torch.compile, which makes one kernel there of the nine products of a depth-wise convolution; else
+                'reference'.
 
         Raises:
             ValueError: if there is no such choice.
@@ -144,12 +149,14 @@ class DASR(nn.Module):
         self.implementation = implementation
 
     def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
-        """What 'auto' means on a device; other choices are themselves."""
+        """What 'auto' means for training on a device; other choices are themselves."""
         if self.implementation == 'auto':
-            return 'fast' if device.type == 'cpu' else 'reference'
+            return 'fast' if device.type == 'cpu' or torch.compiler.is_compiling() else 'reference'
         return self.implementation
 
     def _is_fast(self, x: Tensor) -> bool:
+        if self.implementation == 'auto' and x.is_cuda and not torch.is_grad_enabled() and not is_exported():
+            return x.shape[0] * x.shape[-2] * x.shape[-1] >= LARGE_FOR_A_GPU
         return self.resolve_implementation(x.device) == 'fast'
 
     def forward(
@@ -246,7 +253,9 @@ class DASR(nn.Module):
 
     def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
         """Everything between the picture and the up-sampling."""
-        depthwise = convolve_each if self._is_fast(x) else convolve_grouped
+        depthwise = convolve_grouped
+        if self._is_fast(x):
+            depthwise = convolve_shifted if x.is_cuda and torch.compiler.is_compiling() else convolve_each
         features: Tensor = self.head(x)
         out: Tensor = features
         for group in self.groups:

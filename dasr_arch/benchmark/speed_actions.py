@@ -52,8 +52,8 @@ SPEED_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """Networks by the name in the table, with the arguments of their option files."""
 
-IMPLEMENTATIONS = ('auto', 'reference', 'fast')
-"""Ways in which DASR can compute the same values; other networks have one way, 'auto'."""
+IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'compiled')
+"""Ways in which DASR can compute the same values, the last through torch.compile; other networks have one, 'auto'."""
 
 PRECISIONS = ('fp32', 'bf16')
 
@@ -136,7 +136,7 @@ def make_network_options(case: SpeedCase) -> dict[str, Any]:
     """Arch and arguments of a case's network."""
     options = dict(SPEED_NETWORKS[case.network])
     options['upscale' if options['type'] == 'RCAN' else 'scale'] = case.scale
-    if options['type'] == 'DASR' and case.implementation != 'auto':
+    if options['type'] == 'DASR' and case.implementation not in {'auto', 'compiled'}:
         options['implementation'] = case.implementation
     return options
 
@@ -145,6 +145,8 @@ def _build_inference(case: SpeedCase) -> Callable[[], Timing]:
     keep_freed_memory()
     options = make_network_options(case)
     network = ARCH_REGISTRY.get(options.pop('type'))(**options).eval().to(case.device)
+    if case.implementation == 'compiled':
+        network = torch.compile(network)
     picture = torch.rand(case.batch, 3, case.size, case.size).to(case.device)
 
     def run() -> Timing:
@@ -195,6 +197,7 @@ def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, A
     stage = {'total_iter': _FIRST_STAGE, 'lr': 1e-4}
     train = {
         'precision': case.precision,
+        'compile': case.implementation == 'compiled',
         'schedule': stage,
         'stage_1': stage,
         'stage_2': stage,

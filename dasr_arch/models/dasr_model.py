@@ -214,11 +214,10 @@ class DASRModel(SupervisedModel):
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """The contrastive loss, and in the joint stage the reconstruction loss."""
-        assert self.wrapped is not None
         joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
         key = part.get('key') if self.net_contrast is not None else None
         with self.autocast():
-            out = self.wrapped(
+            out = self.forward_pass(
                 part['query'],
                 key,
                 super_resolve=joint,

@@ -45,8 +45,8 @@ class SupervisedModel(SRModel):
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
-            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm'; 'lr_factors', factors of the learning
-            rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
+            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm', 'compile'; 'lr_factors', factors of the
+            learning rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
             'return_stages': the loss is summed over all pictures that come back (UDVD); 'loss_on', 'rgb' or 'luma'
             (SRCNN).
 
@@ -58,8 +58,9 @@ class SupervisedModel(SRModel):
     log_dict: OrderedDict[str, Tensor]
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        precision = (opt.get('train') or {}).get('precision', 'fp32')
         self.dtype = choose_precision(
-            (opt.get('train') or {}).get('precision', 'fp32'),
+            'fp32' if precision == 'tf32' else precision,
             torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu'),
         )
         super().__init__(opt)
@@ -114,11 +115,17 @@ class SupervisedModel(SRModel):
         if self.multi_stage and 'return_stages' not in signature(self.net_g.forward).parameters:
             raise InputError(f'multi_stage needs a network with several stages; {type(self.net_g).__name__} has one')
         self.wrapped: nn.Module | None = None  # for DistributedDataParallel, made anew for each stage
+        self.forward_pass: Any = None  # that, compiled if it is asked for
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
-        way = f', {self.net_g.resolve_implementation(self.device)} formulation' if isinstance(self.net_g, DASR) else ''
+        way = self._name_formulation() if isinstance(self.net_g, DASR) else ''
         get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{way}')
+
+    def _name_formulation(self) -> str:
+        if self.opt['train'].get('compile') and self.net_g.implementation != 'reference':
+            return ', compiled'
+        return f', {self.net_g.resolve_implementation(self.device)} formulation'
 
     def build_schedule(self) -> Schedule:
         """The stages of the training."""
@@ -136,6 +143,8 @@ class SupervisedModel(SRModel):
         if kind not in OPTIMISERS:
             raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
         options.pop('lr', None)
+        if self.device.type == 'cuda':
+            options.setdefault('fused', True)  # a kernel for all parameters, not ten for each piece of them
         groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
         self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
@@ -157,6 +166,7 @@ class SupervisedModel(SRModel):
             self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, **WITHOUT_BUFFERS)
         else:
             self.wrapped = self.training_network
+        self.forward_pass = torch.compile(self.wrapped) if self.opt['train'].get('compile') else self.wrapped
 
     # --- one iteration ---
 
@@ -212,14 +222,13 @@ class SupervisedModel(SRModel):
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted losses by name of one part of the batch."""
-        assert self.wrapped is not None
         assert self.cri_pix is not None
         conditions = {key: part[key] for key in self.conditions}
         with self.autocast():
             if self.multi_stage:
-                pictures = self.wrapped(part['lq'], return_stages=True, **conditions).stages
+                pictures = self.forward_pass(part['lq'], return_stages=True, **conditions).stages
             else:
-                pictures = (self.wrapped(part['lq'], **conditions),)
+                pictures = (self.forward_pass(part['lq'], **conditions),)
         convert = to_luma if self.on_luma else nn.Identity()
         truth = convert(part['gt'])
         return {'l_pix': sum(self.cri_pix(convert(picture.float()), truth) for picture in pictures)}

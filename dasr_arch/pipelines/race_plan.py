@@ -21,7 +21,9 @@ from dasr_arch.pipelines.yaml_reader import read_yaml
 STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most
 EMA_REACH = 5  # an average reaches back a fifth of a training's last stage, at most
-CHECKPOINTS, REPORTS, VALIDATIONS = 30, 100, 5  # in a training
+REPORTS = 100  # in a training
+CHECKPOINTS, VALIDATIONS = 30, 5
+GPU_CHECKPOINTS, GPU_VALIDATIONS = 5, 2  # there a training takes minutes
 PRECISION_KEY = 'precision'  # of what a plan says about its machine
 
 
@@ -141,7 +143,7 @@ def digest_options(training: Training) -> str:
 
 
 def list_overrides(
-    race: Race, training: Training, iterations: Mapping[str, int], precision: str | None = None
+    race: Race, training: Training, iterations: Mapping[str, int], precision: str | None = None, *, on_gpu: bool = False
 ) -> list[str]:
     """What is laid over a training file so that it fits its budget.
 
@@ -150,9 +152,10 @@ def list_overrides(
         training: the training.
         iterations: by stage.
         precision: what ``precision: auto`` was where the plan was made, so that it is the same on another machine.
+        on_gpu: whether one GPU trains, not the processor; float32 is then PyTorch's own, with TF32 in convolutions.
 
     Returns:
-        `key=value`: the training's own, the processor as the place, then name, iterations, and what goes with them: a
+        `key=value`: the training's own, the place, then name, iterations, and what goes with them: a
         warm-up of at most a tenth, an average that reaches back at most a fifth of the last stage, MZSR's annealing in
         proportion, times of reports, checkpoints and validations.
 
@@ -161,9 +164,10 @@ def list_overrides(
     """
     options, stages = _read_file(training), _read_stages(training)
     train, total = section(options, 'train', str(training.options)), sum(iterations.values())
-    out = [*training.overrides, 'num_gpu=0', f'name={race.experiment(training.name)}', f'train.total_iter={total}']
+    out = [*training.overrides, f'num_gpu={int(on_gpu)}', f'name={race.experiment(training.name)}']
+    out.append(f'train.total_iter={total}')
     if precision is not None and train.get('precision') == 'auto':
-        out.append(f'train.precision={precision}')
+        out.append(f'train.precision={"tf32" if on_gpu and precision == "fp32" else precision}')
     for name, count in iterations.items():
         warmup = min(stages[name].warmup_iter, int(count * WARMUP_SHARE))
         out += [f'train.{name}.total_iter={count}', f'train.{name}.warmup_iter={warmup}']
@@ -177,10 +181,11 @@ def list_overrides(
         out.append(f'train.meta_opt.anneal_iter={max(1, round(meta.anneal_iter * total / whole))}')
     if training.after is not None:
         out.append(f'path.pretrain_network_g={race.weights(training.after)}')
+    checkpoints, validations = (GPU_CHECKPOINTS, GPU_VALIDATIONS) if on_gpu else (CHECKPOINTS, VALIDATIONS)
     out.append(f'logger.print_freq={min(100, max(1, total // REPORTS))}')
-    out.append(f'logger.save_checkpoint_freq={max(1, total // CHECKPOINTS)}')
+    out.append(f'logger.save_checkpoint_freq={max(1, total // checkpoints)}')
     if options.get('val'):
-        out.append(f'val.val_freq={max(1, total // VALIDATIONS)}')
+        out.append(f'val.val_freq={max(1, total // validations)}')
     return out
 
 

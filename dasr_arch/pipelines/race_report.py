@@ -182,7 +182,27 @@ def _describe_budget(race: Race, plan: Plan, state: State) -> list[str]:
             f'for {state.jobs} times the minutes.'
         )
     facts = ', '.join(f'{key} {value}' for key, value in plan.about.items())
-    return [*lines, '', f'Iterations were measured and planned with: {facts}.']
+    lines += ['', f'Iterations were measured and planned with: {facts}.']
+    return [*lines, *_describe_places(plan, state)]
+
+
+def _describe_places(plan: Plan, state: State) -> list[str]:
+    """Where the iterations were carried out, if that is not where they were planned."""
+    by_place: dict[str, list[str]] = {}
+    for name, progress in state.trainings.items():
+        for place in dict.fromkeys(progress.places):
+            by_place.setdefault(place, []).append(name)
+    if not by_place.keys() - {str(plan.about.get('device'))}:
+        return []
+    if len(by_place) == 1:
+        where = f'{next(iter(by_place))}'
+    else:
+        where = '; '.join(f'{place}: {", ".join(names)}' for place, names in by_place.items())
+    return [
+        '',
+        f'They were carried out elsewhere: {where}. Numbers of iterations and the number format are those of the plan; '
+        'minutes used are those of that place, and trainings at once share it.',
+    ]
 
 
 def _format_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,9 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Literal
 
+import torch
+
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.benchmark.environment import now, read_commit
+from dasr_arch.benchmark.environment import name_device, now, read_commit
 from dasr_arch.pipelines.checkpoints import list_states
 from dasr_arch.pipelines.guard import INTERRUPTED_CODE
 from dasr_arch.pipelines.race_options import Race, Training
@@ -47,6 +49,7 @@ class Progress:
         finished: when, ISO 8601.
         options: digest of its option file when it was last started.
         commits: of the project, one for each start.
+        places: processor or GPU that trained, one for each start.
     """
 
     status: Status = 'waiting'
@@ -56,6 +59,7 @@ class Progress:
     finished: str = ''
     options: str = ''
     commits: list[str | None] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -73,20 +77,35 @@ class State:
     trainings: dict[str, Progress] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Lane:
+    """Where one of the trainings that run at once is carried out.
+
+    Attributes:
+        cores: that it may use.
+        threads: of its own.
+    """
+
+    cores: Sequence[int]
+    threads: int
+
+
 @dataclass
 class _Running:
     training: Training
     process: 'subprocess.Popen[bytes]'
-    cores: Sequence[int]
+    lane: Lane
     log: Path
     began: float
 
 
-Launch = Callable[[Training, Sequence[str], Sequence[int], Path], 'subprocess.Popen[bytes]']
-"""Starts a training with overrides on cores, with a file for what it prints."""
+Launch = Callable[[Training, Sequence[str], Lane, Path], 'subprocess.Popen[bytes]']
+"""Starts a training with overrides in a lane, with a file for what it prints."""
 
 
-def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], command: Sequence[str] = TRAIN) -> State:
+def run_trainings(
+    race: Race, plan: Plan, jobs: int, cores: Sequence[int], command: Sequence[str] = TRAIN, *, gpu_jobs: int = 0
+) -> State:
     """Runs what is not done yet; a training that fails does not stop the others.
 
     Ctrl-C and a polite kill are passed on: the trainings finish an iteration, write their states and end. The same call
@@ -98,6 +117,8 @@ def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], comma
         jobs: trainings at once; each has its share of the cores.
         cores: what the machine offers; where these are fewer than the plan's, fewer than ``jobs`` run at once.
         command: what trains; takes ``-opt FILE --auto_resume --set KEY=VALUE``.
+        gpu_jobs: 0, or the number of trainings at once that one GPU carries out, with the iterations that the plan
+            gives to the cores.
 
     Returns:
         What became of all.
@@ -109,11 +130,19 @@ def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], comma
         OSError: if the folder cannot be written.
     """
     check_plan(race, plan, jobs)
-    lanes = share_lanes(cores, plan.cores, jobs)
+    if gpu_jobs:
+        lanes = share_gpu(cores, gpu_jobs)
+    else:
+        lanes = [Lane(own, len(own)) for own in share_lanes(cores, plan.cores, jobs)]
+    place = name_device(torch.device('cuda' if gpu_jobs else 'cpu'))
     precision = plan.about.get(PRECISION_KEY)
     overrides = {
         one.name: list_overrides(
-            race, one, plan.iterations[one.name][jobs], None if precision is None else str(precision)
+            race,
+            one,
+            plan.iterations[one.name][jobs],
+            None if precision is None else str(precision),
+            on_gpu=gpu_jobs > 0,
         )
         for one in race.trainings
     }
@@ -121,9 +150,7 @@ def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], comma
     with lock_race(race.folder / LOCK_NAME) as lock:
         state = _open_state(race, plan, jobs)
 
-        def launch(
-            training: Training, given: Sequence[str], own: Sequence[int], log: Path
-        ) -> 'subprocess.Popen[bytes]':
+        def launch(training: Training, given: Sequence[str], lane: Lane, log: Path) -> 'subprocess.Popen[bytes]':
             line = [*command, '-opt', str(training.options), '--auto_resume']
             line += [part for override in given for part in ('--set', override)]
             with log.open('ab') as file:
@@ -132,15 +159,15 @@ def run_trainings(race: Race, plan: Plan, jobs: int, cores: Sequence[int], comma
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
-                    env=thread_environment(len(own)),
+                    env=thread_environment(lane.threads),
                     start_new_session=True,  # Ctrl-C reaches it once, from here
                     pass_fds=() if lock is None else (lock.fileno(),),
                 )
-            pin(process.pid, own)
+            pin(process.pid, lane.cores)
             return process
 
         with _interrupts() as signals:
-            _Course(race, state, overrides, lanes, launch, signals).run()
+            _Course(race, state, overrides, lanes, launch, (signals, place)).run()
         if signals:
             raise KeyboardInterrupt
         return state
@@ -154,14 +181,14 @@ class _Course:
         race: Race,
         state: State,
         overrides: Mapping[str, Sequence[str]],
-        lanes: Sequence[Sequence[int]],
+        lanes: Sequence[Lane],
         launch: Launch,
-        signals: list[int],
+        around: tuple[list[int], str],
     ) -> None:
         self.race, self.state, self.overrides = race, state, overrides
         self.free = list(lanes)
         self.launch = launch
-        self.signals = signals
+        self.signals, self.place = around
         self.passed_on = 0
         self.running: list[_Running] = []
 
@@ -196,23 +223,24 @@ class _Course:
         return None
 
     def start(self, training: Training) -> None:
-        """Starts a training on the first free cores."""
+        """Starts a training in the first free lane."""
         progress = self.state.trainings[training.name]
         log = self.race.folder / LOGS_NAME / f'{training.name}.txt'
         log.parent.mkdir(exist_ok=True)
-        cores = self.free.pop(0)
-        process = self.launch(training, self.overrides[training.name], cores, log)
-        self.running.append(_Running(training, process, cores, log, time.monotonic()))
+        lane = self.free.pop(0)
+        process = self.launch(training, self.overrides[training.name], lane, log)
+        self.running.append(_Running(training, process, lane, log, time.monotonic()))
         progress.status, progress.attempts = 'running', progress.attempts + 1
         progress.options = digest_options(training)
         progress.commits.append(read_commit())
-        _LOGGER.info('%s: started on %d of the cores, log in %s', training.name, len(cores), log)
+        progress.places.append(self.place)
+        _LOGGER.info('%s: started, %d threads, %s, log in %s', training.name, lane.threads, self.place, log)
         self.save()
 
     def finish(self, one: _Running) -> None:
         """Notes what became of a training that has ended."""
         self.running.remove(one)
-        self.free.append(one.cores)
+        self.free.append(one.lane)
         progress, code = self.state.trainings[one.training.name], one.process.returncode
         progress.seconds += time.monotonic() - one.began
         progress.finished = now()
@@ -255,6 +283,24 @@ def share_lanes(cores: Sequence[int], planned: int, jobs: int) -> list[list[int]
             'machine, or give more --jobs'
         )
     return [list(cores[index * each : (index + 1) * each]) for index in range(min(jobs, len(cores) // each))]
+
+
+def share_gpu(cores: Sequence[int], jobs: int) -> list[Lane]:
+    """Lanes of trainings that one GPU carries out, which share all cores.
+
+    Args:
+        cores: numbers of the cores that are there.
+        jobs: trainings at once.
+
+    Returns:
+        ``jobs`` lanes.
+
+    Raises:
+        InputError: if there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise InputError('there is no GPU here; leave --gpu out, and the cores train')
+    return [Lane(cores, max(1, len(cores) // jobs))] * jobs
 
 
 def has_learned(race: Race, name: str, progress: Progress) -> bool:

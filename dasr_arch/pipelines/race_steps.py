@@ -1,7 +1,8 @@
 """Measures the iterations of a race's trainings: in processes of their own, interleaved, and takes medians.
 
 Every round measures all trainings once, so that a machine that grows slower is slower for all of them. As many
-processes run at once as trainings would, each on its own cores, because those share the memory.
+processes run at once as trainings would, each on its own cores, because those share the memory. Seeds of one training
+are measured together: they get the same iterations.
 """
 
 import json
@@ -24,7 +25,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.pipelines.loaders import build_training_stream
 from dasr_arch.pipelines.options import load_training_options
-from dasr_arch.pipelines.race_options import Race
+from dasr_arch.pipelines.race_options import Race, Training
 from dasr_arch.pipelines.race_plan import StageTime, list_stages
 from dasr_arch.pipelines.training import seed_everything
 
@@ -85,12 +86,19 @@ def measure_race(
             _LOGGER.info('round %d of %d, %d at once', number + 1, settings.rounds, jobs)
             turned = tasks[number % len(tasks) :] + tasks[: number % len(tasks)]
             _add(samples[jobs], measure(turned, settings, jobs))
+    alike: dict[tuple[object, ...], list[str]] = {}  # seeds of one training take the same time
+    for training in race.trainings:
+        alike.setdefault(_without_seed(training), []).append(training.name)
+
+    def middle(training: Training, stage: str, jobs: int) -> float:
+        return median(one for name in alike[_without_seed(training)] for one in samples[jobs][name][stage])
+
     return {
-        name: [
-            replace(one, seconds={jobs: median(samples[jobs][name][one.name]) for jobs in settings.jobs})
-            for one in found
+        training.name: [
+            replace(one, seconds={jobs: middle(training, one.name, jobs) for jobs in settings.jobs})
+            for one in stages[training.name]
         ]
-        for name, found in stages.items()
+        for training in race.trainings
     }
 
 
@@ -224,6 +232,11 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 _Task = dict[str, Any]
+
+
+def _without_seed(training: Training) -> tuple[object, ...]:
+    overrides = tuple(one for one in training.overrides if not one.startswith('manual_seed='))
+    return training.options, training.after, overrides
 
 
 def _add(samples: Samples, more: Mapping[str, Mapping[str, list[float]]]) -> None:

@@ -210,7 +210,7 @@ class CommonTrainOptions(Options, kw_only=True, frozen=True):
     """What every model of ours can do while training."""
 
     total_iter: Count
-    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
+    precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # 0 = off
     accumulate: Count = 1  # parts that a batch is computed in
     sync_batchnorm: bool = False
@@ -221,6 +221,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
     stage_1: StageOptions
     stage_2: StageOptions
+    compile: bool = False  # the networks through torch.compile
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
@@ -319,6 +320,7 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     """Training any arch on the degradations of our data sets, with a pixel loss alone, in one stage."""
 
     schedule: StageOptions
+    compile: bool = False  # the network through torch.compile
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
     lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names

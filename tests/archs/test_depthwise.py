@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from dasr_arch.archs import fused
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.depthwise import convolve_each
+from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.fused import can_fuse
 from dasr_arch.archs.reference import convolve_grouped
 from tests.golden.weights import relative_error
@@ -18,7 +18,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
-@pytest.mark.parametrize('convolve', [convolve_grouped, convolve_each])
+@pytest.mark.parametrize('convolve', [convolve_grouped, convolve_each, convolve_shifted])
 @pytest.mark.parametrize('batch', [1, 3])
 def test_every_channel_of_every_picture_has_its_own_kernel(convolve, batch):
     x, kernel = draw(batch, 4, 6, 5), draw(batch, 4, 3, 3)
@@ -29,14 +29,15 @@ def test_every_channel_of_every_picture_has_its_own_kernel(convolve, batch):
             assert torch.allclose(out[i, c], expected[0, 0], atol=1e-5)  # sums in another order
 
 
+@pytest.mark.parametrize('convolve', [convolve_each, convolve_shifted])
 @pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('batch', [1, 3])
-def test_gradients_equal_those_of_the_reference(order, batch):
+def test_gradients_equal_those_of_the_reference(order, batch, convolve):
     x = draw(batch, 8, 13, 9, dtype=torch.float64).contiguous(memory_format=order).requires_grad_()
     kernel = draw(batch, 8, 3, 3, dtype=torch.float64).requires_grad_()
     weight = draw(batch, 8, 13, 9, dtype=torch.float64)
     expected = torch.autograd.grad(convolve_grouped(x, kernel), (x, kernel), weight)
-    found = torch.autograd.grad(convolve_each(x, kernel), (x, kernel), weight)
+    found = torch.autograd.grad(convolve(x, kernel), (x, kernel), weight)
     for a, b in zip(found, expected, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
 

@@ -74,6 +74,12 @@ def test_default_rows_are_inference_at_every_scale_and_both_stages() -> None:
     assert training == [(network, stage) for stage in ('stage_1', 'stage_2') for network in ('DASR-S', 'DASR')]
 
 
+def test_compiled_networks_are_rows_of_dasr_alone() -> None:
+    settings = SpeedSettings(networks=('DASR-S', 'RCAN'), implementations=('reference', 'compiled'), scales=(4,))
+    found = {(case.network, case.implementation) for case in list_cases(settings) if case.precision == 'fp32'}
+    assert found == {('DASR-S', 'reference'), ('DASR-S', 'compiled'), ('RCAN', 'auto')}
+
+
 def test_implementations_and_precisions_are_axes_where_they_exist() -> None:
     settings = SpeedSettings(
         networks=('Bicubic', 'DASR', 'RCAN'),

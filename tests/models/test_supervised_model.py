@@ -1,6 +1,7 @@
 """Supervised training: any network, raw or ready batches, and what BasicSR's own model lacks."""
 
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from dasr_arch import InputError
 from dasr_arch.archs.weights import load_network
 from dasr_arch.models.supervised_model import SupervisedModel
 from tests.golden.weights import golden_state, relative_error
-from tests.models.making import TINY, copy_state, make_batch, make_options, train_step
+from tests.models.making import TINY, copy_state, make_batch, make_dasr_options, make_options, train_step
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 RCAN = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4}
@@ -241,6 +242,28 @@ def test_bfloat16_training_stays_finite_and_keeps_float32_weights():
     assert all(0 < loss < 255 for loss in losses)
     assert {parameter.dtype for parameter in model.net_g.parameters()} == {torch.float32}
     assert losses[0] == pytest.approx(train_step(make_model(), 1, make_batch())['l_pix'], rel=0.02)  # 8 bits
+
+
+def test_tf32_is_float32_where_there_is_no_gpu():
+    exact, rounded = make_model(precision='fp32'), make_model(precision='tf32')
+    batch = make_batch()
+    assert train_step(rounded, 1, batch)['l_pix'] == train_step(exact, 1, batch)['l_pix']
+
+
+@pytest.mark.parametrize('stages', [False, True])
+def test_compiled_training_takes_the_same_steps(monkeypatch, stages):
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='aot_eager'))  # no C++ compiler needed
+    plain, compiled = ({'precision': 'fp32', 'compile': one} for one in (False, True))
+    build = (lambda train: build_model(make_dasr_options(1, 2, **train))) if stages else (lambda t: make_model(**t))
+    logs = []
+    for train in (plain, compiled):
+        torch.manual_seed(0)
+        model = build(train)
+        logs.append([train_step(model, i, make_batch(start=4 * i)) for i in (1, 2, 3)])
+    for first, second in zip(*logs, strict=True):
+        assert second == pytest.approx(first, rel=1e-4)
+    assert model.forward_pass is not model.wrapped
+    assert not any('_orig_mod' in name for name in model.collect_weights()['params'])
 
 
 def test_tests_use_the_averaged_network_and_leave_the_mode_alone():

@@ -220,6 +220,8 @@ def test_number_format_and_place_are_those_of_the_plan(tmp_path):
     training = stand_in_training('a', path, tmp_path)
     overrides = list_overrides(make_race(training), training, {'schedule': 9}, 'bf16')
     assert {'num_gpu=0', 'train.precision=bf16'} <= set(overrides)
+    on_gpu = list_overrides(make_race(training), training, {'schedule': 9}, 'fp32', on_gpu=True)
+    assert {'num_gpu=1', 'train.precision=tf32', 'train.schedule.total_iter=9'} <= set(on_gpu)
     fixed = stand_in_training('b', path, tmp_path)
     fixed = replace(fixed, overrides=(*fixed.overrides, 'train.precision=fp32'))
     assert 'train.precision=bf16' not in list_overrides(make_race(fixed), fixed, {'schedule': 9}, 'bf16')
@@ -267,6 +269,22 @@ def test_medians_are_taken_over_rounds_in_which_every_training_has_its_turn_firs
     stages = measure_race(make_race(*trainings), settings, measure)
     assert firsts == [(1, 'a'), (2, 'a'), (1, 'b'), (2, 'b'), (1, 'a'), (2, 'a')]
     assert [stage.seconds for stage in stages['b']] == [{1: 3.0, 2: 4.0}] * 2
+
+
+def test_seeds_of_one_training_get_the_same_iterations(tmp_path):
+    path = OPTIONS / 'race' / 'dasr_x4.yml'
+    trainings = []
+    for name, more in (('a_seed_0', 'manual_seed=0'), ('a_seed_1', 'manual_seed=1'), ('b', 'train.ema_decay=0.5')):
+        one = stand_in_training(name, path, tmp_path)
+        trainings.append(replace(one, overrides=(*one.overrides, more)))
+    times = {'a_seed_0': [1.0, 1.2, 5.0], 'a_seed_1': [2.0, 2.2, 2.4], 'b': [7.0]}
+
+    def measure(tasks, settings, jobs):
+        return {task['name']: dict.fromkeys(task['stages'], times[task['name']]) for task in tasks}
+
+    stages = measure_race(make_race(*trainings), MeasureSettings(rounds=1), measure)
+    for name, expected in (('a_seed_0', 2.1), ('a_seed_1', 2.1), ('b', 7.0)):
+        assert [stage.seconds[1] for stage in stages[name]] == pytest.approx([expected] * 2)
 
 
 def test_steps_of_every_stage_are_measured(tmp_path):

@@ -18,7 +18,7 @@ from dasr_arch.pipelines.race_options import ProbeEntry, Race, Training
 from dasr_arch.pipelines.race_plan import Plan, StageTime
 from dasr_arch.pipelines.race_report import minutes_used, summarise, write_race_report
 from dasr_arch.pipelines.race_run import LOCK_NAME, Progress, State, lock_race, read_state, run_trainings, share_lanes
-from dasr_arch.pipelines.race_steps import pin
+from dasr_arch.pipelines.race_steps import list_cores, pin
 
 STUDENT = """
 import json, os, pathlib, signal, sys, time
@@ -49,7 +49,7 @@ if pathlib.Path(f'broken_{name}.txt').exists():
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(race_run, 'POLL', 0.01)
-    monkeypatch.setattr(race_run, 'list_overrides', lambda race, one, *_: [f'name={race.experiment(one.name)}'])
+    monkeypatch.setattr(race_run, 'list_overrides', lambda race, one, *_, **__: [f'name={race.experiment(one.name)}'])
     (tmp_path / 'student.py').write_text(STUDENT)
     (tmp_path / 'x.yml').write_text('scale: 4\n')  # the option file of every training
     return tmp_path
@@ -90,6 +90,34 @@ def test_two_at_once_have_a_thread_each():
     calls = [json.loads(line) for line in Path('calls.txt').read_text().splitlines()]
     assert sorted(call[0] for call in calls) == ['own_a', 'own_b', 'own_c']
     assert {call[1] for call in calls} == {'1'}
+
+
+def test_gpu_carries_out_as_many_as_asked_and_the_report_says_so(monkeypatch):
+    monkeypatch.setattr(race_run.torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(race_run, 'name_device', lambda device: f'some {device.type}')
+    given = []
+    monkeypatch.setattr(
+        race_run, 'list_overrides', lambda race, one, *_, on_gpu: given.append(on_gpu) or [f'name=own_{one.name}']
+    )
+    race, cores = make_race('a', 'b', 'c'), list_cores() * 6
+    plan = make_plan(race)
+    state = run_trainings(race, plan, 2, cores, [sys.executable, 'student.py'], gpu_jobs=3)
+    assert given == [True] * 3
+    assert {one.status for one in state.trainings.values()} == {'done'}
+    assert [one.places for one in state.trainings.values()] == [['some cuda']] * 3
+    threads = {json.loads(line)[1] for line in Path('calls.txt').read_text().splitlines()}
+    assert threads == {str(len(cores) // 3)}
+    text = write_race_report(race, plan, state).read_text()
+    assert 'They were carried out elsewhere: some cuda.' in text
+    assert state.jobs == 2  # whose iterations they are
+
+
+def test_gpu_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(race_run.torch.cuda, 'is_available', lambda: False)
+    race = make_race('a')
+    with pytest.raises(InputError, match='there is no GPU here; leave --gpu out'):
+        run_trainings(race, make_plan(race), 1, list_cores(), [sys.executable, 'student.py'], gpu_jobs=4)
+    assert not Path('results').exists()
 
 
 def test_failure_of_one_is_told_and_does_not_stop_the_rest():
