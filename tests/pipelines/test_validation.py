@@ -1,0 +1,65 @@
+"""Validation of a model whose network is wrapped for several processes, and of one that validates a part of itself."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dasr_arch.models.ikc_model import IKCModel
+from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.pipelines.validation import restore
+
+
+class Wrapper(nn.Module):
+    """Stands for DistributedDataParallel: its forward waits for all processes, so one alone must not call it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        raise AssertionError('waits for the other processes')
+
+
+class WrappedModel:
+    def __init__(self) -> None:
+        self.net_g = Wrapper(nn.Identity())
+
+    def feed_data(self, batch):
+        self.lq = batch['lq']
+
+    def get_bare_model(self, net):
+        return net.module
+
+    def test(self):
+        self.output = self.net_g(self.lq)
+
+    def get_current_visuals(self):
+        return {'result': self.output}
+
+
+def test_one_process_validates_without_the_others():
+    model = WrappedModel()
+    wrapper = model.net_g
+    result, truth = restore(model, {'lq': torch.full((1, 3, 4, 5), 0.2)})
+    assert result.shape == (4, 5, 3)
+    assert set(result.ravel()) == {51}
+    assert truth is None
+    assert model.net_g is wrapper
+
+
+def test_network_is_wrapped_again_after_a_failure():
+    model = WrappedModel()
+    wrapper = model.net_g
+    wrapper.module = nn.Linear(1, 1)  # refuses a picture of this shape
+    with pytest.raises(RuntimeError):
+        restore(model, {'lq': torch.zeros(1, 3, 4, 5)})
+    assert model.net_g is wrapper
+
+
+@pytest.mark.parametrize(('total', 'stage', 'expected'), [(5, 0, True), (6, 0, False), (5, 1, True), (20, 3, False)])
+def test_finished_run_knows_what_it_validates(total, stage, expected):
+    stages = [build_stage({'total_iter': count, 'lr': 1e-3}, 'train.stage') for count in (5, 5, 10)]
+    model = SimpleNamespace(stage=stage, schedule=Schedule(stages), opt={'train': {'total_iter': total}})
+    assert IKCModel.validates_a_part.fget(model) is expected
