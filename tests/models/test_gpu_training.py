@@ -29,19 +29,24 @@ def pin(batch):
     return {key: value.pin_memory() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
+def step(model, iteration, *, begins):
+    """One iteration in which waiting for the GPU is an error, unless a stage begins with it."""
+    batch = pin(make_batch(start=4 * iteration))
+    torch.cuda.set_sync_debug_mode('default' if begins else 'error')
+    try:
+        model.update_learning_rate(iteration)
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
 @pytest.mark.parametrize('precision', ['fp32', 'bf16'])
 @pytest.mark.parametrize('extra', [{}, {'code_opt': {}}, {'ema_decay': 0.9, 'accumulate': 2}])
 def test_no_iteration_of_dasr_waits_for_the_gpu(precision, extra):
     model = build(make_dasr_options(3, 3, precision=precision, **extra))
     for iteration in range(1, 7):
-        batch = pin(make_batch(start=4 * iteration))
-        torch.cuda.set_sync_debug_mode('error' if iteration not in {1, 4} else 'default')  # a stage begins once
-        try:
-            model.update_learning_rate(iteration)
-            model.feed_data(batch)
-            model.optimize_parameters(iteration)
-        finally:
-            torch.cuda.set_sync_debug_mode('default')
+        step(model, iteration, begins=iteration in {1, 4})
     assert all(math.isfinite(value) for value in model.get_current_log().values())
 
 
@@ -50,14 +55,8 @@ def test_no_iteration_of_another_system_waits_for_the_gpu():
     options['network_g'] = {'type': 'SRMD', 'scale': 2}
     model = build(options)
     for iteration in range(1, 5):
-        batch = pin(make_batch(start=4 * iteration))
-        torch.cuda.set_sync_debug_mode('error' if iteration > 1 else 'default')
-        try:
-            model.update_learning_rate(iteration)
-            model.feed_data(batch)
-            model.optimize_parameters(iteration)
-        finally:
-            torch.cuda.set_sync_debug_mode('default')
+        step(model, iteration, begins=iteration == 1)
+    assert all(math.isfinite(value) for value in model.get_current_log().values())
 
 
 def test_losses_are_those_of_the_processor():
