@@ -23,9 +23,7 @@ from dasr_arch.degradations.resize import upsample_bicubic
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 RELEASED_RANGE = 255.0
-LARGE_FOR_A_GPU = (
-    256 * 256
-)  # LR pixels; a GPU that has fewer to compute waits for the next kernel (docs/performance.md)
+LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
 
 
 Implementation = Literal['auto', 'reference', 'fast']
