@@ -84,10 +84,12 @@ class Lane:
     Attributes:
         cores: that it may use.
         threads: of its own.
+        place: name of the processor or GPU that trains.
     """
 
     cores: Sequence[int]
     threads: int
+    place: str
 
 
 @dataclass
@@ -133,8 +135,8 @@ def run_trainings(
     if gpu_jobs:
         lanes = share_gpu(cores, gpu_jobs)
     else:
-        lanes = [Lane(own, len(own)) for own in share_lanes(cores, plan.cores, jobs)]
-    place = name_device(torch.device('cuda' if gpu_jobs else 'cpu'))
+        processor = name_device(torch.device('cpu'))
+        lanes = [Lane(own, len(own), processor) for own in share_lanes(cores, plan.cores, jobs)]
     precision = plan.about.get(PRECISION_KEY)
     overrides = {
         one.name: list_overrides(
@@ -167,7 +169,7 @@ def run_trainings(
             return process
 
         with _interrupts() as signals:
-            _Course(race, state, overrides, lanes, launch, (signals, place)).run()
+            _Course(race, state, overrides, lanes, launch, signals).run()
         if signals:
             raise KeyboardInterrupt
         return state
@@ -183,12 +185,12 @@ class _Course:
         overrides: Mapping[str, Sequence[str]],
         lanes: Sequence[Lane],
         launch: Launch,
-        around: tuple[list[int], str],
+        signals: list[int],
     ) -> None:
         self.race, self.state, self.overrides = race, state, overrides
         self.free = list(lanes)
         self.launch = launch
-        self.signals, self.place = around
+        self.signals = signals
         self.passed_on = 0
         self.running: list[_Running] = []
 
@@ -233,8 +235,8 @@ class _Course:
         progress.status, progress.attempts = 'running', progress.attempts + 1
         progress.options = digest_options(training)
         progress.commits.append(read_commit())
-        progress.places.append(self.place)
-        _LOGGER.info('%s: started, %d threads, %s, log in %s', training.name, lane.threads, self.place, log)
+        progress.places.append(lane.place)
+        _LOGGER.info('%s: started, %d threads, %s, log in %s', training.name, lane.threads, lane.place, log)
         self.save()
 
     def finish(self, one: _Running) -> None:
@@ -300,7 +302,7 @@ def share_gpu(cores: Sequence[int], jobs: int) -> list[Lane]:
     """
     if not torch.cuda.is_available():
         raise InputError('there is no GPU here; leave --gpu out, and the cores train')
-    return [Lane(cores, max(1, len(cores) // jobs))] * jobs
+    return [Lane(cores, max(1, len(cores) // jobs), name_device(torch.device('cuda')))] * jobs
 
 
 def has_learned(race: Race, name: str, progress: Progress) -> bool:
