@@ -32,6 +32,7 @@ KEYS = {
         'SRMD',
         'SRMDNF',
         'UDVD',
+        'Wiener',
         'ZSSR',
     },
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},

@@ -1,0 +1,63 @@
+"""The Wiener filter as a network: what a linear filter can do that is told the degradation, and has learned nothing."""
+
+import torch
+from torch import Tensor, nn
+
+from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.arguments import check_choice
+from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
+
+
+@ARCH_REGISTRY.register()
+class Wiener(nn.Module):
+    """Enlarges with the best linear filter for a known blur kernel and noise level; it has no weights.
+
+    Args:
+        scale: up-sampling factor, 1, 2, 3 or 4.
+        size: side of the window of LR pixels, odd.
+
+    Raises:
+        ValueError: if an argument has no such choice.
+
+    Source:
+        :mod:`dasr_arch.degradations.wiener`.
+    """
+
+    blind = False
+    needs: tuple[str, ...] = ('kernel', 'noise_level')
+
+    def __init__(self, scale: int = 4, size: int = 7) -> None:
+        super().__init__()
+        check_choice('scale', scale, (1, 2, 3, 4), 'Wiener')
+        check_choice('size', size, (3, 5, 7, 9, 11, 13, 15), 'Wiener')
+        self.scale = scale
+        self.size = size
+
+    def forward(self, lq: Tensor, *, kernel: Tensor | None = None, noise_level: Tensor | None = None) -> Tensor:
+        """Super-resolves pictures.
+
+        Args:
+            lq: pictures of shape (B, C, h, w) in [0, 1], any floating type.
+            kernel: blur kernels of shape (B, k, k) or (1, k, k), each summing to 1, k odd and at most 65.
+            noise_level: standard deviations of the noise on the scale 0..255, shape (B,) or (1,); by default none.
+
+        Returns:
+            Pictures of shape (B, C, h * scale, w * scale), around [0, 1], not clamped.
+
+        Raises:
+            ValueError: if it is told no kernel, or a shape does not fit.
+        """
+        if kernel is None:
+            raise ValueError('Wiener is told the blur kernel but got none; pass kernel=(B, k, k)')
+        if kernel.ndim != 3 or len(kernel) not in (1, len(lq)):
+            raise ValueError(f'kernel must have shape ({len(lq)}, k, k), got {tuple(kernel.shape)}')
+        if noise_level is None:
+            noise_level = kernel.new_zeros(len(kernel))
+        if noise_level.shape not in ((len(lq),), (1,)):
+            raise ValueError(f'noise_level must have shape ({len(lq)},), got {tuple(noise_level.shape)}')
+        count = max(len(kernel), len(noise_level))
+        filters = compute_wiener_filters(
+            kernel.to(lq.device).expand(count, -1, -1), noise_level.to(lq.device).expand(count), self.scale, self.size
+        )
+        with torch.autocast(lq.device.type, enabled=False):
+            return apply_filters(lq.float(), filters).to(lq.dtype)
