@@ -17,6 +17,7 @@ from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_rec
 from dasr_arch.archs.convolution import Conv3x3
 from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
+from dasr_arch.archs.enlargement import WienerEnlargement
 from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
 from dasr_arch.archs.reference import convolve_grouped
 from dasr_arch.degradations.resize import upsample_bicubic
@@ -27,6 +28,7 @@ LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kerne
 
 
 Implementation = Literal['auto', 'reference', 'fast']
+Skip = Literal['none', 'bicubic', 'wiener']
 
 
 class DASROutput(NamedTuple):
@@ -58,7 +60,8 @@ class DASR(nn.Module):
         reduction: divisor of the hidden width of the channel modulation.
         img_range: maximum of the pixel values inside the network; the released weights need 255.
         upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution straight to the pixels of the output.
-        skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest.
+        skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest; 'wiener'
+            adds what a linear filter makes of it that the representation chooses, see WienerEnlargement (ours).
         da_conv: 'full'; 'kernel' without channel modulation (Model 3); 'concat' plain convolutions that see the code
             as feature maps (Model 2).
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
@@ -81,7 +84,7 @@ class DASR(nn.Module):
         reduction: int = 8,
         img_range: float = RELEASED_RANGE,
         upsampler: Literal['pixelshuffle', 'direct'] = 'pixelshuffle',
-        skip: Literal['none', 'bicubic'] = 'none',
+        skip: Skip = 'none',
         da_conv: DAConvKind = 'full',
         condition: Literal['encoder', 'kernel'] = 'encoder',
         kernel_size: int = 21,
@@ -90,7 +93,7 @@ class DASR(nn.Module):
         super().__init__()
         check_choice('scale', scale, (1, 2, 3, 4, 8), 'DASR')
         check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'), 'DASR')
-        check_choice('skip', skip, ('none', 'bicubic'), 'DASR')
+        check_choice('skip', skip, ('none', 'bicubic', 'wiener'), 'DASR')
         check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'), 'DASR')
         check_choice('condition', condition, ('encoder', 'kernel'), 'DASR')
         if num_feat < reduction or min(num_groups, num_blocks, representation_dim, encoder_feat, reduction) < 1:
@@ -124,6 +127,10 @@ class DASR(nn.Module):
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
+        self.enlargement = WienerEnlargement(scale, representation_dim) if skip == 'wiener' else None
+        if self.enlargement is not None:  # what is added to it begins with nothing
+            for parameter in self.last_conv.parameters():
+                nn.init.zeros_(parameter)
         self.mean: Tensor
         self._collapsed_tail = CollapsedTail(scale)
         self.set_implementation(implementation)
@@ -226,6 +233,9 @@ class DASR(nn.Module):
             out = self._run_body(x - self.mean, code)
         sr = self._run_tail(out)
         with torch.autocast(x.device.type, enabled=False):
+            if self.enlargement is not None:
+                enlarged: Tensor = self.enlargement(x, representation)
+                return (sr + enlarged) / self.img_range
             if self.bicubic_skip is not None:
                 return (sr + upsample_bicubic(x, self.scale)) / self.img_range
             return (sr + self.mean) / self.img_range

@@ -15,6 +15,7 @@ from torch.nn import functional
 from dasr_arch.archs.blocks import SLOPE
 from dasr_arch.archs.code_target import CodeTarget
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.filter_target import FilterTarget
 from dasr_arch.archs.teacher import Teacher
 
 
@@ -38,12 +39,14 @@ class TrainingOutput(NamedTuple):
         contrast: logits and keys, or None for a network that does not learn by contrast.
         code: error of the known degradation that is predicted from the representation, or None.
         distance: of the representation from the teacher's, or None.
+        filters: what the chosen linear filter loses against the best one, in decibels, or None.
     """
 
     sr: Tensor | None
     contrast: ContrastOutput | None
     code: Tensor | None = None
     distance: Tensor | None = None
+    filters: Tensor | None = None
 
 
 class MomentumContrast(nn.Module):
@@ -154,6 +157,7 @@ class ContrastiveTraining(nn.Module):
         contrast: its contrastive part, or None to train with the reconstruction loss alone (the paper's Model 1).
         code: what predicts the known degradation, or None.
         teacher: what the encoder copies, or None.
+        filters: what the network's linear filter is held against, or None.
 
     Attributes:
         teaching: whether the network is adapted to the teacher's representation, which learns by that, while the
@@ -166,12 +170,14 @@ class ContrastiveTraining(nn.Module):
         contrast: MomentumContrast | None,
         code: CodeTarget | None = None,
         teacher: Teacher | None = None,
+        filters: FilterTarget | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.contrast = contrast
         self.code = code
         self.teacher = teacher
+        self.filters = filters
         self.teaching = False
 
     def forward(
@@ -183,6 +189,7 @@ class ContrastiveTraining(nn.Module):
         kernel: Tensor | None = None,
         code: Tensor | None = None,
         gt: Tensor | None = None,
+        filters: Tensor | None = None,
     ) -> TrainingOutput:
         """Runs one batch.
 
@@ -193,6 +200,7 @@ class ContrastiveTraining(nn.Module):
             kernel: true blur kernels, for networks that are told them.
             code: what :meth:`CodeTarget.target` gives for the queries.
             gt: the queries' HR patches, for the teacher.
+            filters: what :meth:`FilterTarget.target` gives for the queries.
 
         Returns:
             The super-resolved queries and the contrastive part, as far as they are asked for.
@@ -210,4 +218,8 @@ class ContrastiveTraining(nn.Module):
             with torch.no_grad():
                 taught = self.teacher(query, gt)
             distance = self.teacher.compare(representation, taught)
-        return TrainingOutput(sr, contrast, error, distance)
+        lost = None
+        if self.filters is not None and filters is not None and self.network.enlargement is not None:
+            with torch.autocast(query.device.type, enabled=False):
+                lost = self.filters(self.network.enlargement.choose(representation), filters)
+        return TrainingOutput(sr, contrast, error, distance, lost)

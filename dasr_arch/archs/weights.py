@@ -313,7 +313,7 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
         'num_blocks': num_blocks,
         'representation_dim': representation_dim,
         'upsampler': 'pixelshuffle' if 'upsampler.0.weight' in state else 'direct',
-        'skip': 'bicubic' if 'bicubic_skip' in state else 'none',
+        'skip': 'bicubic' if 'bicubic_skip' in state else 'wiener' if 'enlargement.filters' in state else 'none',
     }
     if 'pixel_range' in state:
         arguments['img_range'] = float(state['pixel_range'])

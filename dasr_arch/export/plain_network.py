@@ -45,17 +45,21 @@ class PlainDASR(nn.Module):
         """
         network = self.network
         x = lq * network.img_range
-        code = functional.leaky_relu(network.compress(network.encoder(x)), SLOPE)
+        representation = network.encoder(x)
+        code = functional.leaky_relu(network.compress(representation), SLOPE)
         features = network.head(x - network.mean)
         out = features
         for group in network.groups:
             out = group(out, code)
         out = network.body_conv(out) + features
         sr: Tensor = network.shuffle(network.last_conv(network.upsampler(out)))
-        return (sr + self._base(x)) / network.img_range
+        return (sr + self._base(x, representation)) / network.img_range
 
-    def _base(self, x: Tensor) -> Tensor:
+    def _base(self, x: Tensor, representation: Tensor) -> Tensor:
         """What the network's own output is added to: the enlarged picture, or the mean colour."""
+        if self.network.enlargement is not None:
+            enlarged: Tensor = self.network.enlargement(x, representation)
+            return enlarged
         if self.network.bicubic_skip is None:
             return self.network.mean
         if self.taps is None:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.code_target import CodeTarget
+from dasr_arch.archs.filter_target import FilterTarget
 from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
 from dasr_arch.archs.teacher import Teacher
 from dasr_arch.archs.weights import load_encoder, load_fitting, read_dasr_weights
@@ -37,9 +38,11 @@ class DASRModel(SupervisedModel):
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
             contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
             makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
-            CodeTarget); 'teacher_opt' with 'loss_weight' and 'temperature', with which stage 1 trains a Teacher and
-            the network while the encoder rests, and stage 2 the encoder to copy it (not in the paper); and
-            'freeze_encoder', with which the encoder and its batch statistics stay as they were loaded; further as in
+            CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must suit the known
+            degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and 'temperature', with
+            which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the encoder to copy it
+            (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics stay in stage 2 as
+            they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
             :class:`SupervisedModel`.
 
     Raises:
@@ -88,16 +91,17 @@ class DASRModel(SupervisedModel):
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
         self.net_code = self._build_code_target()
+        self.filter_target = self._build_filter_target()
         self.freeze_encoder = bool(self.opt['train'].get('freeze_encoder'))
-        if self.freeze_encoder and (self.net_contrast is not None or self.net_code is not None):
+        taught = any(one is not None for one in (self.net_contrast, self.net_code, self.filter_target))
+        if self.freeze_encoder and taught and self.schedule.stages[0].total_iter == 0:
             raise InputError('freeze_encoder: an encoder that stays as it is learns nothing; set contrast_opt: null')
-        self.net_teacher = self._build_teacher()
-        teachers = (self.net_contrast, self.net_code, self.net_teacher)
-        if not any(one is not None for one in teachers) and self.schedule.stages[0].total_iter > 0:
+        self.net_teacher = self._build_teacher(taught)
+        if not taught and self.net_teacher is None and self.schedule.stages[0].total_iter > 0:
             raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
             self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
-        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher)
+        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher, self.filter_target)
 
     def _build_code_target(self) -> CodeTarget | None:
         """What the encoder is told in training alone, if it is asked for; training states hold it, weights do not."""
@@ -112,7 +116,19 @@ class DASRModel(SupervisedModel):
         given = {key: value for key, value in options.items() if key != 'loss_weight'}
         return CodeTarget(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
 
-    def _build_teacher(self) -> Teacher | None:
+    def _build_filter_target(self) -> FilterTarget | None:
+        """What the network's linear filter is held against in training, if that is asked for."""
+        options = self.opt['train'].get('filter_opt')
+        self.filter_weight = 0.0 if options is None else options.get('loss_weight', 5.0)
+        if options is None:
+            return None
+        if self.net_g.enlargement is None or not self.net_g.blind:
+            raise InputError('filter_opt needs network_g.skip: wiener and condition: encoder; or set filter_opt: null')
+        if self.degradation is None:
+            raise InputError('filter_opt needs a data set with a known degradation, DegradationDataset')
+        return FilterTarget(self.net_g.scale)
+
+    def _build_teacher(self, taught: bool) -> Teacher | None:
         """What the encoder copies, if that is asked for; training states hold it, weights do not."""
         options = self.opt['train'].get('teacher_opt')
         self.teacher_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
@@ -120,7 +136,7 @@ class DASRModel(SupervisedModel):
             return None
         if not self.net_g.blind:
             raise InputError('a network that is told the kernel need not copy a teacher; set teacher_opt: null')
-        if self.net_contrast is not None or self.net_code is not None or self.freeze_encoder:
+        if taught or self.freeze_encoder:
             raise InputError('teacher_opt: the encoder learns from its teacher alone; set contrast_opt: null')
         if 0 in [stage.total_iter for stage in self.schedule.stages]:
             raise InputError('teacher_opt: stage 1 trains the teacher, stage 2 the encoder; set both total_iter')
@@ -137,7 +153,9 @@ class DASRModel(SupervisedModel):
         teaching = self.net_teacher is not None and not joint
         for name, parameter in self.net_g.named_parameters():
             if name.startswith('encoder.'):
-                parameter.requires_grad_(not self.freeze_encoder and not teaching)
+                parameter.requires_grad_(not teaching and not (self.freeze_encoder and joint))
+            elif name.startswith('enlargement.') and self.filter_target is not None:
+                parameter.requires_grad_(True)
             else:
                 parameter.requires_grad_(joint or teaching)
         if self.net_teacher is not None:
@@ -158,16 +176,19 @@ class DASRModel(SupervisedModel):
         }
         self.key: Tensor | None = None
         self.code: Tensor | None = None
+        self.filters: Tensor | None = None
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
             batch = exchange_second_patches(data) if self.other_positives else data
             lq, gt = degrade_batch(self.degradation, batch, self.device)
             self.gt = gt[:, 0]
-            if self.net_code is not None:
-                self.code = self.net_code.target(
-                    data['kernel'].to(self.device, non_blocking=True),
-                    data['noise_level'].to(self.device, non_blocking=True),
+            if (self.net_code is not None or self.filter_target is not None) and not self._encoder_rests:
+                kernel = data['kernel'].to(self.device, non_blocking=True)
+                noise_level = data['noise_level'].to(self.device, non_blocking=True)
+                self.code = self.net_code.target(kernel, noise_level) if self.net_code is not None else None
+                self.filters = (
+                    self.filter_target.target(kernel, noise_level) if self.filter_target is not None else None
                 )
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one picture
@@ -180,37 +201,49 @@ class DASRModel(SupervisedModel):
         else:
             self.lq = lq
 
+    @property
+    def _encoder_rests(self) -> bool:
+        return self.freeze_encoder and self.stage > ENCODER_STAGE
+
     def before_step(self) -> None:
         """The key encoder follows the encoder; one that is frozen takes no batch statistics."""
-        if self.freeze_encoder:
+        if self._encoder_rests:
             self.net_g.encoder.eval()  # validation without an averaged network sets all of it to training
         self.keys: list[Tensor] = []
-        if self.net_contrast is not None:
+        if self.net_contrast is not None and not self._encoder_rests:
             self.net_contrast.update_key_encoder(self.net_g.encoder)
 
     def after_step(self) -> None:
         """The keys of the whole batch join the queue."""
-        if self.net_contrast is not None:
+        if self.keys:
+            assert self.net_contrast is not None
             self.net_contrast.enqueue(torch.cat(self.keys))
 
     def split_batch(self) -> list[dict[str, Tensor]]:
         """The batch in ``accumulate`` parts."""
         batch = {'query': self.lq, **self.conditions}
-        if self.key is not None:
-            batch['key'] = self.key
-        elif self.net_contrast is not None:
-            raise InputError('the contrast needs two patches of each picture, got one; set num_patches: 2')
-        if self.code is not None:
-            batch['code'] = self.code
-        elif self.net_code is not None:
-            raise InputError(
-                'code_opt needs raw patches with their kernels, got ready pictures; use DegradationDataset'
-            )
+        if not self._encoder_rests:
+            batch |= self._what_teaches_the_encoder()
         if self.stage != ENCODER_STAGE or self.net_teacher is not None:
             if not hasattr(self, 'gt'):
                 raise InputError('the joint stage needs HR pictures, got LR alone; set stage_2.total_iter: 0')
             batch['gt'] = self.gt
         return self._split(batch)
+
+    def _what_teaches_the_encoder(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if self.key is not None:
+            found['key'] = self.key
+        elif self.net_contrast is not None:
+            raise InputError('the contrast needs two patches of each picture, got one; set num_patches: 2')
+        for name, given, module in (('code', self.code, self.net_code), ('filter', self.filters, self.filter_target)):
+            if given is not None:
+                found[name] = given
+            elif module is not None:
+                raise InputError(
+                    f'{name}_opt needs raw patches with their kernels, got ready pictures; use DegradationDataset'
+                )
+        return found
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """The contrastive loss, and in the joint stage the reconstruction loss."""
@@ -224,6 +257,7 @@ class DASRModel(SupervisedModel):
                 kernel=part.get('kernel'),
                 code=part.get('code'),
                 gt=part.get('gt'),
+                filters=part.get('filter'),
             )
         losses: dict[str, Tensor] = {}
         if out.contrast is not None:
@@ -232,6 +266,8 @@ class DASRModel(SupervisedModel):
             losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
         if out.code is not None:
             losses['l_code'] = self.code_weight * out.code
+        if out.filters is not None:
+            losses['l_filter'] = self.filter_weight * out.filters
         if out.distance is not None:
             losses['l_teacher'] = self.teacher_weight * out.distance
         if joint and self.cri_pix is not None:

@@ -246,10 +246,19 @@ def _check_fit(network: nn.Module, model: str, options: Mapping[str, object], wh
     paths = section(options, 'path', where)
     if frozen and not network.blind:
         raise InputError(f'{where}: train.freeze_encoder: a network that is told the kernel has no encoder; remove it')
-    if frozen and not any(paths.get(key) for key in ('pretrain_network_g', 'pretrain_network_encoder', 'resume_state')):
+    if (
+        frozen
+        and not section(train, 'stage_1', where)['total_iter']
+        and not any(paths.get(key) for key in ('pretrain_network_g', 'pretrain_network_encoder', 'resume_state'))
+    ):
         raise InputError(
             f'{where}: train.freeze_encoder: an encoder of random weights finds nothing; name trained ones in '
             'path.pretrain_network_encoder'
+        )
+    if train.get('filter_opt') is not None and (network.enlargement is None or not network.blind):
+        raise InputError(
+            f'{where}: train.filter_opt: the network has no filter that the encoder chooses; write '
+            'network_g.skip: wiener'
         )
     if not network.blind and train.get('contrast_opt') is not None:
         raise InputError(
@@ -380,8 +389,9 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
                 f'{place}: DASRModel needs num_patches: 2 and degrade_on: device, the defaults; without contrast_opt '
                 'one patch will do'
             )
-        if kind != 'DegradationDataset' and settings.get('code_opt') is not None:
-            raise InputError(f'{place}.type: train.code_opt needs known kernels, from DegradationDataset, got {kind}')
+        told = next((key for key in ('code_opt', 'filter_opt') if settings.get(key) is not None), None)
+        if kind != 'DegradationDataset' and told is not None:
+            raise InputError(f'{place}.type: train.{told} needs known kernels, from DegradationDataset, got {kind}')
         contrast = settings.get('contrast_opt')
         if kind != 'DegradationDataset' and isinstance(contrast, dict) and contrast['positives'] == 'other':
             raise InputError(

@@ -174,6 +174,12 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
 
 
+class FilterOptions(Options, kw_only=True, frozen=True):
+    """That the filter of ``network_g.skip: wiener`` must suit the known degradation, in training alone."""
+
+    loss_weight: NotNegative = 5.0  # of a decibel
+
+
 class TeacherOptions(Options, kw_only=True, frozen=True):
     """What the encoder copies: a teacher that sees HR pictures, in training alone."""
 
@@ -226,23 +232,25 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
+    filter_opt: FilterOptions | None = None
     teacher_opt: TeacherOptions | None = None
-    freeze_encoder: bool = False  # it stays as it was loaded
+    freeze_encoder: bool = False  # in stage 2 it stays as it was loaded or as stage 1 left it
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
-        taught = self.contrast_opt is not None or self.code_opt is not None
+        taught = any(part is not None for part in (self.contrast_opt, self.code_opt, self.filter_opt))
         if self.teacher_opt is not None and (
             taught or self.freeze_encoder or 0 in (self.stage_1.total_iter, self.stage_2.total_iter)
         ):
             raise ValueError(
                 'teacher_opt: the encoder learns in stage 2 from its teacher alone, which stage 1 trains; write '
-                'contrast_opt: ~, code_opt: ~, freeze_encoder: false and numbers above 0 for both total_iter'
+                'contrast_opt: ~, code_opt: ~, filter_opt: ~, freeze_encoder: false and numbers above 0 for both '
+                'total_iter'
             )
-        if self.freeze_encoder and (taught or self.stage_1.total_iter > 0):
+        if self.freeze_encoder and taught and self.stage_1.total_iter == 0:
             raise ValueError(
                 'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
-                'stage_1.total_iter: 0'
+                'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
         stages = self.stage_1.total_iter + self.stage_2.total_iter
         if stages != self.total_iter:

@@ -295,6 +295,88 @@ def test_known_kernels_alone_may_teach_the_encoder():
     assert not torch.equal(model.net_g.encoder.state_dict()['body.0.weight'], before['body.0.weight'])
 
 
+# --- a linear filter that the representation chooses ---
+
+
+def make_wiener_model(*stages: int, folder: Path | None = None, **train: Any) -> DASRModel:
+    torch.manual_seed(0)
+    options = make_dasr_options(*stages, folder, **{'filter_opt': {'loss_weight': 2.0}, **train})
+    options['network_g'] |= {'skip': 'wiener'}
+    model = build_model(options)
+    assert isinstance(model, DASRModel)
+    return model
+
+
+def test_filter_and_encoder_learn_in_the_encoder_stage_and_nothing_else():
+    model, batch = make_wiener_model(30, 1, contrast_opt=None), make_batch(num_patches=1)
+    before = copy_state(model.net_g)
+    history = [train_step(model, iteration, batch) for iteration in range(1, 31)]
+    assert set(history[0]) == {'l_filter'}
+    assert history[-1]['l_filter'] < 0.8 * history[0]['l_filter']
+    changed = {
+        name.split('.')[0] for name, value in model.net_g.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {'encoder', 'enlargement'}
+    assert set(train_step(model, 31, batch)) == {'l_filter', 'l_pix'}
+
+
+def test_filter_stands_beside_contrast_and_code_and_counts_by_its_weight():
+    batch = make_batch()
+    one, three = (
+        train_step(make_wiener_model(1, 1, code_opt=CODE, filter_opt={'loss_weight': weight}), 1, batch)
+        for weight in (1.0, 3.0)
+    )
+    assert set(one) == {'l_contrast', 'l_code', 'l_filter'}
+    assert three['l_filter'] == pytest.approx(3 * one['l_filter'], rel=1e-5)
+
+
+def test_filter_learns_from_the_picture_alone_where_nothing_is_known_of_it():
+    model = make_wiener_model(0, 2, filter_opt=None)
+    before = copy_state(model.net_g.enlargement)
+    assert set(train_step(model, 1, make_batch())) == {'l_contrast', 'l_pix'}
+    after = model.net_g.enlargement.state_dict()
+    assert not torch.equal(after['mix.2.weight'], before['mix.2.weight'])
+    assert torch.equal(after['filters'], before['filters'])
+
+
+def test_filter_resumes_bit_for_bit(tmp_path):
+    batch = make_batch()
+    model = make_wiener_model(2, 2, folder=tmp_path)
+    for iteration in (1, 2, 3):
+        train_step(model, iteration, batch)
+    model.save(0, 3)
+    other = make_wiener_model(2, 2, folder=tmp_path)
+    other.resume_training(torch.load(tmp_path / 'training_states' / '3.state', weights_only=True))
+    assert train_step(model, 4, batch) == train_step(other, 4, batch)
+
+
+@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+def test_encoder_rests_in_stage_2_after_it_learned_in_stage_1(ema_decay: float) -> None:
+    model, batch = make_wiener_model(2, 2, code_opt=CODE, freeze_encoder=True, ema_decay=ema_decay), make_batch()
+    start = copy_state(model.net_g.encoder)
+    for iteration in (1, 2):
+        assert set(train_step(model, iteration, batch)) == {'l_contrast', 'l_code', 'l_filter'}
+    learned, keys = copy_state(model.net_g.encoder), copy_state(model.net_contrast)
+    assert not torch.equal(learned['body.0.weight'], start['body.0.weight'])
+    for iteration in (3, 4):
+        assert set(train_step(model, iteration, batch)) == {'l_pix'}
+        model.test()  # validation between two iterations
+    assert all(torch.equal(value, learned[key]) for key, value in model.net_g.encoder.state_dict().items())
+    assert all(torch.equal(value, keys[key]) for key, value in model.net_contrast.state_dict().items())
+
+
+def test_filter_target_is_refused_where_there_is_no_filter_and_where_nothing_is_known():
+    with pytest.raises(InputError, match=r'filter_opt needs network_g\.skip: wiener'):
+        make_model(1, 1, filter_opt={})
+    with pytest.raises(InputError, match='filter_opt needs raw patches with their kernels'):
+        train_step(make_wiener_model(1, 0, pixel_opt=None), 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
+    options = make_dasr_options(0, 1, contrast_opt=None, filter_opt={})
+    options['network_g'] |= {'skip': 'wiener'}
+    options['datasets'] = {}
+    with pytest.raises(InputError, match='filter_opt needs a data set with a known degradation'):
+        build_model(options)
+
+
 TEACHER = {'contrast_opt': None, 'teacher_opt': {'loss_weight': 2.0, 'temperature': 0.15}}
 
 

@@ -430,6 +430,13 @@ def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
         (SRCNN_FILE, 'train.lr_factors={conv3: 0}', 'train.lr_factors.conv3: expected a number above 0, got 0'),
         (SRCNN_FILE, 'train.multi_stage=true', 'train.multi_stage: SRCNN gives one picture, no stages'),
         (DASR_FILE, 'train.code_opt={components: 0}', 'train.code_opt.components: expected a whole number of at least'),
+        (
+            DASR_FILE,
+            'train.filter_opt={}',
+            'train.filter_opt: the network has no filter that the encoder chooses; write',
+        ),
+        (DASR_FILE, 'train.filter_opt={loss_weight: -1}', 'train.filter_opt.loss_weight: expected a number'),
+        (DASR_FILE, 'network_g.skip=linear', 'skip must be one of none, bicubic, wiener for DASR'),
         (DASR_FILE, 'train.teacher_opt={temperature: 0}', 'train.teacher_opt.temperature: expected'),
         (DASR_FILE, 'train.teacher_opt={}', 'teacher_opt: the encoder learns in stage 2 from its teacher alone'),
         (DASR_FILE, 'train.code_opt={weight: 1}', "train.code_opt: unknown key 'weight'; did you mean 'loss_weight'?"),
@@ -475,6 +482,14 @@ def test_encoder_that_stays_as_it_is_must_have_learned(load, tmp_path):
 
 def test_target_needs_known_kernels(load):
     check_message(load, ENCODER_FILE, ['train.code_opt={}'], 'train.code_opt needs known kernels, from Degradation')
+    overrides = ['network_g.skip=wiener', 'train.filter_opt={}']
+    check_message(load, ENCODER_FILE, overrides, 'train.filter_opt needs known kernels, from Degradation')
+
+
+def test_encoder_may_rest_after_it_has_learned_in_stage_1(load):
+    options = load(DASR_FILE, 'network_g.skip=wiener', 'train.filter_opt={}', 'train.freeze_encoder=true')
+    assert options['train']['filter_opt']['loss_weight'] == 5
+    assert options['train']['freeze_encoder'] is True
 
 
 @pytest.mark.parametrize('part', ['sftmd', 'predictor', 'corrector'])
