@@ -8,6 +8,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.blocks import SLOPE
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.degradations.resize import upsample_bicubic
+from dasr_arch.degradations.wiener import apply_filters
 
 _REACH = 2  # LR pixels that cubic interpolation looks to each side
 
@@ -64,8 +65,7 @@ class PlainDASR(nn.Module):
             return self.network.mean
         if self.taps is None:
             return x
-        padded = functional.pad(x, [_REACH] * 4, mode='replicate')
-        return functional.pixel_shuffle(functional.conv2d(padded, self.taps, groups=3), self.network.scale)
+        return apply_filters(x, self.taps)
 
 
 def _bicubic_taps(scale: int) -> Tensor:
@@ -74,10 +74,10 @@ def _bicubic_taps(scale: int) -> Tensor:
     Torch's own operation would fix the size of the picture at export.
 
     Returns:
-        Shape (3 * scale**2, 1, 5, 5); a pixel shuffle puts the outputs in place.
+        Shape (1, scale**2, 5, 5), for :func:`apply_filters`.
     """
     side = 2 * _REACH + 1
     impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
     impulse[..., _REACH, _REACH] = 1
     answer = functional.pixel_unshuffle(upsample_bicubic(impulse, scale), scale)  # (1, scale**2, 5, 5)
-    return answer.flip((-2, -1)).transpose(0, 1).repeat(3, 1, 1, 1).float()
+    return answer.flip((-2, -1)).float()
