@@ -26,10 +26,7 @@ def super_resolution_reach(network: DASR) -> int:
         else:
             reach += _reach_of(layer) / fineness
     reach += _reach_of(network.last_conv) / fineness
-    base = _BICUBIC if network.bicubic_skip is not None else 0
-    if network.enlargement is not None:
-        base = network.enlargement.filters.shape[-1] // 2
-    return max(math.ceil(reach), base)
+    return max(math.ceil(reach), _BICUBIC if network.bicubic_skip is not None else 0)
 
 
 def encoder_stride(network: DASR) -> int:

@@ -14,7 +14,6 @@ from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropi
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 from dasr_arch.export.plain_network import PlainDASR
-from dasr_arch.inference.reach import super_resolution_reach
 
 TINY = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 8}
 SCALES = pytest.mark.parametrize('scale', [2, 3, 4])
@@ -174,8 +173,3 @@ def test_half_precision_leaves_the_filter_alone():
             out = network(lq, representation=torch.ones(1, 16))
     assert out.dtype == torch.float32
     assert torch.allclose(out, expected, atol=1e-6)
-
-
-def test_tiles_reach_as_far_as_the_filter():
-    shallow = make_network(num_groups=1, num_blocks=1)
-    assert super_resolution_reach(shallow) >= FILTER_SIZE // 2
