@@ -87,23 +87,29 @@ def test_the_papers_five_models_are_there_and_differ_in_what_the_paper_says():
     assert kinds == {1: 'full', 2: 'concat', 3: 'kernel', 4: 'full', 5: 'full'}
 
 
-def test_the_papers_model_4_is_the_cell_of_contrast_and_48_pixels():
-    model = read_yaml(OPTIONS / 'ablation/model_4_x4.yml')
-    cell = read_yaml(OPTIONS / 'beyond/contrast_48_x4.yml')
+def test_the_papers_model_4_is_dasr_in_the_race_but_for_the_noise():
+    model, racer = (read_yaml(OPTIONS / name) for name in ('ablation/model_4_x4.yml', 'race/dasr_x4.yml'))
     assert model['network_g'].pop('da_conv') == 'full'  # the default
-    assert {**model, 'name': cell['name']} == cell
+    assert racer['datasets']['train']['degradation'].pop('noise_range') == [0, 15]
+    for options in (model, racer):
+        for section in ('name', 'val', 'logger'):  # nothing is chosen by validation
+            del options[section]
+        options['datasets'] = {'train': options['datasets']['train']}
+    assert model == racer
 
 
 def test_the_two_by_two_differ_in_target_and_patch_alone():
-    files = {path.stem: read_yaml(path) for path in (OPTIONS / 'beyond').glob('[ct]*_x4.yml')}
-    teacher = files.pop('teacher_48_x4')
-    assert teacher['network_g'] == files['contrast_48_x4']['network_g']
-    assert set(files) == {f'{target}_{patch}_x4' for target in ('contrast', 'target') for patch in (48, 64)}
+    files = {path.stem: read_yaml(path) for path in (OPTIONS / 'race').glob('dasr*_x4.yml')}
+    teacher, ours = files.pop('dasr_teacher_x4'), files.pop('dasr_w_x4')
+    assert set(files) == {f'dasr{target}{patch}_x4' for target in ('', '_target') for patch in ('', '_64')}
     for stem, options in files.items():
-        assert ('code_opt' in options['train']) == stem.startswith('target')
-        assert options['datasets']['train']['gt_size'] == 4 * int(stem.split('_')[1])
-        assert options['network_g'] == files['contrast_48_x4']['network_g']
-        assert options['train']['contrast_opt'] == files['contrast_48_x4']['train']['contrast_opt']
+        assert ('code_opt' in options['train']) == ('target' in stem)
+        options['train'].pop('code_opt', None)
+        assert options['datasets']['train'].pop('gt_size') == (256 if '64' in stem else 192)
+    for options in files.values():
+        assert {**options, 'name': 'dasr_x4'} == files['dasr_x4']
+    assert teacher['network_g'] == files['dasr_x4']['network_g']
+    assert ours['network_g'] == {**files['dasr_x4']['network_g'], 'skip': 'wiener'}
 
 
 @each_file
@@ -157,7 +163,9 @@ def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
         'smoke_ikc_x4',
         'smoke_mzsr_large_x2',
         'smoke_mzsr_x2',
-        'target_48_x4',
+        'dasr_target_x4',
+        'dasr_teacher_x4',
+        'dasr_w_x4',
         'train_srmodel_dasr_x4',
         'train_rcan_iso_x4',
     ],

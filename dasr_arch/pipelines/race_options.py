@@ -22,6 +22,7 @@ class TrainingEntry(Options, kw_only=True, frozen=True):
     options: Text  # a training file
     share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of the race's minutes
     after: str | None = None  # starts from the weights of this one
+    like: str | None = None  # takes as long as this one, by the iteration, and is not measured
     set: list[str] = field(default_factory=list)  # key=value, laid over the file
     seeds: Annotated[list[Seed], Meta(min_length=1)] | None = None  # one training for each
     group: Text | None = None  # what the summary averages over; the entry's name, if absent
@@ -63,6 +64,7 @@ class Training:
         options: the training file.
         share: of the race's minutes.
         after: name of the training whose weights it starts from, or None.
+        like: name of the training whose iterations take as long as its own, or None.
         overrides: `key=value`, laid over the file.
         group: what the summary averages over.
     """
@@ -71,6 +73,7 @@ class Training:
     options: Path
     share: float = 1.0
     after: str | None = None
+    like: str | None = None
     overrides: tuple[str, ...] = ()
     group: str = ''
 
@@ -157,7 +160,8 @@ def read_race(path: Path, name: str | None = None, minutes: float | None = None)
         if entry.after is not None and entry.after not in trainings:
             hint = suggest(entry.after, trainings)
             raise InputError(f"{where}: trainings.{label}.after: no training before it is called '{entry.after}'{hint}")
-        for training in _expand(label, entry):
+        like = _find_alike(entry, checked.trainings, trainings, f'{where}: trainings.{label}.like')
+        for training in _expand(label, entry, like):
             if training.name in trainings:
                 raise InputError(f"{where}: trainings: '{training.name}' comes twice; rename one of them")
             trainings[training.name] = training
@@ -172,12 +176,34 @@ def read_race(path: Path, name: str | None = None, minutes: float | None = None)
     return Race(checked.name, file_name, checked.minutes, tuple(trainings.values()), tests, checked.probe)
 
 
-def _expand(label: str, entry: TrainingEntry) -> list[Training]:
-    """The trainings of an entry: one, or one for each seed."""
+def _find_alike(
+    entry: TrainingEntry, entries: Mapping[str, TrainingEntry], before: Mapping[str, Training], where: str
+) -> str | None:
+    """The training, measured itself, whose iterations take as long as those of an entry."""
+    if entry.like is None:
+        return None
+    seeds = entries[entry.like].seeds if entry.like in entries else None
+    name = f'{entry.like}_seed_{seeds[0]}' if seeds else entry.like
+    if name not in before:
+        raise InputError(f"{where}: no training before it is called '{entry.like}'{suggest(entry.like, entries)}")
+    return before[name].like or name
+
+
+def _expand(label: str, entry: TrainingEntry, like: str | None) -> list[Training]:
+    """The trainings of an entry: one, or one for each seed; seeds take the same time."""
     path, group = Path(entry.options), entry.group or label
     if entry.seeds is None:
-        return [Training(label, path, entry.share, entry.after, tuple(entry.set), group)]
+        return [Training(label, path, entry.share, entry.after, like, tuple(entry.set), group)]
+    names = [f'{label}_seed_{seed}' for seed in entry.seeds]
     return [
-        Training(f'{label}_seed_{seed}', path, entry.share, entry.after, (*entry.set, f'manual_seed={seed}'), group)
-        for seed in entry.seeds
+        Training(
+            name,
+            path,
+            entry.share,
+            entry.after,
+            like or (names[0] if name != names[0] else None),
+            (*entry.set, f'manual_seed={seed}'),
+            group,
+        )
+        for name, seed in zip(names, entry.seeds, strict=True)
     ]

@@ -1,8 +1,8 @@
 """Measures the iterations of a race's trainings: in processes of their own, interleaved, and takes medians.
 
 Every round measures all trainings once, so that a machine that grows slower is slower for all of them. As many
-processes run at once as trainings would, each on its own cores, because those share the memory. Seeds of one training
-are measured together: they get the same iterations.
+processes run at once as trainings would, each on its own cores, because those share the memory. Seeds of one training,
+and what a race file calls `like` another, get what was measured for one of them.
 """
 
 import json
@@ -25,7 +25,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.pipelines.loaders import build_training_stream
 from dasr_arch.pipelines.options import load_training_options
-from dasr_arch.pipelines.race_options import Race, Training
+from dasr_arch.pipelines.race_options import Race
 from dasr_arch.pipelines.race_plan import StageTime, list_stages
 from dasr_arch.pipelines.training import seed_everything
 
@@ -79,6 +79,7 @@ def measure_race(
             'stages': {one.name: one.weight for one in stages[training.name]},
         }
         for training in race.trainings
+        if training.like is None
     ]
     samples: dict[int, Samples] = {jobs: {} for jobs in settings.jobs}
     for number in range(settings.rounds):
@@ -86,16 +87,9 @@ def measure_race(
             _LOGGER.info('round %d of %d, %d at once', number + 1, settings.rounds, jobs)
             turned = tasks[number % len(tasks) :] + tasks[: number % len(tasks)]
             _add(samples[jobs], measure(turned, settings, jobs))
-    alike: dict[tuple[object, ...], list[str]] = {}  # seeds of one training take the same time
-    for training in race.trainings:
-        alike.setdefault(_without_seed(training), []).append(training.name)
-
-    def middle(training: Training, stage: str, jobs: int) -> float:
-        return median(one for name in alike[_without_seed(training)] for one in samples[jobs][name][stage])
-
     return {
         training.name: [
-            replace(one, seconds={jobs: middle(training, one.name, jobs) for jobs in settings.jobs})
+            replace(one, seconds=_find_medians(samples, training.like or training.name, one.name))
             for one in stages[training.name]
         ]
         for training in race.trainings
@@ -234,9 +228,11 @@ def thread_environment(threads: int) -> dict[str, str]:
 _Task = dict[str, Any]
 
 
-def _without_seed(training: Training) -> tuple[object, ...]:
-    overrides = tuple(one for one in training.overrides if not one.startswith('manual_seed='))
-    return training.options, training.after, overrides
+def _find_medians(samples: Mapping[int, Samples], training: str, stage: str) -> dict[int, float]:
+    """Seconds of an iteration by the number of trainings at once."""
+    if stage not in samples[next(iter(samples))][training]:
+        raise InputError(f"the race file's `like`: {training} has no train.{stage}, which its likes need")
+    return {jobs: median(measured[training][stage]) for jobs, measured in samples.items()}
 
 
 def _add(samples: Samples, more: Mapping[str, Mapping[str, list[float]]]) -> None:

@@ -70,9 +70,10 @@ def test_tests_of_a_shipped_race_name_its_trainings_and_all_of_them(path, at_roo
 def test_every_option_file_of_the_race_takes_part_with_the_same_data(at_root):
     race = read_race(OPTIONS / 'race' / 'race.yml')
     files = {training.options.name for training in race.trainings}
-    assert files == {path.name for path in (OPTIONS / 'race').glob('*_x4.yml')}
+    own = {path.name for path in (OPTIONS / 'race').glob('*_x4.yml')}
+    assert files == own | {f'model_{number}_x4.yml' for number in (1, 2, 3, 5)}
     for training in race.trainings:
-        options = read_yaml(training.options)
+        options = read_yaml(training.options, training.overrides)
         data = options['datasets']['train']
         assert data['dataroot_gt'] == 'datasets/BSDS400_T91_256.lmdb'
         assert data['degradation']['noise_range'] == [0, 15]
@@ -92,6 +93,7 @@ def test_pixels_of_an_iteration_are_about_the_same_for_all_that_enlarge():
         data = read_yaml(path)['datasets']['train']
         pixels[path.stem] = data['gt_size'] ** 2 * data['batch_size_per_gpu']
     del pixels['dncnn_x4'], pixels['mzsr_x4']  # at LR size; five inner steps in each iteration
+    del pixels['dasr_64_x4'], pixels['dasr_target_64_x4']  # the same minutes for fewer iterations
     assert max(pixels.values()) <= 1.12 * min(pixels.values())
 
 
@@ -104,6 +106,40 @@ def test_seeds_are_trainings_of_one_group(tmp_path):
     assert [training.name for training in race.trainings] == ['a_seed_0', 'a_seed_7']
     assert {training.group for training in race.trainings} == {'a'}
     assert race.trainings[1].overrides == ('scale=4', 'manual_seed=7')
+    assert [training.like for training in race.trainings] == [None, 'a_seed_0']
+
+
+def test_what_is_like_another_takes_its_time(tmp_path):
+    file = OPTIONS / 'race' / 'dasr_x4.yml'
+    path = write_race(
+        tmp_path,
+        'name: own\nminutes: 1\ntrainings:\n'
+        f'  a: {{options: {file}, seeds: [3, 4]}}\n'
+        f'  b: {{options: {file}, like: a, share: 0.5, set: [scale=4]}}\n'
+        f'  c: {{options: {file}, like: b, seeds: [0]}}\n',
+    )
+    race = read_race(path)
+    assert [training.like for training in race.trainings] == [None, 'a_seed_3', 'a_seed_3', 'a_seed_3']
+
+    def measure(tasks, settings, jobs):
+        assert [task['name'] for task in tasks] == ['a_seed_3']
+        return {'a_seed_3': {'stage_1': [1.0], 'stage_2': [2.0 + jobs]}}
+
+    stages = measure_race(race, MeasureSettings((1, 2), rounds=1), measure)
+    assert all(one == stages['a_seed_3'] for one in stages.values())
+    iterations = make_plan(race, stages, 2, {}).iterations
+    assert iterations['a_seed_3'] == iterations['a_seed_4'] == iterations['c_seed_0']
+    for jobs in (1, 2):
+        for stage, count in iterations['b'][jobs].items():
+            assert count == pytest.approx(iterations['a_seed_3'][jobs][stage] / 2, abs=1)
+
+
+def test_like_one_without_its_stages_is_refused(at_root):
+    race = make_race(
+        Training('a', OPTIONS / 'race' / 'edsr_x4.yml'), Training('b', OPTIONS / 'race' / 'dasr_x4.yml', like='a')
+    )
+    with pytest.raises(InputError, match=r'`like`: a has no train\.stage_1'):
+        measure_race(race, MeasureSettings(rounds=1), lambda *_: {'a': {'schedule': [1.0]}})
 
 
 @pytest.mark.parametrize(
@@ -117,6 +153,7 @@ def test_seeds_are_trainings_of_one_group(tmp_path):
         ('{name: a, minutes: 1, trainings: {a: {options: FILE, shares: 1}}}', "unknown key 'shares'"),
         ('{name: a, minutes: 1, trainings: {a: {options: absent.yml}}}', "'absent.yml' does not exist"),
         ('{name: a, minutes: 1, trainings: {a: {options: FILE, after: b}, b: {options: FILE}}}', "is called 'b'"),
+        ('{name: a, minutes: 1, trainings: {a: {options: FILE, like: b}, b: {options: FILE}}}', "is called 'b'"),
         ('{name: a, minutes: 1, trainings: {a: {options: FILE}}, tests: [absent.yml]}', "'absent.yml' does not exist"),
         (
             '{name: a, minutes: 1, trainings: {a: {options: FILE, seeds: [0]}, a_seed_0: {options: FILE}}}',
@@ -269,22 +306,6 @@ def test_medians_are_taken_over_rounds_in_which_every_training_has_its_turn_firs
     stages = measure_race(make_race(*trainings), settings, measure)
     assert firsts == [(1, 'a'), (2, 'a'), (1, 'b'), (2, 'b'), (1, 'a'), (2, 'a')]
     assert [stage.seconds for stage in stages['b']] == [{1: 3.0, 2: 4.0}] * 2
-
-
-def test_seeds_of_one_training_get_the_same_iterations(tmp_path):
-    path = OPTIONS / 'race' / 'dasr_x4.yml'
-    trainings = []
-    for name, more in (('a_seed_0', 'manual_seed=0'), ('a_seed_1', 'manual_seed=1'), ('b', 'train.ema_decay=0.5')):
-        one = stand_in_training(name, path, tmp_path)
-        trainings.append(replace(one, overrides=(*one.overrides, more)))
-    times = {'a_seed_0': [1.0, 1.2, 5.0], 'a_seed_1': [2.0, 2.2, 2.4], 'b': [7.0]}
-
-    def measure(tasks, settings, jobs):
-        return {task['name']: dict.fromkeys(task['stages'], times[task['name']]) for task in tasks}
-
-    stages = measure_race(make_race(*trainings), MeasureSettings(rounds=1), measure)
-    for name, expected in (('a_seed_0', 2.1), ('a_seed_1', 2.1), ('b', 7.0)):
-        assert [stage.seconds[1] for stage in stages[name]] == pytest.approx([expected] * 2)
 
 
 def test_steps_of_every_stage_are_measured(tmp_path):

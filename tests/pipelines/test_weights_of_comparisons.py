@@ -15,15 +15,12 @@ from dasr_arch.pipelines.system_options import plan_network
 from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.option_files import OPTIONS
 
-RACE_FILES = [OPTIONS / 'race' / name for name in ('race.yml', 'variants.yml')]
-
 
 def list_training_files() -> dict[str, Path]:
     """The training file behind each experiment."""
     found = {path.stem: path for path in OPTIONS.glob('train_*.yml')}
-    for file in RACE_FILES:
-        race = read_race(file)
-        found |= {race.experiment(training.name): training.options for training in race.trainings}
+    race = read_race(OPTIONS / 'race' / 'race.yml')
+    found |= {race.experiment(training.name): training.options for training in race.trainings}
     return found
 
 
