@@ -28,6 +28,7 @@ def test_there_are_files_for_both_settings_and_sizes():
         for scale in (2, 3, 4)
         for setting in ('', '_aniso')
     }
+    expected |= {f'train_dasr_w_x{scale}' for scale in (2, 3, 4)}
     assert expected | {'train_encoder_lq'} <= stems
 
 
@@ -165,7 +166,7 @@ def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
         'smoke_mzsr_x2',
         'dasr_target_x4',
         'dasr_teacher_x4',
-        'dasr_w_x4',
+        'smoke_dasr_w_x4',
         'train_srmodel_dasr_x4',
         'train_rcan_iso_x4',
     ],
