@@ -86,7 +86,7 @@ def test_output_is_scale_times_as_large_and_near_the_range_of_pictures(name, sca
     assert out.shape == (2, 3, 9 * scale, 7 * scale)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
-    assert -1 < out.min() <= out.max() < 2  # untrained, but on the scale of [0, 1]
+    assert -2 < out.min() <= out.max() < 3  # untrained, sharpened noise, but on the scale of [0, 1]
 
 
 @CASES
