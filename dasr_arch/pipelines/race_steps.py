@@ -231,7 +231,7 @@ _Task = dict[str, Any]
 def _find_medians(samples: Mapping[int, Samples], training: str, stage: str) -> dict[int, float]:
     """Seconds of an iteration by the number of trainings at once."""
     if stage not in samples[next(iter(samples))][training]:
-        raise InputError(f"the race file's `like`: {training} has no train.{stage}, which its likes need")
+        raise InputError(f'{training} has no train.{stage}; measure what has one by itself, without `like: {training}`')
     return {jobs: median(measured[training][stage]) for jobs, measured in samples.items()}
 
 

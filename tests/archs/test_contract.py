@@ -86,7 +86,8 @@ def test_output_is_scale_times_as_large_and_near_the_range_of_pictures(name, sca
     assert out.shape == (2, 3, 9 * scale, 7 * scale)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
-    assert -2 < out.min() <= out.max() < 3  # untrained, sharpened noise, but on the scale of [0, 1]
+    beyond = 2 if name == 'DASRW' else 1  # untrained it sharpens, and the pictures are noise
+    assert -beyond < out.min() <= out.max() < 1 + beyond  # untrained, but on the scale of [0, 1]
 
 
 @CASES

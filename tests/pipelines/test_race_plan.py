@@ -138,7 +138,7 @@ def test_like_one_without_its_stages_is_refused(at_root):
     race = make_race(
         Training('a', OPTIONS / 'race' / 'edsr_x4.yml'), Training('b', OPTIONS / 'race' / 'dasr_x4.yml', like='a')
     )
-    with pytest.raises(InputError, match=r'`like`: a has no train\.stage_1'):
+    with pytest.raises(InputError, match=r'a has no train\.stage_1; measure what has one by itself'):
         measure_race(race, MeasureSettings(rounds=1), lambda *_: {'a': {'schedule': [1.0]}})
 
 
