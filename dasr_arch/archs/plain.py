@@ -41,6 +41,21 @@ class PlainConvolutions(nn.Sequential):
         layers.append(nn.Conv2d(num_feat, out_channels, 3, padding=1, bias=bias))
         super().__init__(*layers)
 
+    def keep_variance(self) -> None:
+        """Draws weights anew so that values stay as large from layer to layer, and sets biases to zero.
+
+        With PyTorch's own, values shrink to a sixth of their variance in every layer. A deep chain then gives a
+        constant at first, and learns colours long after shapes.
+
+        Source:
+            He et al., ICCV 2015, for the convolutions before ReLU.
+        """
+        convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity='linear' if layer is convolutions[-1] else 'relu')
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Computes all layers.
 

@@ -23,6 +23,8 @@ from dasr_arch.degradations.kernel_basis import anisotropic_basis
 class SRMDNF(nn.Module):
     """Super-resolution for a known blur kernel, without noise.
 
+    Initial weights are ours: those that keep the variance (:meth:`PlainConvolutions.keep_variance`).
+
     Args:
         scale: up-sampling factor, 2, 3 or 4.
         num_feat: channels between.
@@ -65,6 +67,7 @@ class SRMDNF(nn.Module):
         self.kernel_code = KernelCode(name, own, basis_path)
         facts = num_components + ('noise_level' in self.needs)
         self.body = PlainConvolutions(3 + facts, num_feat, 3 * scale**2, num_layers)
+        self.body.keep_variance()
         self.shuffle = nn.PixelShuffle(scale)
 
     def complete_released(self) -> dict[str, Tensor]:

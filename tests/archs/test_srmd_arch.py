@@ -226,3 +226,16 @@ def test_file_that_holds_no_basis_is_one_line(tmp_path):
 def test_argument_without_such_a_choice_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SRMD(**options)
+
+
+@pytest.mark.parametrize('kind', [SRMDNF, SRMD])
+def test_untrained_network_tells_colours_apart(kind):
+    """A chain whose values shrink from layer to layer answers every picture alike, and learns colours last."""
+    torch.manual_seed(0)
+    network = kind(scale=2, num_feat=32)
+    red, green = torch.zeros(1, 3, 12, 12), torch.zeros(1, 3, 12, 12)
+    red[:, 0], green[:, 1] = 1, 1
+    with torch.no_grad():
+        first, second = (network(picture, kernel=make_kernels()[:1]) for picture in (red, green))
+    assert (first - second).pow(2).mean().sqrt() > 0.1 * first.pow(2).mean().sqrt()
+    assert 0.1 < first.pow(2).mean().sqrt() < 10
