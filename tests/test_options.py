@@ -101,7 +101,7 @@ def test_the_papers_model_4_is_dasr_in_the_race_but_for_the_noise():
 
 def test_the_two_by_two_differ_in_target_and_patch_alone():
     files = {path.stem: read_yaml(path) for path in (OPTIONS / 'race').glob('dasr*_x4.yml')}
-    teacher, ours, joint = (files.pop(f'dasr_{name}_x4') for name in ('teacher', 'w', 'w_joint'))
+    teacher, ours, first = (files.pop(f'dasr_{name}_x4') for name in ('teacher', 'w', 'w_two_stages'))
     assert set(files) == {f'dasr{target}{patch}_x4' for target in ('', '_target') for patch in ('', '_64')}
     for stem, options in files.items():
         assert ('code_opt' in options['train']) == ('target' in stem)
@@ -110,8 +110,8 @@ def test_the_two_by_two_differ_in_target_and_patch_alone():
     for options in files.values():
         assert {**options, 'name': 'dasr_x4'} == files['dasr_x4']
     assert teacher['network_g'] == files['dasr_x4']['network_g']
-    assert ours['network_g'] == joint['network_g'] == {**files['dasr_x4']['network_g'], 'skip': 'wiener'}
-    assert ours['datasets'] == joint['datasets']
+    assert ours['network_g'] == first['network_g'] == {**files['dasr_x4']['network_g'], 'skip': 'wiener'}
+    assert ours['datasets'] == first['datasets']
 
 
 @each_file
