@@ -11,8 +11,8 @@ from dasr_arch.archs.dasr_arch import DASR, RELEASED_RANGE, Implementation, Skip
 class DASRW(DASR):
     """A DASR with other defaults: the size of DASR-S, one convolution to the pixels, and a Wiener filter beneath.
 
-    It costs what DASR-S costs, 0.2 % of multiply-adds aside. What makes it better is its training, with which
-    ``options/race/dasr_w_x4.yml`` begins. Its weights are weights of :class:`DASR`, and load as such, too.
+    It costs what DASR-S costs, 0.2 % of multiply-adds aside. What makes it better is its training, see
+    ``options/race/dasr_w_x4.yml``. Its weights are weights of :class:`DASR`, and load as such, too.
 
     Args:
         scale: as all others, see :class:`DASR`, which also says what is raised.

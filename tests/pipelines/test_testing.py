@@ -380,7 +380,7 @@ def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypat
         options.pop('costs', None)
         torch.manual_seed(0)
         make_comparison_smaller(options)
-        if path.stem == 'beyond_x4':  # thirteen trainings of one network
+        if path.stem == 'beyond_x4':  # trainings of one network
             options['networks'] = dict(list(options['networks'].items())[:2])
         report = run_test({**options, 'datasets': {'Set5': options['datasets']['Set5']}}, str(path))
         assert report.failures == 0
