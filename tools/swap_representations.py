@@ -1,0 +1,117 @@
+"""Asks whether networks listen to the degradation representation: `python tools/swap_representations.py MODEL ...`.
+
+Each test picture is super-resolved with its own representation, and with the mean one of other pictures that were
+degraded in a known way. A network whose pictures stay as good under a wrong representation does not use it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dasr_arch import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.weights import load_network
+from dasr_arch.benchmark.measuring import measure_picture
+from dasr_arch.benchmark.probing import encode_picture
+from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.joined_source import open_sources
+from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.inference.upscaler import find_scale, locate_weights
+from dasr_arch.metrics.structural_similarity import WINDOW_SIZE
+from dasr_arch.pipelines.guard import run_guarded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the arguments, prints a table in Markdown; 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        description='PSNR of luma (dB) with the own representation of each picture, and with the mean one of other '
+        'pictures that were blurred with each width.'
+    )
+    parser.add_argument('models', nargs='+', metavar='MODEL', help='general, iso, or a weights file of a DASR')
+    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
+    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of HR pictures to super-resolve')
+    parser.add_argument('--others', required=True, metavar='DATA', help='HR pictures whose representations are lent')
+    parser.add_argument('--limit', type=int, default=24, help='so many of the others at most (24)')
+    parser.add_argument('--widths', type=float, nargs='+', default=[0, 1.2, 2.4, 3.6], help='HR pixels (0 1.2 2.4 3.6)')
+    parser.add_argument('--noise', type=float, default=0, help='standard deviation in grey levels (0)')
+    args = parser.parse_args(argv)
+
+    def work() -> int:
+        if args.limit < 1:
+            raise InputError(f'--limit must be at least 1, got {args.limit}')
+        networks = [(model, load(model, args.scale)) for model in args.models]
+        test, others = open_sources(args.test), open_sources(args.others)
+        sys.stdout.write('| | width | own | ' + ' | '.join(f'{width:g}' for width in args.widths) + ' |\n')
+        sys.stdout.write('| --- | ---: | ---: |' + ' ---: |' * len(args.widths) + '\n')
+        for model, network in networks:
+            lent = [lend(network, others, width, args.noise, args.limit) for width in args.widths]
+            for width in args.widths:
+                values = measure(network, test, width, args.noise, [None, *lent])
+                cells = ' | '.join(f'{value:.2f}' for value in values)
+                sys.stdout.write(f'| {model} | {width:g} | {cells} |\n')
+                sys.stdout.flush()
+        return 0
+
+    return run_guarded(work)
+
+
+def load(model: str, scale: int | None) -> DASR:
+    """The network, in evaluation mode.
+
+    Raises:
+        InputError: if there is none of this name, or it has no representation of pictures.
+    """
+    factor = find_scale(model, scale)
+    network = load_network(locate_weights(model, factor), factor).eval()
+    if not network.blind:
+        raise InputError(f'{model}: is told the kernel and has no representation of pictures')
+    return network
+
+
+def lend(network: DASR, source: ImageSource, width: float, noise: float, limit: int) -> Tensor:
+    """Mean representation (1, D) of pictures that were blurred with a width."""
+    codes = [encode_picture(network, lq) for _, lq in degrade(network, source, width, noise, limit)]
+    return torch.stack(codes).mean(0, keepdim=True)
+
+
+def measure(
+    network: DASR, source: ImageSource, width: float, noise: float, representations: Sequence[Tensor | None]
+) -> list[float]:
+    """Mean PSNR with each representation, None being each picture's own."""
+    metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': network.scale, 'test_y_channel': True})
+    sums, count = [0.0] * len(representations), 0
+    for truth, lq in degrade(network, source, width, noise, len(source)):
+        x = torch.from_numpy(lq).permute(2, 0, 1).unsqueeze(0).float() / 255
+        for number, representation in enumerate(representations):
+            with torch.inference_mode():
+                sr = network(x, representation=representation)[0]
+            pixels = (sr.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            sums[number] += measure_picture(metric, pixels, truth)
+        count += 1
+    return [value / count for value in sums]
+
+
+def degrade(
+    network: DASR, source: ImageSource, width: float, noise: float, limit: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """HR and LR pictures, as the tests of `dasr test` make them."""
+    scale = network.scale
+    degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': width, 'noise': noise}, scale)
+    for index in range(min(limit, len(source))):
+        name = Path(source.names[index]).stem
+        truth = crop_to_multiple(source.read(index), scale, name)
+        if min(truth.shape[:2]) < WINDOW_SIZE + 2 * scale:
+            raise InputError(f'{name}: {truth.shape[1]} x {truth.shape[0]} pixels are too few to measure')
+        yield truth, degrade_picture(degradation, truth, name=name)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
