@@ -69,6 +69,7 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     return {
         **last,
         'date': now(),
+        'options': {**last['options'], **{entry: _join(records, entry) for entry in ('networks', 'datasets')}},
         'skipped': skipped,
         'systems': {label: systems.get(label, {}) for label in unique(row['network'] for row in ordered)},
         'published': published,
@@ -86,6 +87,14 @@ def _order(records: Sequence[Record], entry: str) -> list[str]:
     listed = sorted((list(record['options'].get(entry) or {}) for record in records), key=len, reverse=True)
     rows = (row[entry[:-1]] for record in records for row in record['rows'])
     return unique([*(name for names in listed for name in names), *rows])
+
+
+def _join(records: Sequence[Record], entry: str) -> dict[str, Any]:
+    """Networks or data sets of all option files; of those under one name the last one's."""
+    found: dict[str, Any] = {}
+    for record in records:
+        found |= record['options'].get(entry) or {}
+    return {name: found[name] for name in _order(records, entry) if name in found}
 
 
 def _check_same(rows: Iterable[Record]) -> None:

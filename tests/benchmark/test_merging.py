@@ -36,7 +36,10 @@ def test_systems_stand_in_the_order_of_the_longest_option_file() -> None:
         record['options'] = {'networks': {name: {} for name in names}}
         record['rows'] = [make_row(name, 'width 0', 1.0) for name in names if name != 'C']
         records.append(record)
-    assert [network for network, _, _ in cells(merge_records(records))] == ['A', 'B', 'D']
+    merged = merge_records(records)
+    assert [network for network, _, _ in cells(merged)] == ['A', 'B', 'D']
+    assert list(merged['options']['networks']) == ['A', 'B', 'C', 'D']
+    assert list(merge_records([merged, records[0]])['options']['networks']) == ['A', 'B', 'C', 'D']
 
 
 def test_costs_stay_and_what_was_skipped_before_is_no_longer() -> None:
