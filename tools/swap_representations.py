@@ -25,7 +25,6 @@ from dasr_arch.data.joined_source import open_sources
 from dasr_arch.degradations import build_degradation, degrade_picture
 from dasr_arch.degradations.pictures import crop_to_multiple
 from dasr_arch.inference.upscaler import find_scale, locate_weights
-from dasr_arch.metrics.structural_similarity import WINDOW_SIZE
 from dasr_arch.pipelines.guard import run_guarded
 
 
@@ -89,6 +88,8 @@ def measure(
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': network.scale, 'test_y_channel': True})
     sums, count = [0.0] * len(representations), 0
     for truth, lq in degrade(network, source, width, noise, len(source)):
+        if min(truth.shape[:2]) < 2 * network.scale + 1:
+            raise InputError(f'a test picture of {truth.shape[1]} x {truth.shape[0]} pixels is too small to measure')
         x = torch.from_numpy(lq).permute(2, 0, 1).unsqueeze(0).float() / 255
         for number, representation in enumerate(representations):
             with torch.inference_mode():
@@ -108,8 +109,6 @@ def degrade(
     for index in range(min(limit, len(source))):
         name = Path(source.names[index]).stem
         truth = crop_to_multiple(source.read(index), scale, name)
-        if min(truth.shape[:2]) < WINDOW_SIZE + 2 * scale:
-            raise InputError(f'{name}: {truth.shape[1]} x {truth.shape[0]} pixels are too few to measure')
         yield truth, degrade_picture(degradation, truth, name=name)
 
 

@@ -60,11 +60,11 @@ def test_a_lent_representation_of_the_same_picture_is_its_own(
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     told = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'told.pth')
     blind = make_weights(tmp_path / 'blind.pth', False)
-    pictures, small = write_pictures(tmp_path / 'some'), write_pictures(tmp_path / 'small', 1, 16, 60)
+    pictures, small = write_pictures(tmp_path / 'some'), write_pictures(tmp_path / 'small', 1, 8, 60)
     arguments, message = {
         'told': ([told, '--test', pictures], 'told.pth: is told the kernel'),
         'limit': ([blind, '--test', pictures, '--limit', 0], '--limit must be at least 1, got 0'),
-        'small': ([blind, '--test', small], 'p0: 60 x 16 pixels are too few to measure'),
+        'small': ([blind, '--test', small], 'a test picture of 60 x 8 pixels is too small to measure'),
         'missing': ([blind, '--test', tmp_path / 'none'], 'none'),
     }[case]
     code, _, err = run(capsys, *arguments, '--others', pictures)
