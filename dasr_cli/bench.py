@@ -24,7 +24,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('--quick', action='store_true', help='small pictures at x4, networks alone: a minute, not many')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
     parser.add_argument(
-        '--implementations', nargs='+', metavar='NAME', help='auto, reference, fast, compiled (reference fast)'
+        '--implementations',
+        nargs='+',
+        metavar='NAME',
+        help='auto, reference, fast, ncnn, compiled (reference, fast, and ncnn if installed)',
     )
     parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
     parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')

@@ -208,6 +208,7 @@ def _check_extras() -> list[Feature]:
         'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
         'export to ONNX': ('onnx', ('onnx', 'onnxscript', 'onnxruntime')),
         'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
+        'faster inference on CPUs': ('ncnn', ('ncnn',)),
         'weights in spandrel': ('spandrel', ('spandrel',)),
         'video': ('video', ('av',)),
         'page and HTTP API (dasr serve)': ('serve', ('starlette', 'uvicorn', 'python_multipart')),

@@ -19,6 +19,8 @@ from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.enlargement import WienerEnlargement
 from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
+from dasr_arch.archs.ncnn_body import NcnnBody, NcnnEncoder
+from dasr_arch.archs.ncnn_program import can_notice_changes, has_ncnn, import_ncnn
 from dasr_arch.archs.reference import convolve_grouped
 from dasr_arch.degradations.resize import upsample_bicubic
 
@@ -27,7 +29,7 @@ RELEASED_RANGE = 255.0
 LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
 
 
-Implementation = Literal['auto', 'reference', 'fast']
+Implementation = Literal['auto', 'reference', 'fast', 'ncnn']
 Skip = Literal['none', 'bicubic', 'wiener']
 
 
@@ -66,11 +68,11 @@ class DASR(nn.Module):
             as feature maps (Model 2).
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
         kernel_size: side of that kernel in pixels.
-        implementation: 'reference' computes as the released code does; 'fast' gives the same values in less time;
-            'auto' is what is faster. See :meth:`set_implementation`.
+        implementation: 'reference' computes as the released code does; 'fast' gives the same values in less time, and
+            'ncnn' in still less; 'auto' is what is faster. See :meth:`set_implementation`.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument has no such choice, or ncnn is asked for and not installed.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class DASR(nn.Module):
                 nn.init.zeros_(parameter)
         self.mean: Tensor
         self._collapsed_tail = CollapsedTail(scale)
+        self._ncnn_encoder, self._ncnn_body = NcnnEncoder(), NcnnBody()
         self.set_implementation(implementation)
 
     def set_implementation(self, implementation: Implementation) -> None:
@@ -142,22 +145,26 @@ class DASR(nn.Module):
             implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
                 as one grouped convolution over batch x channels. 'fast' computes in channels_last order with one
                 depth-wise convolution for each picture and the tail as one convolution, and where no gradient is asked
-                for on a CPU, activations and additions are part of the convolutions before them. 'auto' is
-                'fast' on CPUs, on NVIDIA's GPUs without gradients for 256 x 256 LR pixels and more, and with
+                for on a CPU, activations and additions are part of the convolutions before them. 'ncnn' is 'fast', and
+                where no gradient is asked for on a CPU, in float32, the package ncnn computes the encoder and what lies
+                between the picture and the up-sampling. 'auto' is that on CPUs where ncnn is installed, and else
+                'fast'; on NVIDIA's GPUs it is 'fast' without gradients for 256 x 256 LR pixels and more, and with
                 torch.compile, which makes one kernel there of the nine products of a depth-wise convolution; else
                 'reference'.
 
         Raises:
-            ValueError: if there is no such choice.
+            ValueError: if there is no such choice, or ncnn is not installed.
         """
-        check_choice('implementation', implementation, ('auto', 'reference', 'fast'), 'DASR')
+        check_choice('implementation', implementation, ('auto', 'reference', 'fast', 'ncnn'), 'DASR')
+        if implementation == 'ncnn':
+            import_ncnn()
         self.implementation = implementation
 
     def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
-        """What 'auto' means for training on a device; other choices are themselves."""
+        """The formulation that a choice means for training on a device, where ncnn takes no part."""
         if self.implementation == 'auto':
             return 'fast' if device.type == 'cpu' or torch.compiler.is_compiling() else 'reference'
-        return self.implementation
+        return 'reference' if self.implementation == 'reference' else 'fast'
 
     def _is_fast(self, x: Tensor) -> bool:
         if self.implementation == 'auto' and x.is_cuda and not torch.is_grad_enabled() and not is_exported():
@@ -208,7 +215,9 @@ class DASR(nn.Module):
         """
         if self.blind:
             x = self._scale_input(lq)
-            out: Tensor = encode_fused(self.encoder, x) if self._is_fused(x) else self.encoder(x)
+            if self._is_fused(x):
+                return (self._ncnn_encoder if self._takes_ncnn(x) else encode_fused)(self.encoder, x)
+            out: Tensor = self.encoder(x)
             return out
         if kernel is None:
             raise ValueError('DASR with condition: kernel is told the blur kernel but got none; pass kernel=(B, k, k)')
@@ -223,12 +232,19 @@ class DASR(nn.Module):
     def _is_fused(self, x: Tensor) -> bool:
         return self._is_fast(x) and not self.training and can_fuse(x) and self.compress.weight.dtype == torch.float32
 
+    def _takes_ncnn(self, x: Tensor) -> bool:
+        """Whether ncnn computes what could be fused."""
+        rounded = torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') != x.dtype
+        chosen = self.implementation == 'ncnn' or (self.implementation == 'auto' and has_ncnn())
+        return chosen and not rounded and can_notice_changes([self])
+
     def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
         """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""
         representation = representation.to(self.compress.weight.dtype)  # the encoder averages in float32 at least
         code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
         if self._is_fused(x) and can_fuse_body(self.groups):
-            out = run_body_fused(self.head, self.groups, self.body_conv, x - self.mean, code)
+            run = self._ncnn_body if self._takes_ncnn(x) else run_body_fused
+            out = run(self.head, list(self.groups), self.body_conv, x - self.mean, code)
         else:
             out = self._run_body(x - self.mean, code)
         sr = self._run_tail(out)

@@ -4,7 +4,7 @@ oneDNN's convolutions can apply an activation or add a tensor to each value befo
 over memory for each. The results are those of the modules one by one, up to rounding.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import torch
@@ -71,17 +71,31 @@ def encode_fused(encoder: nn.Module, x: Tensor) -> Tensor:
     """
     dtype = _compute_dtype(x)
     with torch.autocast('cpu', enabled=False):
-        layers = list(encoder.body)  # type: ignore[arg-type]
-        for conv, norm in zip(layers[0::3], layers[1::3], strict=True):
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-            weight = conv.weight * scale.reshape(-1, 1, 1, 1)
-            bias = (conv.bias - norm.running_mean) * scale + norm.bias
+        for conv, weight, bias in fold_normalisation(encoder):
             x = _convolve(x.to(dtype), weight, bias, stride=conv.stride[0], activate=True)
         return x.float().mean((-2, -1))
 
 
+def fold_normalisation(encoder: nn.Module) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
+    """The convolutions of a DegradationEncoder in evaluation mode, with batch normalisation as part of them.
+
+    Args:
+        encoder: the encoder.
+
+    Returns:
+        For each convolution itself, and the weight and bias that it and its normalisation amount to.
+    """
+    layers = list(encoder.body)  # type: ignore[arg-type]
+    folded = []
+    for conv, norm in zip(layers[0::3], layers[1::3], strict=True):
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        bias = (conv.bias - norm.running_mean) * scale + norm.bias
+        folded.append((conv, conv.weight * scale.reshape(-1, 1, 1, 1), bias))
+    return folded
+
+
 def run_body_fused(
-    head: nn.Conv2d, groups: Iterable[nn.Module], body_conv: nn.Conv2d, x: Tensor, code: Tensor
+    head: nn.Conv2d, groups: Sequence[nn.Module], body_conv: nn.Conv2d, x: Tensor, code: Tensor
 ) -> Tensor:
     """Everything of DASR between the picture and the up-sampling.
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import atomic_write
+from dasr_arch.archs.ncnn_program import has_ncnn
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.speed_actions import (
     IMPLEMENTATIONS,
@@ -60,7 +61,8 @@ class SpeedSettings:
 
     Attributes:
         networks: keys of SPEED_NETWORKS.
-        implementations: ways to compute, for the networks that have several.
+        implementations: ways to compute, for the networks that have several; by default 'reference', 'fast', and
+            'ncnn' where it is installed.
         precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
         operations: 'inference', 'stage_1', 'stage_2'; 'parts' for what stands around the networks.
         scales: up-sampling factors of the inference; training has the largest.
@@ -77,7 +79,7 @@ class SpeedSettings:
     """
 
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
-    implementations: tuple[str, ...] = ('reference', 'fast')
+    implementations: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     operations: tuple[str, ...] = (*get_args(Operation), PARTS)
     scales: tuple[int, ...] = (2, 3, 4)
@@ -91,6 +93,9 @@ class SpeedSettings:
     def __post_init__(self) -> None:
         """Checks every value."""
         _check_names('networks', self.networks, SPEED_NETWORKS)
+        if not self.implementations:
+            usual = ('reference', 'fast', 'ncnn') if has_ncnn() else ('reference', 'fast')
+            object.__setattr__(self, 'implementations', usual)
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
         _check_names('operations', self.operations, (*get_args(Operation), PARTS))
         _check_names('device', (self.device,), ('cpu', 'cuda'))

@@ -52,7 +52,7 @@ SPEED_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """Networks by the name in the table, with the arguments of their option files."""
 
-IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'compiled')
+IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn', 'compiled')
 """Ways in which DASR can compute the same values, the last through torch.compile; other networks have one, 'auto'."""
 
 PRECISIONS = ('fp32', 'bf16')
@@ -105,12 +105,15 @@ class Timing(NamedTuple):
 def is_possible(case: SpeedCase) -> bool:
     """Whether a case exists.
 
-    Bicubic learns nothing, only DASR has an encoder stage and several ways to compute, and the reference is float32.
+    Bicubic learns nothing, only DASR has an encoder stage and several ways to compute, the reference is float32, and
+    ncnn computes without gradients on CPUs, in float32.
     """
     kind = SPEED_NETWORKS[case.network]['type']
     if kind == 'Bicubic' and case.operation != 'inference':
         return False
     if case.implementation == 'reference' and case.precision != 'fp32':
+        return False
+    if case.implementation == 'ncnn' and (case.operation, case.precision, case.device) != ('inference', 'fp32', 'cpu'):
         return False
     return kind == 'DASR' or (case.operation != 'stage_1' and case.implementation == 'auto')
 
