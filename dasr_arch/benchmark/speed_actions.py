@@ -204,7 +204,8 @@ def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, A
         'schedule': stage,
         'stage_1': stage,
         'stage_2': stage,
-        'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
+        'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]}
+        | ({} if case.implementation == 'reference' else {'fused': True}),
         'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
         'contrast_opt': {'loss_weight': 1.0, 'queue_length': 8192, 'momentum': 0.999, 'temperature': 0.07},
     }

@@ -143,8 +143,9 @@ class SupervisedModel(SRModel):
         if kind not in OPTIMISERS:
             raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
         options.pop('lr', None)
-        if self.device.type == 'cuda':
-            options.setdefault('fused', True)  # a kernel for all parameters, not ten for each piece of them
+        rounds_as_torch = self.opt['train'].get('precision', 'fp32') in ('fp32', 'tf32')  # as released, on a CPU
+        if self.device.type == 'cuda' or not rounds_as_torch:
+            options.setdefault('fused', True)  # one pass over all numbers instead of ten
         groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
         self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)

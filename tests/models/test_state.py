@@ -12,16 +12,17 @@ from dasr_arch.models.state import collect_training_state, find_networks, restor
 from tests.models.making import make_batch, make_dasr_options, make_options, train_step
 
 
-def test_restored_model_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize('precision', ['fp32', 'auto'])  # with an optimiser that is fused and one that is not
+def test_restored_model_goes_on_bit_for_bit(tmp_path, precision):
     batches = [make_batch(start=4 * i) for i in range(5)]
-    model = build_model(make_dasr_options(2, 3, ema_decay=0.9))
+    model = build_model(make_dasr_options(2, 3, ema_decay=0.9, precision=precision))
     for i in range(3):
         train_step(model, i + 1, batches[i])
     save_atomically(collect_training_state(model, 0, 3), tmp_path / '3.state')
     expected = [train_step(model, i + 1, batches[i]) for i in (3, 4)]
 
     torch.manual_seed(99)
-    other = build_model(make_dasr_options(2, 3, ema_decay=0.9))
+    other = build_model(make_dasr_options(2, 3, ema_decay=0.9, precision=precision))
     restore_training_state(other, torch.load(tmp_path / '3.state', weights_only=True))
     assert [train_step(other, i + 1, batches[i]) for i in (3, 4)] == expected
     for name, network in find_networks(model).items():

@@ -250,6 +250,12 @@ def test_tf32_is_float32_where_there_is_no_gpu():
     assert train_step(rounded, 1, batch)['l_pix'] == train_step(exact, 1, batch)['l_pix']
 
 
+@pytest.mark.parametrize(('precision', 'fused'), [('fp32', False), ('tf32', False), ('auto', True), ('bf16', True)])
+@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is always fused')
+def test_optimiser_is_fused_where_it_need_not_round_as_the_released_code(precision, fused):
+    assert bool(make_model(precision=precision).optimizer_g.defaults['fused']) is fused
+
+
 @pytest.mark.parametrize('stages', [False, True])
 def test_compiled_training_takes_the_same_steps(monkeypatch, stages):
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='aot_eager'))  # no C++ compiler needed
