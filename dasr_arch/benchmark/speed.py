@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import atomic_write
-from dasr_arch.archs.ncnn_program import has_ncnn
+from dasr_arch.archs.ncnn_program import has_ncnn, import_ncnn
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.speed_actions import (
     IMPLEMENTATIONS,
@@ -75,7 +75,7 @@ class SpeedSettings:
         device: 'cpu' or 'cuda'.
 
     Raises:
-        InputError: if a value is unknown or out of range.
+        InputError: if a value is unknown or out of range, or ncnn is asked for and not installed.
     """
 
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
@@ -97,6 +97,8 @@ class SpeedSettings:
             usual = ('reference', 'fast', 'ncnn') if has_ncnn() else ('reference', 'fast')
             object.__setattr__(self, 'implementations', usual)
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
+        if 'ncnn' in self.implementations:
+            import_ncnn()
         _check_names('operations', self.operations, (*get_args(Operation), PARTS))
         _check_names('device', (self.device,), ('cpu', 'cuda'))
         for scale in self.scales:

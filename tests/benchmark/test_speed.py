@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.ncnn_program import has_ncnn
 from dasr_arch.benchmark.speed import (
     SpeedSettings,
     choose_baseline,
@@ -78,6 +79,21 @@ def test_compiled_networks_are_rows_of_dasr_alone() -> None:
     settings = SpeedSettings(networks=('DASR-S', 'RCAN'), implementations=('reference', 'compiled'), scales=(4,))
     found = {(case.network, case.implementation) for case in list_cases(settings) if case.precision == 'fp32'}
     assert found == {('DASR-S', 'reference'), ('DASR-S', 'compiled'), ('RCAN', 'auto')}
+
+
+@pytest.mark.skipif(not has_ncnn(), reason='the extra ncnn is not installed')
+def test_ncnn_is_measured_where_it_is_installed_and_has_inference_in_float32_alone() -> None:
+    settings = SpeedSettings(networks=('DASR', 'RCAN'), precisions=PRECISIONS, scales=(4,))
+    cases = [case for case in list_cases(settings) if case.implementation == 'ncnn']
+    assert [(case.label, case.operation) for case in cases] == [('DASR ncnn fp32', 'inference')]
+
+
+def test_ncnn_that_is_not_installed_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'ncnn', None)  # importing it fails
+    with pytest.raises(InputError, match="extra 'ncnn'"):
+        SpeedSettings(implementations=('ncnn',))
+    monkeypatch.setattr('dasr_arch.benchmark.speed.has_ncnn', lambda: False)
+    assert SpeedSettings().implementations == ('reference', 'fast')
 
 
 def test_implementations_and_precisions_are_axes_where_they_exist() -> None:
