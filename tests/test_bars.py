@@ -1,6 +1,8 @@
 """Tests of the progress bars."""
 
 import io
+import os
+import subprocess
 import sys
 import time
 
@@ -23,6 +25,13 @@ def _write_bar(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_file_gets_the_first_and_the_last_state_alone(monkeypatch):
     assert _write_bar(io.StringIO(), monkeypatch).count('work') == 2
+
+
+def test_tqdms_variable_decides_how_often_a_file_is_written():
+    code = 'from dasr_arch._bars import progress_bar; [None for _ in progress_bar(range(8), desc="work")]'
+    environment = {**os.environ, 'TQDM_MININTERVAL': '0', 'TQDM_MINITERS': '1'}  # tqdm reads them when it is imported
+    found = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stderr.count('work') >= 8
 
 
 def test_texts_do_not_fill_a_file(monkeypatch):
