@@ -18,7 +18,15 @@ from dasr_arch.archs.convolution import Conv3x3
 from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.enlargement import WienerEnlargement
-from dasr_arch.archs.fused import can_fuse, can_fuse_body, encode_fused, is_exported, run_body_fused
+from dasr_arch.archs.fused import (
+    can_fuse,
+    can_fuse_body,
+    compute_dtype,
+    encode_fused,
+    is_exported,
+    is_inferred_on_cpu,
+    run_body_fused,
+)
 from dasr_arch.archs.ncnn_body import NcnnBody, NcnnEncoder
 from dasr_arch.archs.ncnn_program import can_notice_changes, has_ncnn, import_ncnn
 from dasr_arch.archs.reference import convolve_grouped
@@ -215,9 +223,9 @@ class DASR(nn.Module):
         """
         if self.blind:
             x = self._scale_input(lq)
-            if self._is_fused(x):
-                return (self._ncnn_encoder if self._takes_ncnn(x) else encode_fused)(self.encoder, x)
-            out: Tensor = self.encoder(x)
+            if self._takes_ncnn(x):
+                return self._ncnn_encoder(self.encoder, x)
+            out: Tensor = encode_fused(self.encoder, x) if self._is_fused(x) else self.encoder(x)
             return out
         if kernel is None:
             raise ValueError('DASR with condition: kernel is told the blur kernel but got none; pass kernel=(B, k, k)')
@@ -233,18 +241,19 @@ class DASR(nn.Module):
         return self._is_fast(x) and not self.training and can_fuse(x) and self.compress.weight.dtype == torch.float32
 
     def _takes_ncnn(self, x: Tensor) -> bool:
-        """Whether ncnn computes what could be fused."""
-        rounded = torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') != x.dtype
+        if self.training or not is_inferred_on_cpu(x) or not compute_dtype(x) == self.compress.weight.dtype == x.dtype:
+            return False
         chosen = self.implementation == 'ncnn' or (self.implementation == 'auto' and has_ncnn())
-        return chosen and not rounded and can_notice_changes([self])
+        return chosen and can_notice_changes([self])
 
     def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
         """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""
         representation = representation.to(self.compress.weight.dtype)  # the encoder averages in float32 at least
         code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
-        if self._is_fused(x) and can_fuse_body(self.groups):
-            run = self._ncnn_body if self._takes_ncnn(x) else run_body_fused
-            out = run(self.head, list(self.groups), self.body_conv, x - self.mean, code)
+        if self._takes_ncnn(x) and can_fuse_body(self.groups):
+            out = self._ncnn_body(self.head, list(self.groups), self.body_conv, x - self.mean, code)
+        elif self._is_fused(x) and can_fuse_body(self.groups):
+            out = run_body_fused(self.head, list(self.groups), self.body_conv, x - self.mean, code)
         else:
             out = self._run_body(x - self.mean, code)
         sr = self._run_tail(out)

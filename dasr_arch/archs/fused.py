@@ -27,10 +27,12 @@ def can_fuse(x: Tensor) -> bool:
         True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported, and
         autocast asks for nothing that this CPU lacks.
     """
-    recorded = torch.is_grad_enabled() or is_exported()
-    if not _AVAILABLE or recorded or x.device.type != 'cpu' or x.dtype != torch.float32:
-        return False
-    return _computes(_compute_dtype(x))
+    return _AVAILABLE and is_inferred_on_cpu(x) and _computes(compute_dtype(x))
+
+
+def is_inferred_on_cpu(x: Tensor) -> bool:
+    """Whether a picture is float32 on a CPU, no gradient is recorded, and the network is not being exported."""
+    return not (torch.is_grad_enabled() or is_exported()) and x.device.type == 'cpu' and x.dtype == torch.float32
 
 
 @cache
@@ -69,7 +71,7 @@ def encode_fused(encoder: nn.Module, x: Tensor) -> Tensor:
     Returns:
         Representations of shape (B, D), float32.
     """
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     with torch.autocast('cpu', enabled=False):
         for conv, weight, bias in fold_normalisation(encoder):
             x = _convolve(x.to(dtype), weight, bias, stride=conv.stride[0], activate=True)
@@ -109,7 +111,7 @@ def run_body_fused(
     Returns:
         Features of shape (B, C, h, w).
     """
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     code = code.float()
     with torch.autocast('cpu', enabled=False):
         features = _convolve(x.to(dtype), head.weight, head.bias)
@@ -171,7 +173,7 @@ def _convolve_add(x: Tensor, other: Tensor, conv: nn.Conv2d) -> Tensor:
     return out
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
     """The number format that autocast asks for, else the picture's own."""
     return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
 

@@ -34,7 +34,6 @@ class Program:
 
     A line names a layer's kind, itself, how many values it takes and gives, these values, and settings by their number.
     A value can be taken once; :meth:`split` makes several of it.
-
     """
 
     def __init__(self) -> None:

@@ -137,6 +137,17 @@ def test_auto_takes_it_in_float32_on_a_cpu_without_gradients(calls):
 
 @needs_ncnn
 @torch.no_grad()
+def test_onednn_is_not_needed(monkeypatch, calls):
+    monkeypatch.setattr('dasr_arch.archs.fused._AVAILABLE', False)  # as on some processors of Arm
+    network = make_network(implementation='auto')
+    found = network(draw())
+    assert len(calls) == 2
+    network.set_implementation('fast')
+    assert relative_error(found, network(draw())) < 1e-5
+
+
+@needs_ncnn
+@torch.no_grad()
 def test_variants_without_predicted_kernels_are_left_to_torch(calls):
     network = make_network(da_conv='concat')
     network(draw())
