@@ -7,9 +7,13 @@ Nothing on the disk is changed: modules are added and module attributes are repl
 import os
 
 # torch's OpenMP threads spin while they wait for each other. Beside any other busy process that starves the thread
-# waited for: a training step then takes up to sixty times as long. Read when torch is loaded, hence set here.
+# waited for: a training step then takes up to sixty times as long. Threads that never spin are woken anew for every
+# layer, which takes longer than a small one; so they spin about as long as waking takes, 15 to 50 microseconds, and
+# then sleep (docs/performance.md). Read when torch is loaded, hence set here.
 # Remove when: torch's Linux builds wait passively by default.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import importlib.util
 import sys

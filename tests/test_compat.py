@@ -2,6 +2,9 @@
 
 import importlib.util
 import inspect
+import os
+import subprocess
+import sys
 
 import basicsr.train
 import basicsr.utils.options
@@ -37,3 +40,20 @@ def test_basicsr_reads_option_files_without_running_code() -> None:
 def test_another_launcher_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match='slurm'):
         _compat.initialise_distributed('slurm')
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ({}, 'PASSIVE 1000'),
+        ({'GOMP_SPINCOUNT': '5'}, 'PASSIVE 5'),
+        ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE None'),
+        ({'OMP_WAIT_POLICY': 'PASSIVE'}, 'PASSIVE None'),
+    ],
+)
+def test_threads_wait_for_a_moment_unless_the_user_has_chosen(given, expected) -> None:
+    names = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    program = f'import dasr_arch, os; print(*map(os.environ.get, {names}))'
+    done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected

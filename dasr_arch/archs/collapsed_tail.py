@@ -6,10 +6,11 @@ none of the large tensors. Inside the picture the two are equal up to rounding. 
 are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
@@ -121,10 +122,34 @@ def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale
     """The collapsed tail inside, the tail itself along the border."""
     inside = functional.pixel_shuffle(functional.conv2d(x, *collapsed, padding=_REACH), scale)
     width = _REACH * scale
-    rows: Tensor = tail(torch.cat([x[..., :_STRIP, :], x[..., -_STRIP:, :]]))
-    columns: Tensor = tail(torch.cat([x[..., :_STRIP], x[..., -_STRIP:]]))
+    along_rows, along_columns = _Strips.apply(x)
+    rows: Tensor = tail(along_rows)
+    columns: Tensor = tail(along_columns)
     top, bottom = rows[: len(x), :, :width], rows[len(x) :, :, -width:]
     left, right = columns[: len(x), ..., :width], columns[len(x) :, ..., -width:]
     middle = slice(width, -width)
     between = [left[..., middle, :], inside[..., middle, middle], right[..., middle, :]]
     return torch.cat([top, torch.cat(between, -1), bottom], -2)
+
+
+class _Strips(torch.autograd.Function):
+    """The strips along the border. Autograd would fill and add up a gradient of full size for each of the four."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        rows = torch.cat([x[..., :_STRIP, :], x[..., -_STRIP:, :]])
+        columns = torch.cat([x[..., :_STRIP], x[..., -_STRIP:]])
+        return rows, columns
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, for_rows: Tensor, for_columns: Tensor) -> Tensor:
+        batch = ctx.shape[0]
+        out = torch.empty(ctx.shape, dtype=for_rows.dtype, device=for_rows.device, memory_format=torch.channels_last)
+        out.zero_()
+        out[..., :_STRIP, :] = for_rows[:batch]
+        out[..., -_STRIP:, :] = for_rows[batch:]
+        out[..., :_STRIP] += for_columns[:batch]
+        out[..., -_STRIP:] += for_columns[batch:]
+        return out

@@ -10,13 +10,27 @@ from torch.nn import functional
 _SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 _LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
 
+# Winograd's F(3, 4): the correlation of 6 pixels of a row with 4 errors, for 3 shifts, is W ((E errors) * (T pixels)).
+_STEP = 4  # pixels from a tile to the next
+_SIZE = _STEP + 2  # pixels of a tile, the first of which belongs to the tile before and the last to the one after
+_FOR_PIXELS = [  # T
+    [4, 0, -5, 0, 1, 0],
+    [0, -4, -4, 1, 1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+]
+_FOR_ERRORS = [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]  # E
+_FOR_WEIGHTS = [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24]]  # 24 W
+
 
 class Conv3x3(nn.Conv2d):
     """A zero-padded 3 x 3 convolution of stride 1, with the keys and values of ``nn.Conv2d``.
 
     On CPUs with AVX2 oneDNN computes its convolutions in channels_last order at full speed, but the gradient of
-    their weights at a third of it (docs/performance.md). There, in float32, nine batched matrix products find it
-    instead; gradients of that gradient do not exist then.
+    their weights at a third of it (docs/performance.md). There, in float32, matrix products find it instead, see
+    :func:`weight_gradient`; gradients of that gradient do not exist then.
 
     Args:
         in_channels: channels of the input.
@@ -74,10 +88,12 @@ class _Convolve(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of the weights of a zero-padded 3 x 3 convolution, as one matrix product for each of nine shifts.
+    """The gradient of the weights of a zero-padded 3 x 3 convolution, in half of the multiplications.
 
-    The rows of a padded picture follow each other without a gap, so a shift of the picture is a shift of its pixels in
-    memory; what runs over the end of a row meets a gradient of zero.
+    It is the correlation of the input with the gradient of the output, the errors. Each row of both is cut into tiles
+    and transformed: Winograd's F(3, 4) in one dimension, with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray,
+    Fast algorithms for convolutional neural networks, CVPR 2016). What is left are 6 x 3 products of matrices, one for
+    each transformed pixel and each row of the kernel.
 
     Args:
         x: input of shape (B, C, H, W), channels_last.
@@ -86,15 +102,37 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     Returns:
         Shape (O, C, 3, 3).
     """
+    missing = -x.shape[-1] % _STEP  # columns
+    if missing:
+        x, gradient = functional.pad(x, (0, missing)), functional.pad(gradient, (0, missing))
+    channels, outputs, row = x.shape[1], gradient.shape[1], x.shape[-1] // _STEP  # tiles
+    transform = x.new_tensor(_FOR_PIXELS)
+    pixels = _transform(transform[:, 1:-1].contiguous(), x)
+    own = x.permute(0, 2, 3, 1).unflatten(2, (row, _STEP))
+    pixels[:, :-1, 1:, 0].add_(own[:, :, :-1, -1], alpha=_FOR_PIXELS[0][0])  # of the tile before, in this sum alone
+    pixels[:, :-1, :-1, -1].add_(own[:, :, 1:, 0], alpha=_FOR_PIXELS[-1][-1])
+    pixels = pixels.reshape(-1, _SIZE, channels).transpose(0, 1)  # (6, tiles, C)
+    errors = _transform(x.new_tensor(_FOR_ERRORS), gradient).reshape(-1, _SIZE, outputs).permute(1, 2, 0)
+    # Another row of the kernel is another place to begin; beyond the end of a picture lies a row of zeros.
+    products = x.new_empty(3, _SIZE, outputs, channels)
+    torch.bmm(errors[..., row:], pixels[:, :-row], out=products[0])
+    torch.bmm(errors, pixels, out=products[1])
+    torch.bmm(errors[..., :-row], pixels[:, row:], out=products[2])
+    out = torch.matmul(x.new_tensor(_FOR_WEIGHTS) / 24, products.flatten(2))
+    return out.reshape(3, 3, outputs, channels).permute(2, 3, 0, 1)
+
+
+def _transform(matrix: Tensor, x: Tensor) -> Tensor:
+    """The tiles of x, transformed by a matrix (6, 4).
+
+    Returns:
+        Shape (B, H + 1, W / 4, 6, C), with a row of zeros after each picture.
+    """
     batch, channels, height, width = x.shape
-    row = width + 2
-    pixels = functional.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).reshape(batch, -1, channels)
-    errors = functional.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, 2)).reshape(batch, -1, gradient.shape[1])
-    length = height * row - 2  # up to the last pixel that is not padding
-    errors = errors[:, :length].transpose(1, 2)
-    out = x.new_empty(3, 3, gradient.shape[1], channels)
-    for i in range(3):
-        for j in range(3):
-            start = i * row + j
-            torch.sum(torch.bmm(errors, pixels[:, start : start + length]), 0, out=out[i, j])
-    return out.permute(2, 3, 0, 1)
+    tiles = x.permute(0, 2, 3, 1).reshape(batch, -1, _STEP, channels)
+    out = x.new_empty(batch, height + 1, width // _STEP, _SIZE, channels)
+    out[:, -1].zero_()
+    matrices = matrix.expand(tiles.shape[1], -1, -1)
+    for index in range(batch):
+        torch.bmm(matrices, tiles[index], out=out[index, :-1].view(-1, _SIZE, channels))
+    return out

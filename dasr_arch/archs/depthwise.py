@@ -1,7 +1,8 @@
 """Fast ways to convolve every channel of every picture with its own 3 x 3 kernel.
 
-On CPUs one depth-wise convolution for each picture keeps tensors in channels_last order, in which the convolutions
-around it are fastest; the reference needs contiguous ones. On GPUs a compiler makes one kernel of nine products.
+On CPUs the channels of all pictures are put side by side, in channels_last order, for one depth-wise convolution.
+Moving them there and back costs less than a convolution for each picture, and the convolutions around it are fastest
+in channels_last order; the reference needs contiguous tensors. On GPUs a compiler makes one kernel of nine products.
 """
 
 from typing import Any
@@ -13,14 +14,14 @@ from torch.nn import functional
 
 
 def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """One depth-wise convolution for each picture, zero-padded; the same values as the reference.
+    """A depth-wise convolution with a kernel for each picture and channel, zero-padded; the values of the reference.
 
     Args:
         x: features of shape (B, C, H, W), best in channels_last order.
         kernel: kernels of shape (B, C, 3, 3).
 
     Returns:
-        Features of shape (B, C, H, W) in the order of x.
+        Features of shape (B, C, H, W), for several pictures in channels_last order.
     """
     if len(x) == 1:
         return functional.conv2d(x, kernel.reshape(-1, 1, 3, 3).to(x.dtype), padding=1, groups=x.shape[1])
@@ -51,7 +52,7 @@ def convolve_shifted(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class _ConvolveEach(torch.autograd.Function):
-    """Autograd would slice the batch and add up a gradient of full size for each picture; this writes each once."""
+    """Keeps the features as they came, which others keep as well; autograd would keep a second copy, side by side."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
@@ -62,33 +63,41 @@ class _ConvolveEach(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernel = ctx.saved_tensors
-        if x.is_contiguous(memory_format=torch.channels_last):
-            gradient = gradient.contiguous(memory_format=torch.channels_last)
-        for_x = _convolve_each(gradient, kernel.flip((-2, -1))) if ctx.needs_input_grad[0] else None
-        for_kernel = None
-        if ctx.needs_input_grad[1]:
-            for_kernel = torch.empty_like(kernel)
-            sides = [1, 1]
-            for index in range(len(x)):
-                for_kernel[index] = torch.ops.aten.convolution_backward(
-                    gradient[index : index + 1],
-                    x[index : index + 1],
-                    kernel[index].unsqueeze(1),
-                    None,
-                    sides,
-                    sides,
-                    sides,
-                    False,
-                    [0, 0],
-                    x.shape[1],
-                    [False, True, False],
-                )[1].squeeze(1)
-        return for_x, for_kernel
+        batch, channels = x.shape[:2]
+        sides = [1, 1]
+        for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
+            _side_by_side(gradient),
+            _side_by_side(x),
+            kernel.reshape(-1, 1, 3, 3),
+            None,
+            sides,
+            sides,
+            sides,
+            False,
+            [0, 0],
+            batch * channels,
+            [*ctx.needs_input_grad, False],
+        )
+        return (
+            None if for_x is None else _one_by_one(for_x, batch),
+            None if for_kernel is None else for_kernel.reshape(kernel.shape),
+        )
 
 
 def _convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
-    out = torch.empty_like(x)
-    for index in range(len(x)):
-        one = functional.conv2d(x[index : index + 1], kernel[index].unsqueeze(1), padding=1, groups=x.shape[1])
-        out[index] = one[0]
-    return out
+    batch, channels = x.shape[:2]
+    out = functional.conv2d(_side_by_side(x), kernel.reshape(-1, 1, 3, 3), padding=1, groups=batch * channels)
+    return _one_by_one(out, batch)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) as one of shape (1, B * C, H, W), in channels_last order."""
+    height, width = x.shape[-2:]
+    return x.permute(2, 3, 0, 1).reshape(1, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _one_by_one(x: Tensor, batch: int) -> Tensor:
+    """The pictures (B, C, H, W), in channels_last order, that ``_side_by_side`` made one of."""
+    height, width = x.shape[-2:]
+    pictures = x.permute(2, 3, 0, 1).reshape(height, width, batch, -1).permute(2, 3, 0, 1)
+    return pictures.contiguous(memory_format=torch.channels_last)

@@ -23,6 +23,15 @@ def test_matrix_products_give_the_gradient_of_autograd(shape):
     assert torch.allclose(weight_gradient(x, gradient), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize('shape', [(4, 64, 48, 48), (2, 128, 24, 24), (1, 32, 31, 50)])
+def test_half_of_the_multiplications_cost_no_more_than_rounding(shape):
+    x, gradient = draw(*shape), draw(*shape).flip(0, 1, 2)
+    weight = torch.zeros(shape[1], shape[1], 3, 3, dtype=torch.float64, requires_grad=True)
+    out = nn.functional.conv2d(x.double(), weight, padding=1)
+    expected = torch.autograd.grad(out, weight, gradient.double())[0]
+    assert relative_error(weight_gradient(x, gradient), expected) < 5e-6  # asked for gradients: 1e-4
+
+
 @pytest.mark.parametrize('of_input', [False, True])
 def test_convolution_learns_as_torchs_own_does(monkeypatch, of_input):
     monkeypatch.setattr(convolution, '_SLOW_WEIGHT_GRADIENT', True)

@@ -42,6 +42,18 @@ def test_gradients_equal_those_of_the_reference(order, batch, convolve):
         assert torch.allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize('recorded', [False, True])
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
+def test_pictures_come_out_in_the_order_that_is_fast_around_it(order, recorded):
+    x = draw(3, 8, 6, 5).contiguous(memory_format=order).requires_grad_(recorded)
+    kernel = draw(3, 8, 3, 3)
+    out = convolve_each(x, kernel)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    if recorded:
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_gradients_are_those_of_finite_differences():
     x, kernel = draw(2, 2, 4, 3, dtype=torch.float64), draw(2, 2, 3, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(convolve_each, (x.requires_grad_(), kernel.requires_grad_()))
