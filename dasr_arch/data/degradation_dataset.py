@@ -129,7 +129,7 @@ def degrade_batch(
     """
     hr = batch['hr'].to(device, non_blocking=True)
     count, patches = hr.shape[:2]
-    flat = hr.flatten(0, 1).float() / 255
+    flat = hr.flatten(0, 1).float().div_(255)
     draws: dict[str, Tensor] = {}
     for key in ('kernel', 'noise_level', 'jpeg_quality'):
         if key in batch:

@@ -228,11 +228,8 @@ class Degradation(ABC):
         inside = self._inside(hr[..., : sides[0], : sides[1]], window)
         matrices = []
         for taps, side, index in zip(split_kernel(kernel), sides, inside, strict=True):
-            spread = blur_matrix(taps, side)
-            spread = spread.gather(1, index.unsqueeze(-1).expand_as(spread))
-            matrices.append(
-                downsample_matrix(side, self.scale, self.downsample).to(hr.device, non_blocking=True) @ spread
-            )
+            shrink = downsample_matrix(side, self.scale, self.downsample).to(hr.device, non_blocking=True)
+            matrices.append(shrink @ blur_matrix(taps, index))
         return apply_matrices(hr, *matrices)
 
     def _downsample(self, blurred: Tensor) -> Tensor:

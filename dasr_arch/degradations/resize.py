@@ -64,9 +64,8 @@ def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'
     """
     first, weights = (2 * scale, (1.0,)) if method == 's_fold' or scale == 1 else _taps(scale)
     matrix = torch.zeros(size // scale - 4, size)
-    for row in range(len(matrix)):
-        start = first + row * scale
-        matrix[row, start : start + len(weights)] = torch.tensor(weights)
+    rows = torch.arange(len(matrix)).unsqueeze(1)
+    matrix[rows, first + rows * scale + torch.arange(len(weights))] = torch.tensor(weights)
     return matrix
 
 

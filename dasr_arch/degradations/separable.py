@@ -6,7 +6,6 @@ pixels in two dimensions and throwing most of them away.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def split_kernel(kernel: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,21 +20,21 @@ def split_kernel(kernel: Tensor) -> tuple[Tensor, Tensor]:
     return kernel.sum(-1), kernel.sum(-2)
 
 
-def blur_matrix(taps: Tensor, count: int) -> Tensor:
+def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:
     """The matrix that blurs along one axis where the kernel lies inside; the kernel is not flipped.
 
     Args:
         taps: one-dimensional kernels of shape (B, k).
-        count: number of blurred pixels.
+        index: which blurred pixel each row of a matrix gives, shape (B, n), each in [0, n).
 
     Returns:
-        Matrices of shape (B, count, count + k - 1).
+        Matrices of shape (B, n, n + k - 1).
     """
     batch, side = taps.shape
-    width = count + side - 1
-    # Rows one longer than the matrix is wide, cut at its width, move the kernel on by one pixel from row to row.
-    rows = functional.pad(taps, (0, width + 1 - side)).repeat(1, count)
-    return rows[:, : count * width].reshape(batch, count, width)
+    count = index.shape[1]
+    places = index.unsqueeze(-1) + torch.arange(side, device=taps.device)
+    matrix = taps.new_zeros(batch, count, count + side - 1)
+    return matrix.scatter_(2, places, taps.unsqueeze(1).expand_as(places))
 
 
 def apply_matrices(x: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
@@ -49,5 +48,7 @@ def apply_matrices(x: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     Returns:
         Pictures of shape (B, C, h, w).
     """
-    narrow = torch.matmul(x.flatten(1, 2), horizontal.to(x.dtype).transpose(1, 2)).unflatten(1, x.shape[1:3])
+    to_narrow = horizontal.to(x.dtype).transpose(1, 2)
+    # One channel after the other: all at once, patches cut out of larger ones would be copied first.
+    narrow = torch.stack([torch.bmm(channel, to_narrow) for channel in x.unbind(1)], 1)
     return torch.matmul(vertical.to(x.dtype).unsqueeze(1), narrow)

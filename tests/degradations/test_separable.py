@@ -29,14 +29,21 @@ def test_axes_along_the_picture_keep_rows_and_columns_apart():
     column, row = split_kernel(kernel)
     assert row[0, 10] < column[0, 10]  # wide along the row
     x = draw(1, 2, 30, 28)
-    out = apply_matrices(x, blur_matrix(column, 10), blur_matrix(row, 8))
+    rows, columns = torch.arange(10).unsqueeze(0), torch.arange(8).unsqueeze(0)
+    out = apply_matrices(x, blur_matrix(column, rows), blur_matrix(row, columns))
     torch.testing.assert_close(out, blur_valid(x, kernel), rtol=1e-5, atol=1e-6)
 
 
 def test_matrix_of_an_axis_correlates_without_flipping():
     taps = torch.tensor([[1.0, 2.0, 4.0]])
-    matrix = blur_matrix(taps, 3)
+    matrix = blur_matrix(taps, torch.tensor([[0, 1, 2]]))
     assert matrix.tolist() == [[[1, 2, 4, 0, 0], [0, 1, 2, 4, 0], [0, 0, 1, 2, 4]]]
+
+
+def test_rows_of_a_matrix_give_the_pixels_that_are_asked_for():
+    taps = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    matrix = blur_matrix(taps, torch.tensor([[1, 0, 1], [2, 2, 0]]))
+    assert matrix.tolist() == [[[0, 1, 2, 0], [1, 2, 0, 0], [0, 1, 2, 0]], [[0, 0, 3, 5], [0, 0, 3, 5], [3, 5, 0, 0]]]
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
