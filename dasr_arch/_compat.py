@@ -8,8 +8,8 @@ import os
 
 # torch's OpenMP threads spin while they wait for each other. Beside any other busy process that starves the thread
 # waited for: a training step then takes up to sixty times as long. Threads that never spin are woken anew for every
-# layer, which takes longer than a small one; so they spin about as long as waking takes, 15 to 50 microseconds, and
-# then sleep (docs/performance.md). Read when torch is loaded, hence set here.
+# layer, which takes longer than a small layer itself; so they spin for a moment, some 30 microseconds, and then sleep
+# (docs/performance.md). Read when torch is loaded, hence set here.
 # Remove when: torch's Linux builds wait passively by default.
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
