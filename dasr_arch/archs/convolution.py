@@ -29,7 +29,7 @@ class Conv3x3(nn.Conv2d):
     """A zero-padded 3 x 3 convolution of stride 1, with the keys and values of ``nn.Conv2d``.
 
     On CPUs with AVX2 oneDNN computes its convolutions in channels_last order at full speed, but the gradient of
-    their weights at a third of it (docs/performance.md). There, in float32, matrix products find it instead, see
+    their weights at half of it (docs/performance.md). There, in float32, matrix products find it instead, see
     :func:`weight_gradient`; gradients of that gradient do not exist then.
 
     Args:

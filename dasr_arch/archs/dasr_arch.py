@@ -151,14 +151,14 @@ class DASR(nn.Module):
 
         Args:
             implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
-                as one grouped convolution over batch x channels. 'fast' computes in channels_last order with one
-                depth-wise convolution for each picture and the tail as one convolution, and where no gradient is asked
-                for on a CPU, activations and additions are part of the convolutions before them. 'ncnn' is 'fast', and
-                where no gradient is asked for on a CPU, in float32, the package ncnn computes the encoder and what lies
-                between the picture and the up-sampling. 'auto' is that on CPUs where ncnn is installed, and else
-                'fast'; on NVIDIA's GPUs it is 'fast' without gradients for 256 x 256 LR pixels and more, and with
-                torch.compile, which makes one kernel there of the nine products of a depth-wise convolution; else
-                'reference'.
+                as one grouped convolution over batch x channels. 'fast' computes in channels_last order, with one
+                depth-wise convolution for the pictures side by side and the tail as one convolution, and where no
+                gradient is asked for on a CPU, activations and additions are part of the convolutions before them.
+                'ncnn' is 'fast', and where no gradient is asked for on a CPU, in float32, the package ncnn computes the
+                encoder and what lies between the picture and the up-sampling. 'auto' is that on CPUs where ncnn is
+                installed, and else 'fast'; on NVIDIA's GPUs it is 'fast' without gradients for 256 x 256 LR pixels and
+                more, and with torch.compile, which makes one kernel there of the nine products of a depth-wise
+                convolution; else 'reference'.
 
         Raises:
             ValueError: if there is no such choice, or ncnn is not installed.

@@ -143,10 +143,8 @@ class SupervisedModel(SRModel):
         if kind not in OPTIMISERS:
             raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
         options.pop('lr', None)
-        as_released = self.opt['train'].get('precision', 'fp32') in (
-            'fp32',
-            'tf32',
-        )  # where each rounding is the authors'
+        precision = self.opt['train'].get('precision', 'fp32')
+        as_released = precision in ('fp32', 'tf32')  # where each rounding is the authors'
         if self.device.type == 'cuda' or not as_released:
             options.setdefault('fused', True)  # one pass over all numbers instead of ten
         groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
