@@ -47,7 +47,7 @@ LPIPS = ['lpips>=0.1.4']  # a metric; its backbone's weights are the user's
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
 OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # it reads what torch writes as ONNX
-NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/archs/ncnn_program.py
+NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backends/ncnn_net.py
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
 SERVE = [

@@ -8,7 +8,7 @@ from dasr_arch import _compat  # noqa: F401  (before the first import of torch)
 from dasr_arch._errors import InputError
 from dasr_arch._plugin import attach
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.io import load_network
 from dasr_arch.degradations import build_degradation, degrade_picture
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Look, Upscaler

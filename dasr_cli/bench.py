@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from dataclasses import fields
 
-    from dasr_arch.benchmark.speed import SpeedSettings, format_speed, measure_speed, write_speed
+    from dasr_arch.benchmark.timing.run import SpeedSettings, format_speed, measure_speed, write_speed
 
     chosen: dict[str, Any] = dict(QUICK) if args.quick else {}
     for item in fields(SpeedSettings):

@@ -25,7 +25,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
 def run(args: argparse.Namespace) -> int:
     """Downloads the sets one after the other and prints their folders."""
     from dasr_arch._errors import InputError
-    from dasr_arch.data.public_sets import download_set, find_public_set
+    from dasr_arch.data.public.public_datasets import download_set, find_public_set
 
     public_sets = [find_public_set(name) for name in args.names]
     if args.url and len(public_sets) > 1:

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dasr_arch.inference.probe import Guess, Quantity
+    from dasr_arch.probe.model import Guess, Quantity
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
-    from dasr_arch.inference.picture_files import read_picture
-    from dasr_arch.inference.probe import probe_path, read_probe
+    from dasr_arch.inference.images.io import read_picture
     from dasr_arch.inference.upscaler import Upscaler, find_scale, locate_weights
+    from dasr_arch.probe.model import probe_path, read_probe
 
     if args.top < 1:
         raise InputError(f'--top must be at least 1, got {args.top}')

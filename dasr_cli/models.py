@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """
     import msgspec
 
-    from dasr_arch.inference.packaged_weights import check_packaged, read_manifest, weights_folder
+    from dasr_arch.checkpoints.packaged import check_packaged, read_manifest, weights_folder
 
     manifest = read_manifest()
     for entry in manifest.files:

@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from dasr_arch._errors import InputError
-    from dasr_arch.archs.weights import load_network
-    from dasr_arch.inference.packaged_weights import SETTINGS, find_packaged
-    from dasr_arch.inference.probe import probe_path
+    from dasr_arch.checkpoints.io import load_network
+    from dasr_arch.checkpoints.packaged import SETTINGS, find_packaged
     from dasr_arch.inference.upscaler import find_scale, locate_weights
-    from dasr_arch.pipelines.probing import ProbeSettings, run_probing, write_report
+    from dasr_arch.probe.command import ProbeSettings, run_probing, write_report
+    from dasr_arch.probe.model import probe_path
 
     scale = find_scale(args.model, args.scale)
     weights = locate_weights(args.model, scale)

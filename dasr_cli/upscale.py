@@ -5,8 +5,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dasr_arch.inference.output_paths import Plan
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
-    from dasr_arch.inference.upscale_plan import Plan
     from dasr_arch.inference.upscaler import Upscaler
 
 _SHOWN = 20
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 2 if a picture could not be used.
     """
+    from dasr_arch.inference.output_paths import split_paths
     from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
-    from dasr_arch.inference.upscale_plan import split_paths
-    from dasr_arch.inference.upscale_video import is_video
     from dasr_arch.inference.upscaler import find_scale
+    from dasr_arch.inference.video.upscale_video import is_video
 
     settings = _read_settings(args)
     args.scale = find_scale(args.model, args.scale)
@@ -97,9 +97,9 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     """Upscales videos one after the other; a bad one is named, and the rest goes on."""
     from dasr_arch._errors import InputError
     from dasr_arch._extras import import_extra
-    from dasr_arch.inference.upscale_plan import Naming
-    from dasr_arch.inference.upscale_video import is_video, plan_videos, upscale_video
-    from dasr_arch.inference.video_files import VideoSettings
+    from dasr_arch.inference.output_paths import Naming
+    from dasr_arch.inference.video.reader import VideoSettings
+    from dasr_arch.inference.video.upscale_video import is_video, plan_videos, upscale_video
 
     if not all(map(is_video, sources)):
         raise InputError('pictures and videos cannot be mixed in one command; give them in two')
@@ -145,7 +145,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
-    from dasr_arch.inference.picture_files import SUFFIXES, OutputSettings, read_picture
+    from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_picture
     from dasr_arch.inference.upscale_files import FileSettings
     from dasr_arch.inference.upscaler import Look
 
@@ -184,8 +184,8 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
     from dasr_arch._errors import InputError
     from dasr_arch._files import atomic_write
     from dasr_arch.data.image_io import read_bytes
+    from dasr_arch.inference.output_paths import format_for
     from dasr_arch.inference.upscale_files import upscale_bytes
-    from dasr_arch.inference.upscale_plan import format_for
 
     target = None if out in (None, '-') else Path(str(out))
     if len(sources) > 1 or settings.resume or settings.recursive:

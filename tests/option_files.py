@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dasr_arch.pipelines.yaml_reader import read_yaml
+from dasr_arch.config.yaml_reader import read_yaml
 
 OPTIONS = Path(__file__).parents[1] / 'options'
 SHALLOW = {

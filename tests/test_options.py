@@ -7,8 +7,8 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 
-from dasr_arch.pipelines.options import load_training_options
-from dasr_arch.pipelines.yaml_reader import read_yaml
+from dasr_arch.config.train_checks import load_training_options
+from dasr_arch.config.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, TRAINING_FILES, stand_in
 
 SMOKE_FILES = [path for path in TRAINING_FILES if path.parent.name == 'smoke']

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dasr_arch.pipelines.arguments import parse_testing_arguments, parse_training_arguments
+from dasr_arch.config.arguments import parse_testing_arguments, parse_training_arguments
 from dasr_cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]

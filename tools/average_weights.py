@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from dasr_arch import InputError
-from dasr_arch.archs.weights import load_network
-from dasr_arch.models.state import save_atomically
-from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.checkpoints.io import load_network
+from dasr_arch.models.training_state import save_atomically
+from dasr_arch.pipelines.exit_codes import run_guarded
 
 
 def main() -> int:

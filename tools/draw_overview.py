@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dasr_arch import InputError, Upscaler
 from dasr_arch.archs.bicubic_arch import Bicubic
-from dasr_arch.benchmark.measuring import measure_picture
-from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.benchmark.config import MetricPlan
+from dasr_arch.benchmark.image_metrics import measure_picture
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_pictures import find_sample_pictures
+from dasr_arch.data.sample_images import find_sample_pictures
 from dasr_arch.degradations import build_degradation, degrade_picture
 
 SCALE = 4

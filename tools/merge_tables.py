@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dasr_arch.benchmark.comparison import write_comparison
-from dasr_arch.benchmark.merging import merge_records
-from dasr_arch.benchmark.tables import format_console, read_results, write_tables
-from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.benchmark.pages.comparison_page import write_comparison
+from dasr_arch.benchmark.tables.formats import format_console, read_results, write_tables
+from dasr_arch.benchmark.tables.merge_results import merge_records
+from dasr_arch.pipelines.exit_codes import run_guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

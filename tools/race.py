@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from dasr_arch import InputError
+from dasr_arch.backends.precision import choose_precision
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.inference.precision import choose_precision
-from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.pipelines.exit_codes import run_guarded
 from dasr_arch.pipelines.race_follow_up import run_probes, run_tests
 from dasr_arch.pipelines.race_options import Race, read_race
 from dasr_arch.pipelines.race_plan import PRECISION_KEY, make_plan, read_plan, write_plan

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_network
-from dasr_arch.benchmark.measuring import measure_picture
-from dasr_arch.benchmark.probing import encode_picture
-from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.benchmark.config import MetricPlan
+from dasr_arch.benchmark.image_metrics import measure_picture
+from dasr_arch.checkpoints.io import load_network
+from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import ImageSource
-from dasr_arch.data.joined_source import open_sources
 from dasr_arch.degradations import build_degradation, degrade_picture
-from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 from dasr_arch.inference.upscaler import find_scale, locate_weights
-from dasr_arch.pipelines.guard import run_guarded
+from dasr_arch.pipelines.exit_codes import run_guarded
+from dasr_arch.probe.fit import encode_picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch.archs.convolution import Conv3x3
-from dasr_arch.archs.reference import Depthwise, convolve_grouped
+from dasr_arch.backends.reference import Depthwise, convolve_grouped
+from dasr_arch.backends.winograd_wgrad import Conv3x3
 
 SLOPE = 0.1  # of every LeakyReLU
 DAConvKind = Literal['full', 'kernel', 'concat']

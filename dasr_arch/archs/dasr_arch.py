@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
-from dasr_arch.archs.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
-from dasr_arch.archs.convolution import Conv3x3
-from dasr_arch.archs.depthwise import convolve_each, convolve_shifted
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
-from dasr_arch.archs.enlargement import WienerEnlargement
-from dasr_arch.archs.fused import (
+from dasr_arch.archs.layers.argument_checks import check_choice
+from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
+from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
+from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
+from dasr_arch.backends.ncnn_body import NcnnBody, NcnnEncoder
+from dasr_arch.backends.ncnn_net import can_notice_changes, has_ncnn, import_ncnn
+from dasr_arch.backends.onednn import (
     can_fuse,
     can_fuse_body,
     compute_dtype,
@@ -27,9 +28,8 @@ from dasr_arch.archs.fused import (
     is_inferred_on_cpu,
     run_body_fused,
 )
-from dasr_arch.archs.ncnn_body import NcnnBody, NcnnEncoder
-from dasr_arch.archs.ncnn_program import can_notice_changes, has_ncnn, import_ncnn
-from dasr_arch.archs.reference import convolve_grouped
+from dasr_arch.backends.reference import convolve_grouped
+from dasr_arch.backends.winograd_wgrad import Conv3x3
 from dasr_arch.degradations.resize import upsample_bicubic
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
@@ -58,7 +58,7 @@ class DASR(nn.Module):
     """Degradation-aware blind super-resolution, as used at test: encoder and super-resolution network.
 
     The key encoder, the queue and the projection head of the contrastive training belong to the training alone:
-    see :class:`dasr_arch.archs.moco.MomentumContrast`.
+    see :class:`dasr_arch.losses.contrastive.MomentumContrast`.
 
     Args:
         scale: up-sampling factor, 1, 2, 3, 4 or 8; the paper has 2, 3 and 4.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch.archs.blocks import SLOPE
-from dasr_arch.archs.convolution import Conv3x3
+from dasr_arch.backends.winograd_wgrad import Conv3x3
 
 
 class DegradationEncoder(nn.Module):

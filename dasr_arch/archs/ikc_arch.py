@@ -2,7 +2,7 @@
 
 Gu, Lu, Zuo, Dong: Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, arXiv 1904.03377. The three
 networks were checked against outputs of the best-known public code, whose weights load as they are. A kernel is told as
-ten coefficients, see :mod:`dasr_arch.archs.conditions`.
+ten coefficients, see :mod:`dasr_arch.archs.layers.kernel_pca`.
 """
 
 import os
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.conditions import KernelCode, stretch
-from dasr_arch.archs.feature_transform import SLOPE, FeatureTransform, TransformBlock
 from dasr_arch.archs.key_map import KeyMap
-from dasr_arch.archs.picture_layers import convolve_to_picture
-from dasr_arch.degradations.kernel_basis import isotropic_basis
+from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.kernel_pca import KernelCode, stretch
+from dasr_arch.archs.layers.sft import SLOPE, FeatureTransform, TransformBlock
+from dasr_arch.degradations.kernel_pca import isotropic_basis
 
 _BLOCKS = 16  # of the public SFTMD, which counts them from 1
 

@@ -9,7 +9,7 @@ import math
 from torch import nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.residual_restorer import ResidualRestorer
+from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
 
 _CUT = 2.0  # standard deviations, where the normal distribution of the initial weights is truncated
 

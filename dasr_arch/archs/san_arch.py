@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice, check_counts
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN
 from dasr_arch.archs.key_map import KeyMap
-from dasr_arch.archs.picture_layers import convolve_to_picture
-from dasr_arch.archs.second_order import RegionNonLocal, SecondOrderAttention
+from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
+from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.second_order import RegionNonLocal, SecondOrderAttention
 
 
 @ARCH_REGISTRY.register()

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.picture_layers import convolve_to_picture, enlarge, to_luma
+from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.image_ops import convolve_to_picture, enlarge, to_luma
 
 _LUMA_SPAN = 219.0
 _PAPER_STD = 0.001  # of the initial weights

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
 from dasr_arch.archs.key_map import KeyMap
-from dasr_arch.archs.plain import PlainConvolutions
-from dasr_arch.degradations.kernel_basis import anisotropic_basis
+from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.conv_stack import PlainConvolutions
+from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
+from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
 
 @ARCH_REGISTRY.register()

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.conditions import KernelCode, noise_map, stretch
-from dasr_arch.archs.picture_layers import convolve_to_picture
-from dasr_arch.degradations.kernel_basis import anisotropic_basis
+from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
+from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
 _IMAGE_FEAT = 32  # channels that a dynamic block makes of the picture
 _RESIDUAL_FEAT = 16  # channels before the residual picture

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.arguments import check_choice
+from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 
 

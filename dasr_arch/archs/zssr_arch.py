@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.residual_restorer import ResidualRestorer
+from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
 
 _GAIN = 0.1  # of the initial weights, small on purpose: the picture starts as the enlarged one
 

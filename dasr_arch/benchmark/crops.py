@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, folder_name
-from dasr_arch.benchmark.visualization import PictureFolder
+from dasr_arch.benchmark.config import Benchmark, DatasetPlan, folder_name
+from dasr_arch.benchmark.sr_images import PictureFolder
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import degrade_picture
-from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 
 _LUMA = np.array([65.738, 129.057, 25.064]) / 256  # BT.601
 

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from dasr_arch._errors import InputError, suggest
-from dasr_arch.benchmark.suites import build_degradations
+from dasr_arch.benchmark.config import build_degradations
 
 METRIC_TYPES = {'psnr': 'calculate_psnr', 'ssim': 'calculate_ssim'}
 """What measures a published metric here, on luma with as many pixels cut off as the scale."""

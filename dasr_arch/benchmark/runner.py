@@ -15,17 +15,17 @@ from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch.benchmark.cells import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
+from dasr_arch.backends.precision import exact_float32
+from dasr_arch.benchmark.build import check_finite, first_line
+from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.measuring import measure_picture
-from dasr_arch.benchmark.networks import check_finite, first_line
-from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, NetworkPlan, Suite
-from dasr_arch.benchmark.systems import System, build_system
-from dasr_arch.benchmark.visualization import PictureFolder
+from dasr_arch.benchmark.image_metrics import measure_picture
+from dasr_arch.benchmark.methods import System, build_system
+from dasr_arch.benchmark.result_cache import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
+from dasr_arch.benchmark.sr_images import PictureFolder
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_picture, picture_generator
-from dasr_arch.degradations.pictures import crop_to_multiple
-from dasr_arch.inference.precision import exact_float32
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 from dasr_arch.inference.tiling import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)

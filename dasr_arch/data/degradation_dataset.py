@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
+from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import CachedSource, ImageSource
-from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
 from dasr_arch.degradations.base import check_choice, check_range, draw_uniform
-from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 
 
 @DATASET_REGISTRY.register()

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.joined_source import open_sources
+from dasr_arch.data.concat_source import open_sources
 from dasr_arch.degradations import build_degradation, picture_generator
-from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 
 
 @DATASET_REGISTRY.register()

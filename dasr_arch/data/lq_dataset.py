@@ -8,9 +8,9 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
+from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.degradation_dataset import select_large
 from dasr_arch.data.image_source import CachedSource
-from dasr_arch.data.joined_source import open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, sample_generator
 

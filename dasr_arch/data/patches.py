@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dasr_arch.degradations.borders import border_index
+from dasr_arch.degradations.padding import border_index
 
 
 class PatchGeometry(NamedTuple):

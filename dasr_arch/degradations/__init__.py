@@ -2,7 +2,7 @@
 
 from dasr_arch._registration import import_all
 from dasr_arch.degradations.base import Degradation, Window, build_degradation, picture_generator
-from dasr_arch.degradations.pictures import degrade_picture
+from dasr_arch.degradations.degrade_image import degrade_picture
 
 import_all(__name__, '_degradation')
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import blur_valid, blur_valid_fourier
-from dasr_arch.degradations.borders import border_index, pad_border
 from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
+from dasr_arch.degradations.padding import border_index, pad_border
 from dasr_arch.degradations.resize import (
     check_multiple,
     downsample_bicubic_valid,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dasr_arch.degradations.borders import pad_border
+from dasr_arch.degradations.padding import pad_border
 
 
 def blur(x: Tensor, kernel: Tensor) -> Tensor:

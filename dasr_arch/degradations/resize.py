@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dasr_arch.degradations.borders import Border, pad_border
+from dasr_arch.degradations.padding import Border, pad_border
 
 UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
 

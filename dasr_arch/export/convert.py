@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.archs.weights import build_from_state, read_dasr_weights
+from dasr_arch.checkpoints.io import build_from_state, read_dasr_weights
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
 

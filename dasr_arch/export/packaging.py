@@ -11,8 +11,7 @@ import msgspec
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.export.convert import convert_weights
-from dasr_arch.inference.packaged_weights import (
+from dasr_arch.checkpoints.packaged import (
     MANIFEST_NAME,
     SETTINGS,
     Manifest,
@@ -20,6 +19,7 @@ from dasr_arch.inference.packaged_weights import (
     Setting,
     read_manifest,
 )
+from dasr_arch.export.convert import convert_weights
 
 _NAME = re.compile(r'[a-z0-9_]+')
 _DATE = re.compile(r'\d{4}-\d{2}-\d{2}')

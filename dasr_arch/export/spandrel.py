@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from dasr_arch._extras import import_extra
-from dasr_arch.archs.released_keys import is_released
-from dasr_arch.archs.weights import build_from_state, read_dasr_weights
+from dasr_arch.checkpoints.dasr_keys import is_released
+from dasr_arch.checkpoints.io import build_from_state, read_dasr_weights
 
 spandrel = import_extra('spandrel', 'spandrel')
 

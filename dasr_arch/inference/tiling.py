@@ -18,7 +18,7 @@ from torch import Tensor
 from dasr_arch._errors import InputError
 from dasr_arch._memory import keep_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.inference.reach import encoder_reach, encoder_stride, super_resolution_reach
+from dasr_arch.inference.receptive_field import encoder_reach, encoder_stride, super_resolution_reach
 
 TILE_PAD = 20
 """LR pixels computed around a tile by default. Networks look farther (the paper's 109) but hardly see anything there:

@@ -11,8 +11,8 @@ from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.data.image_io import read_bytes
-from dasr_arch.inference.layers import decompose
-from dasr_arch.inference.picture_files import (
+from dasr_arch.inference.images.image_modes import decompose
+from dasr_arch.inference.images.io import (
     Frame,
     OutputSettings,
     PictureFile,
@@ -20,8 +20,8 @@ from dasr_arch.inference.picture_files import (
     encode_picture,
     read_picture,
 )
+from dasr_arch.inference.output_paths import FailedPicture, Job, Naming, Plan, format_for, plan_files
 from dasr_arch.inference.tiling import is_out_of_memory
-from dasr_arch.inference.upscale_plan import FailedPicture, Job, Naming, Plan, format_for, plan_files
 from dasr_arch.inference.upscaler import Look, Upscaler, count_clean_pixels
 
 _SAMPLED = 16  # frames of an animation whose representations are averaged

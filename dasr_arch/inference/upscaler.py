@@ -22,13 +22,13 @@ from torch import Tensor
 from dasr_arch._errors import InputError
 from dasr_arch._memory import keep_freed_memory, return_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_network
+from dasr_arch.backends.devices import available_memory, choose_device
+from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
+from dasr_arch.checkpoints.io import load_network
+from dasr_arch.checkpoints.packaged import check_packaged, find_packaged, read_manifest
 from dasr_arch.degradations.resize import downsample_bicubic
-from dasr_arch.inference.alpha import limit_to_neighbours
-from dasr_arch.inference.devices import available_memory, choose_device
-from dasr_arch.inference.layers import LayeredPicture, decompose
-from dasr_arch.inference.packaged_weights import check_packaged, find_packaged, read_manifest
-from dasr_arch.inference.precision import Precision, choose_precision, exact_float32
+from dasr_arch.inference.images.alpha import limit_to_neighbours
+from dasr_arch.inference.images.image_modes import LayeredPicture, decompose
 from dasr_arch.inference.tiling import (
     MIN_TILE,
     ORIENTATIONS,

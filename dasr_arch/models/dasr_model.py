@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.code_target import CodeTarget
-from dasr_arch.archs.filter_target import FilterTarget
-from dasr_arch.archs.moco import ContrastiveTraining, MomentumContrast
-from dasr_arch.archs.teacher import Teacher
-from dasr_arch.archs.weights import load_encoder, load_fitting, read_dasr_weights
+from dasr_arch.checkpoints.io import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
-from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast
+from dasr_arch.losses.degradation_regression import CodeTarget
+from dasr_arch.losses.distillation import Teacher
+from dasr_arch.losses.wiener_filter import FilterTarget
+from dasr_arch.models.lr_schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
 ENCODER_STAGE = 1

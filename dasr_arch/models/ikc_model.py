@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.ikc_arch import IKC
-from dasr_arch.archs.weights import choose_part, read_weights
-from dasr_arch.models.processes import average_gradients
-from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.checkpoints.io import choose_part, read_weights
+from dasr_arch.models.distributed import average_gradients
+from dasr_arch.models.lr_schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel
 
 SFTMD_STAGE, PREDICTOR_STAGE, CORRECTOR_STAGE = 1, 2, 3

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.picture_layers import enlarge
-from dasr_arch.archs.residual_restorer import ResidualRestorer
-from dasr_arch.models.processes import average_gradients
+from dasr_arch.archs.layers.image_ops import enlarge
+from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
+from dasr_arch.models.distributed import average_gradients
 from dasr_arch.models.supervised_model import SupervisedModel
-from dasr_arch.models.test_time import MZSROptions, adapt_mzsr
+from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
 
 FLOOR = 0.03  # share of an equal weight that a step before the last one keeps
 

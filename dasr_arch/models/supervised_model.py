@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError, suggest
-from dasr_arch.archs.basicsr_keys import find_released_names
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.picture_layers import to_luma
-from dasr_arch.archs.weights import choose_part, load_fitting, load_strictly, read_weights
+from dasr_arch.archs.layers.image_ops import to_luma
+from dasr_arch.backends.precision import choose_precision
+from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
+from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
-from dasr_arch.inference.precision import choose_precision
-from dasr_arch.models.schedule import Schedule, build_stage
-from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
+from dasr_arch.models.lr_schedule import Schedule, build_stage
+from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
 # Newer versions of torch call it so, and warn of the older name.
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters

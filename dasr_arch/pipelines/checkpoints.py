@@ -15,9 +15,9 @@ from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.archs.weights import DAMAGE
+from dasr_arch.checkpoints.io import DAMAGE
 from dasr_arch.degradations import build_degradation
-from dasr_arch.models.state import collect_training_state, restore_training_state, save_atomically
+from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
 
 def list_states(folder: Path) -> list[Path]:

@@ -34,22 +34,22 @@ from tqdm import tqdm
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.archs.weights import load_network
+from dasr_arch.benchmark.config import build_degradations, folder_name
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.report import ReportSources, write_report
-from dasr_arch.benchmark.representations import encode_patches, make_maps, write_maps
-from dasr_arch.benchmark.suites import build_degradations, folder_name
+from dasr_arch.benchmark.pages.demo_page import ReportSources, write_report
+from dasr_arch.checkpoints.io import load_network
+from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
+from dasr_arch.config.arguments import TrainingArguments
 from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.data.prepare import RunSettings, prepare
-from dasr_arch.data.sample_pictures import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.data.sample_images import SAMPLE_PICTURES, find_sample_pictures
 from dasr_arch.data.sub_images import Cutting
-from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
-from dasr_arch.pipelines.arguments import TrainingArguments
-from dasr_arch.pipelines.progress import HISTORY_NAME, read_history
 from dasr_arch.pipelines.testing import run_test_file
 from dasr_arch.pipelines.training import run_training
+from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
+from dasr_arch.probe.tsne import encode_patches, make_maps, write_maps
 
 SCALE = 4
 PAGE_NAME = 'index.html'

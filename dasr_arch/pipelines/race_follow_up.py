@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from dasr_arch.pipelines.guard import INTERRUPTED_CODE
+from dasr_arch.config.yaml_reader import read_yaml
+from dasr_arch.pipelines.exit_codes import INTERRUPTED_CODE
 from dasr_arch.pipelines.race_options import Race
 from dasr_arch.pipelines.race_run import State
 from dasr_arch.pipelines.race_steps import list_cores, thread_environment
-from dasr_arch.pipelines.yaml_reader import read_yaml
 
 PROBES_NAME = 'probes'
 DASR_COMMAND = (sys.executable, '-m', 'dasr_cli')

@@ -9,9 +9,9 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from dasr_arch._errors import InputError, suggest
-from dasr_arch.pipelines.schema import convert
-from dasr_arch.pipelines.training_schema import Name, Options, Positive, Seed
-from dasr_arch.pipelines.yaml_reader import read_yaml
+from dasr_arch.config.train_schema import Name, Options, Positive, Seed
+from dasr_arch.config.typed import convert
+from dasr_arch.config.yaml_reader import read_yaml
 
 Text = Annotated[str, Meta(min_length=1)]
 

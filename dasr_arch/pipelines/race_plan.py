@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch.config.train_schema import MetaOptions, StageOptions
+from dasr_arch.config.typed import convert, section
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.race_options import Race, Training
-from dasr_arch.pipelines.schema import convert, section
-from dasr_arch.pipelines.training_schema import MetaOptions, StageOptions
-from dasr_arch.pipelines.yaml_reader import read_yaml
 
 STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most

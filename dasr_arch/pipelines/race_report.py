@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dasr_arch._files import atomic_write
-from dasr_arch.benchmark.grid import Record, build_grid, digits_of, list_datasets
-from dasr_arch.benchmark.tables import read_results
-from dasr_arch.pipelines.progress import HISTORY_NAME, read_history
+from dasr_arch.benchmark.tables.formats import read_results
+from dasr_arch.benchmark.tables.results_table import Record, build_grid, digits_of, list_datasets
 from dasr_arch.pipelines.race_follow_up import PROBES_NAME, list_trainings, name_test, read_networks
 from dasr_arch.pipelines.race_options import Race, Training
 from dasr_arch.pipelines.race_plan import Plan
 from dasr_arch.pipelines.race_run import State
+from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.environment import name_device, now, read_commit
 from dasr_arch.pipelines.checkpoints import list_states
-from dasr_arch.pipelines.guard import INTERRUPTED_CODE
+from dasr_arch.pipelines.exit_codes import INTERRUPTED_CODE
 from dasr_arch.pipelines.race_options import Race, Training
 from dasr_arch.pipelines.race_plan import PRECISION_KEY, Plan, digest_options, list_overrides
 from dasr_arch.pipelines.race_steps import pin, thread_environment

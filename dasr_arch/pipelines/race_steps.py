@@ -22,9 +22,9 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 
 from dasr_arch._errors import InputError
+from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.data.degradation_dataset import DegradationDataset
-from dasr_arch.pipelines.loaders import build_training_stream
-from dasr_arch.pipelines.options import load_training_options
+from dasr_arch.pipelines.dataloaders import build_training_stream
 from dasr_arch.pipelines.race_options import Race
 from dasr_arch.pipelines.race_plan import StageTime, list_stages
 from dasr_arch.pipelines.training import seed_everything

@@ -11,15 +11,8 @@ from msgspec import Meta
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
-from dasr_arch.benchmark.cells import PictureFacts
-from dasr_arch.benchmark.comparison import write_comparison
-from dasr_arch.benchmark.costs import CostPlan, Costs, CostStore
-from dasr_arch.benchmark.crops import Crop, write_crops
-from dasr_arch.benchmark.environment import describe_environment
-from dasr_arch.benchmark.measuring import check_metric, smallest_side
-from dasr_arch.benchmark.published_figures import read_published
-from dasr_arch.benchmark.runner import Runner, inspect_dataset
-from dasr_arch.benchmark.suites import (
+from dasr_arch.benchmark.complexity import CostPlan, Costs, CostStore
+from dasr_arch.benchmark.config import (
     Benchmark,
     DatasetPlan,
     MetricPlan,
@@ -27,15 +20,22 @@ from dasr_arch.benchmark.suites import (
     build_degradations,
     check_folder_names,
 )
-from dasr_arch.benchmark.systems import build_system, describe_system, probe_system
-from dasr_arch.benchmark.tables import Extras, format_console, record_results, write_tables
+from dasr_arch.benchmark.crops import Crop, write_crops
+from dasr_arch.benchmark.environment import describe_environment
+from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
+from dasr_arch.benchmark.methods import build_system, describe_system, probe_system
+from dasr_arch.benchmark.pages.comparison_page import write_comparison
+from dasr_arch.benchmark.published_figures import read_published
+from dasr_arch.benchmark.result_cache import PictureFacts
+from dasr_arch.benchmark.runner import Runner, inspect_dataset
+from dasr_arch.benchmark.tables.formats import Extras, format_console, record_results, write_tables
+from dasr_arch.config.arguments import parse_testing_arguments
+from dasr_arch.config.test_config import Block, Missing, find_missing_file, plan_network
+from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
+from dasr_arch.config.typed import convert
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
-from dasr_arch.pipelines.arguments import parse_testing_arguments
-from dasr_arch.pipelines.guard import run_guarded
-from dasr_arch.pipelines.schema import convert
-from dasr_arch.pipelines.system_options import Block, Missing, find_missing_file, plan_network
-from dasr_arch.pipelines.training_schema import Count, Name, Options, WholeNumber
-from dasr_arch.pipelines.yaml_reader import read_yaml
+from dasr_arch.pipelines.exit_codes import run_guarded
 
 RESULTS_FOLDER = Path('results')  # below the current folder
 REPORT_NAME = 'comparison.html'

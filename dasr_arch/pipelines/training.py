@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
 from dasr_arch._errors import InputError
+from dasr_arch.config.arguments import TrainingArguments, parse_training_arguments
+from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.data.sampling import mix_seeds
-from dasr_arch.pipelines.arguments import TrainingArguments, parse_training_arguments
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
-from dasr_arch.pipelines.guard import run_guarded
-from dasr_arch.pipelines.loaders import build_training_stream, build_validation_loaders
-from dasr_arch.pipelines.options import load_training_options
-from dasr_arch.pipelines.progress import BufferedLog, Progress
+from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
+from dasr_arch.pipelines.exit_codes import run_guarded
+from dasr_arch.pipelines.training_log import BufferedLog, Progress
 from dasr_arch.pipelines.validation import BestResult, validate
 
 

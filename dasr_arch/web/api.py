@@ -20,13 +20,22 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dasr_arch._errors import InputError
-from dasr_arch.inference.picture_files import OutputSettings
+from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.version import __version__
-from dasr_arch.web.guards import Guard, admit, matches
 from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile
-from dasr_arch.web.model_shelf import ModelEntry, ModelShelf
+from dasr_arch.web.model_store import ModelEntry, ModelShelf
 from dasr_arch.web.openapi import describe_api
-from dasr_arch.web.parameters import (
+from dasr_arch.web.playground import (
+    PlaygroundRequest,
+    find_sample,
+    list_samples,
+    make_degradation,
+    make_thumbnail,
+    run_experiment,
+)
+from dasr_arch.web.problems import ProblemError, answer_bug, answer_http_exception, answer_problem
+from dasr_arch.web.representation_map import MapStore
+from dasr_arch.web.schemas import (
     FORMATS,
     Health,
     JobStatus,
@@ -41,16 +50,7 @@ from dasr_arch.web.parameters import (
     UpscaleResult,
     parse_parameters,
 )
-from dasr_arch.web.playground import (
-    PlaygroundRequest,
-    find_sample,
-    list_samples,
-    make_degradation,
-    make_thumbnail,
-    run_experiment,
-)
-from dasr_arch.web.problems import ProblemError, answer_bug, answer_http_exception, answer_problem
-from dasr_arch.web.representation_map import MapStore
+from dasr_arch.web.security import Guard, admit, matches
 from dasr_arch.web.settings import Limits, ServeSettings
 from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_picture, read_upload
 from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_picture

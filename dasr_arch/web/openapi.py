@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from dasr_arch.version import __version__
-from dasr_arch.web.parameters import (
+from dasr_arch.web.problems import PROBLEM_TYPE
+from dasr_arch.web.schemas import (
     FORMATS,
     Health,
     JobStatus,
@@ -16,7 +17,6 @@ from dasr_arch.web.parameters import (
     UpscaleParameters,
     describe_fields,
 )
-from dasr_arch.web.problems import PROBLEM_TYPE
 from dasr_arch.web.settings import ServeSettings
 
 _ANSWERS = (Health, JobStatus, Models, Samples, ProblemDetails)

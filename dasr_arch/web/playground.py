@@ -14,17 +14,17 @@ from PIL import Image
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.bicubic_arch import Bicubic
-from dasr_arch.benchmark.suites import MetricPlan
+from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.data.image_io import encode_png
-from dasr_arch.data.sample_pictures import SAMPLE_PICTURES
+from dasr_arch.data.sample_images import SAMPLE_PICTURES
 from dasr_arch.degradations import build_degradation, degrade_picture, picture_generator
-from dasr_arch.inference.picture_files import read_picture
+from dasr_arch.inference.images.io import read_picture
 from dasr_arch.inference.upscaler import Look
 from dasr_arch.web import representation_map
 from dasr_arch.web.jobs import Job, Outcome
-from dasr_arch.web.model_shelf import Loaded, ModelEntry
-from dasr_arch.web.parameters import PlaygroundParameters, PlaygroundResult, Sample
+from dasr_arch.web.model_store import Loaded, ModelEntry
 from dasr_arch.web.problems import ProblemError
+from dasr_arch.web.progress_hooks import Size, count_computed
 from dasr_arch.web.representation_map import (
     PLAYGROUND_SIDE,
     KnownDegradation,
@@ -35,8 +35,8 @@ from dasr_arch.web.representation_map import (
     load_samples,
     place_experiment,
 )
+from dasr_arch.web.schemas import PlaygroundParameters, PlaygroundResult, Sample
 from dasr_arch.web.uploads import UploadedPicture
-from dasr_arch.web.watching import Size, count_computed
 
 LEAST_SIDE = 48
 """HR pixels that a picture needs to each side: the blur kernel must fit, and something be left to measure."""
@@ -144,7 +144,7 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
     reference = maps.get(key, upscaler, asked.entry.setting, pulse)
     placed = place_experiment(reference, upscaler, hr, lq, known, pulse)
-    from dasr_arch.benchmark.measuring import measure_picture  # noqa: PLC0415 (brings BasicSR, slow to import)
+    from dasr_arch.benchmark.image_metrics import measure_picture  # noqa: PLC0415 (brings BasicSR, slow to import)
 
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {

@@ -2,7 +2,7 @@
 
 What an encoder finds depends on the content of a picture, too, and with some weights far more than on its degradation.
 So places are compared within one picture: each representation is taken relative to the mean of the same picture's under
-all known degradations, and scaled by their spread, as ``dasr_arch.benchmark.representations`` does for reports.
+all known degradations, and scaled by their spread, as ``dasr_arch.probe.tsne`` does for reports.
 """
 
 import threading
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_pictures import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.data.sample_images import SAMPLE_PICTURES, find_sample_pictures
 from dasr_arch.degradations import Degradation, build_degradation, degrade_picture
-from dasr_arch.inference.packaged_weights import Setting
 from dasr_arch.inference.upscaler import Upscaler
-from dasr_arch.web.parameters import Point, RepresentationMapResult
+from dasr_arch.web.schemas import Point, RepresentationMapResult
 
 PLAYGROUND_SIDE = 480
 """HR pixels to each side of the middle part of a picture that is experimented with."""
@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 
 
 class KnownDegradation(NamedTuple):
-    """A degradation of the map, and the numbers that it is drawn by; see :class:`~dasr_arch.web.parameters.Point`."""
+    """A degradation of the map, and the numbers that it is drawn by; see :class:`~dasr_arch.web.schemas.Point`."""
 
     degradation: Degradation
     width: float

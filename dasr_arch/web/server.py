@@ -15,9 +15,9 @@ import uvicorn
 
 from dasr_arch._errors import InputError
 from dasr_arch.web.api import make_app
-from dasr_arch.web.guards import describe_exposure
 from dasr_arch.web.jobs import JobQueue
-from dasr_arch.web.model_shelf import ModelShelf
+from dasr_arch.web.model_store import ModelShelf
+from dasr_arch.web.security import describe_exposure
 from dasr_arch.web.settings import ServeSettings
 
 _BACKLOG = 128

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dasr_arch._errors import InputError
-from dasr_arch.inference.precision import Precision
+from dasr_arch.backends.precision import Precision
 
 LEAST_TOKEN = 12
 """Characters that a token chosen by hand has at least."""

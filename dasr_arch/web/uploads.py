@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import DECODING_ERRORS
-from dasr_arch.inference.picture_files import (
+from dasr_arch.inference.images.io import (
     ENDINGS,
     FORMATS,
     SUFFIXES,

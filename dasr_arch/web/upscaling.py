@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dasr_arch.inference.layers import decompose
-from dasr_arch.inference.picture_files import (
+from dasr_arch.inference.images.image_modes import decompose
+from dasr_arch.inference.images.io import (
     Frame,
     OutputSettings,
     PictureFile,
@@ -22,10 +22,10 @@ from dasr_arch.inference.picture_files import (
 from dasr_arch.inference.upscale_files import FileSettings, upscale_picture
 from dasr_arch.inference.upscaler import Look
 from dasr_arch.web.jobs import Job, Outcome, StoredFile
-from dasr_arch.web.model_shelf import Loaded, ModelEntry
-from dasr_arch.web.parameters import UpscaleParameters, UpscaleResult
+from dasr_arch.web.model_store import Loaded, ModelEntry
+from dasr_arch.web.progress_hooks import Listener, Size, count_computed
+from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
 from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_picture
-from dasr_arch.web.watching import Listener, Size, count_computed
 
 SHOWN_SIDE = 6000
 """Pixels to each side above which a picture is shown smaller than it is."""

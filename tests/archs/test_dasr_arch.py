@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.io import load_network
 from tests.golden.weights import golden_state, relative_error
 
 GOLDEN = Path(__file__).parents[1] / 'golden'

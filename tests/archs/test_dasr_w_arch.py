@@ -7,7 +7,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from dasr_arch import DASR, load_network
 from dasr_arch.archs.dasr_w_arch import DASRW
-from dasr_arch.pipelines.yaml_reader import read_yaml
+from dasr_arch.config.yaml_reader import read_yaml
 from tests.benchmark.making import save_weights
 from tests.option_files import OPTIONS
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dasr_arch.archs.dncnn_arch import DnCNN
-from dasr_arch.archs.weights import load_strictly
+from dasr_arch.checkpoints.io import load_strictly
 from tests.golden.weights import golden_state, relative_error
 
 GOLDEN = Path(__file__).parents[1] / 'golden'

@@ -9,7 +9,7 @@ import torch
 
 from dasr_arch import InputError
 from dasr_arch.archs.ikc_arch import IKC, SFTMD, Corrector, IKCOutput, Predictor
-from dasr_arch.archs.weights import load_strictly
+from dasr_arch.checkpoints.io import load_strictly
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from tests.golden.weights import golden_state, relative_error
 

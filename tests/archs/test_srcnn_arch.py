@@ -7,7 +7,7 @@ from basicsr.utils.color_util import rgb2ycbcr_pt
 from basicsr.utils.matlab_functions import imresize
 
 from dasr_arch.archs.srcnn_arch import SRCNN
-from dasr_arch.archs.weights import load_strictly
+from dasr_arch.checkpoints.io import load_strictly
 
 
 def make_pictures(batch: int = 1, height: int = 9, width: int = 7) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from dasr_arch import InputError
 from dasr_arch.archs.srmd_arch import SRMD, SRMDNF
-from dasr_arch.archs.weights import load_fitting, load_strictly
+from dasr_arch.checkpoints.io import load_fitting, load_strictly
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
 from tests.golden.weights import golden_state, relative_error
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dasr_arch.benchmark.config import Benchmark, DatasetPlan, MetricPlan, NetworkPlan, build_degradations
 from dasr_arch.benchmark.crops import Crop, choose_window, cut, read_result_crop, write_crops
-from dasr_arch.benchmark.suites import Benchmark, DatasetPlan, MetricPlan, NetworkPlan, build_degradations
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.degradations import degrade_picture
 from tests.benchmark.making import make_picture, write_pictures

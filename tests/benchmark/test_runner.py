@@ -18,7 +18,7 @@ from torch import nn
 
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.benchmark.tables import read_results
+from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.degradations import build_degradation, degrade_picture
 from dasr_arch.pipelines.testing import run_test
@@ -286,7 +286,7 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
 
     original = Bicubic.forward
     root = write_pictures(Path('own'), count=1)
-    monkeypatch.setattr('dasr_arch.benchmark.systems.PROBE_SIDE', 8)
+    monkeypatch.setattr('dasr_arch.benchmark.methods.PROBE_SIDE', 8)
     monkeypatch.setattr(Bicubic, 'forward', forward)
     options = make_options(root)
     options['datasets']['Large'] = {'dataroot_gt': str(write_pictures(Path('large'), count=1, width=64))}

@@ -5,9 +5,9 @@ from threading import Event
 
 import pytest
 
-from dasr_arch.data.public_sets import PUBLIC_SETS
+from dasr_arch.data.public.public_datasets import PUBLIC_SETS
 from dasr_cli.main import main
-from tests.data.test_archives import encode_picture, write_zip
+from tests.data.public.test_archives import encode_picture, write_zip
 from tests.file_server import serving
 
 LARGE_BYTES = 40 << 20

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dasr_cli.main import main
-from tests.inference.test_packaged_weights import write_manifest, write_weights
+from tests.checkpoints.test_packaged import write_manifest, write_weights
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dasr_arch.pipelines.arguments import TrainingArguments, parse_training_arguments
+from dasr_arch.config.arguments import TrainingArguments, parse_training_arguments
 from dasr_cli.main import build_parser
 from dasr_cli.train import rebuild_arguments
 

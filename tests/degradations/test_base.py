@@ -16,7 +16,7 @@ from dasr_arch import InputError
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.data.patches import PatchGeometry, cut_patch
 from dasr_arch.degradations import Degradation, Window, build_degradation
-from dasr_arch.degradations.pictures import crop_to_multiple
+from dasr_arch.degradations.degrade_image import crop_to_multiple
 
 ISO = {'type': 'IsotropicGaussian'}
 ANISO = {'type': 'AnisotropicGaussian'}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.io import load_network
 from tests.inference.making import make_network
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'average_weights.py'

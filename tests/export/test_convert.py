@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError, load_network
-from dasr_arch.archs.weights import load_encoder, read_file
+from dasr_arch.checkpoints.io import load_encoder, read_file
 from dasr_arch.export.convert import convert_weights
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network

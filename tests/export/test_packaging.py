@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dasr_arch import InputError, Upscaler
+from dasr_arch.checkpoints.packaged import check_packaged, find_packaged, read_manifest
 from dasr_arch.export.packaging import PackagingFacts, package_weights
-from dasr_arch.inference.packaged_weights import check_packaged, find_packaged, read_manifest
+from tests.checkpoints.test_packaged import write_manifest
 from tests.inference.making import make_network
-from tests.inference.test_packaged_weights import write_manifest
 
 ROOT = Path(__file__).parents[2]
 FACTS = PackagingFacts(

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from dasr_arch import InputError, load_network
-from dasr_arch.inference.packaged_weights import check_packaged, find_packaged
+from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.image_io import read_image
-from dasr_arch.inference.reach import encoder_reach, encoder_stride, super_resolution_reach
+from dasr_arch.inference.receptive_field import encoder_reach, encoder_stride, super_resolution_reach
 from dasr_arch.inference.tiling import (
     ORIENTATIONS,
     TILE_PAD,

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from dasr_arch import InputError, Look, Upscaler
-from dasr_arch.inference.picture_files import OutputSettings
+from dasr_arch.inference.images.io import OutputSettings
+from dasr_arch.inference.output_paths import split_paths
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes, upscale_files
-from dasr_arch.inference.upscale_plan import split_paths
 from tests.inference.making import make_faithful
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,11 @@ import yaml
 from basicsr.models import build_model
 
 from dasr_arch import InputError
-from dasr_arch.archs.released_keys import our_name, translate
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.dasr_keys import our_name, translate
+from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.models.dasr_model import DASRModel
-from dasr_arch.models.state import collect_training_state, restore_training_state
+from dasr_arch.models.training_state import collect_training_state, restore_training_state
 from tests.golden.weights import golden_state, relative_error
 from tests.models.making import DEMO, PIXEL, TINY, copy_state, make_batch, make_dasr_options, train_step
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 
-from dasr_arch.inference.precision import exact_float32
+from dasr_arch.backends.precision import exact_float32
 from tests.models.making import TINY, make_batch, make_dasr_options, make_options, train_step
 
 pytestmark = pytest.mark.gpu
@@ -113,7 +113,7 @@ def test_compiled_training_gives_the_same_losses():
 
 
 def test_state_of_a_gpu_training_goes_on_on_the_processor(tmp_path):
-    from dasr_arch.models.state import collect_training_state, restore_training_state
+    from dasr_arch.models.training_state import collect_training_state, restore_training_state
 
     first = build(make_dasr_options(2, 2))
     for iteration in (1, 2, 3):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from dasr_arch import InputError
 from dasr_arch.archs.ikc_arch import IKC, SFTMD
 from dasr_arch.models.ikc_model import IKCModel
-from dasr_arch.models.state import collect_training_state, restore_training_state
+from dasr_arch.models.training_state import collect_training_state, restore_training_state
 from tests.golden.weights import golden_state
 from tests.models.making import copy_state, make_batch, make_options, train_step
 

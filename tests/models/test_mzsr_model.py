@@ -12,7 +12,7 @@ from dasr_arch import InputError
 from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.models.mzsr_model import MZSRModel, weigh_steps
-from dasr_arch.models.state import collect_training_state, restore_training_state
+from dasr_arch.models.training_state import collect_training_state, restore_training_state
 from tests.models.making import copy_state, make_batch, make_options, train_step
 
 META = {'support': 2, 'query': 1, 'inner_steps': 2, 'inner_lr': 0.01, 'anneal_iter': 10}

@@ -12,7 +12,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
 
 from dasr_arch import InputError
-from dasr_arch.archs.weights import load_network
+from dasr_arch.checkpoints.io import load_network
 from dasr_arch.models.supervised_model import SupervisedModel
 from tests.golden.weights import golden_state, relative_error
 from tests.models.making import TINY, copy_state, make_batch, make_dasr_options, make_options, train_step

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from dasr_arch._errors import InputError
-from dasr_arch.benchmark.tables import read_results
+from dasr_arch.benchmark.tables.formats import read_results
+from dasr_arch.config.train_checks import load_training_options
+from dasr_arch.config.typed import convert
 from dasr_arch.data.degrade_files import read_degradation_record
 from dasr_arch.data.image_source import open_source
 from dasr_arch.pipelines.demo import (
@@ -20,8 +22,6 @@ from dasr_arch.pipelines.demo import (
     run_demo,
     write_demo_page,
 )
-from dasr_arch.pipelines.options import load_training_options
-from dasr_arch.pipelines.schema import convert
 from dasr_arch.pipelines.testing import TestOptions
 from tests.benchmark.making import write_pictures
 

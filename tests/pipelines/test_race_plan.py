@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dasr_arch import InputError
-from dasr_arch.pipelines.options import load_training_options
+from dasr_arch.config.train_checks import load_training_options
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.race_options import Race, Training, read_race
 from dasr_arch.pipelines.race_plan import (
     StageTime,
@@ -19,7 +20,6 @@ from dasr_arch.pipelines.race_plan import (
     write_plan,
 )
 from dasr_arch.pipelines.race_steps import MeasureSettings, measure_race, measure_task, run_workers, share_cores
-from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, stand_in
 
 RACES = sorted(path for path in (OPTIONS / 'race').glob('*.yml') if 'trainings' in read_yaml(path))

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.benchmark.tables import read_results
-from dasr_arch.inference.packaged_weights import read_manifest
+from dasr_arch.benchmark.tables.formats import read_results
+from dasr_arch.checkpoints.packaged import read_manifest
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.testing import choose_device, run_test, test
-from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
 
 OPTION_FILES = sorted((Path(__file__).parents[2] / 'options').glob('test_dasr*.yml'))
@@ -324,7 +324,7 @@ def test_shipped_comparison_runs_with_small_networks(
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = read_yaml(path)
     assert options['name'] == path.stem
-    assert options.pop('costs') == {'size': 180, 'repeats': 3}  # tests/benchmark/test_costs.py measures them
+    assert options.pop('costs') == {'size': 180, 'repeats': 3}  # tests/benchmark/test_complexity.py measures them
     torch.manual_seed(0)
     make_comparison_smaller(options)
     if 'Set14' in options['datasets'] and len(options['datasets']) == 1:

@@ -16,7 +16,7 @@ from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.pipelines import train
 from dasr_arch.pipelines.checkpoints import read_state
-from dasr_arch.pipelines.progress import read_history
+from dasr_arch.pipelines.training_log import read_history
 
 PROJECT = Path(__file__).parents[2]
 DEMO = PROJECT / 'datasets' / 'demo'

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dasr_arch.pipelines.progress import read_history
+from dasr_arch.pipelines.training_log import read_history
 from tests.pipelines.test_training import (
     PROJECT,
     assert_same_weights,

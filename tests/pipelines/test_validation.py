@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dasr_arch.models.ikc_model import IKCModel
-from dasr_arch.models.schedule import Schedule, build_stage
+from dasr_arch.models.lr_schedule import Schedule, build_stage
 from dasr_arch.pipelines.validation import restore
 
 

@@ -9,10 +9,10 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
 import dasr_arch  # noqa: F401
-from dasr_arch.benchmark.suites import NetworkPlan, PartPlan
+from dasr_arch.benchmark.config import NetworkPlan, PartPlan
+from dasr_arch.config.test_config import plan_network
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.race_options import read_race
-from dasr_arch.pipelines.system_options import plan_network
-from dasr_arch.pipelines.yaml_reader import read_yaml
 from tests.option_files import OPTIONS
 
 

@@ -15,8 +15,8 @@ import pytest
 import requests
 from PIL import Image, ImageCms
 
-from dasr_arch.inference.packaged_weights import find_packaged
-from dasr_arch.inference.picture_files import OutputSettings
+from dasr_arch.checkpoints.packaged import find_packaged
+from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
 from dasr_arch.inference.upscaler import Look, Upscaler

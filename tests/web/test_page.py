@@ -185,7 +185,7 @@ def test_every_setting_reaches_the_server(page, picture, server):
     job = server.queue.get(page.find('#up-download').get_attribute('href').split('/')[-2])
     stored = job.outcome.files['result']
     assert (stored.name, stored.media_type) == ('photo_x2.webp', 'image/webp')
-    from dasr_arch.inference.picture_files import OutputSettings
+    from dasr_arch.inference.images.io import OutputSettings
     from dasr_arch.inference.tiling import Tiling
     from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
     from dasr_arch.inference.upscaler import Look

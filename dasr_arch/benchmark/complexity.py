@@ -1,0 +1,262 @@
+"""What a system costs: parameters, multiply-adds, time and memory for a picture of a given size.
+
+Time and memory are measured in a process of their own, so that one system's memory never hides another's and running
+out of it ends nothing else. Run as a module, this file is that process.
+"""
+
+import copy
+import hashlib
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch._memory import keep_freed_memory
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.zssr_arch import ZSSR
+from dasr_arch.backends.precision import exact_float32
+from dasr_arch.benchmark.build import first_line
+from dasr_arch.benchmark.config import NetworkPlan, PartPlan
+from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.methods import System, build_system
+from dasr_arch.benchmark.result_cache import describe_network
+from dasr_arch.benchmark.timing.cases import read_peak_memory
+from dasr_arch.degradations import picture_generator
+from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
+from dasr_arch.zero_shot.adaptation import build_adapter
+
+_MEBIBYTE = 1 << 20
+_TIME_LIMIT = 3600  # seconds, of one system
+_MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
+_WIDTH = 1.2  # HR pixels, of the kernel that is told
+_FEW_STEPS = 3
+
+COST_VERSION = 3
+"""Raised whenever the same network would cost something else; older stored costs are then measured again."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CostPlan:
+    """How costs are measured.
+
+    Attributes:
+        size: side of the square LR picture in pixels.
+        repeats: passes that are timed, after one that is not; their median counts.
+    """
+
+    size: int = 180
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one system costs.
+
+    Attributes:
+        size: side of the LR picture in pixels.
+        parameters: learnable numbers of all networks that compute.
+        multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it;
+            None if it failed.
+        milliseconds: for the picture, median, with a short training on it (MZSR); None for systems that train on it for
+            long (ZSSR), whose time is that of the test.
+        peak_mib: the most memory that the process, or the GPU, held; None if it failed.
+        base_mib: what Python and its libraries held before; 0 on a GPU.
+        failure: why nothing could be measured, empty if it could.
+        date: when, ISO 8601.
+        environment: versions and hardware.
+    """
+
+    size: int
+    parameters: int
+    multiply_adds: int | None
+    milliseconds: float | None
+    peak_mib: float | None
+    base_mib: float | None
+    failure: str
+    date: str
+    environment: Mapping[str, object]
+
+
+class CostStore:
+    """Costs that were measured before, one file for each system, size and machine.
+
+    Args:
+        folder: made when the first file is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def measure(self, system: System, scale: int, plan: CostPlan, device: torch.device) -> Costs:
+        """The costs of a system, measured unless they are known.
+
+        Args:
+            system: on the CPU.
+            scale: up-sampling factor.
+            plan: how they are measured.
+            device: where time and memory are measured.
+        """
+        environment = describe_environment(device)
+        machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
+        inputs = {'network': describe_network(system.plan, system.digest), 'scale': scale, 'plan': asdict(plan)}
+        code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
+        text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
+        path = self._folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
+        try:
+            return Costs(**json.loads(path.read_text(encoding='utf-8')))
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError) as error:
+            _LOGGER.warning('%s: the stored costs cannot be used (%s); they are measured again', path, error)
+        found = _measure_in_process(system.plan, scale, plan, device)
+        costs = Costs(plan.size, count_parameters(system), **found, date=now(), environment=environment)
+        if not costs.failure:
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
+        return costs
+
+
+def count_parameters(system: System) -> int:
+    """Learnable numbers of all networks of a system."""
+    return sum(parameter.numel() for network in system.list_networks() for parameter in network.parameters())
+
+
+def count_multiply_adds(system: System, size: int) -> int:
+    """Multiply-adds of convolutions and matrix products in one pass over a square picture, which is computed for that.
+
+    A DASR is counted in the authors' formulation, since the faster one merges layers.
+
+    Args:
+        system: on any device.
+        size: side of the LR picture in pixels.
+
+    Returns:
+        The number; half of the floating point operations.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for network in system.list_networks():
+            counted = copy.deepcopy(network)
+            if isinstance(counted, DASR):
+                counted.set_implementation('reference')
+            device = next((parameter.device for parameter in counted.parameters()), torch.device('cpu'))
+            counted(torch.full((1, 3, size, size), 0.5, device=device), **_make_truth(counted, device))
+    return int(counter.get_total_flops()) // 2
+
+
+def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """Arguments that a network's forward must be told."""
+    kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH])).to(device)
+    told = {'kernel': kernel, 'noise_level': torch.zeros(1, device=device)}
+    return {name: told[name] for name in getattr(network, 'needs', ())}
+
+
+def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:
+    request = {'network': asdict(plan), 'scale': scale, 'plan': asdict(costs), 'device': device.type}
+    request['threads'] = torch.get_num_threads()
+    command = [sys.executable, '-m', 'dasr_arch.benchmark.complexity']
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request, default=str),
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        lines = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()
+        reason = lines[-1] if lines else str(error)
+        _LOGGER.warning('networks.%s: costs could not be measured: %s', plan.label, reason)
+        return dict.fromkeys(_MEASURED) | {'failure': reason}
+    return {**found, 'failure': ''}
+
+
+def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
+    """Multiply-adds, time and memory of a system in this process, which must be new.
+
+    Args:
+        request: 'network', 'scale', 'plan', 'device', 'threads', as JSON can hold them.
+
+    Returns:
+        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for systems that train on the
+        picture for long.
+
+    Raises:
+        InputError: if the system cannot be built.
+    """
+    device = torch.device(request['device'])
+    torch.set_num_threads(request['threads'])
+    keep_freed_memory()  # as tests do
+    costs = CostPlan(**request['plan'])
+    base = read_peak_memory() if device.type == 'cpu' else 0
+    plan = _decode_plan(request['network'])
+    system = build_system(plan, request['scale']).to(device)
+    found: dict[str, float | None] = dict.fromkeys(_MEASURED)
+    if isinstance(system.network, ZSSR):  # its time is that of the test; a few steps show the memory
+        system.adapter = build_adapter(plan.type, {**plan.adapt, 'max_steps': _FEW_STEPS})
+        _time(system, request['scale'], replace(costs, repeats=1), device)
+    else:
+        with exact_float32():
+            found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
+    peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
+    found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
+    found['multiply_adds'] = count_multiply_adds(system, costs.size)
+    return found
+
+
+def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> float:
+    """Median seconds for a picture, after a pass that does not count."""
+    generator = picture_generator(0, '')
+    lq = torch.rand(1, 3, costs.size, costs.size, generator=generator).to(device)
+    kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH]))[0]
+    draws = {'kernel': kernel, 'noise_level': torch.zeros(())}
+    seconds = []
+    for _ in range(costs.repeats + 1):
+        started = time.perf_counter()
+        system.restore(lq, draws, scale, generator)
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def _decode_plan(record: Mapping[str, Any]) -> NetworkPlan:
+    """A plan that went through JSON."""
+    values = {**record, 'weights': _decode_path(record['weights'])}
+    for key in ('predictor', 'denoiser'):
+        part = record[key]
+        values[key] = PartPlan(**{**part, 'weights': Path(part['weights'])}) if part else None
+    return NetworkPlan(**{**values, 'datasets': None})
+
+
+def _decode_path(text: str | None) -> Path | None:
+    return Path(text) if text is not None else None
+
+
+def main() -> int:
+    """Reads a request from the standard input and writes what was measured as one line of JSON."""
+    try:
+        sys.stdout.write(json.dumps(measure_here(json.loads(sys.stdin.read()))) + '\n')
+    except (InputError, RuntimeError, ValueError, MemoryError) as error:
+        sys.stderr.write(f'{first_line(error)}\n')
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

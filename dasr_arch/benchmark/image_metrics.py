@@ -1,0 +1,91 @@
+"""Measuring one SR picture with the metrics of BasicSR's registry."""
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+from basicsr.utils.registry import METRIC_REGISTRY
+from numpy.typing import NDArray
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.benchmark.config import MetricPlan
+from dasr_arch.metrics.lpips_metric import check_backbone
+from dasr_arch.metrics.structural_similarity import WINDOW_SIZE, calculate_ssim_separable
+
+FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
+"""Registered metrics that the benchmark computes by a faster function with the same results (tested to 1e-10)."""
+
+LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
+"""Registered metrics that are better when they are lower; all others are better when they are higher."""
+
+SMALLEST = {'calculate_niqe': 96, 'calculate_lpips': 64}
+"""Sides in pixels, after the border is cut off, that metrics need beyond SSIM's window."""
+
+_PICTURES = ('img', 'img2')
+
+
+def check_metric(metric: MetricPlan) -> None:
+    """Find out, before anything is computed, whether a metric exists and takes its options.
+
+    Args:
+        metric: what the option file says.
+
+    Raises:
+        InputError: on an unknown metric, one that works on tensors, and unknown or missing options.
+    """
+    where = f'metrics.{metric.label}'
+    known = {name for name, _ in METRIC_REGISTRY if not name.endswith('_pt')}
+    if metric.type.endswith('_pt') and metric.type not in known:
+        raise InputError(f"{where}: '{metric.type}' measures tensors; write '{metric.type.removesuffix('_pt')}'")
+    if metric.type not in known:
+        raise InputError(f"{where}: no metric is called '{metric.type}'{suggest(metric.type, known)}")
+    parameters = _named_parameters(metric.type)
+    options = {name: default for name, default in parameters.items() if name not in _PICTURES}
+    for key, value in metric.options.items():
+        if key not in options:
+            raise InputError(f"{where}: {metric.type} takes no option '{key}'{suggest(key, options)}")
+        if key == 'crop_border' and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InputError(f'{where}: crop_border must be a whole number of pixels, 0 or more, got {value!r}')
+        if key == 'test_y_channel' and not isinstance(value, bool):
+            raise InputError(f'{where}: test_y_channel must be true or false, got {value!r}')
+        if key == 'input_order' and value != 'HWC':
+            raise InputError(f"{where}: input_order must be 'HWC', as the benchmark holds pictures, got {value!r}")
+        if key == 'backbone_path':
+            check_backbone(value, str(metric.options.get('net', 'alex')), where)
+    missing = [name for name, default in options.items() if default is inspect.Parameter.empty]
+    missing = [name for name in missing if name not in metric.options]
+    if missing:
+        raise InputError(f"{where}: {metric.type} needs '{missing[0]}'; the protocol crops as many pixels as the scale")
+
+
+def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
+    """The shortest side in pixels of a picture that every metric can measure."""
+    sides = [WINDOW_SIZE]
+    for metric in metrics:
+        border = metric.options.get('crop_border', 0)
+        sides.append(2 * (border if isinstance(border, int) else 0) + SMALLEST.get(metric.type, WINDOW_SIZE))
+    return max(sides)
+
+
+def measure_picture(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:
+    """Value of one metric.
+
+    Args:
+        metric: a metric that passed `check_metric`.
+        sr: network output, RGB, shape (H, W, 3), uint8.
+        hr: ground truth, the same shape.
+
+    Returns:
+        The value; infinite for the PSNR of equal pictures.
+    """
+    # BasicSR's metrics take BGR, as OpenCV reads pictures.
+    pictures = {'img': sr[..., ::-1], 'img2': hr[..., ::-1]}
+    wanted = {name: pictures[name] for name in _PICTURES if name in _named_parameters(metric.type)}
+    function = FASTER.get(metric.type) or METRIC_REGISTRY.get(metric.type)
+    return float(function(**wanted, **metric.options))
+
+
+def _named_parameters(name: str) -> dict[str, object]:
+    """Parameters of a registered metric that have a name, and their defaults."""
+    parameters = inspect.signature(METRIC_REGISTRY.get(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}

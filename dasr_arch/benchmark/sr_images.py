@@ -1,0 +1,56 @@
+"""The folder of SR pictures that one cell wrote, which knows which cell that was."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dasr_arch._files import atomic_write
+from dasr_arch.benchmark.config import folder_name
+from dasr_arch.benchmark.result_cache import Cell
+from dasr_arch.data.image_io import write_image
+
+_MARKER = 'cell.txt'
+
+
+class PictureFolder:
+    """SR pictures of one cell, ``<root>/<network>/<dataset>/<degradation>/<picture>.png``.
+
+    A file beside them names the cell by its fingerprint, so that pictures of older weights are never taken for new.
+
+    Args:
+        root: folder of all cells' pictures.
+        cell: the cell.
+    """
+
+    def __init__(self, root: Path, cell: Cell) -> None:
+        labels = (cell.network.label, cell.suite.dataset.name, cell.suite.degradation.label)
+        self.folder = root.joinpath(*map(folder_name, labels))
+        self._fingerprint = cell.fingerprint
+
+    def holds(self, name: str) -> bool:
+        """Whether this very cell has already written the picture."""
+        return self._is_ours() and self._path(name).is_file()
+
+    def write(self, name: str, picture: NDArray[np.uint8]) -> None:
+        """Writes an RGB picture (H, W, 3); the first one removes the pictures of another cell."""
+        if not self._is_ours():
+            for stale in self.folder.glob('*.png'):
+                stale.unlink()
+            with atomic_write(self.folder / _MARKER) as temporary:
+                temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
+        write_image(self._path(name), picture)
+
+    def _is_ours(self) -> bool:
+        try:
+            return (self.folder / _MARKER).read_text(encoding='ascii').strip() == self._fingerprint
+        except (FileNotFoundError, UnicodeDecodeError):
+            return False
+
+    @staticmethod
+    def file_name(name: str) -> str:
+        """The name of a picture's file; a key never leads out of the folder."""
+        return f'{name if Path(name).name == name else folder_name(name)}.png'
+
+    def _path(self, name: str) -> Path:
+        return self.folder / self.file_name(name)

@@ -1,0 +1,1 @@
+"""Tables of results: the data model, file formats and merging."""

@@ -1,0 +1,433 @@
+"""Tables of a benchmark: one JSON file that holds every number, and console text, CSV and Markdown made from it."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.benchmark.complexity import Costs
+from dasr_arch.benchmark.config import Benchmark
+from dasr_arch.benchmark.crops import Crop
+from dasr_arch.benchmark.environment import now
+from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
+from dasr_arch.benchmark.result_cache import PROTOCOL_VERSION, encode_number
+from dasr_arch.benchmark.runner import Outcome
+from dasr_arch.benchmark.tables.latex import format_latex
+from dasr_arch.benchmark.tables.results_table import (
+    PUBLISHED_COSTS,
+    Record,
+    build_grid,
+    format_values,
+    list_costs,
+    list_datasets,
+    list_published_costs,
+    name_row,
+)
+
+CONSOLE_WIDTH = 120  # characters
+MARKDOWN_COLUMNS = 9  # beside the first
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a comparison holds beside the numbers of its cells.
+
+    Attributes:
+        systems: what `describe_system` gave, by label.
+        averages: columns that are means over degradations, by their labels.
+        published: names of the files of published figures.
+        costs: costs by label, as far as they were measured.
+        crops: what a report shows.
+    """
+
+    systems: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    averages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    published: Sequence[str] = ()
+    costs: Mapping[str, Costs] = field(default_factory=dict)
+    crops: Sequence[Crop] = ()
+
+
+def record_results(
+    benchmark: Benchmark,
+    outcomes: Sequence[Outcome],
+    skipped: Sequence[Mapping[str, str]],
+    options: Mapping[str, object],
+    environment: Mapping[str, object],
+    extras: Extras | None = None,
+) -> dict[str, Any]:
+    """Everything that reports need, ready for JSON.
+
+    Args:
+        benchmark: what was asked for.
+        outcomes: what became of every cell.
+        skipped: networks, data sets and pictures that do not count: 'network' (may be absent), 'dataset', 'picture'
+            (empty for a whole set), 'reason'.
+        options: the option file as it was read, overrides included.
+        environment: versions and hardware of this run; each row holds those of the run that computed it.
+        extras: what a comparison holds beside.
+
+    Returns:
+        The record; the means are arithmetic means over the pictures.
+    """
+    extras = extras or Extras()
+    rows = [_record_row(outcome) for outcome in outcomes]
+    return {
+        'name': benchmark.name,
+        'date': now(),
+        'environment': dict(environment),
+        'protocol': PROTOCOL_VERSION,
+        'scale': benchmark.scale,
+        'seed': benchmark.seed,
+        'metrics': {metric.label: {'type': metric.type, **metric.options} for metric in benchmark.metrics},
+        'options': dict(options),
+        'skipped': [dict(entry) for entry in skipped],
+        'averages': {name: list(members) for name, members in extras.averages.items()},
+        'systems': {
+            label: _record_system(label, extras, rows) for label in dict.fromkeys(row['network'] for row in rows)
+        },
+        'published': _record_published(benchmark, extras),
+        'crops': [crop._asdict() for crop in extras.crops],
+        'rows': rows,
+    }
+
+
+def write_tables(folder: Path, record: Record) -> None:
+    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``.
+
+    Args:
+        folder: the results' folder.
+        record: what `record_results` gave.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    texts = {
+        'table.json': json.dumps(record, indent=1, allow_nan=False) + '\n',
+        'table.csv': format_csv(record),
+        'table.md': format_markdown(record),
+        'table.tex': format_latex(record),
+        'systems.csv': format_systems_csv(record),
+    }
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding='utf-8', newline='')
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Reads a ``table.json`` again, for reports.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: if the file is missing or no such table.
+    """
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(record, dict) or not {'rows', 'metrics', 'scale', 'options'} <= record.keys():
+            raise ValueError('it is no table of results')
+    except FileNotFoundError as error:
+        raise InputError(f"results file '{path}' does not exist; run test.py first") from error
+    except ValueError as error:
+        raise InputError(f"results file '{path}' cannot be read: {error}; run test.py again") from error
+    return record
+
+
+def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
+    """One block per data set: networks below each other, degradations side by side, or the reverse if those are many.
+
+    Args:
+        record: the record.
+        width: characters in a line; columns that do not fit go into further blocks.
+
+    Returns:
+        Lines of text, the last one ended.
+    """
+    lines = []
+    for dataset in list_datasets(record):
+        head = (
+            f'{dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures, {"/".join(record["metrics"])}'
+        )
+        table = _make_grid(record, dataset)
+        if _measure_width(table) > width:
+            table = _transpose(table)
+        for block in _split_columns(table, width):
+            widths = [max(map(len, column)) for column in zip(*block, strict=True)]
+            lines.append(head)
+            lines += ['  '.join(_align(row, widths)).rstrip() for row in block]
+            lines.append('')
+    return '\n'.join([*lines, *list_remarks(record)]).rstrip('\n') + '\n'
+
+
+def format_markdown(record: Record) -> str:
+    """The same blocks as Markdown, with date, commit, versions, hardware and options.
+
+    Args:
+        record: the record.
+
+    Returns:
+        A Markdown document.
+    """
+    lines = [f'# {record["name"]}', '', *_describe_run(record), '']
+    for dataset in list_datasets(record):
+        lines += [f'## {dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures', '']
+        table = _make_grid(record, dataset)
+        if len(table[0]) > MARKDOWN_COLUMNS + 1:
+            table = _transpose(table)
+        for first in range(1, len(table[0]), MARKDOWN_COLUMNS):
+            block = [[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table]
+            lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
+            lines += [*map(_markdown_row, block[1:]), '']
+    lines += _list_systems(record)
+    lines += _list_published_costs(record)
+    lines += [f'- {remark}' for remark in list_remarks(record)]
+    lines += ['', 'Options:', '', '```json', json.dumps(record['options'], indent=1), '```']
+    return '\n'.join(lines) + '\n'
+
+
+def format_csv(record: Record) -> str:
+    """One line per cell: means, or the reason of a failure, and where and when the cell was computed.
+
+    Args:
+        record: the record.
+
+    Returns:
+        CSV text with a header.
+    """
+    metrics = list(record['metrics'])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(
+        [
+            'network',
+            'dataset',
+            'scale',
+            'degradation',
+            'pictures',
+            *metrics,
+            'failure',
+            'date',
+            'commit',
+            'torch',
+            'device',
+            'seconds',
+            'published',
+        ]
+    )
+    for row in record['rows']:
+        environment = row['environment']
+        writer.writerow(
+            [row['network'], row['dataset'], record['scale'], row['degradation'], len(row['pictures'])]
+            + [row['means'].get(label, '') for label in metrics]
+            + [row['failure'], row['date'], environment.get('commit') or '']
+            + [environment.get('torch', ''), environment.get('device', ''), f'{row.get("seconds", 0.0):.3f}', '']
+        )
+    for dataset in list_datasets(record):
+        for row in build_grid(record, dataset).rows:
+            for column, values in row.values.items():
+                if row.source or column in record.get('averages', {}):
+                    writer.writerow(
+                        [row.label, dataset, record['scale'], column, '']
+                        + [values.get(label, '') for label in metrics]
+                        + ['', '', '', '', '', '', row.source]
+                    )
+    return text.getvalue()
+
+
+def format_systems_csv(record: Record) -> str:
+    """One line per system: what it is told, and what it costs.
+
+    Args:
+        record: the record.
+
+    Returns:
+        CSV text with a header; costs that were not measured are empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    facts = ('type', 'told', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
+    costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
+    writer.writerow(['system', *facts, *costs])
+    for label, system in record.get('systems', {}).items():
+        measured = system.get('costs') or {}
+        values = [system.get(key) for key in facts] + [measured.get(key) for key in costs]
+        writer.writerow([label, *['' if value is None else value for value in values]])
+    return text.getvalue()
+
+
+def _record_row(outcome: Outcome) -> dict[str, Any]:
+    cell, result = outcome.cell, outcome.result
+    row: dict[str, Any] = {
+        'network': cell.network.label,
+        'dataset': cell.suite.dataset.name,
+        'degradation': cell.suite.degradation.label,
+        'specification': cell.suite.degradation.specification(),
+        'cell': cell.fingerprint,
+        'weights': cell.weights_digest,
+        'failure': outcome.reason,
+    }
+    if result is None:
+        return {**row, 'means': {}, 'pictures': [], 'date': '', 'seconds': 0.0, 'environment': {}}
+    return {
+        **row,
+        'means': {label: encode_number(value) for label, value in result.means().items()},
+        'pictures': [
+            {'name': name, **{label: encode_number(value) for label, value in scores.items()}}
+            for name, scores in result.scores.items()
+        ],
+        'date': result.date,
+        'seconds': result.seconds,
+        'environment': dict(result.environment),
+    }
+
+
+def _make_grid(record: Record, dataset: str) -> list[list[str]]:
+    """Header and rows of one data set: networks x degradations."""
+    grid = build_grid(record, dataset)
+    rows = [[name_row(row), *[format_values(grid, row, column) for column in grid.columns]] for row in grid.rows]
+    return [['network', *grid.columns], *rows]
+
+
+def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[str, Any]:
+    """What a system is, with its costs and its mean time for a test picture."""
+    own = [row for row in rows if row['network'] == label and not row['failure']]
+    pictures = sum(len(row['pictures']) for row in own)
+    costs = extras.costs.get(label)
+    return {
+        **extras.systems.get(label, {}),
+        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / pictures if pictures else None,
+        'costs': asdict(costs) if costs is not None else None,
+    }
+
+
+def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
+    """The published figures that belong to a column of this table."""
+    keys = {degradation.label: key_of(degradation.specification()) for degradation in benchmark.degradations}
+    columns = {frozenset({key}): label for label, key in keys.items()}
+    columns |= {frozenset(keys[member] for member in members): name for name, members in extras.averages.items()}
+    metrics = {
+        name: metric.label
+        for name, kind in METRIC_TYPES.items()
+        for metric in benchmark.metrics
+        if metric.type == kind
+        and metric.options.get('test_y_channel')
+        and metric.options.get('crop_border') == benchmark.scale
+    }
+    datasets = {dataset.name for dataset in benchmark.datasets}
+    rows = []
+    for name in extras.published:
+        for figure in read_published(name, benchmark.scale):
+            column = columns.get(figure.degradations)
+            if column is not None and figure.dataset in datasets and figure.metric in metrics:
+                entry = figure._asdict() | {'column': column, 'metric': metrics[figure.metric]}
+                del entry['degradations']
+                rows.append(entry)
+    used = dict.fromkeys(row['table'] for row in rows)
+    return {'sources': {name: describe_published(name) for name in used}, 'rows': rows}
+
+
+def _list_systems(record: Record) -> list[str]:
+    """What systems are told and cost, as a Markdown table; nothing if it was not asked for."""
+    rows = list_costs(record)
+    if not rows:
+        return []
+    size = next(system['costs']['size'] for system in record['systems'].values() if system.get('costs'))
+    lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(rows[0]), f'|---|---|{"---:|" * 5}']
+    lines += map(_markdown_row, rows[1:])
+    return [*lines, '', 'Memory is what the process held at most, beside Python and its libraries.', '']
+
+
+def _list_published_costs(record: Record) -> list[str]:
+    """What papers print about costs, as a Markdown table; nothing if they do not."""
+    rows = list_published_costs(record)
+    if not rows:
+        return []
+    lines = [f'## {PUBLISHED_COSTS}', '', _markdown_row(rows[0]), f'|---|{"---:|" * 3}']
+    return [*lines, *map(_markdown_row, rows[1:]), '']
+
+
+def _transpose(table: list[list[str]]) -> list[list[str]]:
+    """Degradations below each other, networks side by side."""
+    columns = [list(column) for column in zip(*table, strict=True)]
+    columns[0][0] = 'degradation'
+    return columns
+
+
+def _measure_width(table: list[list[str]]) -> int:
+    return sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2
+
+
+def _split_columns(table: list[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Blocks that repeat the first column and hold as many others as fit into the width, one at least."""
+    sizes = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    start = 1
+    while start < len(sizes):
+        end = start + 1
+        while end < len(sizes) and sizes[0] + sum(size + 2 for size in sizes[start : end + 1]) <= width:
+            end += 1
+        yield [[row[0], *row[start:end]] for row in table]
+        start = end
+
+
+def _align(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    pairs = list(zip(row, widths, strict=True))
+    return [pairs[0][0].ljust(pairs[0][1]), *[text.rjust(size) for text, size in pairs[1:]]]
+
+
+def _markdown_row(row: Sequence[str]) -> str:
+    return f'| {" | ".join(text.replace("|", "/") for text in row)} |'
+
+
+def _count_pictures(record: Record, dataset: str) -> int:
+    return max((len(row['pictures']) for row in record['rows'] if row['dataset'] == dataset), default=0)
+
+
+def _describe_run(record: Record) -> list[str]:
+    environment = record['environment']
+    versions = [
+        f'{key} {environment[key]}' for key in ('dasr', 'python', 'torch', 'basicsr', 'numpy') if key in environment
+    ]
+    commit = environment.get('commit') or 'not in a checkout'
+    metrics = [f'{label} = {_describe_metric(options)}' for label, options in record['metrics'].items()]
+    return [
+        f'- date {record["date"]}, commit {commit}',
+        f'- {environment.get("device", "unknown device")}, {environment.get("cores", "?")} cores',
+        f'- {", ".join(versions)}',
+        f'- {"; ".join(metrics)}; mean over pictures; noise seed {record["seed"]}; protocol {record["protocol"]}',
+    ]
+
+
+def _describe_metric(options: Record) -> str:
+    arguments = ', '.join(f'{key}={value}' for key, value in options.items() if key != 'type')
+    return f'{options["type"]}({arguments})'
+
+
+def list_remarks(record: Record, published: bool = True) -> list[str]:
+    """One line for everything that failed or does not count.
+
+    Args:
+        record: the record.
+        published: whether the sources of published figures are listed, too.
+    """
+    remarks = [
+        f'failed: {row["network"]} on {row["dataset"]}, {row["degradation"]}: {row["failure"]}'
+        for row in record['rows']
+        if row['failure']
+    ]
+    for label, system in record.get('systems', {}).items():
+        if system.get('costs') and system['costs']['failure']:
+            remarks.append(f'costs of {label} were not measured: {system["costs"]["failure"]}')
+    for entry in record['skipped']:
+        what = ', '.join(filter(None, (entry.get('network'), entry['dataset'], entry['picture'])))
+        remarks.append(f'skipped: {what}: {entry["reason"]}')
+    for name, source in record.get('published', {}).get('sources', {}).items() if published else ():
+        remarks.append(f'[{name}]: published, not measured here: {source["source"]}. {source["remark"]}')
+    return remarks

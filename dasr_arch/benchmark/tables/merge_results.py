@@ -1,0 +1,115 @@
+"""One table of several: results of one test that were computed on several machines, or of some systems at a time."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dasr_arch._errors import InputError
+from dasr_arch.benchmark.environment import now
+from dasr_arch.benchmark.tables.results_table import Record, unique
+
+_SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')
+
+
+def merge_records(records: Sequence[Record]) -> dict[str, Any]:
+    """Everything that several records hold; of what two of them hold, the later one counts unless it failed.
+
+    Args:
+        records: contents of ``table.json``, of one test and with whatever systems.
+
+    Returns:
+        The record, named after the last one. Systems stand in the order of the option file that has most of them; crops
+        are left out, because their pictures lie beside the single tables.
+
+    Raises:
+        InputError: if the records are not of one test: other metrics, averages, scale or seed, another degradation
+            under the same name, or other pictures in a data set.
+    """
+    if not records:
+        raise InputError('nothing to merge: expected at least one table')
+    last = records[-1]
+    for record in records:
+        for key in _SHARED:
+            if record.get(key) != last.get(key):
+                raise InputError(
+                    f"{_name(record)} and {_name(last)} differ in '{key}': {record.get(key)} and {last.get(key)}; "
+                    'merge tables of one test file alone'
+                )
+    cells: dict[tuple[str, str, str], Record] = {}
+    for record in records:
+        for row in record['rows']:
+            cell = row['network'], row['dataset'], row['degradation']
+            if cell not in cells or not row['failure'] or cells[cell]['failure']:
+                cells[cell] = row
+    _check_same(cells.values())
+    largest = max(records, key=lambda record: len(record['rows']))
+    networks, datasets = (_order(records, entry) for entry in ('networks', 'datasets'))
+    degradations = unique(row['degradation'] for record in (largest, *records) for row in record['rows'])
+    ordered = [
+        cells[network, dataset, degradation]
+        for network in networks
+        for dataset in datasets
+        for degradation in degradations
+        if (network, dataset, degradation) in cells
+    ]
+    systems: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for label, system in record.get('systems', {}).items():
+            kept = {key: value for key, value in system.items() if key != 'costs' or value is not None}
+            systems[label] = {**systems.get(label, {}), **kept}
+    found = {(row['network'], row['dataset']) for row in ordered}
+    skipped = [
+        entry
+        for entry in last.get('skipped', [])
+        if not any(
+            entry.get('network', '') in {'', network} and entry['dataset'] in {'', dataset} and not entry['picture']
+            for network, dataset in found
+        )
+    ]
+    published: Record = next((one['published'] for one in reversed(records) if one.get('published')), {})
+    return {
+        **last,
+        'date': now(),
+        'options': {**last['options'], **{entry: _join(records, entry) for entry in ('networks', 'datasets')}},
+        'skipped': skipped,
+        'systems': {label: systems.get(label, {}) for label in unique(row['network'] for row in ordered)},
+        'published': published,
+        'crops': [],
+        'rows': ordered,
+    }
+
+
+def _name(record: Record) -> str:
+    return f"the table '{record.get('name', '')}' of {record.get('date', 'no date')}"
+
+
+def _order(records: Sequence[Record], entry: str) -> list[str]:
+    """Names of networks or data sets: those of the option file that has most of them, then all others."""
+    listed = sorted((list(record['options'].get(entry) or {}) for record in records), key=len, reverse=True)
+    rows = (row[entry[:-1]] for record in records for row in record['rows'])
+    return unique([*(name for names in listed for name in names), *rows])
+
+
+def _join(records: Sequence[Record], entry: str) -> dict[str, Any]:
+    """Networks or data sets of all option files; of those under one name the last one's."""
+    found: dict[str, Any] = {}
+    for record in records:
+        found |= record['options'].get(entry) or {}
+    return {name: found[name] for name in _order(records, entry) if name in found}
+
+
+def _check_same(rows: Iterable[Record]) -> None:
+    """Refuses rows that have one name for two things."""
+    specifications: dict[str, Any] = {}
+    pictures: dict[str, list[str]] = {}
+    for row in rows:
+        name, dataset = row['degradation'], row['dataset']
+        if specifications.setdefault(name, row['specification']) != row['specification']:
+            raise InputError(f"'{name}' is {specifications[name]} in one table and {row['specification']} in another")
+        if row['failure']:
+            continue
+        names = sorted(picture['name'] for picture in row['pictures'])
+        if pictures.setdefault(dataset, names) != names:
+            raise InputError(
+                f"'{dataset}' is {len(pictures[dataset])} pictures in one table and {len(names)}, or others, in "
+                'another; test on the same ones'
+            )

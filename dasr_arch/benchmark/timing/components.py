@@ -1,0 +1,196 @@
+"""How long the parts around the networks take, each beside what it stands in for, interleaved in one run."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from basicsr.metrics import calculate_ssim
+from basicsr.utils.matlab_functions import imresize
+from numpy.typing import NDArray
+
+from dasr_arch.data.prepare import RunSettings, prepare
+from dasr_arch.data.sample_images import find_sample_pictures
+from dasr_arch.data.sub_images import Cutting
+from dasr_arch.data.worker_pool import count_cores
+from dasr_arch.degradations.base import Window, picture_generator
+from dasr_arch.degradations.isotropic_degradation import IsotropicGaussian
+from dasr_arch.degradations.resize import downsample_bicubic
+from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
+
+_SIDE = 1024  # of the picture that is shrunk and measured, pixels
+_PATCHES = 16
+_PATCH = 192  # HR pixels
+_SCALE = 4
+
+Picture = NDArray[np.float32]
+Action = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """One part and what it is compared with.
+
+    Attributes:
+        part: what is done.
+        ours: how it is done here.
+        baseline: how it is done otherwise.
+        milliseconds: median of ours.
+        baseline_milliseconds: median of the other.
+        ratio: how many times as fast ours is.
+        difference: largest difference of the two results, or None where they are not comparable.
+    """
+
+    part: str
+    ours: str
+    baseline: str
+    milliseconds: float
+    baseline_milliseconds: float
+    ratio: float
+    difference: float | None
+
+
+class _Part(NamedTuple):
+    part: str
+    ours: tuple[str, Action]
+    baseline: tuple[str, Action]
+    compare: Callable[[Any, Any], float] | None
+
+
+def measure_parts(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[PartTime]:
+    """Measures every part.
+
+    Args:
+        repeats: interleaved runs that count; one more warms up.
+        report: called with the name of a part before it is measured.
+
+    Returns:
+        A row for each part.
+
+    Raises:
+        InputError: if the sample pictures are missing.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
+        for part in [*_list_shrinking(), _describe_ssim(), _describe_degrading(), _describe_preparing(Path(folder))]:
+            report(part.part)
+            rows.append(_measure(part, repeats))
+    return rows
+
+
+def format_parts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as aligned lines of text, the first one the head."""
+    table = [['part', 'here', 'ms', 'compared with', 'ms', 'times as fast', 'difference']]
+    for row in rows:
+        difference = '' if row['difference'] is None else f'{row["difference"]:.1e}'
+        times = [f'{row[key]:.1f}' for key in ('milliseconds', 'baseline_milliseconds')]
+        table.append([row['part'], row['ours'], times[0], row['baseline'], times[1], f'{row["ratio"]:.2f}', difference])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def as_record(rows: Sequence[PartTime]) -> list[dict[str, Any]]:
+    """The rows, ready for JSON."""
+    return [asdict(row) for row in rows]
+
+
+def _measure(part: _Part, repeats: int) -> PartTime:
+    actions = [part.ours[1], part.baseline[1]]
+    results = [action() for action in actions]  # warms up
+    seconds: list[list[float]] = [[], []]
+    for _ in range(repeats):
+        for action, found in zip(actions, seconds, strict=True):
+            started = time.perf_counter()
+            action()
+            found.append(time.perf_counter() - started)
+    ours, baseline = (1000 * statistics.median(found) for found in seconds)
+    difference = part.compare(*results) if part.compare else None
+    return PartTime(part.part, part.ours[0], part.baseline[0], ours, baseline, baseline / ours, difference)
+
+
+def _make_picture() -> Picture:
+    """A smooth picture with noise, RGB of shape (H, W, 3) in [0, 1]."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:_SIDE, :_SIDE] / 40
+    waves = np.stack([np.sin(rows + channel) * np.cos(columns - channel) for channel in range(3)], -1)
+    noisy = 0.5 + 0.4 * waves + generator.normal(0, 0.03, waves.shape)
+    return np.ascontiguousarray(noisy.clip(0, 1).astype(np.float32))
+
+
+def _list_shrinking() -> list[_Part]:
+    picture = _make_picture()
+    tensor = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0).contiguous()
+
+    def make(scale: int) -> _Part:
+        side = _SIDE - _SIDE % scale
+        cropped, tensor_cropped = picture[:side, :side], tensor[..., :side, :side]
+        return _Part(
+            f'bicubic down-sampling x{scale}, {_SIDE} x {_SIDE}',
+            ('downsample_bicubic', lambda: downsample_bicubic(tensor_cropped, scale, 'mirror')),
+            ("BasicSR's imresize", lambda: imresize(cropped, 1 / scale)),
+            lambda ours, other: float(np.abs(ours[0].permute(1, 2, 0).numpy() - other).max()),
+        )
+
+    return [make(scale) for scale in (2, 3, 4)]
+
+
+def _describe_ssim() -> _Part:
+    first = (_make_picture() * 255).round().astype(np.uint8)
+    noise = np.random.default_rng(1).integers(-9, 10, first.shape)
+    second = (first.astype(np.int64) + noise).clip(0, 255).astype(np.uint8)
+    return _Part(
+        f'SSIM of luma, {_SIDE} x {_SIDE}',
+        ('calculate_ssim_separable', lambda: calculate_ssim_separable(first, second, 4, test_y_channel=True)),
+        ("BasicSR's calculate_ssim", lambda: calculate_ssim(first, second, 4, test_y_channel=True)),
+        lambda ours, other: abs(ours - other),
+    )
+
+
+def _describe_degrading() -> _Part:
+    """A batch of patches from the inside of a picture, so that both ways see the same borders."""
+    degradation = IsotropicGaussian(scale=_SCALE, sigma_range=(0.2, 4.0))
+    margin, side = degradation.margin, _PATCH + 2 * degradation.margin
+    generator = picture_generator(0, 'patches')
+    draws = [degradation.draw(generator, (_PATCH // _SCALE,) * 2) for _ in range(_PATCHES)]
+    stacked = {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
+    picture = _make_picture()
+    starts = [(side * (index // 4), side * (index % 4)) for index in range(_PATCHES)]
+    cuts = [picture[top : top + side, left : left + side] for top, left in starts]
+    batch = torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2).contiguous()
+    inside = Window(*(torch.full((_PATCHES,), value) for value in (side, side, 4 * side, 4 * side)))
+
+    def one_by_one() -> NDArray[np.floating]:
+        kernels = stacked['kernel'].numpy()
+        blurred = [cv2.filter2D(cut, -1, kernel) for cut, kernel in zip(cuts, kernels, strict=True)]
+        crop = margin // _SCALE
+        shrunk = [imresize(cut, 1 / _SCALE)[crop:-crop, crop:-crop] for cut in blurred]
+        return (np.stack(shrunk) * 255).round().clip(0, 255) / 255
+
+    return _Part(
+        f'degrading {_PATCHES} patches of {_PATCH} x {_PATCH}, x{_SCALE}',
+        ('a batch at once', lambda: degradation.apply(batch, stacked, inside)),
+        ('filter2D and imresize, one by one', one_by_one),
+        lambda ours, other: float(np.abs(ours.permute(0, 2, 3, 1).numpy() - other).max()),
+    )
+
+
+def _describe_preparing(folder: Path) -> _Part:
+    pictures = find_sample_pictures('train')
+
+    def run(workers: int) -> None:
+        settings = RunSettings(workers=workers, force=True, progress=False)
+        prepare(pictures, folder / f'{workers}.lmdb', Cutting(256, 64, 64), settings)
+
+    cores = count_cores()
+    return _Part(
+        f'preparing an LMDB of {len(pictures)} pictures',
+        (f'{cores} processes', lambda: run(cores)),
+        ('1 process', lambda: run(1)),
+        None,
+    )

@@ -1,0 +1,326 @@
+"""Time and memory of networks on this machine, as a table and as JSON.
+
+Repeats are interleaved: every case runs once, then every case again, so that whatever else the machine does falls on
+all of them alike. The median counts. Memory is measured in a process of its own for each case.
+"""
+
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from tqdm import tqdm
+
+from dasr_arch._bars import progress_bar
+from dasr_arch._errors import InputError, suggest
+from dasr_arch._files import atomic_write
+from dasr_arch.backends.ncnn_net import has_ncnn, import_ncnn
+from dasr_arch.backends.precision import has_fast_bfloat16
+from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.timing.cases import (
+    IMPLEMENTATIONS,
+    PAPER_RANGES,
+    PRECISIONS,
+    SPEED_NETWORKS,
+    Operation,
+    SpeedCase,
+    Timing,
+    build_action,
+    encode_case,
+    is_possible,
+)
+from dasr_arch.benchmark.timing.components import PartTime, as_record, format_parts, measure_parts
+from dasr_arch.data.prepare import RunSettings, prepare
+from dasr_arch.data.sample_images import find_sample_pictures
+from dasr_arch.data.sub_images import Cutting
+
+MEMORY_METHOD = {
+    'cpu': 'largest resident size of a process of its own (VmHWM), and without what Python and libraries take',
+    'cuda': 'largest amount that torch allocated on the GPU, in a process of its own',
+}
+PARTS = 'parts'  # the operation that measures what stands around the networks
+_TIME_LIMIT = 3600  # seconds for one case in a process of its own
+_MEBIBYTE = 1 << 20
+_PIECE = 480  # side of the pictures that training reads, pixels
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """What is measured.
+
+    Attributes:
+        networks: keys of SPEED_NETWORKS.
+        implementations: ways to compute, for the networks that have several; by default 'reference', 'fast', and
+            'ncnn' where it is installed.
+        precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
+        operations: 'inference', 'stage_1', 'stage_2'; 'parts' for what stands around the networks.
+        scales: up-sampling factors of the inference; training has the largest.
+        size: side of the LR picture, pixels.
+        patch: side of the LR patches of training, pixels.
+        batch: pairs of patches in a training step.
+        repeats: runs that count, three at least; one more warms up.
+        baseline: network, implementation and precision that others are compared with, such as 'DASR reference fp32',
+            the authors' formulation; by default that one, or the first row where it is not measured.
+        device: 'cpu' or 'cuda'.
+
+    Raises:
+        InputError: if a value is unknown or out of range, or ncnn is asked for and not installed.
+    """
+
+    networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
+    implementations: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    operations: tuple[str, ...] = (*get_args(Operation), PARTS)
+    scales: tuple[int, ...] = (2, 3, 4)
+    size: int = 180
+    patch: int = 48
+    batch: int = 8
+    repeats: int = 3
+    baseline: str = ''
+    device: str = 'cpu'
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        _check_names('networks', self.networks, SPEED_NETWORKS)
+        if not self.implementations:
+            usual = ('reference', 'fast', 'ncnn') if has_ncnn() else ('reference', 'fast')
+            object.__setattr__(self, 'implementations', usual)
+        _check_names('implementations', self.implementations, IMPLEMENTATIONS)
+        if 'ncnn' in self.implementations:
+            import_ncnn()
+        _check_names('operations', self.operations, (*get_args(Operation), PARTS))
+        _check_names('device', (self.device,), ('cpu', 'cuda'))
+        for scale in self.scales:
+            if scale not in PAPER_RANGES:
+                raise InputError(f'scales: expected some of 2, 3, 4, got {scale}')
+        for name, least in (('size', 1), ('patch', 1), ('batch', 1), ('repeats', 3)):
+            if getattr(self, name) < least:
+                raise InputError(f'{name} must be at least {least}, got {getattr(self, name)}')
+        if self.patch * max(self.scales, default=1) > _PIECE:
+            side = self.patch * max(self.scales)
+            raise InputError(f'patch: at most {_PIECE} HR pixels are there to be cut, got {side}; make it smaller')
+        if self.device == 'cuda' and not torch.cuda.is_available():
+            raise InputError('device: cuda was asked for, but there is no GPU here; use cpu')
+        if not self.precisions:
+            fast = has_fast_bfloat16(torch.device(self.device))
+            object.__setattr__(self, 'precisions', PRECISIONS if fast else ('fp32',))
+        _check_names('precisions', self.precisions, PRECISIONS)
+
+
+def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
+    """Every row that the settings ask for and that exists.
+
+    Raises:
+        InputError: if there is none, or the baseline is not among them.
+    """
+    cases = []
+    axes = (settings.networks, settings.implementations, settings.precisions)
+    for operation in settings.operations:
+        if operation == PARTS:
+            continue
+        inference = operation == 'inference'
+        scales = settings.scales if inference else (max(settings.scales),)
+        sides = (settings.size, 1) if inference else (settings.patch, settings.batch)
+        for scale, (network, implementation, precision) in product(scales, product(*axes)):
+            only = implementation if SPEED_NETWORKS[network]['type'] == 'DASR' else 'auto'
+            case = SpeedCase(network, only, precision, operation, scale, *sides, settings.device)  # type: ignore[arg-type]
+            if is_possible(case) and case not in cases:
+                cases.append(case)
+    if not cases and PARTS not in settings.operations:
+        raise InputError('nothing to measure: Bicubic has no training, and RCAN no encoder stage; choose more networks')
+    if cases:
+        choose_baseline(settings, cases)
+    return cases
+
+
+def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
+    """The label of the row that others are compared with.
+
+    Raises:
+        InputError: if the settings name one that is not measured.
+    """
+    labels = [case.label for case in cases]
+    if settings.baseline and settings.baseline not in labels:
+        raise InputError(f"baseline: no row is called '{settings.baseline}'{suggest(settings.baseline, set(labels))}")
+    usual = 'DASR reference fp32'
+    return settings.baseline or (usual if usual in labels else labels[0])
+
+
+def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
+    """Measures every case.
+
+    Args:
+        settings: what to measure.
+
+    Returns:
+        The record, ready for JSON.
+
+    Raises:
+        InputError: if the settings ask for nothing, or the sample pictures are missing.
+    """
+    cases = list_cases(settings)
+    parts: list[PartTime] = []
+    with _training_pictures() as pictures, _progress(len(cases) * (settings.repeats + 2)) as bar:
+        if PARTS in settings.operations:
+            parts = measure_parts(settings.repeats, bar.set_postfix_str)
+        timings = _time_interleaved(cases, pictures, settings.repeats, bar)
+        memory = []
+        for case in cases:
+            bar.set_postfix_str(f'memory, {case.label}')
+            memory.append(_measure_in_process(case, pictures))
+            bar.update()
+    rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
+    baseline = choose_baseline(settings, cases) if cases else ''
+    _add_ratios(rows, baseline)
+    device = torch.device(settings.device)
+    return {
+        'date': now(),
+        'environment': describe_environment(device),
+        'settings': asdict(settings),
+        'baseline': baseline,
+        'time': 'median of interleaved repeats after one that warms up; loading: of decoded pictures, without workers',
+        'memory': MEMORY_METHOD[settings.device],
+        'rows': rows,
+        'parts': as_record(parts),
+    }
+
+
+def write_speed(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes the record as JSON; raises OSError if that fails, and leaves an older file then."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+
+
+def format_speed(record: Mapping[str, Any]) -> str:
+    """The record as lines of text, the last one ended."""
+    environment, settings = record['environment'], record['settings']
+    head = ['operation', 'scale', 'LR', 'network', 'way', 'precision', 'ms', 'times as fast', 'MiB', 'own MiB']
+    table = [[*head, 'loading', 'degrading']]
+    for row in record['rows']:
+        side = f'{row["batch"]} x {row["size"]}' if row['batch'] > 1 else f'{row["size"]}'
+        shares = [f'{row[key]:.0%}' if row[key] is not None else '' for key in ('loading_share', 'degrading_share')]
+        ratio = f'{row["ratio"]:.2f}' if row['ratio'] is not None else ''
+        memory = [_format_memory(row[key]) for key in ('peak_mib', 'own_mib')]
+        names = [row[key] for key in ('network', 'implementation', 'precision')]
+        milliseconds = f'{row["milliseconds"]:.1f}'
+        table.append([row['operation'], f'x{row["scale"]}', side, *names, milliseconds, ratio, *memory, *shares])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines = [*(lines if record['rows'] else ()), *(('', *format_parts(record['parts'])) if record.get('parts') else ())]
+    versions = ', '.join(f'{key} {environment[key]}' for key in ('dasr', 'torch', 'python') if key in environment)
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads; {versions}; '
+            f'commit {environment["commit"] or "none"}; {record["date"]}',
+            f'time: {record["time"]}; {settings["repeats"]} repeats; baseline: {record["baseline"]}',
+            f'memory: {record["memory"]}',
+            '',
+        ]
+    )
+
+
+def _time_interleaved(cases: Sequence[SpeedCase], pictures: Path, repeats: int, bar: 'tqdm[Any]') -> list[list[Timing]]:
+    """Runs all cases in turn, ``repeats`` times after one that does not count."""
+    actions: list[Callable[[], Timing]] = []
+    timings: list[list[Timing]] = [[] for _ in cases]
+    for case in cases:
+        bar.set_postfix_str(f'warming up, {case.label}')
+        actions.append(build_action(case, pictures))
+        actions[-1]()
+        bar.update()
+    for _ in range(repeats):
+        for case, action, found in zip(cases, actions, timings, strict=True):
+            bar.set_postfix_str(f'{case.operation}, {case.label}')
+            found.append(action())
+            bar.update()
+    return timings
+
+
+def _measure_in_process(case: SpeedCase, pictures: Path) -> dict[str, int] | None:
+    """Bytes 'peak' and 'base' of a case in a new process, None if it failed."""
+    command = [sys.executable, '-m', 'dasr_arch.benchmark.timing.cases']
+    try:
+        done = subprocess.run(
+            command,
+            input=encode_case(case, pictures),
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+            check=True,
+        )
+        found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        detail = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()[-1:]
+        _LOGGER.warning('%s, %s: memory could not be measured: %s', case.operation, case.label, ''.join(detail))
+        return None
+    return found
+
+
+def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, int] | None) -> dict[str, Any]:
+    training = case.operation != 'inference'
+    steps = [timing.degrading + timing.computing for timing in timings]
+    totals = [timing.loading + step for timing, step in zip(timings, steps, strict=True)]
+    row: dict[str, Any] = {
+        **asdict(case),
+        'milliseconds': 1000 * statistics.median(steps),
+        'milliseconds_of_repeats': [1000 * step for step in steps],
+        'loading_share': None,
+        'degrading_share': None,
+        'peak_mib': memory['peak'] / _MEBIBYTE if memory else None,
+        'own_mib': (memory['peak'] - memory['base']) / _MEBIBYTE if memory else None,
+    }
+    if training:
+        shares = list(zip(timings, totals, strict=True))
+        row['loading_share'] = statistics.median(timing.loading / total for timing, total in shares)
+        row['degrading_share'] = statistics.median(timing.degrading / total for timing, total in shares)
+    return row
+
+
+def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
+    """How many times as fast as the baseline at the same operation and scale; None where that does not do it."""
+    references = {
+        (row['operation'], row['scale']): row['milliseconds']
+        for row in rows
+        if f'{row["network"]} {row["implementation"]} {row["precision"]}' == baseline
+    }
+    for row in rows:
+        reference = references.get((row['operation'], row['scale']))
+        row['ratio'] = reference / row['milliseconds'] if reference else None
+
+
+@contextmanager
+def _training_pictures() -> Iterator[Path]:
+    """An LMDB of the sample pictures, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
+        target = Path(folder) / 'pictures.lmdb'
+        prepare(find_sample_pictures('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
+        yield target
+
+
+def _check_names(what: str, names: Sequence[str], known: Any) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{what}: unknown '{name}'{suggest(name, known)}")
+    if not names:
+        raise InputError(f'{what}: expected at least one of {", ".join(known)}')
+
+
+def _format_memory(mebibytes: float | None) -> str:
+    return 'failed' if mebibytes is None else f'{mebibytes:.0f}'
+
+
+def _progress(total: int) -> 'tqdm[Any]':
+    return progress_bar(total=total, desc='bench', unit='run')

@@ -1,0 +1,381 @@
+"""Reading weights files without running anything in them, and building the network that a file holds."""
+
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.checkpoints.dasr_keys import is_released, translate
+from dasr_arch.checkpoints.rcan_edsr_keys import absorb_mean_shift, find_released_names
+
+PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
+# What the readers of torch and safetensors were seen to raise on files with changed bytes.
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+class DASRWeights(NamedTuple):
+    """The tensors of one DASR file under our names.
+
+    Attributes:
+        network: state dict of the network.
+        contrast: tensors of the contrastive part that the file holds, at most its whole state dict; may be empty.
+    """
+
+    network: dict[str, Tensor]
+    contrast: dict[str, Tensor]
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a .pth, .pt or .safetensors file on the CPU; code in it is refused, never run.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What the file holds: tensors by name, or BasicSR's dictionary of such dictionaries.
+
+    Raises:
+        InputError: if the file is missing, truncated, not a weights file, or carries something else than weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights file '{path}' does not exist; check the path")
+    _refuse_compressed(path)
+    try:
+        if path.suffix == '.safetensors':
+            return dict(load_file(path))
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path) or _starts_as_pickle(path):
+            raise InputError(
+                f"weights file '{path}' carries something else than weights and was not run; save its state dict alone"
+            ) from error
+        raise InputError(f"'{path}' is not a weights file, or a damaged one; copy or download it again") from error
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the system's own, such as a lack of permission; torch's, on some truncated files, name no file
+        raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
+    if not isinstance(content, dict) or not content:
+        kind = 'an empty one' if content == {} else type(content).__name__
+        raise InputError(f"weights file '{path}' holds no dictionary of tensors but {kind}; save a state dict")
+    return {str(key): value for key, value in content.items()}
+
+
+def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
+    """Reads the state dict of one network of any kind.
+
+    Args:
+        path: .pth, .pt or .safetensors file.
+        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
+
+    Returns:
+        Tensors by name, without the prefix 'module.' of data-parallel training.
+
+    Raises:
+        InputError: as :func:`read_file`, or if the key is missing or something in it is no tensor.
+    """
+    return _pick_state(read_file(path), f"weights file '{path}'", param_key)
+
+
+def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None) -> DASRWeights:
+    """Reads DASR weights, ours or the authors', which are told apart by their names.
+
+    Args:
+        source: a file or an already loaded dictionary.
+        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
+
+    Returns:
+        The tensors under our names.
+
+    Raises:
+        InputError: as :func:`read_weights`, or if the weights are not DASR's.
+    """
+    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
+    weights = _read_under_our_names(source, name, param_key)
+    for key in ('compress.weight', 'body_conv.weight'):
+        if key not in weights.network:
+            raise InputError(f"{name} holds no DASR: '{key}' is missing; it is of another network")
+    return weights
+
+
+def _read_under_our_names(
+    source: str | os.PathLike[str] | Mapping[str, Any], name: str, param_key: str | None = None
+) -> DASRWeights:
+    """What a file or dictionary holds, whether or not it is a whole network."""
+    content = read_file(source) if isinstance(source, str | os.PathLike) else dict(source)
+    state = _pick_state(content, name, param_key)
+    if is_released(state):
+        network, contrast, unknown = translate(state)
+        if unknown:
+            raise InputError(f"{name} holds tensors that no released DASR has, such as '{unknown[0]}'")
+        return DASRWeights(network, contrast)
+    projection = content.get('projection')
+    contrast = {}
+    if isinstance(projection, Mapping):
+        contrast = {f'projection.{key}': value for key, value in projection.items() if isinstance(value, Tensor)}
+    return DASRWeights(state, contrast)
+
+
+def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Gives a network the degradation encoder of another, whatever the rest and the scale of that one.
+
+    Args:
+        network: what gets it.
+        source: a file of ours or of the authors, or of an encoder alone (`dasr convert --encoder`); averaged weights
+            come first.
+
+    Returns:
+        The contrastive part that the file holds beside the encoder, perhaps none, under our names.
+
+    Raises:
+        InputError: if the file is no DASR with an encoder, or that is of another size.
+    """
+    weights = _read_under_our_names(source, f"weights file '{source}'")
+    own = {key.removeprefix('encoder.'): value for key, value in weights.network.items() if key.startswith('encoder.')}
+    if not own:
+        raise InputError(f"weights file '{source}' holds no degradation encoder; it is of another network")
+    load_strictly(network.encoder, own, f"the encoder of '{source}'")
+    return dict(weights.contrast)
+
+
+def load_network(
+    source: str | os.PathLike[str] | Mapping[str, Any], scale: int | None = None, device: str | torch.device = 'cpu'
+) -> DASR:
+    """Builds the DASR that a file or state dict holds, ready to upscale.
+
+    Args:
+        source: our file, the authors' file (told apart by their names), or a state dict of either.
+        scale: the scale that is expected; None accepts any.
+        device: where the network goes.
+
+    Returns:
+        The network in evaluation mode; RGB in [0, 1] in and out.
+
+    Raises:
+        InputError: if the file is no DASR, is damaged, or has another scale.
+    """
+    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
+    weights = read_dasr_weights(source).network
+    network = build_from_state(weights, name)
+    if scale is not None and network.scale != scale:
+        raise InputError(f'{name} is for x{network.scale}, not for x{scale}; choose the scale or the file to fit')
+    if torch.device(device).type == 'cuda' and not torch.cuda.is_available():
+        raise InputError(f"device '{device}': torch finds no GPU here; use device='cpu'")
+    return network.to(device).eval()
+
+
+def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> DASR:
+    """Builds a DASR from its state dict alone: names and shapes tell every size.
+
+    Args:
+        state: tensors under our names.
+        name: what to call the source in messages.
+
+    Returns:
+        The network with these weights, on the CPU.
+
+    Raises:
+        InputError: if tensors are missing, too many, or of the wrong shape.
+    """
+    try:
+        network = DASR(**infer_arguments(state))
+    except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(f'{name} is no complete DASR ({error})') from error
+    load_strictly(network, state, name)
+    return network
+
+
+def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The part of a network that weights are for: IKC takes those of its three networks one by one.
+
+    Args:
+        network: a network; its attribute ``parts``, if any, names those that have weights files of their own.
+        state: tensors, under our names or the authors'.
+
+    Returns:
+        The part whose tensors these are; the network itself if they are of none.
+    """
+    for name in getattr(network, 'parts', ()):
+        part: nn.Module = getattr(network, name)
+        if set(_translate_released(part, state)[0]) == set(part.state_dict()):
+            return part
+    return network
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Loads a state dict, every tensor or none.
+
+    Args:
+        network: where to.
+        state: what, under our names or those of the network's ``released_names``.
+        name: what to call the source in messages.
+
+    Raises:
+        InputError: naming the first tensor that is missing, too many or of another shape.
+    """
+    state, unknown = _translate_released(network, state)
+    own = network.state_dict()
+    kind = type(network).__name__
+    if unknown:
+        raise InputError(f"{name} holds tensors that no released {kind} has, such as '{unknown[0]}'")
+    for key, tensor in own.items():
+        if key not in state:
+            raise InputError(f"{name} does not fit this {kind}: '{key}' is missing")
+        if state[key].shape != tensor.shape:
+            raise InputError(
+                f"{name} does not fit this {kind}: '{key}' has shape {tuple(state[key].shape)}, "
+                f'expected {tuple(tensor.shape)}'
+            )
+    for key in state:
+        if key not in own:
+            raise InputError(f"{name} does not fit this {kind}: it holds '{key}', which the network does not have")
+    network.load_state_dict(state)
+
+
+def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, list[str]]:
+    """Loads the tensors whose name and shape fit and leaves the others alone.
+
+    Args:
+        network: where to.
+        state: what, under our names or those of the network's ``released_names``.
+
+    Returns:
+        How many were loaded, and the names of the network's tensors that were not.
+    """
+    state = _translate_released(network, state)[0]
+    own = network.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+    return len(fitting), [key for key in own if key not in fitting]
+
+
+def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The state dict under our names, and the names of the authors that have no place among them."""
+    key_map = find_released_names(network) or getattr(network, 'released_names', None)
+    if not isinstance(key_map, KeyMap) or not key_map.is_released(state):
+        return state, []
+    if find_released_names(network):
+        state = absorb_mean_shift(network, state)
+    translated, unknown = key_map.translate(state)
+    complete = getattr(network, 'complete_released', None)  # tensors that the authors' files do not hold
+    return {**(complete() if callable(complete) else {}), **translated}, unknown
+
+
+def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constructor's arguments of the DASR that a state dict belongs to.
+
+    Args:
+        state: tensors under our names.
+
+    Returns:
+        Keyword arguments for :class:`DASR`.
+
+    Raises:
+        KeyError: if a tensor that tells one is missing.
+    """
+    num_feat, representation_dim = state['compress.weight'].shape
+    indices = [re.match(r'groups\.(\d+)\.blocks\.(\d+)\.', key) for key in state]
+    found = [(int(match[1]), int(match[2])) for match in indices if match]
+    num_groups = 1 + max((group for group, _ in found), default=0)
+    num_blocks = 1 + max((block for _, block in found), default=0)
+    if len(set(found)) != num_groups * num_blocks:  # before a wrong number makes a huge network
+        raise KeyError('one of groups.*.blocks.*')
+    arguments: dict[str, Any] = {
+        'scale': _infer_scale(state, num_feat),
+        'num_feat': num_feat,
+        'num_groups': num_groups,
+        'num_blocks': num_blocks,
+        'representation_dim': representation_dim,
+        'upsampler': 'pixelshuffle' if 'upsampler.0.weight' in state else 'direct',
+        'skip': 'bicubic' if 'bicubic_skip' in state else 'wiener' if 'enlargement.filters' in state else 'none',
+    }
+    if 'pixel_range' in state:
+        arguments['img_range'] = float(state['pixel_range'])
+    first = 'groups.0.blocks.0.da_conv1'
+    if f'{first}.conv.weight' in state:
+        arguments['da_conv'] = 'concat'
+    elif f'{first}.modulation.0.weight' in state:
+        arguments['reduction'] = num_feat // state[f'{first}.modulation.0.weight'].shape[0]
+    else:
+        arguments['da_conv'] = 'kernel'
+    if 'kernel_encoder.1.weight' in state:
+        arguments |= {'condition': 'kernel', 'kernel_size': round(state['kernel_encoder.1.weight'].shape[1] ** 0.5)}
+    else:
+        arguments['encoder_feat'] = state['encoder.body.0.weight'].shape[0]
+    return arguments
+
+
+def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
+    """The scale, from the shapes of the tail."""
+    scale = 1
+    steps = [state[key].shape[0] for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
+    for channels in steps:
+        scale *= round((channels / num_feat) ** 0.5)
+    return scale if steps else round((state['last_conv.weight'].shape[0] / 3) ** 0.5)
+
+
+def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:
+    """The state dict inside the content of a file."""
+    nested = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+    keys = (param_key,) if param_key is not None else PARAMETER_KEYS
+    chosen = next((nested[key] for key in keys if key in nested), None)
+    if chosen is None and nested:
+        raise InputError(f'{name} holds no {" or ".join(keys)}; it has {", ".join(sorted(nested))}')
+    state = {str(key).removeprefix('module.'): value for key, value in (chosen or content).items()}
+    wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if wrong is not None:
+        raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
+    hollow = next((key for key, value in state.items() if value.numel() * value.element_size() > _held(value)), None)
+    if hollow is not None:
+        raise InputError(f"{name}: '{hollow}' holds fewer numbers than its shape says; save it with contiguous tensors")
+    return state
+
+
+def _held(tensor: Tensor) -> int:
+    """Bytes behind a tensor, which are fewer than it seems to have when a view repeats them."""
+    return tensor.untyped_storage().nbytes()
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raises InputError for an archive that unpacks to more than it is; torch's own are not compressed."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except DAMAGE as error:
+        raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
+    if unpacked > path.stat().st_size:
+        raise InputError(f"'{path}' is a compressed archive, not a weights file; unpack it first")
+
+
+def _starts_as_pickle(path: Path) -> bool:
+    """Whether a file begins as Python's pickles do, from protocol 2 on."""
+    with path.open('rb') as file:
+        return file.read(1) == b'\x80'

@@ -1,0 +1,1 @@
+"""Option files: reading YAML, typed options with their defaults, and checks before anything is created."""

@@ -1,0 +1,171 @@
+"""Checks the data sets of a training file: their keys, their degradations and their pictures on the disk."""
+
+import os
+import random
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.config.registry_checks import BAD_ARGUMENTS, describe_briefly, find_class
+from dasr_arch.config.train_schema import (
+    DATASET_OPTIONS,
+    ForeignDatasetOptions,
+    ForeignTrainSetOptions,
+    LoaderOptions,
+)
+from dasr_arch.config.typed import convert, section, to_plain
+from dasr_arch.data.image_source import ImageSource
+from dasr_arch.degradations import build_degradation
+
+PICTURE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
+"""What BasicSR's own picture data sets read beyond what every data set has."""
+
+_PHASE = re.compile(r'train|val(_\w+)?')
+
+
+def check_datasets(options: Mapping[str, object], scale: int, batches: int, where: str) -> dict[str, object]:
+    """Hold all data sets against their schemas and against the disk.
+
+    Every data set is built once, which opens its folders and databases and reads the sizes of the pictures, no pixels.
+
+    Args:
+        options: the section `datasets`.
+        scale: what the file trains for.
+        batches: how many batches are drawn at once, one for each process or GPU.
+        where: the file, which opens every message.
+
+    Returns:
+        The section with defaults, and with the `phase` and `scale` that BasicSR adds to each data set.
+
+    Raises:
+        InputError: on anything wrong with a key, a folder, an LMDB, a degradation or the number of pictures.
+    """
+    if 'train' not in options:
+        raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")
+    checked: dict[str, object] = {}
+    names: dict[object, str] = {}
+    for key in options:
+        place = f'{where}: datasets.{key}'
+        if not _PHASE.fullmatch(key):
+            raise InputError(
+                f'{place}: expected data sets called train, val, val_1 ...{suggest(key, ("train", "val"))}'
+            )
+        dataset = _check_keys(section(options, key, f'{where}: datasets'), key, where)
+        if dataset.get('scale') not in {None, scale}:
+            raise InputError(f'{place}.scale: expected the scale of the file, {scale}, got {dataset["scale"]}')
+        name = dataset['name']
+        if name in names:
+            raise InputError(
+                f"{place}.name: '{name}' is already the name of datasets.{names[name]}; "
+                'results of one would overwrite those of the other'
+            )
+        names[name] = key
+        dataset.update(phase=key.split('_', 1)[0], scale=scale)
+        _check_degradations(dataset, scale, place)
+        _check_pictures(dataset, batches, place)
+        checked[key] = dataset
+    return checked
+
+
+def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, object]:
+    """The data set's options by its own schema, or with warnings where it is somebody else's."""
+    find_class(given, DATASET_REGISTRY, f'{where}: datasets.{key}', 'dataset')
+    own = DATASET_OPTIONS.get(str(given['type']))
+    if own is not None and issubclass(own, LoaderOptions) != (key == 'train'):
+        use = 'validation' if key == 'train' else 'training'
+        raise InputError(f'{where}: datasets.{key}.type: {given["type"]} is for {use} only')
+    if own is not None:
+        return _expand_home(to_plain(convert(given, own, where, f'datasets.{key}')))
+    shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
+    known = {name: value for name, value in given.items() if name not in PICTURE_KEYS}
+    checked = to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))
+    return _expand_home({**deepcopy(given), **checked})
+
+
+def _expand_home(dataset: dict[str, object]) -> dict[str, object]:
+    for key in ('dataroot_gt', 'dataroot_lq'):
+        root = dataset.get(key)
+        if isinstance(root, str):
+            dataset[key] = os.path.expanduser(root)
+        elif isinstance(root, list):
+            dataset[key] = [os.path.expanduser(str(part)) for part in root]
+    return dataset
+
+
+def _check_degradations(dataset: Mapping[str, object], scale: int, place: str) -> None:
+    given = dataset.get('degradation')
+    if given is None:
+        return
+    many = isinstance(given, list)
+    for index, specification in enumerate(given if isinstance(given, list) else [given]):
+        try:
+            build_degradation(specification, scale)
+        except InputError as error:
+            raise InputError(f'{place}.degradation{f".{index}" if many else ""}: {error}') from error
+
+
+def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> None:
+    """Build the data set once; a training set must fill a batch."""
+    size = dataset.get('gt_size')
+    scale = dataset['scale']
+    assert isinstance(scale, int)
+    if isinstance(size, int) and size % scale:
+        below, above = size // scale * scale, (size // scale + 1) * scale
+        raise InputError(
+            f'{place}.gt_size: expected a multiple of the scale {scale}, got {size}; take {below} or {above}'
+        )
+    kind = DATASET_REGISTRY.get(str(dataset['type']))
+    backend = _find_backend(dataset, place)
+    try:
+        built = kind(deepcopy(dict(dataset)))
+        pictures = len(built)
+        if pictures and backend != 'lmdb':  # BasicSR would leave the database open
+            _read_one(built)
+    except InputError as error:
+        raise InputError(f'{place}: {error}') from error
+    except OSError as error:
+        named = f"'{error.filename}': " if error.filename else ''
+        raise InputError(f'{place}: {named}{error.strerror or error}') from error
+    except BAD_ARGUMENTS as error:
+        raise InputError(f'{place}: {dataset["type"]} refuses these options: {describe_briefly(error)}') from error
+    if dataset['phase'] != 'train':
+        return
+    batch, enlarge = dataset['batch_size_per_gpu'], dataset.get('dataset_enlarge_ratio', 1)
+    assert isinstance(batch, int)
+    assert isinstance(enlarge, int)
+    if pictures * enlarge < batch * batches:
+        each = f' in each of {batches} processes' if batches > 1 else ''
+        raise InputError(
+            f'{place}: expected pictures for at least one batch of {batch}{each}, got {pictures} of sufficient size; '
+            'make batch_size_per_gpu smaller, or add pictures'
+        )
+
+
+def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
+    """How a data set of BasicSR reads its files; None for ours, which find out themselves."""
+    options = dataset.get('io_backend')
+    if options is None:
+        return None
+    backend = options.get('type') if isinstance(options, dict) else options
+    if not isinstance(backend, str) or backend not in {'disk', 'lmdb', 'memcached'}:
+        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
+    return backend
+
+
+def _read_one(dataset: Any) -> None:
+    """Read the first picture, leaving every random state as it was."""
+    source = getattr(dataset, 'source', None)
+    if isinstance(source, ImageSource):
+        source.read(0)
+        return
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            dataset[0]
+    finally:
+        random.setstate(state)

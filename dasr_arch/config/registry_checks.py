@@ -1,0 +1,225 @@
+"""Holds the free parts of an option file against the registered classes that will take them.
+
+Networks, losses, metrics, optimisers and schedules take whatever their authors chose, so their names are looked up and
+their arguments held against the constructors, before anything is created.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
+from torch import nn
+
+from dasr_arch._errors import InputError
+from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
+from dasr_arch.config.typed import check_arguments, check_known, convert
+
+BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What constructors of other people raise on an argument that they cannot take."""
+
+
+def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
+    """The registered class or function that a mapping names by its `type`.
+
+    Args:
+        options: a mapping with `type`.
+        registry: where to look.
+        where: what opens a message: the file and the dotted key.
+        what: what is looked for: 'arch', 'metric'.
+
+    Returns:
+        What is registered.
+
+    Raises:
+        InputError: if there is no `type`, or none of that name.
+    """
+    found: Callable[..., object] = registry.get(
+        check_known(options.get('type'), registry.keys(), f'{where}.type', what)
+    )
+    return found
+
+
+def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
+    """Hold a network's options against its constructor, and build it once.
+
+    Args:
+        options: `type` and the arguments.
+        scale: what the file trains for.
+        where: what opens a message: the file and `network_g`.
+
+    Returns:
+        The network, on the CPU. Torch's random state is left as it was.
+
+    Raises:
+        InputError: if the arch is unknown, an argument unknown, missing or refused, or the scale another one.
+    """
+    arch = find_class(options, ARCH_REGISTRY, where, 'arch')
+    check_arguments(arch, options, where, skip=('type',))
+    parameters = inspect.signature(arch).parameters
+    for name in ('scale', 'upscale'):
+        if name in parameters:
+            got = options.get(name, parameters[name].default)
+            if got != scale:
+                raise InputError(f'{where}.{name}: expected the scale of the file, {scale}, got {got}')
+    arguments = {key: value for key, value in options.items() if key != 'type'}
+    with torch.random.fork_rng(devices=[]):
+        network = _try(arch, arguments, where)
+    if not isinstance(network, nn.Module):
+        raise InputError(f'{where}.type: {options["type"]} is no network')
+    return network
+
+
+def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
+    """Run a network on a grey picture, so that arguments that make no sense show before training.
+
+    Args:
+        network: the network; left in the mode that it is in.
+        scale: the factor by which it must enlarge.
+        sides: sides in pixels of the picture, to be tried in order; some networks refuse small ones.
+        where: what opens a message: the file and `network_g`.
+
+    Raises:
+        InputError: if it fails on all, or does not enlarge by the scale.
+    """
+    size = getattr(network, 'kernel_size', 21)
+    told = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
+    conditions = {key: told[key] for key in getattr(network, 'needs', ())}
+    training = network.training
+    network.eval()
+    try:
+        for number, side in enumerate(sides, 1):
+            try:
+                with torch.inference_mode():
+                    sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
+                break
+            except BAD_ARGUMENTS as error:
+                if number == len(sides):
+                    name = type(network).__name__
+                    raise InputError(
+                        f'{where}: {name} fails on a picture of {side} x {side}: {describe_briefly(error)}'
+                    ) from error
+    finally:
+        network.train(training)
+    expected = (1, 3, side * scale, side * scale)
+    if not isinstance(sr, torch.Tensor) or tuple(sr.shape) != expected or not torch.isfinite(sr).all():
+        got = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
+        raise InputError(
+            f'{where}: expected finite pictures of shape {expected} from {type(network).__name__}, got {got}'
+        )
+
+
+def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
+    """Hold a loss's options against its constructor, build it and compute it once.
+
+    Args:
+        options: `type` and the arguments.
+        where: what opens a message: the file and the dotted key.
+
+    Raises:
+        InputError: if the loss is unknown, or an argument unknown, missing or refused.
+    """
+    loss = find_class(options, LOSS_REGISTRY, where, 'loss')
+    check_arguments(loss, options, where, skip=('type',))
+    weight = options.get('loss_weight')
+    if isinstance(weight, int | float) and weight < 0:
+        raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
+    criterion = _try(loss, {key: value for key, value in options.items() if key != 'type'}, where)
+    assert callable(criterion)
+    value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
+    if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
+        raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')
+
+
+def check_loss_arguments(options: Mapping[str, object], where: str) -> None:
+    """Hold a loss's options against its constructor without building it, since some fetch weights.
+
+    Args:
+        options: `type` and the arguments.
+        where: what opens a message: the file and the dotted key.
+
+    Raises:
+        InputError: if the loss is unknown, or an argument unknown or missing.
+    """
+    check_arguments(find_class(options, LOSS_REGISTRY, where, 'loss'), options, where, skip=('type',))
+
+
+def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str) -> None:
+    """Hold every metric's options against the metric.
+
+    Args:
+        metrics: label: `type` and the arguments, `better` (higher or lower) included.
+        where: what opens a message: the file and the dotted key.
+
+    Raises:
+        InputError: if a metric is unknown, or an argument unknown or missing.
+    """
+    for label, options in (metrics or {}).items():
+        place = f'{where}.{label}'
+        metric = find_class(options, METRIC_REGISTRY, place, 'metric')
+        check_arguments(metric, options, place, skip=('type', 'better', 'img', 'img2'))
+        name = str(options['type'])
+        if name.endswith('_pt'):
+            raise InputError(f"{place}.type: '{name}' measures tensors; write '{name.removesuffix('_pt')}'")
+        border = options.get('crop_border', 0)
+        if isinstance(border, bool) or not isinstance(border, int) or border < 0:
+            raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
+        if options.get('better', 'higher') not in {'higher', 'lower'}:
+            raise InputError(f"{place}.better: expected 'higher' or 'lower', got {options['better']!r}")
+
+
+def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:
+    """Hold BasicSR's `optim_g` against the optimiser of torch that it names.
+
+    Args:
+        options: `type` and the arguments, `lr` among them.
+        where: the file, which opens every message.
+        path: the dotted key that the options stand at.
+
+    Raises:
+        InputError: if the optimiser is unknown, an argument unknown, or refused.
+    """
+    place = f'{where}: {path}'
+    known = [name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name, None))]
+    name = check_known(options.get('type'), known, f'{place}.type', 'optimiser')
+    optimizer: Callable[..., object] = getattr(torch.optim, name)
+    check_arguments(optimizer, options, place, skip=('type', 'params'))
+    convert({key: value for key, value in options.items() if key in {'type', 'lr'}}, RateOptions, where, path)
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items() if key != 'type'}
+    _try(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, place)
+
+
+def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
+    """Hold BasicSR's `scheduler` against what the schedule that it names takes.
+
+    Args:
+        options: `type` and the arguments.
+        where: the file, which opens every message.
+        path: the dotted key that the options stand at.
+
+    Raises:
+        InputError: if the schedule is unknown, or an argument unknown, missing or of the wrong type.
+    """
+    name = check_known(options.get('type'), SCHEDULE_OPTIONS, f'{where}: {path}.type', 'schedule')
+    convert(options, SCHEDULE_OPTIONS[name], where, path)
+
+
+def _try(function: Callable[..., object], arguments: Mapping[str, object], where: str) -> object:
+    try:
+        return function(**arguments)
+    except BAD_ARGUMENTS as error:
+        name = getattr(function, '__name__', str(function))
+        raise InputError(f'{where}: {name} refuses these arguments: {describe_briefly(error)}') from error
+
+
+def describe_briefly(error: Exception) -> str:
+    """What somebody else's error says, in one line of at most 200 characters.
+
+    Args:
+        error: the error.
+
+    Returns:
+        Its type and its text.
+    """
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text if len(text) <= 200 else f"{text[:197]}..."}'

@@ -1,0 +1,1 @@
+"""Public datasets: where they are, download and extraction."""

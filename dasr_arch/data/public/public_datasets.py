@@ -1,0 +1,217 @@
+"""Public data sets: where they are, how they are checked, and which folder below the data root each becomes.
+
+Addresses, sizes and checksums were taken from public texts: those of DIV2K from TensorFlow Datasets, those of the
+EDSR authors' archives from torchSR, Urban100's second from DeepInverse. None of the addresses is under our control,
+and they could not be tried when this was written. The EDSR authors' server has been reported unreachable at times, so
+a second address follows where there is one. Where no checksum is published, the archive's own and the number of
+pictures are all that is checked; that pictures of a second address equal those of the first is likely, not verified.
+"""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch.data.image_io import list_images
+from dasr_arch.data.public.archives import DamagedArchiveError, unpack_pictures
+from dasr_arch.data.public.download import Patience, RemoteFile, SourceUnavailableError, fetch_file
+
+ARCHIVE_FOLDER = '.downloads'
+ROOM_TO_UNPACK = 2.0
+"""Pictures take about as much room as the archive that holds them."""
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """One folder of a data set.
+
+    Attributes:
+        path: where it goes below the data root.
+        pictures: how many it holds.
+        inner: names of the folder inside the archives, the likeliest first.
+        sources: archives that hold it, the preferred one first; empty if none may be fetched without asking.
+    """
+
+    path: str
+    pictures: int
+    inner: tuple[str, ...]
+    sources: tuple[RemoteFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A data set that people train or test on.
+
+    Attributes:
+        folders: what it consists of.
+        note: how to get it where there is no address to fetch it from.
+    """
+
+    folders: tuple[PictureFolder, ...]
+    note: str = ''
+
+
+_ETH = 'https://data.vision.ee.ethz.ch/cvl/DIV2K'
+_SNU = 'https://cv.snu.ac.kr/research/EDSR'
+_HUB = 'https://huggingface.co/datasets'
+_BENCHMARK = RemoteFile(f'{_SNU}/benchmark.tar', 'md5:4ace41d33c2384b97e6b320cd0afd6ba')
+
+
+def _test_set(name: str, pictures: int, second_name: str, second_checksum: str = '') -> PictureFolder:
+    """A set of the EDSR authors' benchmark archive, which is also published by itself under a second name."""
+    return PictureFolder(
+        f'benchmark/{name}/HR',
+        pictures,
+        (f'{name}/HR', f'{second_name}_HR', f'{second_name}/HR', name, second_name),
+        (
+            _BENCHMARK,
+            RemoteFile(f'{_HUB}/eugenesiow/{second_name}/resolve/main/data/{second_name}_HR.tar.gz', second_checksum),
+        ),
+    )
+
+
+_SET5 = _test_set('Set5', 5, 'Set5')
+_SET14 = _test_set('Set14', 14, 'Set14')
+_B100 = _test_set('B100', 100, 'BSD100')
+_URBAN100 = _test_set('Urban100', 100, 'Urban100', 'md5:65d9d84a34b72c6f7ca1e26a12df1e4c')
+
+PUBLIC_SETS: dict[str, PublicSet] = {
+    'DIV2K': PublicSet(
+        (
+            PictureFolder(
+                'DIV2K/DIV2K_train_HR',
+                800,
+                ('DIV2K_train_HR',),
+                (
+                    RemoteFile(
+                        f'{_ETH}/DIV2K_train_HR.zip',
+                        'sha256:9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335',
+                        3530603713,
+                    ),
+                ),
+            ),
+            PictureFolder(
+                'DIV2K/DIV2K_valid_HR',
+                100,
+                ('DIV2K_valid_HR',),
+                (
+                    RemoteFile(
+                        f'{_ETH}/DIV2K_valid_HR.zip',
+                        'sha256:20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc',
+                        448993893,
+                    ),
+                ),
+            ),
+        )
+    ),
+    'Flickr2K': PublicSet(
+        (
+            PictureFolder(
+                'Flickr2K/Flickr2K_HR',
+                2650,
+                ('Flickr2K_HR', 'Flickr2K'),
+                (
+                    RemoteFile(f'{_SNU}/Flickr2K.tar', 'md5:5d3f39443d5e9489bff8963f8f26cb03'),
+                    RemoteFile(f'{_HUB}/goodfellowliu/Flickr2K/resolve/main/Flickr2K.zip'),
+                ),
+            ),
+        )
+    ),
+    'Set5': PublicSet((_SET5,)),
+    'Set14': PublicSet((_SET14,)),
+    'B100': PublicSet((_B100,)),
+    'Urban100': PublicSet((_URBAN100,)),
+    'Manga109': PublicSet(
+        (PictureFolder('benchmark/Manga109/HR', 109, ('Manga109/HR', 'Manga109')),),
+        'Manga109 may not be passed on by others: ask for it at http://www.manga109.org/en/download.html, '
+        'then give the address that you receive with --url',
+    ),
+    'benchmark': PublicSet((_SET5, _SET14, _B100, _URBAN100)),
+}
+
+
+def find_public_set(name: str) -> PublicSet:
+    """Looks a data set up.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    if name not in PUBLIC_SETS:
+        raise InputError(f"unknown data set '{name}'{suggest(name, PUBLIC_SETS)}")
+    return PUBLIC_SETS[name]
+
+
+def download_set(
+    public_set: PublicSet, root: Path, url: str = '', keep_archives: bool = False, patience: Patience | None = None
+) -> dict[Path, int]:
+    """Fetches and unpacks the folders of a data set that are not there yet.
+
+    Args:
+        public_set: what to fetch.
+        root: the data root; the folders keep their paths below it.
+        url: archive to take instead of the published ones, without a checksum; '' for those.
+        keep_archives: leave the archives in a hidden folder of the root.
+        patience: how often and how long to try.
+
+    Returns:
+        Number of pictures in each folder.
+
+    Raises:
+        InputError: if no address works, an archive is not what it should be, or a folder is there with another number
+            of pictures, which is never overwritten.
+        OSError: if a file cannot be written.
+    """
+    archives: set[Path] = set()
+    counts = {}
+    try:
+        for folder in public_set.folders:
+            wanted = replace(folder, sources=(RemoteFile(url),)) if url else folder
+            if not wanted.sources:
+                raise InputError(public_set.note)
+            target = root / folder.path
+            if not _is_complete(target, folder.pictures):
+                archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, patience)
+                archives.add(archive)
+                _unpack(archive, target, wanted)
+            counts[target] = folder.pictures
+        if not keep_archives:
+            for archive in archives:
+                archive.unlink()
+    finally:
+        with suppress(OSError):  # kept while it holds something
+            (root / ARCHIVE_FOLDER).rmdir()
+    return counts
+
+
+def _is_complete(folder: Path, pictures: int) -> bool:
+    """Whether a folder holds what it should; raises if it holds something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    found = len(list_images(folder))
+    if found != pictures:
+        raise InputError(f'{folder} holds {found} pictures, expected {pictures}; move it away and run this again')
+    return True
+
+
+def _fetch_any(sources: tuple[RemoteFile, ...], folder: Path, patience: Patience | None) -> Path:
+    """The archive of the first source that gives one."""
+    failures = []
+    for source in sources:
+        name = PurePosixPath(urlsplit(source.url).path).name or 'archive'
+        label = hashlib.sha256(source.url.encode()).hexdigest()[:8]
+        try:
+            return fetch_file(source, folder / f'{label}-{name}', patience, ROOM_TO_UNPACK)
+        except SourceUnavailableError as error:
+            failures.append(str(error))
+    raise InputError(f'{"; ".join(failures)}; check the network or give another address with --url')
+
+
+def _unpack(archive: Path, target: Path, folder: PictureFolder) -> None:
+    """Unpacks one folder; an archive that proves to be damaged is removed, so that the next call fetches it anew."""
+    try:
+        unpack_pictures(archive, target, folder.inner, folder.pictures)
+    except DamagedArchiveError as error:
+        archive.unlink()
+        raise InputError(f'{error}; removed, run this again') from error

@@ -1,0 +1,403 @@
+"""Picture files as people have them, into memory and back: every frame, depth and mode, profile and metadata.
+
+Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because Pillow cuts them to 8.
+"""
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, features
+
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import (
+    DECODING_ERRORS,
+    MAX_PIXELS,
+    decode_deep,
+    explain_damage,
+    has_16_bits,
+    is_white_zero,
+    turn_upright,
+)
+from dasr_arch.inference.images.high_bit_depth import add_to_tiff, encode_deep_png, encode_deep_tiff
+from dasr_arch.inference.images.metadata import Metadata, read_metadata
+
+Frame = NDArray[np.uint16] | Image.Image
+"""A picture in memory: an array for 16 bits, else Pillow's."""
+
+SUFFIXES = {
+    '.png': 'PNG',
+    '.apng': 'PNG',
+    '.jpg': 'JPEG',
+    '.jpeg': 'JPEG',
+    '.webp': 'WEBP',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+    '.bmp': 'BMP',
+    '.gif': 'GIF',
+} | ({'.avif': 'AVIF'} if features.check('avif') else {})
+"""Formats by the endings of file names, in lower case; AVIF where Pillow was built with it."""
+
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+ENDINGS = {kind: f'.{kind.lower()}' for kind in FORMATS} | {'JPEG': '.jpg'}
+"""What a file of each format is called unless it is called so already."""
+
+QUALITY = 95
+"""Of JPEG, AVIF and lossy WebP unless another is asked for."""
+
+_LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
+_ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
+_WITHOUT_ALPHA = ('JPEG', 'BMP')
+_TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
+_VISIBLE = 128  # alpha from which a pixel of a GIF is seen
+_UNLIMITED = threading.Lock()  # Pillow's limit of pixels is one for the whole process
+
+
+class Header(NamedTuple):
+    """What the first bytes of a file tell.
+
+    Attributes:
+        format: one of FORMATS.
+        width: as stored, pixels.
+        height: as stored.
+        frames: how many pictures it holds that will be upscaled.
+    """
+
+    format: str
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """The content of a file.
+
+    Attributes:
+        format: one of FORMATS, by the content, whatever the file is called.
+        frames: at least one picture, upright.
+        animated: whether the frames follow each other in time; else they are pages.
+        durations: how long each frame of an animation is shown, milliseconds.
+        loop: how often it is repeated, 0 for ever; None if the file does not say.
+        lossless: whether a WebP was compressed without loss.
+        compression: of a TIFF.
+        has_default: whether the first frame of an APNG is no part of the animation.
+        metadata: what else the file says.
+    """
+
+    format: str
+    frames: Sequence[Frame]
+    animated: bool
+    durations: Sequence[float]
+    loop: int | None
+    lossless: bool
+    compression: str | None
+    has_default: bool
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """How a file is written.
+
+    Attributes:
+        format: one of FORMATS; None is that of the input.
+        quality: of lossy formats, 1 to 100; None is QUALITY, and for WebP whatever the input was: with or without loss.
+
+    Raises:
+        InputError: if there is no such format or quality.
+    """
+
+    format: str | None = None
+    quality: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks both."""
+        if self.format is not None and self.format not in FORMATS:
+            raise InputError(f"unknown format '{self.format}'; use one of {', '.join(FORMATS)}")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InputError(f'quality must be a whole number in [1, 100], got {self.quality}')
+
+
+def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
+    """Format and size of a picture, without decoding it.
+
+    Args:
+        source: the file, or its content.
+        name: what an error message calls it.
+        limited: False also takes pictures that are too large to be upscaled, as a result may be.
+
+    Raises:
+        InputError: if it is no picture, or one that is too large.
+    """
+    try:
+        if not (source.stat().st_size if isinstance(source, Path) else source):
+            raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
+        with _limit(limited), _open(source) as picture:
+            if limited and picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            kind = _format_of(picture)
+            frames = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
+            return Header(kind, *picture.size, frames)
+    except InputError:
+        raise
+    except DECODING_ERRORS as error:
+        raise _refuse(name, error) from error
+
+
+def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -> PictureFile:
+    """Decodes a file's content.
+
+    Args:
+        data: its bytes.
+        name: what an error message calls it.
+        scale: by how much sizes noted in the metadata will grow.
+        limited: see ``read_header``.
+
+    Raises:
+        InputError: if it is no whole picture, or of a kind that cannot be upscaled.
+    """
+    read_header(data, name, limited)
+    try:
+        with _limit(limited):
+            return _read(data, scale, limited)
+    except DECODING_ERRORS as error:
+        raise _refuse(name, error) from error
+
+
+def check_output(file: PictureFile, settings: OutputSettings, scale: int) -> None:
+    """Finds out before the work whether a format can hold what will come.
+
+    Raises:
+        InputError: if it cannot, naming one that can.
+    """
+    kind = settings.format or file.format
+    sizes = [frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1] for frame in file.frames]
+    width, height = (max(size[axis] for size in sizes) * scale for axis in (0, 1))
+    if max(width, height) > _LONGEST_SIDE.get(kind, max(width, height)):
+        raise InputError(f'{kind} cannot hold {width} x {height} pixels; use --format png or tiff')
+    if len(file.frames) > 1 and not (kind in _ANIMATED if file.animated else kind == 'TIFF'):
+        what, other = ('an animation', 'gif, png or webp') if file.animated else ('several pages', 'tiff')
+        raise InputError(f'holds {what}, which {kind} cannot; use --format {other}')
+    if kind in _WITHOUT_ALPHA and any(map(_has_alpha, file.frames)):
+        raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
+
+
+def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputSettings) -> bytes:
+    """The bytes of a file that holds enlarged frames.
+
+    Args:
+        frames: one for each of the input's.
+        file: the input, which gives format, timing and metadata.
+        settings: how to write.
+
+    Raises:
+        InputError: if the format cannot hold them.
+    """
+    kind = settings.format or file.format
+    metadata = file.metadata
+    if any(isinstance(frame, np.ndarray) for frame in frames):
+        if kind in ('PNG', 'TIFF'):
+            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
+            return encode(np.asarray(frames[0], np.uint16), metadata)
+        frames = [_to_eight_bits(frame) for frame in frames]
+    prepared = []
+    for frame in frames:
+        assert isinstance(frame, Image.Image)
+        if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
+            frame, metadata = _to_rgb(frame, metadata.icc_profile), metadata.without_profile()  # noqa: PLW2901
+        frame.info = {}  # what is written is what is given, no more
+        prepared.append(_prepare(frame, kind))
+    if file.animated and file.has_default and kind != 'PNG':
+        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such picture
+    options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
+    stream = BytesIO()
+    try:
+        prepared[0].save(stream, kind, **options)
+    except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
+        raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
+    return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
+
+
+@contextmanager
+def _limit(limited: bool) -> Iterator[None]:
+    """Pillow's limit of pixels, or none; while one thread has none, others still check for themselves."""
+    if limited:
+        yield
+        return
+    with _UNLIMITED:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
+
+
+def _open(source: bytes | Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
+        return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
+
+
+def _format_of(picture: Image.Image) -> str:
+    return 'JPEG' if picture.format == 'MPO' else str(picture.format)  # phones: a JPEG with more behind it
+
+
+def _read(data: bytes, scale: int, limited: bool) -> PictureFile:
+    with _open(data) as picture:
+        if picture.format == 'PNG':
+            picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
+    with _open(data) as picture:
+        kind = _format_of(picture)
+        count = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
+        deep = kind in ('PNG', 'TIFF') and has_16_bits(picture, data)
+        if deep and count > 1:
+            raise ValueError('several pictures of 16 bits in one file, expected one')
+        durations, frames = [], []
+        for index in range(count):
+            picture.seek(index)
+            picture.load()
+            if limited and picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            durations.append(float(picture.info.get('duration', 0)))
+            frames.append(picture.copy())
+        picture.seek(0)
+        picture.load()
+        upright = ImageOps.exif_transpose(frames[0])
+        if deep:
+            turned: list[Frame] = [_read_deep(data, picture)]
+        else:
+            turned = [upright, *(ImageOps.exif_transpose(frame) for frame in frames[1:])]
+        return PictureFile(
+            format=kind,
+            frames=turned,
+            animated=count > 1 and kind != 'TIFF',
+            durations=durations,
+            loop=picture.info.get('loop'),
+            lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
+            compression=picture.info.get('compression'),
+            has_default=bool(picture.info.get('default_image', False)),
+            metadata=read_metadata(picture, upright, scale),
+        )
+
+
+def _has_lossless_frames(data: bytes) -> bool:
+    """Whether the first picture of an extended WebP is stored without loss (RIFF: name, length, content)."""
+    place = data.find(b'VP8L')
+    lossy = data.find(b'VP8 ')
+    return place >= 0 and (lossy < 0 or place < lossy)
+
+
+def _read_deep(data: bytes, picture: Image.Image) -> NDArray[np.uint16]:
+    if picture.format == 'TIFF':
+        photometric = getattr(picture, 'tag_v2', {}).get(262, 1)
+        if photometric not in (0, 1, 2):
+            raise ValueError('16 bits of another colour model than grey or RGB')
+    pixels = decode_deep(data, is_white_zero(picture))
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(picture, 'tag_v2', {}).get(338, ()):
+        return _divide_by_alpha(pixels)
+    if picture.format == 'PNG':
+        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV spreads over RGB
+            pixels = pixels[:, :, [0, 3]]
+        pixels = turn_upright(pixels, picture.getexif().get(274, 1))
+    return pixels
+
+
+def _divide_by_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """A TIFF's colours that were multiplied by alpha, as they were before."""
+    alpha = np.maximum(pixels[:, :, 3:].astype(np.float64), 1)
+    colours = np.minimum(pixels[:, :, :3] * (65535 / alpha), 65535)
+    return np.concatenate([np.rint(colours).astype(np.uint16), pixels[:, :, 3:]], 2)
+
+
+def _has_alpha(frame: Frame) -> bool:
+    if isinstance(frame, Image.Image):
+        return frame.has_transparency_data
+    return frame.ndim == 3 and frame.shape[2] in (2, 4)
+
+
+def _to_eight_bits(frame: Frame) -> Image.Image:
+    if isinstance(frame, Image.Image):
+        return frame
+    return Image.fromarray(((frame.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
+    """CMYK as sRGB: by its profile, or without one as Pillow does."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            converted = ImageCms.profileToProfile(frame, source, ImageCms.createProfile('sRGB'), outputMode='RGB')
+        except (ImageCms.PyCMSError, OSError):
+            converted = None  # a profile that is damaged or of another colour model
+        if converted is not None:
+            return converted
+    return frame.convert('RGB')
+
+
+def _prepare(frame: Image.Image, kind: str) -> Image.Image:
+    """A frame in a mode that the format holds."""
+    if kind == 'GIF':
+        return _to_palette(frame)
+    if kind == 'BMP' and frame.mode == 'LA':
+        return frame.convert('RGBA')
+    return frame
+
+
+def _to_palette(frame: Image.Image) -> Image.Image:
+    """The best 256 colours, the last of them transparent if any pixel is."""
+    if frame.mode not in ('RGBA', 'LA'):
+        return frame.convert('RGB').quantize(256)
+    rgba = frame.convert('RGBA')
+    hidden = np.array(rgba)[..., 3] < _VISIBLE
+    indexed = rgba.convert('RGB').quantize(255)
+    indices = np.array(indexed)
+    indices[hidden] = 255
+    out = Image.fromarray(indices).convert('P')
+    palette = (indexed.getpalette() or []) + [0] * 768
+    out.putpalette(palette[:768])
+    out.info['transparency'] = 255
+    return out
+
+
+def _encoding(kind: str, file: PictureFile, settings: OutputSettings, frames: Sequence[Image.Image]) -> dict[str, Any]:
+    """Arguments of Pillow's ``save`` besides metadata."""
+    quality = settings.quality or QUALITY
+    options: dict[str, Any] = {}
+    if kind == 'JPEG':
+        options |= {'quality': quality, 'subsampling': 0 if quality >= 90 else 2}
+    elif kind == 'WEBP':
+        lossless = settings.quality is None and (file.lossless or file.format not in ('JPEG', 'WEBP', 'AVIF'))
+        options |= {'lossless': lossless, 'quality': 80 if lossless else quality, 'exact': True}
+    elif kind == 'AVIF':
+        options |= {'quality': quality}
+    elif kind == 'TIFF':
+        known = file.compression in _TIFF_COMPRESSIONS
+        options |= {'compression': file.compression if known else 'tiff_adobe_deflate'}
+    if len(frames) > 1:
+        options |= {'save_all': True, 'append_images': list(frames[1:])}
+    if len(frames) > 1 and file.animated:
+        hidden = int(file.has_default)  # it has no duration
+        options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
+        once = file.format == 'GIF' and kind != 'GIF'  # a GIF that says nothing plays once, others for ever
+        loop = 1 if file.loop is None and once else file.loop
+        if loop is not None and kind != 'AVIF':
+            options |= {'loop': loop}
+        if kind == 'PNG':
+            options |= {'default_image': file.has_default, 'disposal': 0, 'blend': 0}
+    if kind == 'GIF' and any('transparency' in frame.info for frame in frames):
+        options |= {'transparency': 255, 'disposal': 2}
+    return options
+
+
+def _refuse(name: str, error: BaseException) -> InputError:
+    text = explain_damage(error).replace('not a PNG, JPEG, BMP, TIFF or WebP', f'not a {", ".join(FORMATS)}')
+    return InputError(f'{name}: cannot be read as a picture ({text}); replace or remove it')

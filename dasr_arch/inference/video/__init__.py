@@ -1,0 +1,1 @@
+"""Video files: decoding, upscaling frame by frame, and encoding."""

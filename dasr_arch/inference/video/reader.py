@@ -1,0 +1,281 @@
+"""Reading video through PyAV, and writing it again with everything but the pictures copied.
+
+Only files are opened, and only as the formats that video comes in: playlists and scripts, which could name other files
+or addresses, are refused whatever their ending.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dasr_arch._errors import InputError, suggest
+from dasr_arch._extras import import_extra
+from dasr_arch.inference.video.colour import Colour, read_colour
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+CONTAINERS: Mapping[str, str] = {
+    '.mp4': 'mp4',
+    '.m4v': 'mp4',
+    '.mov': 'mov',
+    '.mkv': 'matroska',
+    '.webm': 'webm',
+}
+"""Formats that are written, by ending; Matroska stands for all others."""
+
+VIDEO_SUFFIXES = (
+    *CONTAINERS,
+    *('.3gp', '.avi', '.flv', '.m2ts', '.mpeg', '.mpg', '.mts', '.mxf', '.ogv', '.ts', '.vob', '.wmv'),
+)
+"""Endings of files that are taken for video."""
+
+_READ = 'mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,m4v'
+_MAX_PIXELS = 178_956_970  # of a frame, the limit that pictures have
+_TRUNCATED = 0.02  # share of the time that a file says it has and does not
+
+
+class Encoder(NamedTuple):
+    """How one kind of video is written.
+
+    Attributes:
+        name: FFmpeg's name of the encoder.
+        crf: quality by default, smaller is better; None for a lossless one.
+        most: largest value of that.
+        bits: most bits of a sample.
+        full_chroma: whether 4:4:4 of the source is kept.
+        options: further options of the encoder.
+    """
+
+    name: str
+    crf: int | None
+    most: int
+    bits: int
+    full_chroma: bool
+    options: Mapping[str, str]
+
+
+ENCODERS: Mapping[str, Encoder] = {
+    'h264': Encoder('libx264', 17, 51, 10, False, {'preset': 'medium'}),
+    'h265': Encoder('libx265', 19, 51, 12, True, {'preset': 'medium', 'x265-params': 'log-level=error'}),
+    'av1': Encoder('libsvtav1', 22, 63, 10, False, {'preset': '6'}),
+    'vp9': Encoder('libvpx-vp9', 22, 63, 12, True, {'b': '0', 'row-mt': '1', 'deadline': 'good', 'cpu-used': '3'}),
+    'ffv1': Encoder('ffv1', None, 0, 16, True, {'level': '3'}),
+}
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is written, and which part of it.
+
+    Attributes:
+        codec: one of ENCODERS; None is h264, or h265 for more than 8 bits, or vp9 in WebM.
+        crf: quality, smaller is better; None is the codec's default.
+        start: seconds that are left out at the beginning.
+        duration: seconds from there on; None is the rest.
+
+    Raises:
+        InputError: if one of them is not as it should be.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    start: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked."""
+        if self.codec is not None and self.codec not in ENCODERS:
+            raise InputError(f"--codec: unknown codec '{self.codec}'{suggest(self.codec, ENCODERS)}")
+        if not 0 <= self.start < float('inf'):
+            raise InputError(f'--start must be 0 or more seconds, got {self.start}')
+        if self.duration is not None and not 0 < self.duration < float('inf'):
+            raise InputError(f'--duration must be more than 0 seconds, got {self.duration}')
+        if self.crf is not None and self.codec is not None:
+            self._check_crf(self.codec)
+
+    def choose(self, target: Path, colour: Colour) -> tuple[Encoder, int | None]:
+        """The encoder and its quality.
+
+        Args:
+            target: the file to write.
+            colour: of the source.
+
+        Raises:
+            InputError: if the quality is out of range, or PyAV has no such encoder.
+        """
+        codec = self.codec or ('vp9' if target.suffix.lower() == '.webm' else 'h265' if colour.bits > 8 else 'h264')
+        self._check_crf(codec)
+        encoder = ENCODERS[codec]
+        if encoder.name not in import_extra('av', 'video').codecs_available:
+            raise InputError(f"PyAV has no encoder {encoder.name} here; choose another --codec or PyAV's own wheels")
+        return encoder, encoder.crf if self.crf is None else self.crf
+
+    def _check_crf(self, codec: str) -> None:
+        encoder = ENCODERS[codec]
+        if self.crf is not None and encoder.crf is None:
+            raise InputError(f'--crf: {codec} is lossless and has no quality to choose')
+        if self.crf is not None and not 0 <= self.crf <= encoder.most:
+            raise InputError(f'--crf must be a whole number in [0, {encoder.most}] for {codec}, got {self.crf}')
+
+
+class VideoFacts(NamedTuple):
+    """What is known of a video before the work.
+
+    Attributes:
+        width: stored pixels, before any rotation.
+        height: the same.
+        frames: how many will be upscaled, as far as the file tells.
+        origin: time in the file that becomes 0, in seconds.
+        colour: how its colours are written, as the first frame tells.
+        matrix: the nine numbers by which players turn and mirror it; None if they do not.
+        notes: what is not kept.
+    """
+
+    width: int
+    height: int
+    frames: int
+    origin: Fraction
+    colour: Colour
+    matrix: list[int] | None
+    notes: list[str]
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
+    """Opens a file and finds its video.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The container and its best video stream, cover pictures left aside.
+
+    Raises:
+        InputError: if it cannot be read, is no video, or holds none.
+    """
+    av = import_extra('av', 'video')
+    options = {'protocol_whitelist': 'file', 'format_whitelist': _READ}
+    try:
+        container = av.open(f'file:{path}', container_options=options, metadata_errors='replace')
+    except av.FFmpegError as error:
+        if not path.is_file():
+            raise InputError(f'{path}: expected a video, found no file there; check the path') from error
+        raise InputError(f'{path}: cannot be read as a video ({error.strerror}); check the file') from error
+    with container:
+        covers = av.stream.Disposition.attached_pic
+        streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+        streams = [stream for stream in streams if stream.codec_context is not None and stream.width]
+        if not streams:
+            raise InputError(f'{path}: holds no video; check the file')
+        yield container, max(streams, key=lambda stream: stream.width * stream.height)
+
+
+def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
+    """Reads a file from end to end without decoding, so that damage is found before hours of work.
+
+    Args:
+        path: the file.
+        settings: which part of it.
+
+    Raises:
+        InputError: as :func:`open_video`, or if the file is truncated, its frames are too large, or the part is empty.
+    """
+    with open_video(path) as (container, stream):
+        if stream.width * stream.height > _MAX_PIXELS:
+            raise InputError(f'{path}: {stream.width} x {stream.height} pixels are more than {_MAX_PIXELS}; cut it')
+        first = Fraction(container.start_time or 0, 1_000_000)
+        origin = first + to_fraction(settings.start)
+        frames, last = 0, first
+        for packet in demux(path, container):
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None:
+                frames += packet.stream is stream and packet.size > 0
+                continue
+            time = stamp * packet.time_base
+            last = max(last, time + (packet.duration or 0) * packet.time_base)
+            frames += packet.stream is stream and is_inside(time - origin, settings)
+        declared = Fraction(container.duration or 0, 1_000_000)
+        present = last - first
+        _check_whole(path, present, declared, settings)
+        if not frames:
+            raise InputError(f'{path}: no frames in the part that was asked for; it has {float(present):.1f} seconds')
+    picture = _decode_first(path, settings.start, origin)
+    matrix: Any = picture.side_data.get('DISPLAYMATRIX')
+    notes = (
+        ['is interlaced, which is upscaled as it is; better deinterlace it first'] if picture.interlaced_frame else []
+    )
+    if picture.format.name.startswith('yuva') or picture.format.name in ('rgba', 'bgra', 'gbrap'):
+        notes.append('transparency left out')
+    return VideoFacts(
+        picture.width,
+        picture.height,
+        frames,
+        origin,
+        read_colour(picture),
+        None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
+        notes,
+    )
+
+
+def is_inside(time: Fraction, settings: VideoSettings) -> bool:
+    """Whether a time, in seconds after the origin, belongs to the part that is upscaled."""
+    return time >= 0 and not is_behind(time, settings)
+
+
+def is_behind(time: Fraction, settings: VideoSettings) -> bool:
+    """Whether a time, in seconds after the origin, comes after the part that is upscaled."""
+    return settings.duration is not None and time >= to_fraction(settings.duration)
+
+
+def to_fraction(seconds: float) -> Fraction:
+    """A time that was typed, to the microsecond: 0.08 is less than its nearest floating-point number."""
+    return Fraction(seconds).limit_denominator(1_000_000)
+
+
+def demux(
+    path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None
+) -> 'Iterator[Packet[Stream]]':
+    """The packets of some streams, or all, in the order of the file.
+
+    Raises:
+        InputError: where the file is damaged.
+    """
+    av = import_extra('av', 'video')
+    try:
+        yield from container.demux() if streams is None else container.demux(streams)
+    except av.FFmpegError as error:
+        raise InputError(f'{path}: is damaged ({error.strerror}); copy it again') from error
+
+
+def _decode_first(path: Path, start: float, origin: Fraction) -> 'av.VideoFrame':
+    """The first frame that can be decoded."""
+    errors = import_extra('av', 'video').FFmpegError
+    with open_video(path) as (container, stream):
+        if start:
+            container.seek(int(origin * 1_000_000))
+        for packet in demux(path, container, [stream]):
+            with suppress(errors):
+                for frame in stream.decode(packet):
+                    return frame
+    raise InputError(f'{path}: no frame can be decoded; the file is damaged, or of a codec that PyAV does not have')
+
+
+def _check_whole(path: Path, present: Fraction, declared: Fraction, settings: VideoSettings) -> None:
+    """Raises InputError if what is asked for reaches beyond the end of a truncated file."""
+    truncated = declared - present > max(1, _TRUNCATED * declared)
+    stop = None if settings.duration is None else settings.start + settings.duration
+    if truncated and (stop is None or stop > present):
+        raise InputError(
+            f'{path}: is truncated, {float(present):.1f} of {float(declared):.1f} seconds are there; copy it again, or '
+            f'upscale what there is with --duration {max(0, int(10 * (present - to_fraction(settings.start)))) / 10}'
+        )

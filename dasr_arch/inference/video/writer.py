@@ -1,0 +1,210 @@
+"""A video file in the making: enlarged frames are encoded, sound, subtitles, chapters and tags are copied."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from dasr_arch._errors import InputError
+from dasr_arch._extras import import_extra
+from dasr_arch.inference.tiling import Pixels
+from dasr_arch.inference.video.colour import make_frame, pixel_format, tag
+from dasr_arch.inference.video.reader import CONTAINERS, VideoFacts, VideoSettings
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+_FEW = 4  # frames; x265 gives the packets of fewer no valid time when it reorders them
+_COPIED = ('audio', 'subtitle', 'attachment')
+_OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration', 'bps', 'number_of', '_stat')
+
+
+class VideoSource(NamedTuple):
+    """What a new video is made from.
+
+    Attributes:
+        container: the opened file.
+        stream: its video.
+        facts: what was found out about it before.
+    """
+
+    container: 'InputContainer'
+    stream: 'VideoStream'
+    facts: VideoFacts
+
+
+class VideoWriter:
+    """Writes a video; a context manager that finishes the file at its end.
+
+    Args:
+        path: where to, usually a temporary file.
+        target: the name that it will have, which chooses the format.
+        source: what it is made from.
+        size: width and height of the enlarged frames.
+        settings: codec and quality.
+
+    Raises:
+        InputError: if the format cannot hold the sound, or the encoder refuses the size.
+    """
+
+    def __init__(
+        self, path: Path, target: Path, source: VideoSource, size: tuple[int, int], settings: VideoSettings
+    ) -> None:
+        self._av = import_extra('av', 'video')
+        self._path, self._target, self._source = path, target, source
+        encoder, crf = settings.choose(target, source.facts.colour)
+        self._colour = replace(
+            source.facts.colour,
+            bits=min(source.facts.colour.bits, encoder.bits),
+            subsampled=source.facts.colour.subsampled or not encoder.full_chroma,
+        )
+        self.notes: list[str] = []
+        """What was not copied, and why."""
+        kind = CONTAINERS[target.suffix.lower()]
+        flags = {'movflags': '+faststart'} if kind in ('mp4', 'mov') else {}
+        self._container = self._av.open(str(path), 'w', format=kind, container_options=flags)
+        try:
+            self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
+            self._copies = self._add_copies()
+            self._copy_tags(settings)
+            self._container.start_encoding()
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, self._av.FFmpegError | ValueError) and not isinstance(error, InputError):
+                raise InputError(
+                    f'{target}: {encoder.name} cannot write {size[0]} x {size[1]} pixels into {kind} ({error}); '
+                    'choose another --codec, or .mkv'
+                ) from error
+            raise
+        self._last: int | None = None
+        self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not hand them on
+
+    def __enter__(self) -> Self:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the encoding, if nothing went wrong, and closes the file."""
+        if kind is not None:
+            self._abandon()
+            return
+        try:
+            self._mux(self._stream.encode(None))
+        except BaseException:
+            self._abandon()
+            raise
+        self._container.close()
+
+    def _abandon(self) -> None:
+        """Closes a file that nobody wants; without its name, FFmpeg does not spend time on its table of contents."""
+        with suppress(OSError):
+            self._path.unlink()
+        with suppress(self._av.FFmpegError, OSError, ValueError):
+            self._container.close()
+
+    def write(self, pixels: Pixels, original: 'av.VideoFrame') -> None:
+        """Encodes the next frame.
+
+        Args:
+            pixels: RGB of shape (H, W, 3), float32 in [0, 1].
+            original: the frame that it was made from, which tells when it is shown, and for how long.
+        """
+        assert original.pts is not None
+        assert original.time_base is not None
+        frame = make_frame(pixels, self._colour)
+        frame.time_base = original.time_base
+        stamp = original.pts - round(self._source.facts.origin / original.time_base)
+        frame.pts = stamp if self._last is None else max(stamp, self._last + 1)
+        self._durations[frame.pts] = original.duration
+        self._last = frame.pts
+        self._mux(self._stream.encode(frame))
+
+    def copies(self) -> 'list[Stream]':
+        """The source's streams whose packets are to be copied."""
+        return [stream for stream in self._source.container.streams if stream.index in self._copies]
+
+    def copy(self, packet: 'Packet[Stream]') -> None:
+        """Writes a packet of one of ``copies`` as it is, its time counted from the origin."""
+        assert packet.time_base is not None
+        shift = round(self._source.facts.origin / packet.time_base)
+        if packet.pts is not None:
+            packet.pts -= shift
+        if packet.dts is not None:
+            packet.dts -= shift
+        packet.stream = self._copies[packet.stream.index]
+        self._container.mux(packet)
+
+    def _mux(self, packets: 'list[Packet[Stream]]') -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts or 0, 0)
+            self._container.mux(packet)
+
+    def _add_video(self, encoder: str, size: tuple[int, int], options: dict[str, str], crf: int | None) -> Any:
+        source = self._source.stream
+        if crf is not None:
+            options['crf'] = str(crf)
+        if self._source.facts.frames < _FEW:
+            options['bf'] = '0'
+        width, height = (side + side % 2 if self._colour.subsampled else side for side in size)
+        os.environ.setdefault('SVT_LOG', '1')  # errors alone; the encoder of AV1 would fill the terminal
+        rate = source.average_rate or source.guessed_rate or Fraction(25)
+        stream = self._container.add_stream(encoder, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format(self._colour)
+        context = stream.codec_context
+        context.time_base = source.time_base
+        stream.time_base = source.time_base
+        context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
+        tag(context, self._colour)
+        if encoder == 'libx265' and self._target.suffix.lower() in ('.mp4', '.m4v', '.mov'):
+            context.codec_tag = 'hvc1'  # without it some players show nothing
+        if self._source.facts.matrix is not None:
+            stream.set_display_matrix(self._source.facts.matrix)
+        _copy_facts(source, stream)
+        return stream
+
+    def _add_copies(self) -> 'dict[int, Stream]':
+        copies = {}
+        for stream in self._source.container.streams:
+            if stream.type not in _COPIED:
+                continue
+            name = stream.codec_context.name if stream.codec_context is not None else stream.type
+            try:
+                copy = self._container.add_stream_from_template(stream)
+            except (ValueError, self._av.FFmpegError) as error:
+                if stream.type == 'audio':
+                    raise InputError(
+                        f'{self._target}: sound of kind {name} cannot be copied into {self._target.suffix}; '
+                        'name an .mkv file'
+                    ) from error
+                self.notes.append(f'{stream.type} {name} left out, {self._target.suffix} cannot hold it; .mkv may')
+                continue
+            _copy_facts(stream, copy)
+            copies[stream.index] = copy
+        return copies
+
+    def _copy_tags(self, settings: VideoSettings) -> None:
+        self._container.metadata.update(_without_own(self._source.container.metadata))
+        chapters = self._source.container.chapters()
+        if chapters and not settings.start and settings.duration is None:
+            self._container.set_chapters(chapters)
+
+
+def _copy_facts(source: 'Stream', copy: Any) -> None:
+    """Language, title, and whether a stream is the default."""
+    copy.metadata.update(_without_own(source.metadata))
+    copy.disposition = source.disposition
+
+
+def _without_own(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags less those that describe the file they stand in."""
+    return {key: value for key, value in tags.items() if not key.lower().startswith(_OWN_KEYS)}

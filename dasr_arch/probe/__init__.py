@@ -1,0 +1,1 @@
+"""Linear probes on the degradation representation, and its t-SNE map."""

@@ -1,0 +1,248 @@
+"""`dasr probe`: fits a probe to an encoder, tests it on other pictures, and writes what it found."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dasr_arch._bars import progress_bar
+from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.data.concat_source import open_sources
+from dasr_arch.data.image_source import ImageSource
+from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.probe.fit import (
+    MAP_NOISE_LEVELS,
+    Confusion,
+    Setting,
+    degradation_options,
+    encode_picture,
+    fit_probe,
+    gather_samples,
+    list_kernels,
+    list_noises,
+)
+from dasr_arch.probe.model import ProbeClass, Quantity, write_probe
+from dasr_arch.probe.tsne import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_neighbours
+
+_COLOURS = ('#2a78d6', '#eb6834', '#1baf7a', '#8a5cd1')
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is fitted and tested.
+
+    Attributes:
+        pictures: folders or LMDBs of HR pictures to fit to.
+        test: folder or LMDB of other HR pictures.
+        setting: degradations to tell apart, see :func:`list_kernels`.
+        limit: fit to so many pictures at most, spread evenly over all; None takes all.
+        progress: show a progress bar on stderr.
+    """
+
+    pictures: Sequence[str]
+    test: str
+    setting: Setting
+    limit: int | None = None
+    progress: bool = True
+
+
+class ProbeReport(NamedTuple):
+    """What came out.
+
+    Attributes:
+        confusions: by quantity.
+        train_pictures: number of pictures fitted to.
+        test_pictures: number of pictures tested on.
+        maps: of the test pictures under four kernels and, for 'general', four noise levels.
+    """
+
+    confusions: Mapping[Quantity, Confusion]
+    train_pictures: int
+    test_pictures: int
+    maps: Sequence[RepresentationMap]
+
+
+class _Subset(ImageSource):
+    """Some pictures of a source, spread evenly."""
+
+    def __init__(self, source: ImageSource, count: int) -> None:
+        self.root = source.root
+        self._source = source
+        self._chosen = [index * len(source) // count for index in range(count)]
+        self.names = [source.names[index] for index in self._chosen]
+
+    def read(self, index: int) -> 'np.ndarray[tuple[int, ...], np.dtype[np.uint8]]':
+        return self._source.read(self._chosen[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._source.size(self._chosen[index])
+
+
+def run_probing(
+    network: DASR, settings: ProbeSettings, out: str | os.PathLike[str], with_maps: bool = False
+) -> ProbeReport:
+    """Fits, tests and saves a probe.
+
+    Args:
+        network: the network whose encoder is probed.
+        settings: what is fitted and tested.
+        out: the probe's file.
+        with_maps: also map the test pictures by t-SNE, which needs scikit-learn (extra `report`).
+
+    Raises:
+        InputError: if pictures are missing, the test pictures are those of the fit or too few for maps, or scikit-learn
+            is not installed.
+        OSError: if the file cannot be written.
+    """
+    if with_maps and any(importlib.util.find_spec(name) is None for name in ('sklearn', 'matplotlib')):
+        raise InputError('maps need scikit-learn and matplotlib; install the extra `report`')
+    if settings.limit is not None and settings.limit < 1:
+        raise InputError(f'limit must be at least 1, got {settings.limit}')
+    train, test = open_sources(list(settings.pictures)), open_sources(settings.test)
+    same = set(train.names) & set(test.names)
+    if same and len(same) == len(test):
+        raise InputError(f'{settings.test}: every picture is among those to fit to; test on others')
+    if with_maps and 4 * len(test) <= MIN_MAP_POINTS:
+        least = MIN_MAP_POINTS // 4 + 1
+        raise InputError(f'{settings.test}: maps need at least {least} pictures, got {len(test)}; test on more')
+    if settings.limit is not None and settings.limit < len(train):
+        train = _Subset(train, settings.limit)
+    kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
+    with progress_bar(
+        total=len(train) + len(test), desc='pictures', unit='picture', disable=not settings.progress, leave=False
+    ) as bar:
+        fitted = gather_samples(network, train, kernels, noises, bar.update)
+        tested = gather_samples(network, test, kernels, noises, bar.update)
+    probe, confusions = fit_probe(
+        network, fitted, tested, {'kernel': kernels, 'noise': noises}, Path(settings.test).name
+    )
+    maps = make_test_maps(network, test, settings.setting) if with_maps else []
+    write_probe(out, probe)
+    return ProbeReport(confusions, len(train), len(test), maps)
+
+
+def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
+    """Maps of whole pictures: four kernels without noise and, for 'general', one kernel with four noise levels.
+
+    The paper's figures 3 and 6 show the same. 'iso' takes four widths; 'general' a narrow and a wide round kernel and
+    two oblong ones.
+
+    Raises:
+        InputError: if scikit-learn is not installed.
+    """
+    scale, clean = network.scale, ProbeClass('noise 0', {'noise': 0.0})
+    classes = list_kernels(setting, scale)
+    if setting == 'iso':
+        chosen = [classes[round(index * (len(classes) - 1) / 3)] for index in range(4)]
+        return [_map(network, source, 'four blur widths', [(one, clean, one.label) for one in chosen])]
+    round_ones = [one for one in classes if 'sigma' in one.values]
+    widest = max(one.values['lambda_1'] for one in classes if 'lambda_1' in one.values)
+    narrow = min(one.values['lambda_2'] for one in classes if 'lambda_2' in one.values)
+    oblong = [
+        one
+        for one in classes
+        if (one.values.get('lambda_1'), one.values.get('lambda_2')) == (widest, narrow)
+        and one.values['theta_deg'] in (0.0, 90.0)
+    ]
+    kernels = [(one, clean, one.label) for one in [round_ones[0], round_ones[-1], *oblong]]
+    levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
+    middle = round_ones[len(round_ones) // 2]
+    return [
+        _map(network, source, 'four kernels', kernels),
+        _map(network, source, f'four noise levels, {middle.label}', [(middle, one, one.label) for one in levels]),
+    ]
+
+
+def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
+    """Writes report.json, report.md and a picture map_N.svg for each map.
+
+    Args:
+        folder: made if it is missing.
+        report: what came out.
+        about: what else the report should say, such as the weights and the date.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        **about,
+        'train_pictures': report.train_pictures,
+        'test_pictures': report.test_pictures,
+        'quantities': {
+            quantity: {'accuracy': one.accuracy, 'labels': list(one.labels), 'counts': one.counts.tolist()}
+            for quantity, one in report.confusions.items()
+        },
+    }
+    with atomic_write(folder / 'report.json') as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    with atomic_write(folder / 'report.md') as temporary:
+        temporary.write_text(_format_markdown(report, about), encoding='utf-8')
+    for number, one in enumerate(report.maps, 1):
+        with atomic_write(folder / f'map_{number}.svg') as temporary:
+            _draw(one, temporary)
+
+
+def _map(
+    network: DASR, source: ImageSource, title: str, degradations: Sequence[tuple[ProbeClass, ProbeClass, str]]
+) -> RepresentationMap:
+    vectors = []
+    for kernel, noise, _ in degradations:
+        degradation = build_degradation(degradation_options(kernel, noise), network.scale)
+        rows = [
+            encode_picture(network, degrade_picture(degradation, source.read(index), 0, name))
+            for index, name in enumerate(source.names)
+        ]
+        vectors.append(torch.stack(rows).double().numpy())
+    encoded = EncodedPatches(list(source.names), [label for *_, label in degradations], np.stack(vectors))
+    return map_by_neighbours(encoded, title)
+
+
+def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
+    lines = [
+        '# What the representation tells',
+        '',
+        *(f'- {name}: {value}' for name, value in about.items()),
+        f'- fitted to {report.train_pictures} pictures, tested on {report.test_pictures} others',
+        '',
+        '| names the | of | rightly | at most one class off | by chance |',
+        '| --- | ---: | ---: | ---: | ---: |',
+    ]
+    for quantity, one in report.confusions.items():
+        ordered = quantity == 'noise' or all(label.startswith('width') for label in one.labels)
+        near = f'{100 * one.within(1):.1f} %' if ordered else ''
+        lines.append(
+            f'| {quantity} | {len(one.labels)} | {100 * one.accuracy:.1f} % | {near} | {100 / len(one.labels):.1f} % |'
+        )
+    for quantity, one in report.confusions.items():
+        rates = np.diag(one.counts) / one.counts.sum(1).clip(1)
+        shown = ', '.join(f'{label} {100 * rate:.0f} %' for label, rate in zip(one.labels, rates, strict=True))
+        lines += ['', f'Rightly named by {quantity}: {shown}.']
+    for number, one_map in enumerate(report.maps, 1):
+        lines += ['', f'![{one_map.title}](map_{number}.svg)', '', f'{one_map.title}. {one_map.method}']
+    return '\n'.join(lines) + '\n'
+
+
+def _draw(one: RepresentationMap, path: Path) -> None:
+    from matplotlib import rc_context  # noqa: PLC0415 (optional, slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with rc_context({'svg.hashsalt': 'map', 'font.size': 9}):  # the same file for the same map
+        figure = Figure(figsize=(5, 4), layout='constrained')
+        axes = figure.subplots()
+        for number, label in enumerate(dict.fromkeys(point.degradation for point in one.points)):
+            x = [point.x for point in one.points if point.degradation == label]
+            y = [point.y for point in one.points if point.degradation == label]
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.scatter(x, y, s=14, label=label, color=colour, edgecolors='white')
+        axes.set(xticks=[], yticks=[], title=one.title)
+        axes.legend(loc='best', framealpha=0.8)
+        figure.savefig(path, format='svg', metadata={'Date': None})

@@ -1,0 +1,213 @@
+"""Fitting a linear probe to an encoder, and measuring how well it names degradations of pictures it has never seen."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.data.image_source import ImageSource
+from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.probe.model import LinearReading, Probe, ProbeClass, Quantity, identify_encoder
+
+Setting = Literal['iso', 'general']
+NOISE_LEVELS = (0, 5, 10, 15, 20, 25)
+"""Grey levels of 0..255."""
+
+MAP_NOISE_LEVELS = (0, 5, 10, 15)
+"""Of the map, as in the paper's figure 6."""
+
+_AXES = (0.6, 1.4, 2.2, 3.0, 3.8)  # HR pixels at x4
+_ANGLES = (0, 45, 90, 135)  # degrees
+_PENALTY = 1e-4  # on squared weights, mean over samples
+_STEPS = 400
+_SIDE = 512  # HR pixels of a picture that are looked at
+
+Progress = Callable[[int], object]
+
+
+class Samples(NamedTuple):
+    """Representations with the degradation of each.
+
+    Attributes:
+        vectors: shape (N, representation_dim), float64.
+        kernels: index of the kernel's class, shape (N,), int64.
+        noises: index of the noise level, shape (N,), int64.
+    """
+
+    vectors: Tensor
+    kernels: Tensor
+    noises: Tensor
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each degradation was named as each.
+
+    Attributes:
+        labels: of the classes.
+        counts: shape (C, C); row: what it was, column: what was named.
+    """
+
+    labels: Sequence[str]
+    counts: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share that was named rightly, in [0, 1]."""
+        return float(np.trace(self.counts) / self.counts.sum())
+
+    def within(self, steps: int) -> float:
+        """Share that was named rightly or as a class at most some steps away in the list, in [0, 1]."""
+        rows, columns = np.indices(self.counts.shape)
+        return float(self.counts[np.abs(rows - columns) <= steps].sum() / self.counts.sum())
+
+
+def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
+    """The kernels that a probe tells apart.
+
+    Args:
+        setting: 'iso': widths 0.2, 0.6, ... up to the scale; 'general': five widths, and all pairs of different ones
+            as axes at four angles, 45 in all.
+        scale: up-sampling factor; the widths of 'general' shrink with it from those of x4.
+
+    Returns:
+        The classes, with the parameters of a degradation.
+    """
+    if setting == 'iso':
+        widths = [round(0.2 + 0.4 * index, 1) for index in range(math.ceil((scale - 0.2) / 0.4 - 1e-9))]
+        return [ProbeClass(f'width {width:g}', {'sigma': width}) for width in widths]
+    axes = [round(axis * scale / 4, 2) for axis in _AXES]
+    round_ones = [ProbeClass(f'width {axis:g}', {'sigma': axis}) for axis in axes]
+    pairs = [(longer, shorter) for shorter in axes for longer in axes if longer > shorter]
+    return round_ones + [
+        ProbeClass(
+            f'axes {longer:g} x {shorter:g} at {angle}',
+            {'lambda_1': longer, 'lambda_2': shorter, 'theta_deg': float(angle)},
+        )
+        for longer, shorter in pairs
+        for angle in _ANGLES
+    ]
+
+
+def list_noises(setting: Setting) -> list[ProbeClass]:
+    """The noise levels that a probe tells apart: for 'iso' none but 0."""
+    return [
+        ProbeClass(f'noise {level}', {'noise': float(level)})
+        for level in NOISE_LEVELS[: 1 if setting == 'iso' else None]
+    ]
+
+
+def degradation_options(kernel: ProbeClass, noise: ProbeClass) -> dict[str, Any]:
+    """Options of `build_degradation` for a pair of classes."""
+    kind = 'IsotropicGaussian' if 'sigma' in kernel.values else 'AnisotropicGaussian'
+    return {'type': kind, **kernel.values, **noise.values}
+
+
+def gather_samples(
+    network: DASR,
+    source: ImageSource,
+    kernels: Sequence[ProbeClass],
+    noises: Sequence[ProbeClass],
+    progress: Progress | None = None,
+) -> Samples:
+    """The representation of every picture under every kernel, each at one noise level, which goes round.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        source: HR pictures; the middle 512 pixels of those that are larger.
+        kernels: classes.
+        noises: classes.
+        progress: called with 1 after each picture.
+    """
+    vectors, rows, columns = [], [], []
+    for index in range(len(source)):
+        picture = _cut_middle(source.read(index), network.scale)
+        for row, kernel in enumerate(kernels):
+            column = (index + row) % len(noises)
+            degradation = build_degradation(degradation_options(kernel, noises[column]), network.scale)
+            vectors.append(encode_picture(network, degrade_picture(degradation, picture, 0, f'{index} {row}')))
+            rows.append(row)
+            columns.append(column)
+        if progress is not None:
+            progress(1)
+    return Samples(torch.stack(vectors).double(), torch.tensor(rows), torch.tensor(columns))
+
+
+def encode_picture(network: DASR, picture: NDArray[np.uint8]) -> Tensor:
+    """The representation of a picture (h, w, 3), shape (representation_dim,), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).unsqueeze(0).float() / 255
+    with torch.inference_mode():
+        return network.encode(x)[0].float()
+
+
+def fit_probe(
+    network: DASR, train: Samples, test: Samples, classes: Mapping[Quantity, Sequence[ProbeClass]], tested_on: str
+) -> tuple[Probe, dict[Quantity, Confusion]]:
+    """Fits multinomial logistic regression, and names the degradations of the test samples.
+
+    Args:
+        network: whose representations these are.
+        train: what is fitted.
+        test: samples of other pictures.
+        classes: by quantity; one with a single class is left out.
+        tested_on: name of the test pictures.
+
+    Returns:
+        The probe, and what it said of the test samples by quantity.
+    """
+    mean, spread = train.vectors.mean(0), train.vectors.std(0).clamp_min(1e-8)
+    inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
+    readings: dict[Quantity, LinearReading] = {}
+    confusions: dict[Quantity, Confusion] = {}
+    targets: dict[Quantity, tuple[Tensor, Tensor]] = {
+        'kernel': (train.kernels, test.kernels),
+        'noise': (train.noises, test.noises),
+    }
+    for quantity, known in classes.items():
+        if len(known) < 2:
+            continue
+        wanted, actual = targets[quantity]
+        weight, bias = fit_logistic(inputs, wanted, len(known))
+        named = (outputs @ weight.T + bias).argmax(1)
+        counts = torch.bincount(actual * len(known) + named, minlength=len(known) ** 2).reshape(len(known), -1)
+        confusions[quantity] = Confusion([one.label for one in known], counts.numpy())
+        readings[quantity] = LinearReading(known, weight.float(), bias.float(), confusions[quantity].accuracy)
+    probe = Probe(identify_encoder(network), mean.float(), spread.float(), readings, tested_on)
+    return probe, confusions
+
+
+def fit_logistic(inputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression with a small penalty on the weights, by L-BFGS from zero.
+
+    Args:
+        inputs: shape (N, D), float64, of mean 0 and spread 1.
+        targets: shape (N,), int64, below ``classes``.
+        classes: number of classes.
+
+    Returns:
+        Weight (classes, D) and bias (classes,).
+    """
+    weight = torch.zeros(classes, inputs.shape[1], dtype=inputs.dtype, requires_grad=True)
+    bias = torch.zeros(classes, dtype=inputs.dtype, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, history_size=20, line_search_fn='strong_wolfe')
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(inputs @ weight.T + bias, targets) + _PENALTY * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return weight.detach(), bias.detach()
+
+
+def _cut_middle(picture: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    top, left = (max(0, (side - _SIDE) // 2) // scale * scale for side in picture.shape[:2])
+    return picture[top : top + _SIDE, left : left + _SIDE]

@@ -1,0 +1,138 @@
+"""The fast formulations give what the reference gives, forwards and backwards."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.backends import onednn as fused
+from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
+from dasr_arch.backends.onednn import can_fuse
+from dasr_arch.backends.reference import convolve_grouped
+from tests.golden.weights import relative_error
+
+SMALL = {'num_feat': 16, 'num_groups': 2, 'num_blocks': 2, 'representation_dim': 32, 'encoder_feat': 8}
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.mark.parametrize('convolve', [convolve_grouped, convolve_each, convolve_shifted])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_every_channel_of_every_picture_has_its_own_kernel(convolve, batch):
+    x, kernel = draw(batch, 4, 6, 5), draw(batch, 4, 3, 3)
+    out = convolve(x, kernel)
+    for i in range(batch):
+        for c in range(4):
+            expected = functional.conv2d(x[i : i + 1, c : c + 1], kernel[i, c][None, None], padding=1)
+            assert torch.allclose(out[i, c], expected[0, 0], atol=1e-5)  # sums in another order
+
+
+@pytest.mark.parametrize('convolve', [convolve_each, convolve_shifted])
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_gradients_equal_those_of_the_reference(order, batch, convolve):
+    x = draw(batch, 8, 13, 9, dtype=torch.float64).contiguous(memory_format=order).requires_grad_()
+    kernel = draw(batch, 8, 3, 3, dtype=torch.float64).requires_grad_()
+    weight = draw(batch, 8, 13, 9, dtype=torch.float64)
+    expected = torch.autograd.grad(convolve_grouped(x, kernel), (x, kernel), weight)
+    found = torch.autograd.grad(convolve(x, kernel), (x, kernel), weight)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize('recorded', [False, True])
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
+def test_pictures_come_out_in_the_order_that_is_fast_around_it(order, recorded):
+    x = draw(3, 8, 6, 5).contiguous(memory_format=order).requires_grad_(recorded)
+    kernel = draw(3, 8, 3, 3)
+    out = convolve_each(x, kernel)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    if recorded:
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_those_of_finite_differences():
+    x, kernel = draw(2, 2, 4, 3, dtype=torch.float64), draw(2, 2, 3, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(convolve_each, (x.requires_grad_(), kernel.requires_grad_()))
+
+
+@pytest.mark.parametrize(
+    'arguments', [{}, {'da_conv': 'kernel'}, {'da_conv': 'concat'}, {'upsampler': 'direct', 'skip': 'bicubic'}]
+)
+@pytest.mark.parametrize('size', [(1, 1, 1), (1, 17, 12), (3, 9, 10)])
+def test_fast_inference_equals_the_reference(arguments, size):
+    network = make_network(**arguments)
+    lq = torch.rand(size[0], 3, *size[1:], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        fast = network(lq, return_representation=True)
+        network.set_implementation('reference')
+        expected = network(lq, return_representation=True)
+    assert relative_error(fast.sr, expected.sr) < 1e-5
+    assert relative_error(fast.representation, expected.representation) < 1e-5
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_fast_gradients_equal_the_reference(training):
+    network = make_network()
+    network.train(training)
+    lq = torch.rand(3, 3, 12, 14, generator=torch.Generator().manual_seed(1))
+    gradients = {}
+    for implementation in ('fast', 'reference'):
+        network.set_implementation(implementation)
+        network.zero_grad()
+        network(lq).square().mean().backward()
+        gradients[implementation] = {name: p.grad.clone() for name, p in network.named_parameters()}
+    for name, expected in gradients['reference'].items():
+        if training and name.startswith('encoder.') and name.endswith('.bias') and int(name.split('.')[2]) % 3 == 0:
+            continue  # before a normalisation, so it has no effect and its gradient is rounding noise
+        assert relative_error(gradients['fast'][name], expected) < 1e-4, name
+
+
+def test_bfloat16_inference_stays_close_to_float32():
+    network = make_network()
+    lq = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(lq)
+        with torch.autocast('cpu', torch.bfloat16):
+            out = network(lq)
+    assert out.dtype == torch.float32
+    assert relative_error(out, expected) < 0.02  # eight bits of mantissa
+
+
+def test_bfloat16_that_onednn_cannot_convolve_takes_the_plain_way(monkeypatch):
+    monkeypatch.setattr(fused, '_computes', lambda dtype: dtype == torch.float32)  # as without AVX-512
+    network = make_network()
+    lq = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(lq)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert not can_fuse(lq)
+            out = network(lq)
+    assert relative_error(out, expected) < 0.02
+
+
+def test_nothing_is_fused_when_gradients_are_recorded():
+    x = torch.rand(1, 3, 4, 4)
+    assert not can_fuse(x)
+    with torch.no_grad():
+        assert can_fuse(x) == torch.backends.mkldnn.is_available()
+
+
+def test_an_unknown_implementation_is_refused():
+    with pytest.raises(ValueError, match='auto, reference, fast'):
+        DASR(**SMALL, implementation='quick')
+
+
+def make_network(**arguments: object) -> DASR:
+    torch.manual_seed(0)
+    network = DASR(4, **SMALL, **arguments)
+    with torch.no_grad():
+        for module in network.modules():  # statistics as after a training
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 20)
+                module.bias.normal_()
+    return network.eval()

@@ -1,0 +1,168 @@
+"""The page, made from what a real test has saved."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.config import folder_name
+from dasr_arch.benchmark.pages.demo_page import ReportSources, render_report, write_report
+from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
+from dasr_arch.degradations import build_degradation
+from dasr_arch.pipelines.testing import run_test
+from dasr_arch.probe.tsne import MapPoint, RepresentationMap, write_maps
+from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
+
+HISTORY = [
+    {'iter': 1, 'l_contrast': 4.0},
+    {'iter': 2, 'l_contrast': 3.0, 'l_pix': 9.0},
+    {
+        'iter': 2,
+        'validation': {'Own': {'width 0': {'psnr': 20.0}, 'width 1.2': {'psnr': 19.0}, 'mean': {'psnr': 19.5}}},
+    },
+]
+
+
+class Page(HTMLParser):
+    """What is on a page: open tags that were not closed, pictures, addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.addresses: list[str] = []
+        self.text = ''
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == 'img':
+            self.images.append(given)
+        self.addresses += [str(value) for key, value in attrs if key in ('src', 'href')]
+        if tag not in ('img', 'meta', 'br', 'input'):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del tag, attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the results of a test of two networks on two pictures at two widths, and its LR pictures."""
+    folder = tmp_path_factory.mktemp('report')
+    before = Path.cwd()
+    os.chdir(folder)
+    torch.manual_seed(0)
+    weights = save_weights(DASR(**small_dasr()), folder / 'small.pth')
+    networks = {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(weights)}}
+    run_test(make_options(write_pictures(Path('hr')), networks=networks, save_img=True))
+    for sigma in (0, 1.2):
+        degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)
+        degrade_files('hr', Path('lq', folder_name(degradation.label)), degradation, DegradeSettings(progress=False))
+    points = [MapPoint('p0', 'width 0', 0.0, 1.0), MapPoint('p1', 'width 1.2', 2.0, 3.0)]
+    write_maps(Path('maps.json'), [RepresentationMap('some map', 'By hand.', points)])
+    os.chdir(before)
+    yield folder
+
+
+def sources(folder: Path, **changes) -> ReportSources:
+    given = {
+        'title': 'A <trial>',
+        'results': folder / 'results' / 'trial',
+        'hr': folder / 'hr',
+        'lq': folder / 'lq',
+        'history': HISTORY,
+        'stages': [(1, 'first'), (1, 'second')],
+        'representations': folder / 'maps.json',
+        'facts': [('machine', 'one & only')],
+        'credits': ['p0: nobody'],
+    }
+    return ReportSources(**{**given, **changes})
+
+
+def test_page_is_whole_html_that_needs_nothing_else(saved: Path) -> None:
+    text = render_report(sources(saved))
+    page = Page(text)
+    assert page.open == []
+    assert page.addresses
+    assert all(address.startswith('data:') for address in page.addresses)
+    assert not re.search(r'https?://|@import|url\(', text)
+    assert not re.search(r'\$\w', text)  # every placeholder is filled
+
+
+def test_page_shows_every_picture_of_every_network(saved: Path) -> None:
+    page = Page(render_report(sources(saved)))
+    results = [image for image in page.images if image.get('data-network')]
+    assert len(results) == 2 * 2 * 2
+    assert {image['data-network'] for image in results} == {'Bicubic', 'DASR'}
+    assert sum(image.get('class') == 'raw' for image in page.images) == 2 * 2
+    record = json.loads((saved / 'results/trial/table.json').read_text())
+    for row in record['rows']:
+        for picture in row['pictures']:
+            assert f'{picture["psnr"]:.2f} / {picture["ssim"]:.4f}' in page.text
+
+
+def test_page_states_the_gain_of_the_table(saved: Path) -> None:
+    record = json.loads((saved / 'results/trial/table.json').read_text())
+    means = {(row['network'], row['degradation']): row['means']['psnr'] for row in record['rows']}
+    gain = means['DASR', 'width 1.2'] - means['Bicubic', 'width 1.2']
+    shown = f'{gain:+.2f}'.replace('-', '\N{MINUS SIGN}')
+    assert f'{shown} at width 1.2' in Page(render_report(sources(saved))).text
+
+
+def test_page_shows_curves_map_facts_and_credits(saved: Path) -> None:
+    text = render_report(sources(saved))
+    assert text.count('<svg') == 4  # two losses, validation, one map
+    assert text.count('class="dot"') == 2
+    page = Page(text)
+    for part in ('contrastive loss', 'Some map. By hand.', 'one & only', 'p0: nobody', 'A <trial>'):
+        assert part in page.text
+
+
+def test_page_without_training_and_map_says_so(saved: Path) -> None:
+    page = Page(render_report(sources(saved, history=(), representations=None)))
+    assert page.open == []
+    assert 'No training was recorded.' in page.text
+    assert 'No map was saved.' in page.text
+
+
+def test_failed_cells_are_named(saved: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
+    record = json.loads((results / 'table.json').read_text())
+    record['rows'][-1].update(failure='out of <memory>', means={}, pictures=[])
+    (results / 'table.json').write_text(json.dumps(record))
+    page = Page(render_report(sources(saved, results=results)))
+    assert 'failed: out of <memory>' in page.text
+    assert page.open == []
+
+
+def test_missing_results_leave_an_older_page(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / 'index.html'
+    target.write_text('older')
+    with pytest.raises(InputError, match='does not exist'):
+        write_report(sources(saved, results=tmp_path / 'none'), target)
+    with pytest.raises(InputError, match="holds no network 'RCAN'"):
+        write_report(sources(saved, network='RCAN'), target)
+    with pytest.raises(InputError, match=r'p0\.png'):
+        write_report(sources(saved, lq=tmp_path), target)
+    assert target.read_text() == 'older'
+
+
+def test_same_results_make_the_same_page(saved: Path, tmp_path: Path) -> None:
+    write_report(sources(saved), tmp_path / 'one.html')
+    write_report(sources(saved), tmp_path / 'two.html')
+    assert (tmp_path / 'one.html').read_bytes() == (tmp_path / 'two.html').read_bytes()

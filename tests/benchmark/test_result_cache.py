@@ -1,0 +1,179 @@
+"""What a stored cell is named by, and when it is believed."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dasr_arch.benchmark.config import DatasetPlan, MetricPlan, NetworkPlan, PartPlan, Suite
+from dasr_arch.benchmark.result_cache import (
+    Cell,
+    CellResult,
+    CellStore,
+    PictureFacts,
+    digest_degradation,
+    digest_picture,
+    digest_weights,
+)
+from dasr_arch.degradations import build_degradation
+
+PICTURES = (PictureFacts('a', 40, 40, '11'), PictureFacts('b', 40, 44, '22'))
+SCORES = {'a': {'psnr': 30.25}, 'b': {'psnr': float('inf')}}
+
+
+def make_cell(sigma: float = 1.2) -> Cell:
+    return Cell(
+        network=NetworkPlan('Ours', 'DASR', {'scale': 4}, Path('somewhere.pth')),
+        weights_digest='abc',
+        suite=Suite(
+            DatasetPlan('Own', Path('folder')), build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)
+        ),
+        pictures=PICTURES,
+        metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4}),),
+        seed=0,
+    )
+
+
+def make_result(cell: Cell) -> CellResult:
+    return CellResult(cell.fingerprint, SCORES, '2026-01-01T00:00:00+00:00', 1.5, {'torch': '2'})
+
+
+CHANGES: dict[str, Callable[[Cell], Cell]] = {
+    'weights': lambda cell: dataclasses.replace(cell, weights_digest='abd'),
+    'arguments': lambda cell: dataclasses.replace(
+        cell, network=dataclasses.replace(cell.network, arguments={'scale': 4, 'num_feat': 32})
+    ),
+    'arch': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, type='EDSR')),
+    'told': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, kernel='none')),
+    'training on the picture': lambda cell: dataclasses.replace(
+        cell, network=dataclasses.replace(cell.network, adapt={'steps': 3})
+    ),
+    'tiles': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, tile=64)),
+    'denoiser': lambda cell: dataclasses.replace(
+        cell, network=dataclasses.replace(cell.network, denoiser=PartPlan('DnCNN', {'num_feat': 8}, Path('a.pth')))
+    ),
+    'a picture': lambda cell: dataclasses.replace(cell, pictures=(PICTURES[0], PictureFacts('b', 40, 44, '23'))),
+    'number of pictures': lambda cell: dataclasses.replace(cell, pictures=PICTURES[:1]),
+    'seed': lambda cell: dataclasses.replace(cell, seed=1),
+    'metric': lambda cell: dataclasses.replace(
+        cell, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)
+    ),
+    'degradation': lambda cell: make_cell(sigma=1.3),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES.keys())
+def test_fingerprint_changes_with_everything_that_changes_numbers(change: Callable[[Cell], Cell]) -> None:
+    assert change(make_cell()).fingerprint != make_cell().fingerprint
+
+
+def test_fingerprint_ignores_labels_and_paths() -> None:
+    cell = make_cell()
+    renamed = dataclasses.replace(
+        cell,
+        network=dataclasses.replace(cell.network, label='Theirs', weights=Path('elsewhere.pth')),
+        suite=Suite(DatasetPlan('Other', Path('elsewhere')), cell.suite.degradation),
+    )
+    assert renamed.fingerprint == cell.fingerprint
+
+
+def test_stored_cell_comes_back_as_it_was(tmp_path: Path) -> None:
+    cell, store = make_cell(), CellStore(tmp_path / 'cells')
+    assert store.read(cell) is None
+    store.write(cell, make_result(cell))
+    assert store.read(cell) == make_result(cell)
+    assert [path.name for path in (tmp_path / 'cells').iterdir()] == [f'{cell.fingerprint}.json']
+
+
+def test_stored_cell_is_valid_json_despite_infinite_psnr(tmp_path: Path) -> None:
+    cell, store = make_cell(), CellStore(tmp_path)
+    store.write(cell, make_result(cell))
+    text = store.path(cell.fingerprint).read_text()
+    record = json.loads(text, parse_constant=pytest.fail)
+    assert record['pictures'] == {'a': {'psnr': 30.25}, 'b': {'psnr': 'inf'}}
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda text: '',
+        lambda text: text[: len(text) // 2],
+        lambda text: '[]',
+        lambda text: text.replace('"a":', '"c":'),
+        lambda text: text.replace('"psnr"', '"ssim"'),
+        lambda text: text.replace('30.25', '"thirty"'),
+    ],
+)
+def test_damaged_cell_is_not_believed(
+    tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cell, store = make_cell(), CellStore(tmp_path)
+    store.write(cell, make_result(cell))
+    path = store.path(cell.fingerprint)
+    path.write_text(damage(path.read_text()))
+    assert store.read(cell) is None
+    assert 'computed again' in caplog.text
+
+
+def test_cell_under_another_name_is_not_believed(tmp_path: Path) -> None:
+    cell, other, store = make_cell(), make_cell(sigma=2.0), CellStore(tmp_path)
+    store.write(cell, make_result(cell))
+    store.path(cell.fingerprint).rename(store.path(other.fingerprint))
+    assert store.read(other) is None
+
+
+def test_partial_results_survive_a_torn_last_line(tmp_path: Path) -> None:
+    cell, store = make_cell(), CellStore(tmp_path)
+    store.append_partial(cell, 'a', {'psnr': 30.25}, 0.5)
+    store.append_partial(cell, 'b', {'psnr': 31.0}, 0.5)
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text()[:-20])
+    assert store.read_partial(cell) == {'a': ({'psnr': 30.25}, 0.5)}
+    store.append_partial(cell, 'b', {'psnr': 32.0}, 0.25)
+    assert store.read_partial(cell) == {'a': ({'psnr': 30.25}, 0.5), 'b': ({'psnr': 32.0}, 0.25)}
+
+
+def test_finishing_a_cell_removes_its_partial_results(tmp_path: Path) -> None:
+    cell, store = make_cell(), CellStore(tmp_path)
+    store.append_partial(cell, 'a', {'psnr': 30.25}, 0.5)
+    store.write(cell, make_result(cell))
+    assert store.read_partial(cell) == {}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_mean_is_the_arithmetic_mean_over_pictures() -> None:
+    scores = {'a': {'psnr': 30.0, 'ssim': 0.5}, 'b': {'psnr': 33.0, 'ssim': 0.75}}
+    assert CellResult('', scores, '', 0.0, {}).means() == {'psnr': 31.5, 'ssim': 0.625}
+
+
+def test_picture_digest_tells_pixels_and_shapes_apart() -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    changed = picture.copy()
+    changed[2, 1, 0] += 1
+    digests = {digest_picture(p) for p in (picture, changed, picture.reshape(2, 8, 3), picture.transpose(1, 0, 2))}
+    assert len(digests) == 4
+    assert digest_picture(picture.copy()) == digest_picture(picture)
+
+
+def test_weights_digest_depends_on_values_names_and_types_but_not_on_order() -> None:
+    state = {'a': torch.ones(2, 3), 'b': torch.tensor(3), 'c': torch.ones(2, dtype=torch.bfloat16)}
+    same = {name: state[name].clone() for name in ('c', 'b', 'a')}
+    assert digest_weights(same) == digest_weights(state)
+    others = [
+        {**state, 'a': torch.ones(3, 2)},
+        {**state, 'b': torch.tensor(4)},
+        {**state, 'a': torch.ones(2, 3).double()},
+        {'x': state['a'], 'b': state['b'], 'c': state['c']},
+    ]
+    assert len({digest_weights(other) for other in [state, *others]}) == 5
+
+
+def test_degradation_digest_depends_on_the_seed_only_with_noise() -> None:
+    quiet = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 4)
+    noisy = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 10}, 4)
+    assert digest_degradation(quiet, 0) == digest_degradation(quiet, 1)
+    assert digest_degradation(noisy, 0) != digest_degradation(noisy, 1)

@@ -1,0 +1,56 @@
+"""The parts around the networks are measured beside what they stand in for, and give the same results."""
+
+import json
+
+import pytest
+
+from dasr_arch.benchmark.timing import components as speed_parts
+from dasr_arch.benchmark.timing.components import as_record, format_parts, measure_parts
+from dasr_arch.benchmark.timing.run import PARTS, SpeedSettings, format_speed, list_cases, measure_speed
+
+ROW = {
+    'part': 'sharpening a pencil',
+    'ours': 'a knife',
+    'baseline': 'a file',
+    'milliseconds': 2.0,
+    'baseline_milliseconds': 5.0,
+    'ratio': 2.5,
+    'difference': 3e-7,
+}
+
+
+def test_table_names_both_ways_and_leaves_out_what_is_not_compared():
+    head, row, other = format_parts([ROW, {**ROW, 'difference': None}])
+    assert head.split() == ['part', 'here', 'ms', 'compared', 'with', 'ms', 'times', 'as', 'fast', 'difference']
+    assert row.split()[-4:] == ['file', '5.0', '2.50', '3.0e-07']
+    assert other.endswith('2.50')
+
+
+def test_parts_alone_are_a_benchmark(monkeypatch):
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.measure_parts', lambda repeats, report: [])
+    settings = SpeedSettings(operations=(PARTS,))
+    assert list_cases(settings) == []
+    record = measure_speed(settings)
+    assert record['rows'] == record['parts'] == []
+    record['parts'] = [ROW]
+    assert 'sharpening a pencil' in format_speed(json.loads(json.dumps(record)))
+    assert 'network' not in format_speed(record).splitlines()[0]
+
+
+@pytest.mark.parametrize('part', [*speed_parts._list_shrinking(), speed_parts._describe_ssim()], ids=lambda p: p.part)
+def test_both_ways_give_the_same(part):
+    assert part.compare(part.ours[1](), part.baseline[1]()) < 1e-6
+
+
+def test_patches_degraded_at_once_equal_those_degraded_one_by_one():
+    part = speed_parts._describe_degrading()
+    assert part.compare(part.ours[1](), part.baseline[1]()) < 1.01 / 255  # a value between two levels goes either way
+
+
+@pytest.mark.slow
+def test_every_part_is_measured():
+    names = []
+    rows = measure_parts(3, names.append)
+    assert [row.part for row in rows] == names
+    assert all(row.milliseconds > 0 and row.ratio > 0 for row in rows)
+    assert len(json.dumps(as_record(rows))) > 0

@@ -1,0 +1,150 @@
+"""ZSSR's fathers, and the learning rate that falls where the errors no longer do."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dasr_arch import InputError
+from dasr_arch.archs.zssr_arch import ZSSR
+from dasr_arch.zero_shot.pairs import Shrinking
+from dasr_arch.zero_shot.zssr import RatePolicy, ZSSROptions, draw_father, fit_slope, train_zssr
+
+
+def make_picture(height: int = 40, width: int = 52) -> Tensor:
+    """Smooth, without a symmetry."""
+    y, x = torch.arange(height)[:, None] / 7, torch.arange(width)[None] / 9
+    return torch.stack([(y.sin() * x.cos() + 1) / 2, (x + y).sin().abs(), torch.exp(-x) + 0 * y])[None].clamp(0, 1)
+
+
+def run_policy(errors: list[float], **options: float) -> tuple[list[int], int]:
+    """Steps after which the rate falls, and the last step; errors repeat their last."""
+    policy = RatePolicy(ZSSROptions(**options))  # type: ignore[arg-type]
+    falls = []
+    for step in range(3000):
+        if step % 50 == 0:
+            policy.measured(step, errors[min(step // 50, len(errors) - 1)])
+        before = policy.rate
+        over = policy.is_over_after(step)
+        if policy.rate != before:
+            falls.append(step)
+        if over:
+            return falls, step
+    return falls, 2999
+
+
+def test_rate_falls_as_early_as_the_authors_when_nothing_improves():
+    noise = np.random.default_rng(0).normal(1, 0.1, 70).tolist()
+    falls, last = run_policy(noise)
+    assert falls[0] >= 299
+    assert all((step + 1) % 60 == 0 for step in falls)
+    flat, end = run_policy([1.0, 1.1] * 40)
+    assert flat == [299, 599, 899]
+    assert end == 899
+    assert last <= 2999
+
+
+def test_rate_stays_while_errors_fall_in_a_line():
+    falls, last = run_policy([1 - 0.01 * i for i in range(70)])
+    assert falls == []
+    assert last == 2999
+
+
+def test_slope_and_its_deviation_are_those_of_numpy():
+    x, y = [0.0, 50.0, 100.0, 150.0, 200.0], [1.0, 0.7, 0.8, 0.4, 0.35]
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    assert fit_slope(x, y) == pytest.approx((slope, covariance[0, 0] ** 0.5), rel=1e-9)
+
+
+@pytest.mark.parametrize('may_turn', [True, False])
+def test_fathers_are_pictures_of_the_crops_size(may_turn):
+    picture, generator = make_picture(), torch.Generator().manual_seed(0)
+    options = ZSSROptions(crop_size=24)
+    fathers = [draw_father(picture, 4, options, generator, may_turn) for _ in range(60)]
+    assert {tuple(father.shape) for father in fathers} == {(1, 3, 24, 24)}
+    assert all(0 <= father.min() <= father.max() <= 1 for father in fathers)
+    assert len({round(float(father.mean()), 5) for father in fathers}) > 50
+    assert (
+        min(float((father.amax(1) > 0).float().mean()) for father in fathers) > 0.3
+    )  # black where nothing is, at most
+
+
+def test_without_turning_fathers_that_are_not_warped_are_crops():
+    picture, generator = make_picture(), torch.Generator().manual_seed(1)
+    windows = picture.unfold(2, 20, 1).unfold(3, 20, 1)
+    crops = 0
+    for _ in range(30):
+        father = draw_father(picture, 2, ZSSROptions(crop_size=20), generator, may_turn=False)
+        crops += bool((windows == father[:, :, None, None]).all(-1).all(-1).all(1).any())
+    assert 8 <= crops <= 22  # half of them
+
+
+@pytest.mark.parametrize(('height', 'width', 'expected'), [(40, 52, (40, 52)), (41, 30, (40, 28)), (3, 2, (3, 2))])
+def test_crops_of_small_pictures_are_all_of_them_but_for_the_scale(height, width, expected):
+    options = ZSSROptions()
+    generator = torch.Generator().manual_seed(0)
+    sizes = set()
+    for _ in range(20):
+        sizes.add(tuple(draw_father(make_picture(height, width), 4, options, generator, False).shape[-2:]))
+    assert sizes == {expected}
+
+
+def test_loss_falls_and_training_depends_on_the_generator_alone():
+    picture = make_picture()
+    histories = []
+    for seed in (0, 0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        network = ZSSR(scale=2, num_feat=16, num_layers=4)
+        network.draw_weights(generator)
+        options = ZSSROptions(max_steps=80, crop_size=32)
+        losses, rates = train_zssr(network, picture, Shrinking(2), options, generator)
+        histories.append(losses)
+        assert rates == (1e-3,) * 80
+    assert histories[0] == histories[1] != histories[2]
+    assert np.mean(histories[0][-20:]) < 0.8 * np.mean(histories[0][:20])
+
+
+def test_training_ends_when_the_rate_is_below_the_least():
+    network = ZSSR(scale=2, num_feat=4, num_layers=2)
+    options = ZSSROptions(
+        max_steps=500, crop_size=8, check_every=5, check_window=20, measure_every=5, lr_change_ratio=0.0, lr=1e-4
+    )
+    _, rates = train_zssr(network, make_picture(), Shrinking(2), options, torch.Generator().manual_seed(0))
+    assert len(rates) < 100
+    assert rates[0] == 1e-4
+    assert rates[-1] == pytest.approx(1e-5)
+
+
+def test_noise_of_sons_is_drawn_from_the_generator():
+    picture = make_picture()
+    losses = []
+    for noise in (0.0, 12.75):
+        network = ZSSR(scale=2, num_feat=4, num_layers=2)
+        network.draw_weights(torch.Generator().manual_seed(5))
+        options = ZSSROptions(max_steps=1, crop_size=16, son_noise=noise)
+        losses += train_zssr(network, picture, Shrinking(2), options, torch.Generator().manual_seed(0))[0]
+    assert losses[1] > losses[0]
+
+
+def test_defaults_depend_on_whether_a_kernel_is_told():
+    options = ZSSROptions()
+    assert (options.uses_ensemble(told=False), options.rounds(told=False)) == (True, 10)
+    assert (options.uses_ensemble(told=True), options.rounds(told=True)) == (False, 2)
+    assert ZSSROptions(ensemble=True, back_projections=1).rounds(told=False) == 1
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'max_steps': 1.5}, 'max_steps must be a whole number'),
+        ({'crop_size': 0}, 'crop_size must be a number in'),
+        ({'min_scale': 0}, 'min_scale must be a number in'),
+        ({'downsample': 'nearest'}, 'downsample must be one of bicubic, direct'),
+        ({'ensemble': 8}, 'ensemble must be true, false or nothing'),
+        ({'son_noise': -1}, 'son_noise must be a number in'),
+        ({'lr_factor': 1}, 'lr_factor must be a number in'),
+    ],
+)
+def test_wrong_value_is_named(options, message):
+    with pytest.raises(InputError, match=message):
+        ZSSROptions(**options)
