@@ -5,16 +5,18 @@ imported first. Wang et al., CVPR 2021, arXiv 2104.00416.
 """
 
 from dasr_arch import _compat  # noqa: F401  (before the first import of torch)
+from dasr_arch import _plugin, _renamed
 from dasr_arch._errors import InputError
-from dasr_arch._plugin import attach
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Look, Upscaler
 from dasr_arch.version import __version__
 
-attach()
+_plugin.attach()
+_renamed.attach()
+__getattr__ = _renamed.find_renamed(__name__, {'degrade_picture': 'degrade_image'})
 
 __all__ = [
     'DASR',
@@ -25,6 +27,6 @@ __all__ = [
     'Upscaler',
     '__version__',
     'build_degradation',
-    'degrade_picture',
+    'degrade_image',
     'load_network',
 ]

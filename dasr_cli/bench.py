@@ -21,7 +21,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         description='Measure milliseconds and peak memory of inference and of a training step of both stages, and the '
         'share of data and degradation. Prints a table and writes JSON.',
     )
-    parser.add_argument('--quick', action='store_true', help='small pictures at x4, networks alone: a minute, not many')
+    parser.add_argument('--quick', action='store_true', help='small images at x4, networks alone: a minute, not many')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
     parser.add_argument(
         '--implementations',
@@ -32,7 +32,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
     parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')
-    parser.add_argument('--size', type=int, metavar='N', help='side of the LR picture, pixels (180)')
+    parser.add_argument('--size', type=int, metavar='N', help='side of the LR image, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')
     parser.add_argument('--batch', type=int, metavar='N', help='pairs of patches in a training step (8)')
     parser.add_argument('--repeats', type=int, metavar='N', help='interleaved repeats, three at least (3)')

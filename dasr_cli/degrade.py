@@ -1,4 +1,4 @@
-"""`dasr degrade`: LR pictures of a file or folder."""
+"""`dasr degrade`: LR images of a file or folder."""
 
 import argparse
 import sys
@@ -23,19 +23,19 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'degrade',
-        help='make low-resolution pictures of a file or folder',
-        description='Blur, shrink and disturb pictures as the paper does. A JSON file beside the result holds all that '
-        'is needed to make the same pictures again.',
+        help='make low-resolution images of a file or folder',
+        description='Blur, shrink and disturb images as the paper does. A JSON file beside the result holds all that '
+        'is needed to make the same images again.',
     )
-    parser.add_argument('source', metavar='IN', help='picture, or folder of pictures')
-    parser.add_argument('target', metavar='OUT', help='picture or folder to make')
+    parser.add_argument('source', metavar='IN', help='image, or folder of images')
+    parser.add_argument('target', metavar='OUT', help='image or folder to make')
     parser.add_argument('--scale', type=int, default=None, help='down-sampling factor (4)')
     blur = parser.add_mutually_exclusive_group(required=True)
     blur.add_argument('--width', type=float, help='isotropic blur of this width in HR pixels; 0 is plain bicubic')
     blur.add_argument(
         '--axes', type=float, nargs=2, metavar=('L1', 'L2'), help='anisotropic blur of these widths in HR pixels'
     )
-    blur.add_argument('--like', metavar='FILE', help='as the JSON beside earlier LR pictures says, its seed included')
+    blur.add_argument('--like', metavar='FILE', help='as the JSON beside earlier LR images says, its seed included')
     parser.add_argument('--theta', type=float, help='angle of the first axis in degrees, with --axes (0)')
     parser.add_argument('--noise', type=float, help='standard deviation of the noise, grey levels of 0..255 (0)')
     parser.add_argument('--jpeg', type=int, metavar='QUALITY', help='JPEG compression after the noise, 1 to 100 (none)')
@@ -56,17 +56,17 @@ def run(args: argparse.Namespace) -> int:
         args: what the parser gave.
 
     Returns:
-        0, or 2 if a picture could not be used.
+        0, or 2 if an image could not be used.
     """
     from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 
     degradation, seed = _read_degradation(args)
     report = degrade_files(args.source, args.target, degradation, DegradeSettings(seed, args.force))
-    print(f'{len(report.pictures)} LR pictures, x{degradation.scale}, {degradation.label}; see {report.record}')
-    for picture in report.failed[:_SHOWN]:
-        print(f'dasr: error: {picture.path}: {picture.reason}', file=sys.stderr)
+    print(f'{len(report.images)} LR images, x{degradation.scale}, {degradation.label}; see {report.record}')
+    for image in report.failed[:_SHOWN]:
+        print(f'dasr: error: {image.path}: {image.reason}', file=sys.stderr)
     if len(report.failed) > _SHOWN:
-        print(f'dasr: error: and {len(report.failed) - _SHOWN} more pictures', file=sys.stderr)
+        print(f'dasr: error: and {len(report.failed) - _SHOWN} more images', file=sys.stderr)
     return 2 if report.failed else 0
 
 

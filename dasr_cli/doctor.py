@@ -265,9 +265,9 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
 
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(8, 3, 3, 3, generator=generator).to(device).requires_grad_()
-    picture = torch.rand(1, 3, 16, 16, generator=generator).to(device)
+    image = torch.rand(1, 3, 16, 16, generator=generator).to(device)
     with torch.autocast(torch.device(device).type, dtype=autocast, enabled=autocast is not None):
-        loss = torch.nn.functional.conv2d(picture, weight).float().square().mean()
+        loss = torch.nn.functional.conv2d(image, weight).float().square().mean()
     (gradient,) = torch.autograd.grad(loss, weight)
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
 

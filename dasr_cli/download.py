@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
     if args.url and len(public_sets) > 1:
         raise InputError(f'--url gives the archive of one data set, got {len(public_sets)} names; run it once for each')
     for public_set in public_sets:
-        for folder, pictures in download_set(public_set, args.root, args.url, args.keep_archive).items():
-            print(f'{folder}: {pictures} pictures')
+        for folder, images in download_set(public_set, args.root, args.url, args.keep_archive).items():
+            print(f'{folder}: {images} images')
     return 0

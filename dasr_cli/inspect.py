@@ -1,4 +1,4 @@
-"""`dasr inspect`: names the known degradations that pictures look most like."""
+"""`dasr inspect`: names the known degradations that images look most like."""
 
 import argparse
 import sys
@@ -12,12 +12,12 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'inspect',
-        help='name the blur and noise that pictures look most like',
-        description='Name the known degradations that the representation of each picture is most similar to, with the '
-        'confidence of a linear probe. Widths and axes are standard deviations in pixels of the large picture, angles '
+        help='name the blur and noise that images look most like',
+        description='Name the known degradations that the representation of each image is most similar to, with the '
+        'confidence of a linear probe. Widths and axes are standard deviations in pixels of the large image, angles '
         'in degrees, clockwise; noise is a standard deviation in grey levels of 0..255.',
     )
-    parser.add_argument('pictures', nargs='+', metavar='PICTURE', help='picture files')
+    parser.add_argument('pictures', nargs='+', metavar='IMAGE', help='image files')
     parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--probe', metavar='FILE', help='what `dasr probe` wrote (the one beside the weights)')
@@ -27,19 +27,19 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Looks at each picture and prints what it looks like.
+    """Looks at each image and prints what it looks like.
 
     Args:
         args: what the parser gave.
 
     Returns:
-        0, or 2 if a picture could not be read.
+        0, or 2 if an image could not be read.
     """
     import json
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
-    from dasr_arch.inference.images.io import read_picture
+    from dasr_arch.inference.images.io import read_image_file
     from dasr_arch.inference.upscaler import Upscaler, find_scale, locate_weights
     from dasr_arch.probe.model import probe_path, read_probe
 
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     probe = read_probe(args.probe or probe_path(weights), upscaler.network)
     found: list[dict[str, object]] = []
     failed = False
-    for path in args.pictures:
+    for path in args.images:
         try:
-            frames = read_picture(read_bytes(path), path).frames
+            frames = read_image_file(read_bytes(path), path).frames
             guesses = probe.read(upscaler.represent([frames[0]]))
         except InputError as error:
             print(f'dasr: error: {error}', file=sys.stderr)

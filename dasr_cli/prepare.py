@@ -1,4 +1,4 @@
-"""`dasr prepare`: pictures to an LMDB of sub-images."""
+"""`dasr prepare`: images to an LMDB of sub-images."""
 
 import argparse
 import os
@@ -16,26 +16,22 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'prepare',
-        help='turn folders of pictures into an LMDB for training',
-        description='Cut pictures into sub-images and store them in an LMDB that BasicSR can read. '
+        help='turn folders of images into an LMDB for training',
+        description='Cut images into sub-images and store them in an LMDB that BasicSR can read. '
         'Run the same command again to continue after an interruption.',
     )
-    parser.add_argument(
-        'inputs', metavar='IN', nargs='+', help='folder of pictures (PNG, JPEG, BMP, TIFF, WebP), or one'
-    )
+    parser.add_argument('inputs', metavar='IN', nargs='+', help='folder of images (PNG, JPEG, BMP, TIFF, WebP), or one')
     parser.add_argument('-o', '--output', metavar='OUT.lmdb', required=True, help='LMDB folder to make')
     parser.add_argument('--size', type=int, default=480, help='side of a sub-image in pixels (480)')
     parser.add_argument('--step', type=int, default=240, help='pixels from one sub-image to the next (240)')
-    parser.add_argument(
-        '--whole', action='store_true', help='store whole pictures; --size and --step mean nothing then'
-    )
+    parser.add_argument('--whole', action='store_true', help='store whole images; --size and --step mean nothing then')
     parser.add_argument(
         '--min-size',
         type=int,
         default=192,
-        help='skip pictures with a shorter side, which hold no training patch (192)',
+        help='skip images with a shorter side, which hold no training patch (192)',
     )
-    parser.add_argument('--min-pictures', type=int, default=1, help='fail if fewer pictures can be used (1)')
+    parser.add_argument('--min-pictures', type=int, default=1, help='fail if fewer images can be used (1)')
     parser.add_argument('--compress-level', type=int, default=1, help='PNG compression, 0 to 9 (1)')
     parser.add_argument('--recursive', action='store_true', help='look into folders inside the folders, too')
     parser.add_argument('--workers', type=int, default=None, help='number of processes (all cores)')
@@ -65,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_report(report: 'PrepareReport', report_name: str) -> None:
     if report.continued:
-        print(f'continued an interrupted run: {report.continued} pictures were done already')
-    print(f'{_show(report.output)}: {report.sub_images} entries from {report.pictures} pictures')
+        print(f'continued an interrupted run: {report.continued} images were done already')
+    print(f'{_show(report.output)}: {report.sub_images} entries from {report.images} images')
     rest = f'  and {{}} more, see {report_name} there'
     if report.renamed:
         print(f'keys that differ from the file name: {len(report.renamed)}')
@@ -75,9 +71,9 @@ def _print_report(report: 'PrepareReport', report_name: str) -> None:
         if len(report.renamed) > _SHOWN:
             print(rest.format(len(report.renamed) - _SHOWN))
     if report.skipped:
-        print(f'pictures left out: {len(report.skipped)}')
-        for picture in report.skipped:
-            print(f'  {_show(picture.path)}: {picture.reason}')
+        print(f'images left out: {len(report.skipped)}')
+        for image in report.skipped:
+            print(f'  {_show(image.path)}: {image.reason}')
 
 
 def _show(path: Path) -> str:

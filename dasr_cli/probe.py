@@ -9,21 +9,21 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser = subparsers.add_parser(
         'probe',
         help='measure what the representation tells of blur and noise, for `dasr inspect`',
-        description='Degrade pictures in known ways, fit one linear layer that names the degradation from the '
-        'representation, test it on other pictures, and save it for `dasr inspect`.',
+        description='Degrade images in known ways, fit one linear layer that names the degradation from the '
+        'representation, test it on other images, and save it for `dasr inspect`.',
     )
     parser.add_argument(
         'model', metavar='MODEL', help='general, iso, a name that `dasr models` lists, or a weights file'
     )
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument(
-        '--pictures', nargs='+', required=True, metavar='DATA', help='folders or LMDBs of HR pictures to fit to'
+        '--images', nargs='+', required=True, metavar='DATA', help='folders or LMDBs of HR images to fit to'
     )
-    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of other HR pictures')
+    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of other HR images')
     parser.add_argument(
         '--setting', choices=('general', 'iso'), help="degradations to tell apart (the model's; general for a file)"
     )
-    parser.add_argument('--limit', type=int, metavar='N', help='fit to N of the pictures')
+    parser.add_argument('--limit', type=int, metavar='N', help='fit to N of the images')
     parser.add_argument('-o', '--out', metavar='FILE', help='the probe (MODEL.probe.safetensors beside a weights file)')
     parser.add_argument('--report', metavar='FOLDER', help='write report.md, report.json and maps by t-SNE there')
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
@@ -61,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     if os.path.lexists(out) and not args.force:
         raise InputError(f'{out}: exists already; choose another name with -o, or replace it with --force')
     network = load_network(weights, scale).eval()
-    settings = ProbeSettings(args.pictures, args.test, setting, args.limit, sys.stderr.isatty())
+    settings = ProbeSettings(args.images, args.test, setting, args.limit, sys.stderr.isatty())
     report = run_probing(network, settings, out, with_maps=args.report is not None)
     if args.report is not None:
-        about = {'weights': args.model, 'fitted to': ', '.join(map(str, args.pictures)), 'tested on': args.test}
+        about = {'weights': args.model, 'fitted to': ', '.join(map(str, args.images)), 'tested on': args.test}
         write_report(Path(args.report), report, about)
     for quantity, confusion in report.confusions.items():
         print(
-            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_pictures} pictures rightly named among '
+            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_images} images rightly named among '
             f'{len(confusion.labels)}, {100 / len(confusion.labels):.1f} % by chance'
         )
     print(f'{out}: for `dasr inspect`')

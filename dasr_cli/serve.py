@@ -15,7 +15,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser = subparsers.add_parser(
         'serve',
         help='the upscaler as a page and an HTTP API on this machine',
-        description='Serve a page that upscales pictures, a playground of degradations, and an HTTP API that /docs '
+        description='Serve a page that upscales images, a playground of degradations, and an HTTP API that /docs '
         'describes. Only this machine can reach it unless --host says otherwise, and nothing is fetched from others.',
     )
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine alone)')
@@ -35,9 +35,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-upload', type=float, default=64, metavar='MB', help='largest upload (64)')
-    limits.add_argument('--max-megapixels', type=float, default=16, metavar='MP', help='largest picture (16)')
-    limits.add_argument('--jobs', type=int, default=1, help='pictures that are computed at the same time (1)')
-    limits.add_argument('--queue', type=int, default=8, help='pictures that may wait besides (8)')
+    limits.add_argument('--max-megapixels', type=float, default=16, metavar='MP', help='largest image (16)')
+    limits.add_argument('--jobs', type=int, default=1, help='images that are computed at the same time (1)')
+    limits.add_argument('--queue', type=int, default=8, help='images that may wait besides (8)')
     limits.add_argument('--keep', type=float, default=15, metavar='MINUTES', help='how long results are kept (15)')
     parser.set_defaults(func=run)
 

@@ -15,7 +15,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         'test',
         help='test networks on data sets and degradations, with tables of PSNR and SSIM',
         description='Test networks on data sets and degradations. Every finished part is stored: a run that was '
-        'stopped goes on, and a changed weight, picture or degradation is computed anew. Exit code 1 if a part failed.',
+        'stopped goes on, and a changed weight, image or degradation is computed anew. Exit code 1 if a part failed.',
     )
     parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`dasr upscale`: enlarges picture files, folders, patterns, what comes through a pipe, or video."""
+"""`dasr upscale`: enlarges image files, folders, patterns, what comes through a pipe, or video."""
 
 import argparse
 import sys
@@ -16,8 +16,8 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'upscale',
-        help='enlarge pictures: files, folders, patterns, or a pipe; or video',
-        description='Enlarge pictures, each as its own blur and noise ask for. photo.png becomes photo_x4.png beside '
+        help='enlarge images: files, folders, patterns, or a pipe; or video',
+        description='Enlarge images, each as its own blur and noise ask for. photo.png becomes photo_x4.png beside '
         'it, and a folder becomes folder_x4, unless OUT says otherwise. Formats, colour profiles, metadata, '
         'transparency and bit depth are kept; of video, sound, subtitles, time stamps and rotation. Nothing is '
         'replaced without --force.',
@@ -26,20 +26,20 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         'paths',
         nargs='+',
         metavar='IN [OUT]',
-        help="picture, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then what to make, - for stdout",
+        help="image, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then what to make, - for stdout",
     )
-    parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several pictures stand before')
+    parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several images stand before')
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
     look = parser.add_argument_group('what to adapt to')
-    look.add_argument('--like', metavar='REF', help='take blur and noise to be those of another picture')
+    look.add_argument('--like', metavar='REF', help='take blur and noise to be those of another image')
     look.add_argument(
-        '--strength', type=float, default=1.0, help='1: as the picture asks for; 0: as if it were clean; up to 2 (1)'
+        '--strength', type=float, default=1.0, help='1: as the image asks for; 0: as if it were clean; up to 2 (1)'
     )
     look.add_argument('--ensemble', action='store_true', help='average over eight turned copies: 8 times the time')
     files = parser.add_argument_group('files')
     files.add_argument('--force', action='store_true', help='replace files that exist')
-    files.add_argument('--resume', action='store_true', help='leave out pictures whose result exists')
+    files.add_argument('--resume', action='store_true', help='leave out images whose result exists')
     files.add_argument('--recursive', action='store_true', help='look into folders inside the folder, too')
     files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
     files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; a lossless WebP stays so)')
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         args: what the parser gave.
 
     Returns:
-        0, or 2 if a picture could not be used.
+        0, or 2 if an image could not be used.
     """
     from dasr_arch.inference.output_paths import split_paths
     from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
@@ -102,11 +102,11 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     from dasr_arch.inference.video.upscale_video import is_video, plan_videos, upscale_video
 
     if not all(map(is_video, sources)):
-        raise InputError('pictures and videos cannot be mixed in one command; give them in two')
+        raise InputError('images and videos cannot be mixed in one command; give them in two')
     given = {'--format': args.format, '--quality': args.quality, '--recursive': args.recursive or None}
     wrong = next((name for name, value in given.items() if value is not None), None)
     if wrong is not None:
-        raise InputError(f'{wrong} is for pictures; of video, OUT chooses the format, --codec and --crf the quality')
+        raise InputError(f'{wrong} is for images; of video, OUT chooses the format, --codec and --crf the quality')
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
     plan = plan_videos(sources, target, Naming(args.scale, force=args.force, resume=args.resume))
@@ -145,7 +145,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
-    from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_picture
+    from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_image_file
     from dasr_arch.inference.upscale_files import FileSettings
     from dasr_arch.inference.upscaler import Look
 
@@ -157,7 +157,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
         if kind is None:
             known = ', '.join(sorted(suffix[1:] for suffix in SUFFIXES))
             raise InputError(f"--format: unknown format '{args.format}'; use one of {known}")
-    like = None if args.like is None else read_picture(read_bytes(Path(args.like)), args.like).frames[0]
+    like = None if args.like is None else read_image_file(read_bytes(Path(args.like)), args.like).frames[0]
     return FileSettings(
         look=Look(like, args.strength, args.ensemble),
         output=OutputSettings(kind, args.quality),
@@ -189,9 +189,9 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
 
     target = None if out in (None, '-') else Path(str(out))
     if len(sources) > 1 or settings.resume or settings.recursive:
-        raise InputError('a pipe carries one picture; give one, without --resume and --recursive')
+        raise InputError('a pipe carries one image; give one, without --resume and --recursive')
     if target is None and sys.stdout.isatty():
-        raise InputError('a picture would fill the terminal; name a file, or send it on with > or |')
+        raise InputError('an image would fill the terminal; name a file, or send it on with > or |')
     if target is not None:
         kind = format_for(target, settings.output.format)
         settings = replace(settings, output=replace(settings.output, format=kind))
@@ -223,7 +223,7 @@ def _print_report(report: 'UpscaleReport') -> None:
         print(f'and {len(report.made) - _SHOWN} more in {report.made[-1].parent}')
     if report.done:
         print(f'{len(report.done)} were done already')
-    for picture in report.failed[:_SHOWN]:
-        print(f'dasr: error: {picture.path}: {picture.reason}', file=sys.stderr)
+    for image in report.failed[:_SHOWN]:
+        print(f'dasr: error: {image.path}: {image.reason}', file=sys.stderr)
     if len(report.failed) > _SHOWN:
-        print(f'dasr: error: and {len(report.failed) - _SHOWN} more pictures', file=sys.stderr)
+        print(f'dasr: error: and {len(report.failed) - _SHOWN} more images', file=sys.stderr)

@@ -19,16 +19,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by nohup; what 
 
 @pytest.fixture(scope='session')
 def demo_folder() -> Path:
-    """Six real pictures of 240 x 240 pixels, one of them grey; only to be read."""
+    """Six real images of 240 x 240 pixels, one of them grey; only to be read."""
     return DEMO
 
 
 @pytest.fixture(scope='session')
-def demo_picture() -> NDArray[np.uint8]:
+def demo_image() -> NDArray[np.uint8]:
     """One of them, RGB of shape (240, 240, 3)."""
-    picture = read_image(DEMO / 'astronaut.png')
-    picture.setflags(write=False)
-    return picture
+    image = read_image(DEMO / 'astronaut.png')
+    image.setflags(write=False)
+    return image
 
 
 @pytest.fixture(scope='session')

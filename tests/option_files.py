@@ -1,4 +1,4 @@
-"""The project's training files, and small pictures that stand in for the data that they name."""
+"""The project's training files, and small images that stand in for the data that they name."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SHALLOW = {
 TRAINING_FILES = sorted(path for path in OPTIONS.rglob('*.yml') if 'network_g' in read_yaml(path))
 
 
-def write_pictures(folder: Path, count: int = 4, side: int = 256, name: str = '{}') -> Path:
+def write_images(folder: Path, count: int = 4, side: int = 256, name: str = '{}') -> Path:
     """Fill a folder with seeded blocks of colour, 8 pixels wide.
 
     Returns:
@@ -29,13 +29,13 @@ def write_pictures(folder: Path, count: int = 4, side: int = 256, name: str = '{
     generator = np.random.default_rng(0)
     for index in range(count):
         blocks = generator.integers(0, 256, (-(-side // 8), -(-side // 8), 3), dtype=np.uint8)
-        picture = np.kron(blocks, np.ones((8, 8, 1), dtype=np.uint8))[:side, :side]
-        assert cv2.imwrite(str(folder / f'{name.format(index)}.png'), picture)
+        image = np.kron(blocks, np.ones((8, 8, 1), dtype=np.uint8))[:side, :side]
+        assert cv2.imwrite(str(folder / f'{name.format(index)}.png'), image)
     return folder
 
 
 def stand_in(path: Path, folder: Path) -> list[str]:
-    """Overrides that point a file at small pictures, made in a folder, with small batches, and at no weights."""
+    """Overrides that point a file at small images, made in a folder, with small batches, and at no weights."""
     options = read_yaml(path)
     scale = options['scale']
     batch = 2
@@ -51,9 +51,9 @@ def stand_in(path: Path, folder: Path) -> list[str]:
     overrides += [f'network_g.{argument}' for argument in SHALLOW.get(options['network_g']['type'], ())]
     for key, dataset in options['datasets'].items():
         if 'dataroot_gt' in dataset:
-            overrides.append(f'datasets.{key}.dataroot_gt={write_pictures(folder / "hr")}')
+            overrides.append(f'datasets.{key}.dataroot_gt={write_images(folder / "hr")}')
         if 'dataroot_lq' in dataset:
             name = dataset.get('filename_tmpl', '{}')
-            root = write_pictures(folder / 'lq', side=256 // scale, name=name)
+            root = write_images(folder / 'lq', side=256 // scale, name=name)
             overrides.append(f'datasets.{key}.dataroot_lq={root}')
     return overrides

@@ -14,7 +14,7 @@ PUBLIC = {
     'Upscaler',
     '__version__',
     'build_degradation',
-    'degrade_picture',
+    'degrade_image',
     'load_network',
 }
 KEYS = {

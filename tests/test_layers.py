@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {'_bars', '_compat', '_plugin', '_registration', '_errors', '_extras', '_files', '_memory', 'version'},
+    {'_bars', '_compat', '_plugin', '_registration', '_renamed', '_errors', '_extras', '_files', '_memory', 'version'},
     {'degradations', 'metrics'},
     {'data'},
     {'archs', 'backends'},

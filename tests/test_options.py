@@ -172,7 +172,7 @@ def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
         'train_rcan_iso_x4',
     ],
 )
-def test_model_of_file_takes_a_step_and_restores_a_picture(name, tmp_path):
+def test_model_of_file_takes_a_step_and_restores_a_image(name, tmp_path):
     path = next(path for path in TRAINING_FILES if path.stem == name)
     overrides = stand_in(path, tmp_path)
     if name == 'train_srmodel_dasr_x4':

@@ -99,7 +99,7 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows(metadata):
 
 
 def test_readme_of_the_data_folder_is_kept_while_data_are_ignored():
-    kept = ['datasets/README.md', 'datasets/demo/picture.png']
+    kept = ['datasets/README.md', 'datasets/demo/image.png']
     ignored = [
         'datasets/DIV2K/0001.png',
         'datasets/x.lmdb/data.mdb',

@@ -53,7 +53,7 @@ sys.exit(main(['upscale', sys.argv[1], sys.argv[2], '--model', sys.argv[3], '--s
 """
 
 
-def test_pictures_are_upscaled_without_what_windows_lacks(tmp_path):
+def test_images_are_upscaled_without_what_windows_lacks(tmp_path):
     """Modules and functions of POSIX are taken away, as far as Python itself does without them here."""
     import torch
     from PIL import Image

@@ -43,7 +43,7 @@ def test_make_targets_exist(target: str) -> None:
 
 
 @pytest.mark.parametrize('target', sorted(set(re.findall(r'\]\(([^)#]+)\)', README))))
-def test_links_and_pictures_exist(target: str) -> None:
+def test_links_and_images_exist(target: str) -> None:
     assert target.startswith('https://') or (ROOT / target).exists()
 
 

@@ -22,7 +22,7 @@ class Training(NamedTuple):
     Attributes:
         name: what the title says.
         courses: option files in options/weights, one after the other, each with a log of its name.
-        bicubic: mean PSNR of Bicubic over the pictures and degradations of the validation, in dB.
+        bicubic: mean PSNR of Bicubic over the images and degradations of the validation, in dB.
     """
 
     name: str
@@ -68,7 +68,7 @@ def draw(trainings: Sequence[Training], out: Path) -> None:
     """One panel for each training whose logs are there.
 
     Raises:
-        OSError: if a log cannot be read or the picture not be written.
+        OSError: if a log cannot be read or the image not be written.
     """
     logs = ROOT / 'docs' / 'results' / 'logs'
     shown = [one for one in trainings if all((logs / f'{name}.log').is_file() for name in one.courses)]

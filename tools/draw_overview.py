@@ -1,4 +1,4 @@
-"""Draws the picture that opens the README: `python tools/draw_overview.py`; free pictures, the package's weights."""
+"""Draws the image that opens the README: `python tools/draw_overview.py`; free images, the package's weights."""
 
 import argparse
 import sys
@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from dasr_arch import InputError, Upscaler
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.benchmark.image_metrics import measure_picture
+from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_images import find_sample_pictures
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.data.sample_images import find_sample_images
+from dasr_arch.degradations import build_degradation, degrade_image
 
 SCALE = 4
 SIDE = 280  # pixels of each part
@@ -25,17 +25,17 @@ TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'images' / 'overview.png
 
 
 class Row(NamedTuple):
-    """One picture, degraded in one way.
+    """One image, degraded in one way.
 
     Attributes:
-        picture: name of a sample picture.
+        image: name of a sample image.
         window: top and left of the part that is shown.
         model: setting of the packaged weights.
         degradation: block of an option file.
         label: what was done, in words.
     """
 
-    picture: str
+    image: str
     window: tuple[int, int]
     model: str
     degradation: dict[str, object]
@@ -55,11 +55,11 @@ ROWS = (
 
 
 def compute_row(row: Row) -> list[tuple[NDArray[np.uint8], str]]:
-    """The original, the degraded picture, Bicubic and the network, each with what stands below it."""
-    source = next(path for path in find_sample_pictures('test') if path.stem == row.picture)
+    """The original, the degraded image, Bicubic and the network, each with what stands below it."""
+    source = next(path for path in find_sample_images('test') if path.stem == row.image)
     top, left = row.window
     truth = np.ascontiguousarray(read_image(source)[top : top + SIDE, left : left + SIDE])
-    low = degrade_picture(build_degradation(row.degradation, SCALE), truth, name=row.picture)
+    low = degrade_image(build_degradation(row.degradation, SCALE), truth, name=row.image)
     tensor = torch.from_numpy(low).permute(2, 0, 1).unsqueeze(0).float() / 255
     bicubic = (Bicubic(SCALE)(tensor)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     ours = Upscaler(SCALE, row.model)(low)
@@ -72,10 +72,10 @@ def compute_row(row: Row) -> list[tuple[NDArray[np.uint8], str]]:
     ]
 
 
-def measure(picture: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+def measure(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
     """PSNR of luma in dB."""
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': SCALE, 'test_y_channel': True})
-    return measure_picture(metric, picture, truth)
+    return measure_image(metric, image, truth)
 
 
 def draw(rows: list[list[tuple[NDArray[np.uint8], str]]]) -> Image.Image:
@@ -85,16 +85,16 @@ def draw(rows: list[list[tuple[NDArray[np.uint8], str]]]) -> Image.Image:
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     for line, parts in enumerate(rows):
         top = line * (SIDE + LINE + GAP)
-        for column, (picture, text) in enumerate(parts):
+        for column, (image, text) in enumerate(parts):
             left = column * (SIDE + GAP)
-            page.paste(Image.fromarray(picture), (left, top))
+            page.paste(Image.fromarray(image), (left, top))
             pen.text((left + SIDE / 2, top + SIDE + LINE / 2), text, 'black', font, anchor='mm')
     return page
 
 
 def main() -> int:
-    """Reads the arguments and writes the picture; 2 if something is wrong."""
-    parser = argparse.ArgumentParser(description='Draw the picture that opens the README.')
+    """Reads the arguments and writes the image; 2 if something is wrong."""
+    parser = argparse.ArgumentParser(description='Draw the image that opens the README.')
     parser.add_argument('--out', type=Path, default=TARGET, help='docs/images/overview.png')
     args = parser.parse_args()
     try:

@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument('source', help="the training's net_g_latest.pth")
     parser.add_argument('name', help='of the entry, such as dasr_s_x4_iso')
     parser.add_argument('--setting', required=True, help='general or iso')
-    parser.add_argument('--trained-on', required=True, help='pictures of the training')
+    parser.add_argument('--trained-on', required=True, help='images of the training')
     parser.add_argument('--date', required=True, help="day of the training's end, as 2026-01-31")
     parser.add_argument('--card', required=True, help='path or address of the model card')
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Asks whether networks listen to the degradation representation: `python tools/swap_representations.py MODEL ...`.
 
-Each test picture is super-resolved with its own representation, and with the mean one of other pictures that were
-degraded in a known way. A network whose pictures stay as good under a wrong representation does not use it.
+Each test image is super-resolved with its own representation, and with the mean one of other images that were
+degraded in a known way. A network whose images stay as good under a wrong representation does not use it.
 """
 
 import argparse
@@ -17,27 +17,27 @@ from torch import Tensor
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.benchmark.image_metrics import measure_picture
+from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import ImageSource
-from dasr_arch.degradations import build_degradation, degrade_picture
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations import build_degradation, degrade_image
+from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.upscaler import find_scale, locate_weights
 from dasr_arch.pipelines.exit_codes import run_guarded
-from dasr_arch.probe.fit import encode_picture
+from dasr_arch.probe.fit import encode_image_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments, prints a table in Markdown; 2 for bad input."""
     parser = argparse.ArgumentParser(
-        description='PSNR of luma (dB) with the own representation of each picture, and with the mean one of other '
-        'pictures that were blurred with each width.'
+        description='PSNR of luma (dB) with the own representation of each image, and with the mean one of other '
+        'images that were blurred with each width.'
     )
     parser.add_argument('models', nargs='+', metavar='MODEL', help='general, iso, or a weights file of a DASR')
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
-    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of HR pictures to super-resolve')
-    parser.add_argument('--others', required=True, metavar='DATA', help='HR pictures whose representations are lent')
+    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of HR images to super-resolve')
+    parser.add_argument('--others', required=True, metavar='DATA', help='HR images whose representations are lent')
     parser.add_argument('--limit', type=int, default=24, help='so many of the others at most (24)')
     parser.add_argument('--widths', type=float, nargs='+', default=[0, 1.2, 2.4, 3.6], help='HR pixels (0 1.2 2.4 3.6)')
     parser.add_argument('--noise', type=float, default=0, help='standard deviation in grey levels (0)')
@@ -66,36 +66,36 @@ def load(model: str, scale: int | None) -> DASR:
     """The network, in evaluation mode.
 
     Raises:
-        InputError: if there is none of this name, or it has no representation of pictures.
+        InputError: if there is none of this name, or it has no representation of images.
     """
     factor = find_scale(model, scale)
     network = load_network(locate_weights(model, factor), factor).eval()
     if not network.blind:
-        raise InputError(f'{model}: is told the kernel and has no representation of pictures')
+        raise InputError(f'{model}: is told the kernel and has no representation of images')
     return network
 
 
 def lend(network: DASR, source: ImageSource, width: float, noise: float, limit: int) -> Tensor:
-    """Mean representation (1, D) of pictures that were blurred with a width."""
-    codes = [encode_picture(network, lq) for _, lq in degrade(network, source, width, noise, limit)]
+    """Mean representation (1, D) of images that were blurred with a width."""
+    codes = [encode_image_file(network, lq) for _, lq in degrade(network, source, width, noise, limit)]
     return torch.stack(codes).mean(0, keepdim=True)
 
 
 def measure(
     network: DASR, source: ImageSource, width: float, noise: float, representations: Sequence[Tensor | None]
 ) -> list[float]:
-    """Mean PSNR with each representation, None being each picture's own."""
+    """Mean PSNR with each representation, None being each image's own."""
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': network.scale, 'test_y_channel': True})
     sums, count = [0.0] * len(representations), 0
     for truth, lq in degrade(network, source, width, noise, len(source)):
         if min(truth.shape[:2]) < 2 * network.scale + 1:
-            raise InputError(f'a test picture of {truth.shape[1]} x {truth.shape[0]} pixels is too small to measure')
+            raise InputError(f'a test image of {truth.shape[1]} x {truth.shape[0]} pixels is too small to measure')
         x = torch.from_numpy(lq).permute(2, 0, 1).unsqueeze(0).float() / 255
         for number, representation in enumerate(representations):
             with torch.inference_mode():
                 sr = network(x, representation=representation)[0]
             pixels = (sr.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            sums[number] += measure_picture(metric, pixels, truth)
+            sums[number] += measure_image(metric, pixels, truth)
         count += 1
     return [value / count for value in sums]
 
@@ -103,13 +103,13 @@ def measure(
 def degrade(
     network: DASR, source: ImageSource, width: float, noise: float, limit: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """HR and LR pictures, as the tests of `dasr test` make them."""
+    """HR and LR images, as the tests of `dasr test` make them."""
     scale = network.scale
     degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': width, 'noise': noise}, scale)
     for index in range(min(limit, len(source))):
         name = Path(source.names[index]).stem
         truth = crop_to_multiple(source.read(index), scale, name)
-        yield truth, degrade_picture(degradation, truth, name=name)
+        yield truth, degrade_image(degradation, truth, name=name)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Bicubic interpolation as a network: the baseline row of every table.
 
-The cubic of MATLAB's ``imresize`` (a = -0.5), as the authors' test code applies it to the rounded LR picture.
+The cubic of MATLAB's ``imresize`` (a = -0.5), as the authors' test code applies it to the rounded LR image.
 """
 
 from torch import Tensor, nn
@@ -35,13 +35,13 @@ class Bicubic(nn.Module):
         self.scale = scale
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Enlarge pictures.
+        """Enlarge images.
 
         Args:
-            lq: pictures of shape (B, C, h, w), in [0, 1], any floating type.
+            lq: images of shape (B, C, h, w), in [0, 1], any floating type.
 
         Returns:
-            Pictures of shape (B, C, h * scale, w * scale) in [0, 1], on the 1/255 grid up to the type's precision.
+            Images of shape (B, C, h * scale, w * scale) in [0, 1], on the 1/255 grid up to the type's precision.
         """
         enlarged = upsample_bicubic(lq.float(), self.scale)
         return ((enlarged * _LEVELS).round().clamp(0, _LEVELS) / _LEVELS).to(lq.dtype)

@@ -1,4 +1,4 @@
-"""DASR: a super-resolution network that adapts to the degradation which its encoder finds in the picture.
+"""DASR: a super-resolution network that adapts to the degradation which its encoder finds in the image.
 
 Wang, Wang, Dong, Xu, Yang, An, Guo: Unsupervised Degradation Representation Learning for Blind Super-Resolution,
 CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released code.
@@ -42,7 +42,7 @@ Skip = Literal['none', 'bicubic', 'wiener']
 
 
 class DASROutput(NamedTuple):
-    """A picture and what it was adapted to.
+    """An image and what it was adapted to.
 
     Attributes:
         sr: RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
@@ -152,10 +152,10 @@ class DASR(nn.Module):
         Args:
             implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
                 as one grouped convolution over batch x channels. 'fast' computes in channels_last order, with one
-                depth-wise convolution for the pictures side by side and the tail as one convolution, and where no
+                depth-wise convolution for the images side by side and the tail as one convolution, and where no
                 gradient is asked for on a CPU, activations and additions are part of the convolutions before them.
                 'ncnn' is 'fast', and where no gradient is asked for on a CPU, in float32, the package ncnn computes the
-                encoder and what lies between the picture and the up-sampling. 'auto' is that on CPUs where ncnn is
+                encoder and what lies between the image and the up-sampling. 'auto' is that on CPUs where ncnn is
                 installed, and else 'fast'; on NVIDIA's GPUs it is 'fast' without gradients for 256 x 256 LR pixels and
                 more, and with torch.compile, which makes one kernel there of the nine products of a depth-wise
                 convolution; else 'reference'.
@@ -187,7 +187,7 @@ class DASR(nn.Module):
         kernel: Tensor | None = None,
         return_representation: bool = False,
     ) -> Tensor | DASROutput:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
@@ -209,7 +209,7 @@ class DASR(nn.Module):
         return DASROutput(sr, representation) if return_representation else sr
 
     def encode(self, lq: Tensor, *, kernel: Tensor | None = None) -> Tensor:
-        """Finds the degradation representation of pictures; the part of :meth:`forward` before super-resolution.
+        """Finds the degradation representation of images; the part of :meth:`forward` before super-resolution.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
@@ -233,7 +233,7 @@ class DASR(nn.Module):
         return out
 
     def _scale_input(self, lq: Tensor) -> Tensor:
-        """The picture in 0..img_range, in the order that the implementation computes in."""
+        """The image in 0..img_range, in the order that the implementation computes in."""
         x = lq * self.img_range
         return x.contiguous(memory_format=torch.channels_last) if self._is_fast(x) else x.contiguous()
 
@@ -285,7 +285,7 @@ class DASR(nn.Module):
         )
 
     def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
-        """Everything between the picture and the up-sampling."""
+        """Everything between the image and the up-sampling."""
         depthwise = convolve_grouped
         if self._is_fast(x):
             depthwise = convolve_shifted if x.is_cuda and torch.compiler.is_compiling() else convolve_each

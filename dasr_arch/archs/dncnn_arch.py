@@ -14,13 +14,13 @@ from dasr_arch.archs.layers.conv_stack import PlainConvolutions
 
 @ARCH_REGISTRY.register()
 class DnCNN(nn.Module):
-    """Finds the noise of a picture and subtracts it; size stays as it is.
+    """Finds the noise of an image and subtracts it; size stays as it is.
 
     The defaults are the blind colour network, the one whose size DASR's comparison states.
 
     Args:
         scale: 1, since nothing is enlarged.
-        num_in_ch: channels of the pictures, 3 for RGB or 1 for grey.
+        num_in_ch: channels of the images, 3 for RGB or 1 for grey.
         num_feat: channels between.
         num_layers: number of convolutions: 20 in the blind networks, 17 in those for one noise level.
         batch_norm: whether the network has batch normalisation, as in training; in the published files it is part of
@@ -53,13 +53,13 @@ class DnCNN(nn.Module):
         self.body = PlainConvolutions(num_in_ch, num_feat, num_in_ch, num_layers, batch_norm=batch_norm)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Denoises pictures.
+        """Denoises images.
 
         Args:
-            lq: pictures of shape (B, C, h, w) in [0, 1], with noise.
+            lq: images of shape (B, C, h, w) in [0, 1], with noise.
 
         Returns:
-            Pictures of shape (B, C, h, w), around [0, 1], not clamped.
+            Images of shape (B, C, h, w), around [0, 1], not clamped.
         """
         noise: Tensor = self.body(lq)
         return lq - noise

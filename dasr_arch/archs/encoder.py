@@ -13,12 +13,12 @@ from dasr_arch.backends.winograd_wgrad import Conv3x3
 
 
 class DegradationEncoder(nn.Module):
-    """Six convolutions and a global average: picture to degradation representation.
+    """Six convolutions and a global average: image to degradation representation.
 
     Args:
         num_feat: channels of the first convolutions; they double at each of the two strides.
         representation_dim: length of the representation, the channels of the last two convolutions.
-        num_in_ch: channels of the pictures.
+        num_in_ch: channels of the images.
     """
 
     def __init__(self, num_feat: int = 64, representation_dim: int = 256, num_in_ch: int = 3) -> None:
@@ -32,7 +32,7 @@ class DegradationEncoder(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encodes pictures.
+        """Encodes images.
 
         Args:
             x: RGB of shape (B, 3, h, w) in [0, 255], any size from one pixel up.
@@ -44,7 +44,7 @@ class DegradationEncoder(nn.Module):
         return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
 
     def extract(self, x: Tensor) -> Tensor:
-        """The feature map whose average is the representation; it lets a large picture be encoded in parts.
+        """The feature map whose average is the representation; it lets a large image be encoded in parts.
 
         Args:
             x: RGB of shape (B, 3, h, w) in [0, 255].

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelCode, stretch
 from dasr_arch.archs.layers.sft import SLOPE, FeatureTransform, TransformBlock
 from dasr_arch.degradations.kernel_pca import isotropic_basis
@@ -27,8 +27,8 @@ class IKCOutput(NamedTuple):
     """All steps of the iteration.
 
     Attributes:
-        sr: the last picture, RGB of shape (B, 3, h * scale, w * scale), in [0, 1].
-        steps: the picture of every step, the last included.
+        sr: the last image, RGB of shape (B, 3, h * scale, w * scale), in [0, 1].
+        steps: the image of every step, the last included.
         codes: the coefficients that each of them was made with, of shape (B, code_length).
     """
 
@@ -129,7 +129,7 @@ class SFTMD(nn.Module):
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
@@ -148,13 +148,13 @@ class SFTMD(nn.Module):
         for block in self.blocks:
             features = block(features, told)
         features = self.middle_conv(self.last_sft(features + shallow, told))
-        sr = convolve_to_picture(self.last_conv, self.upsampler(features))
+        sr = output_conv(self.last_conv, self.upsampler(features))
         return sr.clamp(0, 1) if self.clamp else sr
 
 
 @ARCH_REGISTRY.register()
 class Predictor(nn.Module):
-    """Estimates the coefficients of a picture's blur kernel.
+    """Estimates the coefficients of an image's blur kernel.
 
     Args:
         code_length: how many numbers tell a kernel; 10 for IKC's networks.
@@ -171,7 +171,7 @@ class Predictor(nn.Module):
 
     blind = True
     needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no picture
+    restores = False  # gives numbers, no image
     released_names = KeyMap('ConvNet.0.weight', {r'ConvNet\.(\d+)\.(weight|bias)': r'body.\1.\2'})
 
     def __init__(self, code_length: int = 10, num_feat: int = 64, signed: bool = False) -> None:
@@ -194,7 +194,7 @@ class Predictor(nn.Module):
 
 @ARCH_REGISTRY.register()
 class Corrector(nn.Module):
-    """Improves the coefficients of a blur kernel, from the picture that was made with them.
+    """Improves the coefficients of a blur kernel, from the image that was made with them.
 
     Args:
         code_length: how many numbers tell a kernel.
@@ -209,7 +209,7 @@ class Corrector(nn.Module):
 
     blind = True
     needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no picture
+    restores = False  # gives numbers, no image
     released_names = KeyMap(
         'code_dense.0.weight',
         {
@@ -251,17 +251,17 @@ class Corrector(nn.Module):
 
 @ARCH_REGISTRY.register()
 class IKC(nn.Module):
-    """Blind super-resolution: predicts the kernel, then corrects it in turns with the picture.
+    """Blind super-resolution: predicts the kernel, then corrects it in turns with the image.
 
     The result is always that of the last step. The public test script looks at the ground truth for the best of the
-    seven steps of every picture instead, so published figures may be higher than what the method can know.
+    seven steps of every image instead, so published figures may be higher than what the method can know.
 
     Args:
         scale: up-sampling factor, 2, 3 or 4.
         num_feat: channels of all three networks.
         num_blocks: blocks of SFTMD.
         code_length: how many numbers tell a kernel.
-        num_steps: number of pictures that are made, 1 or more.
+        num_steps: number of images that are made, 1 or more.
         kernel_size: see SFTMD.
         basis_path: see SFTMD; only kernels that are told need it, for training.
 
@@ -296,7 +296,7 @@ class IKC(nn.Module):
         self.corrector = Corrector(code_length, num_feat)
 
     def forward(self, lq: Tensor, *, return_steps: bool = False) -> Tensor | IKCOutput:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].

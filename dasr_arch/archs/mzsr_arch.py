@@ -1,4 +1,4 @@
-"""MZSR's network: ZSSR's with biases, whose weights are learned so that few steps on the test picture are enough.
+"""MZSR's network: ZSSR's with biases, whose weights are learned so that few steps on the test image are enough.
 
 Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, arXiv 2002.12213. Facts from the paper
 and the authors' code, which carries no licence: nothing is taken from it.

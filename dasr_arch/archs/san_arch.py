@@ -1,4 +1,4 @@
-"""SAN: channel attention from second-order statistics, and non-local attention within quarters of the picture.
+"""SAN: channel attention from second-order statistics, and non-local attention within quarters of the image.
 
 Dai, Cai, Zhang, Xia, Zhang: Second-Order Attention Network for Single Image Super-Resolution, CVPR 2019. Checked
 against outputs of the authors' code, whose weights load as they are. What this code saves but never computes with is
@@ -13,7 +13,7 @@ from dasr_arch.archs.blocks import PixelShuffleUpsampler
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
-from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.second_order import RegionNonLocal, SecondOrderAttention
 
 
@@ -86,7 +86,7 @@ class SAN(nn.Module):
         self.add_mean = MeanShift(mean)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
@@ -100,7 +100,7 @@ class SAN(nn.Module):
         for group in self.groups:
             features = group(features) + self.source_weight * source
         features = self.non_local(features) + shallow  # the same weights again
-        sr: Tensor = self.add_mean(convolve_to_picture(self.last_conv, self.upsampler(features)))
+        sr: Tensor = self.add_mean(output_conv(self.last_conv, self.upsampler(features)))
         return sr / self.img_range
 
 
@@ -144,7 +144,7 @@ class MeanShift(nn.Module):
         self.register_buffer('bias', shift.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shifts pictures of shape (B, 3, h, w), also under autocast without rounding them."""
+        """Shifts images of shape (B, 3, h, w), also under autocast without rounding them."""
         with torch.autocast(x.device.type, enabled=False):
             return nn.functional.conv2d(x, self.weight, self.bias)
 

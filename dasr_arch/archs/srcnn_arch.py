@@ -1,4 +1,4 @@
-"""SRCNN: three convolutions on the bicubically enlarged picture.
+"""SRCNN: three convolutions on the bicubically enlarged image.
 
 Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016, arXiv 1501.00092. Layers and
 names are those of the public PyTorch versions, so that their weights load as they are.
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.layers.image_ops import convolve_to_picture, enlarge, to_luma
+from dasr_arch.archs.layers.image_ops import enlarge, output_conv, to_luma
 
 _LUMA_SPAN = 219.0
 _PAPER_STD = 0.001  # of the initial weights
@@ -20,11 +20,11 @@ _PAPER_STD = 0.001  # of the initial weights
 
 @ARCH_REGISTRY.register()
 class SRCNN(nn.Module):
-    """Sharpens the enlarged picture; trained on bicubic down-sampling, it is told nothing about the degradation.
+    """Sharpens the enlarged image; trained on bicubic down-sampling, it is told nothing about the degradation.
 
     Args:
         scale: up-sampling factor, 1 or more.
-        num_in_ch: 3 restores RGB; 1 restores luma as in the paper, and the colours are those of the enlarged picture.
+        num_in_ch: 3 restores RGB; 1 restores luma as in the paper, and the colours are those of the enlarged image.
         num_feat: channels of the first convolution.
         num_map: channels of the second convolution.
         middle_kernel: side of the second convolution; 5 is the paper's final network, 1 its base.
@@ -74,7 +74,7 @@ class SRCNN(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
@@ -98,4 +98,4 @@ class SRCNN(nn.Module):
 
     def _restore(self, x: Tensor) -> Tensor:
         features = functional.relu(self.conv1(x))
-        return convolve_to_picture(self.conv3, functional.relu(self.conv2(features)))
+        return output_conv(self.conv3, functional.relu(self.conv2(features)))

@@ -75,13 +75,13 @@ class SRMDNF(nn.Module):
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
             code: coefficients of the kernels instead, shape (B, num_components), or (B, num_components, h, w) where the
-                blur changes within the picture.
+                blur changes within the image.
 
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
@@ -110,13 +110,13 @@ class SRMD(SRMDNF):
         noise_level: Tensor | None = None,
         code: Tensor | None = None,
     ) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
             noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) where the
-                noise changes within the picture; by default none.
+                noise changes within the image; by default none.
             code: coefficients of the kernels instead, as in :class:`SRMDNF`.
 
         Returns:

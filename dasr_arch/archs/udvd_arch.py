@@ -1,4 +1,4 @@
-"""UDVD: a network that is told kernel and noise, and filters the picture with a kernel of its own for every pixel.
+"""UDVD: a network that is told kernel and noise, and filters the image with a kernel of its own for every pixel.
 
 Xu, Tseng, Tseng, Kuo, Tsai: Unified Dynamic Convolutional Network for Super-Resolution with Variational Degradations,
 CVPR 2020, arXiv 2004.06965. There is no public code of the authors, so nothing here could be held against outputs of
@@ -14,16 +14,16 @@ from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
 from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
-_IMAGE_FEAT = 32  # channels that a dynamic block makes of the picture
-_RESIDUAL_FEAT = 16  # channels before the residual picture
+_IMAGE_FEAT = 32  # channels that a dynamic block makes of the image
+_RESIDUAL_FEAT = 16  # channels before the residual image
 
 
 class UDVDOutput(NamedTuple):
-    """The pictures after every dynamic block, all of the size of the output; the paper's loss compares each.
+    """The images after every dynamic block, all of the size of the output; the paper's loss compares each.
 
     Attributes:
         sr: the last one, RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
@@ -36,10 +36,10 @@ class UDVDOutput(NamedTuple):
 
 @ARCH_REGISTRY.register()
 class UDVD(nn.Module):
-    """Super-resolution for known degradations, which may change within the picture.
+    """Super-resolution for known degradations, which may change within the image.
 
     There is no official code. After the paper, as far as texts about it and a reader's sketch of its figures tell (the
-    order of the blocks and the shared 5 x 5 kernels are not confirmed): the picture beside 15 kernel coefficients and
+    order of the blocks and the shared 5 x 5 kernels are not confirmed): the image beside 15 kernel coefficients and
     the noise level, as SRMD; features at LR size from residual blocks; an up-sampling dynamic block and then two at HR
     size; 5 x 5 kernels without normalisation, shared by the three colours.
 
@@ -106,16 +106,16 @@ class UDVD(nn.Module):
         code: Tensor | None = None,
         return_stages: bool = False,
     ) -> Tensor | UDVDOutput:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
             noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) where the
-                noise changes within the picture; by default none.
+                noise changes within the image; by default none.
             code: coefficients of the kernels instead, shape (B, num_components), or (B, num_components, h, w) where the
-                blur changes within the picture.
-            return_stages: whether the pictures after every dynamic block come back.
+                blur changes within the image.
+            return_stages: whether the images after every dynamic block come back.
 
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_stages all of them.
@@ -133,13 +133,13 @@ class UDVD(nn.Module):
 
 
 class DynamicBlock(nn.Module):
-    """Filters a picture with predicted kernels and adds a predicted picture.
+    """Filters an image with predicted kernels and adds a predicted image.
 
     Args:
         num_feat: channels of the features.
         dynamic_size: side of the kernels in pixels, odd.
-        scale: factor by which the block enlarges the picture.
-        align: factor by which the features are smaller than the picture.
+        scale: factor by which the block enlarges the image.
+        align: factor by which the features are smaller than the image.
     """
 
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:
@@ -166,41 +166,41 @@ class DynamicBlock(nn.Module):
             layers.append(nn.PixelShuffle(scale))
         self.feat_residual = nn.Sequential(*layers, nn.Conv2d(_RESIDUAL_FEAT, 3, 3, padding=1))
 
-    def forward(self, picture: Tensor, features: Tensor) -> Tensor:
-        """Refines a picture.
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """Refines an image.
 
         Args:
-            picture: RGB of shape (B, 3, H, W).
+            image: RGB of shape (B, 3, H, W).
             features: shape (B, num_feat, H / align, W / align).
 
         Returns:
             RGB of shape (B, 3, H * scale, W * scale).
         """
-        both = torch.cat([self.image_conv(picture), self.align(features)], 1)
-        filtered = convolve_dynamically(picture, self.feat_kernel(both), self.scale)
+        both = torch.cat([self.image_conv(image), self.align(features)], 1)
+        filtered = convolve_dynamically(image, self.feat_kernel(both), self.scale)
         *layers, last = self.feat_residual
         for layer in layers:
             both = layer(both)
-        return filtered + convolve_to_picture(last, both)
+        return filtered + output_conv(last, both)
 
 
-def convolve_dynamically(picture: Tensor, kernels: Tensor, scale: int = 1) -> Tensor:
+def convolve_dynamically(image: Tensor, kernels: Tensor, scale: int = 1) -> Tensor:
     """Filters every pixel with a kernel of its own, zero-padded; with a scale, scale^2 kernels for as many pixels.
 
     Args:
-        picture: shape (B, C, H, W).
+        image: shape (B, C, H, W).
         kernels: shape (B, k * k * scale * scale, H, W): for each tap, row by row, the sub-pixels row by row.
-        scale: factor by which the picture is enlarged.
+        scale: factor by which the image is enlarged.
 
     Returns:
-        Shape (B, C, H * scale, W * scale), in the type of the picture.
+        Shape (B, C, H * scale, W * scale), in the type of the image.
     """
-    batch, channels, height, width = picture.shape
+    batch, channels, height, width = image.shape
     side = round((kernels.shape[1] / scale**2) ** 0.5)
-    with torch.autocast(picture.device.type, enabled=False):
-        taps = functional.unfold(picture, side, padding=side // 2)
+    with torch.autocast(image.device.type, enabled=False):
+        taps = functional.unfold(image, side, padding=side // 2)
         taps = taps.reshape(batch, channels, side**2, height, width)
-        weights = kernels.to(picture.dtype).reshape(batch, side**2, scale**2, height, width)
+        weights = kernels.to(image.dtype).reshape(batch, side**2, scale**2, height, width)
         out = torch.einsum('bcthw,btshw->bcshw', taps, weights)
         return functional.pixel_shuffle(out.reshape(batch, channels * scale**2, height, width), scale)
 

@@ -34,15 +34,15 @@ class Wiener(nn.Module):
         self.size = size
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, noise_level: Tensor | None = None) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
-            lq: pictures of shape (B, C, h, w) in [0, 1], any floating type.
+            lq: images of shape (B, C, h, w) in [0, 1], any floating type.
             kernel: blur kernels of shape (B, k, k) or (1, k, k), each summing to 1, k odd and at most 65.
             noise_level: standard deviations of the noise on the scale 0..255, shape (B,) or (1,); by default none.
 
         Returns:
-            Pictures of shape (B, C, h * scale, w * scale), around [0, 1], not clamped.
+            Images of shape (B, C, h * scale, w * scale), around [0, 1], not clamped.
 
         Raises:
             ValueError: if it is told no kernel, or a shape does not fit.

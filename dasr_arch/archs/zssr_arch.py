@@ -1,4 +1,4 @@
-"""ZSSR's network: eight convolutions without biases, meant to be trained on the test picture alone.
+"""ZSSR's network: eight convolutions without biases, meant to be trained on the test image alone.
 
 Shocher, Cohen, Irani: Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018, arXiv 1712.06087. Facts from
 the paper and the authors' code, whose licence is non-commercial: nothing is taken from it.
@@ -12,14 +12,14 @@ from torch import nn
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
 
-_GAIN = 0.1  # of the initial weights, small on purpose: the picture starts as the enlarged one
+_GAIN = 0.1  # of the initial weights, small on purpose: the image starts as the enlarged one
 
 
 @ARCH_REGISTRY.register()
 class ZSSR(ResidualRestorer):
-    """The network of zero-shot super-resolution; untrained, it gives about the bicubically enlarged picture.
+    """The network of zero-shot super-resolution; untrained, it gives about the bicubically enlarged image.
 
-    It has no weights of its own to publish: they are made for each picture, from the picture itself, never from its
+    It has no weights of its own to publish: they are made for each image, from the image itself, never from its
     ground truth.
 
     Args:
@@ -39,7 +39,7 @@ class ZSSR(ResidualRestorer):
         self.draw_weights()
 
     def draw_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights anew, as the training on every picture starts.
+        """Draws all weights anew, as the training on every image starts.
 
         Args:
             generator: CPU generator; torch's global one by default.

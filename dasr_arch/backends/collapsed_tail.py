@@ -2,7 +2,7 @@
 
 Between the tail's convolutions and pixel shuffles there is no activation, so that together they are one linear map:
 for x4 a convolution of 5 x 5 from the features to the 48 numbers of 4 x 4 colour pixels, a tenth of the arithmetic and
-none of the large tensors. Inside the picture the two are equal up to rounding. Within two LR pixels of the border they
+none of the large tensors. Inside the image the two are equal up to rounding. Within two LR pixels of the border they
 are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 _REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
 _STRIP = 2 * _REACH  # thickness of a strip whose outer half is right
-SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the picture
+SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
 
 
 class _Collapsed(NamedTuple):

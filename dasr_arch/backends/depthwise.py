@@ -1,7 +1,7 @@
-"""Fast ways to convolve every channel of every picture with its own 3 x 3 kernel.
+"""Fast ways to convolve every channel of every image with its own 3 x 3 kernel.
 
-On CPUs the channels of all pictures are put side by side, in channels_last order, for one depth-wise convolution.
-Moving them there and back costs less than a convolution for each picture, and the convolutions around it are fastest
+On CPUs the channels of all images are put side by side, in channels_last order, for one depth-wise convolution.
+Moving them there and back costs less than a convolution for each image, and the convolutions around it are fastest
 in channels_last order; the reference needs contiguous tensors. On GPUs a compiler makes one kernel of nine products.
 """
 
@@ -14,14 +14,14 @@ from torch.nn import functional
 
 
 def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """A depth-wise convolution with a kernel for each picture and channel, zero-padded; the values of the reference.
+    """A depth-wise convolution with a kernel for each image and channel, zero-padded; the values of the reference.
 
     Args:
         x: features of shape (B, C, H, W), best in channels_last order.
         kernel: kernels of shape (B, C, 3, 3).
 
     Returns:
-        Features of shape (B, C, H, W), for several pictures in channels_last order.
+        Features of shape (B, C, H, W), for several images in channels_last order.
     """
     if len(x) == 1:
         return functional.conv2d(x, kernel.reshape(-1, 1, 3, 3).to(x.dtype), padding=1, groups=x.shape[1])
@@ -91,13 +91,13 @@ def _convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _side_by_side(x: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) as one of shape (1, B * C, H, W), in channels_last order."""
+    """Images (B, C, H, W) as one of shape (1, B * C, H, W), in channels_last order."""
     height, width = x.shape[-2:]
     return x.permute(2, 3, 0, 1).reshape(1, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _one_by_one(x: Tensor, batch: int) -> Tensor:
-    """The pictures (B, C, H, W), in channels_last order, that ``_side_by_side`` made one of."""
+    """The images (B, C, H, W), in channels_last order, that ``_side_by_side`` made one of."""
     height, width = x.shape[-2:]
-    pictures = x.permute(2, 3, 0, 1).reshape(height, width, batch, -1).permute(2, 3, 0, 1)
-    return pictures.contiguous(memory_format=torch.channels_last)
+    images = x.permute(2, 3, 0, 1).reshape(height, width, batch, -1).permute(2, 3, 0, 1)
+    return images.contiguous(memory_format=torch.channels_last)

@@ -10,14 +10,14 @@ from dasr_arch.archs.blocks import DABlock, DAConv, DAGroup
 from dasr_arch.backends.ncnn_net import ADD, MULTIPLY, Built, Pass, Program, release_memory
 from dasr_arch.backends.onednn import fold_normalisation
 
-_PICTURE, _RESULT = 'picture', 'result'
+_IMAGE, _RESULT = 'picture', 'result'
 
 
 class NcnnEncoder(Built):
     """A DegradationEncoder in evaluation mode."""
 
     def __call__(self, encoder: nn.Module, x: Tensor) -> Tensor:
-        """Encodes pictures without gradients.
+        """Encodes images without gradients.
 
         Args:
             encoder: the encoder, with float32 weights on the CPU.
@@ -32,13 +32,13 @@ class NcnnEncoder(Built):
         """
         network = self.look_up([encoder], lambda: _write_encoder(encoder))
         try:
-            return torch.cat([_encode(network, picture) for picture in x])
+            return torch.cat([_encode(network, image) for image in x])
         finally:
             release_memory()
 
 
 class NcnnBody(Built):
-    """Everything of DASR between the picture and the up-sampling."""
+    """Everything of DASR between the image and the up-sampling."""
 
     def __call__(
         self, head: nn.Conv2d, groups: Sequence[nn.Module], body_conv: nn.Conv2d, x: Tensor, code: Tensor
@@ -49,7 +49,7 @@ class NcnnBody(Built):
             head: the first convolution, with float32 weights on the CPU, like all others.
             groups: the DAGroups, built of DAConv.
             body_conv: the convolution after them.
-            x: pictures of shape (B, 3, h, w), mean subtracted, float32.
+            x: images of shape (B, 3, h, w), mean subtracted, float32.
             code: compressed representations of shape (B, C).
 
         Returns:
@@ -66,16 +66,16 @@ class NcnnBody(Built):
             release_memory()
 
 
-def _encode(network: Any, picture: Tensor) -> Tensor:
+def _encode(network: Any, image: Tensor) -> Tensor:
     work = Pass(network)
-    work.give(_PICTURE, picture)
+    work.give(_IMAGE, image)
     return work.get(_RESULT)
 
 
-def _run_body(network: Any, groups: Sequence[nn.Module], picture: Tensor, code: Tensor) -> Tensor:
-    """Features (1, C, h, w) of a picture (3, h, w); torch predicts kernels and factors block by block."""
+def _run_body(network: Any, groups: Sequence[nn.Module], image: Tensor, code: Tensor) -> Tensor:
+    """Features (1, C, h, w) of an image (3, h, w); torch predicts kernels and factors block by block."""
     work = Pass(network)
-    work.give(_PICTURE, picture)
+    work.give(_IMAGE, image)
     for number, block in enumerate(_list_blocks(groups)):
         for index, conv in enumerate((block.da_conv1, block.da_conv2)):
             assert isinstance(conv, DAConv)
@@ -88,7 +88,7 @@ def _run_body(network: Any, groups: Sequence[nn.Module], picture: Tensor, code: 
 
 def _write_encoder(encoder: nn.Module) -> Program:
     program = Program()
-    value = program.take(_PICTURE)
+    value = program.take(_IMAGE)
     for conv, weight, bias in fold_normalisation(encoder):
         value = program.convolve(value, weight, bias, stride=conv.stride[0], activate=True)
     program.average(value, name=_RESULT)
@@ -97,7 +97,7 @@ def _write_encoder(encoder: nn.Module) -> Program:
 
 def _write_body(head: nn.Conv2d, groups: Sequence[nn.Module], body_conv: nn.Conv2d) -> Program:
     program = Program()
-    value = program.convolve(program.take(_PICTURE), head.weight, head.bias)
+    value = program.convolve(program.take(_IMAGE), head.weight, head.bias)
     value, features = program.split(value, 2)
     number = 0
     for group in groups:

@@ -130,7 +130,7 @@ class Built:
 
 
 class Pass:
-    """One pass of a network over a picture, as far as it is asked for.
+    """One pass of a network over an image, as far as it is asked for.
 
     Args:
         network: from :meth:`Built.look_up`.

@@ -18,10 +18,10 @@ _ONES = [1, 1]
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Whether these functions may be used for a picture.
+    """Whether these functions may be used for an image.
 
     Args:
-        x: the picture.
+        x: the image.
 
     Returns:
         True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported, and
@@ -31,7 +31,7 @@ def can_fuse(x: Tensor) -> bool:
 
 
 def is_inferred_on_cpu(x: Tensor) -> bool:
-    """Whether a picture is float32 on a CPU, no gradient is recorded, and the network is not being exported."""
+    """Whether an image is float32 on a CPU, no gradient is recorded, and the network is not being exported."""
     return not (torch.is_grad_enabled() or is_exported()) and x.device.type == 'cpu' and x.dtype == torch.float32
 
 
@@ -99,13 +99,13 @@ def fold_normalisation(encoder: nn.Module) -> list[tuple[nn.Conv2d, Tensor, Tens
 def run_body_fused(
     head: nn.Conv2d, groups: Sequence[nn.Module], body_conv: nn.Conv2d, x: Tensor, code: Tensor
 ) -> Tensor:
-    """Everything of DASR between the picture and the up-sampling.
+    """Everything of DASR between the image and the up-sampling.
 
     Args:
         head: the first convolution.
         groups: the DAGroups, built of DAConv.
         body_conv: the convolution after them.
-        x: pictures of shape (B, 3, h, w), mean subtracted.
+        x: images of shape (B, 3, h, w), mean subtracted.
         code: compressed representations of shape (B, C).
 
     Returns:
@@ -174,7 +174,7 @@ def _convolve_add(x: Tensor, other: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The number format that autocast asks for, else the picture's own."""
+    """The number format that autocast asks for, else the image's own."""
     return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
 
 

@@ -31,7 +31,7 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if plan.weights is None:
         network = construct(kind, plan.arguments, where)
-        draws_its_own = hasattr(network, 'draw_weights')  # anew for every picture
+        draws_its_own = hasattr(network, 'draw_weights')  # anew for every image
         if any(True for _ in network.parameters()) and not draws_its_own:
             raise InputError(f"{where}: {plan.type} has learnable weights; give 'path', a .pth or .safetensors file")
         return network.eval(), ''
@@ -84,12 +84,12 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
 
     Args:
         network: network in evaluation mode.
-        lq: LR pictures of shape (1, 3, h, w) in [0, 1], on the network's device.
+        lq: LR images of shape (1, 3, h, w) in [0, 1], on the network's device.
         conditions: what a non-blind network is told.
         scale: the factor it must enlarge by.
 
     Returns:
-        SR pictures of shape (1, 3, h * scale, w * scale), not clamped.
+        SR images of shape (1, 3, h * scale, w * scale), not clamped.
 
     Raises:
         ValueError: if the result is no tensor or has another shape.
@@ -98,7 +98,7 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
         sr = network(lq, **conditions)
     expected = (*lq.shape[:2], lq.shape[2] * scale, lq.shape[3] * scale)
     if not isinstance(sr, Tensor):
-        raise ValueError(f'expected a picture as the output, got {type(sr).__name__}')
+        raise ValueError(f'expected an image as the output, got {type(sr).__name__}')
     if tuple(sr.shape) != expected:
         got = f'{sr.shape[-1]} x {sr.shape[-2]}' if sr.ndim == 4 else str(tuple(sr.shape))
         raise ValueError(f'expected an output of {expected[3]} x {expected[2]} pixels (scale {scale}), got {got}')
@@ -106,7 +106,7 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
 
 
 def check_finite(sr: Tensor) -> None:
-    """Raises ValueError if an SR picture holds values that no pixel can have, as after a diverged training."""
+    """Raises ValueError if an SR image holds values that no pixel can have, as after a diverged training."""
     if not torch.isfinite(sr).all():
         raise ValueError('the output holds NaN or infinite values; the weights have diverged or overflowed')
 

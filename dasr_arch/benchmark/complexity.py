@@ -1,4 +1,4 @@
-"""What a system costs: parameters, multiply-adds, time and memory for a picture of a given size.
+"""What a system costs: parameters, multiply-adds, time and memory for an image of a given size.
 
 Time and memory are measured in a process of their own, so that one system's memory never hides another's and running
 out of it ends nothing else. Run as a module, this file is that process.
@@ -33,7 +33,7 @@ from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.methods import System, build_system
 from dasr_arch.benchmark.result_cache import describe_network
 from dasr_arch.benchmark.timing.cases import read_peak_memory
-from dasr_arch.degradations import picture_generator
+from dasr_arch.degradations import image_generator
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.zero_shot.adaptation import build_adapter
 
@@ -54,7 +54,7 @@ class CostPlan:
     """How costs are measured.
 
     Attributes:
-        size: side of the square LR picture in pixels.
+        size: side of the square LR image in pixels.
         repeats: passes that are timed, after one that is not; their median counts.
     """
 
@@ -67,11 +67,11 @@ class Costs:
     """What one system costs.
 
     Attributes:
-        size: side of the LR picture in pixels.
+        size: side of the LR image in pixels.
         parameters: learnable numbers of all networks that compute.
-        multiply_adds: of convolutions and matrix products in one pass over the picture, without the training on it;
+        multiply_adds: of convolutions and matrix products in one pass over the image, without the training on it;
             None if it failed.
-        milliseconds: for the picture, median, with a short training on it (MZSR); None for systems that train on it for
+        milliseconds: for the image, median, with a short training on it (MZSR); None for systems that train on it for
             long (ZSSR), whose time is that of the test.
         peak_mib: the most memory that the process, or the GPU, held; None if it failed.
         base_mib: what Python and its libraries held before; 0 on a GPU.
@@ -136,13 +136,13 @@ def count_parameters(system: System) -> int:
 
 
 def count_multiply_adds(system: System, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products in one pass over a square picture, which is computed for that.
+    """Multiply-adds of convolutions and matrix products in one pass over a square image, which is computed for that.
 
     A DASR is counted in the authors' formulation, since the faster one merges layers.
 
     Args:
         system: on any device.
-        size: side of the LR picture in pixels.
+        size: side of the LR image in pixels.
 
     Returns:
         The number; half of the floating point operations.
@@ -194,7 +194,7 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
 
     Returns:
         'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for systems that train on the
-        picture for long.
+        image for long.
 
     Raises:
         InputError: if the system cannot be built.
@@ -220,8 +220,8 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> float:
-    """Median seconds for a picture, after a pass that does not count."""
-    generator = picture_generator(0, '')
+    """Median seconds for an image, after a pass that does not count."""
+    generator = image_generator(0, '')
     lq = torch.rand(1, 3, costs.size, costs.size, generator=generator).to(device)
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH]))[0]
     draws = {'kernel': kernel, 'noise_level': torch.zeros(())}

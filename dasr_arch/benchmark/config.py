@@ -19,11 +19,11 @@ NoiseSource = Literal['true', 'none']
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """A named set of HR pictures.
+    """A named set of HR images.
 
     Attributes:
         name: what tables call it.
-        root: folder of pictures, or LMDB folder.
+        root: folder of images, or LMDB folder.
     """
 
     name: str
@@ -60,9 +60,9 @@ class NetworkPlan:
         kernel: where an arch that must be told the blur kernel has it from.
         noise_level: where an arch that must be told the noise level has it from.
         predictor: the network that estimates the kernel, for ``kernel='predicted'``.
-        denoiser: a network of scale 1 that every picture goes through before.
-        adapt: options of the training on the test picture, for archs that have one.
-        tile: side in LR pixels of the tiles that pictures are cut into; None takes them whole, as the protocol does.
+        denoiser: a network of scale 1 that every image goes through before.
+        adapt: options of the training on the test image, for archs that have one.
+        tile: side in LR pixels of the tiles that images are cut into; None takes them whole, as the protocol does.
         datasets: names of the data sets that it is tested on; None for all.
     """
 
@@ -115,13 +115,13 @@ class Benchmark:
     Attributes:
         name: names the results' folder.
         scale: integer upsampling factor.
-        seed: seed of the noise; with a picture's name it determines the picture's draws.
-        datasets: sets of HR pictures.
+        seed: seed of the noise; with an image's name it determines the image's draws.
+        datasets: sets of HR images.
         degradations: settings, with different labels.
         networks: networks, with different labels.
         metrics: metrics, with different labels.
-        save_img: whether the SR pictures are written.
-        shown: names of the pictures, by data set, whose SR pictures are written in any case.
+        save_img: whether the SR images are written.
+        shown: names of the images, by data set, whose SR images are written in any case.
     """
 
     name: str

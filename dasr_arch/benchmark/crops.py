@@ -1,4 +1,4 @@
-"""Crops of test pictures, so that a report can show systems side by side."""
+"""Crops of test images, so that a report can show systems side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,60 +8,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, folder_name
-from dasr_arch.benchmark.sr_images import PictureFolder
+from dasr_arch.benchmark.sr_images import SRImageFolder
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
-from dasr_arch.degradations import degrade_picture
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations import degrade_image
+from dasr_arch.degradations.whole_image import crop_to_multiple
 
 _LUMA = np.array([65.738, 129.057, 25.064]) / 256  # BT.601
 
 
 class Crop(NamedTuple):
-    """A square of an HR picture.
+    """A square of an HR image.
 
     Attributes:
         dataset: name of the data set.
-        picture: name of the picture.
+        image: name of the image.
         left, top, side: HR pixels, multiples of the scale.
     """
 
     dataset: str
-    picture: str
+    image: str
     left: int
     top: int
     side: int
 
 
-def choose_window(picture: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
-    """Where a picture has the most detail: the square with the largest mean gradient of luma.
+def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
+    """Where an image has the most detail: the square with the largest mean gradient of luma.
 
     Args:
-        picture: HR picture (H, W, 3), RGB.
+        image: HR image (H, W, 3), RGB.
         side: of the square, pixels, at most the shorter side.
         step: corners are multiples of it.
 
     Returns:
         Left and top of the square.
     """
-    luma = picture.astype(np.float64) @ _LUMA
+    luma = image.astype(np.float64) @ _LUMA
     rows, columns = np.gradient(luma)
     total = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # integral image
-    tops = np.arange(0, picture.shape[0] - side + 1, step)[:, None]
-    lefts = np.arange(0, picture.shape[1] - side + 1, step)[None, :]
+    tops = np.arange(0, image.shape[0] - side + 1, step)[:, None]
+    lefts = np.arange(0, image.shape[1] - side + 1, step)[None, :]
     sums = total[tops + side, lefts + side] - total[tops, lefts + side] - total[tops + side, lefts] + total[tops, lefts]
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(lefts[0, column]), int(tops[row, 0])
 
 
 def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: int, folder: Path) -> list[Crop]:
-    """Cuts HR and LR crops of the pictures that a report shows.
+    """Cuts HR and LR crops of the images that a report shows.
 
     Args:
         benchmark: what was computed.
-        shown: names of the pictures, by data set.
-        side: of the squares in HR pixels; smaller where a picture is.
-        folder: gets ``<dataset>/<picture>/hr.png`` and ``<degradation>.png``.
+        shown: names of the images, by data set.
+        side: of the squares in HR pixels; smaller where an image is.
+        folder: gets ``<dataset>/<image>/hr.png`` and ``<degradation>.png``.
 
     Returns:
         The crops, in the order of the data sets.
@@ -79,27 +79,27 @@ def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: 
             target = folder / folder_name(dataset.name) / folder_name(name)
             write_image(target / 'hr.png', cut(hr, crop, 1))
             for degradation in benchmark.degradations:
-                small = cut(degrade_picture(degradation, hr, benchmark.seed, name), crop, benchmark.scale)
+                small = cut(degrade_image(degradation, hr, benchmark.seed, name), crop, benchmark.scale)
                 write_image(target / f'{folder_name(degradation.label)}.png', small)
             crops.append(crop)
     return crops
 
 
-def cut(picture: NDArray[np.uint8], crop: Crop, factor: int) -> NDArray[np.uint8]:
-    """The crop of a picture that is ``factor`` times smaller than the HR picture."""
+def cut(image: NDArray[np.uint8], crop: Crop, factor: int) -> NDArray[np.uint8]:
+    """The crop of an image that is ``factor`` times smaller than the HR image."""
     top, left, side = crop.top // factor, crop.left // factor, crop.side // factor
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
 def read_result_crop(root: Path, labels: tuple[str, str, str], crop: Crop) -> NDArray[np.uint8] | None:
-    """The crop of an SR picture, None if the picture was not written.
+    """The crop of an SR image, None if the image was not written.
 
     Args:
-        root: folder of all SR pictures.
+        root: folder of all SR images.
         labels: network, data set, degradation.
         crop: which part.
     """
-    path = root.joinpath(*map(folder_name, labels)) / PictureFolder.file_name(crop.picture)
+    path = root.joinpath(*map(folder_name, labels)) / SRImageFolder.file_name(crop.image)
     return cut(read_image(path), crop, 1) if path.is_file() else None
 
 

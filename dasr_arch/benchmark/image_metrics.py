@@ -1,4 +1,4 @@
-"""Measuring one SR picture with the metrics of BasicSR's registry."""
+"""Measuring one SR image with the metrics of BasicSR's registry."""
 
 import inspect
 from collections.abc import Callable
@@ -21,7 +21,7 @@ LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
 SMALLEST = {'calculate_niqe': 96, 'calculate_lpips': 64}
 """Sides in pixels, after the border is cut off, that metrics need beyond SSIM's window."""
 
-_PICTURES = ('img', 'img2')
+_IMAGES = ('img', 'img2')
 
 
 def check_metric(metric: MetricPlan) -> None:
@@ -40,7 +40,7 @@ def check_metric(metric: MetricPlan) -> None:
     if metric.type not in known:
         raise InputError(f"{where}: no metric is called '{metric.type}'{suggest(metric.type, known)}")
     parameters = _named_parameters(metric.type)
-    options = {name: default for name, default in parameters.items() if name not in _PICTURES}
+    options = {name: default for name, default in parameters.items() if name not in _IMAGES}
     for key, value in metric.options.items():
         if key not in options:
             raise InputError(f"{where}: {metric.type} takes no option '{key}'{suggest(key, options)}")
@@ -49,7 +49,7 @@ def check_metric(metric: MetricPlan) -> None:
         if key == 'test_y_channel' and not isinstance(value, bool):
             raise InputError(f'{where}: test_y_channel must be true or false, got {value!r}')
         if key == 'input_order' and value != 'HWC':
-            raise InputError(f"{where}: input_order must be 'HWC', as the benchmark holds pictures, got {value!r}")
+            raise InputError(f"{where}: input_order must be 'HWC', as the benchmark holds images, got {value!r}")
         if key == 'backbone_path':
             check_backbone(value, str(metric.options.get('net', 'alex')), where)
     missing = [name for name, default in options.items() if default is inspect.Parameter.empty]
@@ -59,7 +59,7 @@ def check_metric(metric: MetricPlan) -> None:
 
 
 def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
-    """The shortest side in pixels of a picture that every metric can measure."""
+    """The shortest side in pixels of an image that every metric can measure."""
     sides = [WINDOW_SIZE]
     for metric in metrics:
         border = metric.options.get('crop_border', 0)
@@ -67,7 +67,7 @@ def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
     return max(sides)
 
 
-def measure_picture(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:
+def measure_image(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:
     """Value of one metric.
 
     Args:
@@ -76,11 +76,11 @@ def measure_picture(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.ui
         hr: ground truth, the same shape.
 
     Returns:
-        The value; infinite for the PSNR of equal pictures.
+        The value; infinite for the PSNR of equal images.
     """
-    # BasicSR's metrics take BGR, as OpenCV reads pictures.
-    pictures = {'img': sr[..., ::-1], 'img2': hr[..., ::-1]}
-    wanted = {name: pictures[name] for name in _PICTURES if name in _named_parameters(metric.type)}
+    # BasicSR's metrics take BGR, as OpenCV reads images.
+    images = {'img': sr[..., ::-1], 'img2': hr[..., ::-1]}
+    wanted = {name: images[name] for name in _IMAGES if name in _named_parameters(metric.type)}
     function = FASTER.get(metric.type) or METRIC_REGISTRY.get(metric.type)
     return float(function(**wanted, **metric.options))
 

@@ -1,7 +1,7 @@
 """A system of a comparison: a network with what it needs around it, from one line of an option file.
 
 Around it may stand a network that removes noise before, one that estimates the kernel, and the training on the test
-picture itself that ZSSR and MZSR consist of. Nothing here ever sees an HR picture.
+image itself that ZSSR and MZSR consist of. Nothing here ever sees an HR image.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.oracle_inputs import gather_conditions, list_needs
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, load_strictly, read_weights
-from dasr_arch.degradations import Degradation, picture_generator
+from dasr_arch.degradations import Degradation, image_generator
 from dasr_arch.degradations.noise import quantise
 from dasr_arch.inference.tiling import plan_squares
 from dasr_arch.zero_shot.adaptation import Adapter, adapts, build_adapter
@@ -32,7 +32,7 @@ TILE_PAD = 32  # LR pixels that are computed around a tile and cut off
 
 @dataclass
 class System:
-    """Everything that makes an SR picture from an LR picture.
+    """Everything that makes an SR image from an LR image.
 
     Attributes:
         plan: how it was asked for.
@@ -40,7 +40,7 @@ class System:
         digest: SHA-256 of all weights, empty if there are none.
         denoiser: network of scale 1 that comes first.
         estimator: the IKC whose Predictor estimates the kernel.
-        adapter: trains the network on the picture.
+        adapter: trains the network on the image.
     """
 
     plan: NetworkPlan
@@ -60,7 +60,7 @@ class System:
         return self
 
     def estimate(self, lq: Tensor) -> Tensor:
-        """The kernel (1, k, k) that the Predictor finds in an LR picture (1, 3, h, w)."""
+        """The kernel (1, k, k) that the Predictor finds in an LR image (1, 3, h, w)."""
         if self.estimator is None:
             raise ValueError('the kernel is to be predicted, but there is no predictor')
         with torch.inference_mode():
@@ -77,23 +77,23 @@ class System:
         return [network for network in found if network is not None]
 
     def restore(self, lq: Tensor, draws: Mapping[str, Tensor], scale: int, generator: torch.Generator) -> Tensor:
-        """The SR picture of one LR picture.
+        """The SR image of one LR image.
 
         Args:
             lq: RGB of shape (1, 3, h, w) in [0, 1], on the networks' device.
             draws: the true degradation, of which the system is told what its plan says; may be empty if
                 it needs nothing.
             scale: the factor it must enlarge by.
-            generator: CPU generator of what a training on the picture draws.
+            generator: CPU generator of what a training on the image draws.
 
         Returns:
             RGB of shape (1, 3, h * scale, w * scale), not clamped.
 
         Raises:
-            ValueError: if a network gives something else than such a picture.
+            ValueError: if a network gives something else than such an image.
         """
         if self.denoiser is not None:
-            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as a picture that was stored in between
+            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as an image that was stored in between
         sources = (self.plan.kernel, self.plan.noise_level)
         conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:
@@ -123,7 +123,7 @@ def build_system(plan: NetworkPlan, scale: int) -> System:
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
     if not getattr(network, 'restores', True):
-        raise InputError(f'{where}: {plan.type} gives no picture; it can be the predictor of another network')
+        raise InputError(f'{where}: {plan.type} gives no image; it can be the predictor of another network')
     system = System(plan, network, digest)
     _check_told(system, where)
     digests = [digest]
@@ -148,7 +148,7 @@ def describe_system(system: System) -> dict[str, object]:
 
     Returns:
         'type', 'told' (in words), 'upper_bound' (whether it is told something true that others must find out),
-        'predictor', 'denoiser' (names of archs or None), 'adapts' (whether it trains on the test picture), 'tile'.
+        'predictor', 'denoiser' (names of archs or None), 'adapts' (whether it trains on the test image), 'tile'.
     """
     plan, needs = system.plan, system.needs
     words = []
@@ -168,9 +168,9 @@ def describe_system(system: System) -> dict[str, object]:
 
 
 def probe_system(system: System, degradation: Degradation) -> None:
-    """Runs a system once on a small grey picture, so that a wrong scale shows before the benchmark starts.
+    """Runs a system once on a small grey image, so that a wrong scale shows before the benchmark starts.
 
-    The training on the picture is left out, which may take long.
+    The training on the image is left out, which may take long.
 
     Args:
         system: the system, on the CPU.
@@ -182,7 +182,7 @@ def probe_system(system: System, degradation: Degradation) -> None:
     plan = system.plan
     where = f'networks.{plan.label}'
     size = (PROBE_SIDE, PROBE_SIDE)
-    generator = picture_generator(0, '')
+    generator = image_generator(0, '')
     draws = degradation.draw(generator, size)
     lq = torch.full((1, 3, *size), 0.5)
     trained = System(plan, system.network, system.digest, system.denoiser, system.estimator)
@@ -194,13 +194,13 @@ def probe_system(system: System, degradation: Degradation) -> None:
             run_network(system.network, lq, {}, degradation.scale)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         side = f'{PROBE_SIDE} x {PROBE_SIDE}'
-        raise InputError(f'{where}: {plan.type} fails on a picture of {side}: {first_line(error)}') from error
+        raise InputError(f'{where}: {plan.type} fails on an image of {side}: {first_line(error)}') from error
 
 
 def _check_told(system: System, where: str) -> None:
     """What a system is told must be what it can be told."""
     plan, needs = system.plan, system.needs
-    must = 'kernel' in getattr(system.network, 'needs', ())  # the training on the picture can do without
+    must = 'kernel' in getattr(system.network, 'needs', ())  # the training on the image can do without
     if must and plan.kernel == 'none':
         raise InputError(
             f'{where}: {plan.type} must be told the blur kernel, and `kernel: none` tells it nothing; '
@@ -215,11 +215,9 @@ def _check_told(system: System, where: str) -> None:
     if plan.kernel != 'predicted' and plan.predictor is not None:
         raise InputError(f'{where}: a predictor is given but not used; write `kernel: predicted`, or remove it')
     if plan.adapt and not adapts(system.network):
-        raise InputError(f'{where}: {plan.type} does not train on test pictures; remove `adapt`')
+        raise InputError(f'{where}: {plan.type} does not train on test images; remove `adapt`')
     if plan.tile is not None and adapts(system.network):
-        raise InputError(
-            f'{where}: {plan.type} trains on the whole picture and cannot be cut into tiles; remove `tile`'
-        )
+        raise InputError(f'{where}: {plan.type} trains on the whole image and cannot be cut into tiles; remove `tile`')
 
 
 def _build_part(plan: PartPlan) -> tuple[nn.Module, Mapping[str, Tensor]]:
@@ -259,7 +257,7 @@ def is_released_name(name: str) -> bool:
 
 
 def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int, size: int) -> Tensor:
-    """The picture in tiles with margins; a DASR adapts them to the whole picture, other networks to each alone."""
+    """The image in tiles with margins; a DASR adapts them to the whole image, other networks to each alone."""
     conditions = dict(conditions)
     if isinstance(network, DASR):
         with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""What a network is told about the degradation of a test picture, and by whom.
+"""What a network is told about the degradation of a test image, and by whom.
 
-An arch names what it must be told in its class attribute ``needs``, one that trains on the test picture in
+An arch names what it must be told in its class attribute ``needs``, one that trains on the test image in
 ``adapts_to``; blind archs, and BasicSR's, name nothing.
 """
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from dasr_arch.benchmark.config import KernelSource, NoiseSource
 
 Estimate = Callable[[Tensor], Tensor]
-"""Takes an LR picture (1, 3, h, w) in [0, 1] and gives its blur kernel (1, k, k)."""
+"""Takes an LR image (1, 3, h, w) in [0, 1] and gives its blur kernel (1, k, k)."""
 
 
 def list_needs(network: nn.Module) -> tuple[str, ...]:
-    """What a network, or its training on the test picture, must be told; empty for blind and foreign archs."""
+    """What a network, or its training on the test image, must be told; empty for blind and foreign archs."""
     needs = cast('tuple[str, ...]', getattr(network, 'needs', ()))
     return needs + cast('tuple[str, ...]', getattr(network, 'adapts_to', ()))
 
@@ -33,12 +33,12 @@ def gather_conditions(
     Args:
         needs: what the network must be told: 'kernel', 'noise_level'.
         sources: where it has the kernel from, and the noise level.
-        lq: LR picture of shape (1, 3, h, w) in [0, 1].
-        draws: draws of one picture, without batch axis; the truth.
-        estimate: what guesses the kernel from the picture, for the source 'predicted'.
+        lq: LR image of shape (1, 3, h, w) in [0, 1].
+        draws: draws of one image, without batch axis; the truth.
+        estimate: what guesses the kernel from the image, for the source 'predicted'.
 
     Returns:
-        'kernel' (1, k, k) and 'noise_level' (1,), as far as they are needed and known, on the picture's device.
+        'kernel' (1, k, k) and 'noise_level' (1,), as far as they are needed and known, on the image's device.
     """
     kernel, noise_level = sources
     told: dict[str, Tensor] = {}

@@ -53,7 +53,7 @@ class PublishedFigure(NamedTuple):
         metric: 'psnr' or 'ssim'.
         value: the number; dB for PSNR.
         parameters: millions, None if not printed.
-        multiply_adds: in 1e9, for the paper's picture size; None if not printed.
+        multiply_adds: in 1e9, for the paper's image size; None if not printed.
         milliseconds: on the authors' hardware, None if not printed.
     """
 

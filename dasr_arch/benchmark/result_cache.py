@@ -1,8 +1,8 @@
 """Cells of a benchmark: one network on one suite, stored in one file that is named by what went into it.
 
 A cell's name is the SHA-256 of everything that determines its numbers. A later run that asks for the same finds the
-file; a changed weight, picture, degradation or metric asks for another file. While a cell is being computed, the result
-of each picture is appended to a second file, so that a killed run loses one picture at most.
+file; a changed weight, image, degradation or metric asks for another file. While a cell is being computed, the result
+of each image is appended to a second file, so that a killed run loses one image at most.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite
-from dasr_arch.degradations import Degradation, degrade_picture, picture_generator
+from dasr_arch.degradations import Degradation, degrade_image, image_generator
 
 PROTOCOL_VERSION = 2
 """Raised whenever the same inputs would give other numbers; stored cells of older versions are then computed again."""
@@ -37,8 +37,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PictureFacts:
-    """What a cell knows of an HR picture without holding it.
+class ImageFacts:
+    """What a cell knows of an HR image without holding it.
 
     Attributes:
         name: key in its data set.
@@ -61,7 +61,7 @@ class Cell:
         network: the network.
         weights_digest: SHA-256 of its weights, those of its parts included; empty if it has none.
         suite: data set, degradation and scale.
-        pictures: the pictures that count.
+        images: the images that count.
         metrics: what is measured.
         seed: seed of the degradation's draws.
     """
@@ -69,7 +69,7 @@ class Cell:
     network: NetworkPlan
     weights_digest: str
     suite: Suite
-    pictures: tuple[PictureFacts, ...]
+    images: tuple[ImageFacts, ...]
     metrics: tuple[MetricPlan, ...]
     seed: int
 
@@ -83,7 +83,7 @@ class Cell:
             'degradation_check': digest_degradation(self.suite.degradation, self.seed),
             'seed': self.seed,
             'metrics': {metric.label: describe_metric(metric) for metric in self.metrics},
-            'pictures': {picture.name: picture.digest for picture in self.pictures},
+            'pictures': {image.name: image.digest for image in self.images},
         }
 
     @cached_property
@@ -98,9 +98,9 @@ class CellResult:
 
     Attributes:
         fingerprint: the cell's.
-        scores: for each picture, the value of each metric.
+        scores: for each image, the value of each metric.
         date: when the cell was finished, ISO 8601 with time zone.
-        seconds: time spent in the network, over all pictures.
+        seconds: time spent in the network, over all images.
         environment: versions and hardware that computed it.
     """
 
@@ -111,7 +111,7 @@ class CellResult:
     environment: Mapping[str, object]
 
     def means(self) -> Scores:
-        """Arithmetic mean of each metric over the pictures."""
+        """Arithmetic mean of each metric over the images."""
         labels = next(iter(self.scores.values())).keys()
         return {label: float(np.mean([scores[label] for scores in self.scores.values()])) for label in labels}
 
@@ -138,7 +138,7 @@ class CellStore:
             record = json.loads(path.read_text(encoding='utf-8'))
             scores = {name: _decode_scores(values) for name, values in record['pictures'].items()}
             result = CellResult(fingerprint, scores, record['date'], record['seconds'], record['environment'])
-            complete = list(scores) == [picture.name for picture in cell.pictures]
+            complete = list(scores) == [image.name for image in cell.images]
             if record['fingerprint'] != fingerprint or not complete or not _cover(scores.values(), cell):
                 raise ValueError('its content does not belong to its name')
         except FileNotFoundError:
@@ -166,14 +166,14 @@ class CellStore:
         self._partial_path(result.fingerprint).unlink(missing_ok=True)
 
     def read_partial(self, cell: Cell) -> dict[str, tuple[Scores, float]]:
-        """Scores and seconds of the pictures that an interrupted run finished; a torn last line is dropped.
+        """Scores and seconds of the images that an interrupted run finished; a torn last line is dropped.
 
         The file is then written anew without it, so that later lines do not continue it.
         """
         path = self._partial_path(cell.fingerprint)
         if not path.exists():
             return {}
-        wanted = {picture.name for picture in cell.pictures}
+        wanted = {image.name for image in cell.images}
         found: dict[str, tuple[Scores, float]] = {}
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
@@ -189,18 +189,18 @@ class CellStore:
         return found
 
     def append_partial(self, cell: Cell, name: str, scores: Scores, seconds: float) -> None:
-        """Keeps the result of one picture until the cell is finished."""
+        """Keeps the result of one image until the cell is finished."""
         path = self._partial_path(cell.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open('a', encoding='utf-8') as file:
             file.write(_partial_line(name, scores, seconds))
 
     def _partial_path(self, fingerprint: str) -> Path:
-        return self.folder / f'{fingerprint}.pictures.jsonl'
+        return self.folder / f'{fingerprint}.images.jsonl'
 
 
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
-    """Everything of a system that determines its pictures, ready for JSON; no paths and no label.
+    """Everything of a system that determines its images, ready for JSON; no paths and no label.
 
     Args:
         plan: the system.
@@ -240,19 +240,19 @@ def _digest_file(path: Path, changed: int) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def digest_picture(picture: NDArray[np.uint8]) -> str:
-    """SHA-256 of a picture's shape and pixels, independent of the file format that held it."""
-    content = hashlib.sha256(repr(picture.shape).encode())
-    content.update(np.ascontiguousarray(picture).data)
+def digest_image(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's shape and pixels, independent of the file format that held it."""
+    content = hashlib.sha256(repr(image.shape).encode())
+    content.update(np.ascontiguousarray(image).data)
     return content.hexdigest()
 
 
 @lru_cache(maxsize=256)
 def digest_degradation(degradation: Degradation, seed: int) -> str:
-    """SHA-256 of what a degradation makes of a small fixed picture, so that changed code counts as a change."""
+    """SHA-256 of what a degradation makes of a small fixed image, so that changed code counts as a change."""
     side = _CHECK_SIDE * degradation.scale
-    picture = torch.randint(0, 256, (side, side, 3), generator=picture_generator(0, ''), dtype=torch.uint8)
-    return digest_picture(degrade_picture(degradation, picture.numpy(), seed, ''))
+    image = torch.randint(0, 256, (side, side, 3), generator=image_generator(0, ''), dtype=torch.uint8)
+    return digest_image(degrade_image(degradation, image.numpy(), seed, ''))
 
 
 def digest_weights(state: Mapping[str, Tensor]) -> str:
@@ -266,7 +266,7 @@ def digest_weights(state: Mapping[str, Tensor]) -> str:
 
 
 def encode_number(value: float) -> float | str:
-    """A number as JSON can hold it; infinity (the PSNR of equal pictures) becomes 'inf'."""
+    """A number as JSON can hold it; infinity (the PSNR of equal images) becomes 'inf'."""
     return value if math.isfinite(value) else str(value)
 
 

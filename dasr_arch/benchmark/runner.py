@@ -1,4 +1,4 @@
-"""The cell engine: computes what is not stored yet, one picture at a time, and goes on after a failure or a kill."""
+"""The cell engine: computes what is not stored yet, one image at a time, and goes on after a failure or a kill."""
 
 import logging
 import time
@@ -19,13 +19,13 @@ from dasr_arch.backends.precision import exact_float32
 from dasr_arch.benchmark.build import check_finite, first_line
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.image_metrics import measure_picture
+from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.benchmark.methods import System, build_system
-from dasr_arch.benchmark.result_cache import Cell, CellResult, CellStore, PictureFacts, Scores, digest_picture
-from dasr_arch.benchmark.sr_images import PictureFolder
+from dasr_arch.benchmark.result_cache import Cell, CellResult, CellStore, ImageFacts, Scores, digest_image
+from dasr_arch.benchmark.sr_images import SRImageFolder
 from dasr_arch.data.image_source import ImageSource, open_source
-from dasr_arch.degradations import degrade_picture, picture_generator
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations import degrade_image, image_generator
+from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.tiling import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,34 +53,32 @@ class Outcome:
 
 def inspect_dataset(
     plan: DatasetPlan, scale: int, smallest: int
-) -> tuple[tuple[PictureFacts, ...], list[tuple[str, str]]]:
-    """Reads every picture of a data set once.
+) -> tuple[tuple[ImageFacts, ...], list[tuple[str, str]]]:
+    """Reads every image of a data set once.
 
     Args:
         plan: the data set.
-        scale: pictures are cropped to a multiple of it.
+        scale: images are cropped to a multiple of it.
         smallest: shortest side, in pixels after that crop, that the metrics can measure.
 
     Returns:
-        The pictures that count, and name and reason of those that are too small.
+        The images that count, and name and reason of those that are too small.
 
     Raises:
-        InputError: if a picture is unreadable or none is large enough.
+        InputError: if an image is unreadable or none is large enough.
     """
     source = open_source(plan.root)
     usable, skipped = [], []
-    for index, name in enumerate(progress_bar(source.names, desc=f'checking {plan.name}', unit='picture', leave=False)):
-        picture = source.read(index)
-        height, width = picture.shape[:2]
+    for index, name in enumerate(progress_bar(source.names, desc=f'checking {plan.name}', unit='image', leave=False)):
+        image = source.read(index)
+        height, width = image.shape[:2]
         if min(height // scale, width // scale) * scale < smallest:
             reason = f'{width} x {height} pixels, but the metrics need {smallest} on each side at scale {scale}'
             skipped.append((name, reason))
         else:
-            usable.append(PictureFacts(name, height, width, digest_picture(picture)))
+            usable.append(ImageFacts(name, height, width, digest_image(image)))
     if not usable:
-        raise InputError(
-            f'{plan.root}: no picture of {plan.name} is large enough; sides need at least {smallest} pixels'
-        )
+        raise InputError(f'{plan.root}: no image of {plan.name} is large enough; sides need at least {smallest} pixels')
     return tuple(usable), skipped
 
 
@@ -90,19 +88,19 @@ class _Work:
 
     Attributes:
         cell: the cell.
-        stored: its result, if it was finished before; then only pictures can be missing.
-        known: scores and seconds of the pictures that are finished.
-        images: where SR pictures go.
-        wanted: names of the pictures whose SR pictures are written.
-        remaining: the pictures that are left.
+        stored: its result, if it was finished before; then only images can be missing.
+        known: scores and seconds of the images that are finished.
+        sr_images: where SR images go.
+        wanted: names of the images whose SR images are written.
+        remaining: the images that are left.
     """
 
     cell: Cell
     stored: CellResult | None
     known: dict[str, tuple[Scores, float]]
-    images: PictureFolder
+    sr_images: SRImageFolder
     wanted: Collection[str]
-    remaining: list[PictureFacts]
+    remaining: list[ImageFacts]
 
 
 class Runner:
@@ -110,22 +108,22 @@ class Runner:
 
     Args:
         benchmark: what to compute.
-        pictures: for each data set's name, the pictures that count.
+        images: for each data set's name, the images that count.
         digests: for each network's label, the digest of its weights.
-        folder: the results' folder; cells go to ``cells/``, SR pictures to ``visualization/``.
-        device: where networks run. Degradations always run on the CPU, so that LR pictures never depend on it.
+        folder: the results' folder; cells go to ``cells/``, SR images to ``visualization/``.
+        device: where networks run. Degradations always run on the CPU, so that LR images never depend on it.
     """
 
     def __init__(
         self,
         benchmark: Benchmark,
-        pictures: Mapping[str, Sequence[PictureFacts]],
+        images: Mapping[str, Sequence[ImageFacts]],
         digests: Mapping[str, str],
         folder: Path,
         device: torch.device,
     ) -> None:
         self._benchmark = benchmark
-        self._pictures = pictures
+        self._images = images
         self._digests = digests
         self._device = device
         self._store = CellStore(folder / 'cells')
@@ -134,7 +132,7 @@ class Runner:
         self._sources: dict[str, tuple[ImageSource, dict[str, int]]] = {}
 
     def run(self) -> list[Outcome]:
-        """Computes every cell that is not stored; a progress bar counts pictures.
+        """Computes every cell that is not stored; a progress bar counts images.
 
         Returns:
             One outcome per cell, in the order networks, data sets, degradations.
@@ -155,8 +153,8 @@ class Runner:
         return outcomes
 
     def _cell(self, plan: NetworkPlan, suite: Suite) -> Cell:
-        pictures = tuple(self._pictures[suite.dataset.name])
-        return Cell(plan, self._digests[plan.label], suite, pictures, self._benchmark.metrics, self._benchmark.seed)
+        images = tuple(self._images[suite.dataset.name])
+        return Cell(plan, self._digests[plan.label], suite, images, self._benchmark.metrics, self._benchmark.seed)
 
     def _look_up(self, cell: Cell) -> _Work:
         stored = self._store.read(cell)
@@ -164,15 +162,15 @@ class Runner:
             known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
         else:
             known = self._store.read_partial(cell)
-        names = [picture.name for picture in cell.pictures]
+        names = [image.name for image in cell.images]
         wanted = set(names if self._benchmark.save_img else self._benchmark.shown.get(cell.suite.dataset.name, ()))
-        images = PictureFolder(self._image_root, cell)
+        sr_images = SRImageFolder(self._image_root, cell)
         remaining = [
-            picture
-            for picture in cell.pictures
-            if picture.name not in known or (picture.name in wanted and not images.holds(picture.name))
+            image
+            for image in cell.images
+            if image.name not in known or (image.name in wanted and not sr_images.holds(image.name))
         ]
-        return _Work(cell, stored, known, images, wanted, remaining)
+        return _Work(cell, stored, known, sr_images, wanted, remaining)
 
     def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
         system: System | None = None
@@ -212,7 +210,7 @@ class Runner:
                 bar.update(len(work.remaining) - done)
                 return Outcome(work.cell, None, str(error))
             if facts.name in work.wanted:
-                work.images.write(facts.name, sr)
+                work.sr_images.write(facts.name, sr)
             if work.stored is None:
                 work.known[facts.name] = (scores, seconds)
                 self._store.append_partial(work.cell, facts.name, scores, seconds)
@@ -220,7 +218,7 @@ class Runner:
         return Outcome(work.cell, work.stored or self._finish(work))
 
     def _finish(self, work: _Work) -> CellResult:
-        ordered = {picture.name: work.known[picture.name] for picture in work.cell.pictures}
+        ordered = {image.name: work.known[image.name] for image in work.cell.images}
         result = CellResult(
             work.cell.fingerprint,
             {name: scores for name, (scores, _) in ordered.items()},
@@ -231,19 +229,19 @@ class Runner:
         self._store.write(work.cell, result)
         return result
 
-    def _evaluate(self, cell: Cell, facts: PictureFacts, system: System) -> tuple[NDArray[np.uint8], Scores, float]:
-        """SR picture (H, W, 3), scores and seconds of restoring one picture; whatever goes wrong is a CellError."""
+    def _evaluate(self, cell: Cell, facts: ImageFacts, system: System) -> tuple[NDArray[np.uint8], Scores, float]:
+        """SR image (H, W, 3), scores and seconds of restoring one image; whatever goes wrong is a CellError."""
         try:
             hr = self._read(cell.suite.dataset, facts)
             lq, draws = self._degrade(cell, facts, system, hr)
-            generator = picture_generator(cell.seed, facts.name)
+            generator = image_generator(cell.seed, facts.name)
             started = time.perf_counter()
             sr = _to_pixels(system.restore(lq, draws, cell.suite.scale, generator))
             seconds = time.perf_counter() - started
-            scores = {metric.label: measure_picture(metric, sr, hr) for metric in cell.metrics}
+            scores = {metric.label: measure_image(metric, sr, hr) for metric in cell.metrics}
         except CellError:
             raise
-        except Exception as error:  # a fault of one network or picture must not end the other cells
+        except Exception as error:  # a fault of one network or image must not end the other cells
             _LOGGER.debug('%s on %s', cell.network.label, facts.name, exc_info=True)
             raise CellError(f'{facts.name}: {self._explain(error, facts, system)}') from error
         undefined = [label for label, value in scores.items() if np.isnan(value)]
@@ -251,7 +249,7 @@ class Runner:
             raise CellError(f'{facts.name}: {undefined[0]} is not a number')
         return sr, scores, seconds
 
-    def _explain(self, error: Exception, facts: PictureFacts, system: System) -> str:
+    def _explain(self, error: Exception, facts: ImageFacts, system: System) -> str:
         """The reason of a failure in one line, with the way out where the memory was too small."""
         if not is_out_of_memory(error):
             return first_line(error)
@@ -260,38 +258,38 @@ class Runner:
         scale = self._benchmark.scale
         size = f'{facts.width // scale} x {facts.height // scale} LR pixels'
         if system.adapter is not None:
-            return f'not enough memory for {size}; it trains on the whole picture, so run it on another device'
+            return f'not enough memory for {size}; it trains on the whole image, so run it on another device'
         tile = 256 if system.plan.tile is None else max(1, system.plan.tile // 2)
         return f'not enough memory for {size}; give the network `tile: {tile}`, or run on another device'
 
-    def _read(self, dataset: DatasetPlan, facts: PictureFacts) -> NDArray[np.uint8]:
+    def _read(self, dataset: DatasetPlan, facts: ImageFacts) -> NDArray[np.uint8]:
         if dataset.name not in self._sources:
             source = open_source(dataset.root)
             self._sources[dataset.name] = source, {name: index for index, name in enumerate(source.names)}
         source, index = self._sources[dataset.name]
-        picture = source.read(index[facts.name])
-        if digest_picture(picture) != facts.digest:
+        image = source.read(index[facts.name])
+        if digest_image(image) != facts.digest:
             raise CellError(f'{facts.name} of {dataset.name} has changed since the test began; run the test again')
-        return crop_to_multiple(picture, self._benchmark.scale)
+        return crop_to_multiple(image, self._benchmark.scale)
 
     def _degrade(
-        self, cell: Cell, facts: PictureFacts, system: System, hr: NDArray[np.uint8]
+        self, cell: Cell, facts: ImageFacts, system: System, hr: NDArray[np.uint8]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """LR picture (1, 3, h, w) in [0, 1] of an HR picture (H, W, 3), and the truth about it if any of it is told."""
+        """LR image (1, 3, h, w) in [0, 1] of an HR image (H, W, 3), and the truth about it if any of it is told."""
         degradation, seed = cell.suite.degradation, cell.seed
-        small = degrade_picture(degradation, hr, seed, facts.name)
+        small = degrade_image(degradation, hr, seed, facts.name)
         lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
-        # The same generator gives the draws that the picture was degraded with.
-        draws = degradation.draw(picture_generator(seed, facts.name), small.shape[:2]) if system.needs else {}
+        # The same generator gives the draws that the image was degraded with.
+        draws = degradation.draw(image_generator(seed, facts.name), small.shape[:2]) if system.needs else {}
         return lq, draws
 
 
 def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
-    """SR picture (H, W, 3), RGB, rounded as the protocol says."""
+    """SR image (H, W, 3), RGB, rounded as the protocol says."""
     check_finite(sr)
     levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _progress(total: int, name: str) -> 'tqdm[NoReturn]':
-    return progress_bar(total=total, desc=name, unit='picture', disable=total == 0)
+    return progress_bar(total=total, desc=name, unit='image', disable=total == 0)

@@ -1,4 +1,4 @@
-"""The folder of SR pictures that one cell wrote, which knows which cell that was."""
+"""The folder of SR images that one cell wrote, which knows which cell that was."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from dasr_arch.data.image_io import write_image
 _MARKER = 'cell.txt'
 
 
-class PictureFolder:
-    """SR pictures of one cell, ``<root>/<network>/<dataset>/<degradation>/<picture>.png``.
+class SRImageFolder:
+    """SR images of one cell, ``<root>/<network>/<dataset>/<degradation>/<image>.png``.
 
-    A file beside them names the cell by its fingerprint, so that pictures of older weights are never taken for new.
+    A file beside them names the cell by its fingerprint, so that images of older weights are never taken for new.
 
     Args:
-        root: folder of all cells' pictures.
+        root: folder of all cells' images.
         cell: the cell.
     """
 
@@ -29,17 +29,17 @@ class PictureFolder:
         self._fingerprint = cell.fingerprint
 
     def holds(self, name: str) -> bool:
-        """Whether this very cell has already written the picture."""
+        """Whether this very cell has already written the image."""
         return self._is_ours() and self._path(name).is_file()
 
-    def write(self, name: str, picture: NDArray[np.uint8]) -> None:
-        """Writes an RGB picture (H, W, 3); the first one removes the pictures of another cell."""
+    def write(self, name: str, image: NDArray[np.uint8]) -> None:
+        """Writes an RGB image (H, W, 3); the first one removes the images of another cell."""
         if not self._is_ours():
             for stale in self.folder.glob('*.png'):
                 stale.unlink()
             with atomic_write(self.folder / _MARKER) as temporary:
                 temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
-        write_image(self._path(name), picture)
+        write_image(self._path(name), image)
 
     def _is_ours(self) -> bool:
         try:
@@ -49,7 +49,7 @@ class PictureFolder:
 
     @staticmethod
     def file_name(name: str) -> str:
-        """The name of a picture's file; a key never leads out of the folder."""
+        """The name of an image's file; a key never leads out of the folder."""
         return f'{name if Path(name).name == name else folder_name(name)}.png'
 
     def _path(self, name: str) -> Path:

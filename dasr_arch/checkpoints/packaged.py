@@ -32,7 +32,7 @@ class PackagedWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         size: of the file in bytes.
         parameters: how many numbers the network learned.
         figures: measured results, each under what was measured, such as 'Set14, width 2.4: PSNR'.
-        trained_on: the pictures of the training.
+        trained_on: the images of the training.
         date: day of the training's end, as 2026-01-31.
         card: path or address of the model card.
     """

@@ -1,4 +1,4 @@
-"""Checks the data sets of a training file: their keys, their degradations and their pictures on the disk."""
+"""Checks the data sets of a training file: their keys, their degradations and their images on the disk."""
 
 import os
 import random
@@ -22,8 +22,8 @@ from dasr_arch.config.typed import convert, section, to_plain
 from dasr_arch.data.image_source import ImageSource
 from dasr_arch.degradations import build_degradation
 
-PICTURE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
-"""What BasicSR's own picture data sets read beyond what every data set has."""
+IMAGE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
+"""What BasicSR's own image data sets read beyond what every data set has."""
 
 _PHASE = re.compile(r'train|val(_\w+)?')
 
@@ -31,7 +31,7 @@ _PHASE = re.compile(r'train|val(_\w+)?')
 def check_datasets(options: Mapping[str, object], scale: int, batches: int, where: str) -> dict[str, object]:
     """Hold all data sets against their schemas and against the disk.
 
-    Every data set is built once, which opens its folders and databases and reads the sizes of the pictures, no pixels.
+    Every data set is built once, which opens its folders and databases and reads the sizes of the images, no pixels.
 
     Args:
         options: the section `datasets`.
@@ -43,7 +43,7 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
         The section with defaults, and with the `phase` and `scale` that BasicSR adds to each data set.
 
     Raises:
-        InputError: on anything wrong with a key, a folder, an LMDB, a degradation or the number of pictures.
+        InputError: on anything wrong with a key, a folder, an LMDB, a degradation or the number of images.
     """
     if 'train' not in options:
         raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")
@@ -67,7 +67,7 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
         names[name] = key
         dataset.update(phase=key.split('_', 1)[0], scale=scale)
         _check_degradations(dataset, scale, place)
-        _check_pictures(dataset, batches, place)
+        _check_images(dataset, batches, place)
         checked[key] = dataset
     return checked
 
@@ -82,7 +82,7 @@ def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, obj
     if own is not None:
         return _expand_home(to_plain(convert(given, own, where, f'datasets.{key}')))
     shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
-    known = {name: value for name, value in given.items() if name not in PICTURE_KEYS}
+    known = {name: value for name, value in given.items() if name not in IMAGE_KEYS}
     checked = to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))
     return _expand_home({**deepcopy(given), **checked})
 
@@ -109,7 +109,7 @@ def _check_degradations(dataset: Mapping[str, object], scale: int, place: str) -
             raise InputError(f'{place}.degradation{f".{index}" if many else ""}: {error}') from error
 
 
-def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> None:
+def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> None:
     """Build the data set once; a training set must fill a batch."""
     size = dataset.get('gt_size')
     scale = dataset['scale']
@@ -123,8 +123,8 @@ def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> 
     backend = _find_backend(dataset, place)
     try:
         built = kind(deepcopy(dict(dataset)))
-        pictures = len(built)
-        if pictures and backend != 'lmdb':  # BasicSR would leave the database open
+        images = len(built)
+        if images and backend != 'lmdb':  # BasicSR would leave the database open
             _read_one(built)
     except InputError as error:
         raise InputError(f'{place}: {error}') from error
@@ -138,11 +138,11 @@ def _check_pictures(dataset: Mapping[str, object], batches: int, place: str) -> 
     batch, enlarge = dataset['batch_size_per_gpu'], dataset.get('dataset_enlarge_ratio', 1)
     assert isinstance(batch, int)
     assert isinstance(enlarge, int)
-    if pictures * enlarge < batch * batches:
+    if images * enlarge < batch * batches:
         each = f' in each of {batches} processes' if batches > 1 else ''
         raise InputError(
-            f'{place}: expected pictures for at least one batch of {batch}{each}, got {pictures} of sufficient size; '
-            'make batch_size_per_gpu smaller, or add pictures'
+            f'{place}: expected images for at least one batch of {batch}{each}, got {images} of sufficient size; '
+            'make batch_size_per_gpu smaller, or add images'
         )
 
 
@@ -158,7 +158,7 @@ def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
 
 
 def _read_one(dataset: Any) -> None:
-    """Read the first picture, leaving every random state as it was."""
+    """Read the first image, leaving every random state as it was."""
     source = getattr(dataset, 'source', None)
     if isinstance(source, ImageSource):
         source.read(0)

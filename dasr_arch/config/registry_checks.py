@@ -71,12 +71,12 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
 
 
 def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
-    """Run a network on a grey picture, so that arguments that make no sense show before training.
+    """Run a network on a grey image, so that arguments that make no sense show before training.
 
     Args:
         network: the network; left in the mode that it is in.
         scale: the factor by which it must enlarge.
-        sides: sides in pixels of the picture, to be tried in order; some networks refuse small ones.
+        sides: sides in pixels of the image, to be tried in order; some networks refuse small ones.
         where: what opens a message: the file and `network_g`.
 
     Raises:
@@ -97,7 +97,7 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
                 if number == len(sides):
                     name = type(network).__name__
                     raise InputError(
-                        f'{where}: {name} fails on a picture of {side} x {side}: {describe_briefly(error)}'
+                        f'{where}: {name} fails on an image of {side} x {side}: {describe_briefly(error)}'
                     ) from error
     finally:
         network.train(training)
@@ -105,7 +105,7 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
     if not isinstance(sr, torch.Tensor) or tuple(sr.shape) != expected or not torch.isfinite(sr).all():
         got = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
         raise InputError(
-            f'{where}: expected finite pictures of shape {expected} from {type(network).__name__}, got {got}'
+            f'{where}: expected finite images of shape {expected} from {type(network).__name__}, got {got}'
         )
 
 

@@ -88,7 +88,7 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
         _path(options.path),
         options.param_key,
         options.kernel,
-        # A denoiser leaves a picture without the noise that was added, so its level is no longer true.
+        # A denoiser leaves an image without the noise that was added, so its level is no longer true.
         options.noise_level or ('true' if denoiser is None else 'none'),
         _plan_part(options.predictor, 'IKC', f'{where}.predictor'),
         denoiser,

@@ -276,7 +276,7 @@ def _check_parameters(network: nn.Module, train: Mapping[str, object], where: st
             raise InputError(f"{where}: train.lr_factors: no parameter's name begins with '{words}'{hint}")
     if train.get('multi_stage') and 'return_stages' not in signature(network.forward).parameters:
         raise InputError(
-            f'{where}: train.multi_stage: {type(network).__name__} gives one picture, no stages; remove the key'
+            f'{where}: train.multi_stage: {type(network).__name__} gives one image, no stages; remove the key'
         )
 
 
@@ -356,7 +356,7 @@ def _check_together(options: Mapping[str, object], datasets: Mapping[str, object
     contrast = settings.get('contrast_opt')
     if isinstance(contrast, dict) and contrast['positives'] == 'other' and batch < 2:
         raise InputError(
-            f'{where}: train.contrast_opt.positives: other takes patches of two pictures of a batch, which has one; '
+            f'{where}: train.contrast_opt.positives: other takes patches of two images of a batch, which has one; '
             'write batch_size_per_gpu: 2 or more'
         )
     if isinstance(contrast, dict) and batch * batches > contrast['queue_length']:
@@ -367,7 +367,7 @@ def _check_together(options: Mapping[str, object], datasets: Mapping[str, object
     metrics = section(options, 'val', where).get('metrics')
     for key in validated:
         if metrics and 'dataroot_gt' not in section(datasets, key, where):
-            raise InputError(f'{where}: datasets.{key}: val.metrics need HR pictures to compare with; give dataroot_gt')
+            raise InputError(f'{where}: datasets.{key}: val.metrics need HR images to compare with; give dataroot_gt')
 
 
 def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object], model: str, where: str) -> None:
@@ -378,7 +378,7 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
     if model == 'DASRModel':
         if kind == 'LQDataset' and section(settings, 'stage_2', where)['total_iter'] != 0:
             raise InputError(
-                f'{where}: train.stage_2.total_iter: expected 0, since LR pictures alone (LQDataset) can train only '
+                f'{where}: train.stage_2.total_iter: expected 0, since LR images alone (LQDataset) can train only '
                 f'the encoder, got {section(settings, "stage_2", where)["total_iter"]}'
             )
         patches = train.get('num_patches', 2)
@@ -400,7 +400,7 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
             )
         if kind not in {'DegradationDataset', 'LQDataset'} and contrast is not None:
             raise InputError(
-                f'{place}.type: the contrast needs two patches of each picture, from DegradationDataset or LQDataset, '
+                f'{place}.type: the contrast needs two patches of each image, from DegradationDataset or LQDataset, '
                 f'got {kind}; or write train.contrast_opt: ~ and stage_1.total_iter: 0'
             )
     elif model in {'IKCModel', 'MZSRModel'} and not raw:
@@ -408,7 +408,7 @@ def _check_batches(options: Mapping[str, object], datasets: Mapping[str, object]
             f'{place}: {model} needs the true kernels; use DegradationDataset with degrade_on: device, the default'
         )
     elif kind == 'LQDataset':
-        raise InputError(f'{place}.type: {model} needs HR pictures, got LQDataset; use model_type: DASRModel')
+        raise InputError(f'{place}.type: {model} needs HR images, got LQDataset; use model_type: DASRModel')
     elif raw and model not in TRAIN_OPTIONS:
         raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
 
@@ -449,7 +449,7 @@ def _check_tasks(settings: Mapping[str, object], train: Mapping[str, object], wh
     if batch % (support + query):
         raise InputError(
             f'{where}: datasets.train.batch_size_per_gpu: expected a multiple of support + query = {support + query}, '
-            f'the pictures of a task, got {batch}'
+            f'the images of a task, got {batch}'
         )
 
 

@@ -37,28 +37,28 @@ class LoaderOptions(Options, kw_only=True, frozen=True):
     name: Name
     type: str
     num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0  # processes
-    batch_size_per_gpu: Count  # pictures
+    batch_size_per_gpu: Count  # images
     scale: Count | None = None
 
 
 class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
-    """Training on HR pictures that are degraded on the fly."""
+    """Training on HR images that are degraded on the fly."""
 
     dataroot_gt: Folders
     gt_size: Count  # side of a patch, HR pixels
     use_hflip: bool = True
     use_rot: bool = True
-    resize_range: tuple[Positive, Positive] | None = None  # factors that HR pictures are resized by
+    resize_range: tuple[Positive, Positive] | None = None  # factors that HR images are resized by
     crop_first: bool = False
     degradation: Mapping
     degrade_on: Literal['device', 'worker'] = 'device'
-    num_patches: Count | UnsetType = UNSET  # of each picture
-    cache_mib: WholeNumber = 512  # decoded pictures that each loading process keeps
+    num_patches: Count | UnsetType = UNSET  # of each image
+    cache_mib: WholeNumber = 512  # decoded images that each loading process keeps
     seed: Seed | UnsetType = UNSET
 
 
 class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
-    """Training the encoder on LR pictures alone."""
+    """Training the encoder on LR images alone."""
 
     dataroot_lq: Folders
     lq_size: Count  # side of a patch, LR pixels
@@ -69,7 +69,7 @@ class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
 
 
 class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
-    """Validation on HR pictures under fixed degradations."""
+    """Validation on HR images under fixed degradations."""
 
     name: Name
     type: str
@@ -181,7 +181,7 @@ class FilterOptions(Options, kw_only=True, frozen=True):
 
 
 class TeacherOptions(Options, kw_only=True, frozen=True):
-    """What the encoder copies: a teacher that sees HR pictures, in training alone."""
+    """What the encoder copies: a teacher that sees HR images, in training alone."""
 
     loss_weight: NotNegative = 1.0
     temperature: Positive = 0.15
@@ -190,8 +190,8 @@ class TeacherOptions(Options, kw_only=True, frozen=True):
 class MetaOptions(Options, kw_only=True, frozen=True):
     """Tasks and loops of MZSR's meta-training."""
 
-    support: Count = 8  # pictures of a task that the inner loop sees
-    query: Count = 8  # pictures of a task that the outer loss sees
+    support: Count = 8  # images of a task that the inner loop sees
+    query: Count = 8  # images of a task that the outer loss sees
     inner_steps: Count = 5
     inner_lr: Positive = 0.01
     second_order: bool = True
@@ -200,7 +200,7 @@ class MetaOptions(Options, kw_only=True, frozen=True):
 
 
 class AdaptationOptions(Options, kw_only=True, frozen=True):
-    """How MZSR adapts to a picture of the validation."""
+    """How MZSR adapts to an image of the validation."""
 
     steps: WholeNumber = 10
     rates: list[Positive] = msgspec.field(default_factory=lambda: [0.01, 0.01, 0.01, 0.001])  # the last one holds on
@@ -332,8 +332,8 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
     lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names
-    multi_stage: bool = False  # the loss is summed over all stages' pictures
-    loss_on: Literal['rgb', 'luma'] = 'rgb'  # what of both pictures is compared
+    multi_stage: bool = False  # the loss is summed over all stages' images
+    loss_on: Literal['rgb', 'luma'] = 'rgb'  # what of both images is compared
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""

@@ -1,1 +1,1 @@
-"""Data sets and what they are made of: pictures, LMDB stores, preparation, download."""
+"""Data sets and what they are made of: images, LMDB stores, preparation, download."""

@@ -1,4 +1,4 @@
-"""Several stores or folders of pictures behind one index, such as DIV2K and Flickr2K."""
+"""Several stores or folders of images behind one index, such as DIV2K and Flickr2K."""
 
 import os
 from bisect import bisect_right
@@ -14,14 +14,14 @@ from dasr_arch.data.image_source import ImageSource, open_source
 
 
 class JoinedSource(ImageSource):
-    """Pictures of several sources, one after the other.
+    """Images of several sources, one after the other.
 
     Args:
         sources: at least one source.
 
     Attributes:
-        root: where the pictures are, for messages.
-        names: names of all pictures; those of different sources may be equal.
+        root: where the images are, for messages.
+        names: names of all images; those of different sources may be equal.
     """
 
     def __init__(self, sources: Sequence[ImageSource]) -> None:
@@ -31,16 +31,16 @@ class JoinedSource(ImageSource):
         self._ends = list(accumulate(len(source) for source in sources))
 
     def __len__(self) -> int:
-        """Number of pictures in all sources."""
+        """Number of images in all sources."""
         return self._ends[-1]
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """RGB picture of shape (H, W, 3); see :meth:`ImageSource.read`."""
+        """RGB image of shape (H, W, 3); see :meth:`ImageSource.read`."""
         source, local = self._locate(index)
         return source.read(local)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of a picture."""
+        """Height and width of an image."""
         source, local = self._locate(index)
         return source.size(local)
 
@@ -53,7 +53,7 @@ def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[s
     """Opens one or several stores or folders.
 
     Args:
-        dataroot: path of an LMDB store or a folder of pictures, or a list of such paths.
+        dataroot: path of an LMDB store or a folder of images, or a list of such paths.
 
     Returns:
         The source; for a list, all of them joined in this order.

@@ -1,4 +1,4 @@
-"""HR pictures for training: patches of them and how each picture is to be degraded.
+"""HR images for training: patches of them and how each image is to be degraded.
 
 By default only what is random is drawn here; the batch is blurred and shrunk on the training device.
 """
@@ -18,25 +18,25 @@ from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_posit
 from dasr_arch.data.sampling import Item, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
 from dasr_arch.degradations.base import check_choice, check_range, draw_uniform
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations.whole_image import crop_to_multiple
 
 
 @DATASET_REGISTRY.register()
 class DegradationDataset(Dataset[dict[str, Any]]):
-    """Patches of HR pictures that share augmentation and degradation, in LMDB stores or folders.
+    """Patches of HR images that share augmentation and degradation, in LMDB stores or folders.
 
     Args:
         opt: 'dataroot_gt' (path or list of paths), 'scale', 'gt_size' (HR patch, a multiple of the scale),
-            'degradation' (see build_degradation); optional 'num_patches' of each picture (2; 1 for models that take
-            pairs), 'use_hflip' and 'use_rot' (true), 'resize_range' (factors in (0, 2] that each picture is resized by
+            'degradation' (see build_degradation); optional 'num_patches' of each image (2; 1 for models that take
+            pairs), 'use_hflip' and 'use_rot' (true), 'resize_range' (factors in (0, 2] that each image is resized by
             before patches are cut, but not below the size of a patch; none), 'crop_first' (false: a patch is what
-            degrading the whole picture and then cropping would give; true: as the released code, each patch is degraded
+            degrading the whole image and then cropping would give; true: as the released code, each patch is degraded
             by itself), 'degrade_on' ('device': the model degrades the batch; 'worker': done here, and items are
-            ordinary pairs, as BasicSR's models take them), 'cache_mib' (512: decoded pictures that each loading process
+            ordinary pairs, as BasicSR's models take them), 'cache_mib' (512: decoded images that each loading process
             keeps, MiB), 'seed' (0).
 
     Raises:
-        InputError: if an option is wrong or no picture is as large as a patch.
+        InputError: if an option is wrong or no image is as large as a patch.
     """
 
     takes_samples = True  # items of a SampleStream, whose number is the seed of everything random
@@ -65,11 +65,11 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         self.usable = select_large(self.source, size)
 
     def __len__(self) -> int:
-        """Number of pictures at least as large as a patch."""
+        """Number of images at least as large as a patch."""
         return len(self.usable)
 
     def fill_cache(self) -> None:
-        """Decodes the pictures that are kept decoded, so that no sample waits for it."""
+        """Decodes the images that are kept decoded, so that no sample waits for it."""
         for index in self.usable:
             if self.source.is_full:
                 return
@@ -79,27 +79,27 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         """One sample.
 
         Args:
-            item: (picture, sample number), or the picture's index alone.
+            item: (image, sample number), or the image's index alone.
 
         Returns:
             With degrade_on 'device': 'hr' (P, 3, side, side) uint8 with margin, 'window' (4, P) int64 (see Window; not
             with crop_first) and the draws of the degradation. With 'worker': 'lq' (3, h, w) and 'gt' (3, H, W), float
             in [0, 1]. Always 'gt_path'.
         """
-        picture_index, generator = sample_generator(self.opt.get('seed', 0), item)
-        index = self.usable[picture_index]
+        image_index, generator = sample_generator(self.opt.get('seed', 0), item)
+        index = self.usable[image_index]
         whole = self.source.read(index)
         if self.resize_range is not None:
             whole = resize(whole, draw_uniform(None, self.resize_range, generator), self.geometry.size)
-        picture = augment(
+        image = augment(
             crop_to_multiple(whole, self.scale),
             generator,
             self.opt.get('use_hflip', True),
             self.opt.get('use_rot', True),
         )
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         places = [draw_position(height, width, self.geometry, generator) for _ in range(self.num_patches)]
-        hr = torch.stack([cut_patch(picture, top, left, self.geometry) for top, left in places])
+        hr = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in places])
         lq_side = self.geometry.size // self.scale
         sample: dict[str, Any] = {'hr': hr, **self.degradation.draw(generator, (lq_side, lq_side), self.num_patches)}
         if not self.crop_first:
@@ -162,7 +162,7 @@ def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
         InputError: if there is one sample alone.
     """
     if len(batch['hr']) < 2:
-        raise InputError('patches of other pictures need at least 2 pictures in a batch, got 1')
+        raise InputError('patches of other images need at least 2 images in a batch, got 1')
     changed = dict(batch)
     for key, dim in (('hr', 1), ('window', 2)):
         if key in batch:
@@ -173,10 +173,10 @@ def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def select_large(source: ImageSource, size: int) -> Sequence[int]:
-    """The pictures that are at least ``size`` pixels high and wide.
+    """The images that are at least ``size`` pixels high and wide.
 
     Args:
-        source: where the pictures are.
+        source: where the images are.
         size: side of a patch in pixels.
 
     Returns:
@@ -187,5 +187,5 @@ def select_large(source: ImageSource, size: int) -> Sequence[int]:
     """
     usable = [index for index in range(len(source)) if min(source.size(index)) >= size]
     if not usable:
-        raise InputError(f"no picture in '{source.root}' is as large as a patch of {size} pixels; make gt_size smaller")
+        raise InputError(f"no image in '{source.root}' is as large as a patch of {size} pixels; make gt_size smaller")
     return usable

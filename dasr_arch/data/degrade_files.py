@@ -1,4 +1,4 @@
-"""Making LR pictures of picture files, with a JSON specification beside them that makes the same ones again."""
+"""Making LR images of image files, with a JSON specification beside them that makes the same ones again."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import IMAGE_SUFFIXES, is_image_name, list_images, read_image, write_image
-from dasr_arch.degradations import Degradation, build_degradation, degrade_picture, picture_generator
+from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__
 
 RECORD_NAME = 'degradation.json'
-"""Name of the specification in a folder of LR pictures; beside a single picture it has the picture's name."""
+"""Name of the specification in a folder of LR images; beside a single image it has the image's name."""
 
 _LOSSY = ('.jpg', '.jpeg')
 
@@ -27,7 +27,7 @@ class DegradeSettings:
     """How files are dealt with.
 
     Attributes:
-        seed: seed of the noise; with a picture's name it determines the picture's draws.
+        seed: seed of the noise; with an image's name it determines the image's draws.
         force: replace files that exist.
         progress: show a progress bar on stderr.
     """
@@ -37,8 +37,8 @@ class DegradeSettings:
     progress: bool = True
 
 
-class FailedPicture(NamedTuple):
-    """A picture that could not be degraded, and why."""
+class FailedImage(NamedTuple):
+    """An image that could not be degraded, and why."""
 
     path: Path
     reason: str
@@ -48,23 +48,23 @@ class DegradeReport(NamedTuple):
     """What was made.
 
     Attributes:
-        pictures: the LR pictures.
+        images: the LR images.
         record: the JSON file.
         failed: what was left out.
     """
 
-    pictures: list[Path]
+    images: list[Path]
     record: Path
-    failed: list[FailedPicture]
+    failed: list[FailedImage]
 
 
 class DegradationRecord(NamedTuple):
-    """What a JSON file says: ``degrade_picture(degradation, picture, seed, name)`` makes the same LR pictures.
+    """What a JSON file says: ``degrade_image(degradation, image, seed, name)`` makes the same LR images.
 
     Attributes:
         degradation: what was done.
         seed: seed of the draws.
-        names: for each name, the file that holds the LR picture.
+        names: for each name, the file that holds the LR image.
     """
 
     degradation: Degradation
@@ -73,7 +73,7 @@ class DegradationRecord(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One picture: where it is, what it is called in draws, and the name of the file that it becomes."""
+    """One image: where it is, what it is called in draws, and the name of the file that it becomes."""
 
     source: Path
     name: str
@@ -94,20 +94,20 @@ def degrade_files(
     degradation: Degradation,
     settings: DegradeSettings | None = None,
 ) -> DegradeReport:
-    """Degrades a picture file, or every picture directly inside a folder.
+    """Degrades an image file, or every image directly inside a folder.
 
     All files are made in a hidden folder first and take their places at the end, so that an interrupted run leaves
-    nothing. Pictures that cannot be used are left out; originals are never replaced.
+    nothing. Images that cannot be used are left out; originals are never replaced.
 
     Args:
-        source: a picture file or a folder.
-        target: for a folder, the folder of the LR pictures, which become PNG. For a file, a file without loss (PNG,
+        source: an image file or a folder.
+        target: for a folder, the folder of the LR images, which become PNG. For a file, a file without loss (PNG,
             BMP, TIFF, WebP), or a folder.
         degradation: what to do.
         settings: how to deal with files; ``DegradeSettings()`` if None.
 
     Raises:
-        InputError: if the source holds no pictures, something is in the way, or no picture could be used.
+        InputError: if the source holds no images, something is in the way, or no image could be used.
         OSError: if the target cannot be written.
     """
     settings = settings or DegradeSettings()
@@ -116,12 +116,12 @@ def degrade_files(
     with _staging_folder(plan.folder) as staging:
         made, failed = _degrade_all(plan.jobs, staging, degradation, settings)
         if not made:
-            raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR picture was made')
+            raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR image was made')
         record = _describe(plan.jobs, made, degradation, settings.seed)
         (staging / plan.record).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
         _publish(staging, plan.folder, [*(job.file for job in plan.jobs if job.name in made), plan.record])
-    pictures = [plan.folder / job.file for job in plan.jobs if job.name in made]
-    return DegradeReport(pictures, plan.folder / plan.record, failed)
+    images = [plan.folder / job.file for job in plan.jobs if job.name in made]
+    return DegradeReport(images, plan.folder / plan.record, failed)
 
 
 def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
@@ -138,7 +138,7 @@ def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
         scale, seed, specification = record['scale'], record['seed'], record['specification']
         names = {name: entry['file'] for name, entry in record['pictures'].items()}
     except FileNotFoundError as error:
-        raise InputError(f'{path}: no such file; expected the {RECORD_NAME} beside LR pictures') from error
+        raise InputError(f'{path}: no such file; expected the {RECORD_NAME} beside LR images') from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f'{path}: is no specification of a degradation; dasr degrade writes them') from error
     if not isinstance(seed, int):
@@ -154,31 +154,31 @@ def _make_plan(source: Path, target: Path) -> _Plan:
         if target.exists() and not target.is_dir():
             raise InputError(f'{target}: is a file, expected a folder, because {source} is one; choose another name')
         if target.suffix.lower() in IMAGE_SUFFIXES:
-            raise InputError(f'{target}: looks like a picture, expected a folder, because {source} is one')
+            raise InputError(f'{target}: looks like an image, expected a folder, because {source} is one')
         paths = list_images(source)
         if not paths:
-            raise InputError(f'{source}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP); check the path')
+            raise InputError(f'{source}: holds no images (PNG, JPEG, BMP, TIFF, WebP); check the path')
         names = _name_apart([path.stem for path in paths])
         jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
         return _Plan(target, RECORD_NAME, jobs)
     if not source.is_file():
-        raise InputError(f'{source}: expected a picture or a folder of pictures, found nothing there; check the path')
+        raise InputError(f'{source}: expected an image or a folder of images, found nothing there; check the path')
     if not is_image_name(source.name):
-        raise InputError(f'{source}: expected a picture (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
+        raise InputError(f'{source}: expected an image (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
     if target.is_dir() or not target.suffix:
         return _Plan(target, f'{source.stem}.json', [_Job(source, source.stem, f'{source.stem}.png')])
     if target.suffix.lower() in _LOSSY:
         raise InputError(
-            f'{target}: a JPEG file would alter the LR picture; use {target.with_suffix(".png").name}, '
+            f'{target}: a JPEG file would alter the LR image; use {target.with_suffix(".png").name}, '
             'and --jpeg for compression as a part of the degradation'
         )
     if target.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{target}: unknown picture ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
+        raise InputError(f"{target}: unknown image ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
     return _Plan(target.parent, f'{target.stem}.json', [_Job(source, source.stem, target.name)])
 
 
 def _name_apart(stems: Sequence[str]) -> list[str]:
-    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other picture has."""
+    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other image has."""
     taken, seen = set(stems), set()
     names = []
     for stem in stems:
@@ -217,17 +217,15 @@ def _staging_folder(folder: Path) -> Iterator[Path]:
 
 def _degrade_all(
     jobs: Sequence[_Job], staging: Path, degradation: Degradation, settings: DegradeSettings
-) -> tuple[dict[str, tuple[int, int]], list[FailedPicture]]:
-    """Writes the LR pictures; returns the size of each by name, and what could not be used."""
+) -> tuple[dict[str, tuple[int, int]], list[FailedImage]]:
+    """Writes the LR images; returns the size of each by name, and what could not be used."""
     made: dict[str, tuple[int, int]] = {}
-    failed: list[FailedPicture] = []
-    for job in progress_bar(
-        jobs, desc=f'degrading, {degradation.label}', unit='picture', disable=not settings.progress
-    ):
+    failed: list[FailedImage] = []
+    for job in progress_bar(jobs, desc=f'degrading, {degradation.label}', unit='image', disable=not settings.progress):
         try:
-            lq = degrade_picture(degradation, read_image(job.source), settings.seed, job.name)
+            lq = degrade_image(degradation, read_image(job.source), settings.seed, job.name)
         except InputError as error:
-            failed.append(FailedPicture(job.source, str(error).removeprefix(f'{job.source}: ')))
+            failed.append(FailedImage(job.source, str(error).removeprefix(f'{job.source}: ')))
             continue
         write_image(staging / job.file, lq)
         made[job.name] = (lq.shape[0], lq.shape[1])
@@ -237,15 +235,15 @@ def _degrade_all(
 def _describe(
     jobs: Sequence[_Job], made: Mapping[str, tuple[int, int]], degradation: Degradation, seed: int
 ) -> dict[str, object]:
-    """The content of the JSON file: the same for the same pictures, whenever and wherever it is written."""
-    pictures = {}
+    """The content of the JSON file: the same for the same images, whenever and wherever it is written."""
+    images = {}
     for job in jobs:
         if job.name not in made:
             continue
-        generator = picture_generator(seed, job.name)
+        generator = image_generator(seed, job.name)
         noise_seed = generator.initial_seed()
         draws = degradation.draw(generator, (1, 1))  # parameters come before the noise, whatever the size
-        pictures[job.name] = {
+        images[job.name] = {
             'source': job.source.name,
             'file': job.file,
             'height': made[job.name][0],
@@ -259,7 +257,7 @@ def _describe(
         'seed': seed,
         'label': degradation.label,
         'specification': degradation.specification(),
-        'pictures': pictures,
+        'pictures': images,
     }
 
 

@@ -1,4 +1,4 @@
-"""HR pictures with fixed degradations, for validation during training."""
+"""HR images with fixed degradations, for validation during training."""
 
 import re
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.concat_source import open_sources
-from dasr_arch.degradations import build_degradation, picture_generator
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations import build_degradation, image_generator
+from dasr_arch.degradations.whole_image import crop_to_multiple
 
 
 @DATASET_REGISTRY.register()
 class DegradedTestDataset(Dataset[dict[str, Any]]):
-    """Whole pictures, each under every one of some fixed degradations.
+    """Whole images, each under every one of some fixed degradations.
 
     Args:
         opt: 'dataroot_gt' (path or list of paths), 'scale', 'degradation' (one specification or a list, see
@@ -36,28 +36,28 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
             if not degradation.fixed:
                 raise InputError(f"degradation '{degradation.label}' is random; a test needs fixed values, no ranges")
         self.source = open_sources(opt['dataroot_gt'])
-        self.num_pictures = min(len(self.source), opt.get('max_pictures') or len(self.source))
+        self.num_images = min(len(self.source), opt.get('max_pictures') or len(self.source))
 
     def __len__(self) -> int:
-        """Number of pictures times number of degradations."""
-        return self.num_pictures * len(self.degradations)
+        """Number of images times number of degradations."""
+        return self.num_images * len(self.degradations)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One picture under one degradation.
+        """One image under one degradation.
 
         Args:
             index: degradations count slowest.
 
         Returns:
             'lq' (3, h, w) and 'gt' (3, h * scale, w * scale), float in [0, 1]; 'kernel' and 'noise_level' of the true
-            degradation; 'degradation', its label; 'lq_path' and 'gt_path', names made of picture and degradation.
+            degradation; 'degradation', its label; 'lq_path' and 'gt_path', names made of image and degradation.
         """
-        which, picture_index = divmod(index, self.num_pictures)
-        degradation, name = self.degradations[which], self.source.names[picture_index]
-        picture = crop_to_multiple(self.source.read(picture_index), self.scale, name)
-        gt = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
+        which, image_index = divmod(index, self.num_images)
+        degradation, name = self.degradations[which], self.source.names[image_index]
+        image = crop_to_multiple(self.source.read(image_index), self.scale, name)
+        gt = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
         size = (gt.shape[1] // self.scale, gt.shape[2] // self.scale)
-        draws = degradation.draw(picture_generator(self.opt.get('seed', 0), name), size)
+        draws = degradation.draw(image_generator(self.opt.get('seed', 0), name), size)
         lq = degradation.apply(gt.unsqueeze(0), {key: value.unsqueeze(0) for key, value in draws.items()})[0]
         suffix = re.sub(r'[^0-9a-zA-Z-]+', '_', degradation.label)
         return {

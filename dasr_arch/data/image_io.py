@@ -1,6 +1,6 @@
-"""Pictures in and out of files: whatever the format, 8-bit RGB arrays inside the package.
+"""Images in and out of files: whatever the format, 8-bit RGB arrays inside the package.
 
-Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey picture; OpenCV reads what has
+Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; OpenCV reads what has
 16 bits, which Pillow cuts to 8 without rounding, and what lies in an LMDB, where it is faster.
 """
 
@@ -20,10 +20,10 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-"""Endings of picture files, in lower case; capitals are accepted in file names."""
+"""Endings of image files, in lower case; capitals are accepted in file names."""
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
-"""Pixels above which a picture counts as a decompression bomb; Pillow's own limit, 179 megapixels."""
+"""Pixels above which an image counts as a decompression bomb; Pillow's own limit, 179 megapixels."""
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -50,7 +50,7 @@ DECODING_ERRORS = (
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Picture files directly inside a folder, by their endings, sorted by name; hidden files are left out.
+    """Image files directly inside a folder, by their endings, sorted by name; hidden files are left out.
 
     Raises:
         InputError: if the folder does not exist or is a file.
@@ -59,34 +59,34 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         arrived = 'a file' if root.exists() else 'nothing there'
-        raise InputError(f'{root}: expected a folder of pictures, found {arrived}; check the path')
+        raise InputError(f'{root}: expected a folder of images, found {arrived}; check the path')
     return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has a picture's ending and is not hidden (macOS leaves '._name.jpg' behind)."""
+    """Whether a file name has an image's ending and is not hidden (macOS leaves '._name.jpg' behind)."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads a picture file as 8-bit RGB, upright.
+    """Reads an image file as 8-bit RGB, upright.
 
     Args:
         path: a PNG, JPEG, BMP, TIFF or WebP file of 8 or 16 bits, grey, palette or colour; of an animation or a
-            multi-page TIFF, the first picture.
+            multi-page TIFF, the first image.
 
     Returns:
         Array of shape (H, W, 3) that belongs to the caller. 16 bits are rounded to 8, alpha is dropped (not blended),
-        and the picture is turned the way its EXIF orientation says.
+        and the image is turned the way its EXIF orientation says.
 
     Raises:
-        InputError: if the file is missing, empty, truncated, damaged, no picture or too large to be one.
+        InputError: if the file is missing, empty, truncated, damaged, no image or too large to be one.
     """
     return decode_image(read_bytes(path), str(path))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file that is meant to be a picture.
+    """The content of a file that is meant to be an image.
 
     Raises:
         InputError: if it cannot be read.
@@ -98,17 +98,17 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decodes the content of a picture file; see ``read_image``.
+    """Decodes the content of an image file; see ``read_image``.
 
     Args:
         data: the bytes of the file.
         name: what an error message calls it.
 
     Raises:
-        InputError: if the bytes are no whole picture.
+        InputError: if the bytes are no whole image.
     """
     if not data:
-        raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
+        raise InputError(f'{name}: is empty, expected an image; replace or remove it')
     try:
         return _decode(data)
     except DECODING_ERRORS as error:
@@ -116,16 +116,16 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of a picture file as ``read_image`` would return it, from its header alone.
+    """Height and width of an image file as ``read_image`` would return it, from its header alone.
 
     Raises:
-        InputError: if the file is missing or has no picture's header.
+        InputError: if the file is missing or has no image's header.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            width, height = picture.size
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
             # Pillow gives the size of a TIFF upright already, that of every other format as it is stored.
-            turned = picture.format != 'TIFF' and picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            turned = image.format != 'TIFF' and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except DECODING_ERRORS as error:
         raise _refuse(path, error) from error
     return (width, height) if turned else (height, width)
@@ -139,7 +139,7 @@ def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8
         name: what an error message calls it.
 
     Raises:
-        InputError: if the entry is no whole picture.
+        InputError: if the entry is no whole image.
     """
     header = bytes(data[:26])
     plain = header.startswith(_PNG_SIGNATURE) and len(header) == 26 and header[24] == 8 and header[25] in (0, 2, 6)
@@ -147,40 +147,40 @@ def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8
         return decode_image(bytes(data), name)
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
-        raise InputError(f'{name}: cannot be read as a picture (damaged PNG); prepare the LMDB again')
+        raise InputError(f'{name}: cannot be read as an image (damaged PNG); prepare the LMDB again')
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def encode_png(picture: NDArray[np.uint8], compress_level: int = 1) -> bytes:
-    """PNG of an RGB picture, as BasicSR's own LMDB maker encodes it.
+def encode_png(image: NDArray[np.uint8], compress_level: int = 1) -> bytes:
+    """PNG of an RGB image, as BasicSR's own LMDB maker encodes it.
 
     Args:
-        picture: shape (H, W, 3).
+        image: shape (H, W, 3).
         compress_level: 0 (none) to 9 (small, slow).
 
     Raises:
-        ValueError: if the array is no 8-bit RGB picture.
+        ValueError: if the array is no 8-bit RGB image.
     """
-    return _encode(picture, '.png', [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
+    return _encode(image, '.png', [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
 
 
-def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
-    """Writes an RGB picture; the file is there as a whole or not at all.
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
+    """Writes an RGB image; the file is there as a whole or not at all.
 
     JPEG is written at quality 95, every other format without loss.
 
     Args:
         path: where to; its ending, one of ``IMAGE_SUFFIXES``, chooses the format.
-        picture: shape (H, W, 3).
+        image: shape (H, W, 3).
 
     Raises:
-        InputError: if the ending is unknown or the format cannot hold a picture of this size.
-        ValueError: if the array is no 8-bit RGB picture.
+        InputError: if the ending is unknown or the format cannot hold an image of this size.
+        ValueError: if the array is no 8-bit RGB image.
         OSError: if the folder cannot be written or the disk is full.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: unknown picture ending '{suffix}'; use one of {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(f"{path}: unknown image ending '{suffix}'; use one of {', '.join(IMAGE_SUFFIXES)}")
     settings = {
         '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 95],
         '.jpeg': [cv2.IMWRITE_JPEG_QUALITY, 95],
@@ -188,56 +188,56 @@ def write_image(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> Non
         '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
     }
     try:
-        data = _encode(picture, suffix, settings.get(suffix, []))
+        data = _encode(image, suffix, settings.get(suffix, []))
     except cv2.error as error:
-        height, width = picture.shape[:2]
-        raise InputError(f'{path}: {suffix} cannot hold a picture of {width} x {height}; use .png or .tiff') from error
+        height, width = image.shape[:2]
+        raise InputError(f'{path}: {suffix} cannot hold an image of {width} x {height}; use .png or .tiff') from error
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _encode(picture: NDArray[np.uint8], suffix: str, settings: list[int]) -> bytes:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f'expected uint8 of shape (H, W, 3), got {picture.dtype} of shape {picture.shape}')
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+def _encode(image: NDArray[np.uint8], suffix: str, settings: list[int]) -> bytes:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f'expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}')
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     if not done:
         raise cv2.error(f'cannot encode {suffix}')
     return data.tobytes()
 
 
 def _decode(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(BytesIO(data), formats=_FORMATS) as picture:
-        if picture.format == 'PNG':
-            picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
-    with Image.open(BytesIO(data), formats=_FORMATS) as picture:
-        deep = has_16_bits(picture, data)
-        picture.load()
+    with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        if image.format == 'PNG':
+            image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
+    with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        deep = has_16_bits(image, data)
+        image.load()
         if deep:
-            pixels = _decode_16_bits(data, is_white_zero(picture))
-        elif picture.mode in ('F', 'I'):
+            pixels = _decode_16_bits(data, is_white_zero(image))
+        elif image.mode in ('F', 'I'):
             raise ValueError('samples of 32 bits, expected 8 or 16')
         else:
-            pixels = np.array(picture.convert('RGB'))
+            pixels = np.array(image.convert('RGB'))
         # Pillow turns a TIFF while loading, OpenCV does so for its own; the tag is gone by now.
-        orientation = picture.getexif().get(_ORIENTATION, 1) if picture.format != 'TIFF' else 1
+        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != 'TIFF' else 1
     return turn_upright(pixels, orientation)
 
 
-def has_16_bits(picture: Image.Image, data: bytes) -> bool:
-    """Whether a picture that Pillow opened has samples of 16 bits, which it would cut to 8.
+def has_16_bits(image: Image.Image, data: bytes) -> bool:
+    """Whether an image that Pillow opened has samples of 16 bits, which it would cut to 8.
 
     Args:
-        picture: the opened picture.
+        image: the opened image.
         data: the bytes of its file.
 
     Raises:
         ValueError: if its samples are neither 8 nor 16 unsigned bits.
     """
-    if picture.format == 'PNG':
+    if image.format == 'PNG':
         return data[24] == 16  # bit depth, in the header that must come first
-    if picture.format != 'TIFF':
+    if image.format != 'TIFF':
         return False
-    tags: Any = getattr(picture, 'tag_v2', {})
+    tags: Any = getattr(image, 'tag_v2', {})
     bits = set(tags.get(_BITS_PER_SAMPLE, (1,)))
     if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
         raise ValueError('samples are signed or floating point, expected unsigned integers')
@@ -278,13 +278,13 @@ def decode_deep(data: bytes, white_zero: bool = False) -> NDArray[np.uint16]:
     return np.asarray(pixels[:, :, order], np.uint16)
 
 
-def is_white_zero(picture: Image.Image) -> bool:
-    """Whether a picture that Pillow opened is a TIFF that stores white as 0, as scanners do; OpenCV ignores it."""
-    return picture.format == 'TIFF' and getattr(picture, 'tag_v2', {}).get(262) == 0
+def is_white_zero(image: Image.Image) -> bool:
+    """Whether an image that Pillow opened is a TIFF that stores white as 0, as scanners do; OpenCV ignores it."""
+    return image.format == 'TIFF' and getattr(image, 'tag_v2', {}).get(262) == 0
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undoes the eight ways of holding a camera, by their EXIF numbers; another number leaves the picture alone."""
+    """Undoes the eight ways of holding a camera, by their EXIF numbers; another number leaves the image alone."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -295,7 +295,7 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _refuse(name: str | os.PathLike[str], error: BaseException) -> InputError:
-    return InputError(f'{name}: cannot be read as a picture ({explain_damage(error)}); replace or remove it')
+    return InputError(f'{name}: cannot be read as an image ({explain_damage(error)}); replace or remove it')
 
 
 def explain_damage(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""One way to read pictures by name, whether they lie in a folder or in an LMDB."""
+"""One way to read images by name, whether they lie in a folder or in an LMDB."""
 
 import os
 from abc import ABC, abstractmethod
@@ -13,13 +13,13 @@ from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, count_entries, open_
 
 
 class ImageSource(ABC):
-    """Pictures by name.
+    """Images by name.
 
     A source holds no open file: it pickles, outlives a fork, and several sources may share one folder.
 
     Attributes:
         root: the folder or LMDB folder.
-        names: one name for each picture, sorted; the file name without its ending, or the key in the LMDB.
+        names: one name for each image, sorted; the file name without its ending, or the key in the LMDB.
     """
 
     root: Path
@@ -30,29 +30,29 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> NDArray[np.uint8]:
-        """A picture as RGB of shape (H, W, 3); not to be changed.
+        """An image as RGB of shape (H, W, 3); not to be changed.
 
         Raises:
-            InputError: naming the picture, if it is missing or damaged.
+            InputError: naming the image, if it is missing or damaged.
         """
 
     @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of a picture, without decoding it.
+        """Height and width of an image, without decoding it.
 
         Raises:
-            InputError: naming the picture, if its header cannot be read.
+            InputError: naming the image, if its header cannot be read.
         """
 
 
 class FolderSource(ImageSource):
-    """The pictures directly inside a folder.
+    """The images directly inside a folder.
 
     Args:
-        root: folder with at least one picture and no two of the same stem.
+        root: folder with at least one image and no two of the same stem.
 
     Raises:
-        InputError: if the folder is missing or empty, or two pictures differ in their endings alone.
+        InputError: if the folder is missing or empty, or two images differ in their endings alone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,10 +62,10 @@ class FolderSource(ImageSource):
             other = paths.setdefault(path.stem, path)
             if other != path:
                 raise InputError(
-                    f"{root}: two pictures are called '{path.stem}' ({other.name}, {path.name}); rename or remove one"
+                    f"{root}: two images are called '{path.stem}' ({other.name}, {path.name}); rename or remove one"
                 )
         if not paths:
-            raise InputError(f'{root}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP); check the path')
+            raise InputError(f'{root}: holds no images (PNG, JPEG, BMP, TIFF, WebP); check the path')
         self.names = sorted(paths)
         self._paths = [paths[name] for name in self.names]
 
@@ -79,7 +79,7 @@ class FolderSource(ImageSource):
 
 
 class LmdbSource(ImageSource):
-    """The pictures of an LMDB in BasicSR's layout.
+    """The images of an LMDB in BasicSR's layout.
 
     Args:
         root: folder ending in .lmdb.
@@ -94,7 +94,7 @@ class LmdbSource(ImageSource):
         entries = count_entries(root)
         if entries < len(sizes):
             raise InputError(
-                f'{root}: {META_NAME} lists {len(sizes)} pictures, {DATA_NAME} holds {entries}; prepare the LMDB again'
+                f'{root}: {META_NAME} lists {len(sizes)} images, {DATA_NAME} holds {entries}; prepare the LMDB again'
             )
         self.names = list(sizes)
         self._sizes = list(sizes.values())
@@ -103,14 +103,14 @@ class LmdbSource(ImageSource):
         """See ``ImageSource``."""
         key = self.names[index]
         with open_entry(self.root, key) as entry:
-            picture = decode_stored_image(entry, f"{self.root}, entry '{key}'")
-        if picture.shape[:2] != self._sizes[index]:
+            image = decode_stored_image(entry, f"{self.root}, entry '{key}'")
+        if image.shape[:2] != self._sizes[index]:
             height, width = self._sizes[index]
             raise InputError(
                 f"{self.root}, entry '{key}': {META_NAME} says {width} x {height}, "
-                f'the picture is {picture.shape[1]} x {picture.shape[0]}; prepare the LMDB again'
+                f'the image is {image.shape[1]} x {image.shape[0]}; prepare the LMDB again'
             )
-        return picture
+        return image
 
     def size(self, index: int) -> tuple[int, int]:
         """See ``ImageSource``."""
@@ -118,13 +118,13 @@ class LmdbSource(ImageSource):
 
 
 class CachedSource(ImageSource):
-    """Keeps pictures of another source decoded, the first ones that are read, until a limit is reached.
+    """Keeps images of another source decoded, the first ones that are read, until a limit is reached.
 
-    Nothing is dropped for a new picture: training reads all pictures in turn, and would never find one that the next
+    Nothing is dropped for a new image: training reads all images in turn, and would never find one that the next
     have pushed out. What is kept does not travel to other processes.
 
     Args:
-        source: where the pictures are.
+        source: where the images are.
         limit: bytes to keep at most.
     """
 
@@ -137,7 +137,7 @@ class CachedSource(ImageSource):
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.source)
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -145,18 +145,18 @@ class CachedSource(ImageSource):
         kept = self._kept.get(index)
         if kept is not None:
             return kept
-        picture = self.source.read(index)
-        picture.flags.writeable = False
-        if picture.nbytes <= self._room:
-            self._room -= picture.nbytes
-            self._kept[index] = picture
+        image = self.source.read(index)
+        image.flags.writeable = False
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._kept[index] = image
         else:
             self._full = True
-        return picture
+        return image
 
     @property
     def is_full(self) -> bool:
-        """Whether a picture did not fit any more."""
+        """Whether an image did not fit any more."""
         return self._full
 
     def size(self, index: int) -> tuple[int, int]:
@@ -164,15 +164,15 @@ class CachedSource(ImageSource):
         return self.source.size(index)
 
     def __getstate__(self) -> dict[str, object]:
-        """Everything but the pictures."""
+        """Everything but the images."""
         return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
 
 
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
-    """The pictures under a data root.
+    """The images under a data root.
 
     Args:
-        dataroot: a folder of pictures, or an LMDB folder, whose name ends in .lmdb.
+        dataroot: a folder of images, or an LMDB folder, whose name ends in .lmdb.
 
     Raises:
         InputError: if it is neither, or holds nothing.

@@ -1,9 +1,9 @@
-"""LMDB folders of pictures in BasicSR's layout, read and written.
+"""LMDB folders of images in BasicSR's layout, read and written.
 
     name.lmdb/
-        data.mdb        key -> encoded picture, normally PNG
+        data.mdb        key -> encoded image, normally PNG
         lock.mdb        made by LMDB, not needed for reading
-        meta_info.txt   one line for each picture: `key.png (height,width,channels) compression`
+        meta_info.txt   one line for each image: `key.png (height,width,channels) compression`
 
 LMDB opens a folder once in a process, and not at all in the child of a process that has it open; the environments
 are therefore shared by all readers and let go of after a fork.
@@ -31,15 +31,15 @@ _LITTLE_ROOM = 64 << 20  # bytes free, below which a batch may well not fit
 _JOURNAL = b'__journal__'  # its own table while writing, gone afterwards
 
 
-class PictureSize(NamedTuple):
-    """What meta_info.txt tells about one picture."""
+class ImageSize(NamedTuple):
+    """What meta_info.txt tells about one image."""
 
     height: int
     width: int
 
 
 class Piece(NamedTuple):
-    """One encoded picture on its way into an LMDB."""
+    """One encoded image on its way into an LMDB."""
 
     key: str
     height: int
@@ -47,13 +47,13 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def format_meta_line(key: str, size: PictureSize, compress_level: int) -> str:
-    """A line of meta_info.txt, without its line break, for an RGB picture."""
+def format_meta_line(key: str, size: ImageSize, compress_level: int) -> str:
+    """A line of meta_info.txt, without its line break, for an RGB image."""
     return f'{key}.png ({size.height},{size.width},3) {compress_level}'
 
 
-def read_meta_info(root: Path) -> dict[str, PictureSize]:
-    """Keys and sizes of the pictures in an LMDB folder, sorted by key.
+def read_meta_info(root: Path) -> dict[str, ImageSize]:
+    """Keys and sizes of the images in an LMDB folder, sorted by key.
 
     Args:
         root: folder ending in .lmdb.
@@ -70,7 +70,7 @@ def read_meta_info(root: Path) -> dict[str, PictureSize]:
         if not (root / name).is_file():
             raise InputError(f'{root}: holds no {name}, so it is no complete LMDB; make it again with `dasr prepare`')
     meta = root / META_NAME
-    sizes: dict[str, PictureSize] = {}
+    sizes: dict[str, ImageSize] = {}
     for number, line in enumerate(meta.read_text(encoding='utf-8', errors='surrogateescape').splitlines(), start=1):
         found = _META_LINE.fullmatch(line.rstrip())
         if found is None:
@@ -79,9 +79,9 @@ def read_meta_info(root: Path) -> dict[str, PictureSize]:
             )
         if found['key'] in sizes:
             raise InputError(f"{meta}, line {number}: key '{found['key']}' stands there twice; prepare the LMDB again")
-        sizes[found['key']] = PictureSize(int(found['height']), int(found['width']))
+        sizes[found['key']] = ImageSize(int(found['height']), int(found['width']))
     if not sizes:
-        raise InputError(f'{meta}: lists no pictures; make the LMDB again with `dasr prepare`')
+        raise InputError(f'{meta}: lists no images; make the LMDB again with `dasr prepare`')
     return dict(sorted(sizes.items()))
 
 
@@ -156,7 +156,7 @@ def close_environments() -> None:
 
 @contextmanager
 def open_entry(root: Path, key: str) -> Iterator[memoryview]:
-    """The encoded picture under a key, valid inside the block only.
+    """The encoded image under a key, valid inside the block only.
 
     Args:
         root: folder ending in .lmdb.
@@ -182,9 +182,9 @@ def count_entries(root: Path) -> int:
 
 
 class LmdbWriter:
-    """Writes pictures and a journal of what has been written, each batch as a whole or not at all.
+    """Writes images and a journal of what has been written, each batch as a whole or not at all.
 
-    A writer that opens the folder of an interrupted one finds its journal, and the pictures that the journal tells of.
+    A writer that opens the folder of an interrupted one finds its journal, and the images that the journal tells of.
 
     Args:
         folder: where data.mdb lies or is to lie; made if missing.
@@ -207,7 +207,7 @@ class LmdbWriter:
             return {int(key): bytes(record).decode() for key, record in transaction.cursor()}
 
     def put(self, pieces: Sequence[Piece], records: Mapping[int, str]) -> None:
-        """Adds a batch: pictures, and the journal's records about them.
+        """Adds a batch: images, and the journal's records about them.
 
         Raises:
             OSError: if the disk is full; the batch is not there then.
@@ -220,7 +220,7 @@ class LmdbWriter:
                 transaction.put(f'{number:09d}'.encode(), record.encode(), db=self._journal)
 
     def drop_journal(self) -> None:
-        """Removes the journal, which leaves nothing but pictures."""
+        """Removes the journal, which leaves nothing but images."""
         with self._errors_named(), self._environment.begin(write=True) as transaction:
             transaction.drop(self._journal, delete=True)
 

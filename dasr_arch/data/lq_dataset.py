@@ -1,4 +1,4 @@
-"""LR pictures alone, for training the degradation encoder where there is no HR picture at all."""
+"""LR images alone, for training the degradation encoder where there is no HR image at all."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +17,14 @@ from dasr_arch.data.sampling import Item, sample_generator
 
 @DATASET_REGISTRY.register()
 class LQDataset(Dataset[dict[str, Any]]):
-    """Two patches of each LR picture, which share whatever degraded it.
+    """Two patches of each LR image, which share whatever degraded it.
 
     Args:
         opt: 'dataroot_lq' (path or list of paths), 'lq_size' (side of a patch); optional 'use_hflip' and 'use_rot'
-            (true), 'cache_mib' (512: decoded pictures that each loading process keeps, MiB), 'seed' (0).
+            (true), 'cache_mib' (512: decoded images that each loading process keeps, MiB), 'seed' (0).
 
     Raises:
-        InputError: if an option is wrong or no picture is as large as a patch.
+        InputError: if an option is wrong or no image is as large as a patch.
     """
 
     takes_samples = True
@@ -39,23 +39,23 @@ class LQDataset(Dataset[dict[str, Any]]):
         self.usable = select_large(self.source, opt['lq_size'])
 
     def __len__(self) -> int:
-        """Number of pictures at least as large as a patch."""
+        """Number of images at least as large as a patch."""
         return len(self.usable)
 
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
         """One sample.
 
         Args:
-            item: (picture, sample number), or the picture's index alone.
+            item: (image, sample number), or the image's index alone.
 
         Returns:
             'lq' (2, 3, h, w), float in [0, 1]; 'lq_path'.
         """
-        picture_index, generator = sample_generator(self.opt.get('seed', 0), item)
-        index = self.usable[picture_index]
+        image_index, generator = sample_generator(self.opt.get('seed', 0), item)
+        index = self.usable[image_index]
         flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
-        picture = augment(self.source.read(index), generator, *flips)
-        height, width = picture.shape[:2]
+        image = augment(self.source.read(index), generator, *flips)
+        height, width = image.shape[:2]
         places = [draw_position(height, width, self.geometry, generator) for _ in range(2)]
-        lq = torch.stack([cut_patch(picture, top, left, self.geometry) for top, left in places])
+        lq = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in places])
         return {'lq': lq.float() / 255, 'lq_path': self.source.names[index]}

@@ -1,4 +1,4 @@
-"""Augmenting a picture and cutting patches out of it."""
+"""Augmenting an image and cutting patches out of it."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ class PatchGeometry(NamedTuple):
 
     Attributes:
         size: side of the patch in pixels.
-        margin: pixels more on every side, reflected where they lie outside the picture.
+        margin: pixels more on every side, reflected where they lie outside the image.
         step: patches start at multiples of this.
     """
 
@@ -26,55 +26,53 @@ class PatchGeometry(NamedTuple):
     step: int = 1
 
 
-def augment(
-    picture: NDArray[np.uint8], generator: torch.Generator, use_hflip: bool, use_rot: bool
-) -> NDArray[np.uint8]:
-    """Mirrors and turns a picture, each way with probability one half.
+def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: bool, use_rot: bool) -> NDArray[np.uint8]:
+    """Mirrors and turns an image, each way with probability one half.
 
     Args:
-        picture: shape (H, W, C).
+        image: shape (H, W, C).
         generator: where the choices come from; as many numbers are drawn whatever is allowed.
         use_hflip: allows mirroring left to right.
         use_rot: allows mirroring top to bottom and transposing, hence rotations by 90 degrees.
 
     Returns:
-        A view of the picture, never the picture changed in place.
+        A view of the image, never the image changed in place.
     """
     flip, turn, transpose = (torch.rand(3, generator=generator) < 0.5).tolist()
     if use_hflip and flip:
-        picture = picture[:, ::-1]
+        image = image[:, ::-1]
     if use_rot and turn:
-        picture = picture[::-1]
-    return picture.transpose(1, 0, 2) if use_rot and transpose else picture
+        image = image[::-1]
+    return image.transpose(1, 0, 2) if use_rot and transpose else image
 
 
-def resize(picture: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
-    """Makes a picture smaller without aliasing, or larger, bicubically.
+def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
+    """Makes an image smaller without aliasing, or larger, bicubically.
 
-    Shrunk pictures have sharper edges, enlarged ones softer edges than the photograph at its full size.
+    Shrunk images have sharper edges, enlarged ones softer edges than the photograph at its full size.
 
     Args:
-        picture: shape (H, W, 3), no side shorter than `least`.
+        image: shape (H, W, 3), no side shorter than `least`.
         factor: sides afterwards, above 0.
         least: no side becomes shorter than this, pixels.
 
     Returns:
-        The other picture, or the picture itself if nothing is to be done.
+        The other image, or the image itself if nothing is to be done.
     """
-    height, width = picture.shape[:2]
-    factor = max(factor, least / min(height, width))  # of both sides, so that the picture keeps its shape
+    height, width = image.shape[:2]
+    factor = max(factor, least / min(height, width))  # of both sides, so that the image keeps its shape
     size = (max(least, round(width * factor)), max(least, round(height * factor)))
     if size == (width, height):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def draw_position(height: int, width: int, geometry: PatchGeometry, generator: torch.Generator) -> tuple[int, int]:
-    """Draws where a patch starts, uniformly among all places where it lies inside the picture.
+    """Draws where a patch starts, uniformly among all places where it lies inside the image.
 
     Args:
-        height: rows of the picture, at least the patch's size.
-        width: columns of the picture, at least the patch's size.
+        height: rows of the image, at least the patch's size.
+        width: columns of the image, at least the patch's size.
         geometry: size and step of the patch.
         generator: where the numbers come from.
 
@@ -86,11 +84,11 @@ def draw_position(height: int, width: int, geometry: PatchGeometry, generator: t
     return top, left
 
 
-def cut_patch(picture: NDArray[np.uint8], top: int, left: int, geometry: PatchGeometry) -> Tensor:
+def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeometry) -> Tensor:
     """Cuts a patch with its margin.
 
     Args:
-        picture: shape (H, W, 3).
+        image: shape (H, W, 3).
         top: first row of the patch without margin.
         left: first column of the patch without margin.
         geometry: size and margin.
@@ -100,21 +98,21 @@ def cut_patch(picture: NDArray[np.uint8], top: int, left: int, geometry: PatchGe
     """
     side = geometry.size + 2 * geometry.margin
     first_row, first_column = top - geometry.margin, left - geometry.margin
-    rows = _clip(first_row, side, picture.shape[0])
-    columns = _clip(first_column, side, picture.shape[1])
+    rows = _clip(first_row, side, image.shape[0])
+    columns = _clip(first_column, side, image.shape[1])
     borders = (rows.before, rows.after, columns.before, columns.after)
-    patch: NDArray[Any] = _copy(picture[rows.first : rows.last, columns.first : columns.last])
+    patch: NDArray[Any] = _copy(image[rows.first : rows.last, columns.first : columns.last])
     if max(borders) >= min(patch.shape[:2]):  # the reflection is wider than what it reflects
-        row_index = border_index(torch.arange(first_row, first_row + side), picture.shape[0], 'reflect').numpy()
-        column_index = border_index(torch.arange(first_column, first_column + side), picture.shape[1], 'reflect')
-        patch = picture[row_index[:, None], column_index.numpy()[None, :]]
+        row_index = border_index(torch.arange(first_row, first_row + side), image.shape[0], 'reflect').numpy()
+        column_index = border_index(torch.arange(first_column, first_column + side), image.shape[1], 'reflect')
+        patch = image[row_index[:, None], column_index.numpy()[None, :]]
     elif any(borders):
         patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_REFLECT_101)
     return torch.from_numpy(np.stack(cv2.split(patch)))
 
 
 class _Span(NamedTuple):
-    """The part of a range that lies inside a picture, and how much of the range lies before and after."""
+    """The part of a range that lies inside an image, and how much of the range lies before and after."""
 
     first: int
     last: int
@@ -128,7 +126,7 @@ def _clip(start: int, length: int, size: int) -> _Span:
 
 
 def _copy(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A contiguous copy of a picture that `augment` may have turned.
+    """A contiguous copy of an image that `augment` may have turned.
 
     NumPy copies such a view pixel by pixel. Rows are copied as they lie in memory instead, and OpenCV turns them.
     """

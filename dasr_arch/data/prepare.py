@@ -1,9 +1,9 @@
-"""From folders of pictures to an LMDB of sub-images in BasicSR's layout.
+"""From folders of images to an LMDB of sub-images in BasicSR's layout.
 
 While it runs, everything lies in a hidden folder beside the result:
 
     .name.lmdb.partial/
-        plan.json       settings and pictures, to tell whether a later run may continue this one
+        plan.json       settings and images, to tell whether a later run may continue this one
         lock            held by the run in progress
         store.lmdb/     becomes name.lmdb by one rename at the end
         replaced.lmdb/  the LMDB that --force replaces, for the moment between two renames
@@ -22,9 +22,9 @@ from typing import NamedTuple
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, LmdbWriter, PictureSize, Piece, format_meta_line
-from dasr_arch.data.prepare_sources import SourcePicture, collect_sources
-from dasr_arch.data.sub_images import CutTask, Cutting, cut_picture, piece_keys
+from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, ImageSize, LmdbWriter, Piece, format_meta_line
+from dasr_arch.data.prepare_sources import SourceImage, collect_sources
+from dasr_arch.data.sub_images import CutTask, Cutting, cut_image, piece_keys
 from dasr_arch.data.worker_pool import count_cores, map_in_order
 
 REPORT_NAME = 'prepare.json'
@@ -33,11 +33,11 @@ _BATCH_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a preparation runs; none of it changes what a picture becomes.
+    """How a preparation runs; none of it changes what an image becomes.
 
     Attributes:
         workers: number of processes; all cores if None.
-        min_pictures: number of usable pictures below which nothing is made.
+        min_pictures: number of usable images below which nothing is made.
         recursive: whether folders inside the input folders are searched too.
         force: replace an existing LMDB, once the new one is complete, and discard an unfinished one of other settings.
         progress: show a progress bar on stderr.
@@ -59,8 +59,8 @@ class RunSettings:
             raise InputError(f'min-pictures must be at least 1, got {self.min_pictures}')
 
 
-class SkippedPicture(NamedTuple):
-    """A picture that is not in the LMDB, and why."""
+class SkippedImage(NamedTuple):
+    """An image that is not in the LMDB, and why."""
 
     path: Path
     reason: str
@@ -71,17 +71,17 @@ class PrepareReport(NamedTuple):
 
     Attributes:
         output: the LMDB folder.
-        pictures: number of pictures in it.
+        images: number of images in it.
         sub_images: number of its entries.
-        skipped: the pictures left out.
-        renamed: key of each picture whose key is not its file name, with its path.
-        continued: number of pictures that an interrupted run had dealt with before.
+        skipped: the images left out.
+        renamed: key of each image whose key is not its file name, with its path.
+        continued: number of images that an interrupted run had dealt with before.
     """
 
     output: Path
-    pictures: int
+    images: int
     sub_images: int
-    skipped: list[SkippedPicture]
+    skipped: list[SkippedImage]
     renamed: dict[str, Path]
     continued: int
 
@@ -108,21 +108,21 @@ def prepare(
     cutting: Cutting | None = None,
     settings: RunSettings | None = None,
 ) -> PrepareReport:
-    """Makes an LMDB of sub-images from pictures.
+    """Makes an LMDB of sub-images from images.
 
-    The result depends on the pictures and on ``cutting`` alone, not on the number of workers or on interruptions. A
+    The result depends on the images and on ``cutting`` alone, not on the number of workers or on interruptions. A
     run that was interrupted in any way is continued by the same call. The LMDB appears under its name when it is
     complete.
 
     Args:
-        inputs: folders of pictures, or single pictures.
+        inputs: folders of images, or single images.
         output: the LMDB folder to make, ending in .lmdb.
-        cutting: how pictures are cut and stored; ``Cutting()`` if None.
+        cutting: how images are cut and stored; ``Cutting()`` if None.
         settings: how to run; ``RunSettings()`` if None.
 
     Raises:
         InputError: if an input is missing, the output exists, an unfinished run of other settings or a running one is
-            in the way, or too few pictures can be used.
+            in the way, or too few images can be used.
         OSError: if the output cannot be written; the next run continues with what has been done.
     """
     cutting = cutting or Cutting()
@@ -139,7 +139,7 @@ def prepare(
         _enter_plan(workspace, _describe_plan(sources, cutting), settings.force)
         continued = _fill_store(workspace.store, sources, cutting, settings)
         report = _read_report(target, workspace.store, continued)
-        if report.pictures < settings.min_pictures:
+        if report.images < settings.min_pictures:
             shutil.rmtree(workspace.folder)
             raise InputError(_describe_shortage(report, settings.min_pictures))
         _publish(workspace, target)
@@ -176,13 +176,13 @@ def _check_target(target: Path, force: bool) -> None:
         raise InputError(f'{target}: is no LMDB folder, so --force does not replace it; choose another name')
 
 
-def _describe_plan(sources: Sequence[SourcePicture], cutting: Cutting) -> str:
+def _describe_plan(sources: Sequence[SourceImage], cutting: Cutting) -> str:
     """All that the result depends on, as text: settings, and which state of which files."""
-    pictures = []
+    images = []
     for path, key in sources:
         status = path.stat()
-        pictures.append([os.path.abspath(path), key, status.st_size, status.st_mtime_ns])
-    return json.dumps({'cutting': asdict(cutting), 'pictures': pictures})
+        images.append([os.path.abspath(path), key, status.st_size, status.st_mtime_ns])
+    return json.dumps({'cutting': asdict(cutting), 'pictures': images})
 
 
 def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
@@ -192,7 +192,7 @@ def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
             return
         if not force:
             raise InputError(
-                f'{workspace.folder}: holds an unfinished run of other settings or pictures; '
+                f'{workspace.folder}: holds an unfinished run of other settings or images; '
                 'give the same ones to continue it, or discard it with --force'
             )
     if workspace.store.exists():
@@ -201,8 +201,8 @@ def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
         temporary.write_text(plan, encoding='ascii')
 
 
-def _fill_store(store: Path, sources: Sequence[SourcePicture], cutting: Cutting, settings: RunSettings) -> int:
-    """Completes the store, from whatever state it is in, and returns how many pictures were dealt with before."""
+def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, settings: RunSettings) -> int:
+    """Completes the store, from whatever state it is in, and returns how many images were dealt with before."""
     writer = LmdbWriter(store)
     try:
         journal = writer.read_journal()
@@ -221,19 +221,19 @@ def _fill_store(store: Path, sources: Sequence[SourcePicture], cutting: Cutting,
 def _cut_all(
     writer: LmdbWriter,
     journal: dict[int, str],
-    sources: Sequence[SourcePicture],
+    sources: Sequence[SourceImage],
     cutting: Cutting,
     settings: RunSettings,
 ) -> None:
-    """Cuts the pictures that the journal does not tell of yet, and adds them to it, batch by batch."""
+    """Cuts the images that the journal does not tell of yet, and adds them to it, batch by batch."""
     missing = [number for number in range(len(sources)) if number not in journal]
     tasks = (CutTask(str(sources[number].path), sources[number].key, cutting) for number in missing)
     workers = min(settings.workers or count_cores(), max(len(missing), 1))
     pieces: list[Piece] = []
     records: dict[int, str] = {}
     with (
-        closing(map_in_order(cut_picture, tasks, workers)) as results,
-        progress_bar(total=len(sources), initial=len(journal), unit='picture', disable=not settings.progress) as bar,
+        closing(map_in_order(cut_image, tasks, workers)) as results,
+        progress_bar(total=len(sources), initial=len(journal), unit='image', disable=not settings.progress) as bar,
     ):
         for number, result in zip(missing, results, strict=True):
             pieces.extend(result.pieces)
@@ -247,9 +247,7 @@ def _cut_all(
             bar.update()
 
 
-def _write_descriptions(
-    store: Path, journal: dict[int, str], sources: Sequence[SourcePicture], cutting: Cutting
-) -> None:
+def _write_descriptions(store: Path, journal: dict[int, str], sources: Sequence[SourceImage], cutting: Cutting) -> None:
     """Writes meta_info.txt and the report, both of which depend on the journal alone."""
     lines: list[str] = []
     skipped: list[dict[str, str]] = []
@@ -263,7 +261,7 @@ def _write_descriptions(
             renamed[key] = str(path)
         keys = piece_keys(key, len(record['sizes']), cutting.whole)
         for name, size in zip(keys, record['sizes'], strict=True):
-            lines.append(format_meta_line(name, PictureSize(*size), cutting.compress_level) + '\n')
+            lines.append(format_meta_line(name, ImageSize(*size), cutting.compress_level) + '\n')
     report = {
         'parameters': asdict(cutting),
         'pictures': len(sources) - len(skipped),
@@ -283,15 +281,15 @@ def _read_report(target: Path, store: Path, continued: int) -> PrepareReport:
         target,
         report['pictures'],
         report['sub_images'],
-        [SkippedPicture(Path(entry['file']), entry['reason']) for entry in report['skipped']],
+        [SkippedImage(Path(entry['file']), entry['reason']) for entry in report['skipped']],
         {key: Path(path) for key, path in report['renamed'].items()},
         continued,
     )
 
 
 def _describe_shortage(report: PrepareReport, expected: int) -> str:
-    total = report.pictures + len(report.skipped)
-    message = f'{report.output}: {report.pictures} of {total} pictures can be used, expected at least {expected}'
+    total = report.images + len(report.skipped)
+    message = f'{report.output}: {report.images} of {total} images can be used, expected at least {expected}'
     if report.skipped:
         message += f'; the first one left out: {report.skipped[0].path}: {report.skipped[0].reason}'
     return message

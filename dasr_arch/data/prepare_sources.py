@@ -1,4 +1,4 @@
-"""Which pictures a data set is made from, and what each is called in it."""
+"""Which images a data set is made from, and what each is called in it."""
 
 import hashlib
 import os
@@ -14,35 +14,35 @@ from dasr_arch.data.image_io import is_image_name, list_images
 _LONGEST_KEY = 200  # characters; LMDB allows 511 bytes, and a suffix follows
 
 
-class SourcePicture(NamedTuple):
-    """A picture file and the unique key that it gets."""
+class SourceImage(NamedTuple):
+    """An image file and the unique key that it gets."""
 
     path: Path
     key: str
 
 
-def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[SourcePicture]:
-    """The pictures of folders and single files, sorted by key.
+def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[SourceImage]:
+    """The images of folders and single files, sorted by key.
 
     A file that is reached twice counts once.
 
     Args:
-        inputs: folders and picture files.
+        inputs: folders and image files.
         recursive: whether folders inside folders are searched too.
 
     Raises:
-        InputError: if an input is missing or holds no pictures.
+        InputError: if an input is missing or holds no images.
     """
     paths: dict[str, Path] = {}
     for given in inputs:
-        found = _find_pictures(given, recursive)
+        found = _find_images(given, recursive)
         if not found:
-            hint = '' if recursive else '; pictures in folders inside it need --recursive'
-            raise InputError(f'{given}: holds no pictures (PNG, JPEG, BMP, TIFF, WebP){hint}')
+            hint = '' if recursive else '; images in folders inside it need --recursive'
+            raise InputError(f'{given}: holds no images (PNG, JPEG, BMP, TIFF, WebP){hint}')
         for path in found:
             paths.setdefault(os.path.abspath(path), path)
     keys = make_keys([path.stem for path in paths.values()])
-    sources = [SourcePicture(path, key) for path, key in zip(paths.values(), keys, strict=True)]
+    sources = [SourceImage(path, key) for path, key in zip(paths.values(), keys, strict=True)]
     return sorted(sources, key=lambda source: source.key)
 
 
@@ -83,10 +83,10 @@ def _make_safe(stem: str) -> str:
     return f'{readable[: _LONGEST_KEY - 9]}-{digest}'
 
 
-def _find_pictures(given: Path, recursive: bool) -> list[Path]:
+def _find_images(given: Path, recursive: bool) -> list[Path]:
     if given.is_file():
         if not is_image_name(given.name):
-            raise InputError(f'{given}: expected a folder or a picture (PNG, JPEG, BMP, TIFF, WebP); check the path')
+            raise InputError(f'{given}: expected a folder or an image (PNG, JPEG, BMP, TIFF, WebP); check the path')
         return [given]
     if not recursive:
         return list_images(given)

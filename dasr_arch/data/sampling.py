@@ -1,4 +1,4 @@
-"""Which picture is used when, and with which random numbers: a function of seed and position alone.
+"""Which image is used when, and with which random numbers: a function of seed and position alone.
 
 Nothing is carried from one item to the next, so the training data do not depend on the number of loader workers or
 processes, never repeat their random draws, and go on exactly where an interrupted run stopped.
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-Item = tuple[int, int]  # index of the picture, running number of the sample
+Item = tuple[int, int]  # index of the image, running number of the sample
 
 
 class SampleStream(Sampler[list[Item]]):
-    """An endless stream of batches, every picture once per epoch, in an order shuffled anew for each.
+    """An endless stream of batches, every image once per epoch, in an order shuffled anew for each.
 
     Args:
-        num_pictures: number of pictures in the data set, positive.
+        num_images: number of images in the data set, positive.
         batch_size: samples in the batch of one process.
         seed: seed of the order.
         start: iteration to start after; 0 for a new run.
@@ -25,10 +25,10 @@ class SampleStream(Sampler[list[Item]]):
     """
 
     def __init__(
-        self, num_pictures: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
+        self, num_images: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__()
-        self.num_pictures = num_pictures
+        self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
@@ -37,26 +37,26 @@ class SampleStream(Sampler[list[Item]]):
         self._order: tuple[int, list[int]] = (-1, [])
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """Batches of (picture, sample) from the iteration after ``start`` on, without end."""
+        """Batches of (image, sample) from the iteration after ``start`` on, without end."""
         iteration = self.start
         while True:
             first = (iteration * self.world_size + self.rank) * self.batch_size
-            yield [(self._picture(number), number) for number in range(first, first + self.batch_size)]
+            yield [(self._image(number), number) for number in range(first, first + self.batch_size)]
             iteration += 1
 
-    def _picture(self, number: int) -> int:
-        epoch, position = divmod(number, self.num_pictures)
+    def _image(self, number: int) -> int:
+        epoch, position = divmod(number, self.num_images)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(mix_seeds(self.seed, -1 - epoch))  # samples count upwards
-            self._order = (epoch, torch.randperm(self.num_pictures, generator=generator).tolist())
+            self._order = (epoch, torch.randperm(self.num_images, generator=generator).tolist())
         return self._order[1][position]
 
 
-class PictureStream(Sampler[list[int]]):
-    """The same stream for data sets that know only the index of a picture.
+class ImageStream(Sampler[list[int]]):
+    """The same stream for data sets that know only the index of an image.
 
     Args:
-        stream: the stream to take the pictures of.
+        stream: the stream to take the images of.
     """
 
     def __init__(self, stream: SampleStream) -> None:
@@ -64,9 +64,9 @@ class PictureStream(Sampler[list[int]]):
         self.stream = stream
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Batches of picture indices, without end."""
+        """Batches of image indices, without end."""
         for batch in self.stream:
-            yield [picture for picture, _ in batch]
+            yield [image for image, _ in batch]
 
 
 def mix_seeds(seed: int, number: int) -> int:
@@ -91,13 +91,13 @@ def sample_generator(seed: int, item: int | Item) -> tuple[int, torch.Generator]
 
     Args:
         seed: seed of the run.
-        item: (picture, sample) from a SampleStream; or the index of a picture alone, as BasicSR's own samplers give:
+        item: (image, sample) from a SampleStream; or the index of an image alone, as BasicSR's own samplers give:
             then the random numbers come from torch's global generator, which differs in every worker and epoch.
 
     Returns:
-        The picture's index and the generator of everything random about this sample.
+        The image's index and the generator of everything random about this sample.
     """
     if isinstance(item, tuple):
-        picture, number = item
-        return picture, torch.Generator().manual_seed(mix_seeds(seed, number))
+        image, number = item
+        return image, torch.Generator().manual_seed(mix_seeds(seed, number))
     return item, torch.Generator().manual_seed(int(torch.randint(2**62, ())))

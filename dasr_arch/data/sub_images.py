@@ -1,4 +1,4 @@
-"""Cutting pictures into overlapping sub-images, which a data loader decodes faster than whole ones.
+"""Cutting images into overlapping sub-images, which a data loader decodes faster than whole ones.
 
 The grid and the names are those of BasicSR's `extract_subimages`.
 """
@@ -14,13 +14,13 @@ from dasr_arch.data.lmdb_store import Piece
 
 @dataclass(frozen=True)
 class Cutting:
-    """How pictures are cut and stored.
+    """How images are cut and stored.
 
     Attributes:
-        size: side of a sub-image in pixels; a shorter side of a picture is kept as it is.
+        size: side of a sub-image in pixels; a shorter side of an image is kept as it is.
         step: pixels from one sub-image to the next, at most ``size``, so that nothing is left out.
-        min_size: pictures with a shorter side than this are refused; a training patch has to fit, 192 at x4.
-        whole: whether pictures are stored uncut; ``size`` and ``step`` mean nothing then.
+        min_size: images with a shorter side than this are refused; a training patch has to fit, 192 at x4.
+        whole: whether images are stored uncut; ``size`` and ``step`` mean nothing then.
         compress_level: of the PNG, 0 to 9.
 
     Raises:
@@ -46,16 +46,16 @@ class Cutting:
             )
         if not 1 <= self.step <= self.size:
             raise InputError(
-                f'step must be 1 to size ({self.size}), or parts of the pictures are left out, got {self.step}'
+                f'step must be 1 to size ({self.size}), or parts of the images are left out, got {self.step}'
             )
 
 
 class CutTask(NamedTuple):
-    """One picture to cut.
+    """One image to cut.
 
     Attributes:
-        path: the picture file.
-        key: unique name of the picture, the beginning of the keys of its sub-images.
+        path: the image file.
+        key: unique name of the image, the beginning of the keys of its sub-images.
         cutting: how.
     """
 
@@ -65,7 +65,7 @@ class CutTask(NamedTuple):
 
 
 class CutResult(NamedTuple):
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         pieces: its sub-images, row by row; empty if it was refused.
@@ -76,24 +76,24 @@ class CutResult(NamedTuple):
     reason: str | None
 
 
-def cut_picture(task: CutTask) -> CutResult:
-    """Reads a picture and encodes its sub-images; runs in a worker process."""
+def cut_image(task: CutTask) -> CutResult:
+    """Reads an image and encodes its sub-images; runs in a worker process."""
     cutting = task.cutting
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's remarks about large or odd files; what matters is an error
-            picture = decode_image(read_bytes(task.path), task.path)
+            image = decode_image(read_bytes(task.path), task.path)
     except InputError as error:
         return CutResult([], str(error).removeprefix(f'{task.path}: '))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if min(height, width) < cutting.min_size:
         return CutResult([], f'{width} x {height} pixels, expected sides of at least {cutting.min_size}')
     if cutting.whole:
-        windows = [picture]
+        windows = [image]
     else:
         size, step = cutting.size, cutting.step
         windows = [
-            picture[top : top + size, left : left + size]
+            image[top : top + size, left : left + size]
             for top in window_starts(height, size, step)
             for left in window_starts(width, size, step)
         ]
@@ -106,12 +106,12 @@ def cut_picture(task: CutTask) -> CutResult:
 
 
 def piece_keys(key: str, count: int, whole: bool) -> list[str]:
-    """Keys of a picture's sub-images: numbered from 1 row by row, or the picture's own key if it is whole."""
+    """Keys of an image's sub-images: numbered from 1 row by row, or the image's own key if it is whole."""
     return [key] if whole else [f'{key}_s{number:03d}' for number in range(1, count + 1)]
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:
-    """Where windows begin along one side of a picture.
+    """Where windows begin along one side of an image.
 
     Args:
         length: the side in pixels.
@@ -119,7 +119,7 @@ def window_starts(length: int, size: int, step: int) -> list[int]:
         step: from one window to the next, at most ``size``.
 
     Returns:
-        Starts from 0 on; the last window ends with the picture, and may overlap its neighbour more than the others.
+        Starts from 0 on; the last window ends with the image, and may overlap its neighbour more than the others.
         A side no longer than ``size`` has one window.
     """
     starts = list(range(0, max(length - size, 0) + 1, step))

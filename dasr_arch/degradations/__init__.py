@@ -1,9 +1,11 @@
-"""Degradations: what turns HR pictures into LR pictures, for training, testing and the command ``dasr degrade``."""
+"""Degradations: what turns HR images into LR images, for training, testing and the command ``dasr degrade``."""
 
 from dasr_arch._registration import import_all
-from dasr_arch.degradations.base import Degradation, Window, build_degradation, picture_generator
-from dasr_arch.degradations.degrade_image import degrade_picture
+from dasr_arch._renamed import find_renamed
+from dasr_arch.degradations.base import Degradation, Window, build_degradation, image_generator
+from dasr_arch.degradations.whole_image import degrade_image
 
 import_all(__name__, '_degradation')
+__getattr__ = find_renamed(__name__, {'degrade_picture': 'degrade_image', 'picture_generator': 'image_generator'})
 
-__all__ = ['Degradation', 'Window', 'build_degradation', 'degrade_picture', 'picture_generator']
+__all__ = ['Degradation', 'Window', 'build_degradation', 'degrade_image', 'image_generator']

@@ -1,8 +1,8 @@
-"""How an HR picture becomes an LR picture: blur, down-sampling, noise, rounding, and optionally JPEG.
+"""How an HR image becomes an LR image: blur, down-sampling, noise, rounding, and optionally JPEG.
 
-Everything random is drawn in :meth:`Degradation.draw`, for one picture, on the CPU, from an explicit generator;
+Everything random is drawn in :meth:`Degradation.draw`, for one image, on the CPU, from an explicit generator;
 :meth:`Degradation.apply` then is deterministic and works on batches on any device. So a run is the same for any number
-of loader workers and processes, and a picture's degradation can be stored beside it.
+of loader workers and processes, and an image's degradation can be stored beside it.
 """
 
 import math
@@ -32,11 +32,11 @@ Range = tuple[float, float]
 
 
 class Window(NamedTuple):
-    """Where patches lie in their pictures, in HR pixels; all of shape (B,), int64.
+    """Where patches lie in their images, in HR pixels; all of shape (B,), int64.
 
     Attributes:
         top, left: first row and column of the patch, multiples of the scale.
-        height, width: sides of the whole picture, multiples of the scale.
+        height, width: sides of the whole image, multiples of the scale.
     """
 
     top: Tensor
@@ -61,7 +61,7 @@ class Degradation(ABC):
         noise_range: noise levels to draw from, instead of a fixed one.
         jpeg: fixed JPEG quality in 1..100; none by default, as in the paper.
         jpeg_range: JPEG qualities to draw from, instead of a fixed one.
-        jpeg_probability: share of the pictures that are compressed at all, when jpeg or jpeg_range is given.
+        jpeg_probability: share of the images that are compressed at all, when jpeg or jpeg_range is given.
 
     Raises:
         InputError: if a parameter has the wrong type or lies outside its range.
@@ -112,7 +112,7 @@ class Degradation(ABC):
 
     @property
     def margin(self) -> int:
-        """HR pixels that a window needs on every side so that its patch is what the whole picture would give."""
+        """HR pixels that a window needs on every side so that its patch is what the whole image would give."""
         reach = self.kernel_size // 2 + 2 * self.scale
         return math.ceil(reach / self.scale) * self.scale
 
@@ -152,11 +152,11 @@ class Degradation(ABC):
         return out
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Everything random about one picture.
+        """Everything random about one image.
 
         Args:
             generator: CPU generator; the same state gives the same draws.
-            lq_size: height and width of the LR patches (or of the whole LR picture).
+            lq_size: height and width of the LR patches (or of the whole LR image).
             patches: number of patches that share kernel, noise level and JPEG quality, but no noise sample.
 
         Returns:
@@ -180,14 +180,14 @@ class Degradation(ABC):
         """Degrades a batch.
 
         Args:
-            hr: RGB pictures of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
-                ``margin`` pixels more on every side, reflected where they lie outside the picture.
-            draws: what :meth:`draw` gave for each picture, stacked along a first axis of length B.
-            window: where the patches lie in their pictures.
+            hr: RGB images of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
+                ``margin`` pixels more on every side, reflected where they lie outside the image.
+            draws: what :meth:`draw` gave for each image, stacked along a first axis of length B.
+            window: where the patches lie in their images.
 
         Returns:
-            LR pictures of shape (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255; with a window, the LR
-            patch without margin: what degrading the whole picture and then cropping gives.
+            LR images of shape (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255; with a window, the LR
+            patch without margin: what degrading the whole image and then cropping gives.
 
         Raises:
             ValueError: if the sides are not multiples of the scale.
@@ -195,7 +195,7 @@ class Degradation(ABC):
         check_multiple(hr, self.scale)
         kernel = draws['kernel'].to(hr.device, non_blocking=True)
         if window is None:
-            lq = self._shrink_picture(hr, kernel)
+            lq = self._shrink_image(hr, kernel)
         else:
             trim = self.margin - self.kernel_size // 2 - 2 * self.scale
             trimmed = hr[..., trim : hr.shape[-2] - trim, trim : hr.shape[-1] - trim]
@@ -207,8 +207,8 @@ class Degradation(ABC):
         lq = quantise(lq)
         return compress_jpeg(lq, draws['jpeg_quality']) if 'jpeg_quality' in draws else lq
 
-    def _shrink_picture(self, hr: Tensor, kernel: Tensor) -> Tensor:
-        """Blurs and shrinks whole pictures."""
+    def _shrink_image(self, hr: Tensor, kernel: Tensor) -> Tensor:
+        """Blurs and shrinks whole images."""
         blurred = blur_valid(pad_border(hr, self.kernel_size // 2, 'reflect'), kernel)
         return self._downsample(pad_border(blurred, 2 * self.scale, self.border))
 
@@ -240,7 +240,7 @@ class Degradation(ABC):
         return downsample_s_fold(blurred[..., margin:-margin, margin:-margin], self.scale)
 
     def _inside(self, blurred: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-        """For every row and column the one to take: where the patch leaves the picture, the down-sampling's border."""
+        """For every row and column the one to take: where the patch leaves the image, the down-sampling's border."""
         found = []
         for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
             first = start.to(blurred.device, non_blocking=True).reshape(-1, 1) - 2 * self.scale
@@ -322,12 +322,12 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
     return kind(scale=scale, **values)
 
 
-def picture_generator(seed: int, name: str) -> torch.Generator:
-    """A generator that depends on a picture's name and a seed, not on the order in which pictures come.
+def image_generator(seed: int, name: str) -> torch.Generator:
+    """A generator that depends on an image's name and a seed, not on the order in which images come.
 
     Args:
         seed: seed of the test.
-        name: name of the picture.
+        name: name of the image.
 
     Returns:
         A CPU generator.

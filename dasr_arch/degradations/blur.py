@@ -1,4 +1,4 @@
-"""Blurring a batch of pictures, each with its own kernel."""
+"""Blurring a batch of images, each with its own kernel."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from dasr_arch.degradations.padding import pad_border
 
 
 def blur(x: Tensor, kernel: Tensor) -> Tensor:
-    """Blurs pictures with reflected borders, as the released code does.
+    """Blurs images with reflected borders, as the released code does.
 
     Args:
-        x: pictures of shape (B, C, H, W), any value range.
-        kernel: one kernel per picture, shape (B, k, k), k odd; every channel gets the same.
+        x: images of shape (B, C, H, W), any value range.
+        kernel: one kernel per image, shape (B, k, k), k odd; every channel gets the same.
 
     Returns:
-        Pictures of shape (B, C, H, W).
+        Images of shape (B, C, H, W).
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -24,14 +24,14 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def blur_valid(x: Tensor, kernel: Tensor) -> Tensor:
-    """Blurs where the whole kernel lies inside the picture; the kernel is not flipped.
+    """Blurs where the whole kernel lies inside the image; the kernel is not flipped.
 
     Args:
-        x: pictures of shape (B, C, H, W), any value range, at least k pixels high and wide.
-        kernel: one kernel per picture, shape (B, k, k), k odd.
+        x: images of shape (B, C, H, W), any value range, at least k pixels high and wide.
+        kernel: one kernel per image, shape (B, k, k), k odd.
 
     Returns:
-        Pictures of shape (B, C, H - k + 1, W - k + 1).
+        Images of shape (B, C, H - k + 1, W - k + 1).
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -47,11 +47,11 @@ def blur_valid_fourier(x: Tensor, kernel: Tensor) -> Tensor:
     """As :func:`blur_valid`, through the Fourier transform: three times as fast on a CPU, other rounding.
 
     Args:
-        x: pictures of shape (B, C, H, W) in float32 or float64, at least k pixels high and wide.
-        kernel: one kernel per picture, shape (B, k, k), k odd.
+        x: images of shape (B, C, H, W) in float32 or float64, at least k pixels high and wide.
+        kernel: one kernel per image, shape (B, k, k), k odd.
 
     Returns:
-        Pictures of shape (B, C, H - k + 1, W - k + 1); in float32 within 2e-6 of the largest value of x.
+        Images of shape (B, C, H - k + 1, W - k + 1); in float32 within 2e-6 of the largest value of x.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -69,4 +69,4 @@ def _check_shapes(x: Tensor, kernel: Tensor) -> None:
     if kernel.ndim != 3 or kernel.shape[0] != batch or kernel.shape[1] != kernel.shape[2] or kernel.shape[1] % 2 == 0:
         raise ValueError(f'kernel must have shape ({batch}, k, k) with k odd, got {tuple(kernel.shape)}')
     if min(height, width) < kernel.shape[-1]:
-        raise ValueError(f'picture of {height} x {width} is smaller than the kernel of {kernel.shape[-1]} pixels')
+        raise ValueError(f'image of {height} x {width} is smaller than the kernel of {kernel.shape[-1]} pixels')

@@ -1,4 +1,4 @@
-"""What lies beyond the border of a picture, as indices: any amount of padding for any size from one pixel up."""
+"""What lies beyond the border of an image, as indices: any amount of padding for any size from one pixel up."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Border = Literal['replicate', 'mirror', 'reflect']
 
 
 def border_index(position: Tensor, size: Tensor | int, border: Border) -> Tensor:
-    """The position inside a picture that stands for one that may lie outside.
+    """The position inside an image that stands for one that may lie outside.
 
     Args:
         position: integer pixel positions of any shape, negative before the first pixel.
@@ -36,7 +36,7 @@ def pad_border(x: Tensor, pad: int, border: Border) -> Tensor:
 
     Args:
         x: tensor of shape (..., H, W).
-        pad: pixels on each side, zero or more, also more than the picture has.
+        pad: pixels on each side, zero or more, also more than the image has.
         border: see border_index.
 
     Returns:

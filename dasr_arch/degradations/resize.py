@@ -16,15 +16,15 @@ UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
 
 
 def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Shrinks pictures by an integer factor.
+    """Shrinks images by an integer factor.
 
     Args:
-        x: pictures of shape (B, C, H, W), floating point, any value range; differentiable.
+        x: images of shape (B, C, H, W), floating point, any value range; differentiable.
         scale: factor, 1 or more; H and W must be multiples of it.
         border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
 
     Returns:
-        Pictures of shape (B, C, H / scale, W / scale), not clamped.
+        Images of shape (B, C, H / scale, W / scale), not clamped.
 
     Raises:
         ValueError: if a side is not a multiple of scale.
@@ -34,14 +34,14 @@ def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> T
 
 
 def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
-    """Shrinks pictures that already carry a margin of 2 * scale pixels on every side.
+    """Shrinks images that already carry a margin of 2 * scale pixels on every side.
 
     Args:
-        x: pictures of shape (B, C, H + 4 scale, W + 4 scale), floating point.
+        x: images of shape (B, C, H + 4 scale, W + 4 scale), floating point.
         scale: factor, 1 or more; H and W must be multiples of it.
 
     Returns:
-        Pictures of shape (B, C, H / scale, W / scale).
+        Images of shape (B, C, H / scale, W / scale).
     """
     if scale == 1:
         return x[..., 2:-2, 2:-2]
@@ -52,7 +52,7 @@ def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
 
 
 def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'] = 'bicubic') -> Tensor:
-    """One axis of the down-sampling of pictures that carry a margin of 2 * scale pixels on both ends.
+    """One axis of the down-sampling of images that carry a margin of 2 * scale pixels on both ends.
 
     Args:
         size: pixels of the axis with its margins.
@@ -70,15 +70,15 @@ def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'
 
 
 def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Enlarges pictures by an integer factor: the field's Bicubic baseline.
+    """Enlarges images by an integer factor: the field's Bicubic baseline.
 
     Args:
-        x: pictures of shape (B, C, h, w), floating point, any value range; differentiable.
+        x: images of shape (B, C, h, w), floating point, any value range; differentiable.
         scale: factor, 1 or more.
         border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
 
     Returns:
-        Pictures of shape (B, C, h * scale, w * scale), not clamped.
+        Images of shape (B, C, h * scale, w * scale), not clamped.
     """
     if scale == 1:
         return x
@@ -94,11 +94,11 @@ def downsample_s_fold(x: Tensor, scale: int) -> Tensor:
     """Keeps the top left pixel of every block of scale x scale pixels.
 
     Args:
-        x: pictures of shape (B, C, H, W).
+        x: images of shape (B, C, H, W).
         scale: factor, 1 or more; H and W must be multiples of it.
 
     Returns:
-        Pictures of shape (B, C, H / scale, W / scale), shifted by (scale - 1) / 2 HR pixels against bicubic.
+        Images of shape (B, C, H / scale, W / scale), shifted by (scale - 1) / 2 HR pixels against bicubic.
 
     Raises:
         ValueError: if a side is not a multiple of scale.

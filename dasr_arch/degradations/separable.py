@@ -38,15 +38,15 @@ def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:
 
 
 def apply_matrices(x: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Filters pictures along both axes.
+    """Filters images along both axes.
 
     Args:
-        x: pictures of shape (B, C, H, W).
+        x: images of shape (B, C, H, W).
         vertical: shape (B, h, H).
         horizontal: shape (B, w, W).
 
     Returns:
-        Pictures of shape (B, C, h, w).
+        Images of shape (B, C, h, w).
     """
     to_narrow = horizontal.to(x.dtype).transpose(1, 2)
     # One channel after the other: all at once, patches cut out of larger ones would be copied first.

@@ -1,9 +1,9 @@
-"""Wiener filters: the linear filters that best undo a known blur, shrinking and noise, from a model of pictures alone.
+"""Wiener filters: the linear filters that best undo a known blur, shrinking and noise, from a model of images alone.
 
-The power of natural pictures falls with the square of the frequency (D. J. Field, Relations between the statistics of
+The power of natural images falls with the square of the frequency (D. J. Field, Relations between the statistics of
 natural images and the response properties of cortical cells, Journal of the Optical Society of America A, 1987). What
 LR pixels share with each other and with the HR pixels below them then follows from kernel and noise level, and the best
-weights from a system of linear equations (N. Wiener, 1949). No picture is looked at.
+weights from a system of linear equations (N. Wiener, 1949). No image is looked at.
 """
 
 from typing import NamedTuple
@@ -106,14 +106,14 @@ def solve_wiener(statistics: WienerStatistics) -> Tensor:
 
 
 def apply_filters(x: Tensor, weights: Tensor) -> Tensor:
-    """Enlarges each picture with filters of its own; beyond the border the last pixel repeats.
+    """Enlarges each image with filters of its own; beyond the border the last pixel repeats.
 
     Args:
-        x: pictures of shape (B, C, h, w), any value range; differentiable, like the weights.
+        x: images of shape (B, C, h, w), any value range; differentiable, like the weights.
         weights: shape (B, s * s, k, k) or (1, s * s, k, k), k odd, in the type of x.
 
     Returns:
-        Pictures of shape (B, C, h * s, w * s), not clamped.
+        Images of shape (B, C, h * s, w * s), not clamped.
     """
     batch, channels, height, width = x.shape
     pixels, size = weights.shape[1], weights.shape[-1]

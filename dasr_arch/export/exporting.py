@@ -66,7 +66,7 @@ def export_network(
 ) -> ExportReport:
     """Writes a network for another runtime, runs the file there, and keeps it if it computes what torch computes.
 
-    Input ``lq`` is one picture, RGB of shape (1, 3, h, w) in [0, 1], float32; output ``sr`` has shape
+    Input ``lq`` is one image, RGB of shape (1, 3, h, w) in [0, 1], float32; output ``sr`` has shape
     (1, 3, h * scale, w * scale), around [0, 1], not clamped. Height and width are free, from MIN_SIDES to MAX_SIDE.
     The file says so itself, see :func:`describe_export`.
 

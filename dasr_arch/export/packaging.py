@@ -32,7 +32,7 @@ class PackagingFacts:
     Attributes:
         name: of the entry and, with .safetensors, of the file: small letters, digits and underscores.
         setting: 'general' or 'iso'.
-        trained_on: the pictures of the training.
+        trained_on: the images of the training.
         date: day of its end, as 2026-01-31.
         card: path or address of the model card.
         figures: measured results, each under what was measured.

@@ -14,7 +14,7 @@ _REACH = 2  # LR pixels that cubic interpolation looks to each side
 
 
 class PlainDASR(nn.Module):
-    """What a DASR computes in evaluation mode for one picture, encoder included, as the authors' formulation does.
+    """What a DASR computes in evaluation mode for one image, encoder included, as the authors' formulation does.
 
     Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to
     those who run the exported file.
@@ -36,7 +36,7 @@ class PlainDASR(nn.Module):
         self.taps: Tensor | None
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves one picture.
+        """Super-resolves one image.
 
         Args:
             lq: RGB of shape (1, 3, h, w) in [0, 1].
@@ -57,7 +57,7 @@ class PlainDASR(nn.Module):
         return (sr + self._base(x, representation)) / network.img_range
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
-        """What the network's own output is added to: the enlarged picture, or the mean colour."""
+        """What the network's own output is added to: the enlarged image, or the mean colour."""
         if self.network.enlargement is not None:
             enlarged: Tensor = self.network.enlargement(x, representation)
             return enlarged
@@ -71,7 +71,7 @@ class PlainDASR(nn.Module):
 def _bicubic_taps(scale: int) -> Tensor:
     """Bicubic enlarging as a convolution, found from its answer to an impulse.
 
-    Torch's own operation would fix the size of the picture at export.
+    Torch's own operation would fix the size of the image at export.
 
     Returns:
         Shape (1, scale**2, 5, 5), for :func:`apply_filters`.

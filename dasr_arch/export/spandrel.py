@@ -38,7 +38,7 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
             state_dict: tensors under our names or the authors'; what only their training needs is left out.
 
         Returns:
-            An ImageModelDescriptor. Each picture is to be given whole: it adapts to what it finds in the picture, and
+            An ImageModelDescriptor. Each image is to be given whole: it adapts to what it finds in the image, and
             every tile would find something else.
 
         Raises:

@@ -1,1 +1,1 @@
-"""Upscaling pictures with a trained network."""
+"""Upscaling images with a trained network."""

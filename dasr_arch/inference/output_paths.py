@@ -11,15 +11,15 @@ from dasr_arch._errors import InputError
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 
 
-class FailedPicture(NamedTuple):
-    """A picture that could not be upscaled, and why."""
+class FailedImage(NamedTuple):
+    """An image that could not be upscaled, and why."""
 
     path: Path
     reason: str
 
 
 class Job(NamedTuple):
-    """One picture: where it is, what it becomes, and its height, width and number of frames as its header says."""
+    """One image: where it is, what it becomes, and its height, width and number of frames as its header says."""
 
     source: Path
     target: Path
@@ -34,7 +34,7 @@ class Naming:
 
     Attributes:
         scale: up-sampling factor, part of the names.
-        format: of the results, one of FORMATS; None is that of each picture.
+        format: of the results, one of FORMATS; None is that of each image.
         force: replace files that exist.
         resume: leave out what is done.
         recursive: look into folders inside the folders, too.
@@ -51,38 +51,38 @@ class Plan(NamedTuple):
     """What is to be done.
 
     Attributes:
-        jobs: one for each picture.
+        jobs: one for each image.
         done: results of an earlier run that are left alone.
-        failed: pictures that were refused already.
+        failed: images that were refused already.
     """
 
     jobs: list[Job]
     done: list[Path]
-    failed: list[FailedPicture]
+    failed: list[FailedImage]
 
 
 class _Found(NamedTuple):
-    """A picture, and the folder below which it was found, if it was."""
+    """An image, and the folder below which it was found, if it was."""
 
     path: Path
     root: Path | None
 
 
 def plan_files(sources: Sequence[str], target: str | None, naming: Naming) -> Plan:
-    """Finds the pictures and names the results.
+    """Finds the images and names the results.
 
     Args:
         sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None puts photo_x4.png beside photo.png and the pictures of a folder into folder_x4.
+        target: a file or folder; None puts photo_x4.png beside photo.png and the images of a folder into folder_x4.
         naming: how results are named.
 
     Raises:
         InputError: if there is nothing to do, or something is in the way.
     """
-    failed: list[FailedPicture] = []
+    failed: list[FailedImage] = []
     found = [one for source in sources for one in _find(source, naming.recursive, failed)]
     if not found and not failed:
-        raise InputError(f'{sources[0]}: holds no pictures ({", ".join(sorted(SUFFIXES))}); check the path')
+        raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
     single = target is not None and _is_file_name(target, sources, found)
     jobs: list[Job] = []
     done: list[Path] = []
@@ -105,19 +105,19 @@ def plan_files(sources: Sequence[str], target: str | None, naming: Naming) -> Pl
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
-    """Tells pictures from the place for results among the arguments of a command.
+    """Tells images from the place for results among the arguments of a command.
 
-    A shell puts every name that a pattern matches into the command, so that the last may be one more picture. It is the
-    place for results only where it cannot be: it does not exist, is a folder behind several pictures, or is the result
+    A shell puts every name that a pattern matches into the command, so that the last may be one more image. It is the
+    place for results only where it cannot be: it does not exist, is a folder behind several images, or is the result
     of an earlier run.
 
     Args:
-        paths: pictures, and perhaps a place behind them.
+        paths: images, and perhaps a place behind them.
         out: the place, if it was named as such.
         scale: up-sampling factor.
 
     Raises:
-        InputError: if the last of two is a picture.
+        InputError: if the last of two is an image.
     """
     if out is not None or len(paths) == 1:
         return list(paths), out
@@ -138,20 +138,18 @@ def format_for(target: Path, wanted: str | None) -> str | None:
     """
     kind = SUFFIXES.get(target.suffix.lower())
     if kind is None:
-        raise InputError(
-            f"{target}: unknown picture ending '{target.suffix}'; use one of {', '.join(sorted(SUFFIXES))}"
-        )
+        raise InputError(f"{target}: unknown image ending '{target.suffix}'; use one of {', '.join(sorted(SUFFIXES))}")
     if wanted is not None and wanted != kind:
         raise InputError(f'{target}: its ending says {kind}, --format says {wanted}; leave one of them out')
     return kind
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether a file name has a picture's ending and is not hidden."""
+def is_image_name(name: str) -> bool:
+    """Whether a file name has an image's ending and is not hidden."""
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
 
 
-def _find(source: str, recursive: bool, failed: list[FailedPicture]) -> Iterable[_Found]:
+def _find(source: str, recursive: bool, failed: list[FailedImage]) -> Iterable[_Found]:
     path = Path(source)
     if path.is_dir():
         return _find_inside(path, recursive, failed)
@@ -159,44 +157,44 @@ def _find(source: str, recursive: bool, failed: list[FailedPicture]) -> Iterable
         return [_Found(path, None)]
     if glob.has_magic(source):
         matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
-        pictures = [match for match in matches if match.is_file() and is_picture_name(match.name)]
-        if pictures:
-            return [_Found(match, None) for match in pictures]
-        raise InputError(f"'{source}' matches no picture; check the pattern")
-    raise InputError(f'{source}: expected a picture or a folder, found nothing there; check the path')
+        images = [match for match in matches if match.is_file() and is_image_name(match.name)]
+        if images:
+            return [_Found(match, None) for match in images]
+        raise InputError(f"'{source}' matches no image; check the pattern")
+    raise InputError(f'{source}: expected an image or a folder, found nothing there; check the path')
 
 
-def _find_inside(root: Path, recursive: bool, failed: list[FailedPicture]) -> list[_Found]:
+def _find_inside(root: Path, recursive: bool, failed: list[FailedImage]) -> list[_Found]:
     found, real = [], root.resolve()
     for folder, inner, names in os.walk(root):  # links to folders are not followed
         inner[:] = sorted(name for name in inner if not name.startswith('.')) if recursive else []
         for name in sorted(names):
             path = Path(folder, name)
-            if not is_picture_name(name):
+            if not is_image_name(name):
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(real):
-                failed.append(FailedPicture(path, 'is a link that leads out of the folder; give the picture itself'))
+                failed.append(FailedImage(path, 'is a link that leads out of the folder; give the image itself'))
             else:
                 found.append(_Found(path, root))
     return found
 
 
 def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:
-    """Whether the target names the one picture, not a folder."""
+    """Whether the target names the one image, not a folder."""
     path = Path(target)
     if path.is_dir() or target.endswith(('/', os.sep)):
         return False
     several = len(sources) > 1 or len(found) > 1 or any(Path(source).is_dir() for source in sources)
     if several and (path.exists() or path.suffix.lower() in SUFFIXES):
-        raise InputError(f'{target}: expected a folder for several pictures; choose another name, or end it with /')
+        raise InputError(f'{target}: expected a folder for several images; choose another name, or end it with /')
     return not several and bool(path.suffix)
 
 
-def _read_header(path: Path, failed: list[FailedPicture]) -> Header | None:
+def _read_header(path: Path, failed: list[FailedImage]) -> Header | None:
     try:
         return read_header(path, str(path))
     except InputError as error:
-        failed.append(FailedPicture(path, str(error).removeprefix(f'{path}: ')))
+        failed.append(FailedImage(path, str(error).removeprefix(f'{path}: ')))
         return None
 
 
@@ -218,15 +216,15 @@ def _name(one: _Found, target: str | None, header: Header, naming: Naming) -> Pa
 
 
 def _make_unique(path: Path, taken: set[Path]) -> Path:
-    """Another name where two pictures would become one file, such as a.png beside a PNG called a.jpg."""
+    """Another name where two images would become one file, such as a.png beside a PNG called a.jpg."""
     free, number = path, 2
     while free in taken:
         free, number = path.with_stem(f'{path.stem}-{number}'), number + 1
     return free
 
 
-def _is_done(path: Path, source: Path, header: Header, naming: Naming, failed: list[FailedPicture]) -> bool:
-    """Whether the result of a picture is there already; what is in the way of it is an error."""
+def _is_done(path: Path, source: Path, header: Header, naming: Naming, failed: list[FailedImage]) -> bool:
+    """Whether the result of an image is there already; what is in the way of it is an error."""
     if path.is_dir():
         raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
     if not os.path.lexists(path) or naming.force:
@@ -235,12 +233,12 @@ def _is_done(path: Path, source: Path, header: Header, naming: Naming, failed: l
         raise InputError(f'{path}: exists already; --resume leaves it out, --force replaces it')
     if _fits(path, header, naming.scale):
         return True
-    failed.append(FailedPicture(source, f'{path} exists but is not x{naming.scale} of it; replace it with --force'))
+    failed.append(FailedImage(source, f'{path} exists but is not x{naming.scale} of it; replace it with --force'))
     return False
 
 
 def _fits(path: Path, header: Header, scale: int) -> bool:
-    """Whether a file is a picture of the size that enlarging another gives; it may have been turned."""
+    """Whether a file is an image of the size that enlarging another gives; it may have been turned."""
     try:
         there = read_header(path, str(path), limited=False)
     except InputError:

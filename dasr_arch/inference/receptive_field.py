@@ -1,4 +1,4 @@
-"""How far the pixels of the output look: what a tile needs around it to come out as it would in the whole picture."""
+"""How far the pixels of the output look: what a tile needs around it to come out as it would in the whole image."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""Large pictures in overlapping tiles whose results fit together as if the picture had been computed whole.
+"""Large images in overlapping tiles whose results fit together as if the image had been computed whole.
 
 Two things make tiles visible elsewhere and do not here: every tile adapts to one representation, that of the whole
-picture, and every tile is computed with a margin of neighbouring pixels, which is cut off afterwards.
+image, and every tile is computed with a margin of neighbouring pixels, which is cut off afterwards.
 """
 
 import math
@@ -34,12 +34,12 @@ MIN_TILE = 16  # LR pixels; a tile that does not fit in memory is cut in half do
 _OUT_OF_MEMORY = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # oneDNN's words
 
 Pixels = NDArray[Any]
-"""A picture of shape (H, W, 1) or (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
+"""An image of shape (H, W, 1) or (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a picture is cut.
+    """How an image is cut.
 
     Attributes:
         size: side of a tile in LR pixels without its margin; None chooses from the memory.
@@ -68,7 +68,7 @@ class Tiling:
 
 
 class Span(NamedTuple):
-    """A piece of one side of a picture: what it yields, and what it is computed from; ends are excluded."""
+    """A piece of one side of an image: what it yields, and what it is computed from; ends are excluded."""
 
     start: int
     stop: int
@@ -84,7 +84,7 @@ class Tile(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All tiles of a picture, row by row, and the margin that they have."""
+    """All tiles of an image, row by row, and the margin that they have."""
 
     tiles: list[Tile]
     pad: int
@@ -93,15 +93,15 @@ class Plan(NamedTuple):
 def plan_tiles(
     height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None, *, min_side: int = MIN_TILE
 ) -> Plan:
-    """Tiles of nearly equal size that cover a picture with the least work.
+    """Tiles of nearly equal size that cover an image with the least work.
 
     Args:
-        height: of the picture, LR pixels.
-        width: of the picture.
+        height: of the image, LR pixels.
+        width: of the image.
         pad: margin of each tile, LR pixels.
         max_pixels: LR pixels that one tile may have, margin included, as far as the margin allows.
         fast_pixels: above so many LR pixels a tile takes more time for each of them; None if it does not.
-        min_side: least side of a tile without its margin, as far as the picture allows.
+        min_side: least side of a tile without its margin, as far as the image allows.
     """
     fast_pixels = max_pixels if fast_pixels is None else fast_pixels
     best: tuple[bool, float, int, int] | None = None
@@ -128,7 +128,7 @@ def plan_squares(height: int, width: int, pad: int, size: int) -> Plan:
 
 
 def split(length: int, count: int, pad: int) -> list[Span]:
-    """Cuts a side so that the pieces are of equal length with their margins, which are missing at the picture's border.
+    """Cuts a side so that the pieces are of equal length with their margins, which are missing at the image's border.
 
     Args:
         length: of the side.
@@ -142,19 +142,19 @@ def split(length: int, count: int, pad: int) -> list[Span]:
 
 
 def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels: int) -> Tensor:
-    """The representation of a picture, in memory that does not grow with the picture.
+    """The representation of an image, in memory that does not grow with the image.
 
     The encoder averages over a feature map; here the map is made in tiles whose margins hold all that it depends on,
     on the encoder's own grid, and summed up in float64.
 
     Args:
         network: a DASR with an encoder.
-        pixels: the picture.
+        pixels: the image.
         device: where the network is.
-        max_pixels: LR pixels of a tile; a picture of no more is encoded whole.
+        max_pixels: LR pixels of a tile; an image of no more is encoded whole.
 
     Returns:
-        Shape (1, representation_dim), float32: that of the whole picture up to rounding.
+        Shape (1, representation_dim), float32: that of the whole image up to rounding.
     """
     height, width = pixels.shape[:2]
     if height * width <= max_pixels:
@@ -179,8 +179,8 @@ def plan_encoder_tiles(network: DASR, height: int, width: int, max_pixels: int) 
 
     Args:
         network: a DASR with an encoder.
-        height: of the picture, LR pixels.
-        width: of the picture.
+        height: of the image, LR pixels.
+        width: of the image.
         max_pixels: LR pixels that one tile may have, margin included.
     """
     stride = encoder_stride(network)
@@ -201,18 +201,18 @@ def super_resolve_tiled(
     context: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], object] | None = None,
 ) -> Pixels:
-    """Super-resolves a picture tile by tile.
+    """Super-resolves an image tile by tile.
 
     Args:
         network: any DASR.
-        pixels: the picture.
+        pixels: the image.
         codes: representations of shape (1, D), or (8, D), one for each of ORIENTATIONS, whose results are averaged.
         plan: how it is cut.
         context: entered around the work on each tile: a lock, and the number format.
         progress: called with the number of LR pixels that were finished.
 
     Returns:
-        The picture in the same type, of shape (H * scale, W * scale, channels).
+        The image in the same type, of shape (H * scale, W * scale, channels).
 
     Raises:
         InputError: if not even a small tile fits into the memory.
@@ -242,11 +242,11 @@ def super_resolve_tiled(
 
 
 def orient(x: Tensor, index: int) -> Tensor:
-    """One of the eight ways to lay a picture down: ``index`` % 4 quarter turns, then a mirror from 4 on.
+    """One of the eight ways to lay an image down: ``index`` % 4 quarter turns, then a mirror from 4 on.
 
     Args:
         x: shape (..., H, W).
-        index: 0, the picture as it is, to 7.
+        index: 0, the image as it is, to 7.
     """
     turned = torch.rot90(x, index % 4, (-2, -1))
     return turned.flip(-1) if index >= 4 else turned
@@ -301,15 +301,15 @@ def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> 
     """
     feat, size, fineness = network.head.out_channels, dtype.itemsize, 1
     body = 7 * feat * size  # maps that are there at once
-    picture = 9 * 4 * network.scale**2  # the result, a few times
+    image = 9 * 4 * network.scale**2  # the result, a few times
     if network.resolve_implementation(device) == 'fast':
-        return body + 4 * feat + picture
+        return body + 4 * feat + image
     tail = 0
     for layer in network.upsampler.children():
         if isinstance(layer, torch.nn.PixelShuffle):
             fineness *= layer.upscale_factor
             tail = max(tail, (2 * feat * fineness**2 + 2 * feat) * size)
-    return max(body, tail) + 4 * feat * fineness**2 + picture
+    return max(body, tail) + 4 * feat * fineness**2 + image
 
 
 def is_out_of_memory(error: BaseException) -> bool:

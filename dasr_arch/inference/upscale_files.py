@@ -1,4 +1,4 @@
-"""Upscaling picture files: each result is there as a whole or not at all, and a bad file does not stop the rest."""
+"""Upscaling image files: each result is there as a whole or not at all, and a bad file does not stop the rest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,13 +14,13 @@ from dasr_arch.data.image_io import read_bytes
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     Frame,
+    ImageFile,
     OutputSettings,
-    PictureFile,
     check_output,
-    encode_picture,
-    read_picture,
+    encode_image_file,
+    read_image_file,
 )
-from dasr_arch.inference.output_paths import FailedPicture, Job, Naming, Plan, format_for, plan_files
+from dasr_arch.inference.output_paths import FailedImage, Job, Naming, Plan, format_for, plan_files
 from dasr_arch.inference.tiling import is_out_of_memory
 from dasr_arch.inference.upscaler import Look, Upscaler, count_clean_pixels
 
@@ -35,7 +35,7 @@ class FileSettings:
         look: what to adapt to.
         output: format and quality.
         force: replace files that exist.
-        resume: leave out pictures whose result is there.
+        resume: leave out images whose result is there.
         recursive: look into folders inside the folders, too.
         progress: show a progress bar on stderr.
     """
@@ -54,23 +54,23 @@ class UpscaleReport(NamedTuple):
     Attributes:
         made: the new files.
         done: files of an earlier run that were left alone.
-        failed: pictures without a result.
+        failed: images without a result.
     """
 
     made: list[Path]
     done: list[Path]
-    failed: list[FailedPicture]
+    failed: list[FailedImage]
 
 
 def upscale_files(
     upscaler: Upscaler, sources: Sequence[str], target: str | None = None, settings: FileSettings | None = None
 ) -> UpscaleReport:
-    """Upscales files, the pictures of folders, and what patterns match.
+    """Upscales files, the images of folders, and what patterns match.
 
     Args:
         upscaler: does the work.
         sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None puts photo_x4.png beside photo.png and the pictures of a folder into folder_x4.
+        target: a file or folder; None puts photo_x4.png beside photo.png and the images of a folder into folder_x4.
         settings: how to deal with files; ``FileSettings()`` if None.
 
     Raises:
@@ -116,7 +116,7 @@ def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = Non
             try:
                 result = _upscale_job(upscaler, job, settings, bar)
             except InputError as error:
-                failed.append(FailedPicture(job.source, str(error).removeprefix(f'{job.source}: ')))
+                failed.append(FailedImage(job.source, str(error).removeprefix(f'{job.source}: ')))
                 bar.total = expected - _estimate_work(job, settings.look) + bar.n - started
                 continue
             with atomic_write(job.target) as temporary:
@@ -132,7 +132,7 @@ def upscale_bytes(
     settings: FileSettings | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> bytes:
-    """Upscales the content of a picture file.
+    """Upscales the content of an image file.
 
     Args:
         upscaler: does the work.
@@ -145,24 +145,24 @@ def upscale_bytes(
         The content of a file of the same format, or the one that the settings ask for.
 
     Raises:
-        InputError: if it is no picture that can be upscaled.
+        InputError: if it is no image that can be upscaled.
     """
     settings = settings or FileSettings()
-    return upscale_picture(upscaler, read_picture(data, name, upscaler.scale), name, settings, progress)
+    return upscale_image(upscaler, read_image_file(data, name, upscaler.scale), name, settings, progress)
 
 
-def upscale_picture(
+def upscale_image(
     upscaler: Upscaler,
-    file: PictureFile,
+    file: ImageFile,
     name: str,
     settings: FileSettings,
     progress: Callable[[int], object] | None = None,
 ) -> bytes:
-    """Upscales a picture file that was read.
+    """Upscales an image file that was read.
 
     Args:
         upscaler: does the work.
-        file: what ``read_picture`` gave for the upscaler's scale.
+        file: what ``read_image_file`` gave for the upscaler's scale.
         name: what an error message calls it.
         settings: what to adapt to, and how to write.
         progress: called with the number of LR pixels that were finished.
@@ -176,20 +176,20 @@ def upscale_picture(
     try:
         check_output(file, settings.output, upscaler.scale)
         frames = _upscale_frames(upscaler, file, settings.look, progress)
-        return encode_picture(frames, file, settings.output)
+        return encode_image_file(frames, file, settings.output)
     except InputError as error:
         raise InputError(f'{name}: {error}') from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f'{name}: not enough memory; close other programs or cut the picture') from error
+        raise InputError(f'{name}: not enough memory; close other programs or cut the image') from error
 
 
-def count_work(file: PictureFile, look: Look | None = None) -> int:
+def count_work(file: ImageFile, look: Look | None = None) -> int:
     """LR pixels that a file will be told of as progress.
 
     Args:
-        file: the pictures.
+        file: the images.
         look: what to adapt to.
     """
     plain = sum(Upscaler.work(frame) for frame in file.frames)
@@ -210,16 +210,16 @@ def _sample(frames: Sequence[Frame]) -> Sequence[Frame]:
 
 def _upscale_job(upscaler: Upscaler, job: Job, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
     name = str(job.source)
-    file = read_picture(read_bytes(job.source), name, upscaler.scale)
+    file = read_image_file(read_bytes(job.source), name, upscaler.scale)
     # transparency and inks are more than the header says
     bar.total = (bar.total or 0) - _estimate_work(job, settings.look) + count_work(file, settings.look)
     kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
-    return upscale_picture(upscaler, file, name, chosen, bar.update)
+    return upscale_image(upscaler, file, name, chosen, bar.update)
 
 
 def _upscale_frames(
-    upscaler: Upscaler, file: PictureFile, look: Look, progress: Callable[[int], object] | None
+    upscaler: Upscaler, file: ImageFile, look: Look, progress: Callable[[int], object] | None
 ) -> list[Frame]:
     """Pages one by one; the frames of an animation with one representation, so that nothing flickers."""
     if file.animated:

@@ -1,4 +1,4 @@
-"""Upscaling pictures in memory with one call: arrays, Pillow pictures and tensors, each comes back as what it was.
+"""Upscaling images in memory with one call: arrays, Pillow images and tensors, each comes back as what it was.
 
 Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021.
 """
@@ -28,7 +28,7 @@ from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged, read_manifest
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.inference.images.alpha import limit_to_neighbours
-from dasr_arch.inference.images.image_modes import LayeredPicture, decompose
+from dasr_arch.inference.images.image_modes import DecomposedImage, decompose
 from dasr_arch.inference.tiling import (
     MIN_TILE,
     ORIENTATIONS,
@@ -46,10 +46,10 @@ from dasr_arch.inference.tiling import (
     to_tensor,
 )
 
-Picture = TypeVar('Picture', NDArray[Any], Image.Image, Tensor)
+ImageLike = TypeVar('ImageLike', NDArray[Any], Image.Image, Tensor)
 Progress = Callable[[int], object]
 CLEAN_SIDE = 512
-"""LR pixels to each side of the middle part of a picture that ``strength`` finds the clean representation from."""
+"""LR pixels to each side of the middle part of an image that ``strength`` finds the clean representation from."""
 
 _ENCODER_PIXELS = 1 << 17  # of a tile of the encoder, at some 700 bytes for each
 _LEAST_ENCODER_PIXELS = 1 << 12
@@ -61,10 +61,10 @@ class Look:
     """What a network adapts to, and how carefully it looks.
 
     Attributes:
-        like: take the representation of this picture instead of the one that is upscaled.
-        strength: 1 is that representation, 0 that of a clean picture, between them a blend; above 1, at most 2, goes
+        like: take the representation of this image instead of the one that is upscaled.
+        strength: 1 is that representation, 0 that of a clean image, between them a blend; above 1, at most 2, goes
             beyond. See :meth:`Upscaler.represent`.
-        ensemble: average over the eight ways to turn and mirror the picture; eight times the work.
+        ensemble: average over the eight ways to turn and mirror the image; eight times the work.
 
     Raises:
         InputError: if strength is out of range.
@@ -81,10 +81,10 @@ class Look:
 
 
 class Upscaler:
-    """Enlarges pictures with a DASR, which finds out by itself how each was degraded.
+    """Enlarges images with a DASR, which finds out by itself how each was degraded.
 
     One object may be used by several threads at once: it changes nothing in itself, and they take turns tile by tile.
-    On a CPU the process keeps freed memory while a picture is computed, which is faster; see ``keep_freed_memory``.
+    On a CPU the process keeps freed memory while an image is computed, which is faster; see ``keep_freed_memory``.
 
     Args:
         scale: up-sampling factor.
@@ -92,7 +92,7 @@ class Upscaler:
             weights (`dasr models`), a weights file of ours or of the authors, or a network.
         device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
-        tiling: how large pictures are cut; by default as the memory asks for.
+        tiling: how large images are cut; by default as the memory asks for.
 
     Raises:
         InputError: if there are no such weights, or they are damaged or of another scale, or there is no such device.
@@ -123,86 +123,86 @@ class Upscaler:
         self.scale = scale
         self._lock = threading.Lock()
 
-    def __call__(self, picture: Picture, look: Look | None = None, progress: Progress | None = None) -> Picture:
-        """Upscales a picture.
+    def __call__(self, image: ImageLike, look: Look | None = None, progress: Progress | None = None) -> ImageLike:
+        """Upscales an image.
 
         Args:
-            picture: an array of shape (H, W), (H, W, 1), (H, W, 3), and with alpha (H, W, 2) or (H, W, 4), of uint8,
-                uint16, or floats in [0, 1]; a Pillow picture of any mode of 8 or 16 bits; or a tensor of shape
+            image: an array of shape (H, W), (H, W, 1), (H, W, 3), and with alpha (H, W, 2) or (H, W, 4), of uint8,
+                uint16, or floats in [0, 1]; a Pillow image of any mode of 8 or 16 bits; or a tensor of shape
                 (C, H, W) or (B, C, H, W) with 1 to 4 channels, of uint8 or floats in [0, 1]. RGB, from one pixel up.
-            look: what to adapt to; by default to the picture itself.
+            look: what to adapt to; by default to the image itself.
             progress: called with the number of LR pixels that were finished since the last call; see ``work``.
 
         Returns:
             What came in, ``scale`` times as high and wide: the same type, mode and bit depth (palettes become RGB),
-            floats in [0, 1], a tensor on its own device. Colour profiles and metadata of a Pillow picture are kept.
+            floats in [0, 1], a tensor on its own device. Colour profiles and metadata of a Pillow image are kept.
 
         Raises:
-            InputError: if it is no such picture or does not fit into the memory.
+            InputError: if it is no such image or does not fit into the memory.
         """
         look = look or Look()
-        if isinstance(picture, Tensor):
-            return self._upscale_tensor(picture, look, progress)
-        layered = decompose(picture)
+        if isinstance(image, Tensor):
+            return self._upscale_tensor(image, look, progress)
+        layered = decompose(image)
         return self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()  # type: ignore[return-value]
 
     def represent(
         self,
-        pictures: Sequence[NDArray[Any] | Image.Image],
+        images: Sequence[NDArray[Any] | Image.Image],
         look: Look | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """The representation that pictures of one degradation share, such as the frames of an animation.
+        """The representation that images of one degradation share, such as the frames of an animation.
 
         The clean representation, towards which ``strength`` blends, is what the encoder finds in the network's own
-        output, shrunk bicubically to the size of the picture: the same scene as a clean low-resolution picture would
-        show it. It is found on the middle of the picture, at most CLEAN_SIDE pixels a side.
+        output, shrunk bicubically to the size of the image: the same scene as a clean low-resolution image would
+        show it. It is found on the middle of the image, at most CLEAN_SIDE pixels a side.
 
         Args:
-            pictures: at least one; their representations are averaged.
-            look: ``like`` takes the place of the pictures.
+            images: at least one; their representations are averaged.
+            look: ``like`` takes the place of the images.
             progress: called with the number of LR pixels that were finished on the way to clean representations.
 
         Returns:
             Shape (1, D), or (8, D) for the eight orientations of an ensemble; on the upscaler's device.
         """
         look = look or Look()
-        codes = [self._codes(decompose(picture), look, progress) for picture in pictures]
+        codes = [self._codes(decompose(image), look, progress) for image in images]
         return torch.stack(codes).mean(0)
 
     def upscale_layered(
-        self, picture: LayeredPicture, codes: Tensor, progress: Progress | None = None
-    ) -> LayeredPicture:
-        """Upscales a picture that was taken apart.
+        self, image: DecomposedImage, codes: Tensor, progress: Progress | None = None
+    ) -> DecomposedImage:
+        """Upscales an image that was taken apart.
 
         Args:
-            picture: what ``decompose`` gave.
+            image: what ``decompose`` gave.
             codes: what ``represent`` gave.
             progress: see :meth:`__call__`.
         """
         try:
-            layers = [self._upscale_layer(layer, codes, progress) for layer in picture.layers]
-            return picture.replace(layers, self._upscale_alpha(picture.alpha, codes, progress))
+            layers = [self._upscale_layer(layer, codes, progress) for layer in image.layers]
+            return image.replace(layers, self._upscale_alpha(image.alpha, codes, progress))
         finally:
             if self.device.type == 'cpu':
                 return_freed_memory()
 
     @staticmethod
-    def work(picture: NDArray[Any] | Image.Image, look: Look | None = None) -> int:
-        """How many LR pixels ``progress`` will have been told of when a picture is done.
+    def work(image: NDArray[Any] | Image.Image, look: Look | None = None) -> int:
+        """How many LR pixels ``progress`` will have been told of when an image is done.
 
         Args:
-            picture: what is upscaled.
+            image: what is upscaled.
             look: what to adapt to; the clean representation, which ``strength`` blends towards, is work as well.
         """
-        layered = decompose(picture)
+        layered = decompose(image)
         height, width = layered.layers[0].shape[:2]
         varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
         pixels = int(height * width * (len(layered.layers) + varies))
         return pixels + count_clean_pixels(height, width, look or Look())
 
     def plan(self, height: int, width: int) -> Plan:
-        """How a picture of a size would be cut now.
+        """How an image of a size would be cut now.
 
         Args:
             height: LR pixels.
@@ -215,7 +215,7 @@ class Upscaler:
         return plan_tiles(height, width, pad, most, fast_tile_pixels(self.network, self.device))
 
     def fit_tiling(self, tiling: Tiling) -> Tiling:
-        """A way to cut pictures, with tiles no larger than those that this upscaler would choose now.
+        """A way to cut images, with tiles no larger than those that this upscaler would choose now.
 
         Args:
             tiling: what was asked for.
@@ -226,17 +226,17 @@ class Upscaler:
         side = math.isqrt(most) - 2 * tiling.resolve_pad(self.network)
         return replace(tiling, size=min(tiling.size, max(MIN_TILE, side)))
 
-    def _upscale_tensor(self, picture: Tensor, look: Look, progress: Progress | None) -> Tensor:
-        if picture.dim() == 4:
-            return torch.stack([self._upscale_tensor(one, look, progress) for one in picture])
-        if picture.dim() != 3 or not 1 <= picture.shape[0] <= 4:
-            raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {picture.shape}')
-        planes = picture.detach().cpu()
+    def _upscale_tensor(self, image: Tensor, look: Look, progress: Progress | None) -> Tensor:
+        if image.dim() == 4:
+            return torch.stack([self._upscale_tensor(one, look, progress) for one in image])
+        if image.dim() != 3 or not 1 <= image.shape[0] <= 4:
+            raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {image.shape}')
+        planes = image.detach().cpu()
         if planes.is_floating_point():
             planes = planes.float()
         layered = decompose(planes.permute(1, 2, 0).contiguous().numpy())
         out = self.upscale_layered(layered, self._codes(layered, look, progress), progress).assemble()
-        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(picture.device, picture.dtype)
+        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(image.device, image.dtype)
 
     def _upscale_alpha(self, alpha: Pixels | None, codes: Tensor, progress: Progress | None) -> Pixels | None:
         if alpha is None:
@@ -258,22 +258,22 @@ class Upscaler:
             height, width = (side * self.scale for side in pixels.shape[:2])
             raise InputError(
                 f'not enough memory for a result of {width} x {height} pixels: it takes {needed / 1e9:.1f} GB, '
-                f'{available / 1e9:.1f} GB are available; cut the picture'
+                f'{available / 1e9:.1f} GB are available; cut the image'
             )
 
-    def _codes(self, picture: LayeredPicture, look: Look, progress: Progress | None = None) -> Tensor:
+    def _codes(self, image: DecomposedImage, look: Look, progress: Progress | None = None) -> Tensor:
         """Representations for all orientations that are needed."""
-        source = picture if look.like is None else decompose(_as_array(look.like))
+        source = image if look.like is None else decompose(_as_array(look.like))
         codes = self._encode(source.visible(), look.ensemble)
         if look.strength == 1:
             return codes
-        middle = _cut_middle(picture.visible(), CLEAN_SIDE)
+        middle = _cut_middle(image.visible(), CLEAN_SIDE)
         own = codes if look.like is None else self._encode(middle, look.ensemble)
         clean = self._encode(self._clean(middle, own, progress), look.ensemble)
         return clean + look.strength * (codes - clean)
 
     def _clean(self, pixels: Pixels, codes: Tensor, progress: Progress | None) -> Pixels:
-        """A picture as it would be without its degradation: enlarged by the network, shrunk bicubically."""
+        """An image as it would be without its degradation: enlarged by the network, shrunk bicubically."""
         sr = super_resolve_tiled(self.network, pixels, codes, self.plan(*pixels.shape[:2]), self._computing, progress)
         shrunk = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
         return shrunk.clamp(0, 1)[0].permute(1, 2, 0).numpy()
@@ -296,7 +296,7 @@ class Upscaler:
                     raise
                 most //= 4
                 if most < _LEAST_ENCODER_PIXELS:
-                    raise InputError('not enough memory to look at the picture; close other programs') from error
+                    raise InputError('not enough memory to look at the image; close other programs') from error
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -354,8 +354,8 @@ def count_clean_pixels(height: int, width: int, look: Look) -> int:
     """LR pixels that are computed to find what ``strength`` blends towards.
 
     Args:
-        height: of the picture, LR pixels.
-        width: of the picture.
+        height: of the image, LR pixels.
+        width: of the image.
         look: what to adapt to.
     """
     return 0 if look.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
@@ -403,13 +403,13 @@ def _check_blind(network: DASR) -> DASR:
     return network
 
 
-def _as_array(picture: NDArray[Any] | Image.Image | Tensor) -> NDArray[Any] | Image.Image:
-    if not isinstance(picture, Tensor):
-        return picture
-    planes = picture.detach().cpu()
+def _as_array(image: NDArray[Any] | Image.Image | Tensor) -> NDArray[Any] | Image.Image:
+    if not isinstance(image, Tensor):
+        return image
+    planes = image.detach().cpu()
     planes = planes[0] if planes.dim() == 4 and len(planes) == 1 else planes
     if planes.dim() != 3:
-        raise InputError(f'expected one picture as a tensor of (C, H, W), got {tuple(picture.shape)}')
+        raise InputError(f'expected one image as a tensor of (C, H, W), got {tuple(image.shape)}')
     array: NDArray[Any] = (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
     return array
 

@@ -1,6 +1,6 @@
 """Momentum contrast: the loss that teaches the degradation encoder without labels.
 
-Two patches of one picture share their degradation and are positives; the keys of past batches are negatives.
+Two patches of one image share their degradation and are positives; the keys of past batches are negatives.
 He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020; as used by DASR, CVPR 2021.
 """
 

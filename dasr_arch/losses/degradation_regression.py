@@ -33,7 +33,7 @@ class CodeTarget(nn.Module):
         components: number C of coefficients, for 'components'.
 
     Raises:
-        InputError: if every picture gets the same kernel, or there are not so many components.
+        InputError: if every image gets the same kernel, or there are not so many components.
     """
 
     basis: Tensor
@@ -49,9 +49,7 @@ class CodeTarget(nn.Module):
     ) -> None:
         super().__init__()
         if degradation.fixed_kernel:
-            raise InputError(
-                f"code_opt: '{degradation.label}' has one kernel for all pictures, so there is none to find"
-            )
+            raise InputError(f"code_opt: '{degradation.label}' has one kernel for all images, so there is none to find")
         kernels = draw_kernels(degradation, _DRAWS)
         self.kernel = kernel
         if kernel == 'components':
@@ -64,9 +62,7 @@ class CodeTarget(nn.Module):
         codes = self._describe(kernels)
         spread = codes.std(0)
         if float(spread.max()) < _SAME:
-            raise InputError(
-                f"code_opt: '{degradation.label}' has one kernel for all pictures, so there is none to find"
-            )
+            raise InputError(f"code_opt: '{degradation.label}' has one kernel for all images, so there is none to find")
         if kernel == 'widths':  # isotropic kernels share nothing between x and y
             self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten()
             codes, spread = codes[:, self.varying], spread[self.varying]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from dasr_arch.archs.layers.wiener_skip import FILTER_SIZE
 from dasr_arch.degradations.wiener import compute_wiener_statistics, solve_wiener
 
-# Of the model's least error this share is real: pictures have edges, which hold power that a filter need not guess.
+# Of the model's least error this share is real: images have edges, which hold power that a filter need not guess.
 _REAL = 1 / 8
 
 

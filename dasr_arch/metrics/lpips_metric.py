@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to a network; an extra, because it needs weights that are not part of this.
+"""LPIPS: how different two images look to a network; an extra, because it needs weights that are not part of this.
 
 Zhang, Isola, Efros, Shechtman, Wang: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
 The package `lpips` (BSD-2-Clause) holds the weights of the comparison; those of the backbone, which were trained on
@@ -33,15 +33,15 @@ def calculate_lpips(
     net: str = 'alex',
     input_order: str = 'HWC',
 ) -> float:
-    """Perceptual distance of two pictures; lower is better, 0 for equal ones.
+    """Perceptual distance of two images; lower is better, 0 for equal ones.
 
     Args:
-        img: a picture in BGR, shape (H, W, 3), values 0..255.
+        img: an image in BGR, shape (H, W, 3), values 0..255.
         img2: the other one.
         crop_border: pixels ignored on each side; 64 must be left.
         backbone_path: weights file of the backbone as torchvision publishes it.
         net: 'alex' (the usual choice for reporting), 'vgg' or 'squeeze'.
-        input_order: 'HWC'; pictures have no other order here.
+        input_order: 'HWC'; images have no other order here.
 
     Returns:
         The distance, version 0.1 of the authors' weights.
@@ -54,7 +54,7 @@ def calculate_lpips(
         Zhang et al., CVPR 2018; package lpips 0.1.4.
     """
     if img.shape != img2.shape or input_order != 'HWC':
-        raise ValueError(f'expected two pictures of one shape (H, W, 3), got {img.shape} and {img2.shape}')
+        raise ValueError(f'expected two images of one shape (H, W, 3), got {img.shape} and {img2.shape}')
     path = Path(backbone_path).expanduser()
     check_backbone(backbone_path, net, 'calculate_lpips')
     distance = _load(path, path.stat().st_mtime_ns, net)

@@ -21,8 +21,8 @@ def calculate_ssim_release(
     """Mean SSIM on the released code's luma; a few ten-thousandths below BasicSR's.
 
     Args:
-        img: colour picture in [0, 255], BGR as BasicSR's, shape (H, W, 3) or (3, H, W).
-        img2: the picture it is compared with.
+        img: colour image in [0, 255], BGR as BasicSR's, shape (H, W, 3) or (3, H, W).
+        img2: the image it is compared with.
         crop_border: pixels ignored on each side; the release ignores as many as the scale.
         input_order: 'HWC' or 'CHW'.
 
@@ -30,15 +30,15 @@ def calculate_ssim_release(
         Mean SSIM, at most 1.
 
     Raises:
-        ValueError: if a picture is not a colour picture, the shapes differ, or too few pixels are left.
+        ValueError: if an image is not a colour image, the shapes differ, or too few pixels are left.
     """
-    lumas = [_release_luma(reorder_image(picture, input_order), crop_border) for picture in (img, img2)]
+    lumas = [_release_luma(reorder_image(image, input_order), crop_border) for image in (img, img2)]
     return measure_plane_ssim(*lumas)
 
 
-def _release_luma(picture: NDArray[np.generic], crop_border: int) -> NDArray[np.float64]:
-    """Luma plane (H - 2b, W - 2b) of a BGR picture (H, W, 3)."""
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f'calculate_ssim_release needs colour pictures of shape (H, W, 3), got {picture.shape}')
-    luma: NDArray[np.float64] = crop_sides(picture, crop_border).astype(np.float64) @ _WEIGHTS_BGR + 16
+def _release_luma(image: NDArray[np.generic], crop_border: int) -> NDArray[np.float64]:
+    """Luma plane (H - 2b, W - 2b) of a BGR image (H, W, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'calculate_ssim_release needs colour images of shape (H, W, 3), got {image.shape}')
+    luma: NDArray[np.float64] = crop_sides(image, crop_border).astype(np.float64) @ _WEIGHTS_BGR + 16
     return luma

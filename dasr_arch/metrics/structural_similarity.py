@@ -8,7 +8,7 @@ import numpy as np
 from basicsr.metrics.metric_util import reorder_image, to_y_channel
 from numpy.typing import NDArray
 
-WINDOW_SIZE = 11  # pixels; a picture must be at least this large after the border is cropped
+WINDOW_SIZE = 11  # pixels; an image must be at least this large after the border is cropped
 _WINDOW_SIGMA = 1.5
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
@@ -24,7 +24,7 @@ def measure_plane_ssim(plane: Array, reference: Array) -> float:
 
     Args:
         plane: values in [0, 255], shape (H, W), float64.
-        reference: the same for the other picture.
+        reference: the same for the other image.
 
     Returns:
         The mean, at most 1.
@@ -54,8 +54,8 @@ def calculate_ssim_separable(
     """The same number as BasicSR's ``calculate_ssim`` (to 1e-10), computed with two one-dimensional windows.
 
     Args:
-        img: picture in [0, 255], BGR as BasicSR's, shape (H, W, C), (H, W) or (C, H, W).
-        img2: the picture it is compared with.
+        img: image in [0, 255], BGR as BasicSR's, shape (H, W, C), (H, W) or (C, H, W).
+        img2: the image it is compared with.
         crop_border: pixels ignored on each side.
         input_order: 'HWC' or 'CHW'.
         test_y_channel: compare BT.601 luma, unrounded, instead of the mean over the channels.
@@ -66,19 +66,19 @@ def calculate_ssim_separable(
     Raises:
         ValueError: if the shapes differ or too few pixels are left.
     """
-    planes = [crop_sides(reorder_image(picture, input_order), crop_border) for picture in (img, img2)]
+    planes = [crop_sides(reorder_image(image, input_order), crop_border) for image in (img, img2)]
     if test_y_channel:
-        planes = [_find_luma(picture) for picture in planes]
-    first, second = (picture.astype(np.float64) for picture in planes)
+        planes = [_find_luma(image) for image in planes]
+    first, second = (image.astype(np.float64) for image in planes)
     if first.shape != second.shape:
-        raise ValueError(f'SSIM compares two pictures of one shape, got {first.shape} and {second.shape}')
+        raise ValueError(f'SSIM compares two images of one shape, got {first.shape} and {second.shape}')
     channels = range(first.shape[2])
     return float(np.mean([measure_plane_ssim(first[..., channel], second[..., channel]) for channel in channels]))
 
 
-def crop_sides(picture: NDArray[np.generic], border: int) -> NDArray[np.generic]:
-    """A view of ``picture`` (H, W, ...) without ``border`` pixels on each of its four sides."""
-    return picture[border : picture.shape[0] - border, border : picture.shape[1] - border]
+def crop_sides(image: NDArray[np.generic], border: int) -> NDArray[np.generic]:
+    """A view of ``image`` (H, W, ...) without ``border`` pixels on each of its four sides."""
+    return image[border : image.shape[0] - border, border : image.shape[1] - border]
 
 
 def _compare(first: Array, second: Array) -> Array:
@@ -92,12 +92,12 @@ def _compare(first: Array, second: Array) -> Array:
     return similarity
 
 
-def _find_luma(picture: NDArray[np.generic]) -> NDArray[np.generic]:
-    """BasicSR's luma, rounded where it rounds, with the channels of 8-bit pictures looked up in tables."""
-    if picture.dtype != np.uint8 or picture.shape[2] != 3:
-        return np.asarray(to_y_channel(picture))
+def _find_luma(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """BasicSR's luma, rounded where it rounds, with the channels of 8-bit images looked up in tables."""
+    if image.dtype != np.uint8 or image.shape[2] != 3:
+        return np.asarray(to_y_channel(image))
     levels = (np.arange(256, dtype=np.float32) / 255).astype(np.float64)
-    parts = [cv2.LUT(np.ascontiguousarray(picture[..., c]), levels * weight) for c, weight in enumerate(_LUMA_BGR)]
+    parts = [cv2.LUT(np.ascontiguousarray(image[..., c]), levels * weight) for c, weight in enumerate(_LUMA_BGR)]
     luma = (parts[0] + parts[1] + parts[2] + 16.0) / 255
     return (luma.astype(np.float32) * np.float32(255))[..., None]
 

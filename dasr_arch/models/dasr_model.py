@@ -34,7 +34,7 @@ class DASRModel(SupervisedModel):
             that the encoder comes from (one encoder stage serves several trainings so). Of its section 'train':
             'stage_1' and 'stage_2' (see Stage), 'optim_g', 'pixel_opt' with the loss on [0, 1] (weight 255 makes it
             the paper's), 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives'
-            ('same': two patches of one picture, as in the paper; 'other': patches of two pictures with the same
+            ('same': two patches of one image, as in the paper; 'other': patches of two images with the same
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
             contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
             makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
@@ -170,7 +170,7 @@ class DASRModel(SupervisedModel):
         return self.net_teacher is not None and self.stage == ENCODER_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR pictures."""
+        """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR images."""
         self.conditions = {
             key: data[key].to(self.device, non_blocking=True) for key in ('kernel',) if key in data and self._needs(key)
         }
@@ -191,8 +191,8 @@ class DASRModel(SupervisedModel):
                     self.filter_target.target(kernel, noise_level) if self.filter_target is not None else None
                 )
         else:
-            if self.other_positives and data['lq'].ndim == 5:  # validation gives one picture
-                raise InputError('contrast_opt.positives: other needs raw patches, got ready pictures; write same')
+            if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
+                raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')
             lq = data['lq'].to(self.device, non_blocking=True)
             self._take_truth(data)
         if lq.ndim == 5:  # (B, P, 3, h, w): query and, unless P is 1, key
@@ -226,7 +226,7 @@ class DASRModel(SupervisedModel):
             batch |= self._what_teaches_the_encoder()
         if self.stage != ENCODER_STAGE or self.net_teacher is not None:
             if not hasattr(self, 'gt'):
-                raise InputError('the joint stage needs HR pictures, got LR alone; set stage_2.total_iter: 0')
+                raise InputError('the joint stage needs HR images, got LR alone; set stage_2.total_iter: 0')
             batch['gt'] = self.gt
         return self._split(batch)
 
@@ -235,13 +235,13 @@ class DASRModel(SupervisedModel):
         if self.key is not None:
             found['key'] = self.key
         elif self.net_contrast is not None:
-            raise InputError('the contrast needs two patches of each picture, got one; set num_patches: 2')
+            raise InputError('the contrast needs two patches of each image, got one; set num_patches: 2')
         for name, given, module in (('code', self.code, self.net_code), ('filter', self.filters, self.filter_target)):
             if given is not None:
                 found[name] = given
             elif module is not None:
                 raise InputError(
-                    f'{name}_opt needs raw patches with their kernels, got ready pictures; use DegradationDataset'
+                    f'{name}_opt needs raw patches with their kernels, got ready images; use DegradationDataset'
                 )
         return found
 

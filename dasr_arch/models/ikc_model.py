@@ -33,7 +33,7 @@ class IKCModel(SupervisedModel):
     is left out; without stage 1, SFTMD's weights come from ``path.pretrain_network_g``, a file of SFTMD alone or of the
     whole IKC.
 
-    Validation restores as a user would, with the picture of the last step, and never looks at the ground truth for a
+    Validation restores as a user would, with the image of the last step, and never looks at the ground truth for a
     better one. In stage 1, when there is no Predictor yet, it measures SFTMD with the true kernels; such results do not
     count for the best weights.
 
@@ -91,7 +91,7 @@ class IKCModel(SupervisedModel):
         return stage == SFTMD_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes raw patches, or pictures with their true kernels."""
+        """Takes raw patches, or images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         super().feed_data(data)
         self.conditions = {}  # the estimators give the kernel
@@ -163,5 +163,5 @@ class IKCModel(SupervisedModel):
 
     def _true_kernel(self) -> Tensor:
         if self.kernel is None:
-            raise InputError('IKCModel needs the true kernels of its pictures; use DegradationDataset')
+            raise InputError('IKCModel needs the true kernels of its images; use DegradationDataset')
         return self.kernel

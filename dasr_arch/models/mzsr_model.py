@@ -1,4 +1,4 @@
-"""MZSR's meta-training: weights from which a few gradient steps on a test picture go a long way.
+"""MZSR's meta-training: weights from which a few gradient steps on a test image go a long way.
 
 Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, section 3.3; the large-scale training
 before it is an ordinary supervised one. Finn et al., Model-Agnostic Meta-Learning, ICML 2017.
@@ -27,15 +27,15 @@ FLOOR = 0.03  # share of an equal weight that a step before the last one keeps
 class MZSRModel(SupervisedModel):
     """Meta-trains :class:`~dasr_arch.archs.mzsr_arch.MZSR`.
 
-    A batch is cut into tasks of ``support + query`` pictures. All pictures of a task are degraded with the kernel that
+    A batch is cut into tasks of ``support + query`` images. All images of a task are degraded with the kernel that
     was drawn for its first one. From the trained weights, the inner loop takes plain gradient steps on the support; the
     outer loss is that of the query after every inner step, weighted.
 
-    Validation does with every picture what a test does: it adapts with the picture's true kernel, then restores.
+    Validation does with every image what a test does: it adapts with the image's true kernel, then restores.
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt', the
-            loss of both loops; optional 'meta_opt' with 'support' (8) and 'query' (8), pictures; 'inner_steps' (5);
+            loss of both loops; optional 'meta_opt' with 'support' (8) and 'query' (8), images; 'inner_steps' (5);
             'inner_lr' (0.01); 'second_order' (true: gradients through the inner steps; false: as if these were
             constants); 'loss_weights' ('anneal', or 'uniform'); 'anneal_iter' (3333); 'adaptation', see MZSROptions;
             'ema_decay'.
@@ -60,7 +60,7 @@ class MZSRModel(SupervisedModel):
         return self.net_g
 
     def _read_adaptation(self) -> MZSROptions:
-        """How validation adapts; sons are made as the pictures of the training are."""
+        """How validation adapts; sons are made as the images of the training are."""
         given = self.opt['train'].get('adaptation') or {}
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
         if self.degradation is not None:
@@ -73,13 +73,13 @@ class MZSRModel(SupervisedModel):
         self.wrapped = self.net_g
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes raw patches, or for validation pictures with their true kernels."""
+        """Takes raw patches, or for validation images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         if 'hr' in data:
             size = self.support + self.query
             if len(data['hr']) % size:
                 raise InputError(
-                    f'a batch of {len(data["hr"])} cannot be cut into tasks of support + query = {size} pictures'
+                    f'a batch of {len(data["hr"])} cannot be cut into tasks of support + query = {size} images'
                 )
             data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one in each task
         super().feed_data(data)

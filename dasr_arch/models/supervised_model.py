@@ -47,7 +47,7 @@ class SupervisedModel(SRModel):
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
             optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm', 'compile'; 'lr_factors', factors of the
             learning rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
-            'return_stages': the loss is summed over all pictures that come back (UDVD); 'loss_on', 'rgb' or 'luma'
+            'return_stages': the loss is summed over all images that come back (UDVD); 'loss_on', 'rgb' or 'luma'
             (SRCNN).
 
     Raises:
@@ -228,12 +228,12 @@ class SupervisedModel(SRModel):
         conditions = {key: part[key] for key in self.conditions}
         with self.autocast():
             if self.multi_stage:
-                pictures = self.forward_pass(part['lq'], return_stages=True, **conditions).stages
+                images = self.forward_pass(part['lq'], return_stages=True, **conditions).stages
             else:
-                pictures = (self.forward_pass(part['lq'], **conditions),)
+                images = (self.forward_pass(part['lq'], **conditions),)
         convert = to_luma if self.on_luma else nn.Identity()
         truth = convert(part['gt'])
-        return {'l_pix': sum(self.cri_pix(convert(picture.float()), truth) for picture in pictures)}
+        return {'l_pix': sum(self.cri_pix(convert(image.float()), truth) for image in images)}
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Where the networks compute in half precision, if they do."""
@@ -325,7 +325,7 @@ class SupervisedModel(SRModel):
     # --- helpers ---
 
     def _take_truth(self, data: Mapping[str, Any]) -> None:
-        """Keeps a batch's HR pictures; without any, nothing of an earlier batch may stand for them."""
+        """Keeps a batch's HR images; without any, nothing of an earlier batch may stand for them."""
         if hasattr(self, 'gt'):
             del self.gt
         if 'gt' in data:

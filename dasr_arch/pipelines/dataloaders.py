@@ -10,7 +10,7 @@ from basicsr.data import build_dataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.sampling import PictureStream, SampleStream, mix_seeds
+from dasr_arch.data.sampling import ImageStream, SampleStream, mix_seeds
 
 
 def build_training_stream(
@@ -24,7 +24,7 @@ def build_training_stream(
         dataset: the training set of the options, where it has been built already.
 
     Returns:
-        Batches from iteration ``start + 1`` on, and the number of pictures that make an epoch.
+        Batches from iteration ``start + 1`` on, and the number of images that make an epoch.
 
     Raises:
         InputError: if the data set cannot be opened.
@@ -39,7 +39,7 @@ def build_training_stream(
         rank=options['rank'],
         world_size=options['world_size'],
     )
-    sampler: Sampler[Any] = stream if getattr(dataset, 'takes_samples', False) else PictureStream(stream)
+    sampler: Sampler[Any] = stream if getattr(dataset, 'takes_samples', False) else ImageStream(stream)
     workers = data.get('num_worker_per_gpu', 0)
     loader: DataLoader[dict[str, Any]] = DataLoader(
         dataset,
@@ -56,7 +56,7 @@ def build_training_stream(
 
 
 def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:
-    """One loader for each of the data sets other than 'train', a picture at a time.
+    """One loader for each of the data sets other than 'train', an image at a time.
 
     Args:
         options: BasicSR's option dictionary.

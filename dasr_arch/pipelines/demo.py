@@ -1,4 +1,4 @@
-"""The demo: everything the project does, once, on a dozen free pictures that scikit-image brings along.
+"""The demo: everything the project does, once, on a dozen free images that scikit-image brings along.
 
 Beside the small network that it trains stands the one of the package, trained for hours.
 
@@ -6,9 +6,9 @@ All files lie in one folder of its own; a page that needs nothing else shows wha
 
     index.html            the page
     demo.json             settings, times and versions, for the page
-    pictures/train, test  the pictures; the two share none
-    train.lmdb/           made from pictures/train, as `dasr prepare` makes it
-    lq/<degradation>/     LR test pictures with their specification, as `dasr degrade` makes them
+    images/train, test  the images; the two share none
+    train.lmdb/           made from images/train, as `dasr prepare` makes it
+    lq/<degradation>/     LR test images with their specification, as `dasr degrade` makes them
     train_demo.yml        for `dasr train`; both stages
     test_demo.yml         for `dasr test`
     experiments/          what the training left
@@ -44,7 +44,7 @@ from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.data.prepare import RunSettings, prepare
-from dasr_arch.data.sample_images import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 from dasr_arch.data.sub_images import Cutting
 from dasr_arch.pipelines.testing import run_test_file
 from dasr_arch.pipelines.training import run_training
@@ -65,7 +65,7 @@ _MAP = 'representations.json'
 _TRAINING, _TEST = 'train_demo', 'test_demo'
 _WEIGHTS = Path('experiments') / _TRAINING / 'models' / 'net_g_latest.pth'
 _TRAINING_SIDE = 512  # pixels
-_TEST_WINDOWS = {  # top, left, height and width of the part of each test picture that is worth looking at
+_TEST_WINDOWS = {  # top, left, height and width of the part of each test image that is worth looking at
     'astronaut': (0, 96, 256, 256),
     'chelsea': (22, 60, 256, 256),
     'rocket': (150, 200, 256, 256),
@@ -87,7 +87,7 @@ class DemoSettings:
     Attributes:
         stage_1: iterations of the encoder alone.
         stage_2: iterations of everything.
-        batch_size: pictures in a batch, two patches of each.
+        batch_size: images in a batch, two patches of each.
         gt_size: side of a patch in HR pixels, a multiple of the scale.
         network: arguments of the DASR, apart from its scale.
         map_patch: side of the patches on the map, LR pixels.
@@ -154,13 +154,13 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
         settings: size of the demo.
 
     Raises:
-        InputError: if the sample pictures are missing.
+        InputError: if the sample images are missing.
         OSError: if the folder cannot be written.
     """
     settings = settings or DemoSettings()
     began = time.monotonic()
     for part in ('train', 'test'):
-        find_sample_pictures(part)  # before anything is created
+        find_sample_images(part)  # before anything is created
     folder.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
     console = ''
@@ -170,9 +170,9 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
         console = run_test_file(Path(f'{_TEST}.yml')).console
 
     stages: dict[str, Callable[[], None]] = {
-        'copying pictures': _copy_pictures,
+        'copying images': _copy_images,
         'making an LMDB': lambda: _make_lmdb(settings),
-        'degrading test pictures': _degrade_test_pictures,
+        'degrading test images': _degrade_test_images,
         'training both stages': lambda: _train(settings),
         'testing': test,
         'mapping representations': lambda: _map_representations(settings),
@@ -216,9 +216,7 @@ def write_demo_page(folder: Path) -> None:
         stages=[(count, name) for count, name in stages],
         representations=folder / _MAP,
         facts=[(name, value) for name, value in facts],
-        credits=[
-            f'{picture.file} ({picture.part}): {picture.content}; {picture.licence}' for picture in SAMPLE_PICTURES
-        ],
+        credits=[f'{image.file} ({image.part}): {image.content}; {image.licence}' for image in SAMPLE_IMAGES],
     )
     write_report(sources, folder / PAGE_NAME)
 
@@ -234,7 +232,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
         'manual_seed': 0,
         'datasets': {
             'train': {
-                'name': 'sample_pictures',
+                'name': 'sample_images',
                 'type': 'DegradationDataset',
                 'dataroot_gt': 'train.lmdb',
                 'gt_size': settings.gt_size,
@@ -247,7 +245,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
             'val_1': {
                 'name': 'test_pictures',
                 'type': 'DegradedTestDataset',
-                'dataroot_gt': 'pictures/test',
+                'dataroot_gt': 'images/test',
                 'degradation': [degradation.specification() for degradation in _build_grid()],
             },
         },
@@ -287,7 +285,7 @@ def make_test_options() -> dict[str, Any]:
         'num_gpu': 'auto',
         'seed': 0,
         'missing': 'error',
-        'datasets': {'sample_pictures': {'dataroot_gt': 'pictures/test'}},
+        'datasets': {'sample_images': {'dataroot_gt': 'images/test'}},
         'degradations': [dict(block) for block in DEGRADATIONS],
         'networks': {
             'Bicubic': {'type': 'Bicubic'},
@@ -320,34 +318,34 @@ class _Steps:
         self.bar.update()
 
 
-def _copy_pictures() -> None:
-    """The middle of large training pictures, and of each test picture the part that is worth looking at, as PNG."""
-    for path in find_sample_pictures('train'):
-        picture = read_image(path)
-        top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in picture.shape[:2])
-        _write_window(path.stem, 'train', picture[top : top + _TRAINING_SIDE, left : left + _TRAINING_SIDE])
-    for path in find_sample_pictures('test'):
+def _copy_images() -> None:
+    """The middle of large training images, and of each test image the part that is worth looking at, as PNG."""
+    for path in find_sample_images('train'):
+        image = read_image(path)
+        top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in image.shape[:2])
+        _write_window(path.stem, 'train', image[top : top + _TRAINING_SIDE, left : left + _TRAINING_SIDE])
+    for path in find_sample_images('test'):
         top, left, height, width = _TEST_WINDOWS[path.stem]
         _write_window(path.stem, 'test', read_image(path)[top : top + height, left : left + width])
 
 
-def _write_window(name: str, part: str, picture: NDArray[np.uint8]) -> None:
-    write_image(Path('pictures', part, f'{name}.png'), np.ascontiguousarray(picture))
+def _write_window(name: str, part: str, image: NDArray[np.uint8]) -> None:
+    write_image(Path('pictures', part, f'{name}.png'), np.ascontiguousarray(image))
 
 
 def _make_lmdb(settings: DemoSettings) -> None:
     cutting = Cutting(size=320, step=96, min_size=max(settings.gt_size, 128))
-    prepare(['pictures/train'], 'train.lmdb', cutting, RunSettings(workers=1))
+    prepare(['images/train'], 'train.lmdb', cutting, RunSettings(workers=1))
 
 
 def _build_grid() -> Any:
     return build_degradations(DEGRADATIONS, SCALE)
 
 
-def _degrade_test_pictures() -> None:
+def _degrade_test_images() -> None:
     for degradation in _build_grid():
         target = Path('lq', folder_name(degradation.label))
-        degrade_files('pictures/test', target, degradation, DegradeSettings(seed=0))
+        degrade_files('images/test', target, degradation, DegradeSettings(seed=0))
 
 
 def _train(settings: DemoSettings) -> None:
@@ -364,11 +362,11 @@ def _write_options(name: str, options: Mapping[str, Any], command: str) -> None:
 
 def _map_representations(settings: DemoSettings) -> None:
     network = load_network(check_packaged(find_packaged('iso', SCALE)), SCALE)
-    pictures = {}
+    images = {}
     for degradation in _build_grid():
         source = open_source(Path('lq', folder_name(degradation.label)))
-        pictures[degradation.label] = {name: source.read(index) for index, name in enumerate(source.names)}
-    encoded = encode_patches(network, pictures, settings.map_patch, settings.map_patch // 2)
+        images[degradation.label] = {name: source.read(index) for index, name in enumerate(source.names)}
+    encoded = encode_patches(network, images, settings.map_patch, settings.map_patch // 2)
     write_maps(Path(_MAP), make_maps(encoded))
 
 
@@ -378,7 +376,7 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     packaged = find_packaged('iso', SCALE)
     arguments = ', '.join(f'{key} {value}' for key, value in settings.network)
     side = settings.gt_size // SCALE
-    patch = f'{settings.batch_size} pictures, two patches of {side} x {side} LR pixels'
+    patch = f'{settings.batch_size} images, two patches of {side} x {side} LR pixels'
     versions = ', '.join(
         f'{key} {environment[key]}' for key in ('dasr', 'torch', 'basicsr', 'python') if key in environment
     )

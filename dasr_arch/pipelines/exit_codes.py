@@ -31,7 +31,7 @@ def run_guarded(action: Callable[[], int], debug: bool = False) -> int:
     except (InputError, OSError) as error:
         if debug:
             _LOGGER.exception('the line below came from here')
-        rank = os.environ.get('RANK', '0')  # under torchrun each process reads other pictures
+        rank = os.environ.get('RANK', '0')  # under torchrun each process reads other images
         sys.stderr.write(f'dasr: error: {f"process {rank}: " if rank != "0" else ""}{_describe(error)}\n')
         return INPUT_ERROR_CODE
 

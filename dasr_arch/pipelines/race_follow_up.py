@@ -75,12 +75,12 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, 
         folder = race.folder / PROBES_NAME / name
         folder.mkdir(parents=True, exist_ok=True)
         report, asked = folder / 'report.md', folder / 'asked.json'
-        question = json.dumps([entry.pictures, entry.test, entry.limit])
+        question = json.dumps([entry.images, entry.test, entry.limit])
         same = asked.is_file() and asked.read_text(encoding='utf-8') == question
         if same and report.is_file() and report.stat().st_mtime >= race.weights(name).stat().st_mtime:
             continue
         _LOGGER.info('probing: %s', name)
-        line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--pictures', entry.pictures]
+        line = [*command, 'probe', str(race.weights(name)), '--setting', 'iso', '--images', entry.images]
         line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
         line += [] if entry.limit is None else ['--limit', str(entry.limit)]
         if _run(line, lock) == 0:

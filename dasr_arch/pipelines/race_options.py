@@ -32,9 +32,9 @@ class ProbeEntry(Options, kw_only=True, frozen=True):
     """What is asked of the representations of some trainings."""
 
     trainings: Annotated[list[str], Meta(min_length=1)]
-    pictures: Text  # HR pictures that the probe is fitted to
+    images: Text  # HR images that the probe is fitted to
     test: Text  # others
-    limit: Annotated[int, Meta(ge=1)] | None = None  # fits to so many of the pictures
+    limit: Annotated[int, Meta(ge=1)] | None = None  # fits to so many of the images
 
 
 class RaceFile(Options, kw_only=True, frozen=True):

@@ -120,7 +120,7 @@ def write_race_report(race: Race, plan: Plan, state: State) -> Path:
             summaries[name] = summarise(race, records[name], read_networks(path))
     lines = [*_describe_budget(race, plan, state), *_format_trainings(rows)]
     for name, summary in summaries.items():
-        lines += ['', f'Tables: `results/{name}/`, of which `comparison.html` shows pictures side by side.']
+        lines += ['', f'Tables: `results/{name}/`, of which `comparison.html` shows images side by side.']
         if any(len(_members(race, group)) > 1 for groups in summary.values() for group in groups):
             lines += _format_summary(summary, records[name])
     lines += _list_probes(race)

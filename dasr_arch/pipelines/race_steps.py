@@ -154,7 +154,7 @@ def measure_task(task: 'Mapping[str, Any]', steps: int) -> dict[str, list[float]
     seed_everything(options['manual_seed'])
     dataset = build_dataset(options['datasets']['train'])
     if isinstance(dataset, DegradationDataset):
-        dataset.fill_cache()  # a training decodes its pictures once, in its first epoch
+        dataset.fill_cache()  # a training decodes its images once, in its first epoch
     stream, _ = build_training_stream(options, 0, dataset)
     model = build_model(options)
     seconds: dict[str, list[float]] = {}

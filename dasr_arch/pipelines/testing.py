@@ -26,7 +26,7 @@ from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
 from dasr_arch.benchmark.methods import build_system, describe_system, probe_system
 from dasr_arch.benchmark.pages.comparison_page import write_comparison
 from dasr_arch.benchmark.published_figures import read_published
-from dasr_arch.benchmark.result_cache import PictureFacts
+from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.tables.formats import Extras, format_console, record_results, write_tables
 from dasr_arch.config.arguments import parse_testing_arguments
@@ -44,16 +44,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class DatasetOptions(Options, kw_only=True, frozen=True):
-    """One set of HR pictures."""
+    """One set of HR images."""
 
     dataroot_gt: Annotated[str, Meta(min_length=1)]
     missing: Missing | None = None  # what the file says for all, if absent
 
 
 class CropOptions(Options, kw_only=True, frozen=True):
-    """Which parts of which pictures a report shows."""
+    """Which parts of which images a report shows."""
 
-    pictures: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # so many of each data set, or names by data set
+    images: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # so many of each data set, or names by data set
     size: Annotated[int, Meta(ge=16)] = 96  # HR pixels
 
 
@@ -116,7 +116,7 @@ class _Prepared(NamedTuple):
     """A benchmark whose every part has been tried."""
 
     benchmark: Benchmark
-    pictures: dict[str, tuple[PictureFacts, ...]]
+    images: dict[str, tuple[ImageFacts, ...]]
     digests: dict[str, str]
     systems: dict[str, dict[str, object]]
     skipped: list[dict[str, str]]
@@ -162,7 +162,7 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     folder.mkdir(parents=True, exist_ok=True)
     if device.type == 'cpu':
         keep_freed_memory()
-    outcomes = Runner(benchmark, prepared.pictures, prepared.digests, folder, device).run()
+    outcomes = Runner(benchmark, prepared.images, prepared.digests, folder, device).run()
     crops: list[Crop] = []
     if checked.crops is not None:
         crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
@@ -216,7 +216,7 @@ def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
 
 
 def _prepare(options: TestOptions, where: str) -> _Prepared:
-    """Plans everything, then tries every network and reads every picture once."""
+    """Plans everything, then tries every network and reads every image once."""
     try:
         degradations = build_degradations(options.degradations, options.scale)
         metrics = tuple(_plan_metric(label, block) for label, block in options.metrics.items())
@@ -235,11 +235,11 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
             probe_system(system, degradations[0])
             digests[plan.label], systems[plan.label] = system.digest, describe_system(system)
             del system
-        pictures: dict[str, tuple[PictureFacts, ...]] = {}
+        images: dict[str, tuple[ImageFacts, ...]] = {}
         for dataset in datasets:
-            pictures[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
+            images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
             skipped += [{'dataset': dataset.name, 'picture': name, 'reason': reason} for name, reason in small]
-        shown = _choose_shown(options.crops, pictures)
+        shown = _choose_shown(options.crops, images)
     except InputError as error:
         raise InputError(f'{where}: {error}') from error
     for entry in skipped:
@@ -248,7 +248,7 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
     benchmark = Benchmark(
         options.name, options.scale, options.seed, datasets, degradations, networks, metrics, options.save_img, shown
     )
-    return _Prepared(benchmark, pictures, digests, systems, skipped, averages)
+    return _Prepared(benchmark, images, digests, systems, skipped, averages)
 
 
 def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[dict[str, str]]]:
@@ -290,20 +290,20 @@ def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) ->
 
 
 def _choose_shown(
-    options: CropOptions | None, pictures: Mapping[str, Sequence[PictureFacts]]
+    options: CropOptions | None, images: Mapping[str, Sequence[ImageFacts]]
 ) -> dict[str, tuple[str, ...]]:
-    """The pictures that a report shows, by data set; names that are not there are left out with a warning."""
+    """The images that a report shows, by data set; names that are not there are left out with a warning."""
     if options is None:
         return {}
-    names = {dataset: [facts.name for facts in group] for dataset, group in pictures.items()}
-    if isinstance(options.pictures, int):
-        return {dataset: tuple(group[: options.pictures]) for dataset, group in names.items()}
+    names = {dataset: [facts.name for facts in group] for dataset, group in images.items()}
+    if isinstance(options.images, int):
+        return {dataset: tuple(group[: options.images]) for dataset, group in names.items()}
     shown = {}
-    for dataset, wanted in options.pictures.items():
+    for dataset, wanted in options.images.items():
         group = names.get(dataset, [])
         for name in wanted:
             if group and name not in group:
-                _LOGGER.warning("crops.pictures.%s: there is no picture '%s'%s", dataset, name, suggest(name, group))
+                _LOGGER.warning("crops.images.%s: there is no image '%s'%s", dataset, name, suggest(name, group))
         shown[dataset] = tuple(name for name in wanted if name in group)
     return shown
 
@@ -370,4 +370,4 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for
 def describe_report(report: TestReport) -> str:
     """The tables, and a last line that says where the files are."""
     failures = f'; {report.failures} cells failed' if report.failures else ''
-    return f'{report.console}\ntables, stored cells and pictures: {report.folder}{failures}\n'
+    return f'{report.console}\ntables, stored cells and images: {report.folder}{failures}\n'

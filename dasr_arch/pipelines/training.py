@@ -1,7 +1,7 @@
 """Training: option file in, weights out.
 
 BasicSR's own loop is not used, because it cannot continue exactly where it stopped, renames earlier experiments before
-it knows that the new one can start, and trains nothing with success when pictures are fewer than a batch. Its models,
+it knows that the new one can start, and trains nothing with success when images are fewer than a batch. Its models,
 data sets, networks, losses and metrics are used as they are, and ours work in its loop as well.
 """
 

@@ -22,19 +22,19 @@ def validate(
 
     Args:
         model: any of BasicSR's models or ours.
-        loaders: data sets by name, one picture a batch.
+        loaders: data sets by name, one image a batch.
         options: BasicSR's option dictionary; 'val' holds 'metrics' and 'save_img'.
-        iteration: number of finished iterations, for the names of saved pictures.
+        iteration: number of finished iterations, for the names of saved images.
 
     Returns:
-        Means over pictures, by data set, degradation (if a data set has several) and metric, and over all under
+        Means over images, by data set, degradation (if a data set has several) and metric, and over all under
         'mean'.
     """
     results: Results = {}
     metrics: Mapping[str, Any] = options['val'].get('metrics') or {}
     for name, loader in loaders.items():
         rows: dict[str, list[list[float]]] = {}
-        for batch in tqdm(loader, desc=f'validation {name}', unit='picture', leave=False, disable=None):
+        for batch in tqdm(loader, desc=f'validation {name}', unit='image', leave=False, disable=None):
             restored, truth = restore(model, batch)
             pair = {'img': restored, 'img2': truth}  # without metrics there need be no truth
             values = [calculate_metric(pair, dict(metrics[key])) for key in metrics]
@@ -50,7 +50,7 @@ def validate(
 
 @torch.no_grad()
 def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What a model makes of a picture, and what it should be, if that is known: 8-bit BGR, as metrics need."""
+    """What a model makes of an image, and what it should be, if that is known: 8-bit BGR, as metrics need."""
     model.feed_data(batch)
     wrapped = model.net_g
     model.net_g = model.get_bare_model(wrapped)  # DDP would wait for processes that do not validate

@@ -1,4 +1,4 @@
-"""`dasr probe`: fits a probe to an encoder, tests it on other pictures, and writes what it found."""
+"""`dasr probe`: fits a probe to an encoder, tests it on other images, and writes what it found."""
 
 import importlib.util
 import json
@@ -17,13 +17,13 @@ from dasr_arch._files import atomic_write
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import ImageSource
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
     Confusion,
     Setting,
     degradation_options,
-    encode_picture,
+    encode_image_file,
     fit_probe,
     gather_samples,
     list_kernels,
@@ -40,14 +40,14 @@ class ProbeSettings:
     """What is fitted and tested.
 
     Attributes:
-        pictures: folders or LMDBs of HR pictures to fit to.
-        test: folder or LMDB of other HR pictures.
+        images: folders or LMDBs of HR images to fit to.
+        test: folder or LMDB of other HR images.
         setting: degradations to tell apart, see :func:`list_kernels`.
-        limit: fit to so many pictures at most, spread evenly over all; None takes all.
+        limit: fit to so many images at most, spread evenly over all; None takes all.
         progress: show a progress bar on stderr.
     """
 
-    pictures: Sequence[str]
+    images: Sequence[str]
     test: str
     setting: Setting
     limit: int | None = None
@@ -59,19 +59,19 @@ class ProbeReport(NamedTuple):
 
     Attributes:
         confusions: by quantity.
-        train_pictures: number of pictures fitted to.
-        test_pictures: number of pictures tested on.
-        maps: of the test pictures under four kernels and, for 'general', four noise levels.
+        train_images: number of images fitted to.
+        test_images: number of images tested on.
+        maps: of the test images under four kernels and, for 'general', four noise levels.
     """
 
     confusions: Mapping[Quantity, Confusion]
-    train_pictures: int
-    test_pictures: int
+    train_images: int
+    test_images: int
     maps: Sequence[RepresentationMap]
 
 
 class _Subset(ImageSource):
-    """Some pictures of a source, spread evenly."""
+    """Some images of a source, spread evenly."""
 
     def __init__(self, source: ImageSource, count: int) -> None:
         self.root = source.root
@@ -95,10 +95,10 @@ def run_probing(
         network: the network whose encoder is probed.
         settings: what is fitted and tested.
         out: the probe's file.
-        with_maps: also map the test pictures by t-SNE, which needs scikit-learn (extra `report`).
+        with_maps: also map the test images by t-SNE, which needs scikit-learn (extra `report`).
 
     Raises:
-        InputError: if pictures are missing, the test pictures are those of the fit or too few for maps, or scikit-learn
+        InputError: if images are missing, the test images are those of the fit or too few for maps, or scikit-learn
             is not installed.
         OSError: if the file cannot be written.
     """
@@ -106,18 +106,18 @@ def run_probing(
         raise InputError('maps need scikit-learn and matplotlib; install the extra `report`')
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f'limit must be at least 1, got {settings.limit}')
-    train, test = open_sources(list(settings.pictures)), open_sources(settings.test)
+    train, test = open_sources(list(settings.images)), open_sources(settings.test)
     same = set(train.names) & set(test.names)
     if same and len(same) == len(test):
-        raise InputError(f'{settings.test}: every picture is among those to fit to; test on others')
+        raise InputError(f'{settings.test}: every image is among those to fit to; test on others')
     if with_maps and 4 * len(test) <= MIN_MAP_POINTS:
         least = MIN_MAP_POINTS // 4 + 1
-        raise InputError(f'{settings.test}: maps need at least {least} pictures, got {len(test)}; test on more')
+        raise InputError(f'{settings.test}: maps need at least {least} images, got {len(test)}; test on more')
     if settings.limit is not None and settings.limit < len(train):
         train = _Subset(train, settings.limit)
     kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
     with progress_bar(
-        total=len(train) + len(test), desc='pictures', unit='picture', disable=not settings.progress, leave=False
+        total=len(train) + len(test), desc='pictures', unit='image', disable=not settings.progress, leave=False
     ) as bar:
         fitted = gather_samples(network, train, kernels, noises, bar.update)
         tested = gather_samples(network, test, kernels, noises, bar.update)
@@ -130,7 +130,7 @@ def run_probing(
 
 
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
-    """Maps of whole pictures: four kernels without noise and, for 'general', one kernel with four noise levels.
+    """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
 
     The paper's figures 3 and 6 show the same. 'iso' takes four widths; 'general' a narrow and a wide round kernel and
     two oblong ones.
@@ -162,7 +162,7 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
-    """Writes report.json, report.md and a picture map_N.svg for each map.
+    """Writes report.json, report.md and an image map_N.svg for each map.
 
     Args:
         folder: made if it is missing.
@@ -175,8 +175,8 @@ def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object])
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         **about,
-        'train_pictures': report.train_pictures,
-        'test_pictures': report.test_pictures,
+        'train_pictures': report.train_images,
+        'test_pictures': report.test_images,
         'quantities': {
             quantity: {'accuracy': one.accuracy, 'labels': list(one.labels), 'counts': one.counts.tolist()}
             for quantity, one in report.confusions.items()
@@ -198,7 +198,7 @@ def _map(
     for kernel, noise, _ in degradations:
         degradation = build_degradation(degradation_options(kernel, noise), network.scale)
         rows = [
-            encode_picture(network, degrade_picture(degradation, source.read(index), 0, name))
+            encode_image_file(network, degrade_image(degradation, source.read(index), 0, name))
             for index, name in enumerate(source.names)
         ]
         vectors.append(torch.stack(rows).double().numpy())
@@ -211,7 +211,7 @@ def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
         '# What the representation tells',
         '',
         *(f'- {name}: {value}' for name, value in about.items()),
-        f'- fitted to {report.train_pictures} pictures, tested on {report.test_pictures} others',
+        f'- fitted to {report.train_images} images, tested on {report.test_images} others',
         '',
         '| names the | of | rightly | at most one class off | by chance |',
         '| --- | ---: | ---: | ---: | ---: |',

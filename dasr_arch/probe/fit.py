@@ -1,4 +1,4 @@
-"""Fitting a linear probe to an encoder, and measuring how well it names degradations of pictures it has never seen."""
+"""Fitting a linear probe to an encoder, and measuring how well it names degradations of images it has never seen."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.data.image_source import ImageSource
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.model import LinearReading, Probe, ProbeClass, Quantity, identify_encoder
 
 Setting = Literal['iso', 'general']
@@ -27,7 +27,7 @@ _AXES = (0.6, 1.4, 2.2, 3.0, 3.8)  # HR pixels at x4
 _ANGLES = (0, 45, 90, 135)  # degrees
 _PENALTY = 1e-4  # on squared weights, mean over samples
 _STEPS = 400
-_SIDE = 512  # HR pixels of a picture that are looked at
+_SIDE = 512  # HR pixels of an image that are looked at
 
 Progress = Callable[[int], object]
 
@@ -117,22 +117,22 @@ def gather_samples(
     noises: Sequence[ProbeClass],
     progress: Progress | None = None,
 ) -> Samples:
-    """The representation of every picture under every kernel, each at one noise level, which goes round.
+    """The representation of every image under every kernel, each at one noise level, which goes round.
 
     Args:
         network: in evaluation mode, on the CPU.
-        source: HR pictures; the middle 512 pixels of those that are larger.
+        source: HR images; the middle 512 pixels of those that are larger.
         kernels: classes.
         noises: classes.
-        progress: called with 1 after each picture.
+        progress: called with 1 after each image.
     """
     vectors, rows, columns = [], [], []
     for index in range(len(source)):
-        picture = _cut_middle(source.read(index), network.scale)
+        image = _cut_middle(source.read(index), network.scale)
         for row, kernel in enumerate(kernels):
             column = (index + row) % len(noises)
             degradation = build_degradation(degradation_options(kernel, noises[column]), network.scale)
-            vectors.append(encode_picture(network, degrade_picture(degradation, picture, 0, f'{index} {row}')))
+            vectors.append(encode_image_file(network, degrade_image(degradation, image, 0, f'{index} {row}')))
             rows.append(row)
             columns.append(column)
         if progress is not None:
@@ -140,9 +140,9 @@ def gather_samples(
     return Samples(torch.stack(vectors).double(), torch.tensor(rows), torch.tensor(columns))
 
 
-def encode_picture(network: DASR, picture: NDArray[np.uint8]) -> Tensor:
-    """The representation of a picture (h, w, 3), shape (representation_dim,), float32."""
-    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).unsqueeze(0).float() / 255
+def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
+    """The representation of an image (h, w, 3), shape (representation_dim,), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).unsqueeze(0).float() / 255
     with torch.inference_mode():
         return network.encode(x)[0].float()
 
@@ -155,9 +155,9 @@ def fit_probe(
     Args:
         network: whose representations these are.
         train: what is fitted.
-        test: samples of other pictures.
+        test: samples of other images.
         classes: by quantity; one with a single class is left out.
-        tested_on: name of the test pictures.
+        tested_on: name of the test images.
 
     Returns:
         The probe, and what it said of the test samples by quantity.
@@ -208,6 +208,6 @@ def fit_logistic(inputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor,
     return weight.detach(), bias.detach()
 
 
-def _cut_middle(picture: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    top, left = (max(0, (side - _SIDE) // 2) // scale * scale for side in picture.shape[:2])
-    return picture[top : top + _SIDE, left : left + _SIDE]
+def _cut_middle(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    top, left = (max(0, (side - _SIDE) // 2) // scale * scale for side in image.shape[:2])
+    return image[top : top + _SIDE, left : left + _SIDE]

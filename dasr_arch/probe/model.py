@@ -1,7 +1,7 @@
 """A linear probe: names the known degradation that a representation is most similar to, and how sure that is.
 
 An encoder may be trained without labels. If it has learned degradations all the same, one linear layer, fitted on
-pictures whose degradation is known, reads width, axes and noise level out of its representation.
+images whose degradation is known, reads width, axes and noise level out of its representation.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ class LinearReading:
         classes: the known degradations, C of them.
         weight: shape (C, representation_dim), for representations that were normalised.
         bias: shape (C,).
-        accuracy: share of the test pictures whose degradation came first, in [0, 1].
+        accuracy: share of the test images whose degradation came first, in [0, 1].
     """
 
     classes: Sequence[ProbeClass]
@@ -79,7 +79,7 @@ class Probe:
         encoder: :func:`identify_encoder` of the encoder that it was fitted to; it fits no other.
         mean, spread: of the representations that it was fitted to, shape (representation_dim,).
         readings: by quantity, 'kernel' and, if the network knows noise, 'noise'.
-        tested_on: the pictures that the accuracies come from.
+        tested_on: the images that the accuracies come from.
     """
 
     encoder: str
@@ -92,7 +92,7 @@ class Probe:
         """Every known degradation, the most similar first.
 
         Args:
-            representation: of one picture, shape (1, representation_dim) or (representation_dim,).
+            representation: of one image, shape (1, representation_dim) or (representation_dim,).
 
         Returns:
             By quantity; all classes.

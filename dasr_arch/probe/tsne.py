@@ -26,12 +26,12 @@ class MapPoint(NamedTuple):
     """One patch on a map.
 
     Attributes:
-        picture: name of the picture that it was cut from.
+        image: name of the image that it was cut from.
         degradation: label of its degradation.
         x, y: place on the map, without unit.
     """
 
-    picture: str
+    image: str
     degradation: str
     x: float
     y: float
@@ -55,25 +55,25 @@ class EncodedPatches(NamedTuple):
     """Representations of the same patches under each of some degradations.
 
     Attributes:
-        pictures: name of the picture of each patch, length N.
+        images: name of the image of each patch, length N.
         degradations: labels, length D.
         vectors: shape (D, N, representation_dim), float64.
     """
 
-    pictures: list[str]
+    images: list[str]
     degradations: list[str]
     vectors: NDArray[np.float64]
 
 
 def encode_patches(
-    network: DASR, pictures: Mapping[str, Mapping[str, NDArray[np.uint8]]], patch: int, step: int
+    network: DASR, images: Mapping[str, Mapping[str, NDArray[np.uint8]]], patch: int, step: int
 ) -> EncodedPatches:
-    """Finds the representation of every patch of some LR pictures.
+    """Finds the representation of every patch of some LR images.
 
     Args:
         network: the network, in evaluation mode on the CPU.
-        pictures: by degradation and name, RGB of shape (h, w, 3); the same names and sizes for each degradation.
-        patch: side of the patches in LR pixels; at a picture with a shorter side, that one.
+        images: by degradation and name, RGB of shape (h, w, 3); the same names and sizes for each degradation.
+        patch: side of the patches in LR pixels; at an image with a shorter side, that one.
         step: from one patch to the next, LR pixels.
 
     Returns:
@@ -81,15 +81,15 @@ def encode_patches(
     """
     names: list[str] = []
     vectors = []
-    for number, group in enumerate(pictures.values()):
+    for number, group in enumerate(images.values()):
         rows = []
-        for name, picture in group.items():
-            windows = _cut_windows(picture, patch, step)
+        for name, image in group.items():
+            windows = _cut_windows(image, patch, step)
             with torch.inference_mode():
                 rows.append(network.encode(windows).double().numpy())
             names += [name] * len(windows) if number == 0 else []
         vectors.append(np.concatenate(rows))
-    return EncodedPatches(names, list(pictures), np.stack(vectors))
+    return EncodedPatches(names, list(images), np.stack(vectors))
 
 
 def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
@@ -136,12 +136,12 @@ def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
         ImportError: if scikit-learn is not installed.
         ValueError: if there are too few.
     """
-    count, pictures, length = encoded.vectors.shape
-    if count * pictures <= MIN_MAP_POINTS:
-        raise ValueError(f'{count * pictures} representations are too few for a map')
+    count, images, length = encoded.vectors.shape
+    if count * images <= MIN_MAP_POINTS:
+        raise ValueError(f'{count * images} representations are too few for a map')
     plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
     places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)
-    method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each picture.'
+    method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each image.'
     return RepresentationMap(title, method, _place(encoded, places))
 
 
@@ -170,19 +170,19 @@ def read_maps(path: Path) -> list[RepresentationMap]:
         raise InputError(f'{path}: holds no maps of representations; run the demo again') from error
 
 
-def _cut_windows(picture: NDArray[np.uint8], patch: int, step: int) -> Tensor:
-    """Patches of a picture (h, w, 3), shape (N, 3, side, side) in [0, 1]."""
-    side = min(patch, *picture.shape[:2])
+def _cut_windows(image: NDArray[np.uint8], patch: int, step: int) -> Tensor:
+    """Patches of an image (h, w, 3), shape (N, 3, side, side) in [0, 1]."""
+    side = min(patch, *image.shape[:2])
     windows = [
-        picture[top : top + side, left : left + side]
-        for top in range(0, picture.shape[0] - side + 1, step)
-        for left in range(0, picture.shape[1] - side + 1, step)
+        image[top : top + side, left : left + side]
+        for top in range(0, image.shape[0] - side + 1, step)
+        for left in range(0, image.shape[1] - side + 1, step)
     ]
     return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float() / 255
 
 
 def _place(encoded: EncodedPatches, places: NDArray[np.float64]) -> list[MapPoint]:
-    pairs = [(name, label) for label in encoded.degradations for name in encoded.pictures]
+    pairs = [(name, label) for label in encoded.degradations for name in encoded.images]
     return [MapPoint(name, label, float(x), float(y)) for (name, label), (x, y) in zip(pairs, places, strict=True)]
 
 

@@ -52,7 +52,7 @@ from dasr_arch.web.schemas import (
 )
 from dasr_arch.web.security import Guard, admit, matches
 from dasr_arch.web.settings import Limits, ServeSettings
-from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_picture, read_upload
+from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_image_file, read_upload
 from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_picture
 
 STATIC = Path(__file__).parent / 'static'
@@ -201,8 +201,8 @@ class Service:
             await run_in_threadpool(check_picture, picture, limits)
             if (like := upload.pictures.get('like')) is not None:
                 await run_in_threadpool(check_picture, like, limits)
-                await run_in_threadpool(open_picture, like, 1, OutputSettings())
-            await run_in_threadpool(open_picture, picture, entry.scale, output)
+                await run_in_threadpool(open_image_file, like, 1, OutputSettings())
+            await run_in_threadpool(open_image_file, picture, entry.scale, output)
         if await request.is_disconnected():  # nobody would fetch it
             raise ProblemError(408, 'the client went away')
         asked = UpscaleRequest(picture, like, parameters, entry)

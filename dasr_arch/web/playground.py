@@ -16,9 +16,9 @@ from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.data.image_io import encode_png
-from dasr_arch.data.sample_images import SAMPLE_PICTURES
-from dasr_arch.degradations import build_degradation, degrade_picture, picture_generator
-from dasr_arch.inference.images.io import read_picture
+from dasr_arch.data.sample_images import SAMPLE_IMAGES
+from dasr_arch.degradations import build_degradation, degrade_image, image_generator
+from dasr_arch.inference.images.io import read_image_file
 from dasr_arch.inference.upscaler import Look
 from dasr_arch.web import representation_map
 from dasr_arch.web.jobs import Job, Outcome
@@ -62,7 +62,7 @@ class PlaygroundRequest(NamedTuple):
 
 def list_samples() -> list[Sample]:
     """What the sample pictures show."""
-    about = {picture.file.rpartition('.')[0]: picture for picture in SAMPLE_PICTURES}
+    about = {picture.file.rpartition('.')[0]: picture for picture in SAMPLE_IMAGES}
     return [
         Sample(name, about[name].content, about[name].licence, pixels.shape[1], pixels.shape[0])
         for name, pixels in load_samples(PLAYGROUND_SIDE).items()
@@ -127,7 +127,7 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
     if min(hr.shape[:2]) < LEAST_SIDE:
         raise ProblemError(422, f'the picture needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
     known = make_degradation(parameters, scale)
-    lq = degrade_picture(known.degradation, hr, parameters.seed, _NAME)
+    lq = degrade_image(known.degradation, hr, parameters.seed, _NAME)
     look = Look(strength=parameters.strength, ensemble=parameters.ensemble)
     key = (asked.entry.name, scale)
     waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
@@ -144,14 +144,14 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
     reference = maps.get(key, upscaler, asked.entry.setting, pulse)
     placed = place_experiment(reference, upscaler, hr, lq, known, pulse)
-    from dasr_arch.benchmark.image_metrics import measure_picture  # noqa: PLC0415 (brings BasicSR, slow to import)
+    from dasr_arch.benchmark.image_metrics import measure_image  # noqa: PLC0415 (brings BasicSR, slow to import)
 
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {
         name: job.store(name, encode_png(picture, 3), 'image/png', f'{name}.png')
         for name, picture in {'hr': hr, 'lq': lq, 'bicubic': bicubic, 'sr': sr}.items()
     }
-    kernel = known.degradation.draw_kernel(picture_generator(parameters.seed, _NAME)).double().numpy()
+    kernel = known.degradation.draw_kernel(image_generator(parameters.seed, _NAME)).double().numpy()
     facts = PlaygroundResult(
         pictures=list(files),
         label=known.degradation.label,
@@ -159,8 +159,8 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
         height=hr.shape[0],
         cropped=hr.shape != whole.shape,
         kernel=[[round(float(value), 8) for value in row] for row in kernel],
-        psnr_bicubic=_finite(measure_picture(metric, bicubic, hr)),
-        psnr_sr=_finite(measure_picture(metric, sr, hr)),
+        psnr_bicubic=_finite(measure_image(metric, bicubic, hr)),
+        psnr_sr=_finite(measure_image(metric, sr, hr)),
         map=placed,
         model=asked.entry.name,
         scale=scale,
@@ -173,7 +173,7 @@ def _read_clean(asked: PlaygroundRequest) -> NDArray[np.uint8]:
     """The clean picture as RGB of 8 bits."""
     if asked.picture is None:
         return find_sample(asked.parameters.sample or '')
-    frame = read_picture(asked.picture.data, asked.picture.name).frames[0]
+    frame = read_image_file(asked.picture.data, asked.picture.name).frames[0]
     if isinstance(frame, Image.Image):
         return np.array(frame.convert('RGB'))
     eight = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)

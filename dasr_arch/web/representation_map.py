@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from dasr_arch._errors import InputError
 from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_images import SAMPLE_PICTURES, find_sample_pictures
-from dasr_arch.degradations import Degradation, build_degradation, degrade_picture
+from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
+from dasr_arch.degradations import Degradation, build_degradation, degrade_image
 from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.schemas import Point, RepresentationMapResult
 
@@ -75,10 +75,10 @@ def cut_middle(picture: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
     """The sample pictures by name, each its middle part; none where scikit-image lacks them."""
     try:
-        paths = {path.name: path for part in ('test', 'train') for path in find_sample_pictures(part)}
+        paths = {path.name: path for part in ('test', 'train') for path in find_sample_images(part)}
     except InputError:
         return {}
-    order = [picture.file for picture in SAMPLE_PICTURES]
+    order = [picture.file for picture in SAMPLE_IMAGES]
     return {
         path.stem: cut_middle(read_image(path), side, 1)
         for path in sorted(paths.values(), key=lambda path: order.index(path.name))
@@ -197,7 +197,7 @@ def encode_known(
     """
     rows = []
     for one in known:
-        lq = degrade_picture(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
+        lq = degrade_image(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
         rows.append(upscaler.represent([lq])[0].cpu().double().numpy())
         pulse(lq.shape[0] * lq.shape[1])
     return np.stack(rows)

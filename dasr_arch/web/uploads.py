@@ -16,11 +16,11 @@ from dasr_arch.inference.images.io import (
     ENDINGS,
     FORMATS,
     SUFFIXES,
+    ImageFile,
     OutputSettings,
-    PictureFile,
     check_output,
     read_header,
-    read_picture,
+    read_image_file,
 )
 from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.settings import Limits
@@ -141,7 +141,7 @@ def check_picture(picture: UploadedPicture, limits: Limits) -> None:
         )
 
 
-def open_picture(picture: UploadedPicture, scale: int, output: OutputSettings) -> PictureFile:
+def open_image_file(picture: UploadedPicture, scale: int, output: OutputSettings) -> ImageFile:
     """Decodes a picture that ``check_picture`` let pass.
 
     Args:
@@ -153,7 +153,7 @@ def open_picture(picture: UploadedPicture, scale: int, output: OutputSettings) -
         ProblemError: 415 or 422 if it cannot be read, or the format not hold its result.
     """
     try:
-        file = read_picture(picture.data, picture.name, scale)
+        file = read_image_file(picture.data, picture.name, scale)
     except InputError as error:
         raise _explain(error, picture.data) from error
     try:

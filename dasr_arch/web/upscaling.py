@@ -13,19 +13,19 @@ from PIL import Image
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     Frame,
+    ImageFile,
     OutputSettings,
-    PictureFile,
-    encode_picture,
+    encode_image_file,
     read_header,
-    read_picture,
+    read_image_file,
 )
-from dasr_arch.inference.upscale_files import FileSettings, upscale_picture
+from dasr_arch.inference.upscale_files import FileSettings, upscale_image
 from dasr_arch.inference.upscaler import Look
 from dasr_arch.web.jobs import Job, Outcome, StoredFile
 from dasr_arch.web.model_store import Loaded, ModelEntry
 from dasr_arch.web.progress_hooks import Listener, Size, count_computed
 from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
-from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_picture
+from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_image_file
 
 SHOWN_SIDE = 6000
 """Pixels to each side above which a picture is shown smaller than it is."""
@@ -67,15 +67,15 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
     loaded = load()
     upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
     output = parameters.output()
-    file = open_picture(asked.picture, scale, output)
-    like = None if asked.like is None else open_picture(asked.like, 1, OutputSettings()).frames[0]
+    file = open_image_file(asked.picture, scale, output)
+    like = None if asked.like is None else open_image_file(asked.like, 1, OutputSettings()).frames[0]
     look = Look(like, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
     represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
     job.expect(count_computed(upscaler, sizes, look, represented))
     job.enter('looking')
     with loaded.watch.following(_listen(job)):
-        data = upscale_picture(upscaler, file, asked.picture.name, FileSettings(look, output))
+        data = upscale_image(upscaler, file, asked.picture.name, FileSettings(look, output))
     kind = output.format or file.format
     name = name_result(asked.picture.name, scale, kind)
     files = {
@@ -123,8 +123,8 @@ def show_picture(job: Job, stored: StoredFile) -> StoredFile:
         header = read_header(data, stored.name, limited=False)  # of the job's own, and results are large
         if max(header.width, header.height) <= SHOWN_SIDE and _shows_as_it_is(data):
             return stored
-        file = read_picture(data, stored.name, limited=False)
-        small = encode_picture([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
+        file = read_image_file(data, stored.name, limited=False)
+        small = encode_image_file([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
         return job.store(path.name, small, 'image/png', shown.name)
 
 
@@ -133,7 +133,7 @@ def _shows_as_it_is(data: bytes) -> bool:
         return picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
 
 
-def _first_frame(file: PictureFile) -> PictureFile:
+def _first_frame(file: ImageFile) -> ImageFile:
     return replace(file, frames=file.frames[:1], animated=False, durations=[], has_default=False)
 
 

@@ -1,6 +1,6 @@
-"""What ZSSR and MZSR do with every test picture before they enlarge it: they train on that picture alone.
+"""What ZSSR and MZSR do with every test image before they enlarge it: they train on that image alone.
 
-The picture is taken for an HR picture, shrunk once more by the kernel that is told, and the network learns to undo
+The image is taken for an HR image, shrunk once more by the kernel that is told, and the network learns to undo
 that. Nothing here ever sees a ground truth. Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning,
 CVPR 2018; Soh et al., Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020. Facts are from the papers and
 from descriptions of the authors' code, of which nothing is taken.
@@ -23,11 +23,11 @@ from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
 
 
 class Adapted(NamedTuple):
-    """What came out for one picture.
+    """What came out for one image.
 
     Attributes:
         sr: RGB of shape (1, 3, h * scale, w * scale), in [0, 1].
-        network: the network that was trained on the picture; the one that was given stays as it was.
+        network: the network that was trained on the image; the one that was given stays as it was.
         losses: mean absolute error on [0, 1] of every step, before it was taken.
         rates: learning rate of every step.
     """
@@ -40,7 +40,7 @@ class Adapted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MZSROptions:
-    """How MZSR adapts to a picture.
+    """How MZSR adapts to an image.
 
     Attributes:
         steps: gradient steps, 0 or more; the paper shows 1 and 10.
@@ -82,7 +82,7 @@ _OPTIONS: dict[type[nn.Module], type[ZSSROptions] | type[MZSROptions]] = {ZSSR: 
 
 
 def adapts(network: nn.Module) -> bool:
-    """Whether a network is trained on every test picture; such archs have an attribute ``adapts_to``.
+    """Whether a network is trained on every test image; such archs have an attribute ``adapts_to``.
 
     Args:
         network: any network.
@@ -103,9 +103,9 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
 
     Returns:
         A function of ``network`` (a :class:`ResidualRestorer`, on any device; for ZSSR its weights do not matter,
-        since they are drawn anew), ``lq`` (one picture, RGB of shape (1, 3, h, w) in [0, 1], on the network's device)
-        and, by keyword, ``kernel`` ((k, k) or (1, k, k); None takes the picture for bicubically shrunk) and
-        ``generator`` (a CPU generator: the same state gives the same picture). It works inside
+        since they are drawn anew), ``lq`` (one image, RGB of shape (1, 3, h, w) in [0, 1], on the network's device)
+        and, by keyword, ``kernel`` ((k, k) or (1, k, k); None takes the image for bicubically shrunk) and
+        ``generator`` (a CPU generator: the same state gives the same image). It works inside
         ``torch.inference_mode()`` and ``torch.no_grad()`` too, and returns :class:`Adapted`.
 
     Raises:
@@ -129,16 +129,16 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
 def adapt_mzsr(
     network: ResidualRestorer, lq: Tensor, options: MZSROptions | None = None, kernel: Tensor | None = None
 ) -> Adapted:
-    """Takes a few plain gradient steps on the whole picture, then enlarges it.
+    """Takes a few plain gradient steps on the whole image, then enlarges it.
 
     Args:
         network: meta-trained network.
         lq: RGB of shape (1, 3, h, w) in [0, 1].
         options: how; the defaults if None.
-        kernel: the blur kernel, (k, k) or (1, k, k); None takes the picture for bicubically shrunk.
+        kernel: the blur kernel, (k, k) or (1, k, k); None takes the image for bicubically shrunk.
 
     Returns:
-        The picture, the adapted network and its losses. Nothing in it is random.
+        The image, the adapted network and its losses. Nothing in it is random.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -148,7 +148,7 @@ def adapt_mzsr(
     """
     options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():
-        lq = _take_picture(lq)
+        lq = _take_image(lq)
         shrinking = Shrinking(network.scale, _take_kernel(kernel, lq), options.downsample)
         adapted = copy_network(network)
         parameters: list[Tensor] = list(adapted.parameters())
@@ -173,17 +173,17 @@ def adapt_zssr(
     kernel: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Adapted:
-    """Trains a network from nothing on crops of the picture, then enlarges it.
+    """Trains a network from nothing on crops of the image, then enlarges it.
 
     Args:
         network: a ZSSR; its weights do not matter.
         lq: RGB of shape (1, 3, h, w) in [0, 1].
         options: how; the defaults if None.
-        kernel: the blur kernel, (k, k) or (1, k, k); None takes the picture for bicubically shrunk.
+        kernel: the blur kernel, (k, k) or (1, k, k); None takes the image for bicubically shrunk.
         generator: CPU generator of the initial weights, the crops and the noise; seeded with 0 if None.
 
     Returns:
-        The picture, the trained network and its losses.
+        The image, the trained network and its losses.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -194,7 +194,7 @@ def adapt_zssr(
     options = options or ZSSROptions()
     generator = generator or torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
-        lq = _take_picture(lq)
+        lq = _take_image(lq)
         told = kernel is not None
         shrinking = Shrinking(network.scale, _take_kernel(kernel, lq), options.downsample, centred=True)
         adapted = copy_network(network)
@@ -220,15 +220,15 @@ def copy_network(network: ResidualRestorer) -> ResidualRestorer:
     return copy.train(network.training)
 
 
-def _take_picture(lq: Tensor) -> Tensor:
+def _take_image(lq: Tensor) -> Tensor:
     """A copy that gradients can pass, checked."""
     if lq.ndim != 4 or lq.shape[:2] != (1, 3):
-        raise ValueError(f'lq must be one picture of shape (1, 3, h, w), got {tuple(lq.shape)}')
+        raise ValueError(f'lq must be one image of shape (1, 3, h, w), got {tuple(lq.shape)}')
     return lq.detach().clone()
 
 
 def _take_kernel(kernel: Tensor | None, lq: Tensor) -> Tensor | None:
-    """The kernel as (1, k, k) beside the picture, or None."""
+    """The kernel as (1, k, k) beside the image, or None."""
     if kernel is None:
         return None
     kernel = kernel.detach().clone().to(lq.device, lq.dtype)

@@ -1,4 +1,4 @@
-"""Blur kernels for networks that must be told one, found by IKC in the picture itself.
+"""Blur kernels for networks that must be told one, found by IKC in the image itself.
 
 DASR's comparison feeds SRMDNF and MZSR so ("+ Predictor"). IKC knows a kernel as coefficients in a basis of its own;
 what other networks take is a kernel, so the isotropic Gaussian whose coefficients are nearest is made.
@@ -36,7 +36,7 @@ def estimate_width(network: IKC, code: Tensor) -> Tensor:
 
 @torch.no_grad()
 def estimate_kernel(network: IKC, lq: Tensor, corrected: bool = False) -> Tensor:
-    """Finds the blur kernels of pictures.
+    """Finds the blur kernels of images.
 
     Args:
         network: a trained IKC.

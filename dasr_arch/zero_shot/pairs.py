@@ -1,4 +1,4 @@
-"""Making a smaller picture from a picture as it was made itself, and back: what test-time training is built from."""
+"""Making a smaller image from an image as it was made itself, and back: what test-time training is built from."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -14,7 +14,7 @@ from dasr_arch.degradations.resize import downsample_bicubic, downsample_s_fold
 
 
 class Shrinking:
-    """Shrinks pictures by a factor as a kernel says.
+    """Shrinks images by a factor as a kernel says.
 
     Args:
         scale: integer factor, 1 or more.
@@ -37,16 +37,16 @@ class Shrinking:
         self.direct = method == 'direct' and kernel is not None
         self.kernel = centre_kernel(kernel, scale) if self.direct and centred and kernel is not None else kernel
 
-    def __call__(self, picture: Tensor) -> Tensor:
-        """Shrinks pictures.
+    def __call__(self, image: Tensor) -> Tensor:
+        """Shrinks images.
 
         Args:
-            picture: shape (B, C, H, W), floating point.
+            image: shape (B, C, H, W), floating point.
 
         Returns:
             Shape (B, C, ceil(H / scale), ceil(W / scale)); a side that is no multiple is continued by its mirror image.
         """
-        whole = _fill_up(picture, self.scale)
+        whole = _fill_up(image, self.scale)
         if self.kernel is not None:
             whole = blur(whole, self.kernel.expand(len(whole), -1, -1))
         return downsample_s_fold(whole, self.scale) if self.direct else downsample_bicubic(whole, self.scale, 'mirror')
@@ -80,7 +80,7 @@ def enlarge_to(small: Tensor, scale: int, like: Tensor) -> Tensor:
     Args:
         small: shape (B, C, h, w).
         scale: factor.
-        like: pictures of the size to cut to, at most scale times as large.
+        like: images of the size to cut to, at most scale times as large.
 
     Returns:
         Shape (B, C, H, W) of ``like``.
@@ -89,16 +89,16 @@ def enlarge_to(small: Tensor, scale: int, like: Tensor) -> Tensor:
 
 
 def back_project(sr: Tensor, lq: Tensor, shrinking: Shrinking, rounds: int) -> Tensor:
-    """Moves an SR picture towards those that the LR picture can come from.
+    """Moves an SR image towards those that the LR image can come from.
 
     Args:
         sr: shape (1, C, h * scale, w * scale), in [0, 1].
         lq: shape (1, C, h, w), in [0, 1].
-        shrinking: how the LR picture is made.
+        shrinking: how the LR image is made.
         rounds: how often the difference is enlarged and added.
 
     Returns:
-        The picture, in [0, 1].
+        The image, in [0, 1].
     """
     for _ in range(rounds):
         sr = (sr + enlarge(lq - shrinking(sr), shrinking.scale)).clamp(0, 1)
@@ -106,12 +106,12 @@ def back_project(sr: Tensor, lq: Tensor, shrinking: Shrinking, rounds: int) -> T
 
 
 def run_on_variants(network: Callable[[Tensor], Tensor], lq: Tensor, shrinking: Shrinking, rounds: int) -> Tensor:
-    """Enlarges the picture in all eight orientations and takes the median of what comes out.
+    """Enlarges the image in all eight orientations and takes the median of what comes out.
 
     Args:
         network: what enlarges.
         lq: shape (1, C, h, w), in [0, 1].
-        shrinking: how the LR picture is made; a kernel is turned with the picture.
+        shrinking: how the LR image is made; a kernel is turned with the image.
         rounds: rounds of back-projection of each result.
 
     Returns:
@@ -125,34 +125,34 @@ def run_on_variants(network: Callable[[Tensor], Tensor], lq: Tensor, shrinking: 
     return (ordered[3] + ordered[4]) / 2
 
 
-def turn(picture: Tensor, number: int) -> Tensor:
-    """One of the eight orientations of a picture.
+def turn(image: Tensor, number: int) -> Tensor:
+    """One of the eight orientations of an image.
 
     Args:
-        picture: shape (..., H, W).
+        image: shape (..., H, W).
         number: 0..7; from 4 on also mirrored.
 
     Returns:
-        The picture, mirrored first and then turned by quarter turns; a view.
+        The image, mirrored first and then turned by quarter turns; a view.
     """
-    picture = picture.flip(-1) if number >= 4 else picture
-    return picture.rot90(number % 4, (-2, -1))
+    image = image.flip(-1) if number >= 4 else image
+    return image.rot90(number % 4, (-2, -1))
 
 
-def turn_back(picture: Tensor, number: int) -> Tensor:
+def turn_back(image: Tensor, number: int) -> Tensor:
     """Undoes :func:`turn`."""
-    picture = picture.rot90(-(number % 4), (-2, -1))
-    return picture.flip(-1) if number >= 4 else picture
+    image = image.rot90(-(number % 4), (-2, -1))
+    return image.flip(-1) if number >= 4 else image
 
 
-def _fill_up(picture: Tensor, scale: int) -> Tensor:
+def _fill_up(image: Tensor, scale: int) -> Tensor:
     """Continues the right and lower side by their mirror images until both sides are multiples of the scale."""
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     rows, columns = -height % scale, -width % scale
     if rows:
-        index = border_index(torch.arange(height + rows, device=picture.device), height, 'mirror')
-        picture = picture.index_select(-2, index)
+        index = border_index(torch.arange(height + rows, device=image.device), height, 'mirror')
+        image = image.index_select(-2, index)
     if columns:
-        index = border_index(torch.arange(width + columns, device=picture.device), width, 'mirror')
-        picture = picture.index_select(-1, index)
-    return picture
+        index = border_index(torch.arange(width + columns, device=image.device), width, 'mirror')
+        image = image.index_select(-1, index)
+    return image

@@ -1,4 +1,4 @@
-"""ZSSR's training on one picture: fathers and their sons, and when the learning rate falls.
+"""ZSSR's training on one image: fathers and their sons, and when the learning rate falls.
 
 Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018; settings as in the authors' code.
 """
@@ -23,18 +23,18 @@ _TURNED = 0.45  # share of those that are turned or mirrored alone; the others a
 
 @dataclass(frozen=True, kw_only=True)
 class ZSSROptions:
-    """How ZSSR trains on a picture. The defaults are the authors' for a scale without steps between.
+    """How ZSSR trains on an image. The defaults are the authors' for a scale without steps between.
 
     Attributes:
         max_steps: most steps.
-        crop_size: side of the crops in pixels; at most the picture's shorter side, rounded down to a multiple of the
+        crop_size: side of the crops in pixels; at most the image's shorter side, rounded down to a multiple of the
             scale. Should be 32 times the scale or more.
         lr: learning rate of Adam at the start.
         lr_min: training ends when the rate has fallen below.
         lr_factor: divisor of the rate.
         check_every: steps between two looks at whether the rate should fall.
         check_window: steps since the last fall that a look needs, and that it looks back on.
-        measure_every: steps between two measurements of how well the picture is restored from its own son.
+        measure_every: steps between two measurements of how well the image is restored from its own son.
         lr_change_ratio: the rate falls where this times the slope of those errors is less of a descent than the
             slope's standard deviation. 0.866 is what the authors' 1.5 meant with the scale of deviations in NumPy
             before 1.16; 1.5 today trains longer.
@@ -42,7 +42,7 @@ class ZSSROptions:
         scale_difference: standard deviation of the difference between the factors of the axes.
         shear: standard deviation of the shear along each axis.
         son_noise: standard deviation of noise that sons get, grey levels of 0..255; 3.2 is the authors' for real
-            pictures.
+            images.
         downsample: how sons are made where a kernel is told: 'bicubic' as in DASR's protocol, 'direct' as in the paper.
         ensemble: whether the result is the median over eight orientations; None does so where no kernel is told.
         back_projections: rounds of back-projection; None is 10 where no kernel is told, else 2.
@@ -90,11 +90,11 @@ class ZSSROptions:
             check_number('back_projections', self.back_projections, low=0, high=1e6)
 
     def uses_ensemble(self, told: bool) -> bool:
-        """Whether eight orientations are enlarged, for a picture whose kernel is told or not."""
+        """Whether eight orientations are enlarged, for an image whose kernel is told or not."""
         return not told if self.ensemble is None else self.ensemble
 
     def rounds(self, told: bool) -> int:
-        """Rounds of back-projection, for a picture whose kernel is told or not."""
+        """Rounds of back-projection, for an image whose kernel is told or not."""
         if self.back_projections is None:
             return 2 if told else 10
         return self.back_projections
@@ -102,18 +102,18 @@ class ZSSROptions:
 
 def train_zssr(
     network: ResidualRestorer,
-    picture: Tensor,
+    image: Tensor,
     shrinking: Shrinking,
     options: ZSSROptions,
     generator: torch.Generator,
     may_turn: bool = True,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Trains a network on crops of one picture, in place.
+    """Trains a network on crops of one image, in place.
 
     Args:
         network: the network.
-        picture: RGB of shape (1, 3, H, W) in [0, 1].
-        shrinking: how the picture was made.
+        image: RGB of shape (1, 3, H, W) in [0, 1].
+        shrinking: how the image was made.
         options: how to train.
         generator: CPU generator of crops and noise.
         may_turn: whether fathers may be turned and mirrored; not with a kernel, which would have to turn too.
@@ -126,7 +126,7 @@ def train_zssr(
     losses: list[float] = []
     rates: list[float] = []
     for step in range(options.max_steps):
-        father = draw_father(picture, shrinking.scale, options, generator, may_turn)
+        father = draw_father(image, shrinking.scale, options, generator, may_turn)
         son = shrinking(father)
         if options.son_noise > 0:
             noise = torch.randn(son.shape, generator=generator).to(son)
@@ -141,17 +141,17 @@ def train_zssr(
         optimizer.step()
         losses.append(float(loss.detach()))
         if step % options.measure_every == 0:
-            policy.measured(step, _reconstruction_error(network, picture, shrinking))
+            policy.measured(step, _reconstruction_error(network, image, shrinking))
         if policy.is_over_after(step):
             break
     return tuple(losses), tuple(rates)
 
 
 @torch.no_grad()
-def _reconstruction_error(network: ResidualRestorer, picture: Tensor, shrinking: Shrinking) -> float:
-    """Mean squared error of the whole picture restored from its own son."""
-    son = enlarge_to(shrinking(picture), shrinking.scale, picture)
-    return float((network(son, enlarged=True).clamp(0, 1) - picture).square().mean())
+def _reconstruction_error(network: ResidualRestorer, image: Tensor, shrinking: Shrinking) -> float:
+    """Mean squared error of the whole image restored from its own son."""
+    son = enlarge_to(shrinking(image), shrinking.scale, image)
+    return float((network(son, enlarged=True).clamp(0, 1) - image).square().mean())
 
 
 class RatePolicy:
@@ -212,31 +212,31 @@ def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 def draw_father(
-    picture: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, may_turn: bool = True
+    image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, may_turn: bool = True
 ) -> Tensor:
-    """A random crop of the picture, as it is, turned, or warped.
+    """A random crop of the image, as it is, turned, or warped.
 
     Args:
-        picture: RGB of shape (1, 3, H, W) in [0, 1].
-        scale: sides of the crop are multiples of it, if the picture is large enough.
+        image: RGB of shape (1, 3, H, W) in [0, 1].
+        scale: sides of the crop are multiples of it, if the image is large enough.
         options: sizes and distributions.
         generator: CPU generator.
         may_turn: whether rotations and mirror images are allowed.
 
     Returns:
-        RGB of shape (1, 3, h, w) in [0, 1]; black where a warped picture does not reach.
+        RGB of shape (1, 3, h, w) in [0, 1]; black where a warped image does not reach.
     """
     kind = float(torch.rand((), generator=generator))
     if kind < _AS_IS + _TURNED:
         turned = kind >= _AS_IS and may_turn
-        source = turn(picture, int(torch.randint(8, (), generator=generator))) if turned else picture
+        source = turn(image, int(torch.randint(8, (), generator=generator))) if turned else image
         sides = [_crop_side(side, scale, options.crop_size) for side in source.shape[-2:]]
         top, left = (
             int(torch.randint(side - crop + 1, (), generator=generator))
             for side, crop in zip(source.shape[-2:], sides, strict=True)
         )
         return source[..., top : top + sides[0], left : left + sides[1]]
-    return _warp(picture, scale, options, generator, may_turn)
+    return _warp(image, scale, options, generator, may_turn)
 
 
 def _crop_side(side: int, scale: int, most: int) -> int:
@@ -245,9 +245,9 @@ def _crop_side(side: int, scale: int, most: int) -> int:
     return side // scale * scale or side
 
 
-def _warp(picture: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, may_turn: bool) -> Tensor:
-    """A crop of the picture shrunk, sheared and turned at random."""
-    height, width = picture.shape[-2:]
+def _warp(image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, may_turn: bool) -> Tensor:
+    """A crop of the image shrunk, sheared and turned at random."""
+    height, width = image.shape[-2:]
     rows, columns = (_crop_side(side, scale, options.crop_size) for side in (height, width))
     uniform = torch.rand(5, generator=generator).tolist()
     normal = torch.randn(3, generator=generator).tolist()
@@ -260,8 +260,8 @@ def _warp(picture: Tensor, scale: int, options: ZSSROptions, generator: torch.Ge
     lean = torch.tensor([[1, options.shear * normal[1]], [options.shear * normal[2], 1]], dtype=torch.float64)
     cos, sin = math.cos(angle), math.sin(angle)
     forward = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64) @ lean @ stretch
-    inverse = torch.linalg.inv(forward)  # from the father to the picture, both around their middles, (x, y)
-    # The crop lies anywhere within the shrunken picture that leaves it inside, or in its middle.
+    inverse = torch.linalg.inv(forward)  # from the father to the image, both around their middles, (x, y)
+    # The crop lies anywhere within the shrunken image that leaves it inside, or in its middle.
     room = [
         max(0.0, (side * f - crop) / 2) for side, f, crop in zip((width, height), factors, (columns, rows), strict=True)
     ]
@@ -271,6 +271,6 @@ def _warp(picture: Tensor, scale: int, options: ZSSROptions, generator: torch.Ge
     places = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], -1) @ inverse.T
     grid = places * 2 / torch.tensor([width, height], dtype=torch.float64)
     warped = functional.grid_sample(
-        picture, grid[None].to(picture), mode='bicubic', padding_mode='zeros', align_corners=False
+        image, grid[None].to(image), mode='bicubic', padding_mode='zeros', align_corners=False
     )
     return warped.clamp(0, 1)

@@ -12,7 +12,7 @@ from dasr_arch.archs.bicubic_arch import Bicubic
 GOLDEN = Path(__file__).parents[1] / 'golden' / 'degradations.npz'
 
 
-def make_picture(height: int = 12, width: int = 9, seed: int = 0) -> torch.Tensor:
+def make_image(height: int = 12, width: int = 9, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (1, 3, height, width), generator=generator) / 255
 
@@ -38,24 +38,24 @@ def test_output_lies_on_the_grid_of_8_bit_levels_and_in_range() -> None:
     assert torch.allclose(out * 255, (out * 255).round(), atol=1e-4)
 
 
-def test_constant_picture_stays_constant() -> None:
+def test_constant_image_stays_constant() -> None:
     lq = torch.full((2, 3, 5, 7), 100 / 255)
     assert torch.allclose(Bicubic(3)(lq), torch.full((2, 3, 15, 21), 100 / 255), atol=1e-6)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 5), (2, 3)])
-def test_smallest_pictures_are_enlarged(size: tuple[int, int]) -> None:
-    assert Bicubic(2)(make_picture(*size)).shape == (1, 3, size[0] * 2, size[1] * 2)
+def test_smallest_images_are_enlarged(size: tuple[int, int]) -> None:
+    assert Bicubic(2)(make_image(*size)).shape == (1, 3, size[0] * 2, size[1] * 2)
 
 
-def test_batch_equals_pictures_one_by_one() -> None:
-    pictures = torch.cat([make_picture(seed=seed) for seed in range(3)])
-    together = Bicubic(4)(pictures)
-    assert torch.equal(together, torch.cat([Bicubic(4)(picture[None]) for picture in pictures]))
+def test_batch_equals_images_one_by_one() -> None:
+    images = torch.cat([make_image(seed=seed) for seed in range(3)])
+    together = Bicubic(4)(images)
+    assert torch.equal(together, torch.cat([Bicubic(4)(image[None]) for image in images]))
 
 
 def test_bfloat16_comes_back_as_bfloat16() -> None:
-    lq = make_picture().bfloat16()
+    lq = make_image().bfloat16()
     out = Bicubic(2)(lq)
     assert out.dtype == torch.bfloat16
     assert torch.allclose(out.float(), Bicubic(2)(lq.float()), atol=4e-3)  # half a step of bfloat16 below 1

@@ -1,4 +1,4 @@
-"""The adaptive parts: every picture is treated by its own code."""
+"""The adaptive parts: every image is treated by its own code."""
 
 import pytest
 import torch

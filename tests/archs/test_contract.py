@@ -52,7 +52,7 @@ CASES = pytest.mark.parametrize(('name', 'scale'), [case for case, count in COUN
 TRAINABLE = pytest.mark.parametrize(('name', 'scale'), [case for case, count in COUNTS.items() if count])
 
 
-def make_pictures(batch: int = 2, height: int = 9, width: int = 7) -> Tensor:
+def make_images(batch: int = 2, height: int = 9, width: int = 7) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -65,7 +65,7 @@ def test_the_package_registers_archs():
     assert all(any(COUNTS[name, scale] is not None for scale in SCALES) for name in OURS)
 
 
-def test_only_the_parts_of_ikc_give_no_picture():
+def test_only_the_parts_of_ikc_give_no_image():
     assert set(REGISTERED) - set(OURS) == {'Predictor', 'Corrector'}
 
 
@@ -81,12 +81,12 @@ def test_facts_about_an_arch_are_its_attributes(name, scale):
 
 @CASES
 @torch.no_grad()
-def test_output_is_scale_times_as_large_and_near_the_range_of_pictures(name, scale):
-    out = restore(build(name, scale), make_pictures())
+def test_output_is_scale_times_as_large_and_near_the_range_of_images(name, scale):
+    out = restore(build(name, scale), make_images())
     assert out.shape == (2, 3, 9 * scale, 7 * scale)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
-    beyond = 2 if name == 'DASRW' else 1  # untrained it sharpens, and the pictures are noise
+    beyond = 2 if name == 'DASRW' else 1  # untrained it sharpens, and the images are noise
     assert -beyond < out.min() <= out.max() < 1 + beyond  # untrained, but on the scale of [0, 1]
 
 
@@ -95,16 +95,16 @@ def test_output_is_scale_times_as_large_and_near_the_range_of_pictures(name, sca
 def test_any_size_from_one_pixel_up_is_restored(name, scale):
     network = build(name, scale)
     for height, width in ((1, 1), (1, 2), (3, 1), (5, 7)):
-        out = restore(network, make_pictures(1, height, width))
+        out = restore(network, make_images(1, height, width))
         assert out.shape == (1, 3, height * scale, width * scale)
         assert torch.isfinite(out).all()
 
 
 @CASES
 @torch.no_grad()
-def test_batch_equals_pictures_one_by_one(name, scale):
-    network, lq = build(name, scale), make_pictures(3)
-    single = torch.cat([restore(network, picture[None]) for picture in lq])
+def test_batch_equals_images_one_by_one(name, scale):
+    network, lq = build(name, scale), make_images(3)
+    single = torch.cat([restore(network, image[None]) for image in lq])
     assert torch.allclose(restore(network, lq), single, atol=1e-4)  # sums in another order, through many layers
 
 
@@ -112,7 +112,7 @@ def test_batch_equals_pictures_one_by_one(name, scale):
 def test_gradients_are_finite_and_reach_every_parameter(name, scale):
     network = build(name, scale)
     parameters = dict(network.named_parameters())
-    restore(network, make_pictures()).square().mean().backward()
+    restore(network, make_images()).square().mean().backward()
     missing = [key for key, value in parameters.items() if value.requires_grad and value.grad is None]
     assert not missing
     assert all(torch.isfinite(value.grad).all() for value in parameters.values() if value.grad is not None)
@@ -125,7 +125,7 @@ def test_state_dict_restores_the_network(name, scale):
     for parameter in other.parameters():
         parameter.add_(1)
     other.load_state_dict(network.state_dict(), strict=True)
-    lq = make_pictures()
+    lq = make_images()
     assert torch.equal(restore(other, lq), restore(network, lq))
 
 
@@ -133,13 +133,13 @@ def test_state_dict_restores_the_network(name, scale):
 @torch.no_grad()
 def test_what_comes_back_does_not_depend_on_the_mode(name, scale):
     network = build(name, scale)
-    assert isinstance(restore(network.train(), make_pictures()), Tensor)
+    assert isinstance(restore(network.train(), make_images()), Tensor)
 
 
 @CASES
 @torch.no_grad()
 def test_bfloat16_autocast_stays_close(name, scale):
-    network, lq = build(name, scale), make_pictures(1)
+    network, lq = build(name, scale), make_images(1)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         half = restore(network, lq).float()
     full = restore(network, lq)
@@ -149,7 +149,7 @@ def test_bfloat16_autocast_stays_close(name, scale):
 @CASES
 @torch.no_grad()
 def test_weights_in_bfloat16_and_float64_work(name, scale):
-    lq = make_pictures(1)
+    lq = make_images(1)
     full = restore(build(name, scale), lq)
     for dtype, tolerance in ((torch.bfloat16, 0.05), (torch.float64, 1e-4)):
         out = restore(build(name, scale).to(dtype), lq.to(dtype))
@@ -160,7 +160,7 @@ def test_weights_in_bfloat16_and_float64_work(name, scale):
 @CASES
 @torch.no_grad()
 def test_memory_format_changes_nothing(name, scale):
-    network, lq = build(name, scale), make_pictures()
+    network, lq = build(name, scale), make_images()
     expected = restore(network, lq)
     network = network.to(memory_format=torch.channels_last)
     for memory_format in (torch.channels_last, torch.contiguous_format):
@@ -171,6 +171,6 @@ def test_memory_format_changes_nothing(name, scale):
 @CASES
 @torch.no_grad()
 def test_input_is_not_written(name, scale):
-    lq = make_pictures()
+    lq = make_images()
     restore(build(name, scale), lq)
-    assert torch.equal(lq, make_pictures())
+    assert torch.equal(lq, make_images())

@@ -15,7 +15,7 @@ TINY = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 1
 PAPER_PARAMETERS = {2: 4_542_787, 3: 4_727_427, 4: 4_690_499}
 
 
-def make_pictures(batch: int = 2, height: int = 9, width: int = 7) -> torch.Tensor:
+def make_images(batch: int = 2, height: int = 9, width: int = 7) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -48,7 +48,7 @@ def test_networks_have_as_many_parameters_as_the_authors(scale):
 
 
 def test_given_representation_replaces_the_encoder():
-    network, lq = make_tiny(), make_pictures()
+    network, lq = make_tiny(), make_images()
     with torch.no_grad():
         out = network(lq, return_representation=True)
         assert torch.equal(network(lq, representation=out.representation), out.sr)
@@ -59,14 +59,14 @@ def test_given_representation_replaces_the_encoder():
 
 
 def test_what_comes_back_does_not_depend_on_the_mode():
-    network, lq = make_tiny(), make_pictures()
+    network, lq = make_tiny(), make_images()
     assert isinstance(network.train()(lq), torch.Tensor)
     assert isinstance(network.train()(lq, return_representation=True), DASROutput)
 
 
 def test_representation_is_learned_through_the_reconstruction():
     network = make_tiny()
-    network(make_pictures()).square().sum().backward()
+    network(make_images()).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.encoder.body[0].parameters())
 
 
@@ -82,7 +82,7 @@ def test_model_3_has_no_channel_modulation():
 
 
 def test_model_5_is_told_the_kernel():
-    network, lq = make_tiny(condition='kernel', kernel_size=5), make_pictures()
+    network, lq = make_tiny(condition='kernel', kernel_size=5), make_images()
     kernel = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(1))
     assert not network.blind
     assert network.needs == ('kernel',)
@@ -99,7 +99,7 @@ def test_blind_variants_need_nothing():
     assert network.needs == ()
 
 
-def test_bicubic_skip_starts_from_the_enlarged_picture():
+def test_bicubic_skip_starts_from_the_enlarged_image():
     network, lq = make_tiny(skip='bicubic', upsampler='direct'), torch.full((1, 3, 6, 6), 0.4)
     torch.nn.init.zeros_(network.last_conv.weight)
     torch.nn.init.zeros_(network.last_conv.bias)
@@ -107,7 +107,7 @@ def test_bicubic_skip_starts_from_the_enlarged_picture():
 
 
 def test_range_inside_changes_nothing_outside_but_the_scale_of_the_weights():
-    lq = make_pictures()
+    lq = make_images()
     network, other = make_tiny(), make_tiny(img_range=1.0)
     other.load_state_dict(network.state_dict(), strict=False)
     assert not torch.allclose(network(lq), other(lq), atol=1e-3)

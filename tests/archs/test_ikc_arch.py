@@ -22,7 +22,7 @@ def count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def make_pictures(batch: int = 2, height: int = 7, width: int = 6) -> torch.Tensor:
+def make_images(batch: int = 2, height: int = 7, width: int = 6) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -106,7 +106,7 @@ def test_public_files_of_the_parts_fill_the_whole():
 
 
 def test_kernel_is_told_as_its_coefficients():
-    network, lq = make_tiny(clamp=False), make_pictures()
+    network, lq = make_tiny(clamp=False), make_images()
     kernel = isotropic_gaussian_kernel(torch.tensor([0.5, 1.9]))
     code = torch.einsum('bij,cij->bc', kernel, network.kernel_code.basis)
     out = network(lq, kernel=kernel)
@@ -117,7 +117,7 @@ def test_kernel_is_told_as_its_coefficients():
 def test_kernel_needs_the_basis_of_the_weights(tmp_path):
     matrix = torch.linalg.qr(torch.randn(441, 10, generator=torch.Generator().manual_seed(0))).Q
     torch.save(matrix, tmp_path / 'pca_matrix.pth')
-    kernel, lq = isotropic_gaussian_kernel(torch.tensor([1.3])), make_pictures(1, 5, 5)
+    kernel, lq = isotropic_gaussian_kernel(torch.tensor([1.3])), make_images(1, 5, 5)
     state = golden_state(np.load(GOLDEN / 'ikc_sftmd_x2.npz'))
     without, given = SFTMD(2, clamp=False), SFTMD(2, clamp=False, basis_path=tmp_path / 'pca_matrix.pth')
     load_strictly(without, state, 'state dict')
@@ -131,19 +131,19 @@ def test_kernel_needs_the_basis_of_the_weights(tmp_path):
 
 def test_missing_kernel_is_one_line():
     with pytest.raises(ValueError, match='SFTMD is told the blur kernel but got none; pass kernel='):
-        make_tiny()(make_pictures())
+        make_tiny()(make_images())
 
 
 # --- Predictor and Corrector ---
 
 
 @pytest.mark.parametrize('size', [(1, 1), (2, 5), (9, 7)])
-def test_coefficients_come_from_pictures_of_any_size(size):
+def test_coefficients_come_from_images_of_any_size(size):
     torch.manual_seed(0)
     predictor, corrector = Predictor(num_feat=8), Corrector(num_feat=8)
-    code = predictor(make_pictures(2, *size))
+    code = predictor(make_images(2, *size))
     assert code.shape == (2, 10)
-    assert corrector(make_pictures(2, *size), code).shape == (2, 10)
+    assert corrector(make_images(2, *size), code).shape == (2, 10)
 
 
 def test_predictor_for_srmdnf_has_more_coefficients_of_either_sign():
@@ -153,8 +153,8 @@ def test_predictor_for_srmdnf_has_more_coefficients_of_either_sign():
     limited.load_state_dict(signed.state_dict())
     for network in (signed, limited):
         torch.nn.init.constant_(network.body[10].bias, -1.0)
-    assert torch.allclose(limited(make_pictures()), 0.2 * signed(make_pictures()), atol=1e-6)
-    assert signed(make_pictures()).max() < 0
+    assert torch.allclose(limited(make_images()), 0.2 * signed(make_images()), atol=1e-6)
+    assert signed(make_images()).max() < 0
 
 
 def test_corrector_adds_to_the_coefficients():
@@ -163,30 +163,30 @@ def test_corrector_adds_to_the_coefficients():
     torch.nn.init.zeros_(network.fusion[-1].weight)
     torch.nn.init.constant_(network.fusion[-1].bias, 0.5)
     code = torch.rand(2, 10, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(network(make_pictures(), code), code + 0.5)
+    assert torch.allclose(network(make_images(), code), code + 0.5)
 
 
-def test_corrector_looks_at_picture_and_coefficients():
+def test_corrector_looks_at_image_and_coefficients():
     torch.manual_seed(0)
     network, code = Corrector(num_feat=8), torch.zeros(2, 10)
-    difference = network(make_pictures(), code)
-    assert not torch.equal(network(make_pictures().flip(0), code), difference)
-    assert not torch.allclose(network(make_pictures(), code + 1) - 1, difference, atol=1e-6)
+    difference = network(make_images(), code)
+    assert not torch.equal(network(make_images().flip(0), code), difference)
+    assert not torch.allclose(network(make_images(), code + 1) - 1, difference, atol=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
 def test_parts_work_in_other_types(dtype):
     torch.manual_seed(0)
     predictor, corrector = Predictor(num_feat=8).to(dtype), Corrector(num_feat=8).to(dtype)
-    code = predictor(make_pictures().to(dtype))
+    code = predictor(make_images().to(dtype))
     assert code.dtype == dtype
-    assert corrector(make_pictures().to(dtype), code).dtype == dtype
+    assert corrector(make_images().to(dtype), code).dtype == dtype
 
 
 def test_gradients_reach_every_parameter_of_the_parts():
     torch.manual_seed(0)
     predictor, corrector = Predictor(num_feat=8), Corrector(num_feat=8)
-    corrector(make_pictures(), predictor(make_pictures())).square().sum().backward()
+    corrector(make_images(), predictor(make_images())).square().sum().backward()
     for part in (predictor, corrector):
         assert all(torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in part.parameters())
 
@@ -195,7 +195,7 @@ def test_gradients_reach_every_parameter_of_the_parts():
 
 
 def test_iteration_is_predict_restore_correct_restore():
-    network, lq = make_tiny(IKC, num_steps=3), make_pictures()
+    network, lq = make_tiny(IKC, num_steps=3), make_images()
     with torch.no_grad():
         out = network(lq, return_steps=True)
         code = network.predictor(lq)
@@ -209,7 +209,7 @@ def test_iteration_is_predict_restore_correct_restore():
 
 
 def test_result_is_always_the_last_step():
-    network, lq = make_tiny(IKC), make_pictures()
+    network, lq = make_tiny(IKC), make_images()
     with torch.no_grad():
         out = network(lq, return_steps=True)
         assert out.sr is out.steps[-1]
@@ -222,11 +222,11 @@ def test_ground_truth_cannot_be_given():
 
 
 @pytest.mark.parametrize('num_steps', [1, 3])
-def test_last_picture_is_not_corrected_after(num_steps):
+def test_last_image_is_not_corrected_after(num_steps):
     network = make_tiny(IKC, num_steps=num_steps)
     calls = []
     network.corrector.register_forward_hook(lambda *args: calls.append(1))
-    network(make_pictures())
+    network(make_images())
     assert len(calls) == num_steps - 1
 
 

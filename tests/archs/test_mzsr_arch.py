@@ -8,7 +8,7 @@ from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.degradations.resize import upsample_bicubic
 
 
-def make_pictures(batch: int = 1, height: int = 9, width: int = 7, seed: int = 0) -> torch.Tensor:
+def make_images(batch: int = 1, height: int = 9, width: int = 7, seed: int = 0) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
@@ -32,8 +32,8 @@ def test_initial_weights_are_truncated_and_biases_zero():
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_what_the_convolutions_give_is_added_to_the_enlarged_picture(scale):
-    network, lq = MZSR(scale), make_pictures()
+def test_what_the_convolutions_give_is_added_to_the_enlarged_image(scale):
+    network, lq = MZSR(scale), make_images()
     torch.nn.init.zeros_(network.body[-1].weight)
     torch.nn.init.constant_(network.body[-1].bias, 0.25)
     assert torch.allclose(network(lq), upsample_bicubic(lq, scale, 'mirror') + 0.25, atol=1e-6)
@@ -43,7 +43,7 @@ def test_step_on_one_batch_is_differentiable_through_another():
     torch.manual_seed(0)
     network = MZSR(num_feat=8, num_layers=4)
     weights = dict(network.named_parameters())
-    x, y, query = make_pictures(2), make_pictures(2, seed=1), make_pictures(2, seed=2)
+    x, y, query = make_images(2), make_images(2, seed=1), make_images(2, seed=2)
     gradients = torch.autograd.grad(loss_with(network, weights, x, y), list(weights.values()), create_graph=True)
     adapted = {name: value - 0.01 * g for (name, value), g in zip(weights.items(), gradients, strict=True)}
     second = torch.autograd.grad(loss_with(network, adapted, query, y), list(weights.values()))
@@ -58,7 +58,7 @@ def test_step_lowers_the_loss_and_leaves_the_network_alone():
     network = MZSR(num_feat=8, num_layers=4)
     weights = dict(network.named_parameters())
     before = {name: value.detach().clone() for name, value in weights.items()}
-    x, y = make_pictures(2), make_pictures(2, seed=1)
+    x, y = make_images(2), make_images(2, seed=1)
     loss = loss_with(network, weights, x, y)
     gradients = torch.autograd.grad(loss, list(weights.values()))
     adapted = {name: value - 0.01 * g for (name, value), g in zip(weights.items(), gradients, strict=True)}
@@ -66,7 +66,7 @@ def test_step_lowers_the_loss_and_leaves_the_network_alone():
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 
-def test_forward_is_told_nothing_and_the_training_on_the_picture_the_kernel():
+def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
     assert MZSR.needs == ()
     assert MZSR.adapts_to == ('kernel',)
     assert not MZSR.blind

@@ -102,7 +102,7 @@ def test_covariance_root_is_that_of_well_conditioned_features():
     x = make_features(2, 40, 40, 4).double()
     root = covariance_root(x)
     rows = x.flatten(2)
-    expected = torch.stack([torch.cov(picture, correction=0) for picture in rows])
+    expected = torch.stack([torch.cov(image, correction=0) for image in rows])
     assert torch.allclose(root @ root, expected, atol=1e-3)
     assert torch.allclose(root, root.transpose(1, 2), atol=1e-12)
 

@@ -10,12 +10,12 @@ from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.checkpoints.io import load_strictly
 
 
-def make_pictures(batch: int = 1, height: int = 9, width: int = 7) -> torch.Tensor:
+def make_images(batch: int = 1, height: int = 9, width: int = 7) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def make_identity(**options: object) -> SRCNN:
-    """An SRCNN that gives back what it gets: every convolution passes the channels of the picture on."""
+    """An SRCNN that gives back what it gets: every convolution passes the channels of the image on."""
     network = SRCNN(**options)
     with torch.no_grad():
         for conv in (network.conv1, network.conv2, network.conv3):
@@ -44,14 +44,14 @@ def test_weights_carry_the_names_of_public_versions():
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_input_is_enlarged_as_matlab_does(scale):
-    lq = make_pictures()
+    lq = make_images()
     expected = imresize(lq[0].permute(1, 2, 0).numpy().astype(np.float64), scale).clip(0)
     out = make_identity(scale=scale)(lq)[0].permute(1, 2, 0)
     assert np.abs(out.detach().numpy() - expected).max() < 1e-5  # float32 sums
 
 
 def test_other_cubic_is_torchs():
-    lq = make_pictures()
+    lq = make_images()
     expected = torch.nn.functional.interpolate(lq, scale_factor=2, mode='bicubic', align_corners=False)
     out = make_identity(scale=2, upsampler='torch')(lq)
     assert torch.allclose(out, expected.clamp(min=0), atol=1e-6)
@@ -60,7 +60,7 @@ def test_other_cubic_is_torchs():
 
 def test_restoring_luma_leaves_both_colour_differences_as_they_are():
     torch.manual_seed(0)
-    network, lq = SRCNN(scale=2, num_in_ch=1), make_pictures()
+    network, lq = SRCNN(scale=2, num_in_ch=1), make_images()
     before = rgb2ycbcr_pt(make_identity(scale=2, num_in_ch=1)(lq).detach())
     with torch.no_grad():
         after = rgb2ycbcr_pt(network(lq))
@@ -70,7 +70,7 @@ def test_restoring_luma_leaves_both_colour_differences_as_they_are():
 
 def test_restored_luma_is_what_the_convolutions_give():
     torch.manual_seed(0)
-    network, lq = SRCNN(scale=2, num_in_ch=1), make_pictures()
+    network, lq = SRCNN(scale=2, num_in_ch=1), make_images()
     seen = []
     network.conv3.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_restored_luma_is_what_the_convolutions_give():
     assert torch.allclose(rgb2ycbcr_pt(out, y_only=True), seen[0], atol=1e-5)
 
 
-def test_replicated_borders_keep_a_constant_picture_constant():
+def test_replicated_borders_keep_a_constant_image_constant():
     lq = torch.full((1, 3, 6, 6), 0.4)
     torch.manual_seed(0)
     out = SRCNN(scale=2, padding_mode='replicate')(lq)

@@ -17,7 +17,7 @@ GOLDEN = Path(__file__).parents[1] / 'golden'
 TINY = {'scale': 2, 'num_feat': 8, 'num_layers': 3}
 
 
-def make_pictures(batch: int = 2, height: int = 6, width: int = 5) -> torch.Tensor:
+def make_images(batch: int = 2, height: int = 6, width: int = 5) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -79,15 +79,15 @@ def test_what_each_is_told_is_declared():
 
 
 @pytest.mark.parametrize('kind', [SRMD, SRMDNF])
-def test_other_kernels_give_other_pictures(kind):
-    network, lq, kernel = make_tiny(kind), make_pictures(), make_kernels()
+def test_other_kernels_give_other_images(kind):
+    network, lq, kernel = make_tiny(kind), make_images(), make_kernels()
     out = network(lq, kernel=kernel)
     assert not torch.allclose(out, network(lq, kernel=kernel.flip(0)), atol=1e-4)
     assert torch.allclose(network(lq, kernel=kernel[:1]), network(lq, kernel=kernel[:1].expand(2, -1, -1)), atol=1e-6)
 
 
 def test_code_is_the_projection_of_the_kernel_on_the_basis():
-    network, lq, kernel = make_tiny(SRMDNF), make_pictures(), make_kernels()
+    network, lq, kernel = make_tiny(SRMDNF), make_images(), make_kernels()
     code = torch.einsum('bij,cij->bc', kernel, network.kernel_code.basis)
     assert torch.allclose(network(lq, code=code), network(lq, kernel=kernel), atol=1e-6)
     maps = code[..., None, None].expand(-1, -1, 6, 5)
@@ -95,7 +95,7 @@ def test_code_is_the_projection_of_the_kernel_on_the_basis():
 
 
 def test_large_kernel_is_cut_around_its_centre_and_small_one_padded():
-    network, lq = make_tiny(SRMDNF), make_pictures(1)
+    network, lq = make_tiny(SRMDNF), make_images(1)
     narrow = isotropic_gaussian_kernel(torch.tensor([0.7]), 21)
     assert torch.allclose(
         network(lq, kernel=narrow), network(lq, kernel=isotropic_gaussian_kernel(torch.tensor([0.7]), 15)), atol=1e-6
@@ -106,7 +106,7 @@ def test_large_kernel_is_cut_around_its_centre_and_small_one_padded():
 
 
 def test_noise_level_counts_in_grey_levels_and_is_zero_by_default():
-    network, lq, kernel = make_tiny(SRMD), make_pictures(), make_kernels()
+    network, lq, kernel = make_tiny(SRMD), make_images(), make_kernels()
     assert torch.equal(network(lq, kernel=kernel), network(lq, kernel=kernel, noise_level=torch.zeros(2)))
     levels = torch.tensor([0.0, 25.5])
     out = network(lq, kernel=kernel, noise_level=levels)
@@ -120,7 +120,7 @@ def test_noise_level_counts_in_grey_levels_and_is_zero_by_default():
 @pytest.mark.parametrize('kind', [SRMD, SRMDNF])
 def test_kernel_reaches_the_gradient(kind):
     kernel = make_kernels().requires_grad_()
-    make_tiny(kind)(make_pictures(), kernel=kernel).square().sum().backward()
+    make_tiny(kind)(make_images(), kernel=kernel).square().sum().backward()
     assert torch.isfinite(kernel.grad).all()
     assert kernel.grad.abs().sum() > 0
 
@@ -128,7 +128,7 @@ def test_kernel_reaches_the_gradient(kind):
 @pytest.mark.parametrize('kind', [SRMD, SRMDNF])
 def test_missing_kernel_is_one_line(kind):
     with pytest.raises(ValueError, match=f'{kind.__name__} is told the blur kernel but got none; pass kernel='):
-        make_tiny(kind)(make_pictures())
+        make_tiny(kind)(make_images())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_missing_kernel_is_one_line(kind):
 )
 def test_facts_of_the_wrong_shape_are_refused(told, message):
     with pytest.raises(ValueError, match=message):
-        make_tiny(SRMD)(make_pictures(), **told)
+        make_tiny(SRMD)(make_images(), **told)
 
 
 # --- the basis of the kernels ---
@@ -153,14 +153,14 @@ def test_weights_carry_their_basis():
     network, other = make_tiny(SRMD), make_tiny(SRMD)
     other.kernel_code.basis.add_(1)
     load_strictly(other, network.state_dict(), 'state dict')
-    lq, kernel = make_pictures(), make_kernels()
+    lq, kernel = make_images(), make_kernels()
     assert torch.equal(other(lq, kernel=kernel), network(lq, kernel=kernel))
 
 
 def test_released_weights_without_their_basis_refuse_kernels_and_take_codes():
     network = make_tiny(SRMDNF)
     load_strictly(network, released_state(make_tiny(SRMDNF)), 'state dict')
-    lq = make_pictures()
+    lq = make_images()
     assert torch.isfinite(network(lq, code=torch.zeros(2, 15))).all()
     with pytest.raises(ValueError, match='these SRMDNF weights came without the basis of their kernels; give'):
         network(lq, kernel=make_kernels())
@@ -176,7 +176,7 @@ def test_released_weights_that_need_not_fit_refuse_kernels_too():
     network = make_tiny(SRMDNF)
     load_fitting(network, released_state(make_tiny(SRMDNF)))
     with pytest.raises(ValueError, match='came without the basis'):
-        network(make_pictures(), kernel=make_kernels())
+        network(make_images(), kernel=make_kernels())
 
 
 @pytest.mark.parametrize(('suffix', 'transposed'), [('.mat', False), ('.pth', True), ('.npy', False)])
@@ -192,7 +192,7 @@ def test_basis_of_released_weights_comes_from_its_file(suffix, transposed, tmp_p
         torch.save(torch.from_numpy(stored), path)
     network = make_tiny(SRMDNF, basis_path=path)
     load_strictly(network, released_state(make_tiny(SRMDNF)), 'state dict')
-    kernel, lq = make_kernels(), make_pictures()
+    kernel, lq = make_kernels(), make_images()
     column_by_column = np.stack([k.flatten(order='F') for k in kernel.numpy()])
     code = torch.from_numpy(column_by_column @ matrix.T)
     assert torch.allclose(network(lq, kernel=kernel), network(lq, code=code), atol=1e-5)
@@ -230,12 +230,12 @@ def test_argument_without_such_a_choice_is_refused(options, message):
 
 @pytest.mark.parametrize('kind', [SRMDNF, SRMD])
 def test_untrained_network_tells_colours_apart(kind):
-    """A chain whose values shrink from layer to layer answers every picture alike, and learns colours last."""
+    """A chain whose values shrink from layer to layer answers every image alike, and learns colours last."""
     torch.manual_seed(0)
     network = kind(scale=2, num_feat=32)
     red, green = torch.zeros(1, 3, 12, 12), torch.zeros(1, 3, 12, 12)
     red[:, 0], green[:, 1] = 1, 1
     with torch.no_grad():
-        first, second = (network(picture, kernel=make_kernels()[:1]) for picture in (red, green))
+        first, second = (network(image, kernel=make_kernels()[:1]) for image in (red, green))
     assert (first - second).pow(2).mean().sqrt() > 0.1 * first.pow(2).mean().sqrt()
     assert 0.1 < first.pow(2).mean().sqrt() < 10

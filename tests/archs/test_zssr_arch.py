@@ -1,4 +1,4 @@
-"""ZSSR's network starts near the enlarged picture and can be trained on pictures of any factor."""
+"""ZSSR's network starts near the enlarged image and can be trained on images of any factor."""
 
 import pytest
 import torch
@@ -7,12 +7,12 @@ from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.degradations.resize import downsample_bicubic, upsample_bicubic
 
 
-def make_pictures(batch: int = 1, height: int = 9, width: int = 7) -> torch.Tensor:
+def make_images(batch: int = 1, height: int = 9, width: int = 7) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def make_smooth(side: int) -> torch.Tensor:
-    return upsample_bicubic(make_pictures(1, side // 8, side // 8), 8).clamp(0, 1)
+    return upsample_bicubic(make_images(1, side // 8, side // 8), 8).clamp(0, 1)
 
 
 def test_size_is_that_of_the_paper():
@@ -29,29 +29,29 @@ def test_initial_weights_are_small():
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_untrained_it_gives_the_enlarged_picture(scale):
+def test_untrained_it_gives_the_enlarged_image(scale):
     torch.manual_seed(0)
-    lq = make_pictures()
+    lq = make_images()
     with torch.no_grad():
         out = ZSSR(scale)(lq)
     assert torch.allclose(out, upsample_bicubic(lq, scale, 'mirror'), atol=0.02)
 
 
-def test_picture_that_is_enlarged_already_keeps_its_size():
+def test_image_that_is_enlarged_already_keeps_its_size():
     torch.manual_seed(0)
-    network, lq = ZSSR(scale=3), make_pictures()
+    network, lq = ZSSR(scale=3), make_images()
     enlarged = upsample_bicubic(lq, 3, 'mirror')
     assert torch.equal(network(enlarged, enlarged=True), network(lq))
-    assert network(make_pictures(1, 10, 13), enlarged=True).shape == (1, 3, 10, 13)  # by a factor that is not whole
+    assert network(make_images(1, 10, 13), enlarged=True).shape == (1, 3, 10, 13)  # by a factor that is not whole
 
 
-def test_forward_is_told_nothing_and_the_training_on_the_picture_the_kernel():
+def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
     assert ZSSR.needs == ()
     assert ZSSR.adapts_to == ('kernel',)
     assert not ZSSR.blind
 
 
-def test_a_few_steps_on_the_picture_itself_lower_the_loss():
+def test_a_few_steps_on_the_image_itself_lower_the_loss():
     torch.manual_seed(0)
     network, father = ZSSR(num_layers=4, num_feat=16), make_smooth(32)
     son = upsample_bicubic(downsample_bicubic(father, 2), 2)

@@ -1,4 +1,4 @@
-"""The tail as one convolution gives what the tail gives, inside the picture and along its border."""
+"""The tail as one convolution gives what the tail gives, inside the image and along its border."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_gradients_equal_those_of_the_tail(scale):
 
 
 @torch.no_grad()
-def test_the_picture_is_not_rounded_under_autocast():
+def test_the_image_is_not_rounded_under_autocast():
     tail, x = make_tail(4), draw(1, 8, 20, 20)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         out = CollapsedTail(4)(tail, x)

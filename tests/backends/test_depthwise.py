@@ -20,7 +20,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 @pytest.mark.parametrize('convolve', [convolve_grouped, convolve_each, convolve_shifted])
 @pytest.mark.parametrize('batch', [1, 3])
-def test_every_channel_of_every_picture_has_its_own_kernel(convolve, batch):
+def test_every_channel_of_every_image_has_its_own_kernel(convolve, batch):
     x, kernel = draw(batch, 4, 6, 5), draw(batch, 4, 3, 3)
     out = convolve(x, kernel)
     for i in range(batch):
@@ -44,7 +44,7 @@ def test_gradients_equal_those_of_the_reference(order, batch, convolve):
 
 @pytest.mark.parametrize('recorded', [False, True])
 @pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
-def test_pictures_come_out_in_the_order_that_is_fast_around_it(order, recorded):
+def test_images_come_out_in_the_order_that_is_fast_around_it(order, recorded):
     x = draw(3, 8, 6, 5).contiguous(memory_format=order).requires_grad_(recorded)
     kernel = draw(3, 8, 3, 3)
     out = convolve_each(x, kernel)

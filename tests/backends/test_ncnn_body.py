@@ -104,7 +104,7 @@ def test_the_oldest_release_is_that_of_the_extra():
 def test_results_are_those_of_the_reference(options, size, calls):
     network, lq = make_network(**options), draw(*size)
     found = network(lq, return_representation=True)
-    assert len(calls) == 2 * size[0]  # the encoder and the body, picture by picture
+    assert len(calls) == 2 * size[0]  # the encoder and the body, image by image
     network.set_implementation('reference')
     expected = network(lq, return_representation=True)
     assert relative_error(found.sr, expected.sr) < 1e-5
@@ -163,7 +163,7 @@ def test_a_change_of_the_weights_is_noticed():
     before = network(lq)
     built = network._ncnn_body._built
     network(lq)
-    assert network._ncnn_body._built is built  # not made anew for each picture
+    assert network._ncnn_body._built is built  # not made anew for each image
     for weights in (network.groups[1].blocks[0].conv2.weight, network.encoder.body[1].running_mean):
         weights.mul_(9)
         found = network(lq, return_representation=True)
@@ -213,15 +213,15 @@ def test_networks_can_be_copied_and_pickled_after_use():
 @torch.no_grad()
 def test_threads_may_share_a_network():
     network = make_network()
-    pictures = [draw(1, 20 + index, 30) for index in range(12)]
-    expected = [network(lq) for lq in pictures]
+    images = [draw(1, 20 + index, 30) for index in range(12)]
+    expected = [network(lq) for lq in images]
 
     def run(lq):
         with torch.no_grad():
             return network(lq)
 
     with ThreadPoolExecutor(4) as pool:
-        for found, one in zip(pool.map(run, pictures), expected, strict=True):
+        for found, one in zip(pool.map(run, images), expected, strict=True):
             assert torch.equal(found, one)
 
 
@@ -298,8 +298,8 @@ def test_programs_are_what_ncnn_reads():
     assert program.to_text().splitlines() == [
         '7767517',
         '4 5',  # layers and values
-        'Input layer_0 0 1 picture',
-        'Split layer_1 1 2 picture 1_0 1_1',
+        'Input layer_0 0 1 image',
+        'Split layer_1 1 2 image 1_0 1_1',
         'ReLU layer_2 1 1 1_1 2_0 0=0.1',
         'BinaryOp layer_3 2 1 1_0 2_0 result 0=0',
     ]

@@ -1,4 +1,4 @@
-"""Small pictures, option mappings and weights for the tests of the benchmark."""
+"""Small images, option mappings and weights for the tests of the benchmark."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import nn
 from dasr_arch.data.image_io import write_image
 
 
-def make_picture(height: int = 40, width: int = 44, seed: int = 0) -> np.ndarray:
+def make_image(height: int = 40, width: int = 44, seed: int = 0) -> np.ndarray:
     """Smooth waves with some noise, (H, W, 3), uint8."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -20,19 +20,19 @@ def make_picture(height: int = 40, width: int = 44, seed: int = 0) -> np.ndarray
     return (np.stack(waves, 2) + generator.normal(0, 8, (height, width, 3))).round().clip(0, 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path, count: int = 2, height: int = 40, width: int = 44) -> Path:
+def write_images(folder: Path, count: int = 2, height: int = 40, width: int = 44) -> Path:
     """A folder of PNG files p0.png, p1.png, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        write_image(folder / f'p{index}.png', make_picture(height, width, index))
+        write_image(folder / f'p{index}.png', make_image(height, width, index))
     return folder
 
 
 def write_lmdb(folder: Path, count: int = 2) -> Path:
-    """The same pictures in an LMDB made by BasicSR."""
-    pictures = write_pictures(folder.with_suffix('.source'), count)
+    """The same images in an LMDB made by BasicSR."""
+    images = write_images(folder.with_suffix('.source'), count)
     names = [f'p{index}' for index in range(count)]
-    make_lmdb_from_imgs(str(pictures), str(folder), [f'{name}.png' for name in names], names)
+    make_lmdb_from_imgs(str(images), str(folder), [f'{name}.png' for name in names], names)
     return folder
 
 
@@ -49,7 +49,7 @@ def save_weights(network: nn.Module, path: Path) -> Path:
 
 
 def make_options(root: Path, **changes: Any) -> dict[str, Any]:
-    """A test of Bicubic on the pictures under ``root`` with two widths."""
+    """A test of Bicubic on the images under ``root`` with two widths."""
     options: dict[str, Any] = {
         'name': 'trial',
         'scale': 4,

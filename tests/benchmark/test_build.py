@@ -13,7 +13,7 @@ from dasr_arch.benchmark.build import build_network, check_finite
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.methods import build_system, probe_system
 from dasr_arch.benchmark.oracle_inputs import gather_conditions, list_needs
-from dasr_arch.degradations import build_degradation, picture_generator
+from dasr_arch.degradations import build_degradation, image_generator
 from tests.benchmark.making import save_weights, small_dasr
 from tests.golden.weights import golden_state, relative_error
 
@@ -85,7 +85,7 @@ def test_constructor_that_refuses_is_one_line() -> None:
 
 def test_non_blind_network_is_told_the_true_kernel() -> None:
     network = DASR(**small_dasr(condition='kernel')).eval()
-    draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
+    draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     lq = torch.zeros(1, 3, 8, 8)
     told = gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody)
     assert list(told) == ['kernel']
@@ -93,17 +93,17 @@ def test_non_blind_network_is_told_the_true_kernel() -> None:
 
 
 def test_network_is_told_nothing_where_the_file_says_so() -> None:
-    draws = BLUR.draw(picture_generator(0, ''), (8, 8))
+    draws = BLUR.draw(image_generator(0, ''), (8, 8))
     for needs in (('kernel',), ('kernel', 'noise_level')):
         assert gather_conditions(needs, ('none', 'none'), torch.zeros(1, 3, 8, 8), draws, nobody) == {}
 
 
-def test_predicted_kernel_comes_from_the_picture_and_the_noise_from_the_truth() -> None:
+def test_predicted_kernel_comes_from_the_image_and_the_noise_from_the_truth() -> None:
     lq, kernel = torch.rand(1, 3, 8, 8), torch.full((1, 21, 21), 1 / 441)
     seen = []
 
-    def estimate(picture: torch.Tensor) -> torch.Tensor:
-        seen.append(picture)
+    def estimate(image: torch.Tensor) -> torch.Tensor:
+        seen.append(image)
         return kernel
 
     draws = {'kernel': torch.zeros(21, 21), 'noise_level': torch.tensor(5.0)}
@@ -114,7 +114,7 @@ def test_predicted_kernel_comes_from_the_picture_and_the_noise_from_the_truth() 
 
 
 def test_blind_and_foreign_networks_are_told_nothing() -> None:
-    draws = BLUR.draw(picture_generator(0, 'a'), (8, 8))
+    draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
         lq = torch.zeros(1, 3, 8, 8)
         assert gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody) == {}

@@ -74,7 +74,7 @@ def test_failure_is_told_and_not_kept(tmp_path: Path) -> None:
     assert not (tmp_path / 'costs').exists()
 
 
-def test_system_that_trains_on_the_picture_is_counted_but_not_timed(tmp_path: Path) -> None:
+def test_system_that_trains_on_the_image_is_counted_but_not_timed(tmp_path: Path) -> None:
     plan = NetworkPlan('Z', 'ZSSR', {'scale': 2}, adapt={'max_steps': 3000})
     costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)
     assert costs.parameters == 224_640
@@ -86,7 +86,7 @@ def test_system_that_trains_on_the_picture_is_counted_but_not_timed(tmp_path: Pa
     assert costs.peak_mib > costs.base_mib > 0  # of a few steps
 
 
-def test_short_training_on_the_picture_is_timed(tmp_path: Path) -> None:
+def test_short_training_on_the_image_is_timed(tmp_path: Path) -> None:
     path = save_weights(MZSR(scale=2), tmp_path / 'mzsr.pth')
     plan = NetworkPlan('M', 'MZSR', {'scale': 2}, path, adapt={'steps': 1})
     costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)

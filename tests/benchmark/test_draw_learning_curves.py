@@ -28,7 +28,7 @@ def test_courses_follow_each_other():
     assert TOOL['join']([{100: 1.0, 200: 2.0}, {}, {50: 3.0}]) == [[(100, 1.0), (200, 2.0)], [], [(250, 3.0)]]
 
 
-def test_picture_in_the_documents_is_what_the_logs_say(tmp_path):
+def test_image_in_the_documents_is_what_the_logs_say(tmp_path):
     TOOL['draw'](TOOL['TRAININGS'], tmp_path / 'curves.svg')
     made, own = ((path).read_text() for path in (tmp_path / 'curves.svg', ROOT / 'docs/images/learning_curves.svg'))
     numbers = re.compile(r'-?\d+\.\d+')

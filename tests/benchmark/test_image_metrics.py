@@ -6,8 +6,8 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.benchmark.image_metrics import check_metric, measure_picture, smallest_side
-from tests.benchmark.making import make_picture
+from dasr_arch.benchmark.image_metrics import check_metric, measure_image, smallest_side
+from tests.benchmark.making import make_image
 
 PSNR = MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4, 'test_y_channel': True})
 SSIM = MetricPlan('ssim', 'calculate_ssim', {'crop_border': 4, 'test_y_channel': True})
@@ -21,9 +21,9 @@ def release_psnr(sr: np.ndarray, hr: np.ndarray, border: int) -> float:
     return float(-10 * np.log10((inner**2).mean()))
 
 
-def test_psnr_is_the_released_codes_for_rgb_pictures() -> None:
-    sr, hr = make_picture(seed=1), make_picture(seed=2)
-    assert measure_picture(PSNR, sr, hr) == pytest.approx(release_psnr(sr, hr, 4), abs=2e-4)
+def test_psnr_is_the_released_codes_for_rgb_images() -> None:
+    sr, hr = make_image(seed=1), make_image(seed=2)
+    assert measure_image(PSNR, sr, hr) == pytest.approx(release_psnr(sr, hr, 4), abs=2e-4)
 
 
 def test_red_counts_as_red() -> None:
@@ -31,26 +31,26 @@ def test_red_counts_as_red() -> None:
     red, blue = hr.copy(), hr.copy()
     red[..., 0] += 40
     blue[..., 2] += 40
-    assert measure_picture(PSNR, red, hr) < measure_picture(PSNR, blue, hr) - 6  # red weighs 2.6 times as much as blue
+    assert measure_image(PSNR, red, hr) < measure_image(PSNR, blue, hr) - 6  # red weighs 2.6 times as much as blue
 
 
 def test_ssim_is_basicsrs() -> None:
-    sr, hr = make_picture(seed=1), make_picture(seed=2)
+    sr, hr = make_image(seed=1), make_image(seed=2)
     expected = calculate_ssim(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
-    assert measure_picture(SSIM, sr, hr) == pytest.approx(expected, abs=1e-10)
+    assert measure_image(SSIM, sr, hr) == pytest.approx(expected, abs=1e-10)
 
 
-def test_equal_pictures_have_infinite_psnr() -> None:
-    picture = make_picture()
-    assert measure_picture(PSNR, picture, picture) == float('inf')
-    assert calculate_psnr(picture, picture, crop_border=0) == float('inf')
+def test_equal_images_have_infinite_psnr() -> None:
+    image = make_image()
+    assert measure_image(PSNR, image, image) == float('inf')
+    assert calculate_psnr(image, image, crop_border=0) == float('inf')
 
 
 def test_metric_without_reference_gets_the_network_output_alone() -> None:
     niqe = MetricPlan('niqe', 'calculate_niqe', {'crop_border': 0})
     check_metric(niqe)
-    sr = make_picture(200, 200, seed=1)
-    assert measure_picture(niqe, sr, make_picture(200, 200, seed=2)) == measure_picture(niqe, sr, sr)
+    sr = make_image(200, 200, seed=1)
+    assert measure_image(niqe, sr, make_image(200, 200, seed=2)) == measure_image(niqe, sr, sr)
 
 
 def test_smallest_side_leaves_room_for_border_and_window() -> None:

@@ -16,7 +16,7 @@ from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.srmd_arch import SRMD, SRMDNF
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.methods import System, build_system, describe_system, probe_system
-from dasr_arch.degradations import build_degradation, picture_generator
+from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.zero_shot.adaptation import build_adapter
 from dasr_arch.zero_shot.kernel_estimation import estimate_kernel
 from tests.benchmark.making import save_weights, small_dasr
@@ -25,7 +25,7 @@ SMALL_SRMD = {'scale': 4, 'num_feat': 8, 'num_layers': 3}
 SMALL_IKC = {'scale': 4, 'num_feat': 8, 'num_blocks': 1, 'num_steps': 2}
 BLUR = build_degradation({'type': 'IsotropicGaussian', 'sigma': 2.4, 'noise': 5}, 4)
 LQ = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
-DRAWS = BLUR.draw(picture_generator(0, 'a'), (20, 24))
+DRAWS = BLUR.draw(image_generator(0, 'a'), (20, 24))
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def restore(system: System, name: str = 'a') -> torch.Tensor:
-    return system.restore(LQ, DRAWS, 4, picture_generator(0, name))
+    return system.restore(LQ, DRAWS, 4, image_generator(0, name))
 
 
 def srmdnf(folder: Path, **changes: Any) -> NetworkPlan:
@@ -74,7 +74,7 @@ def test_network_is_told_the_kernel_that_the_predictor_finds_and_never_the_truth
     with torch.no_grad():
         expected = system.network(LQ, kernel=estimate_kernel(system.estimator, LQ))
     assert torch.equal(restore(system), expected)
-    assert torch.equal(system.restore(LQ, {}, 4, picture_generator(0, '')), expected)  # no truth at hand
+    assert torch.equal(system.restore(LQ, {}, 4, image_generator(0, '')), expected)  # no truth at hand
     assert describe_system(system)['told'] == 'predicted kernel'
     assert describe_system(system)['upper_bound'] is False
     probe_system(system, BLUR)
@@ -125,7 +125,7 @@ def test_digest_covers_the_weights_of_every_part(folder: Path, tmp_path: Path) -
     assert len({alone, first, second}) == 3
 
 
-def test_system_that_trains_on_the_picture_is_seeded_by_it_and_left_as_it_was(folder: Path) -> None:
+def test_system_that_trains_on_the_image_is_seeded_by_it_and_left_as_it_was(folder: Path) -> None:
     arguments = {'scale': 4, 'num_feat': 8, 'num_layers': 3}
     adapt = {'max_steps': 3, 'crop_size': 16}
     system = build_system(NetworkPlan('Z', 'ZSSR', arguments, None, kernel='none', adapt=adapt), 4)
@@ -138,7 +138,7 @@ def test_system_that_trains_on_the_picture_is_seeded_by_it_and_left_as_it_was(fo
     assert not torch.equal(first, other)
 
 
-def test_training_on_the_picture_is_told_the_kernel(folder: Path) -> None:
+def test_training_on_the_image_is_told_the_kernel(folder: Path) -> None:
     arguments = {'scale': 4, 'num_feat': 8, 'num_layers': 3}
     plan = NetworkPlan('M', 'MZSR', arguments, folder / 'mzsr.pth', adapt={'steps': 2})
     system = build_system(plan, 4)
@@ -156,8 +156,8 @@ def test_tiles_fit_together(folder: Path, name: str) -> None:
         ),
     }
     lq = torch.rand(1, 3, 90, 100, generator=torch.Generator().manual_seed(1))
-    whole = build_system(plans[name](), 4).restore(lq, {}, 4, picture_generator(0, ''))
-    tiled = build_system(plans[name](tile=40), 4).restore(lq, {}, 4, picture_generator(0, ''))
+    whole = build_system(plans[name](), 4).restore(lq, {}, 4, image_generator(0, ''))
+    tiled = build_system(plans[name](tile=40), 4).restore(lq, {}, 4, image_generator(0, ''))
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().max() < 1e-4  # rounding: both networks see less far than the margin
 
@@ -165,9 +165,9 @@ def test_tiles_fit_together(folder: Path, name: str) -> None:
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ('srmdnf', {'kernel': 'none'}, 'SRMDNF must be told the blur kernel, and `kernel: none` tells it nothing'),
     ('srmdnf', {'kernel': 'predicted'}, '`kernel: predicted` needs `predictor: {path: FILE}`'),
-    ('srmdnf', {'adapt': {'steps': 1}}, 'SRMDNF does not train on test pictures; remove `adapt`'),
+    ('srmdnf', {'adapt': {'steps': 1}}, 'SRMDNF does not train on test images; remove `adapt`'),
     ('mzsr', {'adapt': {'stepps': 1}}, "unknown key 'stepps'"),
-    ('mzsr', {'tile': 64}, 'MZSR trains on the whole picture and cannot be cut into tiles; remove `tile`'),
+    ('mzsr', {'tile': 64}, 'MZSR trains on the whole image and cannot be cut into tiles; remove `tile`'),
     ('srcnn', {'kernel': 'predicted'}, 'SRCNN is not told a kernel'),
 ]
 
@@ -203,6 +203,6 @@ def test_predictor_without_use_and_parts_of_other_networks_are_refused(folder: P
         build_system(srmdnf(folder, kernel='predicted', predictor=small), 4)
 
 
-def test_network_that_gives_no_picture_is_no_system(folder: Path) -> None:
-    with pytest.raises(InputError, match=r'networks\.Ours: Predictor gives no picture'):
+def test_network_that_gives_no_image_is_no_system(folder: Path) -> None:
+    with pytest.raises(InputError, match=r'networks\.Ours: Predictor gives no image'):
         build_system(NetworkPlan('Ours', 'Predictor', {'num_feat': 8}, folder / 'predictor.pth'), 4)

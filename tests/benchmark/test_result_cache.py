@@ -14,14 +14,14 @@ from dasr_arch.benchmark.result_cache import (
     Cell,
     CellResult,
     CellStore,
-    PictureFacts,
+    ImageFacts,
     digest_degradation,
-    digest_picture,
+    digest_image,
     digest_weights,
 )
 from dasr_arch.degradations import build_degradation
 
-PICTURES = (PictureFacts('a', 40, 40, '11'), PictureFacts('b', 40, 44, '22'))
+IMAGES = (ImageFacts('a', 40, 40, '11'), ImageFacts('b', 40, 44, '22'))
 SCORES = {'a': {'psnr': 30.25}, 'b': {'psnr': float('inf')}}
 
 
@@ -32,7 +32,7 @@ def make_cell(sigma: float = 1.2) -> Cell:
         suite=Suite(
             DatasetPlan('Own', Path('folder')), build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)
         ),
-        pictures=PICTURES,
+        images=IMAGES,
         metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4}),),
         seed=0,
     )
@@ -49,15 +49,15 @@ CHANGES: dict[str, Callable[[Cell], Cell]] = {
     ),
     'arch': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, type='EDSR')),
     'told': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, kernel='none')),
-    'training on the picture': lambda cell: dataclasses.replace(
+    'training on the image': lambda cell: dataclasses.replace(
         cell, network=dataclasses.replace(cell.network, adapt={'steps': 3})
     ),
     'tiles': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, tile=64)),
     'denoiser': lambda cell: dataclasses.replace(
         cell, network=dataclasses.replace(cell.network, denoiser=PartPlan('DnCNN', {'num_feat': 8}, Path('a.pth')))
     ),
-    'a picture': lambda cell: dataclasses.replace(cell, pictures=(PICTURES[0], PictureFacts('b', 40, 44, '23'))),
-    'number of pictures': lambda cell: dataclasses.replace(cell, pictures=PICTURES[:1]),
+    'an image': lambda cell: dataclasses.replace(cell, images=(IMAGES[0], ImageFacts('b', 40, 44, '23'))),
+    'number of images': lambda cell: dataclasses.replace(cell, images=IMAGES[:1]),
     'seed': lambda cell: dataclasses.replace(cell, seed=1),
     'metric': lambda cell: dataclasses.replace(
         cell, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)
@@ -145,18 +145,18 @@ def test_finishing_a_cell_removes_its_partial_results(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_mean_is_the_arithmetic_mean_over_pictures() -> None:
+def test_mean_is_the_arithmetic_mean_over_images() -> None:
     scores = {'a': {'psnr': 30.0, 'ssim': 0.5}, 'b': {'psnr': 33.0, 'ssim': 0.75}}
     assert CellResult('', scores, '', 0.0, {}).means() == {'psnr': 31.5, 'ssim': 0.625}
 
 
-def test_picture_digest_tells_pixels_and_shapes_apart() -> None:
-    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    changed = picture.copy()
+def test_image_digest_tells_pixels_and_shapes_apart() -> None:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    changed = image.copy()
     changed[2, 1, 0] += 1
-    digests = {digest_picture(p) for p in (picture, changed, picture.reshape(2, 8, 3), picture.transpose(1, 0, 2))}
+    digests = {digest_image(p) for p in (image, changed, image.reshape(2, 8, 3), image.transpose(1, 0, 2))}
     assert len(digests) == 4
-    assert digest_picture(picture.copy()) == digest_picture(picture)
+    assert digest_image(image.copy()) == digest_image(image)
 
 
 def test_weights_digest_depends_on_values_names_and_types_but_not_on_order() -> None:

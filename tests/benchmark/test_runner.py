@@ -1,4 +1,4 @@
-"""The cell engine on real pictures: protocol, what is kept, what is computed again, and what may fail."""
+"""The cell engine on real images: protocol, what is kept, what is computed again, and what may fail."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.data.image_io import read_image, write_image
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.pipelines.testing import run_test
-from tests.benchmark.making import make_options, make_picture, save_weights, small_dasr, write_lmdb, write_pictures
+from tests.benchmark.making import make_image, make_options, save_weights, small_dasr, write_images, write_lmdb
 
 PROJECT = Path(__file__).parents[2]
 
@@ -42,11 +42,11 @@ def stored_cells() -> dict[str, bytes]:
 
 
 def test_numbers_are_those_of_the_protocol_written_out() -> None:
-    root = write_pictures(Path('own'), count=1, height=43, width=46)
+    root = write_images(Path('own'), count=1, height=43, width=46)
     run_test(make_options(root, degradations=[{'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}], seed=3))
     hr = read_image(root / 'p0.png')[:40, :44]
     degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
-    lq = degrade_picture(degradation, hr, 3, 'p0')
+    lq = degrade_image(degradation, hr, 3, 'p0')
     sr = Bicubic(4)(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
     sr = sr.round().astype(np.uint8)
     expected = calculate_psnr(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
@@ -55,8 +55,8 @@ def test_numbers_are_those_of_the_protocol_written_out() -> None:
     assert row['pictures'] == [{'name': 'p0', **row['means']}]
 
 
-def test_pictures_are_written_where_the_protocol_says() -> None:
-    run_test(make_options(write_pictures(Path('own')), save_img=True))
+def test_images_are_written_where_the_protocol_says() -> None:
+    run_test(make_options(write_images(Path('own')), save_img=True))
     folder = Path('results/trial/visualization/Bicubic/Own')
     written = sorted(str(path.relative_to(folder)) for path in folder.rglob('*.png'))
     assert written == ['width_0/p0.png', 'width_0/p1.png', 'width_1.2/p0.png', 'width_1.2/p1.png']
@@ -66,21 +66,21 @@ def test_pictures_are_written_where_the_protocol_says() -> None:
 
 
 def test_second_run_computes_nothing() -> None:
-    options = make_options(write_pictures(Path('own')), save_img=True)
+    options = make_options(write_images(Path('own')), save_img=True)
     run_test(options)
     cells = stored_cells()
-    pictures = {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')}
+    images = {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')}
     run_test(options)
     assert stored_cells() == cells
-    assert {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')} == pictures
+    assert {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')} == images
 
 
-def test_changed_picture_invalidates_the_cells_of_its_data_set_alone() -> None:
-    options = make_options(write_pictures(Path('own')))
-    options['datasets']['Other'] = {'dataroot_gt': str(write_pictures(Path('other'), height=48))}
+def test_changed_image_invalidates_the_cells_of_its_data_set_alone() -> None:
+    options = make_options(write_images(Path('own')))
+    options['datasets']['Other'] = {'dataroot_gt': str(write_images(Path('other'), height=48))}
     run_test(options)
     cells, before = stored_cells(), rows_of()
-    write_image(Path('own/p1.png'), make_picture(seed=9))
+    write_image(Path('own/p1.png'), make_image(seed=9))
     run_test(options)
     after = rows_of()
     assert len(stored_cells()) == len(cells) + 2
@@ -91,7 +91,7 @@ def test_changed_picture_invalidates_the_cells_of_its_data_set_alone() -> None:
 def test_changed_weights_invalidate_the_cells_of_their_network_alone() -> None:
     torch.manual_seed(0)
     path = save_weights(DASR(**small_dasr()), Path('net.pth'))
-    options = make_options(write_pictures(Path('own')))
+    options = make_options(write_images(Path('own')))
     options['networks']['Ours'] = {'type': 'DASR', 'path': str(path)}
     run_test(options)
     before = rows_of()
@@ -103,7 +103,7 @@ def test_changed_weights_invalidate_the_cells_of_their_network_alone() -> None:
 
 def test_saving_the_same_weights_again_changes_nothing() -> None:
     network = DASR(**small_dasr())
-    options = make_options(write_pictures(Path('own')))
+    options = make_options(write_images(Path('own')))
     options['networks'] = {'Ours': {'type': 'DASR', 'path': str(save_weights(network, Path('a.pth')))}}
     run_test(options)
     cells = stored_cells()
@@ -114,7 +114,7 @@ def test_saving_the_same_weights_again_changes_nothing() -> None:
 
 
 def test_added_degradation_computes_its_cell_alone() -> None:
-    options = make_options(write_pictures(Path('own')))
+    options = make_options(write_images(Path('own')))
     run_test(options)
     cells = stored_cells()
     run_test({**options, 'degradations': [{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}]})
@@ -122,10 +122,8 @@ def test_added_degradation_computes_its_cell_alone() -> None:
     assert len(stored_cells()) == 3
 
 
-def test_interrupted_cell_goes_on_with_its_finished_pictures() -> None:
-    options = make_options(
-        write_pictures(Path('own'), count=3), degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}]
-    )
+def test_interrupted_cell_goes_on_with_its_finished_images() -> None:
+    options = make_options(write_images(Path('own'), count=3), degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
     run_test(options)
     (name,) = stored_cells()
     cell = Path('results/trial/cells') / name
@@ -133,7 +131,7 @@ def test_interrupted_cell_goes_on_with_its_finished_pictures() -> None:
     cell.unlink()
     kept = {'name': 'p1', 'scores': {'psnr': 12.5, 'ssim': 0.25}, 'seconds': 0.0}  # no network computes these
     torn = json.dumps({'name': 'p2', 'scores': {'psnr': 1.0, 'ssim': 0.5}, 'seconds': 0.0})[:30]
-    partial = cell.with_name(f'{record["fingerprint"]}.pictures.jsonl')
+    partial = cell.with_name(f'{record["fingerprint"]}.images.jsonl')
     partial.write_text(f'{json.dumps(kept)}\n{torn}')
     run_test(options)
     scores = json.loads(cell.read_text())['pictures']
@@ -142,8 +140,8 @@ def test_interrupted_cell_goes_on_with_its_finished_pictures() -> None:
     assert not partial.exists()
 
 
-def test_pictures_asked_for_later_are_written_and_numbers_kept() -> None:
-    options = make_options(write_pictures(Path('own')))
+def test_images_asked_for_later_are_written_and_numbers_kept() -> None:
+    options = make_options(write_images(Path('own')))
     run_test(options)
     cells = stored_cells()
     run_test({**options, 'save_img': True})
@@ -151,8 +149,8 @@ def test_pictures_asked_for_later_are_written_and_numbers_kept() -> None:
     assert len(list(Path('results/trial/visualization').rglob('*.png'))) == 4
 
 
-def test_pictures_of_older_weights_are_replaced() -> None:
-    root = write_pictures(Path('own'), count=1)
+def test_images_of_older_weights_are_replaced() -> None:
+    root = write_images(Path('own'), count=1)
     options = make_options(root, save_img=True, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
     first, second = (DASR(**small_dasr()) for _ in range(2))
     options['networks'] = {'Ours': {'type': 'DASR', 'path': 'net.pth'}}
@@ -171,7 +169,7 @@ def test_pictures_of_older_weights_are_replaced() -> None:
 def test_failing_network_is_reported_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     broken = DASR(**small_dasr())
     nn.init.constant_(broken.last_conv.bias, float('nan'))
-    options = make_options(write_pictures(Path('own')))
+    options = make_options(write_images(Path('own')))
     options['networks'] = {
         'Broken': {'type': 'DASR', 'path': str(save_weights(broken, Path('net.pth')))},
         'Bicubic': {'type': 'Bicubic'},
@@ -195,18 +193,18 @@ def test_two_data_sets_on_one_lmdb_equal_the_folder() -> None:
     rows = rows_of()
     means = [rows['Bicubic', name, 'width 1.2']['means'] for name in ('A', 'B', 'Folder')]
     assert means[0] == means[1] == means[2]
-    assert len(stored_cells()) == 2  # equal pictures are one cell, wherever they lie
+    assert len(stored_cells()) == 2  # equal images are one cell, wherever they lie
 
 
-def test_grey_16_bit_and_small_pictures_are_tested_or_skipped_by_name() -> None:
+def test_grey_16_bit_and_small_images_are_tested_or_skipped_by_name() -> None:
     import cv2
 
-    root = write_pictures(Path('own'), count=1)
-    picture = make_picture(seed=5)
-    cv2.imwrite(str(root / 'grey.png'), picture[..., 0])
-    cv2.imwrite(str(root / 'deep.png'), picture.astype(np.uint16) * 257)
-    write_image(root / 'tiny.png', make_picture(19, 30))
-    write_image(root / 'just.png', make_picture(20, 30))
+    root = write_images(Path('own'), count=1)
+    image = make_image(seed=5)
+    cv2.imwrite(str(root / 'grey.png'), image[..., 0])
+    cv2.imwrite(str(root / 'deep.png'), image.astype(np.uint16) * 257)
+    write_image(root / 'tiny.png', make_image(19, 30))
+    write_image(root / 'just.png', make_image(20, 30))
     report = run_test(make_options(root))
     row = rows_of()['Bicubic', 'Own', 'width 1.2']
     assert [entry['name'] for entry in row['pictures']] == ['deep', 'grey', 'just', 'p0']
@@ -216,12 +214,12 @@ def test_grey_16_bit_and_small_pictures_are_tested_or_skipped_by_name() -> None:
 def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
     torch.manual_seed(1)
     path = save_weights(DASR(**small_dasr(condition='kernel')), Path('net.pth'))
-    options = make_options(write_pictures(Path('own'), count=1), save_img=True)
+    options = make_options(write_images(Path('own'), count=1), save_img=True)
     options['networks'] = {'Model 5': {'type': 'DASR', 'path': str(path)}}
     options['degradations'] = [{'type': 'IsotropicGaussian', 'sigma': 1.2}]
     run_test(options)
     degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 4)
-    lq = degrade_picture(degradation, read_image(Path('own/p0.png')), 0, 'p0')
+    lq = degrade_image(degradation, read_image(Path('own/p0.png')), 0, 'p0')
     network = DASR(**small_dasr(condition='kernel')).eval()
     network.load_state_dict(torch.load(path, weights_only=True)['params'])
     kernel = degradation.draw_kernel(torch.Generator())[None]
@@ -232,8 +230,8 @@ def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
     assert np.array_equal(written, expected)
 
 
-def test_noise_depends_on_the_seed_and_not_on_the_order_of_pictures() -> None:
-    root = write_pictures(Path('own'), count=2)
+def test_noise_depends_on_the_seed_and_not_on_the_order_of_images() -> None:
+    root = write_images(Path('own'), count=2)
     options = make_options(root, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0, 'noise': 10}])
     run_test(options)
     both = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
@@ -248,14 +246,14 @@ def test_noise_depends_on_the_seed_and_not_on_the_order_of_pictures() -> None:
 
 @pytest.mark.slow
 def test_killed_run_goes_on_and_ends_like_an_undisturbed_one() -> None:
-    root = write_pictures(Path('own'), count=40, height=96, width=96)
+    root = write_images(Path('own'), count=40, height=96, width=96)
     options = make_options(root, save_img=True, degradations=[{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}])
     run_test({**options, 'name': 'undisturbed'})
     Path('trial.yml').write_text(yaml.safe_dump(options))
     command = [sys.executable, str(PROJECT / 'test.py'), '-opt', 'trial.yml']
-    every_step = {**os.environ, 'TQDM_MININTERVAL': '0', 'TQDM_MINITERS': '1'}  # the bar reports every picture
+    every_step = {**os.environ, 'TQDM_MININTERVAL': '0', 'TQDM_MINITERS': '1'}  # the bar reports every image
     reached = []
-    for wanted in (5, 25, 9):  # pictures of this process, before it is killed
+    for wanted in (5, 25, 9):  # images of this process, before it is killed
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=every_step) as process:
             assert process.stderr is not None
             text = ''
@@ -285,11 +283,11 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
         return torch.empty(1 << 50) if lq.shape[-1] > 12 else original(self, lq)
 
     original = Bicubic.forward
-    root = write_pictures(Path('own'), count=1)
+    root = write_images(Path('own'), count=1)
     monkeypatch.setattr('dasr_arch.benchmark.methods.PROBE_SIDE', 8)
     monkeypatch.setattr(Bicubic, 'forward', forward)
     options = make_options(root)
-    options['datasets']['Large'] = {'dataroot_gt': str(write_pictures(Path('large'), count=1, width=64))}
+    options['datasets']['Large'] = {'dataroot_gt': str(write_images(Path('large'), count=1, width=64))}
     report = run_test(options)
     assert report.failures == 2
     reason = rows_of()['Bicubic', 'Large', 'width 0']['failure']
@@ -299,8 +297,8 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
     assert rows_of()['Bicubic', 'Own', 'width 0']['failure'] == ''
 
 
-def test_pictures_that_a_report_shows_are_written_and_no_other() -> None:
-    root = write_pictures(Path('own'), count=3)
+def test_images_that_a_report_shows_are_written_and_no_other() -> None:
+    root = write_images(Path('own'), count=3)
     run_test(make_options(root, crops={'pictures': {'Own': ['p2', 'absent']}, 'size': 24}))
     written = {path.name for path in Path('results/trial/visualization').rglob('*.png')}
     assert written == {'p2.png'}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dasr_arch.archs.dasr_arch import DASR
-from tests.benchmark.making import save_weights, small_dasr, write_pictures
+from tests.benchmark.making import save_weights, small_dasr, write_images
 
 MAIN = runpy.run_path(str(Path(__file__).parents[2] / 'tools' / 'swap_representations.py'))['main']
 
@@ -32,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, li
 def test_a_network_that_ignores_its_representation_is_told_from_one_that_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = ['--test', write_pictures(tmp_path / 'test'), '--others', write_pictures(tmp_path / 'others', 3, 60, 64)]
+    data = ['--test', write_images(tmp_path / 'test'), '--others', write_images(tmp_path / 'others', 3, 60, 64)]
     models = [make_weights(tmp_path / 'deaf.pth', True), make_weights(tmp_path / 'listens.pth', False)]
     code, rows, _ = run(capsys, *models, *data, '--widths', 0, 2.4)
     assert code == 0
@@ -46,12 +46,10 @@ def test_a_network_that_ignores_its_representation_is_told_from_one_that_does_no
     assert limited[2:] != rows[4:]
 
 
-def test_a_lent_representation_of_the_same_picture_is_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pictures = write_pictures(tmp_path / 'test', 1)
+def test_a_lent_representation_of_the_same_image_is_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_images(tmp_path / 'test', 1)
     weights = make_weights(tmp_path / 'net.pth', False)
-    code, rows, _ = run(capsys, weights, '--test', pictures, '--others', pictures, '--widths', 1.2, '--noise', 10)
+    code, rows, _ = run(capsys, weights, '--test', images, '--others', images, '--widths', 1.2, '--noise', 10)
     assert code == 0
     assert rows[2][2] == rows[2][3]
 
@@ -60,14 +58,14 @@ def test_a_lent_representation_of_the_same_picture_is_its_own(
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     told = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'told.pth')
     blind = make_weights(tmp_path / 'blind.pth', False)
-    pictures, small = write_pictures(tmp_path / 'some'), write_pictures(tmp_path / 'small', 1, 8, 60)
+    images, small = write_images(tmp_path / 'some'), write_images(tmp_path / 'small', 1, 8, 60)
     arguments, message = {
-        'told': ([told, '--test', pictures], 'told.pth: is told the kernel'),
-        'limit': ([blind, '--test', pictures, '--limit', 0], '--limit must be at least 1, got 0'),
-        'small': ([blind, '--test', small], 'a test picture of 60 x 8 pixels is too small to measure'),
+        'told': ([told, '--test', images], 'told.pth: is told the kernel'),
+        'limit': ([blind, '--test', images, '--limit', 0], '--limit must be at least 1, got 0'),
+        'small': ([blind, '--test', small], 'a test image of 60 x 8 pixels is too small to measure'),
         'missing': ([blind, '--test', tmp_path / 'none'], 'none'),
     }[case]
-    code, _, err = run(capsys, *arguments, '--others', pictures)
+    code, _, err = run(capsys, *arguments, '--others', images)
     assert code == 2
     assert err.count('\n') == 1
     assert message in err

@@ -12,7 +12,7 @@ from dasr_cli.main import main
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with two pictures in `in`."""
+    """A current folder with two images in `in`."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     for name in ('a', 'b'):
@@ -28,7 +28,7 @@ def specification(path: str) -> dict[str, object]:
 def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['degrade', 'in', 'low', '--scale', '2', '--width', '2.4', '--noise', '10']) == 0
     printed = capsys.readouterr()
-    assert printed.out == '2 LR pictures, x2, width 2.4, noise 10; see low/degradation.json\n'
+    assert printed.out == '2 LR images, x2, width 2.4, noise 10; see low/degradation.json\n'
     assert '2/2' in printed.err
     assert read_image('low/b.png').shape == (20, 24, 3)
     assert specification('low/degradation.json') == {'type': 'IsotropicGaussian', 'sigma': 2.4, 'noise': 10.0}
@@ -51,19 +51,19 @@ def test_every_option_reaches_the_specification(folder: Path) -> None:
     assert read_image('low.png').shape == (10, 12, 3)
 
 
-def test_like_makes_the_same_pictures_again(folder: Path) -> None:
+def test_like_makes_the_same_images_again(folder: Path) -> None:
     assert main(['degrade', 'in', 'low', '--axes', '3', '1', '--noise', '10', '--seed', '5']) == 0
     assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
     for name in ('a.png', 'b.png', 'degradation.json'):
         assert Path('again', name).read_bytes() == Path('low', name).read_bytes()
 
 
-def test_bad_picture_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_image_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path('in/bad.jpg').write_bytes(b'\xff\xd8\xff')
     assert main(['degrade', 'in', 'low', '--width', '0']) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
     assert len(errors) == 1
-    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as a picture')
+    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as an image')
     assert sorted(path.name for path in Path('low').iterdir()) == ['a.png', 'b.png', 'degradation.json']
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dasr_arch.data.public.public_datasets import PUBLIC_SETS
 from dasr_cli.main import main
-from tests.data.public.test_archives import encode_picture, write_zip
+from tests.data.public.test_archives import encode_image_file, write_zip
 from tests.file_server import serving
 
 LARGE_BYTES = 40 << 20
@@ -17,7 +17,7 @@ LARGE_BYTES = 40 << 20
 def server(tmp_path):
     with serving() as running:
         names = ('baby', 'bird', 'butterfly', 'head', 'woman')
-        entries = {f'Set5/HR/{name}.png': encode_picture(index) for index, name in enumerate(names)}
+        entries = {f'Set5/HR/{name}.png': encode_image_file(index) for index, name in enumerate(names)}
         archive = write_zip(tmp_path / 'archive', entries)
         running.files['/set.zip'] = archive.read_bytes()
         archive.unlink()
@@ -34,14 +34,14 @@ def test_help_names_every_set(capsys):
 def test_set_arrives_where_the_option_files_look_for_it(server, tmp_path, capsys):
     assert main(['download', 'Set5', '--root', str(tmp_path), '--url', server.address('/set.zip')]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f'{tmp_path}/benchmark/Set5/HR: 5 pictures\n'
+    assert captured.out == f'{tmp_path}/benchmark/Set5/HR: 5 images\n'
     assert len(list((tmp_path / 'benchmark/Set5/HR').glob('*.png'))) == 5
 
 
 def test_archive_of_another_set_is_one_line(server, tmp_path, capsys):
     assert main(['download', 'Set14', '--root', str(tmp_path), '--url', server.address('/set.zip')]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr:')]
-    assert 'expected 14 pictures in Set5/HR, found 5' in line
+    assert 'expected 14 images in Set5/HR, found 5' in line
     assert not (tmp_path / 'benchmark' / 'Set14' / 'HR').exists()
 
 

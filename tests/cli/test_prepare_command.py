@@ -18,7 +18,7 @@ from dasr_cli.main import main
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with two usable pictures, a small and a broken one in `in`."""
+    """A project folder with two usable images, a small and a broken one in `in`."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     for name, side in (('a', 64), ('b.1', 70), ('small', 20)):
@@ -34,11 +34,11 @@ def prepare(*arguments: str) -> int:
 def test_command_tells_what_it_made_renamed_and_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare() == 0
     printed = capsys.readouterr()
-    assert 'out.lmdb: 8 entries from 2 pictures' in printed.out
+    assert 'out.lmdb: 8 entries from 2 images' in printed.out
     assert 'in/b.1.png: b_1-' in printed.out
-    assert 'pictures left out: 2' in printed.out
+    assert 'images left out: 2' in printed.out
     assert 'in/small.png: 64 x 20 pixels, expected sides of at least 32' in printed.out
-    assert 'in/broken.jpg: cannot be read as a picture' in printed.out
+    assert 'in/broken.jpg: cannot be read as an image' in printed.out
     assert '4/4' in printed.err  # the progress bar
     assert len(open_source('out.lmdb')) == 8
 
@@ -58,7 +58,7 @@ def test_second_run_refuses_to_overwrite_and_force_replaces(folder: Path, capsys
     [
         (['--step', '60'], 'step must be 1 to size (48)'),
         (['--workers', '0'], 'workers must be at least 1'),
-        (['--min-pictures', '3'], '2 of 4 pictures can be used, expected at least 3'),
+        (['--min-pictures', '3'], '2 of 4 images can be used, expected at least 3'),
         (['-o', 'out'], 'must end in .lmdb'),
         (['-o', 'in/a.png/out.lmdb'], 'in/a.png'),
     ],
@@ -76,7 +76,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 def test_missing_folder_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['prepare', 'in', 'nowhere', '-o', 'out.lmdb']) == 2
     assert capsys.readouterr().err == (
-        'dasr: error: nowhere: expected a folder of pictures, found nothing there; check the path\n'
+        'dasr: error: nowhere: expected a folder of images, found nothing there; check the path\n'
     )
 
 
@@ -97,7 +97,7 @@ def test_file_names_that_a_terminal_cannot_show_are_printed_all_the_same(
     assert prepare() == 0
     terminal.seek(0)
     printed = terminal.read().splitlines()
-    assert any(line.startswith('  in/bad??name.png: cannot be read as a picture') for line in printed)
+    assert any(line.startswith('  in/bad??name.png: cannot be read as an image') for line in printed)
     assert any(line.startswith('  in/?.png: e-') for line in printed)
 
 

@@ -1,4 +1,4 @@
-"""`dasr probe` fits, `dasr inspect` names: end to end on pictures, files and mistakes."""
+"""`dasr probe` fits, `dasr inspect` names: end to end on images, files and mistakes."""
 
 import json
 from pathlib import Path
@@ -7,37 +7,37 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch import DASR, build_degradation, degrade_picture
+from dasr_arch import DASR, build_degradation, degrade_image
 from dasr_arch.data.image_io import write_image
 from dasr_cli.main import main
 
 SIDE = 96
 
 
-def make_picture(seed: int) -> np.ndarray:
+def make_image(seed: int) -> np.ndarray:
     """Noise in all frequencies, so that blur is easy to see."""
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
-    """HR pictures to fit to and to test on, the weights of a tiny network, and a probe."""
+    """HR images to fit to and to test on, the weights of a tiny network, and a probe."""
     root = tmp_path_factory.mktemp('probe')
     for name, seeds in (('train', range(8)), ('test', range(8, 12))):
         (root / name).mkdir()
         for seed in seeds:
-            write_image(root / name / f'{seed}.png', make_picture(seed))
+            write_image(root / name / f'{seed}.png', make_image(seed))
     torch.manual_seed(0)
     network = DASR(scale=2, num_feat=8, num_groups=1, num_blocks=1, encoder_feat=8, representation_dim=16)
     torch.save({'params': network.state_dict()}, root / 'tiny.pth')
-    paths = ['--pictures', str(root / 'train'), '--test', str(root / 'test')]
+    paths = ['--images', str(root / 'train'), '--test', str(root / 'test')]
     assert main(['probe', str(root / 'tiny.pth'), '--scale', '2', '--setting', 'iso', *paths]) == 0
     return root
 
 
 def probe(folder: Path, *more: str) -> int:
     """Runs `dasr probe` on the folder once more."""
-    paths = ['--pictures', str(folder / 'train'), '--test', str(folder / 'test')]
+    paths = ['--images', str(folder / 'train'), '--test', str(folder / 'test')]
     return main(['probe', str(folder / 'tiny.pth'), '--scale', '2', '--setting', 'iso', *paths, *more])
 
 
@@ -47,38 +47,38 @@ def inspect(folder: Path, *more: str) -> int:
 
 
 def write_blurred(path: Path, sigma: float) -> Path:
-    """An LR picture of a width, from a picture that is in neither folder."""
+    """An LR image of a width, from an image that is in neither folder."""
     degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 2)
-    write_image(path, degrade_picture(degradation, make_picture(99)))
+    write_image(path, degrade_image(degradation, make_image(99)))
     return path
 
 
 def test_probe_reports_what_it_wrote(folder, capsys, tmp_path):
     assert probe(folder, '-o', str(tmp_path / 'p.safetensors'), '--limit', '4') == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith('kernel: ') and '% of 4 pictures rightly named among 5, 20.0 % by chance' in first
+    assert first.startswith('kernel: ') and '% of 4 images rightly named among 5, 20.0 % by chance' in first
     assert second == f'{tmp_path / "p.safetensors"}: for `dasr inspect`'
 
 
 @pytest.mark.parametrize('sigma', [0.2, 1.8])
 def test_inspect_names_the_width(folder, capsys, tmp_path, sigma):
-    picture = write_blurred(tmp_path / 'a.png', sigma)
-    assert inspect(folder, str(picture), '--top', '2') == 0
+    image = write_blurred(tmp_path / 'a.png', sigma)
+    assert inspect(folder, str(image), '--top', '2') == 0
     name, blur = capsys.readouterr().out.splitlines()
-    assert name == str(picture)
+    assert name == str(image)
     assert blur.startswith(f'  blur: width {sigma:g} (') and blur.count('width') == 2
 
 
 def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):
-    picture = write_blurred(tmp_path / 'a.png', 1.8)
-    assert inspect(folder, str(picture), '--json', '--top', '9') == 0
+    image = write_blurred(tmp_path / 'a.png', 1.8)
+    assert inspect(folder, str(image), '--json', '--top', '9') == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert found['picture'] == str(picture)
+    assert found['picture'] == str(image)
     assert found['kernel'][0]['values'] == {'sigma': 1.8}
     assert sum(guess['confidence'] for guess in found['kernel']) == pytest.approx(1)
 
 
-def test_a_bad_picture_does_not_stop_the_rest(folder, capsys, tmp_path):
+def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):
     (tmp_path / 'empty.png').write_bytes(b'')
     good = write_blurred(tmp_path / 'a.png', 0.2)
     assert inspect(folder, str(tmp_path / 'empty.png'), str(good)) == 2
@@ -93,9 +93,9 @@ def test_reports_have_maps(folder, tmp_path):
     many = tmp_path / 'many'
     many.mkdir()
     for seed in range(20, 36):
-        write_image(many / f'{seed}.png', make_picture(seed))
+        write_image(many / f'{seed}.png', make_image(seed))
     out = ['-o', str(tmp_path / 'p'), '--report', str(tmp_path / 'report')]
-    arguments = ['--scale', '2', '--setting', 'iso', '--pictures', str(folder / 'train'), '--test', str(many)]
+    arguments = ['--scale', '2', '--setting', 'iso', '--images', str(folder / 'train'), '--test', str(many)]
     assert main(['probe', str(folder / 'tiny.pth'), *arguments, *out]) == 0
     record = json.loads((tmp_path / 'report' / 'report.json').read_text())
     assert np.sum(record['quantities']['kernel']['counts']) == 16 * 5
@@ -108,9 +108,9 @@ def test_reports_have_maps(folder, tmp_path):
     [
         ((), 'exists already'),
         (('--force', '--limit', '0'), 'limit must be at least 1'),
-        (('--force', '--test', 'TRAIN'), 'every picture is among those to fit to'),
+        (('--force', '--test', 'TRAIN'), 'every image is among those to fit to'),
         (('--force', '--test', 'nowhere'), 'nowhere'),
-        (('--force', '--report', 'REPORT'), 'maps need at least 16 pictures, got 4'),
+        (('--force', '--report', 'REPORT'), 'maps need at least 16 images, got 4'),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_lost(folder, capsys, more, said):
@@ -124,6 +124,6 @@ def test_mistakes_are_one_line_and_nothing_is_lost(folder, capsys, more, said):
 def test_weights_without_a_probe_say_how_to_make_one(folder, capsys, tmp_path):
     other = tmp_path / 'other.pth'
     other.write_bytes((folder / 'tiny.pth').read_bytes())
-    picture = write_blurred(tmp_path / 'a.png', 0.2)
-    assert main(['inspect', '--model', str(other), '--scale', '2', str(picture)]) == 2
+    image = write_blurred(tmp_path / 'a.png', 0.2)
+    assert main(['inspect', '--model', str(other), '--scale', '2', str(image)]) == 2
     assert 'fit one with `dasr probe`' in capsys.readouterr().err

@@ -17,7 +17,7 @@ import requests
 
 from dasr_cli.main import main
 from tests.inference.making import make_network
-from tests.web.serving import encode, make_picture, write_weights
+from tests.web.serving import encode, make_image, write_weights
 
 ROOT = Path(__file__).parents[2]
 WAIT = 60
@@ -66,7 +66,7 @@ def test_free_port_is_found_and_ctrl_c_in_the_middle_of_a_job_stops_cleanly(tmp_
         address = re.fullmatch(r'open (http://127\.0\.0\.1:\d+/) \(Ctrl-C stops\)\n', lines[-1])[1]
         assert lines[0].startswith('models: wide (x2), ')
         assert urlsplit(address).port > 0
-        form = {'image': ('a.png', encode(make_picture(1200, 1200)))}
+        form = {'image': ('a.png', encode(make_image(1200, 1200)))}
         data = {'model': 'wide', 'ensemble': 'true', 'tile': '128'}
         job = requests.post(f'{address}api/v1/jobs', files=form, data=data, timeout=WAIT).json()
         while job['state'] != 'running':

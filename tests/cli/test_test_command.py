@@ -7,14 +7,14 @@ import pytest
 import yaml
 
 from dasr_cli.main import main
-from tests.benchmark.making import make_options, write_pictures
+from tests.benchmark.making import make_options, write_images
 
 
 @pytest.fixture
 def option_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A test of Bicubic on two pictures, in an otherwise empty folder."""
+    """A test of Bicubic on two images, in an otherwise empty folder."""
     monkeypatch.chdir(tmp_path)
-    options: dict[str, Any] = make_options(write_pictures(Path('own')))
+    options: dict[str, Any] = make_options(write_images(Path('own')))
     path = tmp_path / 'trial.yml'
     path.write_text(yaml.safe_dump(options))
     return path
@@ -23,8 +23,8 @@ def option_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_command_prints_tables_and_writes_files(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['test', '-opt', str(option_file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'Own x4, 2 pictures, psnr/ssim'
-    assert lines[-1] == 'tables, stored cells and pictures: results/trial'
+    assert lines[0] == 'Own x4, 2 images, psnr/ssim'
+    assert lines[-1] == 'tables, stored cells and images: results/trial'
     assert {path.name for path in Path('results/trial').iterdir()} == {
         'cells',
         'systems.csv',
@@ -37,7 +37,7 @@ def test_command_prints_tables_and_writes_files(option_file: Path, capsys: pytes
 
 def test_overrides_reach_the_test(option_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['test', '-opt', str(option_file), '--set', 'name=renamed', '--set', 'metrics.ssim=~']) == 0
-    assert capsys.readouterr().out.splitlines()[0] == 'Own x4, 2 pictures, psnr'
+    assert capsys.readouterr().out.splitlines()[0] == 'Own x4, 2 images, psnr'
     assert Path('results/renamed/table.md').exists()
 
 

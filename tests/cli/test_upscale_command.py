@@ -20,7 +20,7 @@ FIXED = ['--scale', '2', '--model', 'net.pth', '--device', 'cpu']
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A current folder with two pictures in `in`, and weights."""
+    """A current folder with two images in `in`, and weights."""
     monkeypatch.chdir(tmp_path)
     Path('in').mkdir()
     for index, name in enumerate(('a.png', 'b.png')):
@@ -78,19 +78,19 @@ def test_second_run_resumes(folder, capsys):
     assert capsys.readouterr().out == '2 were done already\n'
 
 
-def test_bad_picture_is_named_and_the_rest_goes_on(folder, capsys):
+def test_bad_image_is_named_and_the_rest_goes_on(folder, capsys):
     Path('in/bad.jpg').write_bytes(b'\xff\xd8\xff')
     assert main(['upscale', 'in', *FIXED]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
     assert len(errors) == 1
-    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as a picture')
+    assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as an image')
     assert sorted(path.name for path in Path('in_x2').iterdir()) == ['a.png', 'b.png']
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ('none.png', 'none.png: expected a picture or a folder'),
+        ('none.png', 'none.png: expected an image or a folder'),
         ('in --scale 3', "'net.pth' is for x2, not for x3"),
         ('in --model none', "model 'none' is neither a file nor the name of installed weights; known: "),
         ('in --model none.pth', "weights file 'none.pth' does not exist"),
@@ -102,10 +102,10 @@ def test_bad_picture_is_named_and_the_rest_goes_on(folder, capsys):
         ('in --format xcf', "--format: unknown format 'xcf'; use one of"),
         ('in --quality 0', 'quality must be a whole number in [1, 100], got 0'),
         ('in --like none.png', 'none.png: cannot be read'),
-        ('in --like net.pth', 'net.pth: cannot be read as a picture'),
+        ('in --like net.pth', 'net.pth: cannot be read as an image'),
         ('in --force --resume', '--force replaces what --resume leaves out'),
         ('in/a.png in/b.png', 'in/b.png: is there already'),
-        ('- --recursive', 'a pipe carries one picture'),
+        ('- --recursive', 'a pipe carries one image'),
     ],
 )
 def test_wrong_arguments_get_one_line(folder, capsys, arguments, message):
@@ -120,12 +120,12 @@ def test_wrong_arguments_get_one_line(folder, capsys, arguments, message):
     assert sorted(folder.rglob('*')) == before
 
 
-def test_pipe_carries_a_picture(folder):
+def test_pipe_carries_a_image(folder):
     data = Path('in/a.png').read_bytes()
     result = run_dasr('upscale', '-', '-', *FIXED, input=data)
     assert (result.returncode, result.stderr) == (0, b'')
-    with Image.open(BytesIO(result.stdout)) as picture:
-        assert (picture.format, picture.size) == ('PNG', (48, 40))
+    with Image.open(BytesIO(result.stdout)) as image:
+        assert (image.format, image.size) == ('PNG', (48, 40))
 
 
 def test_pipe_into_a_file_takes_its_format_and_replaces_nothing(folder, monkeypatch, capsys):
@@ -138,12 +138,12 @@ def test_pipe_into_a_file_takes_its_format_and_replaces_nothing(folder, monkeypa
     assert capsys.readouterr().err == 'dasr: error: out.jpg: exists already; --force replaces it\n'
 
 
-def test_pipe_that_carries_no_picture_is_one_line(folder, monkeypatch, capsys):
+def test_pipe_that_carries_no_image_is_one_line(folder, monkeypatch, capsys):
     with open('net.pth', encoding='utf-8') as stream:
         monkeypatch.setattr(sys, 'stdin', stream)
         assert main(['upscale', '-', 'out.png', *FIXED]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('dasr: error: stdin: cannot be read as a picture')
+    assert line.startswith('dasr: error: stdin: cannot be read as an image')
     assert not Path('out.png').exists()
 
 
@@ -160,7 +160,7 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.slow
 @pytest.mark.parametrize(('megabytes', 'code'), [(300, 0), (30, 2)])
 def test_running_out_of_memory_takes_smaller_tiles_or_one_line(folder, megabytes, code):
-    """A real limit on what the process may take after loading everything; the picture as one tile takes 700 MB."""
+    """A real limit on what the process may take after loading everything; the image as one tile takes 700 MB."""
     torch.save({'params': make_network(2, num_feat=64).state_dict()}, 'wide.pth')
     Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save('in/large.png')
     line = 'upscale in/large.png --scale 2 --model wide.pth --device cpu --precision fp32 --tile 400'

@@ -10,7 +10,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.yaml_reader import read_yaml
-from tests.option_files import OPTIONS, stand_in, write_pictures
+from tests.option_files import OPTIONS, stand_in, write_images
 
 DASR_FILE = OPTIONS / 'smoke' / 'smoke_dasr_s_x2.yml'
 ENCODER_FILE = OPTIONS / 'smoke' / 'smoke_encoder_lq.yml'
@@ -30,24 +30,24 @@ SMALL_NETWORKS = {
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pictures')
-    write_pictures(folder / 'hr')
-    write_pictures(folder / 'lq', side=64, name='{}x4')
+    write_images(folder / 'hr')
+    write_images(folder / 'lq', side=64, name='{}x4')
     return folder
 
 
 @pytest.fixture
-def load(pictures, tmp_path):
-    """Loads a file with small pictures and networks, and asserts that nothing was made on the disk."""
+def load(images, tmp_path):
+    """Loads a file with small images and networks, and asserts that nothing was made on the disk."""
 
     def call(file, *overrides, **arguments):
         fitted = ['datasets.train.batch_size_per_gpu=2', *SMALL_NETWORKS.get(file, ())]
         for key, dataset in yaml.safe_load(file.read_text())['datasets'].items():
             if 'dataroot_gt' in dataset:
-                fitted.append(f'datasets.{key}.dataroot_gt={pictures / "hr"}')
+                fitted.append(f'datasets.{key}.dataroot_gt={images / "hr"}')
             if 'dataroot_lq' in dataset:
-                fitted.append(f'datasets.{key}.dataroot_lq={pictures / "lq"}')
+                fitted.append(f'datasets.{key}.dataroot_lq={images / "lq"}')
         root = tmp_path / 'root'
         root.mkdir(exist_ok=True)
         try:
@@ -125,10 +125,10 @@ def test_seed_of_the_file_is_the_seed_of_the_training_data(load):
     assert load(DASR_FILE, 'manual_seed=7', 'datasets.train.seed=3')['datasets']['train']['seed'] == 3
 
 
-def test_home_is_expanded(load, pictures, monkeypatch):
-    monkeypatch.setenv('HOME', str(pictures))
+def test_home_is_expanded(load, images, monkeypatch):
+    monkeypatch.setenv('HOME', str(images))
     options = load(DASR_FILE, 'datasets.train.dataroot_gt=[~/hr]')
-    assert options['datasets']['train']['dataroot_gt'] == [str(pictures / 'hr')]
+    assert options['datasets']['train']['dataroot_gt'] == [str(images / 'hr')]
 
 
 def test_rank_comes_from_torchrun(load, monkeypatch):
@@ -138,11 +138,11 @@ def test_rank_comes_from_torchrun(load, monkeypatch):
     assert (options['dist'], options['rank'], options['world_size']) == (True, 1, 2)
 
 
-def test_relative_roots_count_from_the_current_folder(pictures, tmp_path, monkeypatch):
-    monkeypatch.chdir(pictures)
+def test_relative_roots_count_from_the_current_folder(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(images)
     overrides = ['datasets.train.dataroot_gt=hr', 'datasets.val_1.dataroot_gt=hr', *SMALL_NETWORKS[DASR_FILE]]
     options = load_training_options(DASR_FILE, overrides)
-    assert options['path']['experiments_root'] == str(pictures / 'experiments' / 'smoke_dasr_s_x2')
+    assert options['path']['experiments_root'] == str(images / 'experiments' / 'smoke_dasr_s_x2')
 
 
 def test_unknown_keys_of_a_foreign_model_are_kept_with_a_warning(load, caplog):
@@ -262,7 +262,7 @@ def test_wrong_training_part_is_refused(load, override, expected):
         ('datasets.train.gt_size=-48', 'datasets.train.gt_size: expected a whole number of at least 1'),
         ('datasets.train.gt_size=300', 'as large as a patch of 300 pixels'),
         ('datasets.train.scale=4', 'datasets.train.scale: expected the scale of the file, 2, got 4'),
-        ('datasets.train.batch_size_per_gpu=5', 'expected pictures for at least one batch of 5, got 4'),
+        ('datasets.train.batch_size_per_gpu=5', 'expected images for at least one batch of 5, got 4'),
         ('datasets.train.dataroot_gt=nowhere/DIV2K', 'nowhere/DIV2K'),
         ('datasets.train.dataroot_gt=nowhere/DIV2K.lmdb', 'nowhere/DIV2K.lmdb'),
         (
@@ -317,46 +317,46 @@ def test_launcher_without_torchrun_is_refused(load, monkeypatch):
         load(DASR_FILE, launcher='pytorch')
 
 
-def test_picture_that_cannot_be_read_is_named(load, pictures, tmp_path):
-    folder = write_pictures(tmp_path / 'bad', count=2)
+def test_image_that_cannot_be_read_is_named(load, images, tmp_path):
+    folder = write_images(tmp_path / 'bad', count=2)
     (folder / '0.png').write_bytes((folder / '0.png').read_bytes()[:200])
     check_message(load, DASR_FILE, [f'datasets.train.dataroot_gt={folder}'], '0.png')
     (folder / '0.png').write_bytes(b'')
     check_message(load, DASR_FILE, [f'datasets.train.dataroot_gt={folder}'], '0.png')
 
 
-def test_two_validation_sets_may_share_pictures(load, pictures):
-    second = f'{{name: again, type: DegradedTestDataset, dataroot_gt: {pictures / "hr"}, '
+def test_two_validation_sets_may_share_images(load, images):
+    second = f'{{name: again, type: DegradedTestDataset, dataroot_gt: {images / "hr"}, '
     second += 'degradation: {type: IsotropicGaussian, sigma: 0}}'
     assert load(DASR_FILE, f'datasets.val_2={second}')['datasets']['val_2']['phase'] == 'val'
 
 
-def test_lq_pictures_alone_train_no_second_stage(load):
+def test_lq_images_alone_train_no_second_stage(load):
     overrides = ['train.stage_2.total_iter=10', 'train.total_iter=20', 'train.pixel_opt={type: L1Loss}']
-    check_message(load, ENCODER_FILE, overrides, 'train.stage_2.total_iter: expected 0, since LR pictures alone')
+    check_message(load, ENCODER_FILE, overrides, 'train.stage_2.total_iter: expected 0, since LR images alone')
 
 
-def test_pairs_hold_no_contrast(load, pictures):
-    pairs = f'{{name: pairs, type: PairedImageDataset, dataroot_gt: {pictures / "hr"}, dataroot_lq: {pictures / "lq"}, '
+def test_pairs_hold_no_contrast(load, images):
+    pairs = f'{{name: pairs, type: PairedImageDataset, dataroot_gt: {images / "hr"}, dataroot_lq: {images / "lq"}, '
     pairs += "io_backend: {type: disk}, filename_tmpl: '{}x4', gt_size: 48, use_hflip: true, use_rot: true, "
     pairs += 'batch_size_per_gpu: 2}'
     overrides = [f'datasets.train={pairs}', 'scale=4', 'network_g.scale=4']
-    check_message(load, DASR_FILE, overrides, 'the contrast needs two patches of each picture')
+    check_message(load, DASR_FILE, overrides, 'the contrast needs two patches of each image')
 
 
-def test_models_of_basicsr_take_ready_pairs_only(load, pictures):
-    raw = f'{{name: raw, type: DegradationDataset, dataroot_gt: {pictures / "hr"}, gt_size: 48, batch_size_per_gpu: 2, '
+def test_models_of_basicsr_take_ready_pairs_only(load, images):
+    raw = f'{{name: raw, type: DegradationDataset, dataroot_gt: {images / "hr"}, gt_size: 48, batch_size_per_gpu: 2, '
     raw += 'degradation: {type: IsotropicGaussian, sigma_range: [0.2, 4.0]}}'
     check_message(
         load, FOREIGN_FILE, [f'datasets.train={raw}'], 'SRModel takes ready pairs, got device; write degrade_'
     )
-    lone = f'{{name: lone, type: LQDataset, dataroot_lq: {pictures / "lq"}, lq_size: 48, batch_size_per_gpu: 2}}'
-    check_message(load, FOREIGN_FILE, [f'datasets.train={lone}'], 'SRModel needs HR pictures, got LQDataset')
+    lone = f'{{name: lone, type: LQDataset, dataroot_lq: {images / "lq"}, lq_size: 48, batch_size_per_gpu: 2}}'
+    check_message(load, FOREIGN_FILE, [f'datasets.train={lone}'], 'SRModel needs HR images, got LQDataset')
 
 
-def test_metrics_need_hr_pictures(load, pictures):
-    single = f'{{name: own, type: SingleImageDataset, dataroot_lq: {pictures / "lq"}, io_backend: {{type: disk}}}}'
-    check_message(load, FOREIGN_FILE, [f'datasets.val_2={single}'], 'datasets.val_2: val.metrics need HR pictures')
+def test_metrics_need_hr_images(load, images):
+    single = f'{{name: own, type: SingleImageDataset, dataroot_lq: {images / "lq"}, io_backend: {{type: disk}}}}'
+    check_message(load, FOREIGN_FILE, [f'datasets.val_2={single}'], 'datasets.val_2: val.metrics need HR images')
 
 
 @pytest.mark.parametrize(
@@ -365,12 +365,12 @@ def test_metrics_need_hr_pictures(load, pictures):
         ('network_g.type=RCANN', "no arch is called 'RCANN'; did you mean 'RCAN'?"),
         ('network_g.num_fet=64', "RCAN takes no argument 'num_fet'; did you mean 'num_feat'?"),
         ('network_g={type: RCAN, num_in_ch: 3}', "RCAN needs the argument 'num_out_ch'"),
-        ('network_g.num_in_ch=1', 'network_g: RCAN fails on a picture of 48 x 48'),
+        ('network_g.num_in_ch=1', 'network_g: RCAN fails on an image of 48 x 48'),
         (
             'network_g={type: UNetDiscriminatorSN, num_in_ch: 3}',
-            'network_g: expected finite pictures of shape (1, 3, 32',
+            'network_g: expected finite images of shape (1, 3, 32',
         ),
-        ('network_g.res_scale=[1, 2]', 'network_g: RCAN fails on a picture of 48 x 48'),
+        ('network_g.res_scale=[1, 2]', 'network_g: RCAN fails on an image of 48 x 48'),
         ('network_g.upscale=2', 'network_g.upscale: expected the scale of the file, 4, got 2'),
         ('train.stage_1={}', "train: unknown key 'stage_1'"),
         ('train.total_iter=3', 'train: total_iter must be that of schedule, 500000, got 3'),
@@ -422,13 +422,13 @@ def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
         (IKC_FILE, 'datasets.train.degrade_on=worker', 'IKCModel needs the true kernels'),
         (MZSR_FILE, 'network_g={type: SRCNN, scale: 2}', 'network_g.type: MZSRModel trains MZSR, got SRCNN'),
         (MZSR_FILE, 'train.precision=bf16', "train.precision: expected 'fp32', got the text 'bf16'"),
-        (MZSR_FILE, 'train.meta_opt.support=3', 'expected a multiple of support + query = 5, the pictures of a task'),
+        (MZSR_FILE, 'train.meta_opt.support=3', 'expected a multiple of support + query = 5, the images of a task'),
         (MZSR_FILE, 'train.meta_opt.loss_weights=none', "expected one of 'anneal', 'uniform', got the text 'none'"),
         (MZSR_FILE, 'train.adaptation.rates=[]', 'train.adaptation: rates must hold at least one number'),
         (MZSR_FILE, 'train.accumulate=2', "train: unknown key 'accumulate'"),
         (SRCNN_FILE, 'train.lr_factors={conv9: 0.1}', "train.lr_factors: no parameter's name begins with 'conv9'; did"),
         (SRCNN_FILE, 'train.lr_factors={conv3: 0}', 'train.lr_factors.conv3: expected a number above 0, got 0'),
-        (SRCNN_FILE, 'train.multi_stage=true', 'train.multi_stage: SRCNN gives one picture, no stages'),
+        (SRCNN_FILE, 'train.multi_stage=true', 'train.multi_stage: SRCNN gives one image, no stages'),
         (DASR_FILE, 'train.code_opt={components: 0}', 'train.code_opt.components: expected a whole number of at least'),
         (
             DASR_FILE,
@@ -451,21 +451,21 @@ def test_estimators_need_a_trained_network(load):
     check_message(load, IKC_FILE, overrides, 'path.pretrain_network_g: without iterations in train.stage_1')
 
 
-def test_positives_of_other_pictures_need_degradations_made_in_training(load):
+def test_positives_of_other_images_need_degradations_made_in_training(load):
     check_message(load, ENCODER_FILE, ['train.contrast_opt.positives=other'], 'positives: other needs degradations')
     assert load(DASR_FILE, 'train.contrast_opt.positives=other')['train']['contrast_opt']['positives'] == 'other'
     check_message(load, DASR_FILE, ['train.contrast_opt.positives=all'], "expected one of 'same', 'other', got")
 
 
-def test_positives_of_other_pictures_need_two_pictures(load):
+def test_positives_of_other_images_need_two_images(load):
     overrides = ['train.contrast_opt.positives=other', 'datasets.train.batch_size_per_gpu=1']
-    check_message(load, DASR_FILE, overrides, 'takes patches of two pictures of a batch, which has one')
+    check_message(load, DASR_FILE, overrides, 'takes patches of two images of a batch, which has one')
 
 
-def test_networks_that_are_told_the_kernel_need_data_sets_that_know_it(load, pictures):
+def test_networks_that_are_told_the_kernel_need_data_sets_that_know_it(load, images):
     overrides = ['datasets.train.degrade_on=worker']
     check_message(load, SRMDNF_FILE, overrides, 'datasets.train: SRMDNF is told kernel, which DegradationDataset')
-    own = f'{{name: own, type: SingleImageDataset, dataroot_lq: {pictures / "lq"}, io_backend: {{type: disk}}}}'
+    own = f'{{name: own, type: SingleImageDataset, dataroot_lq: {images / "lq"}, io_backend: {{type: disk}}}}'
     overrides = [f'datasets.val_1={own}', 'val.metrics=~']
     for file, name in ((SRMDNF_FILE, 'SRMDNF'), (IKC_FILE, 'IKC')):
         check_message(load, file, overrides, f'datasets.val_1.type: {name} is told the true kernels in validation')
@@ -535,9 +535,9 @@ def test_truncated_weights_are_refused(load, tmp_path):
     check_message(load, DASR_FILE, [f'path.pretrain_network_g={path}'], str(path))
 
 
-def test_folder_of_experiments_that_is_a_file_is_refused(pictures, tmp_path):
+def test_folder_of_experiments_that_is_a_file_is_refused(images, tmp_path):
     (tmp_path / 'experiments').write_text('')
-    overrides = [f'datasets.{key}.dataroot_gt={pictures / "hr"}' for key in ('train', 'val_1')]
+    overrides = [f'datasets.{key}.dataroot_gt={images / "hr"}' for key in ('train', 'val_1')]
     with pytest.raises(InputError, match="experiments' is a file"):
         load_training_options(DASR_FILE, [*overrides, *SMALL_NETWORKS[DASR_FILE]], root=tmp_path)
 

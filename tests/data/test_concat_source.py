@@ -14,14 +14,14 @@ from dasr_arch.data.image_source import FolderSource
 
 @pytest.fixture
 def roots(tmp_path) -> list[Path]:
-    """Folders of one, two and three pictures of different sizes."""
+    """Folders of one, two and three images of different sizes."""
     for number in (1, 2, 3):
         for i in range(number):
             write_image(tmp_path / str(number) / f'p{i}.png', np.full((number, 5 + i, 3), 10 * number + i, np.uint8))
     return [tmp_path / str(number) for number in (1, 2, 3)]
 
 
-def test_pictures_come_in_the_order_of_the_sources(roots):
+def test_images_come_in_the_order_of_the_sources(roots):
     source = open_sources(roots)
     assert isinstance(source, JoinedSource)
     assert len(source) == 6

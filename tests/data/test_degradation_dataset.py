@@ -29,7 +29,7 @@ CLEAN = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
 
 @pytest.fixture(params=['folder', 'lmdb'])
 def root(request, demo_folder, tmp_path) -> Path:
-    """The same pictures as a folder and as an LMDB that BasicSR itself writes."""
+    """The same images as a folder and as an LMDB that BasicSR itself writes."""
     if request.param == 'folder':
         return demo_folder
     store, paths = tmp_path / 'demo.lmdb', sorted(path.name for path in demo_folder.glob('*.png'))
@@ -98,8 +98,8 @@ def test_exchanged_second_patches_keep_the_degradation(demo_folder, crop_first):
     assert torch.equal(gt[0, 1], degrade_batch(dataset.degradation, batch)[1][2, 1])
 
 
-def test_exchange_needs_two_pictures(demo_folder):
-    with pytest.raises(InputError, match='need at least 2 pictures in a batch, got 1'):
+def test_exchange_needs_two_images(demo_folder):
+    with pytest.raises(InputError, match='need at least 2 images in a batch, got 1'):
         exchange_second_patches(default_collate([make_dataset(demo_folder)[0, 0]]))
 
 
@@ -114,18 +114,18 @@ def test_batch_becomes_lr_and_hr_patches(demo_folder):
 
 @pytest.mark.parametrize('border', ['replicate', 'mirror'])
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_patches_are_those_of_the_whole_degraded_picture(scale, border, demo_folder):
+def test_patches_are_those_of_the_whole_degraded_image(scale, border, demo_folder):
     options = {'degradation': {**CLEAN, 'border': border}, 'gt_size': 36, 'use_hflip': False, 'use_rot': False}
     dataset = make_dataset(demo_folder, scale=scale, **options)
     wrong = total = 0
     for number in range(12):
         sample = dataset[number % 6, number]
         (lq,), (gt,) = degrade_batch(dataset.degradation, default_collate([sample]))
-        picture = torch.from_numpy(dataset.source.read(number % 6)).permute(2, 0, 1)[None].float() / 255
-        whole = dataset.degradation.apply(picture, default_collate([{'kernel': sample['kernel']}]))[0]
+        image = torch.from_numpy(dataset.source.read(number % 6)).permute(2, 0, 1)[None].float() / 255
+        whole = dataset.degradation.apply(image, default_collate([{'kernel': sample['kernel']}]))[0]
         for i, (top, left) in enumerate(zip(*Window(*sample['window'])[:2], strict=True)):
             expected = whole[:, top // scale : (top + 36) // scale, left // scale : (left + 36) // scale]
-            assert torch.equal(gt[i], picture[0, :, top : top + 36, left : left + 36])
+            assert torch.equal(gt[i], image[0, :, top : top + 36, left : left + 36])
             difference = ((lq[i] - expected) * 255).round().abs()
             # Sums in another order: a value may fall to the other side of a rounding edge.
             assert difference.max() <= 1
@@ -147,7 +147,7 @@ def test_crop_first_degrades_each_patch_by_itself(demo_folder):
 
 
 def test_two_patches_share_augmentation_and_degradation_but_no_noise_sample(demo_folder):
-    dataset = make_dataset(demo_folder, gt_size=240)  # the whole picture, so that only augmentation could differ
+    dataset = make_dataset(demo_folder, gt_size=240)  # the whole image, so that only augmentation could differ
     for number in range(8):
         sample = dataset[0, number]
         assert torch.equal(sample['hr'][0], sample['hr'][1])
@@ -211,7 +211,7 @@ def test_folder_and_lmdb_give_the_same_samples(root, demo_folder):
 
 def test_no_epoch_repeats_random_draws(demo_folder):
     dataset = make_dataset(demo_folder)
-    batches = load_batches(dataset, 2, 8)  # four epochs of six pictures
+    batches = load_batches(dataset, 2, 8)  # four epochs of six images
     kernels = torch.cat([batch['kernel'] for batch in batches]).flatten(1)
     assert len(torch.unique(kernels, dim=0)) == 24
 
@@ -223,7 +223,7 @@ def test_no_epoch_repeats_random_draws_under_samplers_of_basicsr(workers, demo_f
     sampler = EnlargedSampler(dataset, 1, 0, 2)
     loader = DataLoader(dataset, batch_size=3, sampler=sampler, num_workers=workers)
     kernels = []
-    for epoch in range(2):  # each shows every picture twice
+    for epoch in range(2):  # each shows every image twice
         sampler.set_epoch(epoch)
         kernels += [batch['kernel'].flatten(1) for batch in loader]
     assert len(torch.unique(torch.cat(kernels), dim=0)) == 24
@@ -250,7 +250,7 @@ def test_options_are_left_as_they_are(demo_folder):
 # --- what is refused ---
 
 
-def test_pictures_smaller_than_a_patch_are_left_out(demo_folder, tmp_path):
+def test_images_smaller_than_a_patch_are_left_out(demo_folder, tmp_path):
     for name, side in (('small', 40), ('large', 64)):
         cv2.imwrite(str(tmp_path / f'{name}.png'), np.full((side, 64, 3), 90, np.uint8))
     dataset = make_dataset(tmp_path)
@@ -281,7 +281,7 @@ def test_missing_data_root_is_named(tmp_path):
         make_dataset(tmp_path / 'nowhere')
 
 
-def test_pictures_can_be_shrunk_before_patches_are_cut(demo_folder):
+def test_images_can_be_shrunk_before_patches_are_cut(demo_folder):
     plain = DegradationDataset(make_options(demo_folder))
     same = DegradationDataset(make_options(demo_folder, resize_range=[1.0, 1.0]))
     small = DegradationDataset(make_options(demo_folder, resize_range=[0.3, 0.6]))
@@ -296,7 +296,7 @@ def test_pictures_can_be_shrunk_before_patches_are_cut(demo_folder):
     assert rough[1] > 1.1 * rough[0]  # neighbouring pixels differ more
 
 
-def test_pictures_can_be_enlarged_before_patches_are_cut(demo_folder):
+def test_images_can_be_enlarged_before_patches_are_cut(demo_folder):
     plain = DegradationDataset(make_options(demo_folder))
     large = DegradationDataset(make_options(demo_folder, resize_range=[1.5, 1.5]))
     sizes = [(plain[0, number]['window'][2:].float(), large[0, number]['window'][2:].float()) for number in range(4)]

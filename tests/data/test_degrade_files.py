@@ -1,4 +1,4 @@
-"""LR pictures of files and folders, and the JSON that makes them again."""
+"""LR images of files and folders, and the JSON that makes them again."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from dasr_arch.data.degrade_files import (
     read_degradation_record,
 )
 from dasr_arch.data.image_io import read_image, write_image
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 
 QUIET = DegradeSettings(seed=3, progress=False)
 NOISY = {'type': 'AnisotropicGaussian', 'lambda_1': 3.2, 'lambda_2': 1.0, 'theta_deg': 45.0, 'noise': 10.0, 'jpeg': 60}
@@ -27,12 +27,12 @@ NOISY = {'type': 'AnisotropicGaussian', 'lambda_1': 3.2, 'lambda_2': 1.0, 'theta
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, one of which is grey, and a text file in `in`."""
+    """Three images, one of which is grey, and a text file in `in`."""
     generator = np.random.default_rng(0)
     for name, shape in (('a.png', (41, 50)), ('b.1.bmp', (32, 32)), ('c.jpg', (60, 33))):
-        picture = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
-        write_image(tmp_path / 'in' / name, picture)
-    (tmp_path / 'in' / 'notes.txt').write_text('no picture')
+        image = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        write_image(tmp_path / 'in' / name, image)
+    (tmp_path / 'in' / 'notes.txt').write_text('no image')
     return tmp_path
 
 
@@ -53,19 +53,19 @@ def snapshot(root: Path) -> dict[str, bytes]:
         {'type': 'IsotropicGaussian', 'sigma': 1.2, 'downsample': 's_fold', 'border': 'mirror', 'kernel_size': 15},
     ],
 )
-def test_record_makes_the_same_pictures_again(folder: Path, specification: dict[str, object]) -> None:
+def test_record_makes_the_same_images_again(folder: Path, specification: dict[str, object]) -> None:
     report = degrade_files(folder / 'in', folder / 'low', build_degradation(specification, 4), QUIET)
     record = read_degradation_record(report.record)
     assert sorted(record.names) == ['a', 'b.1', 'c']
     for path, name in zip(sorted((folder / 'in').glob('*.[bjp]*')), ('a', 'b.1', 'c'), strict=True):
-        again = degrade_picture(record.degradation, read_image(path), record.seed, name)
+        again = degrade_image(record.degradation, read_image(path), record.seed, name)
         assert np.array_equal(read_image(folder / 'low' / record.names[name]), again)
         assert again.shape == (read_image(path).shape[0] // 4, read_image(path).shape[1] // 4, 3)
 
 
-def test_folder_holds_pictures_and_record_and_nothing_else(folder: Path) -> None:
+def test_folder_holds_images_and_record_and_nothing_else(folder: Path) -> None:
     report = degrade_files(folder / 'in', folder / 'new' / 'low', degradation(), QUIET)
-    assert [path.name for path in report.pictures] == ['a.png', 'b.1.png', 'c.png']
+    assert [path.name for path in report.images] == ['a.png', 'b.1.png', 'c.png']
     assert sorted(path.name for path in (folder / 'new').rglob('*')) == [
         'a.png',
         'b.1.png',
@@ -76,7 +76,7 @@ def test_folder_holds_pictures_and_record_and_nothing_else(folder: Path) -> None
     assert report.failed == []
 
 
-def test_record_of_a_single_picture_has_its_name(folder: Path) -> None:
+def test_record_of_a_single_image_has_its_name(folder: Path) -> None:
     report = degrade_files(folder / 'in' / 'a.png', folder / 'low.png', degradation(), QUIET)
     assert report.record == folder / 'low.json'
     content = json.loads(report.record.read_text())
@@ -88,7 +88,7 @@ def test_record_of_a_single_picture_has_its_name(folder: Path) -> None:
     assert read_image(folder / 'low.png').shape == (10, 12, 3)
 
 
-def test_picture_is_the_same_alone_and_in_its_folder(folder: Path) -> None:
+def test_image_is_the_same_alone_and_in_its_folder(folder: Path) -> None:
     degrade_files(folder / 'in', folder / 'low', degradation(), QUIET)
     degrade_files(folder / 'in' / 'c.jpg', folder / 'alone', degradation(), QUIET)
     assert (folder / 'alone' / 'c.png').read_bytes() == (folder / 'low' / 'c.png').read_bytes()
@@ -100,14 +100,14 @@ def test_seed_changes_the_noise(folder: Path) -> None:
     assert not np.array_equal(read_image(folder / 'one' / 'a.png'), read_image(folder / 'two' / 'a.png'))
 
 
-def test_pictures_with_one_stem_are_told_apart(folder: Path) -> None:
+def test_images_with_one_stem_are_told_apart(folder: Path) -> None:
     write_image(folder / 'in' / 'a.bmp', np.zeros((16, 16, 3), np.uint8))
     write_image(folder / 'in' / 'a-2.bmp', np.full((16, 16, 3), 9, np.uint8))
     report = degrade_files(folder / 'in', folder / 'low', degradation(), QUIET)
-    assert sorted(path.stem for path in report.pictures) == ['a', 'a-2', 'a-3', 'b.1', 'c']
+    assert sorted(path.stem for path in report.images) == ['a', 'a-2', 'a-3', 'b.1', 'c']
 
 
-def test_bad_pictures_are_left_out_and_named(folder: Path) -> None:
+def test_bad_images_are_left_out_and_named(folder: Path) -> None:
     (folder / 'in' / 'broken.png').write_bytes(b'\x89PNG\r\n')
     (folder / 'in' / 'empty.jpg').write_bytes(b'')
     write_image(folder / 'in' / 'tiny.png', np.zeros((3, 50, 3), np.uint8))
@@ -117,10 +117,10 @@ def test_bad_pictures_are_left_out_and_named(folder: Path) -> None:
     assert sorted(read_degradation_record(report.record).names) == ['a', 'b.1', 'c']
 
 
-def test_only_bad_pictures_leave_nothing(folder: Path) -> None:
+def test_only_bad_images_leave_nothing(folder: Path) -> None:
     (folder / 'bad').mkdir()
-    (folder / 'bad' / 'broken.png').write_bytes(b'no picture')
-    with pytest.raises(InputError, match=r'broken\.png: .*no LR picture was made'):
+    (folder / 'bad' / 'broken.png').write_bytes(b'no image')
+    with pytest.raises(InputError, match=r'broken\.png: .*no LR image was made'):
         degrade_files(folder / 'bad', folder / 'low', degradation(), QUIET)
     assert sorted(path.name for path in folder.iterdir()) == ['bad', 'in']
 
@@ -151,12 +151,12 @@ def test_originals_are_never_replaced(folder: Path, source: str, target: str) ->
     ('source', 'target', 'message'),
     [
         ('nothing', 'low', 'found nothing there'),
-        ('in/notes.txt', 'low', 'expected a picture'),
-        ('in', 'low.png', 'looks like a picture'),
+        ('in/notes.txt', 'low', 'expected an image'),
+        ('in', 'low.png', 'looks like an image'),
         ('in', 'in/a.png', 'is a file, expected a folder'),
         ('in/a.png', 'low.jpg', 'a JPEG file would alter'),
-        ('in/a.png', 'low.gif', "unknown picture ending '.gif'"),
-        ('empty', 'low', 'holds no pictures'),
+        ('in/a.png', 'low.gif', "unknown image ending '.gif'"),
+        ('empty', 'low', 'holds no images'),
     ],
 )
 def test_bad_paths_are_named(folder: Path, source: str, target: str, message: str) -> None:

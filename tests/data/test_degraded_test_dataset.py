@@ -1,4 +1,4 @@
-"""Validation pictures: every picture under every degradation, the same at any time."""
+"""Validation images: every image under every degradation, the same at any time."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from dasr_arch import InputError
 from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
 from dasr_arch.data.image_io import write_image
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 
 NOISY = {'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}
 SHARP = {'type': 'IsotropicGaussian', 'sigma': 0}
@@ -20,17 +20,17 @@ def make_dataset(root: Path, **options: object) -> DegradedTestDataset:
     return DegradedTestDataset({'dataroot_gt': str(root), 'scale': 4, 'degradation': [SHARP, NOISY], **options})
 
 
-def test_every_picture_comes_under_every_degradation(demo_folder):
+def test_every_image_comes_under_every_degradation(demo_folder):
     dataset = make_dataset(demo_folder)
     names = [(dataset[i]['gt_path'], dataset[i]['degradation']) for i in range(len(dataset))]
-    pictures = ['astronaut', 'camera', 'chelsea', 'coffee', 'gravel', 'rocket']
-    assert names == [(f'{name}.png', label) for label in ('width 0', 'width 1.2, noise 5') for name in pictures]
+    images = ['astronaut', 'camera', 'chelsea', 'coffee', 'gravel', 'rocket']
+    assert names == [(f'{name}.png', label) for label in ('width 0', 'width 1.2, noise 5') for name in images]
 
 
-def test_lr_pictures_are_those_of_the_command_and_the_benchmark(demo_folder):
+def test_lr_images_are_those_of_the_command_and_the_benchmark(demo_folder):
     dataset = make_dataset(demo_folder, seed=3)
     sample = dataset[6 + 3]
-    expected = degrade_picture(build_degradation(NOISY, 4), dataset.source.read(3), 3, 'coffee')
+    expected = degrade_image(build_degradation(NOISY, 4), dataset.source.read(3), 3, 'coffee')
     lq = (sample['lq'] * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
     assert np.array_equal(lq, expected)
     assert sample['gt'].shape == (3, 240, 240)
@@ -38,7 +38,7 @@ def test_lr_pictures_are_those_of_the_command_and_the_benchmark(demo_folder):
     assert sample['noise_level'].item() == 5
 
 
-def test_noise_depends_on_picture_and_seed_alone(demo_folder):
+def test_noise_depends_on_image_and_seed_alone(demo_folder):
     lq = make_dataset(demo_folder)[9]['lq']
     assert torch.equal(lq, make_dataset(demo_folder, degradation=NOISY, max_pictures=4)[3]['lq'])
     assert not torch.equal(lq, make_dataset(demo_folder, seed=1)[9]['lq'])
@@ -52,14 +52,14 @@ def test_saved_names_are_unique_and_survive_cutting_the_ending(demo_folder):
     assert 'astronaut_width_1_2' in stems
 
 
-def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_picture):
-    write_image(tmp_path / 'odd.png', demo_picture[:31, :45])
+def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_image):
+    write_image(tmp_path / 'odd.png', demo_image[:31, :45])
     sample = make_dataset(tmp_path)[0]
     assert sample['gt'].shape == (3, 28, 44)
     assert sample['lq'].shape == (3, 7, 11)
 
 
-def test_loader_gives_one_picture_a_batch(demo_folder):
+def test_loader_gives_one_image_a_batch(demo_folder):
     (batch,) = list(DataLoader(make_dataset(demo_folder, degradation=NOISY, max_pictures=1), batch_size=1))
     assert batch['lq'].shape == (1, 3, 60, 60)
     assert batch['degradation'] == ['width 1.2, noise 5']
@@ -70,7 +70,7 @@ def test_random_degradation_is_refused(demo_folder):
         make_dataset(demo_folder, degradation={'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]})
 
 
-def test_picture_smaller_than_the_scale_is_named(tmp_path):
+def test_image_smaller_than_the_scale_is_named(tmp_path):
     write_image(tmp_path / 'dot.png', np.zeros((3, 9, 3), np.uint8))
-    with pytest.raises(InputError, match="picture 'dot' of 3 x 9 is smaller than the scale 4"):
+    with pytest.raises(InputError, match="image 'dot' of 3 x 9 is smaller than the scale 4"):
         make_dataset(tmp_path)[0]

@@ -1,4 +1,4 @@
-"""Reading and writing pictures: every format and depth, and what damaged files get."""
+"""Reading and writing images: every format and depth, and what damaged files get."""
 
 import struct
 import zlib
@@ -26,7 +26,7 @@ LOSSLESS = ('.bmp', '.png', '.tif', '.tiff', '.webp')
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """A noisy ramp, 37 x 53, whose channels and corners all differ."""
     noise = np.random.default_rng(0).integers(0, 20, (37, 53, 3))
     ramp = np.stack(np.meshgrid(np.arange(53), np.arange(37)), -1).sum(-1, keepdims=True) * np.array([1, 2, 0])
@@ -52,32 +52,32 @@ def make_png(samples: np.ndarray, colour_type: int, depth: int) -> bytes:
 
 
 @pytest.mark.parametrize('suffix', LOSSLESS)
-def test_lossless_formats_come_back_as_they_were_written(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+def test_lossless_formats_come_back_as_they_were_written(tmp_path: Path, image: np.ndarray, suffix: str) -> None:
     path = tmp_path / f'a{suffix}'
-    write_image(path, picture)
-    np.testing.assert_array_equal(read_image(path), picture)
+    write_image(path, image)
+    np.testing.assert_array_equal(read_image(path), image)
     assert read_size(path) == (37, 53)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.jpeg', '.JPG'])
-def test_jpeg_comes_back_nearly_as_it_was_written(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
-    smooth = cv2.GaussianBlur(picture, (0, 0), 3)
+def test_jpeg_comes_back_nearly_as_it_was_written(tmp_path: Path, image: np.ndarray, suffix: str) -> None:
+    smooth = cv2.GaussianBlur(image, (0, 0), 3)
     write_image(tmp_path / f'a{suffix}', smooth)
     difference = np.abs(read_image(tmp_path / f'a{suffix}').astype(int) - smooth)
-    assert 0 < difference.mean() < 3  # levels of 255: quality 95 on a smooth picture
+    assert 0 < difference.mean() < 3  # levels of 255: quality 95 on a smooth image
 
 
 @pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA'])
-def test_every_8_bit_mode_becomes_rgb_without_alpha(picture: np.ndarray, mode: str) -> None:
-    rgb = Image.fromarray(picture)
+def test_every_8_bit_mode_becomes_rgb_without_alpha(image: np.ndarray, mode: str) -> None:
+    rgb = Image.fromarray(image)
     converted = rgb.quantize(200) if mode == 'P' else rgb.convert(mode)
     if mode in ('LA', 'RGBA'):
-        converted.putalpha(Image.fromarray(picture[:, :, 0]))
+        converted.putalpha(Image.fromarray(image[:, :, 0]))
     decoded = decode_image(encode_with_pillow(converted, 'PNG'), 'a.png')
     np.testing.assert_array_equal(decoded, np.array(converted.convert('RGB')))
     if mode in ('RGB', 'RGBA'):
-        np.testing.assert_array_equal(decoded, picture)
+        np.testing.assert_array_equal(decoded, image)
     assert decoded.dtype == np.uint8
     assert decoded.shape == (37, 53, 3)
 
@@ -101,15 +101,15 @@ def test_16_bit_grey_with_alpha_loses_its_alpha() -> None:
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
-def test_picture_is_turned_as_its_exif_orientation_says(
-    tmp_path: Path, picture: np.ndarray, orientation: int, kind: str
+def test_image_is_turned_as_its_exif_orientation_says(
+    tmp_path: Path, image: np.ndarray, orientation: int, kind: str
 ) -> None:
     exif = Image.Exif()
     exif[274] = orientation
-    data = encode_with_pillow(Image.fromarray(picture), kind, exif=exif.tobytes())
+    data = encode_with_pillow(Image.fromarray(image), kind, exif=exif.tobytes())
     (tmp_path / 'a').write_bytes(data)
-    with Image.open(BytesIO(data)) as image:
-        expected = np.array(ImageOps.exif_transpose(image))
+    with Image.open(BytesIO(data)) as stored:
+        expected = np.array(ImageOps.exif_transpose(stored))
     decoded = read_image(tmp_path / 'a')
     np.testing.assert_array_equal(decoded, expected)
     assert decoded.shape == ((53, 37, 3) if orientation >= 5 else (37, 53, 3))
@@ -117,8 +117,8 @@ def test_picture_is_turned_as_its_exif_orientation_says(
 
 
 @pytest.mark.parametrize('orientation', [1, 3, 6, 8])
-def test_16_bit_tiff_is_turned_like_an_8_bit_one(picture: np.ndarray, orientation: int) -> None:
-    grey = picture[:, :, 1]
+def test_16_bit_tiff_is_turned_like_an_8_bit_one(image: np.ndarray, orientation: int) -> None:
+    grey = image[:, :, 1]
     stored = [
         encode_with_pillow(Image.fromarray(samples), 'TIFF', tiffinfo={274: orientation})
         for samples in (grey, grey.astype(np.uint16) * 257)
@@ -126,44 +126,44 @@ def test_16_bit_tiff_is_turned_like_an_8_bit_one(picture: np.ndarray, orientatio
     np.testing.assert_array_equal(decode_image(stored[1], 'b'), decode_image(stored[0], 'a'))
 
 
-def test_first_picture_of_an_animation_is_read(picture: np.ndarray) -> None:
-    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+def test_first_image_of_an_animation_is_read(image: np.ndarray) -> None:
+    frames = [Image.fromarray(image), Image.fromarray(255 - image)]
     data = encode_with_pillow(frames[0], 'TIFF', save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(decode_image(data, 'a.tiff'), picture)
+    np.testing.assert_array_equal(decode_image(data, 'a.tiff'), image)
 
 
-def test_array_read_is_writable_and_contiguous(tmp_path: Path, picture: np.ndarray) -> None:
-    write_image(tmp_path / 'a.png', picture)
-    for decoded in (read_image(tmp_path / 'a.png'), decode_stored_image(memoryview(encode_png(picture)), 'a')):
+def test_array_read_is_writable_and_contiguous(tmp_path: Path, image: np.ndarray) -> None:
+    write_image(tmp_path / 'a.png', image)
+    for decoded in (read_image(tmp_path / 'a.png'), decode_stored_image(memoryview(encode_png(image)), 'a')):
         assert decoded.flags.c_contiguous
         decoded[0, 0] = 1  # raises on an array that may not be written
 
 
 @pytest.mark.parametrize('suffix', IMAGE_SUFFIXES)
 @pytest.mark.parametrize('kept', [0.95, 0.5, 0.02])
-def test_truncated_file_is_refused(picture: np.ndarray, suffix: str, kept: float) -> None:
-    big = np.tile(picture, (4, 4, 1))
+def test_truncated_file_is_refused(image: np.ndarray, suffix: str, kept: float) -> None:
+    big = np.tile(image, (4, 4, 1))
     data = cv2.imencode(suffix, big)[1].tobytes()
-    with pytest.raises(InputError, match=r'^broken: cannot be read as a picture \(.+\); replace or remove it$'):
+    with pytest.raises(InputError, match=r'^broken: cannot be read as an image \(.+\); replace or remove it$'):
         decode_image(data[: int(len(data) * kept)], 'broken')
 
 
-def test_png_without_its_last_chunk_is_refused(picture: np.ndarray) -> None:
+def test_png_without_its_last_chunk_is_refused(image: np.ndarray) -> None:
     for decode in (decode_image, decode_stored_image):
         with pytest.raises(InputError, match='broken'):
-            decode(encode_png(picture)[:-12], 'broken')
+            decode(encode_png(image)[:-12], 'broken')
 
 
 @pytest.mark.parametrize('position', [0.2, 0.5, 0.9])
-def test_png_with_one_wrong_byte_is_refused(picture: np.ndarray, position: float) -> None:
-    data = bytearray(encode_png(picture))
+def test_png_with_one_wrong_byte_is_refused(image: np.ndarray, position: float) -> None:
+    data = bytearray(encode_png(image))
     data[int(len(data) * position)] ^= 0x10
     for decode in (decode_image, decode_stored_image):
         with pytest.raises(InputError, match='broken'):
             decode(bytes(data), 'broken')
 
 
-def test_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     cases = {'text.png': b'hello', 'empty.png': b'', 'gif.png': encode_with_pillow(Image.new('L', (4, 4)), 'GIF')}
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
@@ -177,7 +177,7 @@ def test_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-def test_zero_sized_picture_is_refused() -> None:
+def test_zero_sized_image_is_refused() -> None:
     with pytest.raises(InputError, match='cannot be read'):
         decode_image(make_png(np.zeros((0, 0, 1)), colour_type=0, depth=8), 'zero.png')
 
@@ -198,24 +198,24 @@ def test_tiff_that_is_not_unsigned_integers_is_refused(dtype: type) -> None:
         decode_image(data, 'a.tiff')
 
 
-def test_writing_refuses_what_it_cannot_hold(tmp_path: Path, picture: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"unknown picture ending '\.gif'; use one of"):
-        write_image(tmp_path / 'a.gif', picture)
+def test_writing_refuses_what_it_cannot_hold(tmp_path: Path, image: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"unknown image ending '\.gif'; use one of"):
+        write_image(tmp_path / 'a.gif', image)
     with pytest.raises(ValueError, match='float32'):
-        write_image(tmp_path / 'a.png', picture.astype(np.float32))
+        write_image(tmp_path / 'a.png', image.astype(np.float32))
     with pytest.raises(ValueError, match=r'\(37, 53\)'):
-        write_image(tmp_path / 'a.png', picture[:, :, 0])
-    with pytest.raises(InputError, match=r'\.webp cannot hold a picture of 20000 x 1; use \.png'):
+        write_image(tmp_path / 'a.png', image[:, :, 0])
+    with pytest.raises(InputError, match=r'\.webp cannot hold an image of 20000 x 1; use \.png'):
         write_image(tmp_path / 'a.webp', np.zeros((1, 20000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_listing_takes_pictures_alone_and_sorts_them(tmp_path: Path) -> None:
+def test_listing_takes_images_alone_and_sorts_them(tmp_path: Path) -> None:
     for name in ('b.PNG', 'a.jpeg', 'notes.txt', '._a.jpeg', 'c.webp'):
         (tmp_path / name).touch()
     (tmp_path / 'folder.png').mkdir()
     assert [path.name for path in list_images(tmp_path)] == ['a.jpeg', 'b.PNG', 'c.webp']
-    with pytest.raises(InputError, match='missing: expected a folder of pictures, found nothing there'):
+    with pytest.raises(InputError, match='missing: expected a folder of images, found nothing there'):
         list_images(tmp_path / 'missing')
     with pytest.raises(InputError, match='found a file'):
         list_images(tmp_path / 'b.PNG')

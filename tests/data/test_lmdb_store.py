@@ -13,8 +13,8 @@ import pytest
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import encode_png
 from dasr_arch.data.lmdb_store import (
+    ImageSize,
     LmdbWriter,
-    PictureSize,
     Piece,
     close_environments,
     count_entries,
@@ -25,18 +25,18 @@ from dasr_arch.data.lmdb_store import (
 
 
 def write_store(root: Path, count: int = 3, side: int = 8) -> dict[str, bytes]:
-    """An LMDB of noise pictures, and what is in it."""
+    """An LMDB of noise images, and what is in it."""
     generator = np.random.default_rng(0)
-    pictures = {
+    images = {
         f'p{i}': encode_png(generator.integers(0, 256, (side, side + i, 3), dtype=np.uint8)) for i in range(count)
     }
     writer = LmdbWriter(root)
-    writer.put([Piece(key, side, side + i, data) for i, (key, data) in enumerate(pictures.items())], {0: 'all'})
+    writer.put([Piece(key, side, side + i, data) for i, (key, data) in enumerate(images.items())], {0: 'all'})
     writer.drop_journal()
     writer.close()
-    lines = [format_meta_line(f'p{i}', PictureSize(side, side + i), 1) for i in range(count)]
+    lines = [format_meta_line(f'p{i}', ImageSize(side, side + i), 1) for i in range(count)]
     (root / 'meta_info.txt').write_text('\n'.join(lines) + '\n')
-    return pictures
+    return images
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_entries_come_back_as_they_were_put(tmp_path: Path) -> None:
-    pictures = write_store(tmp_path / 'a.lmdb')
+    images = write_store(tmp_path / 'a.lmdb')
     assert count_entries(tmp_path / 'a.lmdb') == 3
-    for key, data in pictures.items():
+    for key, data in images.items():
         with open_entry(tmp_path / 'a.lmdb', key) as entry:
             assert bytes(entry) == data
 
 
 def test_meta_line_has_the_form_that_basicsr_writes(store: Path) -> None:
-    assert format_meta_line('000_1', PictureSize(720, 1280), 1) == '000_1.png (720,1280,3) 1'
+    assert format_meta_line('000_1', ImageSize(720, 1280), 1) == '000_1.png (720,1280,3) 1'
     assert read_meta_info(store) == {'p0': (8, 8), 'p1': (8, 9), 'p2': (8, 10)}
 
 
@@ -66,7 +66,7 @@ def test_meta_info_keeps_dots_and_folders_of_a_foreign_key(store: Path) -> None:
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'lists no pictures'),
+        ('', 'lists no images'),
         ('p0.png (8,8,3) 1\np1.png 8 9\n', 'line 2: expected `key.png'),
         ('p0.png (8,8,3) 1\np0.png (8,8,3) 1\n', "line 2: key 'p0' stands there twice"),
     ],

@@ -1,4 +1,4 @@
-"""Two patches of an LR picture, with no HR picture anywhere."""
+"""Two patches of an LR image, with no HR image anywhere."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ def make_dataset(root, **options: object) -> LQDataset:
     return LQDataset({'dataroot_lq': str(root), 'lq_size': 24, **options})
 
 
-def test_sample_is_two_patches_of_one_picture(demo_folder):
+def test_sample_is_two_patches_of_one_image(demo_folder):
     dataset = make_dataset(demo_folder, use_hflip=False, use_rot=False)
     sample = dataset[2, 9]
     assert sample['lq'].shape == (2, 3, 24, 24)
     assert sample['lq_path'] == 'chelsea'
-    picture = dataset.source.read(2).transpose(2, 0, 1)
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (24, 24), (1, 2))
+    image = dataset.source.read(2).transpose(2, 0, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (24, 24), (1, 2))
     for patch in (sample['lq'] * 255).round().numpy().astype(np.uint8):
         assert (windows == patch[:, None, None]).all((0, 3, 4)).sum() == 1
 
@@ -31,7 +31,7 @@ def test_samples_depend_on_seed_and_number_alone(demo_folder):
     assert not torch.equal(first['lq'], make_dataset(demo_folder, seed=1)[1, 5]['lq'])
 
 
-def test_patches_of_a_whole_picture_share_the_augmentation(demo_folder):
+def test_patches_of_a_whole_image_share_the_augmentation(demo_folder):
     dataset = make_dataset(demo_folder, lq_size=240)
     seen = [dataset[0, number]['lq'] for number in range(12)]
     assert all(torch.equal(*patches) for patches in seen)

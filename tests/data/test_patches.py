@@ -7,14 +7,14 @@ import torch
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 
 
-def make_picture(height: int = 6, width: int = 4) -> np.ndarray:
+def make_image(height: int = 6, width: int = 4) -> np.ndarray:
     return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
 
 
 def augment_often(use_hflip: bool, use_rot: bool) -> set[bytes]:
     generator = torch.Generator().manual_seed(0)
-    out = [augment(make_picture(5, 5), generator, use_hflip, use_rot) for _ in range(100)]
-    return {np.ascontiguousarray(picture).tobytes() for picture in out}
+    out = [augment(make_image(5, 5), generator, use_hflip, use_rot) for _ in range(100)]
+    return {np.ascontiguousarray(image).tobytes() for image in out}
 
 
 @pytest.mark.parametrize(
@@ -25,23 +25,23 @@ def test_augmentation_reaches_every_orientation_that_is_allowed(use_hflip, use_r
 
 
 def test_horizontal_flip_mirrors_left_to_right():
-    picture = make_picture(5, 5)
-    assert augment_often(True, False) == {picture.tobytes(), np.ascontiguousarray(picture[:, ::-1]).tobytes()}
+    image = make_image(5, 5)
+    assert augment_often(True, False) == {image.tobytes(), np.ascontiguousarray(image[:, ::-1]).tobytes()}
 
 
-def test_augmentation_never_writes_into_the_picture():
-    picture, generator = make_picture(), torch.Generator().manual_seed(0)
-    picture.setflags(write=False)  # writing would raise
+def test_augmentation_never_writes_into_the_image():
+    image, generator = make_image(), torch.Generator().manual_seed(0)
+    image.setflags(write=False)  # writing would raise
     for _ in range(20):
-        assert np.shares_memory(augment(picture, generator, True, True), picture)
-    assert np.array_equal(picture, make_picture())
+        assert np.shares_memory(augment(image, generator, True, True), image)
+    assert np.array_equal(image, make_image())
 
 
 def test_as_many_numbers_are_drawn_whatever_is_allowed():
     states = []
     for flags in ((True, True), (False, True), (True, False), (False, False)):
         generator = torch.Generator().manual_seed(3)
-        augment(make_picture(), generator, *flags)
+        augment(make_image(), generator, *flags)
         states.append(torch.rand(1, generator=generator).item())
     assert len(set(states)) == 1
 
@@ -52,40 +52,40 @@ def test_patches_start_at_every_multiple_of_the_step_where_they_fit():
     assert places == {(top, left) for top in (0, 4, 8, 12) for left in (0, 4)}
 
 
-def test_picture_of_patch_size_has_one_place():
+def test_image_of_patch_size_has_one_place():
     generator = torch.Generator().manual_seed(0)
     assert {draw_position(8, 8, PatchGeometry(8), generator) for _ in range(5)} == {(0, 0)}
 
 
-def test_patch_without_margin_is_a_piece_of_the_picture():
-    picture = make_picture(9, 8)
-    patch = cut_patch(picture, 2, 3, PatchGeometry(4))
+def test_patch_without_margin_is_a_piece_of_the_image():
+    image = make_image(9, 8)
+    patch = cut_patch(image, 2, 3, PatchGeometry(4))
     assert patch.dtype == torch.uint8
-    assert np.array_equal(patch.numpy(), picture[2:6, 3:7].transpose(2, 0, 1))
+    assert np.array_equal(patch.numpy(), image[2:6, 3:7].transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize('margin', [1, 3, 20])
 @pytest.mark.parametrize('place', [(0, 0), (5, 4), (2, 2), (0, 4)])
-def test_margin_is_reflected_beyond_the_picture(margin, place):
-    picture = make_picture(9, 8)
-    padded = np.pad(picture, [(margin, margin), (margin, margin), (0, 0)], mode='reflect')
+def test_margin_is_reflected_beyond_the_image(margin, place):
+    image = make_image(9, 8)
+    padded = np.pad(image, [(margin, margin), (margin, margin), (0, 0)], mode='reflect')
     side = 4 + 2 * margin
     expected = padded[place[0] : place[0] + side, place[1] : place[1] + side].transpose(2, 0, 1)
-    assert np.array_equal(cut_patch(picture, *place, PatchGeometry(4, margin)).numpy(), expected)
+    assert np.array_equal(cut_patch(image, *place, PatchGeometry(4, margin)).numpy(), expected)
 
 
 @pytest.mark.parametrize('margin', [0, 5])
 def test_patch_is_a_copy(margin):
-    picture = make_picture(9, 8)
-    cut_patch(picture, 2, 2, PatchGeometry(4, margin)).zero_()
-    assert np.array_equal(picture, make_picture(9, 8))
+    image = make_image(9, 8)
+    cut_patch(image, 2, 2, PatchGeometry(4, margin)).zero_()
+    assert np.array_equal(image, make_image(9, 8))
 
 
 @pytest.mark.parametrize('geometry', [PatchGeometry(4), PatchGeometry(4, 2), PatchGeometry(1), PatchGeometry(4, 20)])
 @pytest.mark.parametrize('transpose', [False, True])
 @pytest.mark.parametrize('step', [(1, 1), (1, -1), (-1, 1), (-1, -1)])
 def test_patch_of_an_augmented_view_is_that_of_its_copy(step, transpose, geometry):
-    view = make_picture(9, 8)[:: step[0], :: step[1]]
+    view = make_image(9, 8)[:: step[0], :: step[1]]
     view = view.transpose(1, 0, 2) if transpose else view
     for place in ((0, 0), (2, 3), (4, 4)):
         patch = cut_patch(view, *place, geometry)
@@ -97,10 +97,10 @@ def test_patch_of_an_augmented_view_is_that_of_its_copy(step, transpose, geometr
     ('factor', 'least', 'size'),
     [(0.5, 8, (30, 20)), (0.5, 24, (36, 24)), (1.0, 8, (60, 40)), (0.3, 40, (60, 40)), (1.5, 40, (90, 60))],
 )
-def test_pictures_are_resized_but_not_below_a_patch(factor, least, size):
+def test_images_are_resized_but_not_below_a_patch(factor, least, size):
     rows, columns = np.mgrid[0:40, 0:60]
-    picture = np.stack([rows * 4, columns * 4, rows + columns], 2).astype(np.uint8)
-    out = resize(picture, factor, least)
+    image = np.stack([rows * 4, columns * 4, rows + columns], 2).astype(np.uint8)
+    out = resize(image, factor, least)
     assert (out.dtype, out.shape) == (np.uint8, (size[1], size[0], 3))
     middle = out[size[1] // 2, size[0] // 2].astype(int)
-    assert np.abs(middle - picture[20, 30].astype(int)).max() <= 6  # the same place of a smooth picture
+    assert np.abs(middle - image[20, 30].astype(int)).max() <= 6  # the same place of a smooth image

@@ -22,7 +22,7 @@ from dasr_arch.data.image_source import open_source
 from dasr_arch.data.lmdb_store import close_environments
 from dasr_arch.data.prepare import PrepareReport, RunSettings, prepare
 from dasr_arch.data.prepare_sources import collect_sources, make_keys
-from dasr_arch.data.sub_images import Cutting, cut_picture, window_starts
+from dasr_arch.data.sub_images import Cutting, cut_image, window_starts
 from dasr_arch.data.worker_pool import map_in_order
 
 SMALL = Cutting(size=48, step=24, min_size=32)
@@ -30,15 +30,15 @@ QUIET = RunSettings(workers=1, progress=False)
 LARGE = Cutting(size=256, step=64, min_size=32)
 
 
-def make_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def make_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three pictures of different sizes, the last one narrower than a sub-image."""
+def images(tmp_path: Path) -> Path:
+    """A folder of three images of different sizes, the last one narrower than a sub-image."""
     for index, size in enumerate([(100, 131), (48, 48), (90, 40)]):
-        write_image(tmp_path / 'in' / f'p{index}.png', make_picture(*size, seed=index))
+        write_image(tmp_path / 'in' / f'p{index}.png', make_image(*size, seed=index))
     return tmp_path / 'in'
 
 
@@ -77,36 +77,36 @@ def test_windows_cover_every_pixel_and_stay_inside() -> None:
         assert starts[-1] + 48 <= max(length, 48)
 
 
-def test_sub_images_are_the_windows_of_the_picture(pictures: Path, tmp_path: Path) -> None:
-    report = run_quietly([pictures], tmp_path / 'out.lmdb')
+def test_sub_images_are_the_windows_of_the_image(images: Path, tmp_path: Path) -> None:
+    report = run_quietly([images], tmp_path / 'out.lmdb')
     source = open_source(tmp_path / 'out.lmdb')
     expected = {}
     for index in range(3):
-        picture = read_image(pictures / f'p{index}.png')
+        image = read_image(images / f'p{index}.png')
         windows = [
-            picture[top : top + 48, left : left + 48]
-            for top in window_starts(picture.shape[0], 48, 24)
-            for left in window_starts(picture.shape[1], 48, 24)
+            image[top : top + 48, left : left + 48]
+            for top in window_starts(image.shape[0], 48, 24)
+            for left in window_starts(image.shape[1], 48, 24)
         ]
         expected |= {f'p{index}_s{number:03d}': window for number, window in enumerate(windows, start=1)}
     assert source.names == sorted(expected)
     for index, name in enumerate(source.names):
         np.testing.assert_array_equal(source.read(index), expected[name])
-    assert report.pictures == 3
+    assert report.images == 3
     assert report.sub_images == len(expected)
     assert (report.skipped, report.renamed, report.continued) == ([], {}, 0)
 
 
-def test_whole_pictures_keep_their_names(pictures: Path, tmp_path: Path) -> None:
-    run_quietly([pictures], tmp_path / 'out.lmdb', Cutting(whole=True, min_size=1))
+def test_whole_images_keep_their_names(images: Path, tmp_path: Path) -> None:
+    run_quietly([images], tmp_path / 'out.lmdb', Cutting(whole=True, min_size=1))
     source = open_source(tmp_path / 'out.lmdb')
     assert source.names == ['p0', 'p1', 'p2']
-    np.testing.assert_array_equal(source.read(0), make_picture(100, 131))
+    np.testing.assert_array_equal(source.read(0), make_image(100, 131))
 
 
-def test_pictures_of_every_kind_are_taken(tmp_path: Path) -> None:
+def test_images_of_every_kind_are_taken(tmp_path: Path) -> None:
     folder = tmp_path / 'in'
-    rgb = make_picture(40, 50)
+    rgb = make_image(40, 50)
     for suffix in ('.bmp', '.jpg', '.png', '.tif', '.webp'):
         write_image(folder / f'{suffix[1:]}{suffix}', rgb)
     cv2.imwrite(str(folder / 'deep.png'), rgb.astype(np.uint16) * 257)
@@ -117,7 +117,7 @@ def test_pictures_of_every_kind_are_taken(tmp_path: Path) -> None:
     exif[274] = 6
     Image.fromarray(rgb).save(folder / 'turned.jpeg', exif=exif.tobytes())
     report = run_quietly([folder], tmp_path / 'out.lmdb', Cutting(whole=True, min_size=32))
-    assert report.pictures == 10
+    assert report.images == 10
     source = open_source(tmp_path / 'out.lmdb')
     stored = {path.stem: read_image(path) for path in folder.iterdir()}
     for index, name in enumerate(source.names):
@@ -128,14 +128,14 @@ def test_pictures_of_every_kind_are_taken(tmp_path: Path) -> None:
 # BasicSR
 
 
-def test_basicsr_reads_the_result_as_a_paired_data_set(pictures: Path, tmp_path: Path) -> None:
+def test_basicsr_reads_the_result_as_a_paired_data_set(images: Path, tmp_path: Path) -> None:
     from basicsr.data.data_util import paired_paths_from_lmdb
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     roots = {}
     for name in ('lq', 'gt'):
         roots[name] = tmp_path / f'{name}.lmdb'
-        run_quietly([pictures], roots[name])
+        run_quietly([images], roots[name])
     paths = paired_paths_from_lmdb([str(roots['lq']), str(roots['gt'])], ['lq', 'gt'])
     source = open_source(roots['gt'])
     assert [path['gt_path'] for path in paths] == source.names
@@ -151,18 +151,18 @@ def test_basicsr_reads_the_result_as_a_paired_data_set(pictures: Path, tmp_path:
         }
     )
     assert len(dataset) == len(expected)
-    for sample, picture in zip(dataset, expected, strict=False):
+    for sample, image in zip(dataset, expected, strict=False):
         for key in ('lq', 'gt'):
-            np.testing.assert_allclose(sample[key].permute(1, 2, 0).numpy() * 255, picture, atol=1e-3)
+            np.testing.assert_allclose(sample[key].permute(1, 2, 0).numpy() * 255, image, atol=1e-3)
 
 
-def test_meta_info_equals_the_one_that_basicsr_writes(pictures: Path, tmp_path: Path) -> None:
+def test_meta_info_equals_the_one_that_basicsr_writes(images: Path, tmp_path: Path) -> None:
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
-    run_quietly([pictures], tmp_path / 'ours.lmdb', Cutting(whole=True, min_size=1))
+    run_quietly([images], tmp_path / 'ours.lmdb', Cutting(whole=True, min_size=1))
     keys = ['p0', 'p1', 'p2']
     root = tmp_path / 'theirs.lmdb'
-    make_lmdb_from_imgs(str(pictures), str(root), [f'{key}.png' for key in keys], keys, map_size=1 << 24)
+    make_lmdb_from_imgs(str(images), str(root), [f'{key}.png' for key in keys], keys, map_size=1 << 24)
     assert (tmp_path / 'ours.lmdb/meta_info.txt').read_bytes() == (root / 'meta_info.txt').read_bytes()
     with lmdb.open(str(root), readonly=True, lock=False) as environment, environment.begin() as reading:
         theirs = {bytes(key).decode(): bytes(value) for key, value in reading.cursor()}
@@ -190,24 +190,24 @@ def test_key_of_an_unsafe_name_does_not_depend_on_its_neighbours() -> None:
 def test_same_name_in_two_folders_and_two_endings_stays_apart(tmp_path: Path) -> None:
     paths = ['one/a.png', 'two/a.png', 'one/a.bmp', 'one/b.1.png', 'one/b.2.png', 'one/日本.png']
     for seed, path in enumerate(paths):
-        write_image(tmp_path / path, make_picture(40, 40, seed))
+        write_image(tmp_path / path, make_image(40, 40, seed))
     report = run_quietly([tmp_path / 'one', tmp_path / 'two'], tmp_path / 'out.lmdb', Cutting(whole=True, min_size=1))
-    assert report.pictures == 6
+    assert report.images == 6
     source = open_source(tmp_path / 'out.lmdb')
     read = {source.read(index).tobytes() for index in range(6)}
-    assert read == {make_picture(40, 40, seed).tobytes() for seed in range(6)}
+    assert read == {make_image(40, 40, seed).tobytes() for seed in range(6)}
     assert len(report.renamed) == 5
     for key, path in report.renamed.items():
         np.testing.assert_array_equal(source.read(source.names.index(key)), read_image(path))
 
 
-def test_file_reached_twice_counts_once(pictures: Path) -> None:
-    assert len(collect_sources([pictures, pictures / 'p0.png', pictures / '..' / 'in'])) == 3
+def test_file_reached_twice_counts_once(images: Path) -> None:
+    assert len(collect_sources([images, images / 'p0.png', images / '..' / 'in'])) == 3
 
 
 def test_folders_inside_are_searched_only_when_asked(tmp_path: Path) -> None:
-    write_image(tmp_path / 'in/deep/er/a.png', make_picture(40, 40))
-    with pytest.raises(InputError, match=r'in: holds no pictures .* need --recursive'):
+    write_image(tmp_path / 'in/deep/er/a.png', make_image(40, 40))
+    with pytest.raises(InputError, match=r'in: holds no images .* need --recursive'):
         collect_sources([tmp_path / 'in'])
     assert [source.key for source in collect_sources([tmp_path / 'in'], recursive=True)] == ['a']
 
@@ -215,30 +215,30 @@ def test_folders_inside_are_searched_only_when_asked(tmp_path: Path) -> None:
 # what is left out
 
 
-def test_unusable_pictures_are_left_out_and_listed(pictures: Path, tmp_path: Path) -> None:
-    good = (pictures / 'p0.png').read_bytes()
-    (pictures / 'cut.png').write_bytes(good[: len(good) // 2])
-    (pictures / 'empty.jpg').write_bytes(b'')
-    (pictures / 'text.tif').write_bytes(b'not a picture')
-    (pictures / 'notes.txt').write_bytes(b'not looked at')
-    write_image(pictures / 'narrow.png', make_picture(200, 31))
-    report = run_quietly([pictures], tmp_path / 'out.lmdb')
-    reasons = {picture.path.name: picture.reason for picture in report.skipped}
+def test_unusable_images_are_left_out_and_listed(images: Path, tmp_path: Path) -> None:
+    good = (images / 'p0.png').read_bytes()
+    (images / 'cut.png').write_bytes(good[: len(good) // 2])
+    (images / 'empty.jpg').write_bytes(b'')
+    (images / 'text.tif').write_bytes(b'not an image')
+    (images / 'notes.txt').write_bytes(b'not looked at')
+    write_image(images / 'narrow.png', make_image(200, 31))
+    report = run_quietly([images], tmp_path / 'out.lmdb')
+    reasons = {image.path.name: image.reason for image in report.skipped}
     assert list(reasons) == ['cut.png', 'empty.jpg', 'narrow.png', 'text.tif']
     assert reasons['narrow.png'] == '31 x 200 pixels, expected sides of at least 32'
     assert reasons['empty.jpg'].startswith('is empty')
-    assert all(reasons[name].startswith('cannot be read as a picture') for name in ('cut.png', 'text.tif'))
+    assert all(reasons[name].startswith('cannot be read as an image') for name in ('cut.png', 'text.tif'))
     stored = json.loads((tmp_path / 'out.lmdb/prepare.json').read_text())
     assert {Path(entry['file']).name: entry['reason'] for entry in stored['skipped']} == reasons
-    assert stored['pictures'] == report.pictures == 3
+    assert stored['pictures'] == report.images == 3
     assert stored['parameters'] == {'size': 48, 'step': 24, 'min_size': 32, 'whole': False, 'compress_level': 1}
 
 
-def test_too_few_usable_pictures_make_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_too_few_usable_images_make_nothing(images: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r'2 of 3 pictures can be used, expected at least 3; the first .*p2\.png: 40 x 90'
+        InputError, match=r'2 of 3 images can be used, expected at least 3; the first .*p2\.png: 40 x 90'
     ):
-        prepare([pictures], tmp_path / 'out.lmdb', Cutting(min_size=48), RunSettings(min_pictures=3, progress=False))
+        prepare([images], tmp_path / 'out.lmdb', Cutting(min_size=48), RunSettings(min_pictures=3, progress=False))
     assert [path.name for path in tmp_path.iterdir()] == ['in']
 
 
@@ -257,7 +257,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, int], message: st
         Cutting(**settings)
 
 
-def test_numbers_of_workers_and_pictures_below_one_are_refused() -> None:
+def test_numbers_of_workers_and_images_below_one_are_refused() -> None:
     with pytest.raises(InputError, match='workers must be at least 1, got 0'):
         RunSettings(workers=0)
     with pytest.raises(InputError, match='min-pictures must be at least 1, got -1'):
@@ -267,54 +267,54 @@ def test_numbers_of_workers_and_pictures_below_one_are_refused() -> None:
 # what is in the way
 
 
-def test_existing_output_is_replaced_only_by_force_and_only_if_it_is_an_lmdb(pictures: Path, tmp_path: Path) -> None:
+def test_existing_output_is_replaced_only_by_force_and_only_if_it_is_an_lmdb(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    run_quietly([pictures / 'p0.png'], output)
+    run_quietly([images / 'p0.png'], output)
     before = read_store(output)
     with pytest.raises(InputError, match=r'out\.lmdb: exists already; .* --force'):
-        run_quietly([pictures], output)
+        run_quietly([images], output)
     assert read_store(output) == before
-    prepare([pictures / 'p1.png'], output, SMALL, RunSettings(workers=1, force=True, progress=False))
+    prepare([images / 'p1.png'], output, SMALL, RunSettings(workers=1, force=True, progress=False))
     assert open_source(output).names == ['p1_s001']
     (tmp_path / 'mine.lmdb').mkdir()
     (tmp_path / 'mine.lmdb/diary.txt').touch()
     with pytest.raises(InputError, match='is no LMDB folder, so --force does not replace it'):
-        prepare([pictures], tmp_path / 'mine.lmdb', SMALL, RunSettings(workers=1, force=True, progress=False))
+        prepare([images], tmp_path / 'mine.lmdb', SMALL, RunSettings(workers=1, force=True, progress=False))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'mine.lmdb', 'out.lmdb']
 
 
-def test_failed_replacement_leaves_the_old_lmdb(pictures: Path, tmp_path: Path) -> None:
+def test_failed_replacement_leaves_the_old_lmdb(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    run_quietly([pictures], output)
+    run_quietly([images], output)
     before = read_store(output)
     settings = RunSettings(workers=1, force=True, progress=False, min_pictures=2)
-    with pytest.raises(InputError, match='1 of 3 pictures'):
-        prepare([pictures], output, Cutting(min_size=90), settings)
+    with pytest.raises(InputError, match='1 of 3 images'):
+        prepare([images], output, Cutting(min_size=90), settings)
     assert read_store(output) == before
 
 
-def test_run_killed_between_the_two_renames_of_a_replacement_loses_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_run_killed_between_the_two_renames_of_a_replacement_loses_nothing(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    run_quietly([pictures], output)
+    run_quietly([images], output)
     before = read_store(output)
     (tmp_path / '.out.lmdb.partial').mkdir()
     output.rename(tmp_path / '.out.lmdb.partial/replaced.lmdb')
     with pytest.raises(InputError, match='exists already'):
-        run_quietly([pictures], output)
+        run_quietly([images], output)
     assert read_store(output) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out.lmdb']
 
 
-def test_names_and_inputs_that_cannot_be_are_named(pictures: Path, tmp_path: Path) -> None:
+def test_names_and_inputs_that_cannot_be_are_named(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'out: the name of an LMDB folder must end in \.lmdb; use .*out\.lmdb'):
-        run_quietly([pictures], tmp_path / 'out')
-    with pytest.raises(InputError, match='missing: expected a folder of pictures, found nothing there'):
+        run_quietly([images], tmp_path / 'out')
+    with pytest.raises(InputError, match='missing: expected a folder of images, found nothing there'):
         run_quietly([tmp_path / 'missing'], tmp_path / 'out.lmdb')
     (tmp_path / 'file.txt').touch()
-    with pytest.raises(InputError, match=r'file\.txt: expected a folder or a picture'):
+    with pytest.raises(InputError, match=r'file\.txt: expected a folder or an image'):
         run_quietly([tmp_path / 'file.txt'], tmp_path / 'out.lmdb')
     with pytest.raises(OSError, match=r'file\.txt'):
-        run_quietly([pictures], tmp_path / 'file.txt' / 'out.lmdb')
+        run_quietly([images], tmp_path / 'file.txt' / 'out.lmdb')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['file.txt', 'in']
 
 
@@ -349,9 +349,9 @@ def children_of(parent: int) -> list[int]:
 
 
 @pytest.fixture
-def large_pictures(tmp_path: Path) -> Path:
-    """Enough noise for several batches: 8 pictures of 49 sub-images, 77 MB in all, and a broken one."""
-    rows = make_picture(640, 640, seed=9)
+def large_images(tmp_path: Path) -> Path:
+    """Enough noise for several batches: 8 images of 49 sub-images, 77 MB in all, and a broken one."""
+    rows = make_image(640, 640, seed=9)
     for index in range(8):
         write_image(tmp_path / 'in' / f'p{index}.bmp', np.roll(rows, index, axis=0))
     (tmp_path / 'in' / 'bad.png').write_bytes(b'bad')
@@ -360,16 +360,16 @@ def large_pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_run_killed_at_many_moments_ends_with_the_result_of_an_uninterrupted_one(
-    large_pictures: Path, tmp_path: Path
+    large_images: Path, tmp_path: Path
 ) -> None:
     started = time.monotonic()
-    prepare([large_pictures], tmp_path / 'whole.lmdb', LARGE, RunSettings(workers=2, progress=False))
+    prepare([large_images], tmp_path / 'whole.lmdb', LARGE, RunSettings(workers=2, progress=False))
     longest = (time.monotonic() - started) / 2
     generator = np.random.default_rng(5)
     output = tmp_path / 'killed.lmdb'
     kills = 0
     while not output.exists():
-        process = start_run(large_pictures, output)
+        process = start_run(large_images, output)
         process.join(generator.uniform(0, longest * (1 + kills / 10)))  # longer ones, should the machine slow down
         if process.is_alive():
             workers = children_of(process.pid)
@@ -387,9 +387,9 @@ def test_run_killed_at_many_moments_ends_with_the_result_of_an_uninterrupted_one
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_processes_and_the_next_run_continues(large_pictures: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_processes_and_the_next_run_continues(large_images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    process = start_run(large_pictures, output)
+    process = start_run(large_images, output)
     store = tmp_path / '.out.lmdb.partial' / 'store.lmdb' / 'data.mdb'
     while not store.exists() or store.stat().st_size < 16 << 20:
         assert process.is_alive()
@@ -401,87 +401,85 @@ def test_ctrl_c_ends_all_processes_and_the_next_run_continues(large_pictures: Pa
     assert process.exitcode == 1
     wait_until_gone(workers)
     assert not output.exists()
-    report = prepare([large_pictures], output, LARGE, QUIET)
+    report = prepare([large_images], output, LARGE, QUIET)
     assert report.continued >= 1
-    assert report.pictures == 8
+    assert report.images == 8
 
 
-def test_second_run_on_one_output_is_refused_while_the_first_is_at_work(large_pictures: Path, tmp_path: Path) -> None:
+def test_second_run_on_one_output_is_refused_while_the_first_is_at_work(large_images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    process = start_run(large_pictures, output)
+    process = start_run(large_images, output)
     try:
         while not (tmp_path / '.out.lmdb.partial' / 'plan.json').exists():
             assert process.is_alive()
             time.sleep(0.01)
         with pytest.raises(InputError, match='another run is writing there'):
-            run_quietly([large_pictures], output)
+            run_quietly([large_images], output)
     finally:
         process.kill()
         process.join(10)
 
 
-def run_until_third_picture(pictures: Path, output: Path) -> None:
-    """Runs as a process of its own that commits every picture and is killed at its third."""
+def run_until_third_image(images: Path, output: Path) -> None:
+    """Runs as a process of its own that commits every image and is killed at its third."""
     module = sys.modules[prepare.__module__]
     module._BATCH_BYTES = 1
-    module.cut_picture = lambda task: os.kill(os.getpid(), signal.SIGKILL) if task.key == 'p2' else cut_picture(task)
-    run_quietly([pictures], output)
+    module.cut_image = lambda task: os.kill(os.getpid(), signal.SIGKILL) if task.key == 'p2' else cut_image(task)
+    run_quietly([images], output)
 
 
-def interrupt(pictures: Path, output: Path) -> None:
+def interrupt(images: Path, output: Path) -> None:
     """Leaves the unfinished run of a process that has really been killed."""
-    process = multiprocessing.get_context('fork').Process(target=run_until_third_picture, args=(pictures, output))
+    process = multiprocessing.get_context('fork').Process(target=run_until_third_image, args=(images, output))
     process.start()
     process.join(30)
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_unfinished_run_is_continued_only_with_the_same_settings_and_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_unfinished_run_is_continued_only_with_the_same_settings_and_images(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    interrupt(pictures, output)
-    with pytest.raises(
-        InputError, match=r'\.out\.lmdb\.partial: holds an unfinished run of other settings or pictures'
-    ):
-        run_quietly([pictures], output, Cutting(whole=True, min_size=32))
+    interrupt(images, output)
+    with pytest.raises(InputError, match=r'\.out\.lmdb\.partial: holds an unfinished run of other settings or images'):
+        run_quietly([images], output, Cutting(whole=True, min_size=32))
     with pytest.raises(InputError, match='holds an unfinished run'):
-        run_quietly([pictures / 'p0.png'], output)
-    report = run_quietly([pictures], output)
+        run_quietly([images / 'p0.png'], output)
+    report = run_quietly([images], output)
     assert report.continued == 2
-    run_quietly([pictures], tmp_path / 'other.lmdb')
+    run_quietly([images], tmp_path / 'other.lmdb')
     assert read_store(output) == read_store(tmp_path / 'other.lmdb')
 
 
-def test_force_discards_an_unfinished_run_of_other_settings(pictures: Path, tmp_path: Path) -> None:
+def test_force_discards_an_unfinished_run_of_other_settings(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    interrupt(pictures, output)
+    interrupt(images, output)
     settings = RunSettings(workers=1, force=True, progress=False)
-    report = prepare([pictures], output, Cutting(whole=True, min_size=32), settings)
+    report = prepare([images], output, Cutting(whole=True, min_size=32), settings)
     assert report.continued == 0
     assert open_source(output).names == ['p0', 'p1', 'p2']
 
 
-def test_number_of_workers_does_not_change_a_byte(pictures: Path, tmp_path: Path) -> None:
-    run_quietly([pictures], tmp_path / 'one.lmdb')
-    prepare([pictures], tmp_path / 'three.lmdb', SMALL, RunSettings(workers=3, progress=False))
+def test_number_of_workers_does_not_change_a_byte(images: Path, tmp_path: Path) -> None:
+    run_quietly([images], tmp_path / 'one.lmdb')
+    prepare([images], tmp_path / 'three.lmdb', SMALL, RunSettings(workers=3, progress=False))
     for name in ('data.mdb', 'meta_info.txt', 'prepare.json'):
         assert (tmp_path / 'one.lmdb' / name).read_bytes() == (tmp_path / 'three.lmdb' / name).read_bytes()
 
 
-def run_on_full_disk(pictures: Path, output: Path) -> None:
+def run_on_full_disk(images: Path, output: Path) -> None:
     """Runs in a process of its own whose files cannot grow beyond 100 kB; succeeds if the error is the right one."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     with pytest.raises(OSError, match='LMDB cannot be written'):
-        run_quietly([pictures], output)
+        run_quietly([images], output)
 
 
-def test_full_disk_leaves_nothing_under_the_final_name_and_can_be_continued(pictures: Path, tmp_path: Path) -> None:
+def test_full_disk_leaves_nothing_under_the_final_name_and_can_be_continued(images: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out.lmdb'
-    process = multiprocessing.get_context('fork').Process(target=run_on_full_disk, args=(pictures, output))
+    process = multiprocessing.get_context('fork').Process(target=run_on_full_disk, args=(images, output))
     process.start()
     process.join(30)
     assert process.exitcode == 0
     assert not output.exists()
-    run_quietly([pictures], output)
+    run_quietly([images], output)
     assert len(open_source(output)) > 3
 
 

@@ -1,21 +1,21 @@
-"""The free pictures that come with scikit-image."""
+"""The free images that come with scikit-image."""
 
 from pathlib import Path
 
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_images import SAMPLE_PICTURES, find_sample_pictures
+from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 
 NOTICE = Path(__file__).parents[2] / 'NOTICE.md'
 
 
-def test_every_picture_is_installed_and_readable() -> None:
-    paths = find_sample_pictures('train') + find_sample_pictures('test')
-    assert len(paths) == len(SAMPLE_PICTURES)
+def test_every_image_is_installed_and_readable() -> None:
+    paths = find_sample_images('train') + find_sample_images('test')
+    assert len(paths) == len(SAMPLE_IMAGES)
     assert all(min(read_image(path).shape[:2]) >= 128 for path in paths)
 
 
-def test_training_and_test_share_no_picture() -> None:
-    train, test = (find_sample_pictures(part) for part in ('train', 'test'))
+def test_training_and_test_share_no_image() -> None:
+    train, test = (find_sample_images(part) for part in ('train', 'test'))
     assert len(train) >= 8
     assert len(test) >= 4
     assert not {path.read_bytes() for path in train} & {path.read_bytes() for path in test}
@@ -23,6 +23,6 @@ def test_training_and_test_share_no_picture() -> None:
 
 def test_every_licence_is_named_in_the_notice() -> None:
     text = NOTICE.read_text(encoding='utf-8')
-    for picture in SAMPLE_PICTURES:
-        assert picture.licence
-        assert f'`{picture.file}`' in text
+    for image in SAMPLE_IMAGES:
+        assert image.licence
+        assert f'`{image.file}`' in text

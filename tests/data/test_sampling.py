@@ -1,29 +1,29 @@
-"""Which picture comes when, and with which random numbers, depends on seed and position alone."""
+"""Which image comes when, and with which random numbers, depends on seed and position alone."""
 
 from itertools import islice
 
 import pytest
 import torch
 
-from dasr_arch.data.sampling import PictureStream, SampleStream, mix_seeds, sample_generator
+from dasr_arch.data.sampling import ImageStream, SampleStream, mix_seeds, sample_generator
 
 
 def take(stream: SampleStream, count: int) -> list[list[tuple[int, int]]]:
     return list(islice(stream, count))
 
 
-def test_every_picture_comes_once_in_each_epoch():
+def test_every_image_comes_once_in_each_epoch():
     items = [item for batch in take(SampleStream(10, 4, seed=0), 15) for item in batch]
     for epoch in range(6):
-        assert sorted(picture for picture, _ in items[epoch * 10 : epoch * 10 + 10]) == list(range(10))
+        assert sorted(image for image, _ in items[epoch * 10 : epoch * 10 + 10]) == list(range(10))
     assert [number for _, number in items] == list(range(60))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     orders = set()
     for seed in (0, 1, -5, 2**40):
-        pictures = [picture for batch in take(SampleStream(20, 20, seed), 3) for picture, _ in batch]
-        orders |= {tuple(pictures[start : start + 20]) for start in (0, 20, 40)}
+        images = [image for batch in take(SampleStream(20, 20, seed), 3) for image, _ in batch]
+        orders |= {tuple(images[start : start + 20]) for start in (0, 20, 40)}
     assert len(orders) == 12
 
 
@@ -45,7 +45,7 @@ def test_processes_together_see_the_batches_of_one(world_size, batch_size):
 def test_batch_may_be_larger_than_the_data_set():
     (batch,) = take(SampleStream(3, 8, seed=0), 1)
     assert len(batch) == 8
-    assert {picture for picture, _ in batch[:3]} == {0, 1, 2}
+    assert {image for image, _ in batch[:3]} == {0, 1, 2}
 
 
 def test_stream_can_be_started_anew():
@@ -53,9 +53,9 @@ def test_stream_can_be_started_anew():
     assert take(stream, 4) == take(stream, 4)
 
 
-def test_foreign_data_sets_get_the_same_pictures():
-    pictures = [[picture for picture, _ in batch] for batch in take(SampleStream(5, 2, seed=1), 6)]
-    assert list(islice(PictureStream(SampleStream(5, 2, seed=1)), 6)) == pictures
+def test_foreign_data_sets_get_the_same_images():
+    images = [[image for image, _ in batch] for batch in take(SampleStream(5, 2, seed=1), 6)]
+    assert list(islice(ImageStream(SampleStream(5, 2, seed=1)), 6)) == images
 
 
 def test_mixed_seeds_are_all_different_and_in_range():
@@ -75,8 +75,8 @@ def test_sample_has_the_same_random_numbers_at_any_time():
     draws = []
     for _ in range(2):
         torch.rand(3)  # of the global generator
-        picture, generator = sample_generator(5, (2, 77))
-        draws.append((picture, torch.rand(4, generator=generator).tolist()))
+        image, generator = sample_generator(5, (2, 77))
+        draws.append((image, torch.rand(4, generator=generator).tolist()))
     assert draws[0] == draws[1]
     assert draws[0][0] == 2
 

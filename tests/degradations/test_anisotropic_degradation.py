@@ -1,4 +1,4 @@
-"""The anisotropic setting makes the pictures of the released code."""
+"""The anisotropic setting makes the images of the released code."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'degradations.npz')
@@ -16,13 +16,13 @@ TRAINING = {'type': 'AnisotropicGaussian', 'lambda_range': [0.2, 4.0], 'theta_de
 
 
 @pytest.mark.parametrize('name', [name for name in GOLDEN.files if name.startswith('aniso_x')])
-def test_pictures_equal_those_of_the_released_code(name):
+def test_images_equal_those_of_the_released_code(name):
     match = re.fullmatch(r'aniso_x(\d)_l([\d.]+)_([\d.]+)_t(\d+)', name)
     assert match
     axes = {'lambda_1': float(match[2]), 'lambda_2': float(match[3]), 'theta_deg': float(match[4])}
     degradation = build_degradation({'type': 'AnisotropicGaussian', **axes}, int(match[1]))
     hr = GOLDEN['hr'].transpose(1, 2, 0).astype(np.uint8)
-    difference = np.abs(degrade_picture(degradation, hr).transpose(2, 0, 1) - GOLDEN[name])
+    difference = np.abs(degrade_image(degradation, hr).transpose(2, 0, 1) - GOLDEN[name])
     # Sums in another order: a value may fall to the other side of a rounding edge.
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 1e-3

@@ -16,7 +16,7 @@ from dasr_arch import InputError
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.data.patches import PatchGeometry, cut_patch
 from dasr_arch.degradations import Degradation, Window, build_degradation
-from dasr_arch.degradations.degrade_image import crop_to_multiple
+from dasr_arch.degradations.whole_image import crop_to_multiple
 
 ISO = {'type': 'IsotropicGaussian'}
 ANISO = {'type': 'AnisotropicGaussian'}
@@ -42,12 +42,12 @@ def stack(draws: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
 
 
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float().unsqueeze(0) / 255
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float().unsqueeze(0) / 255
 
 
 def count_levels(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Difference of two pictures in whole grey levels."""
+    """Difference of two images in whole grey levels."""
     return ((a - b) * 255).round().abs()
 
 
@@ -90,7 +90,7 @@ def test_random_values_fill_their_ranges():
     assert (qualities > 0).float().mean().item() == pytest.approx(0.5, abs=0.08)
 
 
-def test_two_patches_share_kernel_and_level_but_no_noise_sample(demo_picture):
+def test_two_patches_share_kernel_and_level_but_no_noise_sample(demo_image):
     degradation = build_degradation({**TRAINING, 'jpeg_range': [50, 95]}, 4)
     draws = degradation.draw(seeded(), (6, 6), 2)
     assert draws['noise_level'].ndim == draws['jpeg_quality'].ndim == 0  # one for both
@@ -104,9 +104,9 @@ def test_two_patches_share_kernel_and_level_but_no_noise_sample(demo_picture):
 
 @SPECIFICATION
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_output_lies_on_the_grid_of_8_bit_levels(specification, scale, demo_picture):
+def test_output_lies_on_the_grid_of_8_bit_levels(specification, scale, demo_image):
     degradation = build_degradation(specification, scale)
-    hr = to_tensor(demo_picture[:48, :36])
+    hr = to_tensor(demo_image[:48, :36])
     lq = degradation.apply(hr, stack([degradation.draw(seeded(), (48 // scale, 36 // scale))]))
     assert lq.shape == (1, 3, 48 // scale, 36 // scale)
     assert lq.min() >= 0
@@ -115,9 +115,9 @@ def test_output_lies_on_the_grid_of_8_bit_levels(specification, scale, demo_pict
 
 
 @SPECIFICATION
-def test_batch_equals_pictures_one_by_one(specification, demo_picture):
+def test_batch_equals_images_one_by_one(specification, demo_image):
     degradation = build_degradation(specification, 4)
-    hr = torch.cat([to_tensor(demo_picture[top : top + 64, :48]) for top in (0, 60, 120)])
+    hr = torch.cat([to_tensor(demo_image[top : top + 64, :48]) for top in (0, 60, 120)])
     draws = [degradation.draw(seeded(seed), (16, 12)) for seed in range(3)]
     together = degradation.apply(hr, stack(draws))
     single = torch.cat([degradation.apply(hr[i : i + 1], stack([draws[i]])) for i in range(3)])
@@ -132,12 +132,12 @@ def test_batch_equals_pictures_one_by_one(specification, demo_picture):
 
 @pytest.mark.gpu
 @SPECIFICATION
-def test_gpu_equals_cpu(specification, demo_picture):
+def test_gpu_equals_cpu(specification, demo_image):
     if not torch.cuda.is_available():
         pytest.skip('no GPU')
     degradation = build_degradation({**specification, 'kernel_size': 21}, 4)
     draws = stack([degradation.draw(seeded(), (60, 60))])
-    hr = to_tensor(demo_picture)
+    hr = to_tensor(demo_image)
     difference = count_levels(degradation.apply(hr.cuda(), draws).cpu(), degradation.apply(hr, draws))
     assert (difference > 0).float().mean() < 1e-3 or 'jpeg_quality' in draws
 
@@ -155,7 +155,7 @@ def test_sides_that_are_no_multiples_of_the_scale_are_refused():
 
 
 @pytest.mark.parametrize('size', [(4, 4), (4, 40), (8, 12)])
-def test_pictures_smaller_than_the_kernel_are_degraded(size):
+def test_images_smaller_than_the_kernel_are_degraded(size):
     degradation = build_degradation({**ISO, 'sigma': 2.0}, 4)
     lq = degradation.apply(torch.full((1, 3, *size), 0.2), stack([degradation.draw(seeded(), (1, 1))]))
     assert torch.allclose(lq, torch.full((1, 3, size[0] // 4, size[1] // 4), 0.2))  # 51 grey levels
@@ -171,12 +171,12 @@ KERNELS: list[Mapping[str, object]] = [
 ]
 
 
-def degrade_windows(degradation: Degradation, picture: np.ndarray, places: list[tuple[int, int]], size: int):
-    """LR patches at some places of a picture, each from a window of it."""
+def degrade_windows(degradation: Degradation, image: np.ndarray, places: list[tuple[int, int]], size: int):
+    """LR patches at some places of an image, each from a window of it."""
     geometry = PatchGeometry(size, degradation.margin, degradation.scale)
-    hr = torch.stack([cut_patch(picture, top, left, geometry) for top, left in places]).float() / 255
+    hr = torch.stack([cut_patch(image, top, left, geometry) for top, left in places]).float() / 255
     tops, lefts = zip(*places, strict=True)
-    sides = [[side] * len(places) for side in picture.shape[:2]]
+    sides = [[side] * len(places) for side in image.shape[:2]]
     draws = stack([degradation.draw(seeded(), (1, 1))] * len(places))
     return degradation.apply(hr, draws, Window(*torch.tensor([tops, lefts, *sides])))
 
@@ -185,17 +185,17 @@ def degrade_windows(degradation: Degradation, picture: np.ndarray, places: list[
 @pytest.mark.parametrize('border', ['replicate', 'mirror'])
 @pytest.mark.parametrize('kernel', KERNELS, ids=lambda k: build_degradation(k, 4).label)
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_window_equals_degrading_the_whole_picture_and_cropping(scale, kernel, border, downsample, demo_picture):
+def test_window_equals_degrading_the_whole_image_and_cropping(scale, kernel, border, downsample, demo_image):
     degradation = build_degradation({**kernel, 'border': border, 'downsample': downsample}, scale)
-    picture = crop_to_multiple(demo_picture[:142, :110], scale)
-    height, width = picture.shape[:2]
+    image = crop_to_multiple(demo_image[:142, :110], scale)
+    height, width = image.shape[:2]
     size = 12 * scale
     middle = (height // 2 // scale * scale, width // 3 // scale * scale)
     # Corners, borders, one step from the borders, and the inside.
     rows, columns = (0, scale, middle[0], height - size), (0, middle[1], width - size - scale, width - size)
     places = list(product(rows, columns))
-    patches = degrade_windows(degradation, picture, places, size)
-    whole = degradation.apply(to_tensor(picture), stack([degradation.draw(seeded(), (1, 1))]))[0]
+    patches = degrade_windows(degradation, image, places, size)
+    whole = degradation.apply(to_tensor(image), stack([degradation.draw(seeded(), (1, 1))]))[0]
     sides = [[slice(start // scale, (start + size) // scale) for start in place] for place in places]
     expected = [whole[:, rows, columns] for rows, columns in sides]
     difference = count_levels(patches, torch.stack(expected))
@@ -206,11 +206,11 @@ def test_window_equals_degrading_the_whole_picture_and_cropping(scale, kernel, b
 
 @pytest.mark.parametrize('border', ['replicate', 'mirror'])
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_window_that_is_the_whole_picture_equals_the_picture(scale, border, demo_picture):
+def test_window_that_is_the_whole_image_equals_the_image(scale, border, demo_image):
     degradation = build_degradation({**ISO, 'sigma': 2.1, 'border': border}, scale)
-    picture = demo_picture[: 2 * scale, : 2 * scale]  # smaller than kernel and margin
-    patch = degrade_windows(degradation, picture, [(0, 0)], 2 * scale)
-    whole = degradation.apply(to_tensor(picture), stack([degradation.draw(seeded(), (2, 2))]))
+    image = demo_image[: 2 * scale, : 2 * scale]  # smaller than kernel and margin
+    patch = degrade_windows(degradation, image, [(0, 0)], 2 * scale)
+    whole = degradation.apply(to_tensor(image), stack([degradation.draw(seeded(), (2, 2))]))
     assert count_levels(patch, whole).max() <= 1
 
 

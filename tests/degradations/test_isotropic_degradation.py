@@ -1,4 +1,4 @@
-"""The isotropic setting makes the pictures of the released code."""
+"""The isotropic setting makes the images of the released code."""
 
 import re
 from pathlib import Path
@@ -9,21 +9,21 @@ import scipy.stats
 import torch
 
 from dasr_arch._errors import InputError
-from dasr_arch.degradations import build_degradation, degrade_picture
+from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'degradations.npz')
-PICTURES = [name for name in GOLDEN.files if name.startswith(('iso_x', 'sfold_x'))]
+IMAGES = [name for name in GOLDEN.files if name.startswith(('iso_x', 'sfold_x'))]
 
 
-@pytest.mark.parametrize('name', PICTURES)
-def test_pictures_equal_those_of_the_released_code(name):
+@pytest.mark.parametrize('name', IMAGES)
+def test_images_equal_those_of_the_released_code(name):
     match = re.fullmatch(r'(iso|sfold)_x(\d)_sig([\d.]+)', name)
     assert match
     downsample = 's_fold' if match[1] == 'sfold' else 'bicubic'
     specification = {'type': 'IsotropicGaussian', 'sigma': float(match[3]), 'downsample': downsample}
     hr = GOLDEN['hr'].transpose(1, 2, 0).astype(np.uint8)
-    out = degrade_picture(build_degradation(specification, int(match[2])), hr).transpose(2, 0, 1)
+    out = degrade_image(build_degradation(specification, int(match[2])), hr).transpose(2, 0, 1)
     difference = np.abs(out - GOLDEN[name])
     # Sums in another order: a value may fall to the other side of a rounding edge.
     assert difference.max() <= 1

@@ -19,5 +19,5 @@ def test_cut_tail_changes_no_blurred_value() -> None:
     whole = (-(x**2 + y**2) / (2 * 0.6**2)).exp()[None]
     whole = whole / whole.sum()
     assert bool((isotropic_gaussian_kernel(torch.tensor([0.6])) != whole).any())
-    picture = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(blur(picture, isotropic_gaussian_kernel(torch.tensor([0.6]))), blur(picture, whole))
+    image = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(blur(image, isotropic_gaussian_kernel(torch.tensor([0.6]))), blur(image, whole))

@@ -12,7 +12,7 @@ MODES = {'replicate': 'edge', 'mirror': 'symmetric', 'reflect': 'reflect'}
 @pytest.mark.parametrize('border', MODES)
 @pytest.mark.parametrize('size', [(1, 1), (1, 4), (2, 3), (9, 5)])
 @pytest.mark.parametrize('pad', [0, 1, 7])
-def test_padding_equals_numpy_even_where_it_exceeds_the_picture(border, size, pad):
+def test_padding_equals_numpy_even_where_it_exceeds_the_image(border, size, pad):
     x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     expected = np.pad(x.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad)], mode=MODES[border])
     assert np.array_equal(pad_border(x, pad, border).numpy(), expected)

@@ -23,7 +23,7 @@ def test_column_and_row_multiply_to_the_kernel(size):
     torch.testing.assert_close(column.unsqueeze(2) * row.unsqueeze(1), kernels, rtol=1e-5, atol=1e-8)
 
 
-def test_axes_along_the_picture_keep_rows_and_columns_apart():
+def test_axes_along_the_image_keep_rows_and_columns_apart():
     zero = torch.zeros(1)
     kernel = anisotropic_gaussian_kernel(torch.tensor([3.0]), torch.tensor([0.5]), zero)
     column, row = split_kernel(kernel)
@@ -60,9 +60,9 @@ def test_matrix_shrinks_as_the_convolution_does(scale):
 def test_patches_equal_those_of_two_dimensional_blur(downsample, border, corner, monkeypatch):
     degradation = IsotropicGaussian(scale=4, sigma_range=(0.2, 4.0), downsample=downsample, border=border)
     side, margin = 32, degradation.margin
-    picture = functional.pad(draw(2, 3, 48, 52), [margin] * 4, mode='reflect')
+    image = functional.pad(draw(2, 3, 48, 52), [margin] * 4, mode='reflect')
     top, left = corner
-    patches = picture[..., top : top + side + 2 * margin, left : left + side + 2 * margin]
+    patches = image[..., top : top + side + 2 * margin, left : left + side + 2 * margin]
     window = Window(*(torch.tensor([value, value]) for value in (top, left, 48, 52)))
     draws = {'kernel': isotropic_gaussian_kernel(torch.tensor([0.7, 3.4]))}
     fast = degradation.apply(patches, draws, window)

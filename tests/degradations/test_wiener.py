@@ -38,7 +38,7 @@ def find_rows(kernel: Tensor, scale: int, size: int) -> Tensor:
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
 @pytest.mark.parametrize('index', range(4))
-def test_statistics_are_those_of_the_degradation_on_pictures_with_such_a_spectrum(scale: int, index: int) -> None:
+def test_statistics_are_those_of_the_degradation_on_images_with_such_a_spectrum(scale: int, index: int) -> None:
     kernel, size = make_kernels()[index : index + 1], 3
     found = compute_wiener_statistics(kernel, torch.tensor([4.0]), scale, size)
 
@@ -85,7 +85,7 @@ def test_filters_sharpen_what_was_blurred_and_smooth_what_is_noisy():
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_what_is_known_of_a_picture_restores_more_of_it_than_bicubic(scale: int) -> None:
+def test_what_is_known_of_a_image_restores_more_of_it_than_bicubic(scale: int) -> None:
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing='ij')
     hr = 0.5 + 0.4 * torch.tanh((torch.sin(x / 9) + torch.cos(y / 7 + x / 15)) * 3)[None, None]  # edges
     kernel = isotropic_gaussian_kernel(torch.tensor([0.7 * scale]))
@@ -96,15 +96,15 @@ def test_what_is_known_of_a_picture_restores_more_of_it_than_bicubic(scale: int)
     assert errors[0] < 0.5 * errors[1]
 
 
-def test_each_picture_is_enlarged_with_its_own_filters_and_its_colours_with_the_same():
+def test_each_image_is_enlarged_with_its_own_filters_and_its_colours_with_the_same():
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.rand(2, 3, 5, 6, generator=generator), torch.rand(2, 9, 3, 3, generator=generator)
     out = apply_filters(x, weights)
     assert out.shape == (2, 3, 15, 18)
     padded = torch.nn.functional.pad(x, [1] * 4, mode='replicate')
-    for picture, colour, i, j, y0, x0 in ((0, 0, 0, 0, 0, 0), (1, 2, 2, 1, 4, 5), (1, 0, 0, 2, 2, 3)):
-        expected = (padded[picture, colour, y0 : y0 + 3, x0 : x0 + 3] * weights[picture, 3 * i + j]).sum()
-        assert float(out[picture, colour, 3 * y0 + i, 3 * x0 + j]) == pytest.approx(float(expected), abs=1e-5)
+    for image, colour, i, j, y0, x0 in ((0, 0, 0, 0, 0, 0), (1, 2, 2, 1, 4, 5), (1, 0, 0, 2, 2, 3)):
+        expected = (padded[image, colour, y0 : y0 + 3, x0 : x0 + 3] * weights[image, 3 * i + j]).sum()
+        assert float(out[image, colour, 3 * y0 + i, 3 * x0 + j]) == pytest.approx(float(expected), abs=1e-5)
     assert torch.allclose(apply_filters(x, weights[:1])[1], apply_filters(x[1:], weights[:1])[0], atol=1e-6)
 
 

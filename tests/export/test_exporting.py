@@ -31,7 +31,7 @@ def need(kind):
 
 
 def run_file(path, lq):
-    """What the runtime itself makes of a picture, with none of the exporter's code."""
+    """What the runtime itself makes of an image, with none of the exporter's code."""
     if path.suffix == '.onnx':
         import onnxruntime
 
@@ -48,7 +48,7 @@ def run_file(path, lq):
 
 @pytest.fixture(scope='module', params=[(kind, skip) for kind in FORMATS for skip in ('bicubic', 'wiener')], ids=str)
 def exported(request, tmp_path_factory):
-    """A network in each format, with what exporters like least: a skip, bicubic or a filter found for the picture."""
+    """A network in each format, with what exporters like least: a skip, bicubic or a filter found for the image."""
     kind, skip = request.param
     need(kind)
     network = make_network(4, skip=skip, upsampler='direct')

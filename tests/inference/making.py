@@ -15,13 +15,13 @@ def make_network(scale: int = 2, **options: object) -> DASR:
         for name, buffer in network.named_buffers():
             if name.endswith('running_mean'):
                 buffer.normal_(0, 0.2)
-            if name.endswith('running_var'):  # what pictures in 0..255 and then normalised features have
+            if name.endswith('running_var'):  # what images in 0..255 and then normalised features have
                 buffer.uniform_(1000, 3000) if name == 'encoder.body.1.running_var' else buffer.uniform_(0.05, 0.2)
     return network.eval()
 
 
 def make_faithful(scale: int = 2) -> DASR:
-    """A DASR whose output is the bicubically enlarged picture and little else, so that values can be told."""
+    """A DASR whose output is the bicubically enlarged image and little else, so that values can be told."""
     network = make_network(scale, upsampler='direct', skip='bicubic')
     with torch.no_grad():
         network.last_conv.weight.mul_(0.01)

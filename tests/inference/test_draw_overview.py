@@ -1,4 +1,4 @@
-"""The picture that opens the README is drawn by a tool, from free pictures and the weights of the package."""
+"""The image that opens the README is drawn by a tool, from free images and the weights of the package."""
 
 import runpy
 import sys
@@ -18,13 +18,13 @@ def run_tool(out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return stop.value.code
 
 
-def test_overview_shows_two_pictures_in_four_states(tmp_path, monkeypatch):
+def test_overview_shows_two_images_in_four_states(tmp_path, monkeypatch):
     assert run_tool(tmp_path / 'overview.png', monkeypatch) == 0
     with (
-        Image.open(tmp_path / 'overview.png') as picture,
+        Image.open(tmp_path / 'overview.png') as image,
         Image.open(TOOL.parents[1] / 'docs/images/overview.png') as own,
     ):
-        assert picture.size == own.size == (4 * 280 + 3 * 10, 2 * 306 + 10)
+        assert image.size == own.size == (4 * 280 + 3 * 10, 2 * 306 + 10)
 
 
 def test_folder_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):

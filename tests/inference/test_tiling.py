@@ -1,4 +1,4 @@
-"""Tiles against the whole picture: the same pixels, the same representation, whatever the cut."""
+"""Tiles against the whole image: the same pixels, the same representation, whatever the cut."""
 
 import math
 from contextlib import nullcontext
@@ -48,14 +48,14 @@ SMALL = {
 }
 
 
-def noisy(picture: Pixels, level: float) -> Pixels:
+def noisy(image: Pixels, level: float) -> Pixels:
     generator = np.random.default_rng(0)
-    values = picture.astype(np.float32) / 255 + generator.normal(0, level / 255, picture.shape)
+    values = image.astype(np.float32) / 255 + generator.normal(0, level / 255, image.shape)
     return values.clip(0, 1).astype(np.float32)
 
 
 def largest_difference(network: DASR, pixels: Pixels, tiling: Tiling) -> float:
-    """In grey levels of 0..255, between tiles of a third of the side and the whole picture."""
+    """In grey levels of 0..255, between tiles of a third of the side and the whole image."""
     height, width = pixels.shape[:2]
     with torch.inference_mode():
         code = network.encode(torch.from_numpy(pixels).permute(2, 0, 1)[None])
@@ -142,11 +142,11 @@ def test_pieces_of_a_side_are_equal_with_their_margins(pad):
             assert max(outer) - min(outer) <= 2
 
 
-def test_encoder_in_tiles_equals_the_whole_with_the_weights_of_the_golden_outputs(golden_folder, demo_picture):
+def test_encoder_in_tiles_equals_the_whole_with_the_weights_of_the_golden_outputs(golden_folder, demo_image):
     network = load_network(golden_state(np.load(golden_folder / 'dasr_eval_x4.npz')))
     with torch.inference_mode():
-        whole = network.encode(torch.from_numpy(demo_picture.copy()).permute(2, 0, 1)[None] / 255)
-        tiled = encode_tiled(network, demo_picture, CPU, 100 * 100)
+        whole = network.encode(torch.from_numpy(demo_image.copy()).permute(2, 0, 1)[None] / 255)
+        tiled = encode_tiled(network, demo_image, CPU, 100 * 100)
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
 
 
@@ -158,23 +158,23 @@ def test_exact_tiles_equal_the_whole_up_to_rounding(options):
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_picture, noise):
+def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
     network = load_network(golden_state(np.load(golden_folder / 'dasr_eval_x4.npz')))
     assert super_resolution_reach(network) > TILE_PAD
-    assert largest_difference(network, noisy(demo_picture[60:150, 60:150], noise), Tiling()) < 0.5
+    assert largest_difference(network, noisy(demo_image[60:150, 60:150], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_small_network(demo_picture, noise):
+def test_default_margin_leaves_less_than_half_a_grey_level_in_the_small_network(demo_image, noise):
     network = make_network(scale=4, num_feat=64, **SMALL)
-    assert largest_difference(network, noisy(demo_picture[40:160, 40:160], noise), Tiling()) < 0.5
+    assert largest_difference(network, noisy(demo_image[40:160, 40:160], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('model', ['iso', 'general'])
-@pytest.mark.parametrize('picture', ['camera', 'rocket'])
-def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, picture):
+@pytest.mark.parametrize('image', ['camera', 'rocket'])
+def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, image):
     network = load_network(locate_weights(model, 4))
-    pixels = read_image(demo_folder / f'{picture}.png')[:120, :160]
+    pixels = read_image(demo_folder / f'{image}.png')[:120, :160]
     pixels = np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels
     assert largest_difference(network, pixels.astype(np.float32) / 255, Tiling()) < 0.5
 
@@ -230,7 +230,7 @@ def test_tiles_of_a_square_megapixel_cost_an_eighth_more_at_most():
     assert sum(map(area, tiles)) / 1024**2 < 1.125
 
 
-def test_picture_that_fits_is_one_tile():
+def test_image_that_fits_is_one_tile():
     assert len(plan_tiles(300, 300, 14, 100_000).tiles) == 1
 
 

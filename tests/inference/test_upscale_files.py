@@ -30,7 +30,7 @@ def upscaler():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A current folder with pictures in `in`."""
+    """A current folder with images in `in`."""
     monkeypatch.chdir(tmp_path)
     for index, name in enumerate(('in/a.png', 'in/b.jpg', 'in/deep/c.webp')):
         write(name, index)
@@ -51,13 +51,13 @@ def run(upscaler, *sources, target=None, **settings):
     return upscale_files(upscaler, sources, target, FileSettings(progress=False, **settings))
 
 
-def test_result_lies_beside_the_picture(folder, upscaler):
+def test_result_lies_beside_the_image(folder, upscaler):
     assert run(upscaler, 'in/a.png').made == [Path('in/a_x2.png')]
-    with Image.open('in/a_x2.png') as picture:
-        assert picture.size == (24, 20)
+    with Image.open('in/a_x2.png') as image:
+        assert image.size == (24, 20)
 
 
-def test_pictures_of_a_folder_get_a_folder(folder, upscaler):
+def test_images_of_a_folder_get_a_folder(folder, upscaler):
     report = run(upscaler, 'in')
     assert report.made == [Path('in_x2/a.png'), Path('in_x2/b.jpg')]
     assert report.failed == []
@@ -93,8 +93,8 @@ def test_folders_inside_are_taken_when_asked_for(folder, upscaler):
 def test_targets(folder, upscaler, sources, target, expected):
     assert run(upscaler, *sources, target=target).made == list(map(Path, expected))
     for name in expected:
-        with Image.open(name) as picture:
-            assert picture.format == {'.png': 'PNG', '.jpg': 'JPEG', '.webp': 'WEBP'}[Path(name).suffix]
+        with Image.open(name) as image:
+            assert image.format == {'.png': 'PNG', '.jpg': 'JPEG', '.webp': 'WEBP'}[Path(name).suffix]
 
 
 def test_format_is_followed_in_the_names(folder, upscaler):
@@ -116,15 +116,15 @@ def test_file_with_the_wrong_ending_gets_the_right_one(folder, upscaler):
 @pytest.mark.parametrize(
     ('sources', 'target', 'settings', 'message'),
     [
-        (['none.png'], None, {}, 'none.png: expected a picture or a folder, found nothing there'),
-        (['*.gif'], None, {}, "'*.gif' matches no picture"),
-        (['empty'], None, {}, 'empty: holds no pictures'),
-        (['in'], 'out.png', {}, 'out.png: expected a folder for several pictures'),
-        (['in/a.png'], 'out.xyz', {}, "out.xyz: unknown picture ending '.xyz'"),
+        (['none.png'], None, {}, 'none.png: expected an image or a folder, found nothing there'),
+        (['*.gif'], None, {}, "'*.gif' matches no image"),
+        (['empty'], None, {}, 'empty: holds no images'),
+        (['in'], 'out.png', {}, 'out.png: expected a folder for several images'),
+        (['in/a.png'], 'out.xyz', {}, "out.xyz: unknown image ending '.xyz'"),
         (['in/a.png'], 'out.jpg', {'output': OutputSettings('PNG')}, 'its ending says JPEG, --format says PNG'),
         (['in/a.png'], 'in/b.jpg', {}, 'in/b.jpg: exists already; --resume leaves it out, --force replaces it'),
         (['in/a.png'], 'in/a.png', {'force': True}, 'in/a.png: is one of the originals'),
-        (['in/a.png', 'in/b.jpg'], 'empty/../in/a.png', {}, 'expected a folder for several pictures'),
+        (['in/a.png', 'in/b.jpg'], 'empty/../in/a.png', {}, 'expected a folder for several images'),
     ],
 )
 def test_what_cannot_work_is_said_before_the_work(folder, upscaler, sources, target, settings, message):
@@ -161,13 +161,13 @@ def test_resume_makes_what_is_missing_and_distrusts_other_sizes(folder, upscaler
 def test_bad_files_are_reported_and_the_rest_goes_on(folder, upscaler):
     Path('in/0.png').write_bytes(b'')
     Path('in/cut.png').write_bytes(Path('in/a.png').read_bytes()[:-40])
-    Path('in/text.jpg').write_text('no picture')
+    Path('in/text.jpg').write_text('no image')
     Path('in/gone.png').symlink_to('nowhere')
     report = run(upscaler, 'in', target='out')
     assert files('out') == ['a.png', 'b.jpg']
     reasons = {failure.path.name: failure.reason for failure in report.failed}
     assert set(reasons) == {'0.png', 'cut.png', 'text.jpg', 'gone.png'}
-    assert reasons['0.png'] == 'is empty, expected a picture; replace or remove it'
+    assert reasons['0.png'] == 'is empty, expected an image; replace or remove it'
     assert all('\n' not in reason and 'in/' not in reason for reason in reasons.values())
 
 
@@ -183,7 +183,7 @@ def test_links_that_leave_the_folder_are_refused(folder, upscaler):
     assert 'leads out of the folder' in failure.reason
 
 
-def test_transparent_picture_does_not_become_a_jpeg(folder, upscaler):
+def test_transparent_image_does_not_become_a_jpeg(folder, upscaler):
     Image.new('RGBA', (4, 4), (1, 2, 3, 4)).save('in/z.png')
     report = run(upscaler, 'in', output=OutputSettings('JPEG'))
     assert files('in_x2') == ['a.jpg', 'b.jpg']
@@ -223,11 +223,11 @@ def test_tiny_files_work(upscaler, size, seen):
         (['in/a.png', 'in/b.jpg', 'in'], None, (['in/a.png', 'in/b.jpg'], 'in')),
     ],
 )
-def test_place_for_results_is_told_from_pictures(folder, paths, out, expected):
+def test_place_for_results_is_told_from_images(folder, paths, out, expected):
     assert split_paths(paths, out, 2) == expected
 
 
-def test_second_picture_of_a_pattern_is_not_taken_for_the_place_of_the_result(folder, upscaler):
+def test_second_image_of_a_pattern_is_not_taken_for_the_place_of_the_result(folder, upscaler):
     with pytest.raises(InputError, match=r'in/b\.jpg: is there already; to replace it write -o in/b\.jpg --force'):
         split_paths(['in/a.png', 'in/b.jpg'], None, 2)
     run(upscaler, 'in/a.png', target='out.png')
@@ -258,8 +258,8 @@ def test_interrupted_run_leaves_only_whole_files_and_is_resumed(folder, upscaler
     made = files('many_x2')
     assert 2 <= len(made) < 12
     for name in made:
-        with Image.open(Path('many_x2', name)) as picture:
-            picture.load()
+        with Image.open(Path('many_x2', name)) as image:
+            image.load()
     report = run(upscaler, 'many', resume=True)
     assert len(report.done) == len(made)
     assert len(files('many_x2')) == 12

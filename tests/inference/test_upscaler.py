@@ -1,4 +1,4 @@
-"""The upscaler as people call it: every kind of picture, every control, several threads."""
+"""The upscaler as people call it: every kind of image, every control, several threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +27,9 @@ def upscaler():
     return make()
 
 
-def test_numpy_equals_the_network(demo_picture):
+def test_numpy_equals_the_network(demo_image):
     network = make_network()
-    lq = demo_picture[:40, :50]
+    lq = demo_image[:40, :50]
     with torch.no_grad():
         expected = network(torch.from_numpy(lq.copy()).permute(2, 0, 1)[None] / 255)
     out = make(network)(lq)
@@ -38,9 +38,9 @@ def test_numpy_equals_the_network(demo_picture):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32', 'float64'])
-def test_arrays_come_back_as_what_they_were(upscaler, demo_picture, channels, dtype):
+def test_arrays_come_back_as_what_they_were(upscaler, demo_image, channels, dtype):
     top = {'uint8': 255, 'uint16': 65535}.get(dtype, 1)
-    lq = np.concatenate([demo_picture, demo_picture[..., :1]], 2)[:20, :24, :channels] / 255
+    lq = np.concatenate([demo_image, demo_image[..., :1]], 2)[:20, :24, :channels] / 255
     out = upscaler((lq * top).astype(dtype))
     assert (out.shape, out.dtype) == ((40, 48, channels), dtype)
     expected = upsample_bicubic(torch.from_numpy(lq).permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0).clamp(0, 1)
@@ -62,8 +62,8 @@ def test_tensors_come_back_as_what_they_were(upscaler, shape, dtype):
     assert out.shape == (*shape[:-2], 18, 14)
 
 
-def test_tensor_equals_array(upscaler, demo_picture):
-    lq = demo_picture[:30, :30].copy()
+def test_tensor_equals_array(upscaler, demo_image):
+    lq = demo_image[:30, :30].copy()
     out = upscaler(torch.from_numpy(lq).permute(2, 0, 1))
     assert np.array_equal(out.permute(1, 2, 0).numpy(), upscaler(lq))
 
@@ -81,99 +81,99 @@ def test_tensors_of_other_shapes_are_refused(upscaler, shape):
 
 
 @pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16'])
-def test_pillow_pictures_keep_mode_and_profile(upscaler, demo_picture, mode):
-    picture = Image.fromarray(demo_picture[:20, :30])
-    picture = picture.convert('L').convert('I;16') if mode == 'I;16' else picture.convert(mode)
-    picture.info['icc_profile'] = b'profile'
-    out = upscaler(picture)
+def test_pillow_images_keep_mode_and_profile(upscaler, demo_image, mode):
+    image = Image.fromarray(demo_image[:20, :30])
+    image = image.convert('L').convert('I;16') if mode == 'I;16' else image.convert(mode)
+    image.info['icc_profile'] = b'profile'
+    out = upscaler(image)
     assert (out.mode, out.size) == ({'1': 'L', 'P': 'RGB'}.get(mode, mode), (60, 40))
     assert out.info['icc_profile'] == b'profile'
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 40), (2, 3), (5, 1)])
-def test_tiny_pictures_work(upscaler, size):
+def test_tiny_images_work(upscaler, size):
     assert upscaler(np.full((*size, 3), 99, np.uint8)).shape == (2 * size[0], 2 * size[1], 3)
 
 
-def test_grey_stays_grey_and_equals_grey_in_colour(upscaler, demo_picture):
-    grey = demo_picture[:20, :20, 0]
+def test_grey_stays_grey_and_equals_grey_in_colour(upscaler, demo_image):
+    grey = demo_image[:20, :20, 0]
     colour = upscaler(np.repeat(grey[..., None], 3, 2)).astype(int)
     assert np.abs(upscaler(grey).astype(int) - colour.mean(2)).max() < 10
 
 
 def test_edges_of_transparency_have_no_halo(upscaler):
-    picture = np.zeros((24, 24, 4), np.uint8)
-    picture[6:18, 6:18] = (250, 200, 150, 255)  # on transparent black
-    out = upscaler(picture).astype(int)
+    image = np.zeros((24, 24, 4), np.uint8)
+    image[6:18, 6:18] = (250, 200, 150, 255)  # on transparent black
+    out = upscaler(image).astype(int)
     seen = out[..., 3] > 0
     assert np.abs(out[seen][:, :3] - (250, 200, 150)).max() <= 12
     assert (out[:6, :, 3] == 0).all()
     assert (out[18:30, 18:30, 3] == 255).all()
 
 
-def test_opaque_pictures_stay_opaque_and_cost_no_more(upscaler, demo_picture):
-    picture = Image.fromarray(demo_picture[:16, :16])
-    rgba = picture.copy()
+def test_opaque_images_stay_opaque_and_cost_no_more(upscaler, demo_image):
+    image = Image.fromarray(demo_image[:16, :16])
+    rgba = image.copy()
     rgba.putalpha(255)
     out = np.array(upscaler(rgba))
-    assert np.array_equal(out[..., :3], np.array(upscaler(picture)))
+    assert np.array_equal(out[..., :3], np.array(upscaler(image)))
     assert (out[..., 3] == 255).all()
-    assert Upscaler.work(rgba) == Upscaler.work(picture) == 256
+    assert Upscaler.work(rgba) == Upscaler.work(image) == 256
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16'])
-def test_tiles_equal_the_whole(demo_picture, precision):
+def test_tiles_equal_the_whole(demo_image, precision):
     network = make_network()
     whole = Upscaler(2, network, device='cpu', precision=precision)
     tiles = Upscaler(2, network, device='cpu', precision=precision, tiling=Tiling(size=32))
-    lq = demo_picture[:100, :90] / np.float32(255)
+    lq = demo_image[:100, :90] / np.float32(255)
     assert len(tiles.plan(100, 90).tiles) == 12
     assert len(whole.plan(100, 90).tiles) == 1
     assert np.abs(tiles(lq) - whole(lq)).max() < (0.5 if precision == 'fp32' else 2) / 255
 
 
-def test_progress_counts_every_pixel(demo_picture):
+def test_progress_counts_every_pixel(demo_image):
     seen = []
-    rgba = np.concatenate([demo_picture, demo_picture[..., :1]], 2)[:70, :50]
+    rgba = np.concatenate([demo_image, demo_image[..., :1]], 2)[:70, :50]
     make(tiling=Tiling(size=20))(rgba, progress=seen.append)
     assert sum(seen) == Upscaler.work(rgba) == 2 * 70 * 50
     assert len(seen) == 2 * 4 * 3
 
 
 @pytest.mark.parametrize('ensemble', [False, True])
-def test_progress_counts_the_way_to_the_clean_representation(demo_picture, monkeypatch, ensemble):
+def test_progress_counts_the_way_to_the_clean_representation(demo_image, monkeypatch, ensemble):
     monkeypatch.setattr(dasr_arch.inference.upscaler, 'CLEAN_SIDE', 32)
     seen = []
     look = Look(strength=0.5, ensemble=ensemble)
-    make(tiling=Tiling(size=20))(demo_picture[:70, :50], look, seen.append)
-    assert sum(seen) == Upscaler.work(demo_picture[:70, :50], look) == 70 * 50 + 32 * 32
-    assert Upscaler.work(demo_picture[:70, :50], Look(ensemble=ensemble)) == 70 * 50
-    assert Upscaler.work(demo_picture[:20, :50], look) == 20 * 50 + 20 * 32
+    make(tiling=Tiling(size=20))(demo_image[:70, :50], look, seen.append)
+    assert sum(seen) == Upscaler.work(demo_image[:70, :50], look) == 70 * 50 + 32 * 32
+    assert Upscaler.work(demo_image[:70, :50], Look(ensemble=ensemble)) == 70 * 50
+    assert Upscaler.work(demo_image[:20, :50], look) == 20 * 50 + 20 * 32
 
 
-def test_like_takes_the_representation_of_another_picture(demo_picture):
+def test_like_takes_the_representation_of_another_image(demo_image):
     network = make_network()
-    picture, other = demo_picture[:32, :32], demo_picture[100:148, 100:148]
+    image, other = demo_image[:32, :32], demo_image[100:148, 100:148]
     with torch.no_grad():
         code = network.encode(torch.from_numpy(other.copy()).permute(2, 0, 1)[None] / 255)
-        sr = network(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255, representation=code)
+        sr = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255, representation=code)
     expected = (sr.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).byte().numpy()
     upscaler = make(network)
     likes = (other, Image.fromarray(other), torch.from_numpy(other.copy()).permute(2, 0, 1))
-    assert all(np.array_equal(upscaler(picture, Look(like=like)), expected) for like in likes)
-    assert not np.array_equal(upscaler(picture), expected)
+    assert all(np.array_equal(upscaler(image, Look(like=like)), expected) for like in likes)
+    assert not np.array_equal(upscaler(image), expected)
 
 
-def test_strength_blends_between_own_and_clean(demo_picture):
+def test_strength_blends_between_own_and_clean(demo_image):
     upscaler = make()
-    picture = demo_picture[:48, :48]
-    own, half, clean = (upscaler.represent([picture], Look(strength=strength)) for strength in (1.0, 0.5, 0.0))
+    image = demo_image[:48, :48]
+    own, half, clean = (upscaler.represent([image], Look(strength=strength)) for strength in (1.0, 0.5, 0.0))
     assert torch.allclose(half, (own + clean) / 2, atol=1e-4)
-    enlarged = upscaler(picture / np.float32(255))
+    enlarged = upscaler(image / np.float32(255))
     shrunk = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(enlarged).permute(2, 0, 1)[None], 2)
     with torch.no_grad():
         expected = upscaler.network.encode(shrunk.clamp(0, 1))
-    assert (clean - expected).abs().max() < 0.02 * expected.abs().max()  # the picture was rounded on the way
+    assert (clean - expected).abs().max() < 0.02 * expected.abs().max()  # the image was rounded on the way
     assert not torch.allclose(own, clean, atol=1e-3)
 
 
@@ -183,36 +183,36 @@ def test_impossible_strength_is_refused(strength):
         Look(strength=strength)
 
 
-def test_ensemble_is_the_average_over_orientations(demo_picture):
+def test_ensemble_is_the_average_over_orientations(demo_image):
     network = make_network()
-    lq = torch.from_numpy(demo_picture[:30, :44].copy()).permute(2, 0, 1)[None] / 255
+    lq = torch.from_numpy(demo_image[:30, :44].copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         each = [orient_back(network(orient(lq, index)), index) for index in ORIENTATIONS]
     expected = torch.stack(each).mean(0).clamp(0, 1)[0]
     out = make(network)(lq[0], Look(ensemble=True))
     assert (out - expected).abs().max() < 1e-5
-    assert make(network).represent([demo_picture], Look(ensemble=True)).shape == (8, 12)
+    assert make(network).represent([demo_image], Look(ensemble=True)).shape == (8, 12)
 
 
-def test_frames_share_the_average_representation(demo_picture):
+def test_frames_share_the_average_representation(demo_image):
     upscaler = make()
-    frames = [demo_picture[:40, :40], demo_picture[50:90, 50:90]]
+    frames = [demo_image[:40, :40], demo_image[50:90, 50:90]]
     each = torch.cat([upscaler.represent([frame]) for frame in frames])
     assert torch.allclose(upscaler.represent(frames), each.mean(0, keepdim=True))
 
 
-def test_threads_share_one_upscaler(demo_picture):
+def test_threads_share_one_upscaler(demo_image):
     upscaler = make(make_network(), tiling=Tiling(size=16))
-    pictures = [demo_picture[index * 20 : index * 20 + 40, : 30 + index] for index in range(8)]
-    expected = [upscaler(picture) for picture in pictures]
+    images = [demo_image[index * 20 : index * 20 + 40, : 30 + index] for index in range(8)]
+    expected = [upscaler(image) for image in images]
     start = threading.Barrier(8)
 
-    def work(picture):
+    def work(image):
         start.wait(timeout=60)
-        return [upscaler(picture) for _ in range(3)]
+        return [upscaler(image) for _ in range(3)]
 
     with ThreadPoolExecutor(8) as pool:
-        for results, alone in zip(pool.map(work, pictures), expected, strict=True):
+        for results, alone in zip(pool.map(work, images), expected, strict=True):
             assert all(np.array_equal(result, alone) for result in results)
 
 

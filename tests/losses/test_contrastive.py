@@ -40,11 +40,11 @@ def test_projection_equals_the_released_code(scale):
 def test_logits_are_cosines_over_the_temperature_with_the_positive_first():
     encoder, contrast = make_contrast(temperature=0.5)
     contrast.eval()
-    pictures = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
-    representation = encoder.eval()(pictures)
-    out = contrast(representation, pictures.flip(0))
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
+    representation = encoder.eval()(images)
+    out = contrast(representation, images.flip(0))
     query = functional.normalize(contrast.projection(representation), dim=1)
-    key = functional.normalize(contrast.projection_k(contrast.encoder_k(pictures.flip(0))), dim=1)
+    key = functional.normalize(contrast.projection_k(contrast.encoder_k(images.flip(0))), dim=1)
     expected = torch.cat([(query * key).sum(1, keepdim=True), query @ contrast.queue], 1) / 0.5
     assert out.logits.shape == (3, 11)
     assert torch.allclose(out.logits, expected, atol=1e-6)
@@ -53,8 +53,8 @@ def test_logits_are_cosines_over_the_temperature_with_the_positive_first():
 
 def test_gradient_reaches_the_query_side_alone():
     encoder, contrast = make_contrast()
-    pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    out = contrast(encoder(pictures), pictures)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    out = contrast(encoder(images), images)
     functional.cross_entropy(out.logits, torch.zeros(2, dtype=torch.int64)).backward()
     assert not out.keys.requires_grad
     for part in (encoder, contrast.projection):
@@ -66,17 +66,17 @@ def test_gradient_reaches_the_query_side_alone():
 def test_forward_leaves_the_queue_alone():
     encoder, contrast = make_contrast()
     before = contrast.queue.clone()
-    pictures = torch.rand(2, 3, 8, 8)
-    contrast(encoder(pictures), pictures)
+    images = torch.rand(2, 3, 8, 8)
+    contrast(encoder(images), images)
     assert torch.equal(contrast.queue, before)
     assert contrast.queue_ptr.item() == 0
 
 
 def test_logits_are_float32_under_autocast():
     encoder, contrast = make_contrast()
-    pictures = torch.rand(2, 3, 8, 8)
+    images = torch.rand(2, 3, 8, 8)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = contrast(encoder(pictures), pictures)
+        out = contrast(encoder(images), images)
     assert out.logits.dtype == out.keys.dtype == torch.float32
 
 
@@ -156,6 +156,6 @@ def test_key_patches_are_seen_in_the_range_of_the_network():
     torch.manual_seed(0)
     network = DASR(2, num_feat=8, num_groups=1, num_blocks=1, representation_dim=6, encoder_feat=4).eval()
     training = ContrastiveTraining(network, MomentumContrast(network.encoder, 6, 10)).eval()
-    picture = torch.rand(1, 3, 8, 8)
-    out = training(picture, picture, super_resolve=False).contrast
-    assert out.logits[0, 0].item() == pytest.approx(1 / 0.07, abs=1e-4)  # a picture is its own positive
+    image = torch.rand(1, 3, 8, 8)
+    out = training(image, image, super_resolve=False).contrast
+    assert out.logits[0, 0].item() == pytest.approx(1 / 0.07, abs=1e-4)  # an image is its own positive

@@ -98,7 +98,7 @@ def test_widths_of_small_kernels_need_no_components():
 @pytest.mark.parametrize(
     ('degradation', 'components', 'message'),
     [
-        ({'type': 'IsotropicGaussian', 'sigma': 1.2}, 6, "'width 1.2' has one kernel for all pictures"),
+        ({'type': 'IsotropicGaussian', 'sigma': 1.2}, 6, "'width 1.2' has one kernel for all images"),
         (BLUR, 0, r'code_opt.components must lie in 1\.\.441'),
         ({**BLUR, 'kernel_size': 3}, 10, r'code_opt.components must lie in 1\.\.9'),
     ],
@@ -109,5 +109,5 @@ def test_what_cannot_be_a_target_is_refused(degradation, components, message):
 
 
 def test_range_of_no_width_has_nothing_to_find():
-    with pytest.raises(InputError, match='one kernel for all pictures'):
+    with pytest.raises(InputError, match='one kernel for all images'):
         make_target({'type': 'IsotropicGaussian', 'sigma_range': [2.0, 2.0]}, 'widths')

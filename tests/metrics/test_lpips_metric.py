@@ -10,7 +10,7 @@ from torchvision.models import alexnet
 from dasr_arch._errors import InputError
 from dasr_arch.metrics import lpips_metric
 from dasr_arch.metrics.lpips_metric import calculate_lpips, check_backbone
-from tests.benchmark.making import make_picture
+from tests.benchmark.making import make_image
 
 
 @pytest.fixture(scope='module')
@@ -24,12 +24,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_distance_is_zero_for_equal_pictures_and_grows_with_the_damage(backbone: Path) -> None:
-    hr = make_picture(80, 84)
+def test_distance_is_zero_for_equal_images_and_grows_with_the_damage(backbone: Path) -> None:
+    hr = make_image(80, 84)
     generator = np.random.default_rng(0)
     worse = [(hr + generator.normal(0, level, hr.shape)).clip(0, 255).astype(np.uint8) for level in (8, 60)]
     assert calculate_lpips(hr, hr, 4, str(backbone)) == 0
-    small, large = (calculate_lpips(picture, hr, 4, str(backbone)) for picture in worse)
+    small, large = (calculate_lpips(image, hr, 4, str(backbone)) for image in worse)
     assert 0 < small < large
 
 
@@ -40,7 +40,7 @@ def test_distance_is_that_of_the_package(backbone: Path) -> None:
     state = torch.load(backbone, weights_only=True)
     for name, value in network.net.state_dict().items():
         value.copy_(state[f'features.{name.split(".", 1)[1]}'])
-    sr, hr = make_picture(80, 84, seed=1), make_picture(80, 84, seed=2)
+    sr, hr = make_image(80, 84, seed=1), make_image(80, 84, seed=2)
     tensors = [torch.from_numpy(p[4:-4, 4:-4].astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1 for p in (sr, hr)]
     with torch.no_grad():
         expected = float(network(*tensors))
@@ -51,9 +51,9 @@ def test_file_of_another_network_is_one_line(backbone: Path, tmp_path: Path) -> 
     path = tmp_path / 'other.pth'
     torch.save({'features.0.weight': torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"other.pth' holds no weights of torchvision's network for net=alex"):
-        calculate_lpips(make_picture(80, 80), make_picture(80, 80), 0, str(path))
+        calculate_lpips(make_image(80, 80), make_image(80, 80), 0, str(path))
     with pytest.raises(InputError, match=r'holds no weights .* for net=vgg'):
-        calculate_lpips(make_picture(80, 80), make_picture(80, 80), 0, str(backbone), 'vgg')
+        calculate_lpips(make_image(80, 80), make_image(80, 80), 0, str(backbone), 'vgg')
 
 
 def test_missing_file_and_package_and_unknown_net_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

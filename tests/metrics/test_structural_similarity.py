@@ -10,13 +10,13 @@ from dasr_arch.metrics.structural_similarity import calculate_ssim_separable, me
 
 
 def make_pair(height: int = 47, width: int = 61, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth colourful picture and a noisy copy, uint8."""
+    """A smooth colourful image and a noisy copy, uint8."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     waves = [127 + 120 * np.sin(x / (5 + c) + y / (7 - c) + c) for c in range(3)]
-    picture = np.stack(waves, axis=2)
-    noisy = picture + generator.normal(0, 15, picture.shape)
-    return picture.round().clip(0, 255).astype(np.uint8), noisy.round().clip(0, 255).astype(np.uint8)
+    image = np.stack(waves, axis=2)
+    noisy = image + generator.normal(0, 15, image.shape)
+    return image.round().clip(0, 255).astype(np.uint8), noisy.round().clip(0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize('luma', [True, False])
@@ -37,17 +37,17 @@ def test_separable_ssim_equals_basicsr_on_channels_first_and_grey() -> None:
     assert abs(calculate_ssim_separable(first[..., 0], second[..., 0], 3) - grey) < 1e-10
 
 
-def test_equal_pictures_have_ssim_one() -> None:
-    picture, _ = make_pair()
-    assert calculate_ssim_separable(picture, picture, 4, test_y_channel=True) == pytest.approx(1, abs=1e-12)
-    assert calculate_ssim_release(picture, picture, 4) == pytest.approx(1, abs=1e-12)
+def test_equal_images_have_ssim_one() -> None:
+    image, _ = make_pair()
+    assert calculate_ssim_separable(image, image, 4, test_y_channel=True) == pytest.approx(1, abs=1e-12)
+    assert calculate_ssim_release(image, image, 4) == pytest.approx(1, abs=1e-12)
 
 
 def release_formula(first: np.ndarray, second: np.ndarray, border: int) -> float:
     """SSIM of the released luma, written out with a two-dimensional window."""
     lumas = []
-    for picture in (first, second):
-        inner = picture[border:-border, border:-border].astype(np.float64)
+    for image in (first, second):
+        inner = image[border:-border, border:-border].astype(np.float64)
         lumas.append((65.738 * inner[..., 2] + 129.057 * inner[..., 1] + 25.064 * inner[..., 0]) / 255 + 16)
     offsets = np.arange(-5, 6)
     window = np.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * 1.5**2))
@@ -78,13 +78,13 @@ def test_release_variant_is_found_by_basicsr_and_differs_slightly() -> None:
     assert 0 < abs(ours - basicsr) < 5e-3
 
 
-def test_release_variant_refuses_grey_pictures() -> None:
+def test_release_variant_refuses_grey_images() -> None:
     first, second = make_pair()
-    with pytest.raises(ValueError, match='needs colour pictures'):
+    with pytest.raises(ValueError, match='needs colour images'):
         calculate_ssim_release(first[..., 0], second[..., 0], 4)
 
 
-def test_pictures_smaller_than_the_window_are_refused() -> None:
+def test_images_smaller_than_the_window_are_refused() -> None:
     first, second = make_pair(18, 40)
     with pytest.raises(ValueError, match='at least 11 pixels, got 10 x 32'):
         calculate_ssim_separable(first, second, 4, test_y_channel=True)

@@ -53,7 +53,7 @@ def make_dasr_options(stage_1: int = 2, stage_2: int = 2, folder: Path | None = 
 
 
 def make_batch(size: int = 4, start: int = 0, **options: Any) -> dict[str, Any]:
-    """A batch of raw patches of the demo pictures."""
+    """A batch of raw patches of the demo images."""
     dataset = DegradationDataset({**TRAIN_SET, **options})
     return default_collate([dataset[number % len(dataset), number] for number in range(start, start + size)])
 

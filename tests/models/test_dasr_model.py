@@ -210,7 +210,7 @@ def test_averaged_network_follows_in_both_stages():
     assert not torch.equal(model.net_g_ema.head.weight, model.net_g.head.weight)
 
 
-def test_encoder_learns_from_lr_pictures_alone():
+def test_encoder_learns_from_lr_images_alone():
     model = make_model(3, 0, pixel_opt=None)
     batch = {'lq': torch.rand(4, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
     before = copy_state(model.net_g.encoder)
@@ -247,10 +247,10 @@ def test_model_5_is_trained_with_the_true_kernels():
     assert all(p.grad is not None for p in model.net_g.kernel_encoder.parameters())
 
 
-# --- positives of other pictures ---
+# --- positives of other images ---
 
 
-def test_positives_of_other_pictures_share_the_degradation_alone():
+def test_positives_of_other_images_share_the_degradation_alone():
     options = {'queue_length': 16, 'momentum': 0.999, 'temperature': 0.07}
     same, other = (make_model(1, 1, contrast_opt={**options, 'positives': kind}) for kind in ('same', 'other'))
     batch = make_batch()
@@ -266,7 +266,7 @@ def test_positives_of_other_pictures_share_the_degradation_alone():
     assert other.lq.shape == (1, 3, 16, 16)
 
 
-def test_ready_pictures_have_no_positives_of_other_pictures():
+def test_ready_images_have_no_positives_of_other_images():
     model = make_model(1, 0, pixel_opt=None, contrast_opt={'queue_length': 16, 'positives': 'other'})
     with pytest.raises(InputError, match='positives: other needs raw patches'):
         train_step(model, 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
@@ -330,7 +330,7 @@ def test_filter_stands_beside_contrast_and_code_and_counts_by_its_weight():
     assert three['l_filter'] == pytest.approx(3 * one['l_filter'], rel=1e-5)
 
 
-def test_filter_learns_from_the_picture_alone_where_nothing_is_known_of_it():
+def test_filter_learns_from_the_image_alone_where_nothing_is_known_of_it():
     model = make_wiener_model(0, 2, filter_opt=None)
     before = copy_state(model.net_g.enlargement)
     assert set(train_step(model, 1, make_batch())) == {'l_contrast', 'l_pix'}
@@ -555,12 +555,12 @@ def test_frozen_encoder_is_taught_nothing():
 
 def test_contrast_without_a_second_patch_is_refused():
     for stages in ((1, 0), (0, 1)):
-        with pytest.raises(InputError, match='the contrast needs two patches of each picture, got one'):
+        with pytest.raises(InputError, match='the contrast needs two patches of each image, got one'):
             train_step(make_model(*stages), 1, make_batch(num_patches=1))
 
 
-def test_joint_stage_without_hr_pictures_is_refused():
-    with pytest.raises(InputError, match='the joint stage needs HR pictures, got LR alone'):
+def test_joint_stage_without_hr_images_is_refused():
+    with pytest.raises(InputError, match='the joint stage needs HR images, got LR alone'):
         train_step(make_model(0, 1), 1, {'lq': torch.rand(2, 2, 3, 16, 16)})
 
 

@@ -76,11 +76,11 @@ def test_gradients_are_those_of_the_processor(kind):
 
     torch.manual_seed(0)
     network = DASR(scale=2, **TINY, da_conv=kind).double().eval()  # else a norm takes all gradient from the biases
-    picture = torch.rand(3, 3, 20, 17, dtype=torch.float64)
+    image = torch.rand(3, 3, 20, 17, dtype=torch.float64)
     found = []
     for device, dtype in (('cpu', torch.float64), ('cuda', torch.float32)):
         network.to(device=device, dtype=dtype).zero_grad()
-        out = network(picture.to(device, dtype))
+        out = network(image.to(device, dtype))
         out.square().mean().backward()
         found.append([out.detach(), *[p.grad.clone() for p in network.parameters() if p.grad is not None]])
     for exact, own in zip(*found, strict=True):
@@ -89,15 +89,15 @@ def test_gradients_are_those_of_the_processor(kind):
 
 
 @pytest.mark.parametrize('side', [40, 256])
-def test_large_and_small_pictures_are_those_of_the_processor(side):
+def test_large_and_small_images_are_those_of_the_processor(side):
     from dasr_arch.archs.dasr_arch import DASR
 
     torch.manual_seed(0)
     network = DASR(scale=2, **TINY).eval()
-    picture = torch.rand(1, 3, side, side)
+    image = torch.rand(1, 3, side, side)
     with torch.no_grad():
-        expected = network(picture)
-        found = network.cuda()(picture.cuda()).cpu()
+        expected = network(image)
+        found = network.cuda()(image.cuda()).cpu()
     assert ((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 

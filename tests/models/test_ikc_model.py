@@ -211,7 +211,7 @@ def test_another_network_is_refused():
         build_model(options)
 
 
-def test_pictures_without_kernels_are_refused():
+def test_images_without_kernels_are_refused():
     model = make_model(1, 0, 0)
     with pytest.raises(InputError, match='needs the true kernels'):
         train_step(model, 1, {'lq': torch.rand(2, 3, 8, 8), 'gt': torch.rand(2, 3, 16, 16)})

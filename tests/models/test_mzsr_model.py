@@ -35,7 +35,7 @@ def make_tasks(size: int = 6, start: int = 0) -> dict[str, Any]:
     return make_batch(size, start, degradation=DEGRADATION, num_patches=1)
 
 
-def test_all_pictures_of_a_task_have_the_kernel_of_its_first():
+def test_all_images_of_a_task_have_the_kernel_of_its_first():
     model, batch = make_model(), make_tasks()
     model.feed_data(batch)
     kernel = torch.stack([batch['kernel'][0]] * 3 + [batch['kernel'][3]] * 3)
@@ -128,7 +128,7 @@ def test_validation_adapts_with_the_true_kernel_and_leaves_the_network_alone():
     assert all(torch.equal(value, before[name]) for name, value in model.net_g.state_dict().items())
 
 
-def test_sons_of_the_validation_are_made_as_the_training_makes_its_pictures():
+def test_sons_of_the_validation_are_made_as_the_training_makes_its_images():
     assert make_model().adaptation.downsample == 'bicubic'
     options = make_options('MZSRModel', schedule={'total_iter': 20, 'lr': 1e-3})
     options['network_g'] = {'type': 'MZSR', 'scale': 2, 'num_feat': 8, 'num_layers': 3}

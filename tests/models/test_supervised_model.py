@@ -91,7 +91,7 @@ def test_factor_for_no_parameter_is_refused():
         make_model(network={'type': 'SRCNN', 'scale': 2, 'num_feat': 8}, lr_factors={'conv4': 0.1})
 
 
-def test_loss_of_several_stages_is_the_sum_over_their_pictures():
+def test_loss_of_several_stages_is_the_sum_over_their_images():
     network = {'type': 'UDVD', 'scale': 2, 'num_feat': 8, 'num_blocks': 1, 'num_refine': 2}
     model, batch = make_model(network=network, multi_stage=True), make_batch()
     model.feed_data(batch)
@@ -285,7 +285,7 @@ def test_tests_use_the_averaged_network_and_leave_the_mode_alone():
     assert not model.net_g_ema.training
 
 
-def test_picture_without_truth_does_not_meet_that_of_an_earlier_batch():
+def test_image_without_truth_does_not_meet_that_of_an_earlier_batch():
     model = make_model()
     model.feed_data(make_batch())
     model.feed_data({'lq': torch.rand(1, 3, 6, 5)})

@@ -23,7 +23,7 @@ from dasr_arch.pipelines.demo import (
     write_demo_page,
 )
 from dasr_arch.pipelines.testing import TestOptions
-from tests.benchmark.making import write_pictures
+from tests.benchmark.making import write_images
 
 SMALL = DemoSettings(
     stage_1=2,
@@ -56,8 +56,8 @@ def test_folder_of_the_user_must_be_empty(tmp_path: Path) -> None:
 
 def test_option_files_pass_the_checks_of_training_and_test(tmp_path: Path) -> None:
     path = tmp_path / 'train_demo.yml'
-    write_pictures(tmp_path / 'train.lmdb.source', 12, 100, 100)
-    write_pictures(tmp_path / 'pictures' / 'test', 2)
+    write_images(tmp_path / 'train.lmdb.source', 12, 100, 100)
+    write_images(tmp_path / 'pictures' / 'test', 2)
     options = make_training_options(DemoSettings())
     options['datasets']['train']['dataroot_gt'] = 'train.lmdb.source'
     path.write_text(yaml.safe_dump(options))
@@ -100,7 +100,7 @@ def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_and_test_pictures_of_the_demo_are_disjoint(finished: Path) -> None:
+def test_training_and_test_images_of_the_demo_are_disjoint(finished: Path) -> None:
     train, test = ({path.stem for path in (finished / 'pictures' / part).iterdir()} for part in ('train', 'test'))
     assert len(train) >= 8
     assert len(test) >= 4
@@ -108,7 +108,7 @@ def test_training_and_test_pictures_of_the_demo_are_disjoint(finished: Path) -> 
 
 
 @pytest.mark.slow
-def test_lr_pictures_of_the_demo_carry_their_specification(finished: Path) -> None:
+def test_lr_images_of_the_demo_carry_their_specification(finished: Path) -> None:
     labels = {read_degradation_record(path).degradation.label for path in finished.glob('lq/*/degradation.json')}
     record = read_results(finished / 'results/test_demo/table.json')
     assert labels == {row['degradation'] for row in record['rows']}

@@ -160,7 +160,7 @@ def test_like_one_without_its_stages_is_refused(at_root):
             "'a_seed_0' comes twice",
         ),
         (
-            '{name: a, minutes: 1, trainings: {a: {options: FILE}}, probe: {trainings: [b], pictures: p, test: t}}',
+            '{name: a, minutes: 1, trainings: {a: {options: FILE}}, probe: {trainings: [b], images: p, test: t}}',
             "is called 'b'",
         ),
     ],

@@ -306,7 +306,7 @@ def test_race_of_another_name_tests_its_own_weights_into_its_own_folder(test_fil
 
 
 def test_tests_and_probes_that_fail_are_counted(test_file):
-    probe = ProbeEntry(trainings=['a', 'b'], pictures='p', test='t')
+    probe = ProbeEntry(trainings=['a', 'b'], images='p', test='t')
     race = make_race('a', 'b', tests=(test_file,), probe=probe)
     state = State('', 1, {'a': Progress('done'), 'b': Progress('failed')})
     Path('student.py').write_text(
@@ -322,7 +322,7 @@ def test_tests_and_probes_that_fail_are_counted(test_file):
 
 
 def test_probe_is_not_repeated_while_its_report_is_newer_than_the_weights(test_file):
-    race = make_race('a', probe=ProbeEntry(trainings=['a'], pictures='p', test='t'))
+    race = make_race('a', probe=ProbeEntry(trainings=['a'], images='p', test='t'))
     state = State('', 1, {'a': Progress('done')})
     report = race.folder / 'probes' / 'a' / 'report.md'
     for path in (race.weights('a'), report):

@@ -17,17 +17,17 @@ from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.checkpoints.packaged import read_manifest
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.testing import choose_device, run_test, test
-from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
+from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 
 OPTION_FILES = sorted((Path(__file__).parents[2] / 'options').glob('test_dasr*.yml'))
 
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A test that runs: Bicubic and a small DASR on two pictures, in an empty folder."""
+    """A test that runs: Bicubic and a small DASR on two images, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     save_weights(DASR(**small_dasr()), Path('net.pth'))
-    made = make_options(write_pictures(Path('own')))
+    made = make_options(write_images(Path('own')))
     made['networks']['Ours'] = {'type': 'DASR', 'path': 'net.pth'}
     return made
 
@@ -62,11 +62,11 @@ MISTAKES = [
     (change('datasets', {}), 'datasets: expected'),
     (change('datasets.Own.dataroot', 'x'), "datasets.Own: unknown key 'dataroot'; did you mean 'dataroot_gt'"),
     (change('datasets.Own.dataroot_gt', 'nowhere'), 'datasets: none of Own exists here'),
-    (change('datasets.Empty', {'dataroot_gt': 'empty'}), 'empty: holds no pictures'),
+    (change('datasets.Empty', {'dataroot_gt': 'empty'}), 'empty: holds no images'),
     (change('datasets.Odd', {'dataroot_gt': 'odd'}), 'odd.p0.png'),
     (
         change('datasets.Tiny', {'dataroot_gt': 'tiny'}),
-        'tiny: no picture of Tiny is large enough; sides need at least 19',
+        'tiny: no image of Tiny is large enough; sides need at least 19',
     ),
     (change('datasets.own', {'dataroot_gt': 'own'}), "datasets: 'Own' and 'own' would be written to one folder"),
     (change('degradations', []), 'degradations: expected'),
@@ -87,7 +87,7 @@ MISTAKES = [
     (change('networks.Ours.path', 'cut.pth'), r'networks.Ours: .*cut\.pth.* damaged or truncated'),
     (change('networks.Ours.kernel', 'lies'), "networks.Ours: kernel: expected one of 'true', 'predicted', 'none'"),
     (change('networks.Ours.kernel', 'predicted'), 'networks.Ours: DASR is not told a kernel; remove `kernel'),
-    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR does not train on test pictures'),
+    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR does not train on test images'),
     (change('networks.Ours.tile', 4), 'networks.Ours: tile: expected a whole number of at least 16'),
     (change('networks.Ours.datasets', ['Onw']), r"networks.Ours.datasets: .*'Onw'; did you mean 'Own'"),
     (change('networks.Ours.denoiser', {'path': 'none.pth'}), r'networks.Ours: .*none\.pth.* does not exist'),
@@ -118,8 +118,8 @@ def test_mistake_is_one_line_and_nothing_is_written(
 ) -> None:
     Path('empty').mkdir()
     Path('odd').mkdir()
-    Path('odd/p0.png').write_bytes(b'not a picture')
-    write_pictures(Path('tiny'), height=19)
+    Path('odd/p0.png').write_bytes(b'not an image')
+    write_images(Path('tiny'), height=19)
     save_weights(DASR(**small_dasr(scale=2)), Path('x2.pth'))
     Path('cut.pth').write_bytes(Path('net.pth').read_bytes()[:-2000])
     mistake(options)
@@ -204,7 +204,7 @@ def test_command_prints_the_table_and_where_the_files_are(
     Path('trial.yml').write_text(yaml.safe_dump(options))
     assert test(['-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
     out = capsys.readouterr().out
-    assert 'Own x4, 2 pictures, psnr/ssim' in out
+    assert 'Own x4, 2 images, psnr/ssim' in out
     assert 'width 0 ' not in out
     assert out.splitlines()[-1].endswith('results/trial')
 
@@ -239,12 +239,12 @@ def test_command_exits_with_2_and_one_line(
 
 
 @pytest.mark.parametrize('path', OPTION_FILES, ids=lambda path: path.stem)
-def test_shipped_test_file_runs_on_small_pictures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_test_file_runs_on_small_images(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = read_yaml(path)
     assert options['name'] == path.stem
     for entry in options['datasets'].values():
-        write_pictures(Path(entry['dataroot_gt']), count=1, height=24, width=24)
+        write_images(Path(entry['dataroot_gt']), count=1, height=24, width=24)
     checkpoint = Path(options['networks']['DASR']['path'])
     checkpoint.parent.mkdir(parents=True)
     save_weights(DASR(**small_dasr(scale=options['scale'])), checkpoint)
@@ -299,7 +299,7 @@ def make_smaller(block: dict[str, Any], kind: str, scale: int) -> dict[str, Any]
 
 
 def make_comparison_smaller(options: dict[str, Any]) -> None:
-    """Makes every network of a comparison small and writes pictures where its first data set is."""
+    """Makes every network of a comparison small and writes images where its first data set is."""
     scale = options['scale']
     for label, block in options['networks'].items():
         small = make_smaller(block, block['type'], scale)
@@ -309,7 +309,7 @@ def make_comparison_smaller(options: dict[str, Any]) -> None:
         if block['type'] in {'ZSSR', 'MZSR'}:
             small['adapt'] = {'steps': 1} if block['type'] == 'MZSR' else {'max_steps': 1, 'crop_size': 12}
         options['networks'][label] = small
-    folder = write_pictures(Path(next(iter(options['datasets'].values()))['dataroot_gt']), 1, 12 * scale, 12 * scale)
+    folder = write_images(Path(next(iter(options['datasets'].values()))['dataroot_gt']), 1, 12 * scale, 12 * scale)
     (folder / 'p0.png').rename(folder / 'butterfly.png')
 
 
@@ -408,7 +408,7 @@ def test_system_without_weights_is_skipped_where_the_file_says_so(options: dict[
 
 
 def test_system_can_be_kept_to_some_data_sets(options: dict[str, Any]) -> None:
-    options['datasets']['Other'] = {'dataroot_gt': str(write_pictures(Path('other')))}
+    options['datasets']['Other'] = {'dataroot_gt': str(write_images(Path('other')))}
     options['networks']['Ours']['datasets'] = ['Other']
     report = run_test(options)
     record = read_results(report.folder / 'table.json')

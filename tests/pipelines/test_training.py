@@ -276,7 +276,7 @@ def test_a_start_that_fails_leaves_the_earlier_experiment_alone(tmp_path: Path) 
     assert [path.name for path in (tmp_path / 'experiments').iterdir()] == ['tiny']
 
 
-def test_a_damaged_picture_ends_the_run_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_image_ends_the_run_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / 'pictures'
     data.mkdir()
     for path in DEMO.glob('*.png'):

@@ -31,7 +31,7 @@ SYSTEMS = ('ikc', 'mzsr', 'target', 'srcnn', 'udvd')
 
 
 def make_options(system: str) -> dict[str, Any]:
-    """Twelve iterations of a tiny network, on two pictures at a time."""
+    """Twelve iterations of a tiny network, on two images at a time."""
     options: dict[str, Any] = deepcopy(tiny_options())
     data, train = options['datasets']['train'], options['train']
     if system == 'target':

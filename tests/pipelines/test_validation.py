@@ -52,7 +52,7 @@ def test_one_process_validates_without_the_others():
 def test_network_is_wrapped_again_after_a_failure():
     model = WrappedModel()
     wrapper = model.net_g
-    wrapper.module = nn.Linear(1, 1)  # refuses a picture of this shape
+    wrapper.module = nn.Linear(1, 1)  # refuses an image of this shape
     with pytest.raises(RuntimeError):
         restore(model, {'lq': torch.zeros(1, 3, 4, 5)})
     assert model.net_g is wrapper

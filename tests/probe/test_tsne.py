@@ -9,7 +9,7 @@ import torch
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.probe.tsne import EncodedPatches, encode_patches, make_maps, read_maps, write_maps
-from tests.benchmark.making import make_picture, small_dasr
+from tests.benchmark.making import make_image, small_dasr
 
 
 def make_encoded(patches: int = 30) -> EncodedPatches:
@@ -22,9 +22,9 @@ def make_encoded(patches: int = 30) -> EncodedPatches:
 
 def test_every_patch_is_encoded_under_every_degradation() -> None:
     network = DASR(**small_dasr()).eval()
-    group = {'a': make_picture(20, 24), 'b': make_picture(12, 40, 1)}
+    group = {'a': make_image(20, 24), 'b': make_image(12, 40, 1)}
     encoded = encode_patches(network, {'one': group, 'two': group}, patch=16, step=8)
-    assert encoded.pictures == ['a', 'a', 'b', 'b', 'b', 'b']  # (20 - 16) // 8 + 1 rows, ...; side 12 in b
+    assert encoded.images == ['a', 'a', 'b', 'b', 'b', 'b']  # (20 - 16) // 8 + 1 rows, ...; side 12 in b
     assert encoded.vectors.shape == (2, 6, 16)
     assert np.array_equal(encoded.vectors[0], encoded.vectors[1])
     window = torch.from_numpy(group['a'][:16, 8:24].copy()).permute(2, 0, 1).unsqueeze(0).float() / 255

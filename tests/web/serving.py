@@ -36,7 +36,7 @@ def no_installed_weights(folder: Path) -> Iterator[None]:
             os.environ['DASR_WEIGHTS'] = before
 
 
-def make_picture(width: int = 40, height: int = 32, mode: str = 'RGB', seed: int = 0) -> Image.Image:
+def make_image(width: int = 40, height: int = 32, mode: str = 'RGB', seed: int = 0) -> Image.Image:
     """A picture with smooth and rough parts."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)

@@ -20,7 +20,7 @@ from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
 from dasr_arch.inference.upscaler import Look, Upscaler
-from tests.web.serving import Gate, encode, make_picture, no_installed_weights, write_weights
+from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
 pytest.importorskip('starlette', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -29,7 +29,7 @@ pytest.importorskip('python_multipart', reason='the extra serve is not installed
 from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
-PNG = encode(make_picture())
+PNG = encode(make_image())
 LIMITS = Limits(upload_megabytes=0.5, megapixels=0.1, queue=1, body_seconds=5)
 WAIT = 60
 
@@ -90,7 +90,7 @@ def detail(response, status):
 
 def photo_with_everything():
     """A JPEG that is turned by its EXIF and has a profile."""
-    picture = make_picture(40, 24)
+    picture = make_image(40, 24)
     exif = Image.Exif()
     exif[274] = 6
     exif[271] = 'A maker'
@@ -120,7 +120,7 @@ def test_result_is_byte_for_byte_that_of_the_command(server, weights, as_form):
 
 
 def test_degradation_can_be_that_of_another_picture(server, weights):
-    like = make_picture(seed=5)
+    like = make_image(seed=5)
     files = {'image': ('a.png', PNG), 'like': ('b.png', encode(like))}
     response = requests.post(f'{server.address}api/v1/upscale', files=files, timeout=WAIT)
     upscaler = Upscaler(2, weights, device='cpu', precision='fp32')
@@ -159,7 +159,7 @@ def test_job_goes_from_its_start_to_its_end(server):
     ('kind', 'mode', 'size'), [('TIFF', 'RGB', (80, 64)), ('TIFF', 'CMYK', (80, 64)), ('TIFF', 'I;16', (80, 64))]
 )
 def test_pictures_that_browsers_cannot_show_become_png(server, kind, mode, size):
-    picture = make_picture() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
+    picture = make_image() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
     picture = picture.convert(mode) if mode == 'CMYK' else picture
     status = finish(server, post(server, 'jobs', encode(picture, kind), 'a.tif'))
     for name, factor in (('input', 1), ('result', 2)):
@@ -182,7 +182,7 @@ def test_huge_result_is_shown_smaller(server, monkeypatch):
 
 
 def test_animation_keeps_its_frames(server):
-    frames = [make_picture(seed=seed) for seed in range(3)]
+    frames = [make_image(seed=seed) for seed in range(3)]
     data = encode(frames[0], 'GIF', save_all=True, append_images=frames[1:], duration=70)
     status = finish(server, post(server, 'jobs', data, 'a.gif'))
     assert status['upscale']['frames'] == 3
@@ -199,7 +199,7 @@ def bomb(width, height):
 
 
 def pages(*sizes):
-    first, *rest = (make_picture(*size) for size in sizes)
+    first, *rest = (make_image(*size) for size in sizes)
     return encode(first, 'TIFF', save_all=True, append_images=rest)
 
 
@@ -225,7 +225,7 @@ def test_bad_uploads_get_one_sentence(server, path, data, status, message):
 
 @pytest.mark.parametrize('path', ['upscale', 'jobs'])
 def test_damage_behind_the_header_is_found_before_the_job_is_taken(server, path):
-    jpeg = encode(make_picture(200, 200), 'JPEG')
+    jpeg = encode(make_image(200, 200), 'JPEG')
     for data in (PNG[:-40], jpeg[: len(jpeg) // 2]):
         assert 'cannot be read as a picture' in detail(post(server, path, data), 422)
 
@@ -254,7 +254,7 @@ def test_wrong_parameters_get_one_sentence(server, fields, message):
 
 
 def test_what_a_format_cannot_hold_is_said_before_the_job_is_taken(server):
-    data = encode(make_picture(mode='RGBA').resize((40, 32)), 'PNG')
+    data = encode(make_image(mode='RGBA').resize((40, 32)), 'PNG')
     text = detail(post(server, 'jobs', data, format='jpg'), 422)
     assert text == 'photo.png: is transparent, which JPEG cannot be; use format png or webp'
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.web.browser import start_browser
-from tests.web.serving import Gate, encode, make_picture, no_installed_weights, write_weights
+from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
 pytest.importorskip('starlette', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from dasr_arch.degradations import build_degradation, picture_generator
+from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.web import representation_map
 from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
@@ -148,7 +148,7 @@ class Page:
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / 'photo.png'
-    path.write_bytes(encode(make_picture(60, 40)))
+    path.write_bytes(encode(make_image(60, 40)))
     return path
 
 
@@ -198,7 +198,7 @@ def test_every_setting_reaches_the_server(page, picture, server):
 
 @pytest.mark.parametrize('kind', ['drop', 'paste'])
 def test_picture_is_dropped_or_pasted_anywhere(page, kind):
-    data = encode(make_picture(30, 20))
+    data = encode(make_image(30, 20))
     if kind == 'drop':
         page.transfer('dragenter', data)
         assert page.is_shown('#veil')
@@ -258,7 +258,7 @@ def test_leaving_the_page_cancels_the_job(page, picture, server, driver):
 @pytest.mark.parametrize(
     ('name', 'data', 'message'),
     [
-        ('cut.png', encode(make_picture(60, 40))[:-40], 'cut.png: cannot be read as a picture'),
+        ('cut.png', encode(make_image(60, 40))[:-40], 'cut.png: cannot be read as a picture'),
         ('text.png', b'<html>', 'text.png: cannot be read as a picture (not a PNG'),
         ('empty.png', b'', 'empty.png is empty.'),
         ('large.png', encode(Image.new('L', (1000, 1000))), 'large.png: has 1.0 megapixels (1000 x 1000), at most 0.1'),
@@ -449,13 +449,13 @@ def test_experiment_shows_pictures_numbers_kernel_and_map(page, server):
     # The kernel that is drawn while the sliders move is the one that the server uses.
     drawn = page.run("return import('/static/playground.js').then((m) => m.gaussian(3.6, 1, 75 * Math.PI / 180))")
     block = {'type': 'AnisotropicGaussian', 'lambda_1': 3.6, 'lambda_2': 1.0, 'theta_deg': 75.0}
-    kernel = build_degradation(block, 2).draw_kernel(picture_generator(0, 'x')).numpy()
+    kernel = build_degradation(block, 2).draw_kernel(image_generator(0, 'x')).numpy()
     assert np.abs(np.array(drawn) - kernel).max() < 1e-6
 
 
 def test_own_picture_is_experimented_with(page, server, tmp_path):
     path = tmp_path / 'mine.png'
-    path.write_bytes(encode(make_picture(90, 70)))
+    path.write_bytes(encode(make_image(90, 70)))
     page.find('#tab-playground').click()
     page.find('#pl-samples input')
     page.choose(path, 'pl')
@@ -464,7 +464,7 @@ def test_own_picture_is_experimented_with(page, server, tmp_path):
     page.wait(lambda: page.is_shown('#pl-cards'))
     assert f'90 {TIMES} 70 pixels' in page.text('#pl-note')
     small = tmp_path / 'small.png'
-    small.write_bytes(encode(make_picture(20, 20)))
+    small.write_bytes(encode(make_image(20, 20)))
     page.choose(small, 'pl')
     page.wait(lambda: page.find('#pl-start').is_enabled())  # once the pictures before are shown
     page.find('#pl-start').click()
@@ -505,7 +505,7 @@ def test_token_is_asked_for_and_remembered(driver, tmp_path):
 
 
 def test_animation_is_shown(page, tmp_path):
-    frames = [make_picture(30, 20, seed=seed) for seed in range(3)]
+    frames = [make_image(30, 20, seed=seed) for seed in range(3)]
     path = tmp_path / 'a.gif'
     stream = BytesIO()
     frames[0].save(stream, 'GIF', save_all=True, append_images=frames[1:], duration=50)

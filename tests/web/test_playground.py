@@ -10,10 +10,10 @@ from PIL import Image
 from dasr_arch._errors import InputError
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.data.image_io import decode_image
-from dasr_arch.degradations import build_degradation, degrade_picture, picture_generator
+from dasr_arch.degradations import build_degradation, degrade_image, image_generator
 from dasr_arch.inference.upscaler import Upscaler
 from tests.inference.making import make_network
-from tests.web.serving import encode, make_picture, no_installed_weights, write_weights
+from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
 pytest.importorskip('starlette', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -32,7 +32,7 @@ from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings
 
 WAIT = 120
-CLEAN = make_picture(101, 90, seed=3)
+CLEAN = make_image(101, 90, seed=3)
 
 
 @pytest.fixture(scope='module')
@@ -104,9 +104,9 @@ def test_pictures_and_numbers_are_those_of_the_package(server, upscaler, fields,
     assert made['label'] == label
     assert (made['width'], made['height'], made['cropped']) == (100, 90, True)
     assert (hr == np.array(CLEAN)[:, :100]).all()
-    assert (lq == degrade_picture(degradation, hr, seed, 'experiment')).all()
+    assert (lq == degrade_image(degradation, hr, seed, 'experiment')).all()
     assert (sr == upscaler(lq)).all()
-    kernel = degradation.draw_kernel(picture_generator(seed, 'experiment')).numpy()
+    kernel = degradation.draw_kernel(image_generator(seed, 'experiment')).numpy()
     assert np.abs(np.array(made['kernel']) - kernel).max() < 1e-7
     assert sum(map(sum, made['kernel'])) == pytest.approx(1, abs=1e-5)
     for name, picture in (('psnr_bicubic', bicubic), ('psnr_sr', sr)):
@@ -165,7 +165,7 @@ def test_wrong_experiments_get_one_sentence(server, picture, fields, message):
 
 
 def test_small_picture_fails_with_one_sentence(server):
-    status = experiment(server, make_picture(60, 40))
+    status = experiment(server, make_image(60, 40))
     assert status['state'] == 'failed'
     assert status['error']['detail'] == 'the picture needs at least 48 pixels to each side, got 60 x 40'
 
@@ -174,7 +174,7 @@ def test_known_degradation_lies_at_its_own_place(upscaler, reference):
     clean = cut_middle(np.array(CLEAN), 80, 2)
     for index in (0, 4, 9):
         known = reference.known[index]
-        lq = degrade_picture(known.degradation, clean, 0, 'experiment')
+        lq = degrade_image(known.degradation, clean, 0, 'experiment')
         placed = place_experiment(reference, upscaler, clean, lq, known)
         own = placed.own[index]
         assert (placed.here.x, placed.here.y) == (pytest.approx(own.x, abs=1e-4), pytest.approx(own.y, abs=1e-4))
@@ -183,7 +183,7 @@ def test_known_degradation_lies_at_its_own_place(upscaler, reference):
 
 def test_sample_picture_lies_where_its_dots_are(upscaler, reference):
     clean = representation_map.load_samples(24)['chelsea']
-    lq = degrade_picture(reference.known[3].degradation, clean, 0, 'experiment')
+    lq = degrade_image(reference.known[3].degradation, clean, 0, 'experiment')
     placed = place_experiment(reference, upscaler, clean, lq, reference.known[3])
     dots = [point for point in reference.others if point.picture == 'chelsea']
     for dot, own in zip(dots, placed.own, strict=True):
@@ -204,7 +204,7 @@ def test_representations_of_the_map_are_those_of_the_upscaler(upscaler):
     known = list_known('iso', 2)[:2]
     clean = np.array(CLEAN)
     vectors = encode_known(upscaler, clean, known, 'x')
-    lq = degrade_picture(known[1].degradation, clean, 0, 'x')
+    lq = degrade_image(known[1].degradation, clean, 0, 'x')
     assert np.allclose(vectors[1], upscaler.represent([lq])[0].numpy(), atol=1e-6)
 
 
@@ -241,7 +241,7 @@ def test_missing_sample_pictures_are_named(upscaler, monkeypatch):
     def fail(_):
         raise InputError('none')
 
-    monkeypatch.setattr(representation_map, 'find_sample_pictures', fail)
+    monkeypatch.setattr(representation_map, 'find_sample_images', fail)
     monkeypatch.setattr(representation_map, 'load_samples', representation_map.load_samples.__wrapped__)
     with pytest.raises(InputError, match='the map needs the sample pictures of scikit-image'):
         make_reference(upscaler, list_known('iso', 2))

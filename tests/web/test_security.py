@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.web.serving import encode, make_picture, no_installed_weights, write_weights
+from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
 pytest.importorskip('starlette', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -65,7 +65,7 @@ def test_other_names_are_refused_so_that_names_cannot_be_rebound(addresses, host
     ],
 )
 def test_pages_of_other_sites_cannot_start_anything(addresses, headers):
-    files = {'image': ('a.png', encode(make_picture()))}
+    files = {'image': ('a.png', encode(make_image()))}
     for path in ('api/v1/upscale', 'api/v1/jobs', 'api/v1/playground'):
         assert ask(addresses[0], path, 'POST', files=files, headers=headers).status_code == 403
     assert ask(addresses[0], 'api/v1/jobs/x', 'DELETE', headers=headers).status_code == 403
@@ -81,7 +81,7 @@ def test_pages_of_other_sites_cannot_read_but_link(addresses):
 
 def test_own_page_may_do_everything(addresses):
     headers = {'Origin': addresses[0].rstrip('/'), 'Sec-Fetch-Site': 'same-origin'}
-    files = {'image': ('a.png', encode(make_picture()))}
+    files = {'image': ('a.png', encode(make_image()))}
     assert ask(addresses[0], 'api/v1/upscale', 'POST', files=files, headers=headers).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Networks that train on the test picture: what they may know, that they learn, and that nothing stays behind."""
+"""Networks that train on the test image: what they may know, that they learn, and that nothing stays behind."""
 
 import inspect
 
@@ -13,7 +13,7 @@ from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr, adapts, build_adapter
 from tests.models.making import copy_state
-from tests.zero_shot.test_zssr import make_picture
+from tests.zero_shot.test_zssr import make_image
 
 KERNEL = isotropic_gaussian_kernel(torch.tensor([1.6]))
 OPTIONS = {'ZSSR': {'max_steps': 12, 'crop_size': 16}, 'MZSR': {'steps': 4, 'rates': [0.05, 0.02]}}
@@ -34,8 +34,8 @@ def run(kind: str, lq: Tensor, kernel: Tensor | None = None, seed: int = 0, scal
 @both
 @pytest.mark.parametrize('scale', [2, 4])
 @pytest.mark.parametrize('kernel', [None, KERNEL, KERNEL[0]], ids=['none', 'batch', 'single'])
-def test_picture_comes_out_at_its_size_and_range(kind, scale, kernel):
-    out = run(kind, make_picture(15, 22), kernel, scale=scale)
+def test_image_comes_out_at_its_size_and_range(kind, scale, kernel):
+    out = run(kind, make_image(15, 22), kernel, scale=scale)
     assert out.sr.shape == (1, 3, 15 * scale, 22 * scale)
     assert 0 <= out.sr.min() <= out.sr.max() <= 1
     assert len(out.losses) == len(out.rates) == (12 if kind == 'ZSSR' else 4)
@@ -51,7 +51,7 @@ def test_no_ground_truth_can_be_passed(kind):
 def test_given_network_stays_as_it_was_and_the_adapted_one_does_not(kind):
     network = make_network(kind)
     before = copy_state(network)
-    out = build_adapter(kind, OPTIONS[kind])(network, make_picture(), generator=torch.Generator().manual_seed(0))
+    out = build_adapter(kind, OPTIONS[kind])(network, make_image(), generator=torch.Generator().manual_seed(0))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     changed = [name for name, value in out.network.state_dict().items() if not torch.equal(value, before[name])]
@@ -60,18 +60,18 @@ def test_given_network_stays_as_it_was_and_the_adapted_one_does_not(kind):
 
 @both
 def test_works_in_inference_mode_and_gives_the_same(kind):
-    expected = run(kind, make_picture(), KERNEL).sr
+    expected = run(kind, make_image(), KERNEL).sr
     with torch.inference_mode():
-        lq, kernel = make_picture(), KERNEL.clone()
+        lq, kernel = make_image(), KERNEL.clone()
         assert torch.equal(run(kind, lq, kernel).sr, expected)
         assert not torch.is_grad_enabled()
     with torch.no_grad():
-        assert torch.equal(run(kind, make_picture(), KERNEL).sr, expected)
+        assert torch.equal(run(kind, make_image(), KERNEL).sr, expected)
 
 
 @both
 def test_result_depends_on_the_kernel(kind):
-    lq = make_picture()
+    lq = make_image()
     assert not torch.allclose(run(kind, lq).sr, run(kind, lq, KERNEL).sr, atol=1e-4)
     options = {'back_projections': 0}
     assert not torch.equal(
@@ -80,7 +80,7 @@ def test_result_depends_on_the_kernel(kind):
 
 
 def test_zssr_depends_on_its_generator_alone():
-    lq = make_picture()
+    lq = make_image()
     adapter = build_adapter('ZSSR', OPTIONS['ZSSR'])
     results = []
     for seed, network_seed in ((0, 1), (0, 2), (1, 1)):
@@ -92,13 +92,13 @@ def test_zssr_depends_on_its_generator_alone():
 
 
 def test_mzsr_loss_falls_with_every_step_at_the_rates_it_is_given():
-    out = run('MZSR', make_picture(), KERNEL, steps=6)
+    out = run('MZSR', make_image(), KERNEL, steps=6)
     assert all(first > second for first, second in zip(out.losses, out.losses[1:], strict=False))
     assert out.rates == (0.05, 0.02, 0.02, 0.02, 0.02, 0.02)
 
 
 def test_mzsr_takes_the_gradient_step_of_the_paper():
-    network, lq = make_network('MZSR'), make_picture(16, 12)
+    network, lq = make_network('MZSR'), make_image(16, 12)
     out = adapt_mzsr(network, lq, MZSROptions(steps=1, rates=(0.1,)))
     son = torch.nn.functional.interpolate(lq, (8, 6), mode='bicubic', antialias=True)  # differs at the border alone
     assert son.shape == (1, 3, 8, 6)
@@ -117,8 +117,8 @@ def out_son(lq: Tensor) -> Tensor:
     return enlarge(downsample_bicubic(lq, 2, 'mirror'), 2)
 
 
-def test_no_step_leaves_the_enlarged_picture_of_the_network():
-    network, lq = make_network('MZSR'), make_picture()
+def test_no_step_leaves_the_enlarged_image_of_the_network():
+    network, lq = make_network('MZSR'), make_image()
     out = adapt_mzsr(network, lq, MZSROptions(steps=0))
     with torch.no_grad():
         assert torch.equal(out.sr, network(lq).clamp(0, 1))
@@ -126,11 +126,11 @@ def test_no_step_leaves_the_enlarged_picture_of_the_network():
 
 
 def test_zssr_learns_to_sharpen_what_was_blurred_by_the_kernel():
-    """On a smooth picture the untrained network gives about bicubic; training must come nearer to the truth."""
+    """On a smooth image the untrained network gives about bicubic; training must come nearer to the truth."""
     from dasr_arch.archs.layers.image_ops import enlarge
     from dasr_arch.zero_shot.pairs import Shrinking
 
-    truth = (make_picture(96, 96) * 8).sin() / 2 + 0.5
+    truth = (make_image(96, 96) * 8).sin() / 2 + 0.5
     lq = Shrinking(2, KERNEL)(truth)
     out = run('ZSSR', lq, KERNEL, max_steps=150, crop_size=32)
     bicubic = (enlarge(lq, 2) - truth).square().mean()
@@ -138,9 +138,9 @@ def test_zssr_learns_to_sharpen_what_was_blurred_by_the_kernel():
 
 
 @both
-def test_pictures_of_a_few_pixels_are_restored(kind):
+def test_images_of_a_few_pixels_are_restored(kind):
     for height, width in ((1, 1), (2, 5)):
-        out = run(kind, make_picture(height, width), KERNEL, scale=4)
+        out = run(kind, make_image(height, width), KERNEL, scale=4)
         assert out.sr.shape == (1, 3, 4 * height, 4 * width)
         assert torch.isfinite(out.sr).all()
 
@@ -168,7 +168,7 @@ def test_wrong_options_are_named(kind, options, message):
 
 @both
 def test_wrong_shapes_are_named(kind):
-    with pytest.raises(ValueError, match=r'lq must be one picture of shape \(1, 3, h, w\), got \(2, 3, 8, 8\)'):
+    with pytest.raises(ValueError, match=r'lq must be one image of shape \(1, 3, h, w\), got \(2, 3, 8, 8\)'):
         run(kind, torch.rand(2, 3, 8, 8))
     with pytest.raises(ValueError, match='kernel must have shape'):
-        run(kind, make_picture(), torch.rand(1, 4, 4))
+        run(kind, make_image(), torch.rand(1, 4, 4))

@@ -21,7 +21,7 @@ KERNEL = isotropic_gaussian_kernel(torch.tensor([1.2]))
 SKEWED = anisotropic_gaussian_kernel(torch.tensor([2.0]), torch.tensor([0.6]), torch.tensor([0.5]))
 
 
-def make_picture(height: int = 24, width: int = 36) -> Tensor:
+def make_image(height: int = 24, width: int = 36) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -31,18 +31,18 @@ def make_blob(height: int = 48, width: int = 48) -> Tensor:
     return torch.exp(-(x**2 + y**2) / (2 * 4.0**2)).expand(1, 3, -1, -1)
 
 
-def centre_of(picture: Tensor) -> tuple[float, float]:
-    weights = picture[0, 0] / picture[0, 0].sum()
-    y, x = torch.arange(picture.shape[-2]).float(), torch.arange(picture.shape[-1]).float()
+def centre_of(image: Tensor) -> tuple[float, float]:
+    weights = image[0, 0] / image[0, 0].sum()
+    y, x = torch.arange(image.shape[-2]).float(), torch.arange(image.shape[-1]).float()
     return float((weights.sum(1) * y).sum()), float((weights.sum(0) * x).sum())
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_bicubic_sons_are_made_as_the_protocol_makes_lr_pictures(scale):
-    picture = make_picture()
-    expected = downsample_bicubic(blur(picture, SKEWED), scale, 'mirror')
-    assert torch.equal(Shrinking(scale, SKEWED)(picture), expected)
-    assert torch.equal(Shrinking(scale)(picture), downsample_bicubic(picture, scale, 'mirror'))
+def test_bicubic_sons_are_made_as_the_protocol_makes_lr_images(scale):
+    image = make_image()
+    expected = downsample_bicubic(blur(image, SKEWED), scale, 'mirror')
+    assert torch.equal(Shrinking(scale, SKEWED)(image), expected)
+    assert torch.equal(Shrinking(scale)(image), downsample_bicubic(image, scale, 'mirror'))
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -71,32 +71,32 @@ def test_kernel_is_centred_by_its_mass():
 @pytest.mark.parametrize(('height', 'width'), [(1, 1), (1, 7), (5, 2), (23, 34)])
 @pytest.mark.parametrize('method', ['bicubic', 'direct'])
 def test_any_size_is_shrunk_and_comes_back(height, width, method):
-    picture = make_picture(height, width)
+    image = make_image(height, width)
     for kernel in (None, KERNEL):
-        small = Shrinking(4, kernel, method, centred=True)(picture)
+        small = Shrinking(4, kernel, method, centred=True)(image)
         assert small.shape == (1, 3, -(-height // 4), -(-width // 4))
-        assert enlarge_to(small, 4, picture).shape == picture.shape
+        assert enlarge_to(small, 4, image).shape == image.shape
         assert torch.isfinite(small).all()
 
 
-def test_back_projection_leaves_a_picture_that_could_have_been_shrunk_to_the_given_one():
+def test_back_projection_leaves_a_image_that_could_have_been_shrunk_to_the_given_one():
     shrinking = Shrinking(2, KERNEL)
-    lq = shrinking(make_picture(16, 20))
+    lq = shrinking(make_image(16, 20))
     sr = torch.full((1, 3, 16, 20), 0.5)
     errors = [float((shrinking(back_project(sr, lq, shrinking, rounds)) - lq).abs().mean()) for rounds in (0, 1, 4)]
     assert errors[0] > 1.5 * errors[1] > 3 * errors[2] > 0
 
 
 def test_eight_orientations_are_all_different_and_undone():
-    picture = make_picture(5, 7)
-    turned = [turn(picture, number) for number in range(8)]
+    image = make_image(5, 7)
+    turned = [turn(image, number) for number in range(8)]
     for number, one in enumerate(turned):
-        assert torch.equal(turn_back(one, number), picture)
+        assert torch.equal(turn_back(one, number), image)
         assert all(one.shape != other.shape or not torch.equal(one, other) for other in turned[:number])
 
 
 def test_ensemble_is_the_median_over_orientations():
-    lq = make_picture(4, 6)
+    lq = make_image(4, 6)
     seen = []
 
     def network(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dasr_arch.zero_shot.pairs import Shrinking
 from dasr_arch.zero_shot.zssr import RatePolicy, ZSSROptions, draw_father, fit_slope, train_zssr
 
 
-def make_picture(height: int = 40, width: int = 52) -> Tensor:
+def make_image(height: int = 40, width: int = 52) -> Tensor:
     """Smooth, without a symmetry."""
     y, x = torch.arange(height)[:, None] / 7, torch.arange(width)[None] / 9
     return torch.stack([(y.sin() * x.cos() + 1) / 2, (x + y).sin().abs(), torch.exp(-x) + 0 * y])[None].clamp(0, 1)
@@ -57,10 +57,10 @@ def test_slope_and_its_deviation_are_those_of_numpy():
 
 
 @pytest.mark.parametrize('may_turn', [True, False])
-def test_fathers_are_pictures_of_the_crops_size(may_turn):
-    picture, generator = make_picture(), torch.Generator().manual_seed(0)
+def test_fathers_are_images_of_the_crops_size(may_turn):
+    image, generator = make_image(), torch.Generator().manual_seed(0)
     options = ZSSROptions(crop_size=24)
-    fathers = [draw_father(picture, 4, options, generator, may_turn) for _ in range(60)]
+    fathers = [draw_father(image, 4, options, generator, may_turn) for _ in range(60)]
     assert {tuple(father.shape) for father in fathers} == {(1, 3, 24, 24)}
     assert all(0 <= father.min() <= father.max() <= 1 for father in fathers)
     assert len({round(float(father.mean()), 5) for father in fathers}) > 50
@@ -70,34 +70,34 @@ def test_fathers_are_pictures_of_the_crops_size(may_turn):
 
 
 def test_without_turning_fathers_that_are_not_warped_are_crops():
-    picture, generator = make_picture(), torch.Generator().manual_seed(1)
-    windows = picture.unfold(2, 20, 1).unfold(3, 20, 1)
+    image, generator = make_image(), torch.Generator().manual_seed(1)
+    windows = image.unfold(2, 20, 1).unfold(3, 20, 1)
     crops = 0
     for _ in range(30):
-        father = draw_father(picture, 2, ZSSROptions(crop_size=20), generator, may_turn=False)
+        father = draw_father(image, 2, ZSSROptions(crop_size=20), generator, may_turn=False)
         crops += bool((windows == father[:, :, None, None]).all(-1).all(-1).all(1).any())
     assert 8 <= crops <= 22  # half of them
 
 
 @pytest.mark.parametrize(('height', 'width', 'expected'), [(40, 52, (40, 52)), (41, 30, (40, 28)), (3, 2, (3, 2))])
-def test_crops_of_small_pictures_are_all_of_them_but_for_the_scale(height, width, expected):
+def test_crops_of_small_images_are_all_of_them_but_for_the_scale(height, width, expected):
     options = ZSSROptions()
     generator = torch.Generator().manual_seed(0)
     sizes = set()
     for _ in range(20):
-        sizes.add(tuple(draw_father(make_picture(height, width), 4, options, generator, False).shape[-2:]))
+        sizes.add(tuple(draw_father(make_image(height, width), 4, options, generator, False).shape[-2:]))
     assert sizes == {expected}
 
 
 def test_loss_falls_and_training_depends_on_the_generator_alone():
-    picture = make_picture()
+    image = make_image()
     histories = []
     for seed in (0, 0, 1):
         generator = torch.Generator().manual_seed(seed)
         network = ZSSR(scale=2, num_feat=16, num_layers=4)
         network.draw_weights(generator)
         options = ZSSROptions(max_steps=80, crop_size=32)
-        losses, rates = train_zssr(network, picture, Shrinking(2), options, generator)
+        losses, rates = train_zssr(network, image, Shrinking(2), options, generator)
         histories.append(losses)
         assert rates == (1e-3,) * 80
     assert histories[0] == histories[1] != histories[2]
@@ -109,20 +109,20 @@ def test_training_ends_when_the_rate_is_below_the_least():
     options = ZSSROptions(
         max_steps=500, crop_size=8, check_every=5, check_window=20, measure_every=5, lr_change_ratio=0.0, lr=1e-4
     )
-    _, rates = train_zssr(network, make_picture(), Shrinking(2), options, torch.Generator().manual_seed(0))
+    _, rates = train_zssr(network, make_image(), Shrinking(2), options, torch.Generator().manual_seed(0))
     assert len(rates) < 100
     assert rates[0] == 1e-4
     assert rates[-1] == pytest.approx(1e-5)
 
 
 def test_noise_of_sons_is_drawn_from_the_generator():
-    picture = make_picture()
+    image = make_image()
     losses = []
     for noise in (0.0, 12.75):
         network = ZSSR(scale=2, num_feat=4, num_layers=2)
         network.draw_weights(torch.Generator().manual_seed(5))
         options = ZSSROptions(max_steps=1, crop_size=16, son_noise=noise)
-        losses += train_zssr(network, picture, Shrinking(2), options, torch.Generator().manual_seed(0))[0]
+        losses += train_zssr(network, image, Shrinking(2), options, torch.Generator().manual_seed(0))[0]
     assert losses[1] > losses[0]
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dasr_arch.archs.layers.image_ops import convolve_to_picture
+from dasr_arch.archs.layers.image_ops import output_conv
 
 
 class PlainConvolutions(nn.Sequential):
@@ -68,4 +68,4 @@ class PlainConvolutions(nn.Sequential):
         *layers, last = self
         for layer in layers:
             x = layer(x)
-        return convolve_to_picture(last, x)
+        return output_conv(last, x)

@@ -1,4 +1,4 @@
-"""Where networks meet pictures: enlarging as MATLAB does, luma, and the convolution that gives the output."""
+"""Where networks meet images: enlarging as MATLAB does, luma, and the convolution that gives the output."""
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +10,21 @@ _LUMA_OFFSET = 16.0
 
 
 def enlarge(lq: Tensor, scale: int) -> Tensor:
-    """Enlarges pictures by MATLAB's bicubic with symmetric borders, what networks at HR size were trained on.
+    """Enlarges images by MATLAB's bicubic with symmetric borders, what networks at HR size were trained on.
 
     Args:
-        lq: pictures of shape (B, C, h, w), any floating type.
+        lq: images of shape (B, C, h, w), any floating type.
         scale: factor, 1 or more.
 
     Returns:
-        Pictures of shape (B, C, h * scale, w * scale), as precise as ``lq``, not clamped; computed in float32 at least.
+        Images of shape (B, C, h * scale, w * scale), as precise as ``lq``, not clamped; computed in float32 at least.
     """
     precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
     return upsample_bicubic(precise, scale, border='mirror').to(lq.dtype)
 
 
-def convolve_to_picture(conv: nn.Module, features: Tensor) -> Tensor:
-    """The convolution that gives a picture, which is never rounded to half precision, also not under autocast.
+def output_conv(conv: nn.Module, features: Tensor) -> Tensor:
+    """The convolution that gives an image, which is never rounded to half precision, also not under autocast.
 
     Args:
         conv: a convolution, in the type of its weights.

@@ -50,7 +50,7 @@ class KernelCode(nn.Module):
         """The coefficients that a network is told, one way or the other.
 
         Args:
-            batch: number B of pictures.
+            batch: number B of images.
             kernel: shape (B, k, k) or (1, k, k), any side; what lies outside the basis's own side is cut off, and the
                 rest scaled to the sum of 1 again.
             code: the coefficients themselves, of shape (B, C), (1, C) or (B, C, h, w); come before the kernel.
@@ -124,7 +124,7 @@ def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
 
     Args:
         noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
-        lq: pictures of shape (B, 3, h, w).
+        lq: images of shape (B, 3, h, w).
 
     Returns:
         Map of shape (B, 1, h, w) in [0, 1].

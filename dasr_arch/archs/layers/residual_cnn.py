@@ -1,4 +1,4 @@
-"""What ZSSR and MZSR share: a small network on the enlarged picture, which is trained further on the picture itself.
+"""What ZSSR and MZSR share: a small network on the enlarged image, which is trained further on the image itself.
 
 That training is :mod:`dasr_arch.zero_shot.adaptation`; it calls the network with images that it
 has enlarged by itself and by factors that need not be whole, see ``enlarged``.
@@ -12,10 +12,10 @@ from dasr_arch.archs.layers.image_ops import enlarge
 
 
 class ResidualRestorer(nn.Module):
-    """Adds to the bicubically enlarged picture what a chain of convolutions makes of it.
+    """Adds to the bicubically enlarged image what a chain of convolutions makes of it.
 
     Args:
-        scale: up-sampling factor of pictures that are not enlarged yet, 1 or more.
+        scale: up-sampling factor of images that are not enlarged yet, 1 or more.
         num_feat: channels between.
         num_layers: number of convolutions, 2 or more.
         bias: whether they have biases.
@@ -26,7 +26,7 @@ class ResidualRestorer(nn.Module):
 
     blind = False
     needs: tuple[str, ...] = ()  # forward is told nothing
-    adapts_to: tuple[str, ...] = ('kernel',)  # what the training on the picture itself is told
+    adapts_to: tuple[str, ...] = ('kernel',)  # what the training on the image itself is told
 
     def __init__(self, scale: int, num_feat: int, num_layers: int, bias: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ResidualRestorer(nn.Module):
         self.body = PlainConvolutions(3, num_feat, 3, num_layers, bias=bias)
 
     def forward(self, lq: Tensor, *, enlarged: bool = False) -> Tensor:
-        """Super-resolves pictures.
+        """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].

@@ -64,7 +64,7 @@ def covariance_root(x: Tensor) -> Tensor:
 
 
 class RegionNonLocal(nn.Module):
-    """Non-local attention within each quarter of the picture; it starts as the identity.
+    """Non-local attention within each quarter of the image; it starts as the identity.
 
     As in the released code, keys and values are pooled over 2 x 2 pixels, although the paper does not say so: the
     published weights rely on it. Sides of less than four pixels are not divided, of less than two not pooled.

@@ -1,4 +1,4 @@
-"""A linear filter, mixed for each picture from a few Wiener filters, that enlarges it and undoes its blur.
+"""A linear filter, mixed for each image from a few Wiener filters, that enlarges it and undoes its blur.
 
 Not part of the paper. What a linear filter can restore need not be learned by convolutions: the representation says how
 to mix it, and the network adds what a linear filter cannot know.
@@ -43,7 +43,7 @@ class FilterBasis(NamedTuple):
 
 
 class WienerEnlargement(nn.Module):
-    """Enlarges pictures with a linear filter that their representations choose; not to be rounded by autocast.
+    """Enlarges images with a linear filter that their representations choose; not to be rounded by autocast.
 
     Args:
         scale: up-sampling factor s.
@@ -85,11 +85,11 @@ class WienerEnlargement(nn.Module):
         """Enlarges.
 
         Args:
-            x: pictures of shape (B, 3, h, w), any value range.
+            x: images of shape (B, 3, h, w), any value range.
             representation: shape (B, D) or (1, D).
 
         Returns:
-            Pictures of shape (B, 3, h * s, w * s), not clamped.
+            Images of shape (B, 3, h * s, w * s), not clamped.
         """
         return apply_filters(x.to(self.filters.dtype), self.choose(representation))
 
@@ -98,7 +98,7 @@ class WienerEnlargement(nn.Module):
 def compute_filter_basis(scale: int) -> FilterBasis:
     """What the filters of Gaussian blurs, of widths up to the scale and any angle, and of noise have in common.
 
-    Principal components, in the measure of what a change of the filter changes in pictures.
+    Principal components, in the measure of what a change of the filter changes in images.
 
     Args:
         scale: up-sampling factor s.

@@ -1,6 +1,6 @@
 """One HTML page that shows a comparison: sortable tables, curves, costs, crops side by side, published figures.
 
-It reads what a test has saved and computes no picture; the page holds everything itself and needs no network to be
+It reads what a test has saved and computes no image; the page holds everything itself and needs no network to be
 seen.
 """
 
@@ -15,7 +15,7 @@ from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
-from dasr_arch.benchmark.pages.demo_page import embed_picture, fill_template
+from dasr_arch.benchmark.pages.demo_page import embed_image, fill_template
 from dasr_arch.benchmark.pages.svg import Axes, Series, draw_labelled_points, draw_legend, draw_lines
 from dasr_arch.benchmark.tables.formats import list_remarks, read_results
 from dasr_arch.benchmark.tables.results_table import (
@@ -167,7 +167,7 @@ class _Page:
 
     def render_dataset(self, grid: Grid) -> str:
         """Table and charts of one data set."""
-        count = f'{grid.pictures} picture{"s" if grid.pictures != 1 else ""}'
+        count = f'{grid.images} image{"s" if grid.images != 1 else ""}'
         head = f'<h2>{escape(grid.dataset)}</h2><p class="note">Mean over {count}; best and second best are marked.</p>'
         charts = ''.join(self._draw_charts(grid))
         return (
@@ -232,13 +232,13 @@ class _Page:
                     yield _panel(drawing + legend, caption, f'data-only="{index}"{hidden}')
         points = self._list_times(grid)
         if points:
-            axes = Axes('seconds for a picture', self.main.upper(), description='time', logarithmic=True)
+            axes = Axes('seconds for an image', self.main.upper(), description='time', logarithmic=True)
             caption = (
-                f'{self.main.upper()} ({escape(_main_column(grid))}) against the mean time for a test picture of this '
-                'set on this machine, training on the picture included. Up and left is better.'
+                f'{self.main.upper()} ({escape(_main_column(grid))}) against the mean time for a test image of this '
+                'set on this machine, training on the image included. Up and left is better.'
             )
             if any(entry.hollow for entry in points):
-                caption += ' Hollow: published, on the hardware of the authors, for pictures of another size.'
+                caption += ' Hollow: published, on the hardware of the authors, for images of another size.'
             yield _panel(draw_labelled_points(points, axes), caption, '')
 
     def _make_curve(self, row: GridRow, metric: str, columns: Sequence[tuple[float, Sequence[str]]]) -> Series:
@@ -282,16 +282,16 @@ class _Page:
             return 'Costs were not measured; `costs: {size: 180}` in the option file does that.'
         size, environment = measured[0]['size'], measured[0]['environment']
         return (
-            f'For one picture of {size} x {size} LR pixels on {environment.get("device")}, '
+            f'For one image of {size} x {size} LR pixels on {environment.get("device")}, '
             f'{environment.get("threads")} threads: multiply-adds of convolutions and matrix products in one pass, '
             'median milliseconds after a warm-up, and the most memory that a process of its own held beyond Python and '
-            'its libraries. ZSSR, which trains on the picture for long, is timed in the test alone; its memory is '
+            'its libraries. ZSSR, which trains on the image for long, is timed in the test alone; its memory is '
             'that of a few steps.'
         )
 
     def render_costs(self) -> str:
         """Systems below each other; what papers print about costs stands in a table of its own."""
-        heads = ('system', 'told', 'parameters, M', 'multiply-adds, G', 'ms', 'memory, MiB', 's per test picture')
+        heads = ('system', 'told', 'parameters, M', 'multiply-adds, G', 'ms', 'memory, MiB', 's per test image')
         rows = []
         for label, system in self._systems().items():
             costs = system.get('costs') or {}
@@ -308,7 +308,7 @@ class _Page:
             cells = ''.join(_render_number(value, digits) for value, digits in numbers)
             extra = [f'after {system["denoiser"]}'] if system.get('denoiser') else []
             extra += [f'{system["predictor"]} guesses'] if system.get('predictor') else []
-            extra += ['trains on the picture'] if system.get('adapts') else []
+            extra += ['trains on the image'] if system.get('adapts') else []
             badges = ''.join(f'<span class="badge">{escape(text)}</span>' for text in extra)
             told = escape(str(system.get('told', '')))
             rows.append(f'<tr><td>{escape(label)}{badges}</td><td class="text">{told}</td>{cells}</tr>')
@@ -329,16 +329,16 @@ class _Page:
         found: Mapping[str, Any] = self.record.get('systems', {})
         return found
 
-    # --- pictures ---
+    # --- images ---
 
     def render_crops(self) -> str:
-        """One block for each picture; buttons choose the degradation."""
+        """One block for each image; buttons choose the degradation."""
         crops = [Crop(**entry) for entry in self.record.get('crops', ())]
         if not crops:
             return ''
         note = (
-            'The part of each picture with the most detail, pixel for pixel as computed, without further compression. '
-            f'Numbers are {self.main.upper()} of the whole picture. Point at a result to see the original in its place.'
+            'The part of each image with the most detail, pixel for pixel as computed, without further compression. '
+            f'Numbers are {self.main.upper()} of the whole image. Point at a result to see the original in its place.'
         )
         return f'<h2>Side by side</h2><p>{note}</p>{"".join(map(self._render_crop, crops))}'
 
@@ -350,25 +350,25 @@ class _Page:
         )
         choices = f'<div class="choices" hidden>{buttons}</div>'
         grids = ''.join(self._render_crop_grid(crop, label) for label in degradations)
-        head = f'<h3>{escape(crop.dataset)}, {escape(crop.picture)}</h3>'
+        head = f'<h3>{escape(crop.dataset)}, {escape(crop.image)}</h3>'
         return (
             f'<div class="panel crop-block" data-dataset="{escape(crop.dataset)}" '
             f'data-first="{escape(first)}">{head}{choices}{grids}</div>'
         )
 
     def _render_crop_grid(self, crop: Crop, degradation: str) -> str:
-        folder = self.results / 'crops' / folder_name(crop.dataset) / folder_name(crop.picture)
-        small = embed_picture(read_image(folder / f'{folder_name(degradation)}.png'))
+        folder = self.results / 'crops' / folder_name(crop.dataset) / folder_name(crop.image)
+        small = embed_image(read_image(folder / f'{folder_name(degradation)}.png'))
         figures = [
-            _figure(embed_picture(read_image(folder / 'hr.png')), 'original', '', 'class="truth"'),
+            _figure(embed_image(read_image(folder / 'hr.png')), 'original', '', 'class="truth"'),
             _figure(small, 'low resolution', degradation, ''),
         ]
         scores = {
-            row['network']: picture[self.main]
+            row['network']: image[self.main]
             for row in self.record['rows']
             if (row['dataset'], row['degradation']) == (crop.dataset, degradation)
-            for picture in row['pictures']
-            if picture['name'] == crop.picture
+            for image in row['pictures']
+            if image['name'] == crop.image
         }
         fair = [label for label in scores if not self._systems().get(label, {}).get('upper_bound')]
         lower = self.record['metrics'][self.main]['type'] in LOWER_IS_BETTER
@@ -388,7 +388,7 @@ class _Page:
                 figures.append(f'<figure><figcaption><b>{escape(label)}</b><br>{FAILED}</figcaption></figure>')
                 continue
             kind = 'class="best" data-swap' if label == best and len(fair) > 1 else 'data-swap'
-            figures.append(_figure(embed_picture(part), label, f'{float(scores[label]):.{digits}f}', kind))
+            figures.append(_figure(embed_image(part), label, f'{float(scores[label]):.{digits}f}', kind))
         return f'<div class="crops" data-degradation="{escape(degradation)}">{"".join(figures)}</div>'
 
     # --- the rest ---
@@ -425,7 +425,7 @@ class _Page:
             ('machine', f'{environment.get("device", "unknown")}, {environment.get("cores", "?")} cores'),
             ('versions', ', '.join(versions)),
             ('metrics', '; '.join(metrics)),
-            ('protocol', f'{record["protocol"]}; noise seed {record["seed"]}; whole pictures, 8 bit'),
+            ('protocol', f'{record["protocol"]}; noise seed {record["seed"]}; whole images, 8 bit'),
         ]
 
 

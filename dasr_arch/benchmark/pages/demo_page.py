@@ -1,4 +1,4 @@
-"""One HTML page that shows a test: pictures side by side, numbers, curves and the map of representations.
+"""One HTML page that shows a test: images side by side, numbers, curves and the map of representations.
 
 It reads what was saved and computes nothing new; the page holds everything itself and needs no network to be seen.
 """
@@ -41,8 +41,8 @@ class ReportSources:
     Attributes:
         title: heading of the page.
         results: folder that a test has left: ``table.json`` and ``visualization/``.
-        hr: folder of the HR pictures.
-        lq: folder that holds a folder of LR pictures for each degradation.
+        hr: folder of the HR images.
+        lq: folder that holds a folder of LR images for each degradation.
         against: label of the network that others are compared with.
         network: label of the network that the page is about.
         shown: label of the network that the movable divider shows; None is ``network``.
@@ -50,7 +50,7 @@ class ReportSources:
         stages: number of iterations of each training stage, with a name.
         representations: file of the maps, None without one.
         facts: pairs of name and value about how it was made.
-        credits: one line for each picture that is shown or was trained on.
+        credits: one line for each image that is shown or was trained on.
     """
 
     title: str
@@ -95,8 +95,8 @@ def render_report(sources: ReportSources) -> str:
         table_caption=escape(view.describe_table()),
         table=view.render_table(),
         remarks=view.render_remarks(),
-        pictures_caption=escape(view.describe_pictures()),
-        pictures=view.render_pictures(),
+        images_caption=escape(view.describe_images()),
+        images=view.render_images(),
         training_caption=escape(view.describe_training()),
         charts=view.render_charts(),
         map_caption=escape(view.describe_map()),
@@ -139,7 +139,7 @@ class _View:
         self.rows = {(row['network'], row['degradation']): row for row in rows}
         self.degradations = _unique(row['degradation'] for row in rows)
         self.colours = dict(zip(self.degradations, _repeat(PALETTE, len(self.degradations)), strict=True))
-        self.pictures = _unique(picture['name'] for row in rows for picture in row['pictures'])
+        self.images = _unique(image['name'] for row in rows for image in row['pictures'])
         self.shown = sources.shown or sources.network
         for label in (sources.network, self.shown, sources.against):
             if label not in self.networks:
@@ -169,8 +169,8 @@ class _View:
         kinds = ', '.join(
             f'{metric.upper()} ({_describe_arguments(self.record["metrics"][metric])})' for metric in self.metrics
         )
-        count = len(self.pictures)
-        return f'{kinds}; mean over {count} test pictures, x{self.record["scale"]}. The best one is marked.'
+        count = len(self.images)
+        return f'{kinds}; mean over {count} test images, x{self.record["scale"]}. The best one is marked.'
 
     def render_table(self) -> str:
         """Networks below each other, degradations side by side."""
@@ -205,18 +205,16 @@ class _View:
         ]
         return '\n'.join(f'<p class="note">{escape(line)}</p>' for line in lines)
 
-    # --- pictures ---
+    # --- images ---
 
     def render_comparison(self) -> str:
-        """The two networks on either side of a bar that can be moved; JavaScript takes the pictures from below."""
-        if not self.pictures or not self.degradations:
+        """The two networks on either side of a bar that can be moved; JavaScript takes the images from below."""
+        if not self.images or not self.degradations:
             return ''
         blurred = self.degradations[min(2, len(self.degradations) - 1)]
-        choices = self._render_choices('picture', self.pictures) + self._render_choices(
-            'degradation', self.degradations
-        )
+        choices = self._render_choices('picture', self.images) + self._render_choices('degradation', self.degradations)
         data = (
-            f'data-picture="{escape(self.pictures[0])}" data-degradation="{escape(blurred)}" '
+            f'data-image="{escape(self.images[0])}" data-degradation="{escape(blurred)}" '
             f'data-network="{escape(self.sources.against)}" data-against="{escape(self.shown)}"'
         )
         return (
@@ -233,21 +231,21 @@ class _View:
         )
         return f'<div class="choices"><span>{kind}</span>{buttons}</div>'
 
-    def describe_pictures(self) -> str:
+    def describe_images(self) -> str:
         """What is shown."""
         metrics = ' / '.join(metric.upper() for metric in self.metrics)
         return (
-            f'Pixel for pixel as computed, without further compression. Below each picture stands {metrics}. '
+            f'Pixel for pixel as computed, without further compression. Below each image stands {metrics}. '
             'Low resolution is enlarged by repeating pixels.'
         )
 
-    def render_pictures(self) -> str:
-        """One block for each test picture: degradations below each other, networks side by side."""
+    def render_images(self) -> str:
+        """One block for each test image: degradations below each other, networks side by side."""
         blocks = []
         columns = len(self.networks) + 2
-        for index, name in enumerate(self.pictures):
-            truth = read_image(_find_picture(self.sources.hr, name))
-            uri = embed_picture(truth)
+        for index, name in enumerate(self.images):
+            truth = read_image(_find_image(self.sources.hr, name))
+            uri = embed_image(truth)
             rows = ''.join(self._render_row(name, degradation, uri) for degradation in self.degradations)
             grid = f'<div class="grid" style="grid-template-columns:repeat({columns},minmax(0,1fr))">{rows}</div>'
             opened = ' open' if index == 0 else ''
@@ -256,10 +254,10 @@ class _View:
 
     def _render_row(self, name: str, degradation: str, truth: str) -> str:
         low = read_image(self.sources.lq / folder_name(degradation) / f'{name}.png')
-        figures = [_figure(embed_picture(low), f'{name}, {degradation}', f'<b>{DEGRADED}</b>', 'class="raw"')]
+        figures = [_figure(embed_image(low), f'{name}, {degradation}', f'<b>{DEGRADED}</b>', 'class="raw"')]
         for network in self.networks:
             row = self.rows[network, degradation]
-            scores = next((picture for picture in row['pictures'] if picture['name'] == name), None)
+            scores = next((image for image in row['pictures'] if image['name'] == name), None)
             if scores is None:
                 figures.append(f'<figure><figcaption><b>{escape(network)}</b><br>failed</figcaption></figure>')
                 continue
@@ -271,7 +269,7 @@ class _View:
                 'caption': f'{network} {_format(self.metrics[0], scores[self.metrics[0]])}',
             }
             attributes = ' '.join(f'data-{key}="{escape(value)}"' for key, value in data.items())
-            uri = embed_picture(read_image(self._find_result(network, degradation, name)))
+            uri = embed_image(read_image(self._find_result(network, degradation, name)))
             caption = f'<b>{escape(network)}</b><br>{values}'
             figures.append(_figure(uri, f'{name}, {degradation}, {network}', caption, attributes))
         figures.append(_figure(truth, name, f'<b>{TRUTH}</b>', ''))
@@ -305,7 +303,7 @@ class _View:
             charts.append(_panel(draw_lines([Series(title, _ACCENT, points)], axes), title))
         curves = self._gather_validation()
         if curves:
-            title = f'{self.metrics[0].upper()} on the test pictures'
+            title = f'{self.metrics[0].upper()} on the test images'
             charts.append(_panel(draw_lines(curves, Axes('iteration', title, marks)) + draw_legend(curves), title))
         return '\n'.join(charts)
 
@@ -326,7 +324,7 @@ class _View:
         if self.sources.representations is None:
             return 'No map was saved.'
         return (
-            f'Each dot is the degradation representation that {self.shown} finds for one patch of a test picture, '
+            f'Each dot is the degradation representation that {self.shown} finds for one patch of a test image, '
             'coloured by its degradation, which the network is not told.'
         )
 
@@ -340,7 +338,7 @@ class _View:
             for label in _unique(point.degradation for point in saved.points):
                 own = [point for point in saved.points if point.degradation == label]
                 colour = self.colours.get(label, PALETTE[-1])
-                groups.append(Series(label, colour, [(p.x, p.y) for p in own], [p.picture for p in own]))
+                groups.append(Series(label, colour, [(p.x, p.y) for p in own], [p.image for p in own]))
             drawing = draw_scatter(groups, Axes('', '', description=saved.title)) + draw_legend(groups)
             panels.append(_panel(drawing, f'{_capitalise(saved.title)}. {saved.method}'))
         return '\n'.join(panels)
@@ -355,10 +353,10 @@ def _panel(content: str, caption: str) -> str:
     return f'<figure class="panel">{content}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def embed_picture(picture: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as a data address, without loss."""
+def embed_image(image: NDArray[np.uint8]) -> str:
+    """An image (H, W, 3) as a data address, without loss."""
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, format='WEBP', lossless=True, quality=70)
+    Image.fromarray(image).save(data, format='WEBP', lossless=True, quality=70)
     return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode("ascii")}'
 
 
@@ -366,12 +364,12 @@ def _capitalise(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _find_picture(folder: Path, name: str) -> Path:
-    """The file of a picture in a folder, whatever its format."""
+def _find_image(folder: Path, name: str) -> Path:
+    """The file of an image in a folder, whatever its format."""
     for path in sorted(folder.glob('*')):
         if path.stem == name:
             return path
-    raise InputError(f"{folder}: holds no picture '{name}'; the test that is reported used one")
+    raise InputError(f"{folder}: holds no image '{name}'; the test that is reported used one")
 
 
 def _describe_arguments(options: Mapping[str, Any]) -> str:

@@ -65,14 +65,14 @@ def record_results(
     Args:
         benchmark: what was asked for.
         outcomes: what became of every cell.
-        skipped: networks, data sets and pictures that do not count: 'network' (may be absent), 'dataset', 'picture'
+        skipped: networks, data sets and images that do not count: 'network' (may be absent), 'dataset', 'picture'
             (empty for a whole set), 'reason'.
         options: the option file as it was read, overrides included.
         environment: versions and hardware of this run; each row holds those of the run that computed it.
         extras: what a comparison holds beside.
 
     Returns:
-        The record; the means are arithmetic means over the pictures.
+        The record; the means are arithmetic means over the images.
     """
     extras = extras or Extras()
     rows = [_record_row(outcome) for outcome in outcomes]
@@ -153,9 +153,7 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
     """
     lines = []
     for dataset in list_datasets(record):
-        head = (
-            f'{dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures, {"/".join(record["metrics"])}'
-        )
+        head = f'{dataset} x{record["scale"]}, {_count_images(record, dataset)} images, {"/".join(record["metrics"])}'
         table = _make_grid(record, dataset)
         if _measure_width(table) > width:
             table = _transpose(table)
@@ -178,7 +176,7 @@ def format_markdown(record: Record) -> str:
     """
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
     for dataset in list_datasets(record):
-        lines += [f'## {dataset} x{record["scale"]}, {_count_pictures(record, dataset)} pictures', '']
+        lines += [f'## {dataset} x{record["scale"]}, {_count_images(record, dataset)} images', '']
         table = _make_grid(record, dataset)
         if len(table[0]) > MARKDOWN_COLUMNS + 1:
             table = _transpose(table)
@@ -297,13 +295,13 @@ def _make_grid(record: Record, dataset: str) -> list[list[str]]:
 
 
 def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[str, Any]:
-    """What a system is, with its costs and its mean time for a test picture."""
+    """What a system is, with its costs and its mean time for a test image."""
     own = [row for row in rows if row['network'] == label and not row['failure']]
-    pictures = sum(len(row['pictures']) for row in own)
+    images = sum(len(row['pictures']) for row in own)
     costs = extras.costs.get(label)
     return {
         **extras.systems.get(label, {}),
-        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / pictures if pictures else None,
+        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / images if images else None,
         'costs': asdict(costs) if costs is not None else None,
     }
 
@@ -386,7 +384,7 @@ def _markdown_row(row: Sequence[str]) -> str:
     return f'| {" | ".join(text.replace("|", "/") for text in row)} |'
 
 
-def _count_pictures(record: Record, dataset: str) -> int:
+def _count_images(record: Record, dataset: str) -> int:
     return max((len(row['pictures']) for row in record['rows'] if row['dataset'] == dataset), default=0)
 
 
@@ -401,7 +399,7 @@ def _describe_run(record: Record) -> list[str]:
         f'- date {record["date"]}, commit {commit}',
         f'- {environment.get("device", "unknown device")}, {environment.get("cores", "?")} cores',
         f'- {", ".join(versions)}',
-        f'- {"; ".join(metrics)}; mean over pictures; noise seed {record["seed"]}; protocol {record["protocol"]}',
+        f'- {"; ".join(metrics)}; mean over images; noise seed {record["seed"]}; protocol {record["protocol"]}',
     ]
 
 

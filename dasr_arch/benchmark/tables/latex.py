@@ -44,7 +44,7 @@ def format_latex(record: Record) -> str:
         for metric in grid.metrics:
             for first in range(0, len(grid.columns), COLUMNS):
                 lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record)]
-    lines += _draw_costs(list_costs(record), 'Costs of a picture', 'll')
+    lines += _draw_costs(list_costs(record), 'Costs of an image', 'll')
     lines += _draw_costs(list_published_costs(record), PUBLISHED_COSTS, 'l')
     return '\n'.join(lines) + '\n'
 
@@ -55,7 +55,7 @@ def escape_latex(text: str) -> str:
 
 
 def _draw(grid: Grid, metric: str, columns: tuple[str, ...], record: Record) -> list[str]:
-    caption = f'{metric.upper()} on {grid.dataset}, x{record["scale"]}, mean over {grid.pictures} pictures.'
+    caption = f'{metric.upper()} on {grid.dataset}, x{record["scale"]}, mean over {grid.images} images.'
     head = ' & '.join(['System', *map(escape_latex, columns)])
     lines = [r'\begin{table}', r'\centering', rf'\caption{{{escape_latex(caption)}}}']
     lines += [rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule', rf'{head} \\']

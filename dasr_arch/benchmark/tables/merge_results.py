@@ -18,11 +18,11 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
         The record, named after the last one. Systems stand in the order of the option file that has most of them; crops
-        are left out, because their pictures lie beside the single tables.
+        are left out, because their images lie beside the single tables.
 
     Raises:
         InputError: if the records are not of one test: other metrics, averages, scale or seed, another degradation
-            under the same name, or other pictures in a data set.
+            under the same name, or other images in a data set.
     """
     if not records:
         raise InputError('nothing to merge: expected at least one table')
@@ -100,16 +100,16 @@ def _join(records: Sequence[Record], entry: str) -> dict[str, Any]:
 def _check_same(rows: Iterable[Record]) -> None:
     """Refuses rows that have one name for two things."""
     specifications: dict[str, Any] = {}
-    pictures: dict[str, list[str]] = {}
+    images: dict[str, list[str]] = {}
     for row in rows:
         name, dataset = row['degradation'], row['dataset']
         if specifications.setdefault(name, row['specification']) != row['specification']:
             raise InputError(f"'{name}' is {specifications[name]} in one table and {row['specification']} in another")
         if row['failure']:
             continue
-        names = sorted(picture['name'] for picture in row['pictures'])
-        if pictures.setdefault(dataset, names) != names:
+        names = sorted(image['name'] for image in row['pictures'])
+        if images.setdefault(dataset, names) != names:
             raise InputError(
-                f"'{dataset}' is {len(pictures[dataset])} pictures in one table and {len(names)}, or others, in "
+                f"'{dataset}' is {len(images[dataset])} images in one table and {len(names)}, or others, in "
                 'another; test on the same ones'
             )

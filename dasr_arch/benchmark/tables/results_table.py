@@ -38,7 +38,7 @@ class Grid:
 
     Attributes:
         dataset: its name.
-        pictures: how many count.
+        images: how many count.
         columns: labels of degradations and of averages.
         averages: the columns that are means over others.
         rows: measured systems in the order of the option file, then published ones.
@@ -46,7 +46,7 @@ class Grid:
     """
 
     dataset: str
-    pictures: int
+    images: int
     columns: tuple[str, ...]
     averages: frozenset[str]
     rows: tuple[GridRow, ...]
@@ -131,7 +131,7 @@ def format_values(grid: Grid, row: GridRow, column: str) -> str:
 
 
 FAILED, NOTHING = 'failed', '-'
-PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for pictures of another size'
+PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for images of another size'
 
 
 def name_row(row: GridRow) -> str:
@@ -182,7 +182,7 @@ def list_costs(record: Record) -> list[list[str]]:
         return []
     size = next(iter(systems.values()))['costs']['size']
     time = f'ms ({size} x {size})'
-    rows = [['system', 'told', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test picture']]
+    rows = [['system', 'told', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test image']]
     for label, system in systems.items():
         costs = system['costs']
         memory = None if costs['peak_mib'] is None else costs['peak_mib'] - costs['base_mib']

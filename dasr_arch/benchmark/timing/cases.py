@@ -68,8 +68,8 @@ class SpeedCase:
         precision: 'fp32', or 'bf16' under autocast.
         operation: what is timed; networks without an encoder have a single training stage, 'stage_2'.
         scale: up-sampling factor.
-        size: side of the LR pictures or patches in pixels.
-        batch: number of pictures; in training of pairs of patches.
+        size: side of the LR images or patches in pixels.
+        batch: number of images; in training of pairs of patches.
         device: 'cpu' or 'cuda'.
     """
 
@@ -92,7 +92,7 @@ class Timing(NamedTuple):
     """Seconds of one run.
 
     Attributes:
-        loading: cutting patches out of decoded pictures, in this process.
+        loading: cutting patches out of decoded images, in this process.
         degrading: blur, down-sampling and noise on the device.
         computing: the networks, the losses and the optimiser.
     """
@@ -118,12 +118,12 @@ def is_possible(case: SpeedCase) -> bool:
     return kind == 'DASR' or (case.operation != 'stage_1' and case.implementation == 'auto')
 
 
-def build_action(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
+def build_action(case: SpeedCase, images: Path) -> Callable[[], Timing]:
     """Builds the networks of a case.
 
     Args:
         case: the case.
-        pictures: LMDB with the pictures for training.
+        images: LMDB with the images for training.
 
     Returns:
         A function that runs the case once.
@@ -132,7 +132,7 @@ def build_action(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
         InputError: if a network refuses its arguments.
     """
     torch.manual_seed(0)
-    return _build_inference(case) if case.operation == 'inference' else _build_training(case, pictures)
+    return _build_inference(case) if case.operation == 'inference' else _build_training(case, images)
 
 
 def make_network_options(case: SpeedCase) -> dict[str, Any]:
@@ -150,23 +150,23 @@ def _build_inference(case: SpeedCase) -> Callable[[], Timing]:
     network = ARCH_REGISTRY.get(options.pop('type'))(**options).eval().to(case.device)
     if case.implementation == 'compiled':
         network = torch.compile(network)
-    picture = torch.rand(case.batch, 3, case.size, case.size).to(case.device)
+    image = torch.rand(case.batch, 3, case.size, case.size).to(case.device)
 
     def run() -> Timing:
         _wait(case.device)
         started = time.perf_counter()
         with torch.inference_mode(), _autocast(case):
-            network(picture)
+            network(image)
         _wait(case.device)
         return Timing(0.0, 0.0, time.perf_counter() - started)
 
     return run
 
 
-def _build_training(case: SpeedCase, pictures: Path) -> Callable[[], Timing]:
+def _build_training(case: SpeedCase, images: Path) -> Callable[[], Timing]:
     contrast = SPEED_NETWORKS[case.network]['type'] == 'DASR'
     data = {
-        'dataroot_gt': str(pictures),
+        'dataroot_gt': str(images),
         'scale': case.scale,
         'gt_size': case.size * case.scale,
         'num_patches': 2 if contrast else 1,
@@ -253,9 +253,9 @@ def read_peak_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))
 
 
-def encode_case(case: SpeedCase, pictures: Path) -> str:
+def encode_case(case: SpeedCase, images: Path) -> str:
     """A case as the text that a process of its own reads."""
-    return json.dumps({'case': asdict(case), 'pictures': str(pictures)})
+    return json.dumps({'case': asdict(case), 'pictures': str(images)})
 
 
 def measure_memory(text: str) -> dict[str, int]:

@@ -16,20 +16,20 @@ from basicsr.utils.matlab_functions import imresize
 from numpy.typing import NDArray
 
 from dasr_arch.data.prepare import RunSettings, prepare
-from dasr_arch.data.sample_images import find_sample_pictures
+from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
 from dasr_arch.data.worker_pool import count_cores
-from dasr_arch.degradations.base import Window, picture_generator
+from dasr_arch.degradations.base import Window, image_generator
 from dasr_arch.degradations.isotropic_degradation import IsotropicGaussian
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
 
-_SIDE = 1024  # of the picture that is shrunk and measured, pixels
+_SIDE = 1024  # of the image that is shrunk and measured, pixels
 _PATCHES = 16
 _PATCH = 192  # HR pixels
 _SCALE = 4
 
-Picture = NDArray[np.float32]
+Image = NDArray[np.float32]
 Action = Callable[[], object]
 
 
@@ -74,7 +74,7 @@ def measure_parts(repeats: int, report: Callable[[str], None] = lambda name: Non
         A row for each part.
 
     Raises:
-        InputError: if the sample pictures are missing.
+        InputError: if the sample images are missing.
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
@@ -114,8 +114,8 @@ def _measure(part: _Part, repeats: int) -> PartTime:
     return PartTime(part.part, part.ours[0], part.baseline[0], ours, baseline, baseline / ours, difference)
 
 
-def _make_picture() -> Picture:
-    """A smooth picture with noise, RGB of shape (H, W, 3) in [0, 1]."""
+def _make_image() -> Image:
+    """A smooth image with noise, RGB of shape (H, W, 3) in [0, 1]."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:_SIDE, :_SIDE] / 40
     waves = np.stack([np.sin(rows + channel) * np.cos(columns - channel) for channel in range(3)], -1)
@@ -124,12 +124,12 @@ def _make_picture() -> Picture:
 
 
 def _list_shrinking() -> list[_Part]:
-    picture = _make_picture()
-    tensor = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0).contiguous()
+    image = _make_image()
+    tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).contiguous()
 
     def make(scale: int) -> _Part:
         side = _SIDE - _SIDE % scale
-        cropped, tensor_cropped = picture[:side, :side], tensor[..., :side, :side]
+        cropped, tensor_cropped = image[:side, :side], tensor[..., :side, :side]
         return _Part(
             f'bicubic down-sampling x{scale}, {_SIDE} x {_SIDE}',
             ('downsample_bicubic', lambda: downsample_bicubic(tensor_cropped, scale, 'mirror')),
@@ -141,7 +141,7 @@ def _list_shrinking() -> list[_Part]:
 
 
 def _describe_ssim() -> _Part:
-    first = (_make_picture() * 255).round().astype(np.uint8)
+    first = (_make_image() * 255).round().astype(np.uint8)
     noise = np.random.default_rng(1).integers(-9, 10, first.shape)
     second = (first.astype(np.int64) + noise).clip(0, 255).astype(np.uint8)
     return _Part(
@@ -153,15 +153,15 @@ def _describe_ssim() -> _Part:
 
 
 def _describe_degrading() -> _Part:
-    """A batch of patches from the inside of a picture, so that both ways see the same borders."""
+    """A batch of patches from the inside of an image, so that both ways see the same borders."""
     degradation = IsotropicGaussian(scale=_SCALE, sigma_range=(0.2, 4.0))
     margin, side = degradation.margin, _PATCH + 2 * degradation.margin
-    generator = picture_generator(0, 'patches')
+    generator = image_generator(0, 'patches')
     draws = [degradation.draw(generator, (_PATCH // _SCALE,) * 2) for _ in range(_PATCHES)]
     stacked = {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
-    picture = _make_picture()
+    image = _make_image()
     starts = [(side * (index // 4), side * (index % 4)) for index in range(_PATCHES)]
-    cuts = [picture[top : top + side, left : left + side] for top, left in starts]
+    cuts = [image[top : top + side, left : left + side] for top, left in starts]
     batch = torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2).contiguous()
     inside = Window(*(torch.full((_PATCHES,), value) for value in (side, side, 4 * side, 4 * side)))
 
@@ -181,15 +181,15 @@ def _describe_degrading() -> _Part:
 
 
 def _describe_preparing(folder: Path) -> _Part:
-    pictures = find_sample_pictures('train')
+    images = find_sample_images('train')
 
     def run(workers: int) -> None:
         settings = RunSettings(workers=workers, force=True, progress=False)
-        prepare(pictures, folder / f'{workers}.lmdb', Cutting(256, 64, 64), settings)
+        prepare(images, folder / f'{workers}.lmdb', Cutting(256, 64, 64), settings)
 
     cores = count_cores()
     return _Part(
-        f'preparing an LMDB of {len(pictures)} pictures',
+        f'preparing an LMDB of {len(images)} images',
         (f'{cores} processes', lambda: run(cores)),
         ('1 process', lambda: run(1)),
         None,

@@ -40,7 +40,7 @@ from dasr_arch.benchmark.timing.cases import (
 )
 from dasr_arch.benchmark.timing.components import PartTime, as_record, format_parts, measure_parts
 from dasr_arch.data.prepare import RunSettings, prepare
-from dasr_arch.data.sample_images import find_sample_pictures
+from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
 
 MEMORY_METHOD = {
@@ -50,7 +50,7 @@ MEMORY_METHOD = {
 PARTS = 'parts'  # the operation that measures what stands around the networks
 _TIME_LIMIT = 3600  # seconds for one case in a process of its own
 _MEBIBYTE = 1 << 20
-_PIECE = 480  # side of the pictures that training reads, pixels
+_PIECE = 480  # side of the images that training reads, pixels
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class SpeedSettings:
         precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
         operations: 'inference', 'stage_1', 'stage_2'; 'parts' for what stands around the networks.
         scales: up-sampling factors of the inference; training has the largest.
-        size: side of the LR picture, pixels.
+        size: side of the LR image, pixels.
         patch: side of the LR patches of training, pixels.
         batch: pairs of patches in a training step.
         repeats: runs that count, three at least; one more warms up.
@@ -167,18 +167,18 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         The record, ready for JSON.
 
     Raises:
-        InputError: if the settings ask for nothing, or the sample pictures are missing.
+        InputError: if the settings ask for nothing, or the sample images are missing.
     """
     cases = list_cases(settings)
     parts: list[PartTime] = []
-    with _training_pictures() as pictures, _progress(len(cases) * (settings.repeats + 2)) as bar:
+    with _training_images() as images, _progress(len(cases) * (settings.repeats + 2)) as bar:
         if PARTS in settings.operations:
             parts = measure_parts(settings.repeats, bar.set_postfix_str)
-        timings = _time_interleaved(cases, pictures, settings.repeats, bar)
+        timings = _time_interleaved(cases, images, settings.repeats, bar)
         memory = []
         for case in cases:
             bar.set_postfix_str(f'memory, {case.label}')
-            memory.append(_measure_in_process(case, pictures))
+            memory.append(_measure_in_process(case, images))
             bar.update()
     rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
     baseline = choose_baseline(settings, cases) if cases else ''
@@ -189,7 +189,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'environment': describe_environment(device),
         'settings': asdict(settings),
         'baseline': baseline,
-        'time': 'median of interleaved repeats after one that warms up; loading: of decoded pictures, without workers',
+        'time': 'median of interleaved repeats after one that warms up; loading: of decoded images, without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
         'parts': as_record(parts),
@@ -232,13 +232,13 @@ def format_speed(record: Mapping[str, Any]) -> str:
     )
 
 
-def _time_interleaved(cases: Sequence[SpeedCase], pictures: Path, repeats: int, bar: 'tqdm[Any]') -> list[list[Timing]]:
+def _time_interleaved(cases: Sequence[SpeedCase], images: Path, repeats: int, bar: 'tqdm[Any]') -> list[list[Timing]]:
     """Runs all cases in turn, ``repeats`` times after one that does not count."""
     actions: list[Callable[[], Timing]] = []
     timings: list[list[Timing]] = [[] for _ in cases]
     for case in cases:
         bar.set_postfix_str(f'warming up, {case.label}')
-        actions.append(build_action(case, pictures))
+        actions.append(build_action(case, images))
         actions[-1]()
         bar.update()
     for _ in range(repeats):
@@ -249,13 +249,13 @@ def _time_interleaved(cases: Sequence[SpeedCase], pictures: Path, repeats: int, 
     return timings
 
 
-def _measure_in_process(case: SpeedCase, pictures: Path) -> dict[str, int] | None:
+def _measure_in_process(case: SpeedCase, images: Path) -> dict[str, int] | None:
     """Bytes 'peak' and 'base' of a case in a new process, None if it failed."""
     command = [sys.executable, '-m', 'dasr_arch.benchmark.timing.cases']
     try:
         done = subprocess.run(
             command,
-            input=encode_case(case, pictures),
+            input=encode_case(case, images),
             capture_output=True,
             text=True,
             timeout=_TIME_LIMIT,
@@ -302,11 +302,11 @@ def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
 
 
 @contextmanager
-def _training_pictures() -> Iterator[Path]:
-    """An LMDB of the sample pictures, for as long as it is needed."""
+def _training_images() -> Iterator[Path]:
+    """An LMDB of the sample images, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
-        target = Path(folder) / 'pictures.lmdb'
-        prepare(find_sample_pictures('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
+        target = Path(folder) / 'images.lmdb'
+        prepare(find_sample_images('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
         yield target
 
 

@@ -1,4 +1,4 @@
-"""Taking the pictures of one folder out of a downloaded archive that nobody vouches for."""
+"""Taking the images of one folder out of a downloaded archive that nobody vouches for."""
 
 import lzma
 import shutil
@@ -88,24 +88,24 @@ class _Tar(_Archive):
         self._file.close()
 
 
-def unpack_pictures(archive: Path, folder: Path, inner: Sequence[str], expected: int = 0) -> int:
-    """Writes the pictures of one folder of an archive, and nothing else of it, into a new folder.
+def unpack_images(archive: Path, folder: Path, inner: Sequence[str], expected: int = 0) -> int:
+    """Writes the images of one folder of an archive, and nothing else of it, into a new folder.
 
     Args:
         archive: zip or tar file, compressed or not.
-        folder: where the pictures go, under their own names; it must not exist, or be empty. It appears when all of
+        folder: where the images go, under their own names; it must not exist, or be empty. It appears when all of
             them have been written.
         inner: names of the folder inside the archive, the likeliest first, each with as many parents as make it
-            unmistakable. If none is there and all pictures are in one folder, that one is taken.
-        expected: how many pictures there must be, 0 for any number.
+            unmistakable. If none is there and all images are in one folder, that one is taken.
+        expected: how many images there must be, 0 for any number.
 
     Returns:
-        The number of pictures.
+        The number of images.
 
     Raises:
         DamagedArchiveError: if the file is no archive, is cut off, or its content fails its own checksums.
-        InputError: if it names paths outside itself, holds links in place of pictures, two pictures of one name,
-            another number of pictures, no such folder, or more than the disk can take.
+        InputError: if it names paths outside itself, holds links in place of images, two images of one name,
+            another number of images, no such folder, or more than the disk can take.
         OSError: if the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,12 +115,12 @@ def unpack_pictures(archive: Path, folder: Path, inner: Sequence[str], expected:
         with _reading(archive) as opened:
             members = opened.list_members()
             _refuse_outside_paths(archive, members)
-            chosen = _choose_pictures(archive, members, inner)
-            _check_pictures(archive, chosen, expected)
+            chosen = _choose_images(archive, members, inner)
+            _check_images(archive, chosen, expected)
             _check_room(folder.parent, chosen)
             work.mkdir()
-            for member in progress_bar(chosen, desc=folder.name, unit='picture', leave=False):
-                _copy_picture(archive, opened, member, work / member.path.name)
+            for member in progress_bar(chosen, desc=folder.name, unit='image', leave=False):
+                _copy_image(archive, opened, member, work / member.path.name)
         work.replace(folder)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
@@ -128,7 +128,7 @@ def unpack_pictures(archive: Path, folder: Path, inner: Sequence[str], expected:
     return len(chosen)
 
 
-def _copy_picture(archive: Path, opened: _Archive, member: _Member, path: Path) -> None:
+def _copy_image(archive: Path, opened: _Archive, member: _Member, path: Path) -> None:
     with opened.open_member(member.name) as source, path.open('xb') as target:
         shutil.copyfileobj(source, target, 1 << 20)
         size = target.tell()
@@ -167,8 +167,8 @@ def _refuse_outside_paths(archive: Path, members: Sequence[_Member]) -> None:
             raise InputError(f"{archive}: refused, its entry '{member.name}' points outside the archive")
 
 
-def _choose_pictures(archive: Path, members: Sequence[_Member], inner: Sequence[str]) -> list[_Member]:
-    """Pictures of the first of the inner folders that is there, or of the only folder with pictures."""
+def _choose_images(archive: Path, members: Sequence[_Member], inner: Sequence[str]) -> list[_Member]:
+    """Images of the first of the inner folders that is there, or of the only folder with images."""
     folders: dict[PurePosixPath, list[_Member]] = {}
     for member in members:
         if is_image_name(member.path.name):
@@ -180,20 +180,20 @@ def _choose_pictures(archive: Path, members: Sequence[_Member], inner: Sequence[
             return folders[found[0]]
     if len(folders) == 1:
         return next(iter(folders.values()))
-    there = ', '.join(sorted(map(str, folders))[:LISTED_FOLDERS]) or 'no pictures at all'
-    raise InputError(f'{archive}: expected pictures in a folder {" or ".join(inner)}, found {there}')
+    there = ', '.join(sorted(map(str, folders))[:LISTED_FOLDERS]) or 'no images at all'
+    raise InputError(f'{archive}: expected images in a folder {" or ".join(inner)}, found {there}')
 
 
-def _check_pictures(archive: Path, chosen: Sequence[_Member], expected: int) -> None:
+def _check_images(archive: Path, chosen: Sequence[_Member], expected: int) -> None:
     """Raises if what was chosen is not that many plain files of different names."""
     for member in chosen:
         if not member.plain:
-            raise InputError(f"{archive}: refused, its entry '{member.name}' is a link or a device, not a picture")
+            raise InputError(f"{archive}: refused, its entry '{member.name}' is a link or a device, not an image")
     names = {member.path.name.lower() for member in chosen}
     if len(names) < len(chosen):
-        raise InputError(f'{archive}: {len(chosen) - len(names)} of its pictures share a name with another')
+        raise InputError(f'{archive}: {len(chosen) - len(names)} of its images share a name with another')
     if expected and len(chosen) != expected:
-        raise InputError(f'{archive}: expected {expected} pictures in {chosen[0].path.parent}, found {len(chosen)}')
+        raise InputError(f'{archive}: expected {expected} images in {chosen[0].path.parent}, found {len(chosen)}')
 
 
 def _check_room(folder: Path, chosen: Sequence[_Member]) -> None:
@@ -201,6 +201,6 @@ def _check_room(folder: Path, chosen: Sequence[_Member]) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f'{folder} has {free / 1e9:.1f} GB free, the pictures need {needed / 1e9:.1f} GB; '
+            f'{folder} has {free / 1e9:.1f} GB free, the images need {needed / 1e9:.1f} GB; '
             'free some or choose another folder'
         )

@@ -4,7 +4,7 @@ Addresses, sizes and checksums were taken from public texts: those of DIV2K from
 EDSR authors' archives from torchSR, Urban100's second from DeepInverse. None of the addresses is under our control,
 and they could not be tried when this was written. The EDSR authors' server has been reported unreachable at times, so
 a second address follows where there is one. Where no checksum is published, the archive's own and the number of
-pictures are all that is checked; that pictures of a second address equal those of the first is likely, not verified.
+images are all that is checked; that images of a second address equal those of the first is likely, not verified.
 """
 
 import hashlib
@@ -15,27 +15,27 @@ from urllib.parse import urlsplit
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.data.image_io import list_images
-from dasr_arch.data.public.archives import DamagedArchiveError, unpack_pictures
+from dasr_arch.data.public.archives import DamagedArchiveError, unpack_images
 from dasr_arch.data.public.download import Patience, RemoteFile, SourceUnavailableError, fetch_file
 
 ARCHIVE_FOLDER = '.downloads'
 ROOM_TO_UNPACK = 2.0
-"""Pictures take about as much room as the archive that holds them."""
+"""Images take about as much room as the archive that holds them."""
 
 
 @dataclass(frozen=True)
-class PictureFolder:
+class SRImageFolder:
     """One folder of a data set.
 
     Attributes:
         path: where it goes below the data root.
-        pictures: how many it holds.
+        images: how many it holds.
         inner: names of the folder inside the archives, the likeliest first.
         sources: archives that hold it, the preferred one first; empty if none may be fetched without asking.
     """
 
     path: str
-    pictures: int
+    images: int
     inner: tuple[str, ...]
     sources: tuple[RemoteFile, ...] = ()
 
@@ -49,7 +49,7 @@ class PublicSet:
         note: how to get it where there is no address to fetch it from.
     """
 
-    folders: tuple[PictureFolder, ...]
+    folders: tuple[SRImageFolder, ...]
     note: str = ''
 
 
@@ -59,11 +59,11 @@ _HUB = 'https://huggingface.co/datasets'
 _BENCHMARK = RemoteFile(f'{_SNU}/benchmark.tar', 'md5:4ace41d33c2384b97e6b320cd0afd6ba')
 
 
-def _test_set(name: str, pictures: int, second_name: str, second_checksum: str = '') -> PictureFolder:
+def _test_set(name: str, images: int, second_name: str, second_checksum: str = '') -> SRImageFolder:
     """A set of the EDSR authors' benchmark archive, which is also published by itself under a second name."""
-    return PictureFolder(
+    return SRImageFolder(
         f'benchmark/{name}/HR',
-        pictures,
+        images,
         (f'{name}/HR', f'{second_name}_HR', f'{second_name}/HR', name, second_name),
         (
             _BENCHMARK,
@@ -80,7 +80,7 @@ _URBAN100 = _test_set('Urban100', 100, 'Urban100', 'md5:65d9d84a34b72c6f7ca1e26a
 PUBLIC_SETS: dict[str, PublicSet] = {
     'DIV2K': PublicSet(
         (
-            PictureFolder(
+            SRImageFolder(
                 'DIV2K/DIV2K_train_HR',
                 800,
                 ('DIV2K_train_HR',),
@@ -92,7 +92,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
                     ),
                 ),
             ),
-            PictureFolder(
+            SRImageFolder(
                 'DIV2K/DIV2K_valid_HR',
                 100,
                 ('DIV2K_valid_HR',),
@@ -108,7 +108,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
     ),
     'Flickr2K': PublicSet(
         (
-            PictureFolder(
+            SRImageFolder(
                 'Flickr2K/Flickr2K_HR',
                 2650,
                 ('Flickr2K_HR', 'Flickr2K'),
@@ -124,7 +124,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
     'B100': PublicSet((_B100,)),
     'Urban100': PublicSet((_URBAN100,)),
     'Manga109': PublicSet(
-        (PictureFolder('benchmark/Manga109/HR', 109, ('Manga109/HR', 'Manga109')),),
+        (SRImageFolder('benchmark/Manga109/HR', 109, ('Manga109/HR', 'Manga109')),),
         'Manga109 may not be passed on by others: ask for it at http://www.manga109.org/en/download.html, '
         'then give the address that you receive with --url',
     ),
@@ -156,11 +156,11 @@ def download_set(
         patience: how often and how long to try.
 
     Returns:
-        Number of pictures in each folder.
+        Number of images in each folder.
 
     Raises:
         InputError: if no address works, an archive is not what it should be, or a folder is there with another number
-            of pictures, which is never overwritten.
+            of images, which is never overwritten.
         OSError: if a file cannot be written.
     """
     archives: set[Path] = set()
@@ -171,11 +171,11 @@ def download_set(
             if not wanted.sources:
                 raise InputError(public_set.note)
             target = root / folder.path
-            if not _is_complete(target, folder.pictures):
+            if not _is_complete(target, folder.images):
                 archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, patience)
                 archives.add(archive)
                 _unpack(archive, target, wanted)
-            counts[target] = folder.pictures
+            counts[target] = folder.images
         if not keep_archives:
             for archive in archives:
                 archive.unlink()
@@ -185,13 +185,13 @@ def download_set(
     return counts
 
 
-def _is_complete(folder: Path, pictures: int) -> bool:
+def _is_complete(folder: Path, images: int) -> bool:
     """Whether a folder holds what it should; raises if it holds something else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     found = len(list_images(folder))
-    if found != pictures:
-        raise InputError(f'{folder} holds {found} pictures, expected {pictures}; move it away and run this again')
+    if found != images:
+        raise InputError(f'{folder} holds {found} images, expected {images}; move it away and run this again')
     return True
 
 
@@ -208,10 +208,10 @@ def _fetch_any(sources: tuple[RemoteFile, ...], folder: Path, patience: Patience
     raise InputError(f'{"; ".join(failures)}; check the network or give another address with --url')
 
 
-def _unpack(archive: Path, target: Path, folder: PictureFolder) -> None:
+def _unpack(archive: Path, target: Path, folder: SRImageFolder) -> None:
     """Unpacks one folder; an archive that proves to be damaged is removed, so that the next call fetches it anew."""
     try:
-        unpack_pictures(archive, target, folder.inner, folder.pictures)
+        unpack_images(archive, target, folder.inner, folder.images)
     except DamagedArchiveError as error:
         archive.unlink()
         raise InputError(f'{error}; removed, run this again') from error

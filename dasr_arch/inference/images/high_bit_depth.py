@@ -70,7 +70,7 @@ def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
 
 def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
-    """A TIFF whose first picture carries XMP and what a camera noted, which Pillow does not write into compressed ones.
+    """A TIFF whose first image carries XMP and what a camera noted, which Pillow does not write into compressed ones.
 
     Args:
         data: a little-endian TIFF.
@@ -111,11 +111,11 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _add_tags(data: bytes, tags: dict[int, tuple[int, int, bytes]]) -> bytes:
-    """A little-endian TIFF whose first picture has more tags, in a new directory at the end of the file."""
+    """A little-endian TIFF whose first image has more tags, in a new directory at the end of the file."""
     assert data[:4] == b'II*\0', 'OpenCV and Pillow write little-endian TIFF'
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
-    following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # where the next picture is
+    following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # where the next image is
     entries = {}
     for index in range(count):
         entry = data[start + 2 + 12 * index : start + 14 + 12 * index]

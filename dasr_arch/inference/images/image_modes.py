@@ -1,4 +1,4 @@
-"""Pictures of any mode as layers of one or three channels that a network can enlarge, and back."""
+"""Images of any mode as layers of one or three channels that a network can enlarge, and back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ Rebuild = Callable[[Sequence[Pixels], Pixels | None], Any]
 
 
 @dataclass(frozen=True)
-class LayeredPicture:
-    """A picture taken apart.
+class DecomposedImage:
+    """An image taken apart.
 
     Attributes:
-        layers: what the network enlarges, each of shape (H, W, 1) or (H, W, 3). RGB and grey pictures are one layer;
+        layers: what the network enlarges, each of shape (H, W, 1) or (H, W, 3). RGB and grey images are one layer;
             CMYK is the inks C, M, Y as one and black as another, so that the separation survives.
         alpha: transparency of shape (H, W, 1), if there is any; the colours beneath it are those of its neighbours.
-        rebuild: makes the picture from layers and alpha.
+        rebuild: makes the image from layers and alpha.
     """
 
     layers: Sequence[Pixels]
@@ -42,36 +42,36 @@ class LayeredPicture:
         product = first.astype(np.uint32) * self.layers[1]
         return ((product + 127) // 255).astype(np.uint8)
 
-    def replace(self, layers: Sequence[Pixels], alpha: Pixels | None) -> 'LayeredPicture':
-        """The same kind of picture of other layers."""
+    def replace(self, layers: Sequence[Pixels], alpha: Pixels | None) -> 'DecomposedImage':
+        """The same kind of image of other layers."""
         return replace(self, layers=layers, alpha=alpha)
 
     def assemble(self) -> NDArray[Any] | Image.Image:
-        """The picture, of the kind that was taken apart."""
-        picture: NDArray[Any] | Image.Image = self.rebuild(self.layers, self.alpha)
-        return picture
+        """The image, of the kind that was taken apart."""
+        image: NDArray[Any] | Image.Image = self.rebuild(self.layers, self.alpha)
+        return image
 
 
-def decompose(picture: NDArray[Any] | Image.Image) -> LayeredPicture:
-    """Takes a picture apart.
+def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
+    """Takes an image apart.
 
     Args:
-        picture: an array or a Pillow picture, see :meth:`dasr_arch.Upscaler.__call__`.
+        image: an array or a Pillow image, see :meth:`dasr_arch.Upscaler.__call__`.
 
     Raises:
         InputError: if it is of a kind that cannot be upscaled.
     """
-    if isinstance(picture, Image.Image):
-        return _decompose_pillow(picture)
-    if isinstance(picture, np.ndarray):
-        return _decompose_array(picture)
-    raise InputError(f'expected a numpy array, a Pillow picture or a tensor, got {type(picture).__name__}')
+    if isinstance(image, Image.Image):
+        return _decompose_pillow(image)
+    if isinstance(image, np.ndarray):
+        return _decompose_array(image)
+    raise InputError(f'expected a numpy array, a Pillow image or a tensor, got {type(image).__name__}')
 
 
-def _decompose_array(picture: NDArray[Any]) -> LayeredPicture:
-    if picture.ndim not in (2, 3) or not picture.size or (picture.ndim == 3 and not 1 <= picture.shape[2] <= 4):
-        raise InputError(f'expected an array of (H, W) or (H, W, 1 to 4 channels), got shape {picture.shape}')
-    pixels = _check_values(picture).reshape(*picture.shape[:2], -1)
+def _decompose_array(image: NDArray[Any]) -> DecomposedImage:
+    if image.ndim not in (2, 3) or not image.size or (image.ndim == 3 and not 1 <= image.shape[2] <= 4):
+        raise InputError(f'expected an array of (H, W) or (H, W, 1 to 4 channels), got shape {image.shape}')
+    pixels = _check_values(image).reshape(*image.shape[:2], -1)
     colour, alpha = pixels, None
     if pixels.shape[2] in (2, 4):
         alpha = pixels[..., -1:]
@@ -79,59 +79,59 @@ def _decompose_array(picture: NDArray[Any]) -> LayeredPicture:
 
     def rebuild(layers: Sequence[Pixels], enlarged: Pixels | None) -> NDArray[Any]:
         whole = layers[0] if enlarged is None else np.concatenate((layers[0], enlarged), 2)
-        return (whole[..., 0] if picture.ndim == 2 else whole).astype(picture.dtype, copy=False)
+        return (whole[..., 0] if image.ndim == 2 else whole).astype(image.dtype, copy=False)
 
-    return LayeredPicture([colour], alpha, rebuild)
+    return DecomposedImage([colour], alpha, rebuild)
 
 
-def _check_values(picture: NDArray[Any]) -> Pixels:
+def _check_values(image: NDArray[Any]) -> Pixels:
     """The array as uint8, uint16 or float32."""
-    if picture.dtype.name in ('uint8', 'uint16'):
-        return picture
-    if picture.dtype.kind != 'f':
-        raise InputError(f'expected uint8, uint16 or floats in [0, 1], got {picture.dtype}')
-    values: NDArray[np.float32] = picture.astype(np.float32)
+    if image.dtype.name in ('uint8', 'uint16'):
+        return image
+    if image.dtype.kind != 'f':
+        raise InputError(f'expected uint8, uint16 or floats in [0, 1], got {image.dtype}')
+    values: NDArray[np.float32] = image.astype(np.float32)
     least, most = float(values.min()), float(values.max())
     if not -_TOLERANCE <= least <= most <= 1 + _TOLERANCE:  # not a number, too
         raise InputError(f'floats must be in [0, 1], got {least:g} to {most:g}; divide by the range')
     return values.clip(0, 1)
 
 
-def _decompose_pillow(picture: Image.Image) -> LayeredPicture:
-    info = {key: value for key, value in picture.info.items() if key != 'transparency'}
-    if picture.mode in _SIXTEEN_BITS:
-        inner = _decompose_array(np.array(picture).astype(np.uint16))
-    elif picture.mode == 'CMYK':
-        return _decompose_cmyk(picture, info)
+def _decompose_pillow(image: Image.Image) -> DecomposedImage:
+    info = {key: value for key, value in image.info.items() if key != 'transparency'}
+    if image.mode in _SIXTEEN_BITS:
+        inner = _decompose_array(np.array(image).astype(np.uint16))
+    elif image.mode == 'CMYK':
+        return _decompose_cmyk(image, info)
     else:
-        inner = _decompose_array(np.array(_to_plain(picture)))
+        inner = _decompose_array(np.array(_to_plain(image)))
 
     def rebuild(layers: Sequence[Pixels], alpha: Pixels | None) -> Image.Image:
         image = Image.fromarray(np.ascontiguousarray(inner.rebuild(layers, alpha)))
         image.info = info
         return image
 
-    return LayeredPicture(inner.layers, inner.alpha, rebuild)
+    return DecomposedImage(inner.layers, inner.alpha, rebuild)
 
 
-def _to_plain(picture: Image.Image) -> Image.Image:
-    """A picture of 8 bits as L, LA, RGB or RGBA, whichever holds all of it."""
-    mode = picture.mode
-    if mode in ('L', 'LA', 'RGB', 'RGBA') and 'transparency' not in picture.info:
-        return picture
+def _to_plain(image: Image.Image) -> Image.Image:
+    """An image of 8 bits as L, LA, RGB or RGBA, whichever holds all of it."""
+    mode = image.mode
+    if mode in ('L', 'LA', 'RGB', 'RGBA') and 'transparency' not in image.info:
+        return image
     if mode in ('1', 'L'):
-        return picture.convert('LA' if picture.has_transparency_data else 'L')
+        return image.convert('LA' if image.has_transparency_data else 'L')
     if mode == 'La':
-        return picture.convert('LA')
+        return image.convert('LA')
     if mode in ('P', 'PA', 'RGB', 'RGBa'):
-        return picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
+        return image.convert('RGBA' if image.has_transparency_data else 'RGB')
     if mode in _AS_RGB:
-        return picture.convert('RGB')
-    raise InputError(f"pictures of mode '{mode}' cannot be upscaled; convert it to RGB, grey or CMYK of 8 or 16 bits")
+        return image.convert('RGB')
+    raise InputError(f"images of mode '{mode}' cannot be upscaled; convert it to RGB, grey or CMYK of 8 or 16 bits")
 
 
-def _decompose_cmyk(picture: Image.Image, info: dict[Any, Any]) -> LayeredPicture:
-    light = 255 - np.array(picture)  # no ink is bright, as in RGB
+def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage:
+    light = 255 - np.array(image)  # no ink is bright, as in RGB
 
     def rebuild(layers: Sequence[Pixels], _: Pixels | None) -> Image.Image:
         inks = 255 - np.concatenate(list(layers), 2)
@@ -140,4 +140,4 @@ def _decompose_cmyk(picture: Image.Image, info: dict[Any, Any]) -> LayeredPictur
         image.info = info
         return image
 
-    return LayeredPicture([light[..., :3], light[..., 3:]], None, rebuild)
+    return DecomposedImage([light[..., :3], light[..., 3:]], None, rebuild)

@@ -1,4 +1,4 @@
-"""Picture files as people have them, into memory and back: every frame, depth and mode, profile and metadata.
+"""Image files as people have them, into memory and back: every frame, depth and mode, profile and metadata.
 
 Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because Pillow cuts them to 8.
 """
@@ -31,7 +31,7 @@ from dasr_arch.inference.images.high_bit_depth import add_to_tiff, encode_deep_p
 from dasr_arch.inference.images.metadata import Metadata, read_metadata
 
 Frame = NDArray[np.uint16] | Image.Image
-"""A picture in memory: an array for 16 bits, else Pillow's."""
+"""An image in memory: an array for 16 bits, else Pillow's."""
 
 SUFFIXES = {
     '.png': 'PNG',
@@ -68,7 +68,7 @@ class Header(NamedTuple):
         format: one of FORMATS.
         width: as stored, pixels.
         height: as stored.
-        frames: how many pictures it holds that will be upscaled.
+        frames: how many images it holds that will be upscaled.
     """
 
     format: str
@@ -78,12 +78,12 @@ class Header(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """The content of a file.
 
     Attributes:
         format: one of FORMATS, by the content, whatever the file is called.
-        frames: at least one picture, upright.
+        frames: at least one image, upright.
         animated: whether the frames follow each other in time; else they are pages.
         durations: how long each frame of an animation is shown, milliseconds.
         loop: how often it is repeated, 0 for ever; None if the file does not say.
@@ -128,32 +128,32 @@ class OutputSettings:
 
 
 def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
-    """Format and size of a picture, without decoding it.
+    """Format and size of an image, without decoding it.
 
     Args:
         source: the file, or its content.
         name: what an error message calls it.
-        limited: False also takes pictures that are too large to be upscaled, as a result may be.
+        limited: False also takes images that are too large to be upscaled, as a result may be.
 
     Raises:
-        InputError: if it is no picture, or one that is too large.
+        InputError: if it is no image, or one that is too large.
     """
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
-            raise InputError(f'{name}: is empty, expected a picture; replace or remove it')
-        with _limit(limited), _open(source) as picture:
-            if limited and picture.width * picture.height > MAX_PIXELS:
+            raise InputError(f'{name}: is empty, expected an image; replace or remove it')
+        with _limit(limited), _open(source) as image:
+            if limited and image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            kind = _format_of(picture)
-            frames = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
-            return Header(kind, *picture.size, frames)
+            kind = _format_of(image)
+            frames = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
+            return Header(kind, *image.size, frames)
     except InputError:
         raise
     except DECODING_ERRORS as error:
         raise _refuse(name, error) from error
 
 
-def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -> PictureFile:
+def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True) -> ImageFile:
     """Decodes a file's content.
 
     Args:
@@ -163,7 +163,7 @@ def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -
         limited: see ``read_header``.
 
     Raises:
-        InputError: if it is no whole picture, or of a kind that cannot be upscaled.
+        InputError: if it is no whole image, or of a kind that cannot be upscaled.
     """
     read_header(data, name, limited)
     try:
@@ -173,7 +173,7 @@ def read_picture(data: bytes, name: str, scale: int = 1, limited: bool = True) -
         raise _refuse(name, error) from error
 
 
-def check_output(file: PictureFile, settings: OutputSettings, scale: int) -> None:
+def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
     """Finds out before the work whether a format can hold what will come.
 
     Raises:
@@ -191,7 +191,7 @@ def check_output(file: PictureFile, settings: OutputSettings, scale: int) -> Non
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
 
 
-def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputSettings) -> bytes:
+def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
     """The bytes of a file that holds enlarged frames.
 
     Args:
@@ -217,7 +217,7 @@ def encode_picture(frames: Sequence[Frame], file: PictureFile, settings: OutputS
         frame.info = {}  # what is written is what is given, no more
         prepared.append(_prepare(frame, kind))
     if file.animated and file.has_default and kind != 'PNG':
-        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such picture
+        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such image
     options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
     stream = BytesIO()
     try:
@@ -247,67 +247,67 @@ def _open(source: bytes | Path) -> Image.Image:
         return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
-def _format_of(picture: Image.Image) -> str:
-    return 'JPEG' if picture.format == 'MPO' else str(picture.format)  # phones: a JPEG with more behind it
+def _format_of(image: Image.Image) -> str:
+    return 'JPEG' if image.format == 'MPO' else str(image.format)  # phones: a JPEG with more behind it
 
 
-def _read(data: bytes, scale: int, limited: bool) -> PictureFile:
-    with _open(data) as picture:
-        if picture.format == 'PNG':
-            picture.verify()  # the checksum of every chunk, which loading skips; it spends the file object
-    with _open(data) as picture:
-        kind = _format_of(picture)
-        count = getattr(picture, 'n_frames', 1) if picture.format != 'MPO' else 1
-        deep = kind in ('PNG', 'TIFF') and has_16_bits(picture, data)
+def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
+    with _open(data) as image:
+        if image.format == 'PNG':
+            image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
+    with _open(data) as image:
+        kind = _format_of(image)
+        count = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
+        deep = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
         if deep and count > 1:
-            raise ValueError('several pictures of 16 bits in one file, expected one')
+            raise ValueError('several images of 16 bits in one file, expected one')
         durations, frames = [], []
         for index in range(count):
-            picture.seek(index)
-            picture.load()
-            if limited and picture.width * picture.height > MAX_PIXELS:
+            image.seek(index)
+            image.load()
+            if limited and image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            durations.append(float(picture.info.get('duration', 0)))
-            frames.append(picture.copy())
-        picture.seek(0)
-        picture.load()
+            durations.append(float(image.info.get('duration', 0)))
+            frames.append(image.copy())
+        image.seek(0)
+        image.load()
         upright = ImageOps.exif_transpose(frames[0])
         if deep:
-            turned: list[Frame] = [_read_deep(data, picture)]
+            turned: list[Frame] = [_read_deep(data, image)]
         else:
             turned = [upright, *(ImageOps.exif_transpose(frame) for frame in frames[1:])]
-        return PictureFile(
+        return ImageFile(
             format=kind,
             frames=turned,
             animated=count > 1 and kind != 'TIFF',
             durations=durations,
-            loop=picture.info.get('loop'),
+            loop=image.info.get('loop'),
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
-            compression=picture.info.get('compression'),
-            has_default=bool(picture.info.get('default_image', False)),
-            metadata=read_metadata(picture, upright, scale),
+            compression=image.info.get('compression'),
+            has_default=bool(image.info.get('default_image', False)),
+            metadata=read_metadata(image, upright, scale),
         )
 
 
 def _has_lossless_frames(data: bytes) -> bool:
-    """Whether the first picture of an extended WebP is stored without loss (RIFF: name, length, content)."""
+    """Whether the first image of an extended WebP is stored without loss (RIFF: name, length, content)."""
     place = data.find(b'VP8L')
     lossy = data.find(b'VP8 ')
     return place >= 0 and (lossy < 0 or place < lossy)
 
 
-def _read_deep(data: bytes, picture: Image.Image) -> NDArray[np.uint16]:
-    if picture.format == 'TIFF':
-        photometric = getattr(picture, 'tag_v2', {}).get(262, 1)
+def _read_deep(data: bytes, image: Image.Image) -> NDArray[np.uint16]:
+    if image.format == 'TIFF':
+        photometric = getattr(image, 'tag_v2', {}).get(262, 1)
         if photometric not in (0, 1, 2):
             raise ValueError('16 bits of another colour model than grey or RGB')
-    pixels = decode_deep(data, is_white_zero(picture))
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(picture, 'tag_v2', {}).get(338, ()):
+    pixels = decode_deep(data, is_white_zero(image))
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(image, 'tag_v2', {}).get(338, ()):
         return _divide_by_alpha(pixels)
-    if picture.format == 'PNG':
+    if image.format == 'PNG':
         if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV spreads over RGB
             pixels = pixels[:, :, [0, 3]]
-        pixels = turn_upright(pixels, picture.getexif().get(274, 1))
+        pixels = turn_upright(pixels, image.getexif().get(274, 1))
     return pixels
 
 
@@ -368,7 +368,7 @@ def _to_palette(frame: Image.Image) -> Image.Image:
     return out
 
 
-def _encoding(kind: str, file: PictureFile, settings: OutputSettings, frames: Sequence[Image.Image]) -> dict[str, Any]:
+def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequence[Image.Image]) -> dict[str, Any]:
     """Arguments of Pillow's ``save`` besides metadata."""
     quality = settings.quality or QUALITY
     options: dict[str, Any] = {}
@@ -400,4 +400,4 @@ def _encoding(kind: str, file: PictureFile, settings: OutputSettings, frames: Se
 
 def _refuse(name: str, error: BaseException) -> InputError:
     text = explain_damage(error).replace('not a PNG, JPEG, BMP, TIFF or WebP', f'not a {", ".join(FORMATS)}')
-    return InputError(f'{name}: cannot be read as a picture ({text}); replace or remove it')
+    return InputError(f'{name}: cannot be read as an image ({text}); replace or remove it')

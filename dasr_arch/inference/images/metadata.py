@@ -1,4 +1,4 @@
-"""What a picture file says besides its pixels, and how it goes into a file of the enlarged picture."""
+"""What an image file says besides its pixels, and how it goes into a file of the enlarged image."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -71,21 +71,21 @@ class Metadata:
         return info
 
 
-def read_metadata(picture: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """What a picture that Pillow has loaded says about itself.
+def read_metadata(image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
+    """What an image that Pillow has loaded says about itself.
 
     Args:
-        picture: as the file has it.
+        image: as the file has it.
         upright: the same, turned upright by Pillow, which then corrects what XMP says of it.
         scale: by how much the sizes that EXIF holds will grow.
     """
     info = upright.info
     comment = info.get('comment')
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
-    text = {key: str(value) for key, value in getattr(picture, 'text', {}).items()} if picture.format == 'PNG' else {}
+    text = {key: str(value) for key, value in getattr(image, 'text', {}).items()} if image.format == 'PNG' else {}
     return Metadata(
         icc_profile=info.get('icc_profile'),
-        exif=_read_exif(picture.getexif(), (upright.width * scale, upright.height * scale)),
+        exif=_read_exif(image.getexif(), (upright.width * scale, upright.height * scale)),
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         dpi=_read_dpi(info.get('dpi')),
         comment=comment.encode() if isinstance(comment, str) else comment,

@@ -79,7 +79,7 @@ def read_colour(frame: 'av.VideoFrame') -> Colour:
 
 
 def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
-    """The picture that a frame shows.
+    """The image that a frame shows.
 
     Args:
         frame: of any pixel format.
@@ -100,7 +100,7 @@ def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
 
 
 def make_frame(pixels: Pixels, colour: Colour) -> 'av.VideoFrame':
-    """A frame that shows a picture.
+    """A frame that shows an image.
 
     Args:
         pixels: RGB of shape (H, W, 3), float32 in [0, 1].

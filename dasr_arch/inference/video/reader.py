@@ -1,4 +1,4 @@
-"""Reading video through PyAV, and writing it again with everything but the pictures copied.
+"""Reading video through PyAV, and writing it again with everything but the images copied.
 
 Only files are opened, and only as the formats that video comes in: playlists and scripts, which could name other files
 or addresses, are refused whatever their ending.
@@ -40,7 +40,7 @@ VIDEO_SUFFIXES = (
 """Endings of files that are taken for video."""
 
 _READ = 'mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,m4v'
-_MAX_PIXELS = 178_956_970  # of a frame, the limit that pictures have
+_MAX_PIXELS = 178_956_970  # of a frame, the limit that images have
 _TRUNCATED = 0.02  # share of the time that a file says it has and does not
 
 
@@ -158,7 +158,7 @@ def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
         path: the file.
 
     Yields:
-        The container and its best video stream, cover pictures left aside.
+        The container and its best video stream, cover images left aside.
 
     Raises:
         InputError: if it cannot be read, is no video, or holds none.
@@ -209,19 +209,17 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         _check_whole(path, present, declared, settings)
         if not frames:
             raise InputError(f'{path}: no frames in the part that was asked for; it has {float(present):.1f} seconds')
-    picture = _decode_first(path, settings.start, origin)
-    matrix: Any = picture.side_data.get('DISPLAYMATRIX')
-    notes = (
-        ['is interlaced, which is upscaled as it is; better deinterlace it first'] if picture.interlaced_frame else []
-    )
-    if picture.format.name.startswith('yuva') or picture.format.name in ('rgba', 'bgra', 'gbrap'):
+    image = _decode_first(path, settings.start, origin)
+    matrix: Any = image.side_data.get('DISPLAYMATRIX')
+    notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
+    if image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
         notes.append('transparency left out')
     return VideoFacts(
-        picture.width,
-        picture.height,
+        image.width,
+        image.height,
         frames,
         origin,
-        read_colour(picture),
+        read_colour(image),
         None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
         notes,
     )

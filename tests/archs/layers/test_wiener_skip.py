@@ -136,7 +136,7 @@ def test_representation_chooses_the_filter():
     assert not torch.allclose(both[1], alone[1], atol=1e-4)
 
 
-def test_flat_pictures_keep_their_brightness_with_filters_of_16_bit():
+def test_flat_images_keep_their_brightness_with_filters_of_16_bit():
     network = make_network()
     rounded = {key: value.half().float() for key, value in network.state_dict().items()}
     network.load_state_dict(rounded)

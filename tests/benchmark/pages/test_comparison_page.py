@@ -13,7 +13,7 @@ import pytest
 from dasr_arch.benchmark.pages.comparison_page import AMBERS, PALETTE, render_comparison, write_comparison
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.data.image_io import write_image
-from tests.benchmark.making import make_picture
+from tests.benchmark.making import make_image
 from tests.benchmark.tables.test_results_table import make_comparison
 
 VOID = {'meta', 'img', 'br', 'input', 'link'}
@@ -42,10 +42,10 @@ def make_results(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'table.json').write_text(json.dumps(record))
     for name in ('hr', 'width_1.2', 'width_2.4'):
-        write_image(folder / f'crops/Set5/baby/{name}.png', make_picture(16, 16))
+        write_image(folder / f'crops/Set5/baby/{name}.png', make_image(16, 16))
     for network in ('Bicubic', 'DASR', 'SRMD'):
         for width in ('width_1.2', 'width_2.4'):
-            write_image(folder / f'visualization/{network}/Set5/{width}/baby.png', make_picture())
+            write_image(folder / f'visualization/{network}/Set5/{width}/baby.png', make_image())
     return folder
 
 
@@ -102,8 +102,8 @@ def test_every_metric_of_every_cell_can_be_chosen_and_sorted(tmp_path: Path) -> 
 
 def test_crops_stand_side_by_side_with_their_numbers(tmp_path: Path) -> None:
     page = render_comparison(make_results(tmp_path))
-    pictures = [attributes['alt'] for tag, attributes in parse(page).elements if tag == 'img']
-    assert pictures == ['original', 'low resolution', 'Bicubic', 'DASR', 'SRMD'] * 2
+    images = [attributes['alt'] for tag, attributes in parse(page).elements if tag == 'img']
+    assert images == ['original', 'low resolution', 'Bicubic', 'DASR', 'SRMD'] * 2
     assert re.search(r'<figure class="best" data-swap><img [^>]*><figcaption><b>DASR</b><br>31.00', page)
 
 

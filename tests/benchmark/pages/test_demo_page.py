@@ -19,7 +19,7 @@ from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 from dasr_arch.degradations import build_degradation
 from dasr_arch.pipelines.testing import run_test
 from dasr_arch.probe.tsne import MapPoint, RepresentationMap, write_maps
-from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
+from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 
 HISTORY = [
     {'iter': 1, 'l_contrast': 4.0},
@@ -32,7 +32,7 @@ HISTORY = [
 
 
 class Page(HTMLParser):
-    """What is on a page: open tags that were not closed, pictures, addresses and text."""
+    """What is on a page: open tags that were not closed, images, addresses and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the results of a test of two networks on two pictures at two widths, and its LR pictures."""
+    """A folder with the results of a test of two networks on two images at two widths, and its LR images."""
     folder = tmp_path_factory.mktemp('report')
     before = Path.cwd()
     os.chdir(folder)
     torch.manual_seed(0)
     weights = save_weights(DASR(**small_dasr()), folder / 'small.pth')
     networks = {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(weights)}}
-    run_test(make_options(write_pictures(Path('hr')), networks=networks, save_img=True))
+    run_test(make_options(write_images(Path('hr')), networks=networks, save_img=True))
     for sigma in (0, 1.2):
         degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': sigma}, 4)
         degrade_files('hr', Path('lq', folder_name(degradation.label)), degradation, DegradeSettings(progress=False))
@@ -104,7 +104,7 @@ def test_page_is_whole_html_that_needs_nothing_else(saved: Path) -> None:
     assert not re.search(r'\$\w', text)  # every placeholder is filled
 
 
-def test_page_shows_every_picture_of_every_network(saved: Path) -> None:
+def test_page_shows_every_image_of_every_network(saved: Path) -> None:
     page = Page(render_report(sources(saved)))
     results = [image for image in page.images if image.get('data-network')]
     assert len(results) == 2 * 2 * 2
@@ -112,8 +112,8 @@ def test_page_shows_every_picture_of_every_network(saved: Path) -> None:
     assert sum(image.get('class') == 'raw' for image in page.images) == 2 * 2
     record = json.loads((saved / 'results/trial/table.json').read_text())
     for row in record['rows']:
-        for picture in row['pictures']:
-            assert f'{picture["psnr"]:.2f} / {picture["ssim"]:.4f}' in page.text
+        for image in row['pictures']:
+            assert f'{image["psnr"]:.2f} / {image["ssim"]:.4f}' in page.text
 
 
 def test_page_states_the_gain_of_the_table(saved: Path) -> None:
@@ -143,7 +143,7 @@ def test_page_without_training_and_map_says_so(saved: Path) -> None:
 def test_failed_cells_are_named(saved: Path, tmp_path: Path) -> None:
     results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
     record = json.loads((results / 'table.json').read_text())
-    record['rows'][-1].update(failure='out of <memory>', means={}, pictures=[])
+    record['rows'][-1].update(failure='out of <memory>', means={}, images=[])
     (results / 'table.json').write_text(json.dumps(record))
     page = Page(render_report(sources(saved, results=results)))
     assert 'failed: out of <memory>' in page.text

@@ -52,7 +52,7 @@ def make_record(degradations: int = 2) -> dict[str, Any]:
 
 def test_console_has_a_block_per_set_with_networks_and_degradations() -> None:
     assert format_console(make_record()).splitlines() == [
-        'Set5 x4, 2 pictures, psnr/ssim',
+        'Set5 x4, 2 images, psnr/ssim',
         'network       width 0       width 1',
         'Bicubic  28.43/0.8123  29.43/0.8123',
         'DASR     31.90/0.8123        failed',

@@ -10,7 +10,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.benchmark.tables.merge_results import merge_records
 from dasr_arch.pipelines.testing import run_test
-from tests.benchmark.making import make_options, save_weights, small_dasr, write_pictures
+from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 from tests.benchmark.tables.test_formats import make_record, make_row
 
 TOOL = runpy.run_path(str(Path(__file__).parents[3] / 'tools' / 'merge_tables.py'))
@@ -60,7 +60,7 @@ def test_costs_stay_and_what_was_skipped_before_is_no_longer() -> None:
         ({'scale': 2}, "differ in 'scale': 4 and 2; merge tables of one test file alone"),
         ({'averages': {'mean': ['width 0']}}, "differ in 'averages'"),
         ({'rows': [{**make_row('C', 'width 0', 1.0), 'specification': {'sigma': 1}}]}, "'width 0' is {} in one table"),
-        ({'rows': [{**make_row('C', 'width 0', 1.0), 'pictures': []}]}, "'Set5' is 2 pictures in one table and 0"),
+        ({'rows': [{**make_row('C', 'width 0', 1.0), 'pictures': []}]}, "'Set5' is 2 images in one table and 0"),
     ],
 )
 def test_tables_of_different_tests_are_refused(change: dict[str, Any], message: str) -> None:
@@ -76,7 +76,7 @@ def test_tool_makes_of_two_tests_what_one_would_have_given(
 
     monkeypatch.chdir(tmp_path)
     weights = save_weights(ARCH_REGISTRY.get('DASR')(**small_dasr()), tmp_path / 'a.pth')
-    options = make_options(write_pictures(tmp_path / 'own'), averages={'mean': 'all'})
+    options = make_options(write_images(tmp_path / 'own'), averages={'mean': 'all'})
     arguments = {key: value for key, value in small_dasr().items() if key != 'scale'}
     networks = {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(weights), **arguments}}
     tables = []

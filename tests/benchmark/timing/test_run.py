@@ -29,7 +29,7 @@ from dasr_arch.benchmark.timing.run import (
     measure_speed,
     write_speed,
 )
-from tests.benchmark.making import write_pictures
+from tests.benchmark.making import write_images
 
 ROW = {
     'network': 'DASR',
@@ -165,21 +165,21 @@ def test_baseline_must_be_a_row_and_something_must_be_measured() -> None:
 @pytest.mark.parametrize('operation', ['inference', 'stage_1', 'stage_2'])
 @pytest.mark.parametrize('network', ['Bicubic', 'DASR-S'])
 def test_every_operation_runs_and_is_timed(tmp_path: Path, network: str, operation: str, precision: str) -> None:
-    pictures = write_pictures(tmp_path / 'pictures')
+    images = write_images(tmp_path / 'pictures')
     case = SpeedCase(network, 'auto', precision, operation, 2, 12, 2)  # type: ignore[arg-type]
     if not is_possible(case):
         assert network == 'Bicubic'
         return
-    timing = build_action(case, pictures)()
+    timing = build_action(case, images)()
     assert timing.computing > 0
     assert (timing.loading > 0) == (timing.degrading > 0) == (operation != 'inference')
 
 
 def test_stages_train_what_they_say(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / 'pictures')
+    images = write_images(tmp_path / 'pictures')
     times = {}
     for operation in ('stage_1', 'stage_2'):
-        action = build_action(SpeedCase('DASR', 'auto', 'fp32', operation, 2, 12, 2), pictures)  # type: ignore[arg-type]
+        action = build_action(SpeedCase('DASR', 'auto', 'fp32', operation, 2, 12, 2), images)  # type: ignore[arg-type]
         action()
         times[operation] = min(action().computing for _ in range(3))
     assert times['stage_2'] > 1.5 * times['stage_1']  # five groups of five blocks more

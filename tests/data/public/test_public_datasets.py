@@ -5,8 +5,8 @@ import pytest
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.public.download import Patience, RemoteFile
-from dasr_arch.data.public.public_datasets import PUBLIC_SETS, PictureFolder, PublicSet, download_set, find_public_set
-from tests.data.public.test_archives import PICTURES, place, write_zip
+from dasr_arch.data.public.public_datasets import PUBLIC_SETS, PublicSet, SRImageFolder, download_set, find_public_set
+from tests.data.public.test_archives import IMAGES, place, write_zip
 from tests.file_server import serving
 
 AT_ONCE = Patience(attempts=1, pause=0, timeout=5)
@@ -23,14 +23,14 @@ def server(tmp_path):
 
 def make_set(*urls, names=('Set',)):
     sources = tuple(RemoteFile(url) for url in urls)
-    return PublicSet(tuple(PictureFolder(f'benchmark/{name}/HR', 3, (f'{name}/HR',), sources) for name in names))
+    return PublicSet(tuple(SRImageFolder(f'benchmark/{name}/HR', 3, (f'{name}/HR',), sources) for name in names))
 
 
 @pytest.mark.parametrize('name', PUBLIC_SETS)
 def test_every_set_names_folders_sources_and_well_formed_checksums(name):
     public_set = find_public_set(name)
     for folder in public_set.folders:
-        assert folder.pictures > 0
+        assert folder.images > 0
         assert folder.sources or public_set.note
         for source in folder.sources:
             assert source.url.startswith('https://')
@@ -52,7 +52,7 @@ def test_folders_of_one_archive_fetch_it_once(server, tmp_path):
     public_set = make_set(server.address('/set.zip'), names=('Set', 'Other'))
     counts = download_set(public_set, tmp_path)
     assert counts == {tmp_path / 'benchmark/Set/HR': 3, tmp_path / 'benchmark/Other/HR': 3}
-    assert {path.name for path in (tmp_path / 'benchmark/Other/HR').iterdir()} == set(PICTURES)
+    assert {path.name for path in (tmp_path / 'benchmark/Other/HR').iterdir()} == set(IMAGES)
     assert [path.name for path in tmp_path.iterdir()] == ['benchmark']
     assert len(server.seen) == 1
 
@@ -95,11 +95,11 @@ def test_given_address_replaces_the_published_ones(server, tmp_path):
     assert len(list((tmp_path / 'benchmark/Set/HR').iterdir())) == 3
 
 
-def test_folder_with_another_number_of_pictures_is_left_alone(server, tmp_path):
+def test_folder_with_another_number_of_images_is_left_alone(server, tmp_path):
     folder = tmp_path / 'benchmark/Set/HR'
     folder.mkdir(parents=True)
     (folder / 'mine.png').write_bytes(b'mine')
-    with pytest.raises(InputError, match=r'holds 1 pictures, expected 3; move it away'):
+    with pytest.raises(InputError, match=r'holds 1 images, expected 3; move it away'):
         download_set(make_set(server.address('/set.zip')), tmp_path)
     assert (folder / 'mine.png').read_bytes() == b'mine'
     assert server.seen == []

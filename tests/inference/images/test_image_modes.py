@@ -1,4 +1,4 @@
-"""Pictures of every mode taken apart and put together again."""
+"""Images of every mode taken apart and put together again."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from dasr_arch.inference.images.image_modes import decompose
 MODES = ('L', 'LA', 'RGB', 'RGBA', 'CMYK', 'I;16')
 
 
-def make_picture(mode: str) -> Image.Image:
+def make_image(mode: str) -> Image.Image:
     values = np.random.default_rng(0).integers(1, 256, (6, 9, 4), dtype=np.uint8)
     if mode == 'I;16':
         return Image.fromarray(values[..., 0].astype(np.uint16) * 257)
@@ -24,13 +24,13 @@ def make_picture(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_pillow_pictures_survive_unchanged(mode):
-    picture = make_picture(mode)
-    picture.info['icc_profile'] = b'profile'
-    out = decompose(picture).assemble()
+def test_pillow_images_survive_unchanged(mode):
+    image = make_image(mode)
+    image.info['icc_profile'] = b'profile'
+    out = decompose(image).assemble()
     assert out.mode == mode
     assert out.info['icc_profile'] == b'profile'
-    assert np.array_equal(np.array(out), np.array(picture))
+    assert np.array_equal(np.array(out), np.array(image))
 
 
 @pytest.mark.parametrize(
@@ -39,31 +39,31 @@ def test_pillow_pictures_survive_unchanged(mode):
 )
 def test_modes_that_cannot_be_enlarged_become_the_nearest_that_can(mode, expected):
     source = {'La': 'LA', 'RGBa': 'RGBA'}.get(mode, 'RGB')
-    picture = make_picture(source).convert(mode)
-    out = decompose(picture).assemble()
+    image = make_image(source).convert(mode)
+    out = decompose(image).assemble()
     assert (out.mode, out.size) == (expected, (9, 6))
 
 
 def test_palette_with_a_transparent_entry_gets_alpha():
-    picture = make_picture('RGB').quantize(8)
-    picture.info['transparency'] = 3
-    out = decompose(picture).assemble()
+    image = make_image('RGB').quantize(8)
+    image.info['transparency'] = 3
+    out = decompose(image).assemble()
     assert out.mode == 'RGBA'
     assert 'transparency' not in out.info
-    assert ((np.array(out)[..., 3] == 0) == (np.array(picture) == 3)).all()
+    assert ((np.array(out)[..., 3] == 0) == (np.array(image) == 3)).all()
 
 
 def test_transparent_grey_level_gets_alpha():
-    picture = Image.fromarray(np.array([[10, 20], [10, 30]], np.uint8))
-    picture.info['transparency'] = 10
-    out = decompose(picture).assemble()
+    image = Image.fromarray(np.array([[10, 20], [10, 30]], np.uint8))
+    image.info['transparency'] = 10
+    out = decompose(image).assemble()
     assert out.mode == 'LA'
     assert np.array(out)[..., 1].tolist() == [[0, 255], [0, 255]]
 
 
 def test_black_ink_is_a_layer_of_its_own_and_seen_by_the_encoder():
-    picture = Image.merge('CMYK', [Image.new('L', (4, 4), value) for value in (0, 255, 0, 128)])
-    layered = decompose(picture)
+    image = Image.merge('CMYK', [Image.new('L', (4, 4), value) for value in (0, 255, 0, 128)])
+    layered = decompose(image)
     assert [layer.shape for layer in layered.layers] == [(4, 4, 3), (4, 4, 1)]
     assert layered.visible()[0, 0].tolist() == [127, 0, 127]
 
@@ -94,9 +94,9 @@ def test_arrays_survive_unchanged(shape, dtype):
         (np.zeros((0, 3, 3), np.uint8), 'expected an array of'),
         (np.zeros((3, 3, 5), np.uint8), 'expected an array of'),
         (np.zeros((1, 3, 3, 3), np.uint8), 'expected an array of'),
-        ('picture.png', 'got str'),
+        ('image.png', 'got str'),
     ],
 )
-def test_what_is_no_picture_is_refused(array, message):
+def test_what_is_no_image_is_refused(array, message):
     with pytest.raises(InputError, match=message):
         decompose(array)

@@ -1,4 +1,4 @@
-"""Picture files there and back: what people have is kept, what is broken is one line."""
+"""Image files there and back: what people have is kept, what is broken is one line."""
 
 import struct
 import zlib
@@ -18,9 +18,9 @@ from dasr_arch.inference.images.io import (
     FORMATS,
     OutputSettings,
     check_output,
-    encode_picture,
+    encode_image_file,
     read_header,
-    read_picture,
+    read_image_file,
 )
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
@@ -28,7 +28,7 @@ SIZE = (24, 16)
 
 
 def make_pixels(channels: int = 3, dtype: Any = np.uint8) -> Any:
-    """A smooth picture, so that lossy formats stay near."""
+    """A smooth image, so that lossy formats stay near."""
     rows, columns = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
     planes = [rows * 10 + 20, columns * 8 + 10, (rows + columns) * 5, 255 - rows * 3]
     values = np.stack(planes[:channels], 2)
@@ -45,18 +45,18 @@ def make_exif(orientation: int = 1) -> Image.Exif:
     return exif
 
 
-def encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def round_trip(data: bytes, **settings: Any) -> Image.Image:
     """What is written of what was read, opened again."""
-    file = read_picture(data, 'in')
+    file = read_image_file(data, 'in')
     chosen = OutputSettings(**settings)
     check_output(file, chosen, 1)
-    out = Image.open(BytesIO(encode_picture([copy_frame(frame) for frame in file.frames], file, chosen)))
+    out = Image.open(BytesIO(encode_image_file([copy_frame(frame) for frame in file.frames], file, chosen)))
     out.load()
     return out
 
@@ -68,11 +68,11 @@ def copy_frame(frame: Any) -> Any:
 
 @pytest.mark.parametrize('kind', FORMATS)
 def test_every_format_comes_back_as_itself(kind):
-    picture = Image.fromarray(make_pixels())
-    out = round_trip(encode(picture, kind, **({'lossless': True} if kind == 'WEBP' else {})))
+    image = Image.fromarray(make_pixels())
+    out = round_trip(encode(image, kind, **({'lossless': True} if kind == 'WEBP' else {})))
     assert out.format == kind
     tolerance = {'JPEG': 12, 'AVIF': 40, 'GIF': 40}.get(kind, 0)
-    assert np.abs(np.array(out.convert('RGB')).astype(int) - np.array(picture)).max() <= tolerance
+    assert np.abs(np.array(out.convert('RGB')).astype(int) - np.array(image)).max() <= tolerance
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_every_format_comes_back_as_itself(kind):
     + [('TIFF', 'CMYK'), ('JPEG', 'L'), ('JPEG', 'CMYK'), ('WEBP', 'RGBA'), ('BMP', 'L')],
 )
 def test_modes_are_kept(kind, mode):
-    picture = Image.fromarray(make_pixels(4))
-    picture = picture if mode == 'RGBA' else picture.convert('RGB').convert(mode)
-    out = round_trip(encode(picture, kind, **({'lossless': True, 'exact': True} if kind == 'WEBP' else {})))
+    image = Image.fromarray(make_pixels(4))
+    image = image if mode == 'RGBA' else image.convert('RGB').convert(mode)
+    out = round_trip(encode(image, kind, **({'lossless': True, 'exact': True} if kind == 'WEBP' else {})))
     assert out.mode == mode
-    assert np.abs(np.array(out).astype(int) - np.array(picture)).max() <= (12 if kind == 'JPEG' else 0)
+    assert np.abs(np.array(out).astype(int) - np.array(image)).max() <= (12 if kind == 'JPEG' else 0)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tiff'])
@@ -95,9 +95,9 @@ def test_sixteen_bits_are_kept(suffix, channels):
     order = [0] if channels == 1 else [2, 1, 0, 3][:channels]
     done, data = cv2.imencode(suffix, pixels[:, :, order])
     assert done
-    file = read_picture(data.tobytes(), 'in')
+    file = read_image_file(data.tobytes(), 'in')
     assert np.array_equal(file.frames[0].reshape(pixels.shape), pixels)
-    again = read_picture(encode_picture(file.frames, file, OutputSettings()), 'out')
+    again = read_image_file(encode_image_file(file.frames, file, OutputSettings()), 'out')
     assert again.format == file.format
     assert np.array_equal(again.frames[0], file.frames[0])
 
@@ -109,21 +109,21 @@ def test_grey_with_alpha_of_sixteen_bits_is_read_as_such():
     row = b'\0' + struct.pack('>4H', 1000, 65535, 2000, 30000)
     header = struct.pack('>IIBBBBB', 2, 1, 16, 4, 0, 0, 0)
     data = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(row)) + chunk(b'IEND', b'')
-    file = read_picture(data, 'in')
+    file = read_image_file(data, 'in')
     assert file.frames[0].tolist() == [[[1000, 65535], [2000, 30000]]]
-    assert Image.open(BytesIO(encode_picture(file.frames, file, OutputSettings()))).mode == 'RGBA'
+    assert Image.open(BytesIO(encode_image_file(file.frames, file, OutputSettings()))).mode == 'RGBA'
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tiff'])
 def test_sixteen_bits_keep_profile_and_metadata(suffix):
     done, encoded = cv2.imencode(suffix, make_pixels(3, np.uint16))
     assert done
-    source = read_picture(
+    source = read_image_file(
         encode(Image.fromarray(make_pixels()), 'PNG', icc_profile=SRGB, exif=make_exif(), dpi=(300, 300)), 'in'
     )
-    deep = read_picture(encoded.tobytes(), 'in')
+    deep = read_image_file(encoded.tobytes(), 'in')
     file = type(deep)(**{**vars(deep), 'metadata': source.metadata})
-    out = Image.open(BytesIO(encode_picture(deep.frames, file, OutputSettings())))
+    out = Image.open(BytesIO(encode_image_file(deep.frames, file, OutputSettings())))
     out.load()
     assert out.info['icc_profile'] == SRGB
     assert out.info['dpi'] == pytest.approx((300, 300), abs=0.01)
@@ -143,8 +143,8 @@ def test_profile_and_exif_are_kept(kind):
     assert float(exif.get_ifd(0x8769)[33434]) == pytest.approx(0.01)
 
 
-def test_sizes_in_exif_grow_with_the_picture():
-    file = read_picture(encode(Image.fromarray(make_pixels()), 'JPEG', exif=make_exif()), 'in', scale=4)
+def test_sizes_in_exif_grow_with_the_image():
+    file = read_image_file(encode(Image.fromarray(make_pixels()), 'JPEG', exif=make_exif()), 'in', scale=4)
     exif = Image.Exif()
     exif.load(file.metadata.exif)
     assert (exif.get_ifd(0x8769)[40962], exif.get_ifd(0x8769)[40963]) == (4 * SIZE[0], 4 * SIZE[1])
@@ -152,7 +152,7 @@ def test_sizes_in_exif_grow_with_the_picture():
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_pictures_are_turned_upright_once(kind, orientation):
+def test_images_are_turned_upright_once(kind, orientation):
     pixels = make_pixels()
     options = {'quality': 100, 'subsampling': 0} if kind == 'JPEG' else {'lossless': True} if kind == 'WEBP' else {}
     out = round_trip(encode(Image.fromarray(pixels), kind, exif=make_exif(orientation), **options))
@@ -171,7 +171,7 @@ def test_sixteen_bits_are_turned_upright(orientation):
     chunk = struct.pack('>I', len(tiff_header)) + b'eXIf' + tiff_header
     chunk += struct.pack('>I', zlib.crc32(b'eXIf' + tiff_header))
     encoded = data.tobytes()
-    file = read_picture(encoded[:33] + chunk + encoded[33:], 'in')
+    file = read_image_file(encoded[:33] + chunk + encoded[33:], 'in')
     assert np.array_equal(file.frames[0], turn_upright(pixels, orientation))
 
 
@@ -203,10 +203,12 @@ def make_animation(kind: str, alpha: bool, **options: Any) -> bytes:
 @pytest.mark.parametrize('loop', [0, 3])
 def test_animations_keep_frames_durations_and_loop(kind, alpha, loop):
     data = make_animation(kind, alpha, loop=loop, **({'disposal': 2} if kind == 'GIF' else {}))
-    file = read_picture(data, 'in')
+    file = read_image_file(data, 'in')
     assert file.animated
     assert list(file.durations) == [40, 80, 120, 200]
-    again = read_picture(encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings()), 'out')
+    again = read_image_file(
+        encode_image_file([copy_frame(frame) for frame in file.frames], file, OutputSettings()), 'out'
+    )
     assert (again.durations, again.loop) == (file.durations, loop)
     for before, after in zip(file.frames, again.frames, strict=True):
         first, second = (np.array(frame.convert('RGBA')).astype(int) for frame in (before, after))
@@ -217,27 +219,29 @@ def test_animations_keep_frames_durations_and_loop(kind, alpha, loop):
 
 @pytest.mark.parametrize(('source', 'target'), [('GIF', 'PNG'), ('GIF', 'WEBP'), ('PNG', 'GIF')])
 def test_animations_change_format_when_asked(source, target):
-    file = read_picture(make_animation(source, False, loop=0), 'in')
-    out = read_picture(
-        encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings(target)), 'out'
+    file = read_image_file(make_animation(source, False, loop=0), 'in')
+    out = read_image_file(
+        encode_image_file([copy_frame(frame) for frame in file.frames], file, OutputSettings(target)), 'out'
     )
     assert (out.format, len(out.frames), list(out.durations)) == (target, 4, [40, 80, 120, 200])
 
 
 def test_pages_of_a_tiff_are_kept():
     pages = [Image.fromarray(make_pixels()), Image.fromarray(make_pixels()[:9, :7, 0])]
-    file = read_picture(encode(pages[0], 'TIFF', save_all=True, append_images=pages[1:]), 'in')
+    file = read_image_file(encode(pages[0], 'TIFF', save_all=True, append_images=pages[1:]), 'in')
     assert not file.animated
-    again = read_picture(encode_picture([copy_frame(page) for page in file.frames], file, OutputSettings()), 'out')
+    again = read_image_file(
+        encode_image_file([copy_frame(page) for page in file.frames], file, OutputSettings()), 'out'
+    )
     assert [(page.size, page.mode) for page in again.frames] == [(SIZE, 'RGB'), ((7, 9), 'L')]
 
 
 @pytest.mark.parametrize('target', ['PNG', 'WEBP'])
 def test_inks_become_colours_where_a_format_has_none(target):
-    picture = Image.fromarray(make_pixels()).convert('CMYK')
-    out = round_trip(encode(picture, 'TIFF'), format=target)
+    image = Image.fromarray(make_pixels()).convert('CMYK')
+    out = round_trip(encode(image, 'TIFF'), format=target)
     assert out.mode == 'RGB'
-    assert np.abs(np.array(out).astype(int) - np.array(picture.convert('RGB'))).max() == 0
+    assert np.abs(np.array(out).astype(int) - np.array(image.convert('RGB'))).max() == 0
     assert 'icc_profile' not in out.info
 
 
@@ -249,16 +253,18 @@ def test_sixteen_bits_are_rounded_where_a_format_has_eight():
 
 def test_quality_is_followed():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    file = read_picture(encode(noise, 'JPEG', quality=100), 'in')
-    sizes = [len(encode_picture([noise.copy()], file, OutputSettings(quality=quality))) for quality in (30, None, 100)]
+    file = read_image_file(encode(noise, 'JPEG', quality=100), 'in')
+    sizes = [
+        len(encode_image_file([noise.copy()], file, OutputSettings(quality=quality))) for quality in (30, None, 100)
+    ]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_webp_stays_lossless_only_if_it_was():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    assert np.array_equal(np.array(round_trip(encode(picture, 'WEBP', lossless=True))), np.array(picture))
-    assert read_picture(encode(picture, 'WEBP', lossless=True, icc_profile=SRGB), 'in').lossless
-    assert not read_picture(encode(picture, 'WEBP', icc_profile=SRGB), 'in').lossless
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    assert np.array_equal(np.array(round_trip(encode(image, 'WEBP', lossless=True))), np.array(image))
+    assert read_image_file(encode(image, 'WEBP', lossless=True, icc_profile=SRGB), 'in').lossless
+    assert not read_image_file(encode(image, 'WEBP', icc_profile=SRGB), 'in').lossless
 
 
 @pytest.mark.parametrize(
@@ -270,14 +276,14 @@ def test_webp_stays_lossless_only_if_it_was():
     ],
 )
 def test_what_a_format_cannot_hold_is_said_before_the_work(kind, mode, settings, scale, message):
-    file = read_picture(encode(Image.fromarray(make_pixels(4)).convert(mode), kind), 'in')
+    file = read_image_file(encode(Image.fromarray(make_pixels(4)).convert(mode), kind), 'in')
     with pytest.raises(InputError) as error:
         check_output(file, OutputSettings(**settings), scale)
     assert message in str(error.value)
 
 
-def test_animation_does_not_become_a_still_picture():
-    file = read_picture(make_animation('GIF', False), 'in')
+def test_animation_does_not_become_a_still_image():
+    file = read_image_file(make_animation('GIF', False), 'in')
     with pytest.raises(InputError, match='holds an animation, which JPEG cannot; use --format gif, png or webp'):
         check_output(file, OutputSettings('JPEG'), 1)
 
@@ -294,14 +300,14 @@ def test_truncated_files_are_one_line(kind, keep):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = encode(noise, kind)
     with pytest.raises(InputError) as error:
-        read_picture(data[: keep if isinstance(keep, int) else int(len(data) * keep)], 'photo')
+        read_image_file(data[: keep if isinstance(keep, int) else int(len(data) * keep)], 'photo')
     assert str(error.value).startswith('photo: ')
     assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('content', [b'', b'hello', b'%PDF-1.4', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'])
-def test_what_is_no_picture_is_one_line(content):
-    with pytest.raises(InputError, match=r'^photo: (is empty|cannot be read as a picture)'):
+def test_what_is_no_image_is_one_line(content):
+    with pytest.raises(InputError, match=r'^photo: (is empty|cannot be read as an image)'):
         read_header(content, 'photo')
 
 
@@ -310,13 +316,13 @@ def test_decompression_bombs_are_refused():
     chunk = struct.pack('>I', 13) + b'IHDR' + header + struct.pack('>I', zlib.crc32(b'IHDR' + header))
     data = b'\x89PNG\r\n\x1a\n' + chunk + struct.pack('>I', 0) + b'IDAT' + struct.pack('>I', zlib.crc32(b'IDAT'))
     with pytest.raises(InputError, match='more than 178 megapixels'):
-        read_picture(data, 'bomb')
+        read_image_file(data, 'bomb')
 
 
 @pytest.mark.parametrize('mode', ['F', 'I'])
 def test_samples_of_thirty_two_bits_are_refused(mode):
     with pytest.raises(InputError, match='samples'):
-        read_picture(encode(Image.new(mode, (4, 4)), 'TIFF'), 'in')
+        read_image_file(encode(Image.new(mode, (4, 4)), 'TIFF'), 'in')
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP', 'JPEG', 'GIF', 'BMP'])
@@ -327,12 +333,12 @@ def test_a_result_may_be_larger_than_what_can_be_upscaled(monkeypatch, kind):
         read_header(data, 'in')
     header = read_header(data, 'in', limited=False)
     assert (header.width, header.height) == SIZE
-    assert read_picture(data, 'in', limited=False).frames[0].size == SIZE
+    assert read_image_file(data, 'in', limited=False).frames[0].size == SIZE
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def set_tag(data: bytes, tag: int, value: int) -> bytes:
-    """A little-endian TIFF of one picture, one of whose short tags has another value."""
+    """A little-endian TIFF of one image, one of whose short tags has another value."""
     changed = bytearray(data)
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
@@ -345,16 +351,16 @@ def set_tag(data: bytes, tag: int, value: int) -> bytes:
 def test_grey_of_16_bits_whose_white_is_zero_is_no_negative():
     pixels = make_pixels(1, np.uint16)[..., 0]
     data = set_tag(encode(Image.fromarray(pixels), 'TIFF'), 262, 0)
-    assert np.array_equal(read_picture(data, 'in').frames[0], 65535 - pixels)
+    assert np.array_equal(read_image_file(data, 'in').frames[0], 65535 - pixels)
 
 
 def test_colours_of_16_bits_that_were_multiplied_by_alpha_are_divided_by_it():
     pixels = make_pixels(4, np.uint16)
-    source = read_picture(encode(Image.fromarray(make_pixels(4)), 'TIFF'), 'in')
+    source = read_image_file(encode(Image.fromarray(make_pixels(4)), 'TIFF'), 'in')
     multiplied = pixels.copy()
     multiplied[..., :3] = pixels[..., :3] * (pixels[..., 3:] / 65535)
-    data = set_tag(encode_picture([multiplied], source, OutputSettings()), 338, 1)
-    found = read_picture(data, 'in').frames[0]
+    data = set_tag(encode_image_file([multiplied], source, OutputSettings()), 338, 1)
+    found = read_image_file(data, 'in').frames[0]
     assert isinstance(found, np.ndarray)
     assert np.array_equal(found[..., 3], pixels[..., 3])
     assert np.abs(found.astype(int) - pixels).max() <= 2
@@ -367,7 +373,7 @@ def test_xmp_of_a_tiff_of_8_bits_is_kept():
 
 
 @pytest.mark.parametrize(('target', 'durations'), [('PNG', [0, 80, 120, 200]), ('WEBP', [80, 120, 200])])
-def test_picture_that_stands_for_an_animation_is_not_part_of_it(target, durations):
+def test_image_that_stands_for_an_animation_is_not_part_of_it(target, durations):
     frames = [Image.fromarray(np.full((16, 24, 3), level, np.uint8)) for level in (10, 60, 110, 160)]
     data = encode(
         frames[0],
@@ -377,10 +383,10 @@ def test_picture_that_stands_for_an_animation_is_not_part_of_it(target, duration
         default_image=True,
         duration=[80, 120, 200],
     )
-    file = read_picture(data, 'in')
+    file = read_image_file(data, 'in')
     assert file.has_default
-    out = read_picture(
-        encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings(target)), 'out'
+    out = read_image_file(
+        encode_image_file([copy_frame(frame) for frame in file.frames], file, OutputSettings(target)), 'out'
     )
     assert list(out.durations)[-3:] == durations[-3:]
     assert len(out.frames) == len(durations)
@@ -388,17 +394,17 @@ def test_picture_that_stands_for_an_animation_is_not_part_of_it(target, duration
 
 @pytest.mark.parametrize('target', ['PNG', 'WEBP'])
 def test_gif_that_plays_once_plays_once_in_other_formats(target):
-    file = read_picture(make_animation('GIF', False), 'in')
+    file = read_image_file(make_animation('GIF', False), 'in')
     assert file.loop is None
-    data = encode_picture([copy_frame(frame) for frame in file.frames], file, OutputSettings(target))
-    assert read_picture(data, 'out').loop == 1
+    data = encode_image_file([copy_frame(frame) for frame in file.frames], file, OutputSettings(target))
+    assert read_image_file(data, 'out').loop == 1
 
 
 def test_grey_profile_does_not_stay_with_colours():
     grey = bytearray(SRGB)
     grey[16:20] = b'GRAY'
     pixels = make_pixels(2, np.uint16)
-    file = read_picture(encode(Image.fromarray(make_pixels(1)[..., 0]), 'PNG'), 'in')
+    file = read_image_file(encode(Image.fromarray(make_pixels(1)[..., 0]), 'PNG'), 'in')
     file = type(file)(**{**vars(file), 'metadata': type(file.metadata)(icc_profile=bytes(grey))})
-    assert b'iCCP' not in encode_picture([pixels], file, OutputSettings('PNG'))
-    assert b'iCCP' in encode_picture([pixels[..., 0]], file, OutputSettings('PNG'))
+    assert b'iCCP' not in encode_image_file([pixels], file, OutputSettings('PNG'))
+    assert b'iCCP' in encode_image_file([pixels[..., 0]], file, OutputSettings('PNG'))

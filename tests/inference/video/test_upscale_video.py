@@ -47,7 +47,7 @@ def shrink(plane):
 
 
 @pytest.mark.parametrize('ending', ['.mp4', '.mkv', '.mov', '.webm'])
-def test_pictures_sound_and_time_are_kept(tmp_path, upscaler, ending):
+def test_images_sound_and_time_are_kept(tmp_path, upscaler, ending):
     codec = {'codec': 'libvpx-vp9', 'codec_options': {'lossless': '1'}} if ending == '.webm' else {}
     source = write_video(tmp_path / f'in{ending}', make_scene(0, 8) + make_scene(5, 6), **codec)
     report = upscale(upscaler, source, tmp_path / f'out{ending}')
@@ -88,7 +88,7 @@ def test_variable_frame_rate_is_kept(tmp_path, upscaler, ending):
 
 
 def test_clock_that_starts_late_starts_at_nought(tmp_path, upscaler):
-    """MPEG transport streams begin at 1.4 seconds or anywhere; sound and pictures move together."""
+    """MPEG transport streams begin at 1.4 seconds or anywhere; sound and images move together."""
     source = write_video(tmp_path / 'in.ts', make_scene(0, 10), delay=1400)
     first = times(source)[0]
     assert first > 1
@@ -197,7 +197,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, upscaler):
     assert [path.name for path in tmp_path.iterdir()] == ['in.mp4']
 
 
-def test_sound_that_begins_before_the_pictures_stays_with_them(tmp_path, upscaler):
+def test_sound_that_begins_before_the_images_stays_with_them(tmp_path, upscaler):
     """Matroska knows no time before 0: from MP4, all streams move by what the sound's encoder put there."""
     source = write_video(tmp_path / 'in.mp4', make_scene(0, 10))
     report = upscale(upscaler, source, tmp_path / 'out.mkv')
@@ -446,7 +446,7 @@ def test_results_are_named_and_nothing_is_replaced(tmp_path, monkeypatch):
             plan_videos(sources, target, naming)
 
 
-def test_videos_are_told_from_pictures_by_name():
+def test_videos_are_told_from_images_by_name():
     assert is_video('a/clip.MP4')
     assert is_video('clips/*.mkv')
     assert not is_video('photo.jpg')

@@ -1,12 +1,12 @@
-"""The random numbers of a test picture depend on the seed and on the picture's name, and on nothing else."""
+"""The random numbers of a test image depend on the seed and on the image's name, and on nothing else."""
 
 import torch
 
-from dasr_arch.degradations import picture_generator
+from dasr_arch.degradations import image_generator
 
 
 def draw(seed: int, name: str) -> tuple[float, ...]:
-    return tuple(torch.randn(8, generator=picture_generator(seed, name)).tolist())
+    return tuple(torch.randn(8, generator=image_generator(seed, name)).tolist())
 
 
 def test_same_seed_and_name_give_the_same_numbers() -> None:

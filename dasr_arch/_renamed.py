@@ -1,0 +1,71 @@
+"""Old names of public modules and functions: they keep working for one release and warn."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+MODULES = {
+    'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
+    'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
+    'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',
+    'dasr_arch.inference.packaged_weights': 'dasr_arch.checkpoints.packaged',
+    'dasr_arch.models.test_time': 'dasr_arch.zero_shot.adaptation',
+}
+"""Modules that were documented or of use outside the package: old dotted name, new dotted name."""
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warns that a name is deprecated; the warning points at the code that used it."""
+    warnings.warn(f'{old} is now {new}; the old name will be removed', DeprecationWarning, stacklevel=3)
+
+
+def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a module some of whose public names have changed.
+
+    Args:
+        module: dotted name of the module.
+        names: old name, new name; both of that module.
+
+    Returns:
+        The function; it raises AttributeError for all other names.
+    """
+
+    def __getattr__(name: str) -> Any:  # noqa: N807  (this is what it becomes)
+        if name not in names:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        warn_renamed(f'{module}.{name}', names[name])
+        return getattr(sys.modules[module], names[name])
+
+    return __getattr__
+
+
+class _RenamedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules under their old names."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The specification of a renamed module; None for all others."""
+        return importlib.machinery.ModuleSpec(fullname, self) if fullname in MODULES else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module under its new name, so that both names are one object."""
+        warn_renamed(spec.name, MODULES[spec.name])
+        module = importlib.import_module(MODULES[spec.name])
+        self._own = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Restores what the import system has overwritten; the module is loaded already."""
+        module.__spec__ = self._own
+
+
+def attach() -> None:
+    """Makes the old module names importable."""
+    if not any(isinstance(finder, _RenamedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_RenamedFinder())

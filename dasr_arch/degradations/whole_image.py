@@ -1,0 +1,54 @@
+"""Degrading one whole image held as 8-bit numbers."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dasr_arch._errors import InputError
+from dasr_arch.degradations.base import Degradation, image_generator
+
+
+def crop_to_multiple(image: NDArray[np.uint8], scale: int, name: str = '') -> NDArray[np.uint8]:
+    """Cuts the bottom and right so that both sides are multiples of the scale.
+
+    Args:
+        image: shape (H, W, ...).
+        scale: integer factor.
+        name: what to call the image in messages.
+
+    Returns:
+        A view of the image.
+
+    Raises:
+        InputError: if the image is smaller than the scale.
+    """
+    height, width = image.shape[0] // scale * scale, image.shape[1] // scale * scale
+    if height == 0 or width == 0:
+        subject = f"image '{name}'" if name else 'an image'
+        raise InputError(f'{subject} of {image.shape[0]} x {image.shape[1]} is smaller than the scale {scale}')
+    return image[:height, :width]
+
+
+def degrade_image(
+    degradation: Degradation, image: NDArray[np.uint8], seed: int = 0, name: str = ''
+) -> NDArray[np.uint8]:
+    """Makes the LR image of an HR image.
+
+    Args:
+        degradation: what to do; whatever is random is drawn from ``seed`` and ``name``.
+        image: RGB, shape (H, W, 3), uint8; cropped to a multiple of the scale.
+        seed: seed of the test.
+        name: name of the image, so that the draws do not depend on the order of images.
+
+    Returns:
+        RGB, shape (H // scale, W // scale, 3), uint8.
+
+    Raises:
+        InputError: if the image is smaller than the scale.
+    """
+    cropped = crop_to_multiple(image, degradation.scale, name)
+    size = (cropped.shape[0] // degradation.scale, cropped.shape[1] // degradation.scale)
+    draws = degradation.draw(image_generator(seed, name), size)
+    hr = torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1))).unsqueeze(0).float() / 255
+    lq = degradation.apply(hr, {key: value.unsqueeze(0) for key, value in draws.items()})
+    return (lq[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
