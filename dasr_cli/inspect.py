@@ -17,7 +17,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         'confidence of a linear probe. Widths and axes are standard deviations in pixels of the large image, angles '
         'in degrees, clockwise; noise is a standard deviation in grey levels of 0..255.',
     )
-    parser.add_argument('pictures', nargs='+', metavar='IMAGE', help='image files')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--probe', metavar='FILE', help='what `dasr probe` wrote (the one beside the weights)')

@@ -10,7 +10,7 @@ from dasr_arch.archs.blocks import DABlock, DAConv, DAGroup
 from dasr_arch.backends.ncnn_net import ADD, MULTIPLY, Built, Pass, Program, release_memory
 from dasr_arch.backends.onednn import fold_normalisation
 
-_IMAGE, _RESULT = 'picture', 'result'
+_IMAGE, _RESULT = 'image', 'result'
 
 
 class NcnnEncoder(Built):

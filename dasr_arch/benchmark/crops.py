@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,11 @@ class Crop(NamedTuple):
     left: int
     top: int
     side: int
+
+
+def read_crop(entry: Mapping[str, Any]) -> Crop:
+    """A crop as a table holds it; tables written before version 0.2 call the image ``picture``."""
+    return Crop(**{'image' if key == 'picture' else key: value for key, value in entry.items()})
 
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ that takes it, in `options.py`.
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -71,12 +71,14 @@ class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
 class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
     """Validation on HR images under fixed degradations."""
 
+    renamed: ClassVar[dict[str, str]] = {'max_pictures': 'max_images'}
+
     name: Name
     type: str
     dataroot_gt: Folders
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
     seed: Seed = 0
-    max_pictures: Count | None = None  # the first so many
+    max_images: Count | None = None  # the first so many
     scale: Count | None = None
 
 

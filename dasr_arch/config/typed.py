@@ -31,9 +31,9 @@ def convert(data: object, kind: type[StructType], where: str, path: str = '', *,
 
     Args:
         data: what `read_yaml` returned, or a part of it; not altered.
-        kind: the structure; `Annotated[..., msgspec.Meta(...)]` gives ranges, a `__post_init__` that raises ValueError
-            gives what several keys must satisfy together. `Meta(description=...)` replaces the words for what is
-            expected.
+        kind: the structure; `Annotated[..., msgspec.Meta(...)]` gives ranges, `Meta(description=...)` replaces the
+            words for what is expected, a `__post_init__` that raises ValueError gives what several keys must satisfy
+            together, and a class variable ``renamed`` maps old spellings of keys to the present ones.
         where: the file, which opens every message.
         path: the dotted key that the data stand at, empty for a whole file.
         foreign: the data belong to a class that is not ours: unknown keys are left out with a warning.
@@ -200,6 +200,7 @@ def _shape(value: object, kind: object, place: _Place) -> object:
 def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place: _Place) -> msgspec.Struct:
     hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    data = _rename_keys(data, getattr(kind, 'renamed', {}), place)
     for key in data.keys() - fields.keys():
         if not place.foreign:
             raise place.error(f"unknown key '{key}'{suggest(key, fields)}")
@@ -212,6 +213,16 @@ def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place:
         return kind(**values)
     except ValueError as error:
         raise place.error(str(error)) from error
+
+
+def _rename_keys(data: Mapping[str, object], renamed: Mapping[str, str], place: _Place) -> Mapping[str, object]:
+    """The same data with the present spelling of keys; an old spelling warns, both at once are refused."""
+    used = [key for key in data if key in renamed]
+    for key in used:
+        if renamed[key] in data:
+            raise place.error(f"give '{renamed[key]}' or its old spelling '{key}', not both")
+        _logger.warning('%s', place.error(f"the key '{key}' is deprecated; write '{renamed[key]}'"))
+    return {renamed.get(key, key): value for key, value in data.items()} if used else data
 
 
 def _check_leaf(value: object, kind: object, place: _Place) -> object:

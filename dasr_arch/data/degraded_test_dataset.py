@@ -20,7 +20,7 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
 
     Args:
         opt: 'dataroot_gt' (path or list of paths), 'scale', 'degradation' (one specification or a list, see
-            build_degradation); optional 'seed' (0) of the noise, 'max_pictures' to take only the first so many.
+            build_degradation); optional 'seed' (0) of the noise, 'max_images' to take only the first so many.
 
     Raises:
         InputError: if an option is wrong or a degradation is not fixed.
@@ -36,7 +36,7 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
             if not degradation.fixed:
                 raise InputError(f"degradation '{degradation.label}' is random; a test needs fixed values, no ranges")
         self.source = open_sources(opt['dataroot_gt'])
-        self.num_images = min(len(self.source), opt.get('max_pictures') or len(self.source))
+        self.num_images = min(len(self.source), opt.get('max_images') or len(self.source))
 
     def __len__(self) -> int:
         """Number of images times number of degradations."""

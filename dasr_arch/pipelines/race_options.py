@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, field
 
@@ -30,6 +30,8 @@ class TrainingEntry(Options, kw_only=True, frozen=True):
 
 class ProbeEntry(Options, kw_only=True, frozen=True):
     """What is asked of the representations of some trainings."""
+
+    renamed: ClassVar[dict[str, str]] = {'pictures': 'images'}
 
     trainings: Annotated[list[str], Meta(min_length=1)]
     images: Text  # HR images that the probe is fitted to

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from msgspec import Meta
@@ -52,6 +52,8 @@ class DatasetOptions(Options, kw_only=True, frozen=True):
 
 class CropOptions(Options, kw_only=True, frozen=True):
     """Which parts of which images a report shows."""
+
+    renamed: ClassVar[dict[str, str]] = {'pictures': 'images'}
 
     images: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # so many of each data set, or names by data set
     size: Annotated[int, Meta(ge=16)] = 96  # HR pixels

@@ -286,14 +286,14 @@ def test_hooks_of_the_blocks_are_called_and_may_end_the_work():
 @needs_ncnn
 def test_a_layer_that_ncnn_does_not_know_is_an_error():
     program = ncnn_program.Program()
-    program.add('Unheard', [program.take('picture')], name='result')
+    program.add('Unheard', [program.take('image')], name='result')
     with pytest.raises(RuntimeError, match='newer version'):
         ncnn_program._load(program, 1)
 
 
 def test_programs_are_what_ncnn_reads():
     program = ncnn_program.Program()
-    first, second = program.split(program.take('picture'), 2)
+    first, second = program.split(program.take('image'), 2)
     program.combine(ncnn_program.ADD, first, program.activate(second), name='result')
     assert program.to_text().splitlines() == [
         '7767517',

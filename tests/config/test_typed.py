@@ -1,5 +1,5 @@
 import logging
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import pytest
@@ -157,3 +157,19 @@ def test_section_must_be_a_mapping():
     assert section({'path': None}, 'path', 'o.yml') == {}
     with pytest.raises(InputError, match=r'o.yml: path: expected a mapping, got the list'):
         section({'path': [1]}, 'path', 'o.yml')
+
+
+class Renamed(msgspec.Struct, kw_only=True, frozen=True):
+    renamed: ClassVar[dict[str, str]] = {'max_pictures': 'max_images'}
+
+    max_images: int = 1
+
+
+def test_old_spelling_of_a_key_is_read_and_warns(caplog):
+    assert convert({'max_pictures': 3}, Renamed, 'a.yml', 'val').max_images == 3
+    assert "a.yml: val: the key 'max_pictures' is deprecated; write 'max_images'" in caplog.text
+
+
+def test_both_spellings_of_a_key_are_refused():
+    with pytest.raises(InputError, match="give 'max_images' or its old spelling 'max_pictures', not both"):
+        convert({'max_pictures': 3, 'max_images': 3}, Renamed, 'a.yml')

@@ -40,13 +40,13 @@ def test_lr_images_are_those_of_the_command_and_the_benchmark(demo_folder):
 
 def test_noise_depends_on_image_and_seed_alone(demo_folder):
     lq = make_dataset(demo_folder)[9]['lq']
-    assert torch.equal(lq, make_dataset(demo_folder, degradation=NOISY, max_pictures=4)[3]['lq'])
+    assert torch.equal(lq, make_dataset(demo_folder, degradation=NOISY, max_images=4)[3]['lq'])
     assert not torch.equal(lq, make_dataset(demo_folder, seed=1)[9]['lq'])
 
 
 def test_saved_names_are_unique_and_survive_cutting_the_ending(demo_folder):
     specifications = [{'type': 'IsotropicGaussian', 'sigma': sigma} for sigma in (1, 1.2, 12, 0.12)]
-    dataset = make_dataset(demo_folder, degradation=specifications, max_pictures=2)
+    dataset = make_dataset(demo_folder, degradation=specifications, max_images=2)
     stems = {Path(dataset[i]['lq_path']).stem for i in range(len(dataset))}
     assert len(stems) == 8
     assert 'astronaut_width_1_2' in stems
@@ -60,7 +60,7 @@ def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_image):
 
 
 def test_loader_gives_one_image_a_batch(demo_folder):
-    (batch,) = list(DataLoader(make_dataset(demo_folder, degradation=NOISY, max_pictures=1), batch_size=1))
+    (batch,) = list(DataLoader(make_dataset(demo_folder, degradation=NOISY, max_images=1), batch_size=1))
     assert batch['lq'].shape == (1, 3, 60, 60)
     assert batch['degradation'] == ['width 1.2, noise 5']
 

@@ -602,7 +602,7 @@ def write_options(folder: Path, total: int) -> Path:
                 'type': 'DegradedTestDataset',
                 'dataroot_gt': str(DEMO),
                 'degradation': [{'type': 'IsotropicGaussian', 'sigma': 1.2}],
-                'max_pictures': 2,
+                'max_images': 2,
             },
         },
         'network_g': {'type': 'DASR', 'scale': 2, **TINY},

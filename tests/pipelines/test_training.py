@@ -46,7 +46,7 @@ def tiny_options(name: str = 'tiny', **train_options: object) -> dict[str, objec
                 'type': 'DegradedTestDataset',
                 'dataroot_gt': str(DEMO),
                 'degradation': [{'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}],
-                'max_pictures': 1,
+                'max_images': 1,
             },
         },
         'network_g': {'type': 'DASR', 'scale': 4, **TINY},

@@ -208,9 +208,9 @@ def pages(*sizes):
     ('data', 'status', 'message'),
     [
         pytest.param(b'', 422, ('is empty', 'a clean picture is needed'), id='0 bytes'),
-        pytest.param(b'<html>hello</html>', 415, 'cannot be read as a picture (not a PNG', id='mislabelled'),
-        pytest.param(b'\x00' * 1000, 415, 'cannot be read as a picture', id='zeros'),
-        pytest.param(PNG[:30], 422, 'cannot be read as a picture', id='header alone'),
+        pytest.param(b'<html>hello</html>', 415, 'cannot be read as an image (not a PNG', id='mislabelled'),
+        pytest.param(b'\x00' * 1000, 415, 'cannot be read as an image', id='zeros'),
+        pytest.param(PNG[:30], 422, 'cannot be read as an image', id='header alone'),
         pytest.param(bomb(60000, 60000), 413, 'more than 178 megapixels', id='bomb'),
         pytest.param(bomb(1000, 1000), 413, 'has 1.0 megapixels (1000 x 1000), at most 0.1 are taken', id='large'),
         pytest.param(pages((16, 16), (400, 400)), 413, 'at most 0.1 are taken', id='large second page'),
@@ -227,7 +227,7 @@ def test_bad_uploads_get_one_sentence(server, path, data, status, message):
 def test_damage_behind_the_header_is_found_before_the_job_is_taken(server, path):
     jpeg = encode(make_image(200, 200), 'JPEG')
     for data in (PNG[:-40], jpeg[: len(jpeg) // 2]):
-        assert 'cannot be read as a picture' in detail(post(server, path, data), 422)
+        assert 'cannot be read as an image' in detail(post(server, path, data), 422)
 
 
 @pytest.mark.parametrize(

@@ -258,8 +258,8 @@ def test_leaving_the_page_cancels_the_job(page, picture, server, driver):
 @pytest.mark.parametrize(
     ('name', 'data', 'message'),
     [
-        ('cut.png', encode(make_image(60, 40))[:-40], 'cut.png: cannot be read as a picture'),
-        ('text.png', b'<html>', 'text.png: cannot be read as a picture (not a PNG'),
+        ('cut.png', encode(make_image(60, 40))[:-40], 'cut.png: cannot be read as an image'),
+        ('text.png', b'<html>', 'text.png: cannot be read as an image (not a PNG'),
         ('empty.png', b'', 'empty.png is empty.'),
         ('large.png', encode(Image.new('L', (1000, 1000))), 'large.png: has 1.0 megapixels (1000 x 1000), at most 0.1'),
         ('long.bin', b'x' * 400_000, 'long.bin has 400 kB, at most 300 kB are taken.'),
