@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo fmt lint type test test-all check bench serve clean
+.PHONY: help install demo fmt lint type test test-all check coverage counts docs dist bench serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,19 @@ test-all: $(STAMP)  ## the tests and those marked slow, for minutes; what needs 
 
 check: lint type test  ## what .ci/run runs: lint, type, test
 
+coverage: $(STAMP)  ## all tests under coverage; writes docs/results/coverage.md
+	$(TEST) -m '' --cov --cov-report=json:build/coverage.json --cov-report=html:build/coverage
+	$(BIN)/python tools/write_coverage.py build/coverage.json docs/results/coverage.md
+
+counts: $(STAMP)  ## lines, files per folder and imports beside their targets
+	$(BIN)/python tools/count_lines.py --check
+
+docs: $(STAMP)  ## build the manual into site/
+	$(BIN)/mkdocs build --strict
+
+dist: $(STAMP)  ## build the sdist and the wheel into dist/
+	$(BIN)/python -m build --no-isolation
+
 bench: $(STAMP)  ## time and memory of inference and training on this machine
 	$(BIN)/dasr bench
 
@@ -52,5 +65,5 @@ serve: $(STAMP)  ## the upscaler as a page and an HTTP API on this machine
 	$(BIN)/dasr serve
 
 clean:  ## remove caches and builds; .venv, data and experiments stay
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find dasr_arch dasr_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +

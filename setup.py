@@ -55,6 +55,10 @@ SERVE = [
     'uvicorn>=0.40',
     'python-multipart>=0.0.20',  # forms with files
 ]
+DOCS = [
+    'mkdocs>=1.6,<2',  # the plugins use the interface of 1.x
+    'mkdocstrings[python]>=1.0',  # the API from the docstrings
+]
 DEV = [
     *REPORT,
     *SERVE,
@@ -63,7 +67,11 @@ DEV = [
     *NCNN,
     *SPANDREL,
     *VIDEO,
+    *DOCS,
+    'build>=1.3',  # `make dist`
+    'coverage>=7.10',
     'pytest>=8',
+    'pytest-cov>=7',
     'pytest-timeout>=2.3',
     'pytest-xdist>=3.5',
     'hypothesis>=6.100',
@@ -118,6 +126,7 @@ setup(
         'video': VIDEO,
         'serve': SERVE,
         'lpips': LPIPS,
+        'docs': DOCS,
         'dev': list(dict.fromkeys(DEV)),
     },
     entry_points={'console_scripts': ['dasr = dasr_cli.main:main']},
