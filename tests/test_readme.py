@@ -1,21 +1,21 @@
-"""What the README tells to type exists."""
+"""Commands, files and links of the README exist."""
 
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dasr_arch.config.arguments import parse_testing_arguments, parse_training_arguments
 from dasr_cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
+BLOCKS = re.findall(r'```bash\n(.*?)```', README, flags=re.DOTALL)
+INLINE = re.findall(r'`((?:dasr|make|python) [^`]+)`', re.sub(r'```.*?```', '', README, flags=re.DOTALL))
 LINES = [
-    line.split('#')[0].strip()
-    for block in re.findall(r'```bash\n(.*?)```', README, flags=re.DOTALL)
-    for line in block.splitlines()
-    if line.split('#')[0].strip()
+    line.split('#')[0].strip() for line in [*'\n'.join(BLOCKS).splitlines(), *INLINE] if line.split('#')[0].strip()
 ]
 
 
@@ -35,6 +35,30 @@ def test_scripts_take_these_arguments_and_files_exist(line: str) -> None:
     assert (ROOT / script).is_file()
     parsed = parse_training_arguments(rest) if script == 'train.py' else parse_testing_arguments(rest)
     assert (ROOT / parsed.options).is_file()
+
+
+@pytest.mark.parametrize('line', [line for line in LINES if 'tools/' in line])
+def test_tools_exist(line: str) -> None:
+    assert (ROOT / shlex.split(line)[1]).is_file()
+
+
+def test_the_main_commands_are_named() -> None:
+    expected = {
+        'make demo',
+        'make test',
+        'python train.py -opt options/train_dasr_x4.yml',
+        'python test.py -opt options/test_dasr.yml',
+    }
+    assert expected <= set(LINES)
+
+
+def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (12, 9), 'red').save('photo.jpg')
+    (code,) = re.findall(r'```python\n(.*?)```', README, flags=re.DOTALL)
+    exec(code, {})
+    with Image.open('large.png') as large:
+        assert large.size == (48, 36)
 
 
 @pytest.mark.parametrize('target', sorted({line.split()[1] for line in LINES if line.startswith('make ')}))
