@@ -41,12 +41,12 @@ REQUIRED = [
     'scikit-image>=0.22',  # BasicSR needs it as well; the demo's images are inside it
     'msgspec>=0.19',  # typed schemas of the option files
     'safetensors>=0.4.3',  # weights files that cannot carry code
-    'pillow>=11.3',  # every format that people have, with profiles and metadata; AVIF since 11.3
+    'pillow>=11.3',  # common image formats with profiles and metadata; AVIF since 11.3
 ]
-LPIPS = ['lpips>=0.1.4']  # a metric; its backbone's weights are the user's
+LPIPS = ['lpips>=0.1.4']  # a metric; the user provides its backbone's weights
 REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
-OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # it reads what torch writes as ONNX
+OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # reads the ONNX files that torch writes
 NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backends/ncnn_net.py
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
@@ -62,7 +62,7 @@ DOCS = [
 DEV = [
     *REPORT,
     *SERVE,
-    *ONNX,  # the tests run the real things
+    *ONNX,  # the tests run the real libraries
     *OPENVINO,
     *NCNN,
     *SPANDREL,
@@ -79,7 +79,7 @@ DEV = [
     'mypy>=1.18',
     'types-PyYAML',
     'types-tqdm',
-    'selenium>=4.20',  # drives Chromium, where there is one, for the tests of the page
+    'selenium>=4.20',  # drives Chromium for the tests of the web page
 ]
 
 setup(
