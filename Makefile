@@ -46,7 +46,7 @@ test-all: $(STAMP)  ## the tests and those marked slow, for minutes; what needs 
 check: lint type test  ## what .ci/run runs: lint, type, test
 
 coverage: $(STAMP)  ## all tests under coverage; writes docs/results/coverage.md
-	$(TEST) -m '' --cov --cov-report=json:build/coverage.json --cov-report=html:build/coverage
+	$(TEST) -m '' --timeout 1800 --cov --cov-report=json:build/coverage.json --cov-report=html:build/coverage
 	$(BIN)/python tools/write_coverage.py build/coverage.json docs/results/coverage.md
 
 counts: $(STAMP)  ## lines, files per folder and imports beside their targets
