@@ -66,7 +66,7 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf'^{target}:', (ROOT / 'Makefile').read_text(encoding='utf-8'), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize('target', sorted(set(re.findall(r'\]\(([^)#]+)\)', README))))
+@pytest.mark.parametrize('target', sorted(set(re.findall(r'(?:\]\(|src=")([^)#"]+)[)#"]', README))))
 def test_links_and_images_exist(target: str) -> None:
     assert target.startswith('https://') or (ROOT / target).exists()
 
