@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,17 @@ class Crop(NamedTuple):
     left: int
     top: int
     side: int
+
+    def encode(self) -> dict[str, str | int]:
+        """The crop as it is stored in ``table.json``; `decode` is the inverse."""
+        content: dict[str, str | int] = self._asdict()
+        content['picture'] = content.pop('image')  # the key of stored tables
+        return content
+
+    @classmethod
+    def decode(cls, content: Mapping[str, Any]) -> 'Crop':
+        """Reads a crop of a stored table."""
+        return cls(content['dataset'], content['picture'], content['left'], content['top'], content['side'])
 
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:

@@ -210,7 +210,7 @@ def write_demo_page(folder: Path) -> None:
         network=_OURS,
         shown=_PACKAGED,
         results=folder / 'results' / _TEST,
-        hr=folder / 'pictures' / 'test',
+        hr=folder / 'images' / 'test',
         lq=folder / 'lq',
         history=read_history(folder / 'experiments' / _TRAINING / HISTORY_NAME),
         stages=[(count, name) for count, name in stages],
@@ -243,7 +243,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
                 'batch_size_per_gpu': settings.batch_size,
             },
             'val_1': {
-                'name': 'test_pictures',
+                'name': 'test_images',
                 'type': 'DegradedTestDataset',
                 'dataroot_gt': 'images/test',
                 'degradation': [degradation.specification() for degradation in _build_grid()],
@@ -330,7 +330,7 @@ def _copy_images() -> None:
 
 
 def _write_window(name: str, part: str, image: NDArray[np.uint8]) -> None:
-    write_image(Path('pictures', part, f'{name}.png'), np.ascontiguousarray(image))
+    write_image(Path('images', part, f'{name}.png'), np.ascontiguousarray(image))
 
 
 def _make_lmdb(settings: DemoSettings) -> None:

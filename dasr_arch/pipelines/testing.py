@@ -154,7 +154,7 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
         InputError: as `run_test_file`.
         OSError: as `run_test_file`.
     """
-    checked = convert(_leave_out(options), TestOptions, where)
+    checked = convert(_normalise(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
     prepared = _prepare(checked, where)
     benchmark = prepared.benchmark
@@ -308,9 +308,13 @@ def _choose_shown(
     return shown
 
 
-def _leave_out(options: Mapping[str, object]) -> dict[str, object]:
-    """The options without the networks, data sets and metrics that are set to nothing, as `networks.DASR=~` does."""
+def _normalise(options: Mapping[str, object]) -> dict[str, object]:
+    """The options without entries set to null, as `networks.DASR=~` does, and with deprecated keys renamed."""
     kept = dict(options)
+    crops = kept.get('crops')
+    if isinstance(crops, Mapping) and 'pictures' in crops and 'images' not in crops:
+        _LOGGER.warning('crops.pictures is now crops.images; the old key will be removed')
+        kept['crops'] = {'images' if key == 'pictures' else key: value for key, value in crops.items()}
     for key in ('networks', 'datasets', 'metrics'):
         entries = kept.get(key)
         if isinstance(entries, Mapping):

@@ -57,7 +57,7 @@ def test_folder_of_the_user_must_be_empty(tmp_path: Path) -> None:
 def test_option_files_pass_the_checks_of_training_and_test(tmp_path: Path) -> None:
     path = tmp_path / 'train_demo.yml'
     write_images(tmp_path / 'train.lmdb.source', 12, 100, 100)
-    write_images(tmp_path / 'pictures' / 'test', 2)
+    write_images(tmp_path / 'images' / 'test', 2)
     options = make_training_options(DemoSettings())
     options['datasets']['train']['dataroot_gt'] = 'train.lmdb.source'
     path.write_text(yaml.safe_dump(options))
@@ -82,9 +82,9 @@ def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         'demo.json',
         'experiments',
+        'images',
         'index.html',
         'lq',
-        'pictures',
         'representations.json',
         'results',
         'test_demo.yml',
@@ -101,7 +101,7 @@ def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_training_and_test_images_of_the_demo_are_disjoint(finished: Path) -> None:
-    train, test = ({path.stem for path in (finished / 'pictures' / part).iterdir()} for part in ('train', 'test'))
+    train, test = ({path.stem for path in (finished / 'images' / part).iterdir()} for part in ('train', 'test'))
     assert len(train) >= 8
     assert len(test) >= 4
     assert not train & test

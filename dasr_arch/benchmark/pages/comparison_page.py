@@ -333,7 +333,7 @@ class _Page:
 
     def render_crops(self) -> str:
         """One block for each image; buttons choose the degradation."""
-        crops = [Crop(**entry) for entry in self.record.get('crops', ())]
+        crops = [Crop.decode(entry) for entry in self.record.get('crops', ())]
         if not crops:
             return ''
         note = (
