@@ -1,4 +1,4 @@
-"""Gives trainings the same minutes and compares them: `python tools/race.py plan`, then `run` (docs/race.md)."""
+"""Trains networks for the same minutes and compares them: `python tools/race.py plan`, then `run` (docs/race.md)."""
 
 import argparse
 import logging
@@ -14,43 +14,43 @@ from dasr_arch import InputError
 from dasr_arch.backends.precision import choose_precision
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.pipelines.exit_codes import run_guarded
-from dasr_arch.pipelines.race_follow_up import run_probes, run_tests
-from dasr_arch.pipelines.race_options import Race, read_race
-from dasr_arch.pipelines.race_plan import PRECISION_KEY, make_plan, read_plan, write_plan
-from dasr_arch.pipelines.race_report import write_race_report
-from dasr_arch.pipelines.race_run import (
-    LOCK_NAME,
-    STATE_NAME,
-    check_plan,
-    has_learned,
-    lock_race,
-    read_state,
-    run_trainings,
-)
-from dasr_arch.pipelines.race_steps import MeasureSettings, list_cores, measure_race, run_workers
+from race.cores import list_cores
+from race.evaluation import run_probes, run_tests
+from race.options import Race, read_race
+from race.plan import PRECISION_KEY, make_plan, read_plan, write_plan
+from race.report import write_race_report
+from race.scheduler import run_trainings
+from race.state import LOCK_NAME, STATE_NAME, check_plan, has_learned, lock_race, read_state
+from race.timing import MeasureSettings, measure_race, run_workers
 
-QUIET_LOAD = 0.3  # of the cores; above that other programs compute, too
+QUIET_LOAD = 0.3  # of the cores; above this load timing is disturbed by other programs
 PLAN_NAME = 'plan.json'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments and works; 1 if a training or a test failed, 2 for bad input, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description='Give trainings the same minutes and compare them.')
+    parser = argparse.ArgumentParser(description='Train networks for the same minutes and compare them.')
     commands = parser.add_subparsers(dest='command', required=True)
     plan = _add_command(commands, 'plan', 'measure iterations and write how many fit into the minutes')
-    plan.add_argument('--minutes', type=float, help="of iterations on all cores, for each (the race file's)")
+    plan.add_argument('--minutes', type=float, help="budget of a training, on all cores (the race file's)")
     plan.add_argument('--jobs', type=int, nargs='+', default=None, help='trainings at once (1, and one on each core)')
-    plan.add_argument('--rounds', type=int, default=3, help='how often everything is measured (3)')
-    plan.add_argument('--steps', type=int, default=5, help='iterations of every stage in a round (5)')
-    run = _add_command(commands, 'run', 'run or continue the trainings, then the tests and the report')
+    plan.add_argument('--rounds', type=int, default=3, help='rounds of measurements (3)')
+    plan.add_argument('--steps', type=int, default=5, help='timed iterations of every stage in a round (5)')
+    run = _add_command(commands, 'run', 'run or resume the trainings, then the tests and the report')
     run.add_argument('--jobs', type=int, default=1, help='trainings at once, each on its own cores (1)')
     run.add_argument(
-        '--gpu', type=int, default=0, metavar='N', help='the same iterations on the GPU, N trainings at once (0)'
+        '--gpu',
+        type=int,
+        default=0,
+        metavar='N',
+        help='train on one GPU, N at once, for the planned iterations (0)',
     )
-    run.add_argument('--only', nargs='+', default=[], metavar='TRAINING', help='these alone, and what they start from')
-    run.add_argument('--no-tests', action='store_true', help='trainings alone')
-    run.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='lay a value over the test files')
-    _add_command(commands, 'report', 'write race.md again, from what is there')
+    run.add_argument(
+        '--only', nargs='+', default=[], metavar='TRAINING', help='only these trainings, and those they start from'
+    )
+    run.add_argument('--no-tests', action='store_true', help='run no tests and probes')
+    run.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='override a test option')
+    _add_command(commands, 'report', 'write race.md again from the stored results')
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
     work = {'plan': _plan, 'run': _run, 'report': _report}[args.command]
@@ -62,7 +62,7 @@ def _add_command(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument('race', nargs='?', type=Path, default=Path('options/race/race.yml'), help='race file')
-    parser.add_argument('--name', help='of the race and its folders, for one beside others')
+    parser.add_argument('--name', help='replaces the name of the race and of its folders')
     return parser
 
 

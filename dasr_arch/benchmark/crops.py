@@ -32,10 +32,16 @@ class Crop(NamedTuple):
     top: int
     side: int
 
+    def encode(self) -> dict[str, str | int]:
+        """The crop as it is stored in ``table.json``; `decode` is the inverse."""
+        content: dict[str, str | int] = self._asdict()
+        content['picture'] = content.pop('image')  # the key of stored tables
+        return content
 
-def read_crop(entry: Mapping[str, Any]) -> Crop:
-    """A crop as a table holds it; tables written before version 0.2 call the image ``picture``."""
-    return Crop(**{'image' if key == 'picture' else key: value for key, value in entry.items()})
+    @classmethod
+    def decode(cls, content: Mapping[str, Any]) -> 'Crop':
+        """Reads a crop of a stored table."""
+        return cls(content['dataset'], content['picture'], content['left'], content['top'], content['side'])
 
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:

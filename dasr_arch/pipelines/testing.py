@@ -311,7 +311,7 @@ def _choose_shown(
 
 
 def _leave_out(options: Mapping[str, object]) -> dict[str, object]:
-    """The options without the networks, data sets and metrics that are set to nothing, as `networks.DASR=~` does."""
+    """The options without entries set to null, as `networks.DASR=~` does."""
     kept = dict(options)
     for key in ('networks', 'datasets', 'metrics'):
         entries = kept.get(key)

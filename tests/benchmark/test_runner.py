@@ -297,9 +297,10 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
     assert rows_of()['Bicubic', 'Own', 'width 0']['failure'] == ''
 
 
-def test_images_that_a_report_shows_are_written_and_no_other() -> None:
+@pytest.mark.parametrize('key', ['images', 'pictures'])  # the latter is deprecated
+def test_images_that_a_report_shows_are_written_and_no_other(key: str) -> None:
     root = write_images(Path('own'), count=3)
-    run_test(make_options(root, crops={'images': {'Own': ['p2', 'absent']}, 'size': 24}))
+    run_test(make_options(root, crops={key: {'Own': ['p2', 'absent']}, 'size': 24}))
     written = {path.name for path in Path('results/trial/visualization').rglob('*.png')}
     assert written == {'p2.png'}
     assert len(list(Path('results/trial/crops/Own/p2').iterdir())) == 3

@@ -82,9 +82,9 @@ def test_demo_leaves_data_weights_results_and_a_page(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         'demo.json',
         'experiments',
+        'images',
         'index.html',
         'lq',
-        'images',
         'representations.json',
         'results',
         'test_demo.yml',

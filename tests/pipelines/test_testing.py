@@ -328,7 +328,7 @@ def test_shipped_comparison_runs_with_small_networks(
     torch.manual_seed(0)
     make_comparison_smaller(options)
     if 'Set14' in options['datasets'] and len(options['datasets']) == 1:
-        options['crops']['pictures'] = {'Set14': ['butterfly']}
+        options['crops']['images'] = {'Set14': ['butterfly']}
     report = run_test(options, str(path))
     assert report.failures == 0
     record = read_results(report.folder / 'table.json')

@@ -12,7 +12,7 @@ import dasr_arch  # noqa: F401
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.config.test_config import plan_network
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.pipelines.race_options import read_race
+from race.options import read_race
 from tests.option_files import OPTIONS
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import folder_name
-from dasr_arch.benchmark.crops import Crop, read_crop, read_result_crop
+from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
 from dasr_arch.benchmark.pages.demo_page import embed_image, fill_template
 from dasr_arch.benchmark.pages.svg import Axes, Series, draw_labelled_points, draw_legend, draw_lines
@@ -333,7 +333,7 @@ class _Page:
 
     def render_crops(self) -> str:
         """One block for each image; buttons choose the degradation."""
-        crops = [read_crop(entry) for entry in self.record.get('crops', ())]
+        crops = [Crop.decode(entry) for entry in self.record.get('crops', ())]
         if not crops:
             return ''
         note = (

@@ -212,7 +212,7 @@ class _View:
         if not self.images or not self.degradations:
             return ''
         blurred = self.degradations[min(2, len(self.degradations) - 1)]
-        choices = self._render_choices('picture', self.images) + self._render_choices('degradation', self.degradations)
+        choices = self._render_choices('image', self.images) + self._render_choices('degradation', self.degradations)
         data = (
             f'data-image="{escape(self.images[0])}" data-degradation="{escape(blurred)}" '
             f'data-network="{escape(self.sources.against)}" data-against="{escape(self.shown)}"'
@@ -264,7 +264,7 @@ class _View:
             values = ' / '.join(_format(metric, scores[metric]) for metric in self.metrics)
             data = {
                 'network': network,
-                'picture': name,
+                'image': name,
                 'degradation': degradation,
                 'caption': f'{network} {_format(self.metrics[0], scores[self.metrics[0]])}',
             }

@@ -91,7 +91,7 @@ def record_results(
             label: _record_system(label, extras, rows) for label in dict.fromkeys(row['network'] for row in rows)
         },
         'published': _record_published(benchmark, extras),
-        'crops': [crop._asdict() for crop in extras.crops],
+        'crops': [crop.encode() for crop in extras.crops],
         'rows': rows,
     }
 

@@ -143,7 +143,7 @@ def test_page_without_training_and_map_says_so(saved: Path) -> None:
 def test_failed_cells_are_named(saved: Path, tmp_path: Path) -> None:
     results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
     record = json.loads((results / 'table.json').read_text())
-    record['rows'][-1].update(failure='out of <memory>', means={}, images=[])
+    record['rows'][-1].update(failure='out of <memory>', means={}, pictures=[])
     (results / 'table.json').write_text(json.dumps(record))
     page = Page(render_report(sources(saved, results=results)))
     assert 'failed: out of <memory>' in page.text

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from dasr_arch import InputError
-from dasr_arch.pipelines import race_run
-from dasr_arch.pipelines.race_follow_up import point_test, run_probes, run_tests
-from dasr_arch.pipelines.race_options import ProbeEntry, Race, Training
-from dasr_arch.pipelines.race_plan import Plan, StageTime
-from dasr_arch.pipelines.race_report import minutes_used, summarise, write_race_report
-from dasr_arch.pipelines.race_run import LOCK_NAME, Progress, State, lock_race, read_state, run_trainings, share_lanes
-from dasr_arch.pipelines.race_steps import list_cores, pin
+from race import scheduler
+from race.cores import list_cores, pin, share_cores
+from race.evaluation import point_test, run_probes, run_tests
+from race.options import ProbeEntry, Race, Training
+from race.plan import Plan, StageTime
+from race.report import minutes_used, summarise, write_race_report
+from race.scheduler import run_trainings
+from race.state import LOCK_NAME, Progress, State, lock_race, read_state, write_state_file
 
-STUDENT = """
+FAKE_TRAINING = """
 import json, os, pathlib, signal, sys, time
 values = dict(v.split('=', 1) for k, v in zip(sys.argv, sys.argv[1:]) if k == '--set')
 name = values['name']
@@ -48,9 +49,9 @@ if pathlib.Path(f'broken_{name}.txt').exists():
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(race_run, 'POLL', 0.01)
-    monkeypatch.setattr(race_run, 'list_overrides', lambda race, one, *_, **__: [f'name={race.experiment(one.name)}'])
-    (tmp_path / 'student.py').write_text(STUDENT)
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
+    monkeypatch.setattr(scheduler, 'list_overrides', lambda race, one, *_, **__: [f'name={race.experiment(one.name)}'])
+    (tmp_path / 'fake_training.py').write_text(FAKE_TRAINING)
     (tmp_path / 'x.yml').write_text('scale: 4\n')  # the option file of every training
     return tmp_path
 
@@ -69,7 +70,7 @@ def make_plan(race: Race, count: int = 600) -> Plan:
 
 def run(race: Race, plan: Plan | None = None, jobs: int = 1) -> State:
     cores = sorted(os.sched_getaffinity(0))[:1] * 2 if hasattr(os, 'sched_getaffinity') else [0, 1]
-    return run_trainings(race, plan or make_plan(race), jobs, cores, [sys.executable, 'student.py'])
+    return run_trainings(race, plan or make_plan(race), jobs, cores, [sys.executable, 'fake_training.py'])
 
 
 def list_calls() -> list[str]:
@@ -93,15 +94,15 @@ def test_two_at_once_have_a_thread_each():
 
 
 def test_gpu_carries_out_as_many_as_asked_and_the_report_says_so(monkeypatch):
-    monkeypatch.setattr(race_run.torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(race_run, 'name_device', lambda device: f'some {device.type}')
+    monkeypatch.setattr(scheduler.torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(scheduler, 'name_device', lambda device: f'some {device.type}')
     given = []
     monkeypatch.setattr(
-        race_run, 'list_overrides', lambda race, one, *_, on_gpu: given.append(on_gpu) or [f'name=own_{one.name}']
+        scheduler, 'list_overrides', lambda race, one, *_, on_gpu: given.append(on_gpu) or [f'name=own_{one.name}']
     )
     race, cores = make_race('a', 'b', 'c'), list_cores() * 6
     plan = make_plan(race)
-    state = run_trainings(race, plan, 2, cores, [sys.executable, 'student.py'], gpu_jobs=3)
+    state = run_trainings(race, plan, 2, cores, [sys.executable, 'fake_training.py'], gpu_jobs=3)
     assert given == [True] * 3
     assert {one.status for one in state.trainings.values()} == {'done'}
     assert [one.places for one in state.trainings.values()] == [['some cuda']] * 3
@@ -113,14 +114,14 @@ def test_gpu_carries_out_as_many_as_asked_and_the_report_says_so(monkeypatch):
 
 
 def test_gpu_that_is_not_there_is_one_line(monkeypatch):
-    monkeypatch.setattr(race_run.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(scheduler.torch.cuda, 'is_available', lambda: False)
     race = make_race('a')
     with pytest.raises(InputError, match='there is no GPU here; leave --gpu out'):
-        run_trainings(race, make_plan(race), 1, list_cores(), [sys.executable, 'student.py'], gpu_jobs=4)
+        run_trainings(race, make_plan(race), 1, list_cores(), [sys.executable, 'fake_training.py'], gpu_jobs=4)
     assert not Path('results').exists()
 
 
-def test_failure_of_one_is_told_and_does_not_stop_the_rest():
+def test_failure_of_one_is_reported_and_does_not_stop_the_rest():
     Path('broken_own_a.txt').touch()
     race = make_race('a', 'b', 'c', after={'b': 'a'})
     state = run(race)
@@ -146,7 +147,7 @@ def test_what_was_running_when_the_race_was_killed_runs_again():
     run(race)
     state = read_state(Path('results/own/state.json'))
     state.trainings['b'].status = 'running'  # as a killed race leaves it
-    race_run.write_state_file(Path('results/own/state.json'), state)
+    write_state_file(Path('results/own/state.json'), state)
     run(race)
     assert list_calls() == ['own_a', 'own_b', 'own_b']
 
@@ -214,14 +215,14 @@ def test_experiments_of_something_else_are_not_continued():
 
 
 def test_fewer_cores_than_planned_run_fewer_at_once():
-    assert share_lanes([0, 1], 2, 2) == [[0], [1]]
-    assert share_lanes([1], 2, 2) == [[1]]
-    assert share_lanes([0, 1, 2, 3], 2, 2) == [[0], [1]]
-    assert share_lanes([0, 1, 2, 3], 2, 1) == [[0, 1]]
+    assert share_cores([0, 1], 2, 2) == [[0], [1]]
+    assert share_cores([1], 2, 2) == [[1]]
+    assert share_cores([0, 1, 2, 3], 2, 2) == [[0], [1]]
+    assert share_cores([0, 1, 2, 3], 1, 2) == [[0, 1]]
     with pytest.raises(InputError, match='the plan gives every training 2 cores, but 1 of this machine'):
-        share_lanes([1], 2, 1)
+        share_cores([1], 1, 2)
     with pytest.raises(InputError, match='jobs must be from 1 to 2'):
-        share_lanes([0, 1, 2], 2, 3)
+        share_cores([0, 1, 2], 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -309,10 +310,10 @@ def test_tests_and_probes_that_fail_are_counted(test_file):
     probe = ProbeEntry(trainings=['a', 'b'], images='p', test='t')
     race = make_race('a', 'b', tests=(test_file,), probe=probe)
     state = State('', 1, {'a': Progress('done'), 'b': Progress('failed')})
-    Path('student.py').write_text(
+    Path('fake_training.py').write_text(
         "import sys; open('line.txt', 'a').write(' '.join(sys.argv[1:]) + chr(10)); sys.exit(1)"
     )
-    command = [sys.executable, 'student.py']
+    command = [sys.executable, 'fake_training.py']
     assert run_tests(race, state, ['seed=1'], command) == 1
     assert run_probes(race, state, command) == 1
     test, probe_line = Path('line.txt').read_text().splitlines()
@@ -328,15 +329,15 @@ def test_probe_is_not_repeated_while_its_report_is_newer_than_the_weights(test_f
     for path in (race.weights('a'), report):
         path.parent.mkdir(parents=True)
         path.touch()
-    Path('student.py').write_text('import sys; sys.exit(1)')
+    Path('fake_training.py').write_text('import sys; sys.exit(1)')
     asked = report.with_name('asked.json')
     asked.write_text('["p", "other", null]')
     os.utime(report, (2e9, 2e9))
-    assert run_probes(race, state, [sys.executable, 'student.py']) == 1
+    assert run_probes(race, state, [sys.executable, 'fake_training.py']) == 1
     asked.write_text('["p", "t", null]')
-    assert run_probes(race, state, [sys.executable, 'student.py']) == 0
+    assert run_probes(race, state, [sys.executable, 'fake_training.py']) == 0
     os.utime(race.weights('a'), (2.1e9, 2.1e9))
-    assert run_probes(race, state, [sys.executable, 'student.py']) == 1
+    assert run_probes(race, state, [sys.executable, 'fake_training.py']) == 1
 
 
 def write_history(race: Race, name: str, lines: list[dict]) -> None:

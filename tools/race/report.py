@@ -1,4 +1,4 @@
-"""What a race leaves beside its tables: the minutes really used, means over seeds, and what representations know."""
+"""Report of a race: minutes used, means over seeds, and links to the probes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from typing import Any
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.benchmark.tables.results_table import Record, build_grid, digits_of, list_datasets
-from dasr_arch.pipelines.race_follow_up import PROBES_NAME, list_trainings, name_test, read_networks
-from dasr_arch.pipelines.race_options import Race, Training
-from dasr_arch.pipelines.race_plan import Plan
-from dasr_arch.pipelines.race_run import State
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
+from race.evaluation import PROBES_NAME, list_trainings, name_test, read_networks
+from race.options import Race, Training
+from race.plan import Plan
+from race.state import State
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A value of one group.
+    """Mean and range of one value over a group of trainings.
 
     Attributes:
         mean: over its trainings.
@@ -38,14 +38,14 @@ Summary = dict[str, dict[str, dict[str, dict[str, Spread]]]]
 
 
 def minutes_used(race: Race, training: str) -> tuple[int, float]:
-    """The iterations that a training has done, and the minutes that they took, of its own history.
+    """Iterations and minutes of a training, from its history.
 
     Args:
         race: the race.
         training: its name.
 
     Returns:
-        Iterations and minutes; what was done twice, after a kill, counts once.
+        Iterations and minutes; iterations that were repeated after a kill count once.
     """
     history = read_history(Path('experiments') / race.experiment(training) / HISTORY_NAME)
     done, seconds = 0, 0.0
@@ -62,10 +62,10 @@ def summarise(race: Race, record: Record, networks: Mapping[str, object]) -> Sum
     Args:
         race: the race.
         record: content of a test's ``table.json``.
-        networks: of the test file, which tell the training of each row.
+        networks: of the test file; their paths of weights name the training of each row.
 
     Returns:
-        Values of the rows that stand for one training alone; averages are columns like others.
+        Values of the rows that use the weights of one training; averages are columns like others.
     """
     groups = {training.name: training.group for training in race.trainings}
     collected: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
@@ -96,7 +96,7 @@ def write_race_report(race: Race, plan: Plan, state: State) -> Path:
     Args:
         race: the race.
         plan: its plan.
-        state: what became of it.
+        state: its state.
 
     Returns:
         The Markdown file.
@@ -187,7 +187,7 @@ def _describe_budget(race: Race, plan: Plan, state: State) -> list[str]:
 
 
 def _describe_places(plan: Plan, state: State) -> list[str]:
-    """Where the iterations were carried out, if that is not where they were planned."""
+    """The devices of the trainings, if they differ from the device of the plan."""
     by_place: dict[str, list[str]] = {}
     for name, progress in state.trainings.items():
         for place in dict.fromkeys(progress.places):
@@ -208,7 +208,7 @@ def _describe_places(plan: Plan, state: State) -> list[str]:
 def _format_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         '',
-        '| training | s per iteration | iterations | budget, min | used, min | with all around, min | status |',
+        '| training | s per iteration | iterations | budget, min | used, min | wall time, min | status |',
         '| --- | ---: | ---: | ---: | ---: | ---: | --- |',
     ]
     for row in rows:
@@ -226,7 +226,7 @@ def _format_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _format_summary(summary: Summary, record: Record) -> list[str]:
-    """Means, and in brackets the distance of the largest from the smallest."""
+    """Table of means, with largest minus smallest in brackets."""
     metric, options = next(iter(record['metrics'].items()))
     digits = digits_of(options['type'])
     lines = []
@@ -235,12 +235,12 @@ def _format_summary(summary: Summary, record: Record) -> list[str]:
         lines += ['', f'## {dataset}: {metric}, mean over trainings (largest minus smallest)', '']
         lines += ['| group | trainings | ' + ' | '.join(columns) + ' |', '| --- |' + ' ---: |' * (len(columns) + 1)]
         for group, values in groups.items():
-            cells = []
+            texts = []
             for column in columns:
                 one = values.get(column, {}).get(metric)
-                cells.append('-' if one is None else f'{one.mean:.{digits}f} ({one.high - one.low:.{digits}f})')
+                texts.append('-' if one is None else f'{one.mean:.{digits}f} ({one.high - one.low:.{digits}f})')
             count = max((ms[metric].count for ms in values.values() if metric in ms), default=0)
-            lines.append(f'| {group} | {count} | ' + ' | '.join(cells) + ' |')
+            lines.append(f'| {group} | {count} | ' + ' | '.join(texts) + ' |')
     return lines
 
 
@@ -249,7 +249,7 @@ def _list_probes(race: Race) -> list[str]:
     for name in race.probe.trainings if race.probe else ():
         if (race.folder / PROBES_NAME / name / 'report.md').is_file():
             lines.append(f'- [{name}]({PROBES_NAME}/{name}/report.md), [map]({PROBES_NAME}/{name}/map_1.svg)')
-    return ['', '## What the representation knows', '', *lines] if lines else []
+    return ['', '## Probes of the representation', '', *lines] if lines else []
 
 
 def _members(race: Race, group: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a race is: trainings that get the same minutes, and the tests that follow them."""
+"""Race files: trainings that get the same minutes, and the tests that follow them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,22 @@ class TrainingEntry(Options, kw_only=True, frozen=True):
 
     options: Text  # a training file
     share: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of the race's minutes
-    after: str | None = None  # starts from the weights of this one
-    like: str | None = None  # takes as long as this one, by the iteration, and is not measured
+    after: str | None = None  # training whose weights it starts from
+    like: str | None = None  # training whose measured time per iteration it takes over
     set: list[str] = field(default_factory=list)  # key=value, laid over the file
-    seeds: Annotated[list[Seed], Meta(min_length=1)] | None = None  # one training for each
-    group: Text | None = None  # what the summary averages over; the entry's name, if absent
+    seeds: Annotated[list[Seed], Meta(min_length=1)] | None = None  # one training per seed
+    group: Text | None = None  # the summary averages over a group; the entry's name, if absent
 
 
 class ProbeEntry(Options, kw_only=True, frozen=True):
-    """What is asked of the representations of some trainings."""
+    """Linear probes of the representations of some trainings."""
 
     renamed: ClassVar[dict[str, str]] = {'pictures': 'images'}
 
     trainings: Annotated[list[str], Meta(min_length=1)]
-    images: Text  # HR images that the probe is fitted to
-    test: Text  # others
-    limit: Annotated[int, Meta(ge=1)] | None = None  # fits to so many of the images
+    images: Text  # HR images for fitting the probe
+    test: Text  # HR images for testing it
+    limit: Annotated[int, Meta(ge=1)] | None = None  # number of images for fitting; all if None
 
 
 class RaceFile(Options, kw_only=True, frozen=True):
@@ -49,7 +49,7 @@ class RaceFile(Options, kw_only=True, frozen=True):
     probe: ProbeEntry | None = None
 
     def __post_init__(self) -> None:
-        """Checks that there is something to do, and that folders can be named after it."""
+        """Checks that there is at least one training, and that names are valid folder names."""
         if not self.trainings:
             raise ValueError('trainings: expected at least one, got none')
         for label in self.trainings:
@@ -59,16 +59,16 @@ class RaceFile(Options, kw_only=True, frozen=True):
 
 @dataclass(frozen=True)
 class Training:
-    """One training, seeds told apart.
+    """One training with one seed.
 
     Attributes:
         name: unique in the race.
         options: the training file.
         share: of the race's minutes.
         after: name of the training whose weights it starts from, or None.
-        like: name of the training whose iterations take as long as its own, or None.
+        like: name of the training whose measured time per iteration it takes over, or None.
         overrides: `key=value`, laid over the file.
-        group: what the summary averages over.
+        group: the summary averages over the trainings of a group.
     """
 
     name: str
@@ -82,15 +82,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Race:
-    """A race, checked.
+    """A validated race.
 
     Attributes:
         name: of its folder ``results/<name>``, and the beginning of its experiments' names.
-        file_name: the name that the file gives, which the paths of weights in test files begin with.
+        file_name: name in the race file; the paths of weights in test files start with it.
         minutes: of training on all cores, for a training with the share 1.
-        trainings: in order; what one starts from comes before it.
+        trainings: in order; a training comes after the one whose weights it starts from.
         tests: test files.
-        probe: what is asked of representations, or None.
+        probe: probes of representations, or None.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Race:
 
     @property
     def folder(self) -> Path:
-        """Where plan, state, logs and reports are, below the current folder."""
+        """Folder of plan, state, logs and reports, relative to the current folder."""
         return Path('results') / self.name
 
     def experiment(self, training: str) -> str:
@@ -110,15 +110,15 @@ class Race:
         return f'{self.name}_{training}'
 
     def experiment_folder(self, training: str) -> Path:
-        """Where a training keeps its files, below the current folder."""
+        """Folder of a training's files, relative to the current folder."""
         return Path('experiments') / self.experiment(training)
 
     def weights(self, training: str) -> Path:
-        """The file that a training leaves."""
+        """File of a training's final weights."""
         return self.experiment_folder(training) / 'models' / 'net_g_latest.pth'
 
     def select(self, names: Sequence[str]) -> 'Race':
-        """The race of some trainings alone, with those that they start from.
+        """The race reduced to some trainings and those that they start from.
 
         Raises:
             InputError: if there is no such training.
@@ -147,7 +147,7 @@ def read_race(path: Path, name: str | None = None, minutes: float | None = None)
         minutes: replaces the file's.
 
     Returns:
-        The race; the training files that it names exist, but their contents are not looked at.
+        The race; the training files that it names exist, but their contents are not checked.
 
     Raises:
         InputError: if the file is wrong.
@@ -181,7 +181,7 @@ def read_race(path: Path, name: str | None = None, minutes: float | None = None)
 def _find_alike(
     entry: TrainingEntry, entries: Mapping[str, TrainingEntry], before: Mapping[str, Training], where: str
 ) -> str | None:
-    """The training, measured itself, whose iterations take as long as those of an entry."""
+    """The measured training that an entry takes its time per iteration from."""
     if entry.like is None:
         return None
     seeds = entries[entry.like].seeds if entry.like in entries else None
@@ -192,7 +192,7 @@ def _find_alike(
 
 
 def _expand(label: str, entry: TrainingEntry, like: str | None) -> list[Training]:
-    """The trainings of an entry: one, or one for each seed; seeds take the same time."""
+    """The trainings of an entry: one, or one per seed; only the first seed is measured."""
     path, group = Path(entry.options), entry.group or label
     if entry.seeds is None:
         return [Training(label, path, entry.share, entry.after, like, tuple(entry.set), group)]

@@ -1,8 +1,8 @@
-"""Measures the iterations of a race's trainings: in processes of their own, interleaved, and takes medians.
+"""Timing of the iterations of a race: medians over interleaved rounds, in processes of their own.
 
-Every round measures all trainings once, so that a machine that grows slower is slower for all of them. As many
-processes run at once as trainings would, each on its own cores, because those share the memory. Seeds of one training,
-and what a race file calls `like` another, get what was measured for one of them.
+Every round measures all trainings once, so that a drift of the machine affects all of them alike. As many processes run
+at once as trainings will, each on its own cores, because they share the memory bandwidth. Seeds of one training, and
+trainings with `like` in the race file, take over the time of the measured one.
 """
 
 import json
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -25,11 +25,12 @@ from dasr_arch._errors import InputError
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.pipelines.dataloaders import build_training_stream
-from dasr_arch.pipelines.race_options import Race
-from dasr_arch.pipelines.race_plan import StageTime, list_stages
 from dasr_arch.pipelines.training import seed_everything
+from race.cores import pin, share_cores, thread_environment
+from race.options import Race
+from race.plan import StageTime, list_stages
 
-WARM_UP = 2  # iterations before the first that counts
+WARM_UP = 2  # iterations before the first that is timed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -39,13 +40,13 @@ Samples = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """How iterations are measured.
+    """Settings of the timing.
 
     Attributes:
-        jobs: numbers of trainings at once, each of which is measured.
-        rounds: how often everything is measured.
-        steps: iterations that count, of every stage in every round.
-        cores: what the machine offers.
+        jobs: numbers of trainings at once; each number is measured.
+        rounds: number of rounds.
+        steps: timed iterations of every stage in every round.
+        cores: numbers of the cores of this machine.
     """
 
     jobs: Sequence[int] = (1,)
@@ -61,8 +62,8 @@ def measure_race(
 
     Args:
         race: the race.
-        settings: how.
-        measure: takes tasks, settings and the number of trainings at once; `run_workers`, unless this is a test.
+        settings: of the timing.
+        measure: takes tasks, settings and the number of trainings at once; `run_workers`, except in tests.
 
     Returns:
         Stages by training.
@@ -100,15 +101,15 @@ def run_workers(tasks: 'list[_Task]', settings: MeasureSettings, jobs: int) -> S
     """Measures tasks in ``jobs`` processes at once, each with its share of the cores and its own order.
 
     Args:
-        tasks: what to measure.
-        settings: number of steps, and the cores.
+        tasks: one for each training to measure.
+        settings: of the timing.
         jobs: number of processes.
 
     Returns:
         Times of all processes together.
 
     Raises:
-        InputError: if one fails; names the training.
+        InputError: if one fails; the message names the training.
     """
     with tempfile.TemporaryDirectory() as name:
         running = []
@@ -117,8 +118,8 @@ def run_workers(tasks: 'list[_Task]', settings: MeasureSettings, jobs: int) -> S
             order = tasks[first:] + tasks[:first]
             source, target = Path(name) / f'{index}.json', Path(name) / f'{index}.out.json'
             source.write_text(json.dumps({'tasks': order, 'steps': settings.steps}), encoding='utf-8')
-            command = [sys.executable, '-m', 'dasr_arch.pipelines.race_steps', str(source), str(target)]
-            process = subprocess.Popen(command, env=thread_environment(len(cores)), stdout=subprocess.DEVNULL)
+            command = [sys.executable, '-m', 'race.timing', str(source), str(target)]
+            process = subprocess.Popen(command, env=_environment(len(cores)), stdout=subprocess.DEVNULL)
             pin(process.pid, cores)
             running.append((process, target))
         samples: Samples = {}
@@ -138,14 +139,14 @@ def run_workers(tasks: 'list[_Task]', settings: MeasureSettings, jobs: int) -> S
 
 
 def measure_task(task: 'Mapping[str, Any]', steps: int) -> dict[str, list[float]]:
-    """Runs some iterations of every stage of a training and throws what it learned away.
+    """Times some iterations of every stage of a training; the weights are discarded.
 
     Args:
         task: 'options' (a file), 'overrides', 'stages' (iterations by stage, as the file has them).
-        steps: iterations that count.
+        steps: timed iterations of each stage.
 
     Returns:
-        Seconds by stage: batch, degradation, both passes and optimiser.
+        Seconds of each iteration by stage: batch, degradation, forward and backward pass, optimiser.
 
     Raises:
         InputError: if the file or its data are wrong.
@@ -173,56 +174,11 @@ def measure_task(task: 'Mapping[str, Any]', steps: int) -> dict[str, list[float]
     return seconds
 
 
-def share_cores(cores: Sequence[int], jobs: int) -> list[list[int]]:
-    """The cores of each of several processes: equal numbers, the rest stays free.
-
-    Args:
-        cores: numbers of the cores.
-        jobs: number of processes.
-
-    Raises:
-        InputError: if there are more processes than cores.
-    """
-    if not 1 <= jobs <= len(cores):
-        raise InputError(f'jobs must be from 1 to {len(cores)}, the cores of this machine, got {jobs}')
-    each = len(cores) // jobs
-    return [list(cores[index * each : (index + 1) * each]) for index in range(jobs)]
-
-
-def list_cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def pin(process: int, cores: Iterable[int]) -> bool:
-    """Keeps a process that has just started on its cores.
-
-    Args:
-        process: its number.
-        cores: where it may run.
-
-    Returns:
-        Whether the system can do that; on others, or after the process has ended, nothing happens.
-    """
-    if not hasattr(os, 'sched_setaffinity'):
-        return False
-    try:
-        os.sched_setaffinity(process, set(cores))
-    except OSError:
-        return False
-    return True
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """The environment of a process that computes in so many threads, which sleep when they wait."""
-    return {
-        **os.environ,
-        'OMP_NUM_THREADS': str(threads),
-        'MKL_NUM_THREADS': str(threads),
-        'OMP_WAIT_POLICY': 'passive',
-    }
+def _environment(threads: int) -> dict[str, str]:
+    """The environment of a measuring process, which finds this package although it is not installed."""
+    environment = thread_environment(threads)
+    paths = [str(Path(__file__).parents[1]), environment.get('PYTHONPATH', '')]
+    return {**environment, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
 
 
 _Task = dict[str, Any]
@@ -242,7 +198,7 @@ def _add(samples: Samples, more: Mapping[str, Mapping[str, list[float]]]) -> Non
 
 
 def _work(source: Path, target: Path) -> int:
-    """The process that measures: reads tasks, writes times."""
+    """Entry point of a measuring process: reads tasks, writes times."""
     content = json.loads(source.read_text(encoding='utf-8'))
     samples: Samples = {}
     result: dict[str, Any] = {'samples': samples}
@@ -253,8 +209,8 @@ def _work(source: Path, target: Path) -> int:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             result = {'error': f'{task["name"]}: {lines[0]}'}
             break
-        told = ', '.join(f'{median(seconds):.3f} s' for seconds in samples[task['name']].values())
-        sys.stderr.write(f'{task["name"]}: {told}\n')
+        medians = ', '.join(f'{median(seconds):.3f} s' for seconds in samples[task['name']].values())
+        sys.stderr.write(f'{task["name"]}: {medians}\n')
     target.write_text(json.dumps(result), encoding='utf-8')
     return 2 if 'error' in result else 0
 

@@ -1,8 +1,7 @@
-"""From minutes to iterations: how many of each training fit into its budget on this machine.
+"""Plan of a race: the number of iterations of each training that fit into its budget on this machine.
 
-A budget is minutes of iterations on all cores. Loading the program, validation and writing files stand outside it, for
-all alike. Several trainings at once share the cores, and each then has as many times the minutes as there are trainings
-at once, so that every one gets the same time of a core.
+A budget is minutes of iterations on all cores, without start, validation and writing files. When N trainings run at
+once, they share the cores and each has N times the minutes, so that all get the same core time.
 """
 
 import hashlib
@@ -16,15 +15,15 @@ from dasr_arch._files import atomic_write
 from dasr_arch.config.train_schema import MetaOptions, StageOptions
 from dasr_arch.config.typed import convert, section
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.pipelines.race_options import Race, Training
+from race.options import Race, Training
 
 STAGES = ('schedule', 'stage_1', 'stage_2', 'stage_3')
 WARMUP_SHARE = 0.1  # of a stage, at most
-EMA_REACH = 5  # an average reaches back a fifth of a training's last stage, at most
+EMA_REACH = 5  # the EMA's time constant is at most a fifth of the last stage
 REPORTS = 100  # in a training
 CHECKPOINTS, VALIDATIONS = 30, 5
-GPU_CHECKPOINTS, GPU_VALIDATIONS = 5, 2  # there a training takes minutes
-PRECISION_KEY = 'precision'  # of what a plan says about its machine
+GPU_CHECKPOINTS, GPU_VALIDATIONS = 5, 2  # a training takes minutes on a GPU
+PRECISION_KEY = 'precision'  # in Plan.about
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class StageTime:
 
     Attributes:
         name: its key in the train section.
-        weight: its iterations in the training file; proportions of stages are kept.
+        weight: its iterations in the training file; the plan keeps the proportions of stages.
         seconds: of an iteration, by the number of trainings at once.
     """
 
@@ -44,7 +43,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was measured, and what follows from it.
+    """Measured times and the iterations derived from them.
 
     Attributes:
         race: name of the race.
@@ -64,12 +63,12 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What tells one plan from another."""
+        """Hash of the plan's numbers of iterations."""
         content = json.dumps([self.race, float(self.minutes), self.cores, _plain_iterations(self)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def budget(self, training: Training, jobs: int) -> float:
-        """Minutes that a training has when ``jobs`` run at once."""
+        """Budget of a training in minutes when ``jobs`` run at once."""
         return self.minutes * training.share * jobs
 
 
@@ -121,7 +120,7 @@ def make_plan(race: Race, stages: Mapping[str, Sequence[StageTime]], cores: int,
         race: the race.
         stages: of every training, with times.
         cores: of the machine.
-        about: what else the plan says.
+        about: machine, versions, date, load.
 
     Returns:
         The plan.
@@ -137,7 +136,7 @@ def make_plan(race: Race, stages: Mapping[str, Sequence[StageTime]], cores: int,
 
 
 def digest_options(training: Training) -> str:
-    """What tells an option file, with the training's own overrides, from a changed one; comments do not count."""
+    """Hash of an option file with the training's own overrides; comments do not count."""
     content = json.dumps(_read_file(training), sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -145,19 +144,19 @@ def digest_options(training: Training) -> str:
 def list_overrides(
     race: Race, training: Training, iterations: Mapping[str, int], precision: str | None = None, *, on_gpu: bool = False
 ) -> list[str]:
-    """What is laid over a training file so that it fits its budget.
+    """Overrides that fit a training file to its budget.
 
     Args:
         race: the race.
         training: the training.
         iterations: by stage.
-        precision: what ``precision: auto`` was where the plan was made, so that it is the same on another machine.
-        on_gpu: whether one GPU trains, not the processor; float32 is then PyTorch's own, with TF32 in convolutions.
+        precision: replaces ``precision: auto``, so that every machine trains in the precision of the plan.
+        on_gpu: trains on one GPU instead of the CPU; float32 then uses TF32 in convolutions, PyTorch's default.
 
     Returns:
-        `key=value`: the training's own, the place, then name, iterations, and what goes with them: a
-        warm-up of at most a tenth, an average that reaches back at most a fifth of the last stage, MZSR's annealing in
-        proportion, times of reports, checkpoints and validations.
+        `key=value`: the training's own, the device, the name, the iterations, and options that depend on these: a
+        warm-up of at most a tenth of a stage, an EMA time constant of at most a fifth of the last stage, MZSR's
+        annealing in proportion, and the frequencies of reports, checkpoints and validations.
 
     Raises:
         InputError: if the file is wrong.
@@ -216,7 +215,7 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads a plan again; numbers of iterations that were changed by hand count.
+    """Reads a plan; numbers of iterations may have been edited by hand.
 
     Raises:
         InputError: if the file is missing or is no plan.
@@ -243,7 +242,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def _read_file(training: Training) -> dict[str, object]:
-    """The training file as it is; all of it is checked where it is used."""
+    """The unchecked training file; options are checked where they are used."""
     return read_yaml(training.options, training.overrides)
 
 

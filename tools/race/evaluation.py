@@ -1,4 +1,4 @@
-"""What follows the trainings of a race: its tests, and what the representations of some networks know."""
+"""Evaluation after the trainings of a race: its tests, and probes of representations."""
 
 import json
 import logging
@@ -10,9 +10,9 @@ from typing import IO
 
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.pipelines.exit_codes import INTERRUPTED_CODE
-from dasr_arch.pipelines.race_options import Race
-from dasr_arch.pipelines.race_run import State
-from dasr_arch.pipelines.race_steps import list_cores, thread_environment
+from race.cores import list_cores, thread_environment
+from race.options import Race
+from race.state import State
 
 PROBES_NAME = 'probes'
 DASR_COMMAND = (sys.executable, '-m', 'dasr_cli')
@@ -27,17 +27,17 @@ def run_tests(
     command: Sequence[str] = DASR_COMMAND,
     lock: IO[str] | None = None,
 ) -> int:
-    """Runs the test files of a race, on all cores; cells that are there are not computed again.
+    """Runs the test files of a race, on all cores; stored evaluations are not repeated.
 
     Args:
         race: the race.
-        state: what became of its trainings; networks of those that are not done are left out.
+        state: of the race; networks whose training is not done are left out.
         overrides: `key=value`, laid over the test files.
-        command: what `test -opt FILE --set KEY=VALUE` is added to.
-        lock: of the race, which a test keeps if it outlives this process.
+        command: the command line before `test -opt FILE --set KEY=VALUE`.
+        lock: of the race; a test inherits it, because it may outlive this process.
 
     Returns:
-        How many tests failed.
+        The number of tests that failed.
 
     Raises:
         KeyboardInterrupt: if a test was interrupted.
@@ -52,16 +52,16 @@ def run_tests(
 
 
 def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, lock: IO[str] | None = None) -> int:
-    """Asks the representations of the race's probe, and draws maps of them; reports newer than the weights stay.
+    """Probes the representations that the race file names; reports newer than the weights are kept.
 
     Args:
         race: the race.
-        state: what became of its trainings; those that are not done are left out.
-        command: what `probe WEIGHTS` is added to.
-        lock: of the race, which a probe keeps if it outlives this process.
+        state: of the race; trainings that are not done are left out.
+        command: the command line before `probe WEIGHTS`.
+        lock: of the race; a probe inherits it, because it may outlive this process.
 
     Returns:
-        How many failed. Reports are in ``results/<race>/probes/<training>/``.
+        The number of probes that failed. Reports are in ``results/<race>/probes/<training>/``.
 
     Raises:
         KeyboardInterrupt: if one was interrupted.
@@ -74,9 +74,9 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, 
             continue
         folder = race.folder / PROBES_NAME / name
         folder.mkdir(parents=True, exist_ok=True)
-        report, asked = folder / 'report.md', folder / 'asked.json'
-        question = json.dumps([entry.images, entry.test, entry.limit])
-        same = asked.is_file() and asked.read_text(encoding='utf-8') == question
+        report, arguments_file = folder / 'report.md', folder / 'asked.json'
+        arguments = json.dumps([entry.images, entry.test, entry.limit])
+        same = arguments_file.is_file() and arguments_file.read_text(encoding='utf-8') == arguments
         if same and report.is_file() and report.stat().st_mtime >= race.weights(name).stat().st_mtime:
             continue
         _LOGGER.info('probing: %s', name)
@@ -84,23 +84,23 @@ def run_probes(race: Race, state: State, command: Sequence[str] = DASR_COMMAND, 
         line += ['--test', entry.test, '--report', str(folder), '--force', '-o', str(folder / 'probe.safetensors')]
         line += [] if entry.limit is None else ['--limit', str(entry.limit)]
         if _run(line, lock) == 0:
-            asked.write_text(question, encoding='utf-8')
+            arguments_file.write_text(arguments, encoding='utf-8')
         else:
             failures += 1
     return failures
 
 
 def point_test(race: Race, path: Path, state: State) -> list[str]:
-    """Overrides that let a test file test what this race has trained.
+    """Overrides that point a test file to the weights of this race.
 
     Args:
         race: the race.
         path: the test file.
-        state: what became of the trainings.
+        state: of the race.
 
     Returns:
-        `networks=...`: paths into this race's experiments, without the networks whose training is not done, of which
-        there may be weights all the same; and the test's name, if the race has another name than its file.
+        `networks=...`: paths into this race's experiments, without the networks whose training is not done, even if
+        there are weights; and the test's name, if the race has another name than its file.
     """
     networks = read_networks(path)
     kept = {}
@@ -129,7 +129,7 @@ def read_networks(path: Path) -> Mapping[str, object]:
 
 
 def list_trainings(race: Race, block: object) -> set[str]:
-    """The trainings whose weights a network's entry names; also such as the race does not have."""
+    """The trainings whose weights a network's entry names, including trainings that the race does not have."""
     start = _start_of_paths(race.file_name)
     return {text.removeprefix(start).split('/')[0] for text in _list_texts(block) if text.startswith(start)}
 
@@ -155,7 +155,7 @@ def _replace_paths(race: Race, value: object) -> object:
 
 
 def _run(line: Sequence[str], lock: IO[str] | None) -> int:
-    """Runs a command that shares the terminal; 0 if it went well."""
+    """Runs a command in this terminal; returns its exit code."""
     kept = () if lock is None else (lock.fileno(),)
     code = subprocess.run(line, env=thread_environment(len(list_cores())), pass_fds=kept, check=False).returncode
     if code == INTERRUPTED_CODE:

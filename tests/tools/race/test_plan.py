@@ -1,4 +1,4 @@
-"""From a race file to iterations: what fits into the minutes, and what is laid over the training files."""
+"""Race files, plans and timing: the iterations that fit into the minutes, and the overrides of the training files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 from dasr_arch import InputError
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.pipelines.race_options import Race, Training, read_race
-from dasr_arch.pipelines.race_plan import (
+from race.cores import share_cores
+from race.options import Race, Training, read_race
+from race.plan import (
     StageTime,
     digest_options,
     fit_iterations,
@@ -19,7 +20,7 @@ from dasr_arch.pipelines.race_plan import (
     read_plan,
     write_plan,
 )
-from dasr_arch.pipelines.race_steps import MeasureSettings, measure_race, measure_task, run_workers, share_cores
+from race.timing import MeasureSettings, measure_race, measure_task, run_workers
 from tests.option_files import OPTIONS, stand_in
 
 RACES = sorted(path for path in (OPTIONS / 'race').glob('*.yml') if 'trainings' in read_yaml(path))
