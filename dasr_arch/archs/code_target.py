@@ -21,6 +21,7 @@ UNCOMPRESSED = 100
 _DRAWS = 2000  # kernels, for the basis and its scale
 _SAME = 1e-6  # spread of what is the same in all kernels, but for rounding
 _WEAKEST = 1e-3  # of the strongest component's spread; what varies less is not blown up to a spread of one
+_NARROWEST = 1e-6  # square pixels; below it the variances of a kernel in float32 are rounding, also negative
 
 
 class CodeTarget(nn.Module):
@@ -142,8 +143,8 @@ def width_matrix(kernel: Tensor) -> Tensor:
     Of a Gaussian with widths l1 and l2 along axes turned by theta it is R diag(l1, l2) R^T with R the rotation; an
     isotropic one has its width on the diagonal. Unlike axes and angle, it does not jump where both axes are equal.
 
-    A kernel with negative lobes, such as a low-pass filter, is squared first, and the result is multiplied by the root of
-    two: a Gaussian gives the same either way, and the lobes do not cancel what lies between them.
+    A kernel with negative lobes, such as a low-pass filter, is squared first, and the result is multiplied by the root
+    of two: a Gaussian gives the same either way, and the lobes do not cancel what lies between them.
 
     Args:
         kernel: shape (B, k, k), with sum 1.
@@ -161,6 +162,6 @@ def width_matrix(kernel: Tensor) -> Tensor:
     yy = torch.einsum('bij,i->b', mass, place**2) - y**2
     xy = torch.einsum('bij,i,j->b', mass, place, place) - x * y
     root = (xx * yy - xy**2).clamp(min=0).sqrt()  # of the determinant
-    trace = (xx + yy + 2 * root).clamp(min=torch.finfo(mass.dtype).eps).sqrt()  # of the square root
+    trace = (xx + yy + 2 * root).clamp(min=_NARROWEST).sqrt()  # of the square root
     widths = torch.stack([(xx + root) / trace, (yy + root) / trace, xy / trace], 1)
     return torch.where(lobed.unsqueeze(1), math.sqrt(2) * widths, widths).float()

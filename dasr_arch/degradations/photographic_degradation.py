@@ -64,7 +64,7 @@ class Photographic(Degradation):
             raise InputError(f'level_probabilities must have a sum of at most 1, got {list(shares)}')
 
     def draw_kernel(self, generator: torch.Generator) -> Tensor:
-        """One blur kernel, shape (kernel_size, kernel_size), float32, with sum 1; low-pass filters have negative lobes."""
+        """One blur kernel, shape (kernel_size, kernel_size), float32, sum 1; low-pass filters have negative lobes."""
         return draw_parameters(generator, self.scale, self.kernel_size, self._shares).kernel
 
     @property
@@ -199,9 +199,7 @@ class Photographic(Degradation):
         return vertical, horizontal
 
 
-def _draw_samples(
-    generator: torch.Generator, patches: int, size: tuple[int, int], grey: bool, smooth: bool
-) -> Tensor:
+def _draw_samples(generator: torch.Generator, patches: int, size: tuple[int, int], grey: bool, smooth: bool) -> Tensor:
     """Normal samples of variance 1, shape (patches, 3, h, w)."""
     channels, extra = (1 if grey else 3), (2 if smooth else 0)
     samples = torch.randn(patches, channels, size[0] + extra, size[1] + extra, generator=generator)

@@ -33,8 +33,8 @@ def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor,
     left, values, right = torch.linalg.svd(kernel.double())
     rest = (values**2).flip(1).cumsum(1).flip(1).sqrt()
     out = []
-    for columns, strengths, rows, count in zip(left, values, right, (rest > tolerance).sum(1).tolist(), strict=True):
-        count = max(1, count)
+    counts = (rest > tolerance).sum(1).clamp(min=1).tolist()
+    for columns, strengths, rows, count in zip(left, values, right, counts, strict=True):
         out.append(((columns[:, :count] * strengths[:count]).T.float(), rows[:count].float()))
     return out
 

@@ -38,11 +38,11 @@ class DASRModel(SupervisedModel):
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
             contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel', 'components' and
             'jpeg_quality', which makes the encoder's representation tell the known kernel and noise level as well (not
-            in the paper, see CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must suit the known
-            degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and 'temperature', with
-            which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the encoder to copy it
-            (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics stay in stage 2 as
-            they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
+            in the paper, see CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must
+            suit the known degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and
+            'temperature', with which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the
+            encoder to copy it (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics
+            stay in stage 2 as they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
             :class:`SupervisedModel`.
 
     Raises:
