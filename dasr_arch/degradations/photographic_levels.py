@@ -24,7 +24,7 @@ from dasr_arch.degradations.resize_filters import FILTERS
 
 _NUMBERS = 32  # uniform numbers drawn for every image, more than any image uses
 _SMALLEST_WIDTH = 0.2  # HR pixels
-_BETA_GENERALIZED, _BETA_PLATEAU = (0.5, 4.0), (1.0, 2.0)
+_BETA_GENERALIZED, _BETA_PLATEAU = (0.7, 4.0), (1.0, 2.0)
 _SINC_CUTOFF = (0.7, 1.5)  # in units of the LR image's Nyquist frequency
 _CAMERA_SHOT = (0.5, 0.9)
 _BLUR_SHARES = {
@@ -86,7 +86,7 @@ LEVELS = (
         noisy=0.3,
         noise=(1, 12),
         compressed=0.95,
-        quality=(40, 80),
+        quality=(35, 80),
     ),
     Level(
         name='severe',
@@ -95,7 +95,7 @@ LEVELS = (
         resized=0.15,
         noisy=0.6,
         noise=(1, 25),
-        compressed=0.6,
+        compressed=0.65,
         quality=(30, 60),
     ),
 )
