@@ -24,7 +24,7 @@ from dasr_arch.degradations.resize_filters import FILTERS
 
 _NUMBERS = 32  # uniform numbers drawn for every image, more than any image uses
 _SMALLEST_WIDTH = 0.2  # HR pixels
-_BETA_GENERALIZED, _BETA_PLATEAU = (0.7, 4.0), (1.0, 2.0)
+_BETA_GENERALIZED, _BETA_PLATEAU = (0.7, 4.0), (1.5, 3.0)
 _SINC_CUTOFF = (0.7, 1.5)  # in units of the LR image's Nyquist frequency
 _CAMERA_SHOT = (0.5, 0.9)
 _BLUR_SHARES = {

@@ -152,7 +152,7 @@ def test_photographs_tell_widths_noise_and_quality():
 
 
 def test_quality_that_is_never_drawn_is_refused():
-    with pytest.raises(InputError, match='code_opt.jpeg_quality: .* draws no JPEG quality; remove it'):
+    with pytest.raises(InputError, match=r'code_opt\.jpeg_quality: .* draws no JPEG quality; remove it'):
         CodeTarget(12, build_degradation(NOISY, 4), 'widths', jpeg_quality=True)
 
 
@@ -161,3 +161,9 @@ def test_width_of_a_low_pass_filter_falls_with_its_cutoff():
     assert (widths[:, 0].diff() < 0).all()
     assert widths[:, 0] == pytest.approx(widths[:, 1], abs=1e-5)
     assert 0.5 < widths.max() < 4
+
+
+def test_kernels_too_narrow_for_their_precision_have_no_width():
+    narrow = anisotropic_gaussian_kernel(torch.full((8,), 0.2), torch.linspace(0.2, 0.27, 8), torch.linspace(0, 3, 8))
+    brighter = narrow * (1 + 3e-7)  # as rounding leaves it
+    assert width_matrix(torch.cat([narrow, brighter])).abs().max() < 0.1
