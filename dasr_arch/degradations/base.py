@@ -171,6 +171,14 @@ class Degradation(ABC):
                 out[item.name] = list(value) if isinstance(value, tuple) else value
         return out
 
+    def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
+        """What was drawn for one image, ready for JSON: the noise level, rounded, and what a subclass adds.
+
+        Args:
+            draws: what :meth:`draw` gave.
+        """
+        return {'noise_level': round(float(draws['noise_level']), 6)}
+
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
         """Everything random about one picture.
 

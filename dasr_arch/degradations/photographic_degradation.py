@@ -16,7 +16,7 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.base import Degradation, Range, Window, check_number, format_number
 from dasr_arch.degradations.blur import blur_valid
 from dasr_arch.degradations.borders import pad_border
-from dasr_arch.degradations.codecs import BLOCK, compress
+from dasr_arch.degradations.codecs import BLOCK, CODECS, compress
 from dasr_arch.degradations.noise import quantise
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
 from dasr_arch.degradations.resize import check_multiple
@@ -96,6 +96,25 @@ class Photographic(Degradation):
     def drawn_jpeg_qualities(self) -> tuple[int, int]:
         """Ends of the compression qualities that are drawn."""
         return QUALITIES
+
+    def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
+        """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed.
+
+        Args:
+            draws: what :meth:`draw` gave.
+        """
+        factor, first, last = draws['resize'].tolist()
+        resize: dict[str, object] = {'filter': FILTERS[int(last)]}
+        if factor != 1:
+            resize |= {'first_filter': FILTERS[int(first)], 'factor': round(factor, 6)}
+        codec = CODECS[int(draws['codec'])]
+        return {
+            'level': LEVELS[int(draws['level'])].name,
+            **super().describe(draws),
+            'noise_shot': round(float(draws['noise_shot']), 6),
+            'resize': resize,
+            'codec': codec if codec == 'none' else f'{codec}, quality {int(draws["jpeg_quality"])}',
+        }
 
     @property
     def _shares(self) -> tuple[float, ...]:
