@@ -93,9 +93,9 @@ LEVELS = (
         sharp=0.1,
         largest_width=1.0,
         resized=0.15,
-        noisy=0.6,
+        noisy=0.7,
         noise=(1, 25),
-        compressed=0.65,
+        compressed=0.5,
         quality=(30, 60),
     ),
 )
