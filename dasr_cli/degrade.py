@@ -16,6 +16,9 @@ _FLAGS = {
     'jpeg': '--jpeg',
     'kernel_size': '--kernel-size',
 }
+_LEVELS = {'clean': (0, 0, 0), 'weak': (1, 0, 0), 'standard': (0, 1, 0), 'severe': (0, 0, 1), 'mixed': None}
+"""Shares of the strengths that ``--photographic`` asks for; None for the degradation's own."""
+
 _SHOWN = 20
 
 
@@ -34,6 +37,12 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     blur.add_argument('--width', type=float, help='isotropic blur of this width in HR pixels; 0 is plain bicubic')
     blur.add_argument(
         '--axes', type=float, nargs=2, metavar=('L1', 'L2'), help='anisotropic blur of these widths in HR pixels'
+    )
+    blur.add_argument(
+        '--photographic',
+        choices=tuple(_LEVELS),
+        help='blur, resizing, noise and JPEG or WebP as photographs have them, drawn for each image: one strength, or '
+        'mixed as in training',
     )
     blur.add_argument('--like', metavar='FILE', help='as the JSON beside earlier LR images says, its seed included')
     parser.add_argument('--theta', type=float, help='angle of the first axis in degrees, with --axes (0)')
@@ -95,6 +104,9 @@ def _read_degradation(args: argparse.Namespace) -> 'tuple[Degradation, int]':
     if args.axes is not None:
         blur: dict[str, object] = {'type': 'AnisotropicGaussian', 'lambda_1': args.axes[0], 'lambda_2': args.axes[1]}
         blur['theta_deg'] = 0.0 if args.theta is None else args.theta
+    elif args.photographic is not None:
+        shares = _LEVELS[args.photographic]
+        blur = {'type': 'Photographic', **({} if shares is None else {'level_probabilities': list(shares)})}
     else:
         blur = {'type': 'IsotropicGaussian', 'sigma': args.width}
     try:

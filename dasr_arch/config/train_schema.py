@@ -174,6 +174,7 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     loss_weight: NotNegative = 1.0
     kernel: Literal['widths', 'components'] = 'widths'
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
+    jpeg_quality: bool = False  # the quality of JPEG or WebP as well
 
 
 class FilterOptions(Options, kw_only=True, frozen=True):

@@ -131,7 +131,7 @@ def degrade_batch(
     count, patches = hr.shape[:2]
     flat = hr.flatten(0, 1).float().div_(255)
     draws: dict[str, Tensor] = {}
-    for key in ('kernel', 'noise_level', 'jpeg_quality'):
+    for key in degradation.shared_draws:
         if key in batch:
             draws[key] = batch[key].repeat_interleave(patches, 0)
     if 'noise' in batch:

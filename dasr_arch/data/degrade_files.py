@@ -249,7 +249,7 @@ def _describe(
             'height': made[job.name][0],
             'width': made[job.name][1],
             'generator_seed': noise_seed,
-            'noise_level': round(float(draws['noise_level']), 6),
+            **degradation.describe(draws),
         }
     return {
         'dasr': __version__,

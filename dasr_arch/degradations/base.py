@@ -111,9 +111,29 @@ class Degradation(ABC):
         return False
 
     @property
+    def reach(self) -> int:
+        """HR pixels beyond a patch that the down-sampling looks at."""
+        return 2 * self.scale
+
+    @property
+    def shared_draws(self) -> tuple[str, ...]:
+        """Names of the draws that all patches of an image share; 'noise' is drawn for each patch."""
+        return ('kernel', 'noise_level', 'jpeg_quality')
+
+    @property
+    def drawn_noise_levels(self) -> Range | None:
+        """Ends of the noise levels that are drawn, grey levels of 0..255; None if the level is fixed."""
+        return self.noise_range
+
+    @property
+    def drawn_jpeg_qualities(self) -> tuple[int, int] | None:
+        """Ends of the compression qualities that are drawn; None if no image is compressed, or all alike."""
+        return self.jpeg_range
+
+    @property
     def margin(self) -> int:
         """HR pixels that a window needs on every side so that its patch is what the whole image would give."""
-        reach = self.kernel_size // 2 + 2 * self.scale
+        reach = self.kernel_size // 2 + self.reach
         return math.ceil(reach / self.scale) * self.scale
 
     @property
@@ -150,6 +170,14 @@ class Degradation(ABC):
             if item.name != 'scale' and value != item.default:
                 out[item.name] = list(value) if isinstance(value, tuple) else value
         return out
+
+    def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
+        """What was drawn for one image, ready for JSON: the noise level, rounded, and what a subclass adds.
+
+        Args:
+            draws: what :meth:`draw` gave.
+        """
+        return {'noise_level': round(float(draws['noise_level']), 6)}
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
         """Everything random about one image.
@@ -243,7 +271,7 @@ class Degradation(ABC):
         """For every row and column the one to take: where the patch leaves the image, the down-sampling's border."""
         found = []
         for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
-            first = start.to(blurred.device, non_blocking=True).reshape(-1, 1) - 2 * self.scale
+            first = start.to(blurred.device, non_blocking=True).reshape(-1, 1) - self.reach
             position = first + torch.arange(blurred.shape[axis], device=blurred.device)
             length = size.to(blurred.device, non_blocking=True).reshape(-1, 1)
             found.append(border_index(position, length, self.border) - first)  # (B, n)

@@ -20,6 +20,25 @@ def split_kernel(kernel: Tensor) -> tuple[Tensor, Tensor]:
     return kernel.sum(-1), kernel.sum(-2)
 
 
+def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor, Tensor]]:
+    """Columns and rows whose products add up to any kernel, by its singular values.
+
+    Args:
+        kernel: kernels of shape (B, k, k).
+        tolerance: root of the sum of squares of what may be left of a kernel.
+
+    Returns:
+        For each kernel, columns and rows, both of shape (R, k); R is 1 for separable kernels.
+    """
+    left, values, right = torch.linalg.svd(kernel.double())
+    rest = (values**2).flip(1).cumsum(1).flip(1).sqrt()
+    out = []
+    counts = (rest > tolerance).sum(1).clamp(min=1).tolist()
+    for columns, strengths, rows, count in zip(left, values, right, counts, strict=True):
+        out.append(((columns[:, :count] * strengths[:count]).T.float(), rows[:count].float()))
+    return out
+
+
 def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:
     """The matrix that blurs along one axis where the kernel lies inside; the kernel is not flipped.
 

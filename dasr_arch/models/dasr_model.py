@@ -36,13 +36,13 @@ class DASRModel(SupervisedModel):
             the paper's), 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives'
             ('same': two patches of one image, as in the paper; 'other': patches of two images with the same
             degradation, so that only the degradation can tell them; not in the paper), or null to train without
-            contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel' and 'components', which
-            makes the encoder's representation tell the known kernel and noise level as well (not in the paper, see
-            CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must suit the known
-            degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and 'temperature', with
-            which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the encoder to copy it
-            (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics stay in stage 2 as
-            they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
+            contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel', 'components' and
+            'jpeg_quality', which makes the encoder's representation tell the known kernel and noise level as well (not
+            in the paper, see CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must
+            suit the known degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and
+            'temperature', with which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the
+            encoder to copy it (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics
+            stay in stage 2 as they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
             :class:`SupervisedModel`.
 
     Raises:
@@ -186,7 +186,8 @@ class DASRModel(SupervisedModel):
             if (self.net_code is not None or self.filter_target is not None) and not self._encoder_rests:
                 kernel = data['kernel'].to(self.device, non_blocking=True)
                 noise_level = data['noise_level'].to(self.device, non_blocking=True)
-                self.code = self.net_code.target(kernel, noise_level) if self.net_code is not None else None
+                quality = data['jpeg_quality'].to(self.device, non_blocking=True) if 'jpeg_quality' in data else None
+                self.code = self.net_code.target(kernel, noise_level, quality) if self.net_code is not None else None
                 self.filters = (
                     self.filter_target.target(kernel, noise_level) if self.filter_target is not None else None
                 )

@@ -51,6 +51,30 @@ def test_every_option_reaches_the_specification(folder: Path) -> None:
     assert read_image('low.png').shape == (10, 12, 3)
 
 
+@pytest.mark.parametrize(
+    ('strength', 'given'),
+    [('mixed', {}), ('severe', {'level_probabilities': [0, 0, 1]}), ('clean', {'level_probabilities': [0, 0, 0]})],
+)
+def test_photographs_are_degraded_and_the_record_tells_how(
+    folder: Path, strength: str, given: dict[str, object]
+) -> None:
+    assert main(['degrade', 'in', 'low', '--photographic', strength]) == 0
+    assert specification('low/degradation.json') == {'type': 'Photographic', **given}
+    record = json.loads(Path('low/degradation.json').read_text())['pictures']
+    for entry in record.values():
+        assert strength in ('mixed', entry['level'])
+        assert entry['resize']['filter'] in ('bicubic', 'bilinear', 'area', 'lanczos')
+        assert entry['codec'] == 'none' or 'quality' in entry['codec']
+    assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
+    assert Path('again/a.png').read_bytes() == Path('low/a.png').read_bytes()
+
+
+def test_strength_that_decides_the_noise_refuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['degrade', 'in', 'low', '--photographic', 'weak', '--noise', '5']) == 2
+    assert '--noise: noise is no parameter of Photographic' in capsys.readouterr().err
+    assert not Path('low').exists()
+
+
 def test_like_makes_the_same_images_again(folder: Path) -> None:
     assert main(['degrade', 'in', 'low', '--axes', '3', '1', '--noise', '10', '--seed', '5']) == 0
     assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
@@ -84,7 +108,7 @@ def test_bad_image_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.Ca
         ('--axes 1 1 --theta nan', '--theta: theta_deg must be a number in [-360, 360], got nan'),
         ('--axes 1', 'argument --axes: expected 2 arguments'),
         ('--width 1 --axes 1 1', 'not allowed with argument'),
-        ('', 'one of the arguments --width --axes --like is required'),
+        ('', 'one of the arguments --width --axes --photographic --like is required'),
         ('--like none.json', 'none.json: no such file'),
         ('--like none.json --noise 3', '--noise contradicts --like'),
     ],

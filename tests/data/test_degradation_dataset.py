@@ -24,6 +24,7 @@ RANDOM = {
     'theta_deg_range': [0, 180],
     'noise_range': [0, 25],
 }
+PHOTO = {'type': 'Photographic', 'level_probabilities': [0, 0, 1]}
 CLEAN = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
 
 
@@ -156,15 +157,37 @@ def test_two_patches_share_augmentation_and_degradation_but_no_noise_sample(demo
         assert not torch.equal(sample['noise'][0], sample['noise'][1])
 
 
-def test_worker_makes_the_pairs_that_the_model_would(demo_folder):
-    raw = make_dataset(demo_folder, num_patches=1)
-    ready = make_dataset(demo_folder, degrade_on='worker')
+@pytest.mark.parametrize('degradation', [RANDOM, PHOTO], ids=['anisotropic', 'photographic'])
+def test_worker_makes_the_pairs_that_the_model_would(degradation, demo_folder):
+    raw = make_dataset(demo_folder, num_patches=1, degradation=degradation)
+    ready = make_dataset(demo_folder, degrade_on='worker', degradation=degradation)
     for number in range(3):
         (lq,), (gt,) = degrade_batch(raw.degradation, default_collate([raw[number, number]]))
         sample = ready[number, number]
         assert set(sample) == {'lq', 'gt', 'lq_path', 'gt_path'}
         assert torch.equal(sample['lq'], lq[0])
         assert torch.equal(sample['gt'], gt[0])
+
+
+def test_patches_of_a_photograph_share_their_degradation(demo_folder):
+    dataset = make_dataset(demo_folder, degradation=PHOTO)
+    batch = default_collate([dataset[number, number] for number in range(3)])
+    together, _ = degrade_batch(dataset.degradation, batch)
+    assert together.shape == (3, 2, 3, 12, 12)
+    for patch in (0, 1):
+        single = {key: value for key, value in batch.items() if key != 'gt_path'}
+        for key, dim in (('hr', 1), ('noise', 1), ('window', 2)):
+            single[key] = batch[key].narrow(dim, patch, 1)
+        assert torch.equal(degrade_batch(dataset.degradation, single)[0][:, 0], together[:, patch])
+
+
+def test_resumed_run_degrades_photographs_as_the_whole_run(demo_folder):
+    dataset = make_dataset(demo_folder, degradation=PHOTO, num_patches=1)
+    whole = [degrade_batch(dataset.degradation, batch)[0] for batch in load_batches(dataset, 0, 4)]
+    stream = SampleStream(len(dataset), 3, seed=1, start=2)
+    resumed = DataLoader(make_dataset(demo_folder, degradation=PHOTO, num_patches=1), batch_sampler=stream)
+    for first, batch in zip(whole[2:], islice(resumed, 2), strict=True):
+        assert torch.equal(first, degrade_batch(dataset.degradation, batch)[0])
 
 
 def test_jpeg_reaches_the_patches(demo_folder):

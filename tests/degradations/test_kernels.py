@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, dirac_kernel, isotropic_gaussian_kernel
+from dasr_arch.degradations.kernels import (
+    anisotropic_gaussian_kernel,
+    dirac_kernel,
+    generalized_gaussian_kernel,
+    isotropic_gaussian_kernel,
+    plateau_gaussian_kernel,
+    sinc_kernel,
+)
 
 GOLDEN = np.load(Path(__file__).parents[1] / 'golden' / 'degradations.npz')
 ISOTROPIC = [name for name in GOLDEN.files if name.startswith('kernel_iso')]
@@ -133,3 +140,48 @@ def test_angle_that_is_not_finite_is_refused():
     one = torch.ones(1)
     with pytest.raises(ValueError, match='theta must be finite'):
         anisotropic_gaussian_kernel(one, one, torch.tensor([math.nan]))
+
+
+# --- generalized Gaussians and low-pass filters ---
+
+
+def test_generalized_gaussian_with_exponent_one_is_the_gaussian():
+    axes = (torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([0.5]))
+    assert torch.allclose(generalized_gaussian_kernel(*axes, torch.ones(1)), anisotropic_gaussian_kernel(*axes))
+
+
+def test_larger_exponents_make_the_peak_flatter():
+    one, angle = torch.full((3,), 2.0), torch.zeros(3)
+    for make in (generalized_gaussian_kernel, plateau_gaussian_kernel):
+        kernels = make(one, one, angle, torch.tensor([0.5, 1.0, 4.0]))
+        assert kernels.sum((1, 2)) == pytest.approx(torch.ones(3), abs=1e-5)
+        flatness = kernels[:, 10, 11] / kernels[:, 10, 10]
+        assert (flatness.diff() > 0).all()
+
+
+def test_plateau_is_half_as_high_one_deviation_from_the_centre():
+    kernel = plateau_gaussian_kernel(torch.tensor([3.0]), torch.tensor([2.0]), torch.zeros(1), torch.tensor([1.7]))[0]
+    assert (kernel[10, 13] / kernel[10, 10]).item() == pytest.approx(0.5, abs=1e-5)
+    assert (kernel[12, 10] / kernel[10, 10]).item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_low_pass_filter_passes_what_lies_below_its_cutoff():
+    kernel = sinc_kernel(torch.tensor([1.0]), 61)[0]
+    place = torch.arange(61.0) - 30
+    passed = [float((kernel.sum(0) * (frequency * place).cos()).sum()) for frequency in (0.0, 0.6, 1.5, 2.5)]
+    assert passed == pytest.approx([1, 1, 0, 0], abs=0.1)
+    assert kernel.min() < 0
+    assert torch.allclose(kernel, kernel.T)
+
+
+@pytest.mark.parametrize('cutoff', [0.0, -1.0, 3.2, math.nan])
+def test_cutoff_outside_its_range_is_refused(cutoff):
+    with pytest.raises(ValueError, match='cutoff must'):
+        sinc_kernel(torch.tensor([cutoff]))
+
+
+def test_exponent_that_is_not_positive_is_refused():
+    one = torch.ones(1)
+    for make in (generalized_gaussian_kernel, plateau_gaussian_kernel):
+        with pytest.raises(ValueError, match='beta must be positive'):
+            make(one, one, one, torch.zeros(1))

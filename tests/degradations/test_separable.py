@@ -7,9 +7,14 @@ from torch.nn import functional
 from dasr_arch.degradations import Window
 from dasr_arch.degradations.blur import blur_valid
 from dasr_arch.degradations.isotropic_degradation import IsotropicGaussian
-from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, dirac_kernel, isotropic_gaussian_kernel
+from dasr_arch.degradations.kernels import (
+    anisotropic_gaussian_kernel,
+    dirac_kernel,
+    isotropic_gaussian_kernel,
+    sinc_kernel,
+)
 from dasr_arch.degradations.resize import downsample_bicubic_valid, downsample_matrix
-from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel
+from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel, split_kernels
 
 
 def draw(*shape):
@@ -21,6 +26,20 @@ def test_column_and_row_multiply_to_the_kernel(size):
     kernels = torch.cat([isotropic_gaussian_kernel(torch.tensor([0.2, 1.3, 4.0]), size), dirac_kernel(size)])
     column, row = split_kernel(kernels)
     torch.testing.assert_close(column.unsqueeze(2) * row.unsqueeze(1), kernels, rtol=1e-5, atol=1e-8)
+
+
+def test_any_kernel_is_a_sum_of_columns_times_rows():
+    turned = anisotropic_gaussian_kernel(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([0.6]))
+    kernels = torch.cat([isotropic_gaussian_kernel(torch.tensor([1.3])), dirac_kernel(), turned])
+    kernels = torch.cat([kernels, sinc_kernel(torch.tensor([0.8])), draw(1, 21, 21) / 220])
+    counts = []
+    for kernel, (columns, rows) in zip(kernels, split_kernels(kernels), strict=True):
+        assert columns.shape == rows.shape
+        assert (columns.T @ rows - kernel).square().sum().sqrt() < 1.1e-4
+        counts.append(len(columns))
+    assert counts[:2] == [1, 1]
+    assert 1 < counts[2] < 14
+    assert counts[4] > 15
 
 
 def test_axes_along_the_image_keep_rows_and_columns_apart():

@@ -6,7 +6,7 @@ import torch
 from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.degradations.kernel_pca import draw_kernels
-from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
+from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, sinc_kernel
 from dasr_arch.losses.degradation_regression import CodeTarget, width_matrix
 
 BLUR = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
@@ -111,3 +111,59 @@ def test_what_cannot_be_a_target_is_refused(degradation, components, message):
 def test_range_of_no_width_has_nothing_to_find():
     with pytest.raises(InputError, match='one kernel for all images'):
         make_target({'type': 'IsotropicGaussian', 'sigma_range': [2.0, 2.0]}, 'widths')
+
+
+# --- compression quality ---
+
+COMPRESSED = {**NOISY, 'jpeg_range': [30, 95], 'jpeg_probability': 0.5}
+
+
+def test_quality_stands_last_and_no_compression_counts_as_100():
+    target = CodeTarget(12, build_degradation(COMPRESSED, 4), 'widths', jpeg_quality=True)
+    kernels = draw_kernels(build_degradation(COMPRESSED, 4), 4)
+    codes = target.target(kernels, torch.full((4,), 12.5), torch.tensor([30, 65, 100, 0]))
+    assert codes.shape == (4, 5)
+    assert codes[:, -2].abs().max() < 1e-6  # the noise level before it
+    assert codes[:, -1].tolist() == pytest.approx([-(3**0.5), 0, 3**0.5, 3**0.5], abs=1e-5)
+    assert target.head.out_features == 5
+
+
+def test_quality_is_no_part_of_the_target_unless_it_is_asked_for():
+    target = CodeTarget(12, build_degradation(COMPRESSED, 4), 'widths')
+    codes = target.target(draw_kernels(build_degradation(COMPRESSED, 4), 2), torch.zeros(2), torch.tensor([30, 0]))
+    assert codes.shape == (2, 4)
+    assert target.head.out_features == 4
+
+
+def test_photographs_tell_widths_noise_and_quality():
+    degradation = build_degradation({'type': 'Photographic'}, 4)
+    target = CodeTarget(12, degradation, 'widths', jpeg_quality=True)
+    generator = torch.Generator().manual_seed(5)
+    draws = [degradation.draw(generator, (1, 1)) for _ in range(300)]
+    kernel, level, quality = (
+        torch.stack([draw[key] for draw in draws]) for key in ('kernel', 'noise_level', 'jpeg_quality')
+    )
+    codes = target.target(kernel, level, quality)
+    assert codes.shape == (300, 5)
+    assert codes.isfinite().all()
+    assert codes[:, :3].std(0).sub(1).abs().max() < 0.35
+    assert codes.abs().max() < 12  # low-pass filters, with their negative lobes, are no outliers
+    assert 0.3 < codes[:, 4].std() < 1.5
+
+
+def test_quality_that_is_never_drawn_is_refused():
+    with pytest.raises(InputError, match=r'code_opt\.jpeg_quality: .* draws no JPEG quality; remove it'):
+        CodeTarget(12, build_degradation(NOISY, 4), 'widths', jpeg_quality=True)
+
+
+def test_width_of_a_low_pass_filter_falls_with_its_cutoff():
+    widths = width_matrix(sinc_kernel(torch.tensor([0.6, 1.0, 1.5]), 21))
+    assert (widths[:, 0].diff() < 0).all()
+    assert widths[:, 0] == pytest.approx(widths[:, 1], abs=1e-5)
+    assert 0.5 < widths.max() < 4
+
+
+def test_kernels_too_narrow_for_their_precision_have_no_width():
+    narrow = anisotropic_gaussian_kernel(torch.full((8,), 0.2), torch.linspace(0.2, 0.27, 8), torch.linspace(0, 3, 8))
+    brighter = narrow * (1 + 3e-7)  # as rounding leaves it
+    assert width_matrix(torch.cat([narrow, brighter])).abs().max() < 0.1

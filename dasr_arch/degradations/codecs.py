@@ -1,0 +1,59 @@
+"""Compression of LR images with real codecs: JPEG with either chroma sampling, and WebP."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+CODECS = ('none', 'jpeg 4:4:4', 'jpeg 4:2:0', 'webp')
+"""Names of the codecs; a draw holds a codec's place in this list."""
+
+BLOCK = 16
+"""Side of the blocks that JPEG with 4:2:0 and WebP code, pixels; JPEG's own blocks of 8 divide it."""
+
+_SUFFIXES = {'jpeg 4:4:4': '.jpg', 'jpeg 4:2:0': '.jpg', 'webp': '.webp'}
+_PARAMETERS = {
+    'jpeg 4:4:4': (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY),
+    'jpeg 4:2:0': (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_QUALITY),
+    'webp': (cv2.IMWRITE_WEBP_QUALITY,),
+}
+
+
+def compress(x: Tensor, codec: Tensor, quality: Tensor, grid: Tensor) -> Tensor:
+    """Compresses and restores images, on the CPU.
+
+    An image may be a part of the one that was compressed: then blocks begin before its first row and column, and what
+    they hold beyond the part is its mirror image.
+
+    Args:
+        x: RGB images of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
+        codec: places in CODECS, shape (B,).
+        quality: the codec's quality in 1..100, shape (B,); of no effect on codec 'none'.
+        grid: rows and columns by which the first block begins before the image, shape (B, 2), each in 0..15.
+
+    Returns:
+        Images of the same shape, device and grid of values.
+    """
+    out = x.clone()
+    for i, (kind, value, (top, left)) in enumerate(zip(codec.tolist(), quality.tolist(), grid.tolist(), strict=True)):
+        name = CODECS[kind]
+        if name == 'none':
+            continue
+        image = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        restored = _code(image, name, value, top, left)
+        out[i] = torch.from_numpy(restored).permute(2, 0, 1).to(x) / 255
+    return out
+
+
+def _code(image: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
+    """One image, shape (h, w, 3) in RGB, through a codec whose blocks begin at (-top, -left)."""
+    height, width = image.shape[:2]
+    bottom, right = -(height + top) % BLOCK, -(width + left) % BLOCK
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    framed = cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT)
+    encoded = cv2.imencode(_SUFFIXES[name], framed, [*_PARAMETERS[name], quality])[1]
+    restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert restored is not None  # it has just been encoded
+    part = np.ascontiguousarray(restored[top : top + height, left : left + width])
+    return np.asarray(cv2.cvtColor(part, cv2.COLOR_BGR2RGB), dtype=np.uint8)
