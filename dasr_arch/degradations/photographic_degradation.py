@@ -15,9 +15,9 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.base import Degradation, Range, Window, check_number, format_number
 from dasr_arch.degradations.blur import blur_valid
-from dasr_arch.degradations.borders import pad_border
 from dasr_arch.degradations.codecs import BLOCK, CODECS, compress
 from dasr_arch.degradations.noise import quantise
+from dasr_arch.degradations.padding import pad_border
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
 from dasr_arch.degradations.resize import check_multiple
 from dasr_arch.degradations.resize_filters import FILTERS, LARGEST_SUPPORT, shrink_matrix

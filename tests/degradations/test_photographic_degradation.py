@@ -11,7 +11,7 @@ import yaml
 
 from dasr_arch import InputError
 from dasr_arch.data.patches import PatchGeometry, cut_patch
-from dasr_arch.degradations import Window, build_degradation, degrade_picture
+from dasr_arch.degradations import Window, build_degradation, degrade_image
 from dasr_arch.degradations.codecs import CODECS, compress
 from dasr_arch.degradations.kernels import dirac_kernel
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
@@ -202,9 +202,9 @@ def test_noise_is_in_colour_or_grey_and_a_cameras_is_smooth():
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_output_lies_on_the_grid_of_8_bit_levels(scale, demo_picture):
+def test_output_lies_on_the_grid_of_8_bit_levels(scale, demo_image):
     degradation = build_degradation(PHOTO, scale)
-    hr = to_tensor(demo_picture[:48, :36])
+    hr = to_tensor(demo_image[:48, :36])
     for seed in range(12):
         lq = degradation.apply(hr, stack([degradation.draw(seeded(seed), (48 // scale, 36 // scale))]))
         assert lq.shape == (1, 3, 48 // scale, 36 // scale)
@@ -214,14 +214,14 @@ def test_output_lies_on_the_grid_of_8_bit_levels(scale, demo_picture):
 
 
 @pytest.mark.parametrize('window', [False, True])
-def test_batch_equals_images_one_by_one(window, demo_picture):
+def test_batch_equals_images_one_by_one(window, demo_image):
     degradation = build_degradation(PHOTO, 4)
     margin = degradation.margin if window else 0
     geometry = PatchGeometry(48, margin, 4)
     tops, lefts = [0, 20, 44, 8], [12, 0, 40, 4]
-    hr = torch.stack([cut_patch(demo_picture, *place, geometry) for place in zip(tops, lefts, strict=True)]) / 255
+    hr = torch.stack([cut_patch(demo_image, *place, geometry) for place in zip(tops, lefts, strict=True)]) / 255
     draws = [degradation.draw(seeded(seed), (12, 12)) for seed in range(4)]
-    height, width = (side // 4 * 4 for side in demo_picture.shape[:2])
+    height, width = (side // 4 * 4 for side in demo_image.shape[:2])
     place = Window(*(torch.tensor(values) for values in (tops, lefts, [height] * 4, [width] * 4)))
     together = degradation.apply(hr, stack(draws), place if window else None)
     for index, draw in enumerate(draws):
@@ -231,10 +231,10 @@ def test_batch_equals_images_one_by_one(window, demo_picture):
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
 @pytest.mark.parametrize('border', ['replicate', 'mirror'])
-def test_window_equals_degrading_the_whole_image_and_cropping(scale, border, demo_picture):
+def test_window_equals_degrading_the_whole_image_and_cropping(scale, border, demo_image):
     degradation = build_degradation({**SEVERE, 'border': border}, scale)
     side = 16 * scale
-    image = demo_picture[: demo_picture.shape[0] // scale * scale, : demo_picture.shape[1] // scale * scale]
+    image = demo_image[: demo_image.shape[0] // scale * scale, : demo_image.shape[1] // scale * scale]
     height, width = image.shape[:2]
     geometry = PatchGeometry(side, degradation.margin, scale)
     for seed, (top, left) in enumerate([(0, 0), (4 * scale, 7 * scale), (height - side, width - side)] * 4):
@@ -251,9 +251,9 @@ def test_window_equals_degrading_the_whole_image_and_cropping(scale, border, dem
         assert (difference > 0).float().mean() < 0.05
 
 
-def test_blocks_of_a_window_lie_where_those_of_the_image_lie(demo_picture):
+def test_blocks_of_a_window_lie_where_those_of_the_image_lie(demo_image):
     degradation = build_degradation({**PHOTO, 'level_probabilities': [0, 0, 0]}, 4)
-    image = demo_picture[:160, :160]
+    image = demo_image[:160, :160]
     draws = degradation.draw(seeded(), (40, 40))
     draws |= {
         'kernel': dirac_kernel()[0],
@@ -287,11 +287,11 @@ def test_no_gradient_is_kept_and_odd_sides_are_refused():
         degradation.apply(torch.rand(1, 3, 17, 16), draws)
 
 
-def test_image_is_the_same_for_a_seed_and_a_name(demo_picture):
+def test_image_is_the_same_for_a_seed_and_a_name(demo_image):
     degradation = build_degradation(PHOTO, 4)
-    first, second = (degrade_picture(degradation, demo_picture, 3, 'a') for _ in range(2))
+    first, second = (degrade_image(degradation, demo_image, 3, 'a') for _ in range(2))
     assert np.array_equal(first, second)
-    assert not np.array_equal(first, degrade_picture(degradation, demo_picture, 3, 'b'))
+    assert not np.array_equal(first, degrade_image(degradation, demo_image, 3, 'b'))
 
 
 # --- codecs ---
@@ -307,19 +307,19 @@ def loss(image: np.ndarray, restored: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize('codec', CODECS[1:])
-def test_codecs_lose_more_at_lower_quality(codec, demo_picture):
-    image = demo_picture[:64, :48]
+def test_codecs_lose_more_at_lower_quality(codec, demo_image):
+    image = demo_image[:64, :48]
     losses = [loss(image, compress_one(image, codec, quality)) for quality in (95, 60, 30)]
     assert 0 < losses[0] < losses[1] < losses[2]
 
 
-def test_no_codec_leaves_the_image_as_it_is(demo_picture):
-    image = demo_picture[:40, :40]
+def test_no_codec_leaves_the_image_as_it_is(demo_image):
+    image = demo_image[:40, :40]
     assert np.array_equal(compress_one(image, 'none', 10), image)
 
 
-def test_codec_equals_opencv_on_an_image_of_whole_blocks(demo_picture):
-    image = np.ascontiguousarray(demo_picture[:64, :48])
+def test_codec_equals_opencv_on_an_image_of_whole_blocks(demo_image):
+    image = np.ascontiguousarray(demo_image[:64, :48])
     encoded = cv2.imencode('.jpg', image[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
     assert np.array_equal(compress_one(image, 'jpeg 4:2:0', 50), cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
 

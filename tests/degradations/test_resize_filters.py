@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from dasr_arch.degradations.borders import pad_border
 from PIL import Image
 
+from dasr_arch.degradations.padding import pad_border
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.degradations.resize_filters import FILTERS, shrink_matrix
 
