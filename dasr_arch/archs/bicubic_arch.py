@@ -3,16 +3,17 @@
 The cubic of MATLAB's ``imresize`` (a = -0.5), as the authors' test code applies it to the rounded LR image.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.degradations.resize import upsample_bicubic
 
 _LEVELS = 255
 
 
 @ARCH_REGISTRY.register()
-class Bicubic(nn.Module):
+class Bicubic(SRNetwork):
     """Enlarges by bicubic interpolation; it has no weights and learns nothing.
 
     Args:
@@ -26,7 +27,6 @@ class Bicubic(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
 
     def __init__(self, scale: int) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
@@ -54,7 +55,7 @@ class DASROutput(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class DASR(nn.Module):
+class DASR(SRNetwork):
     """Degradation-aware blind super-resolution, as used at test: encoder and super-resolution network.
 
     The key encoder, the queue and the projection head of the contrastive training belong to the training alone:
@@ -119,7 +120,7 @@ class DASR(nn.Module):
         self.scale = scale
         self.img_range = img_range
         self.blind = condition == 'encoder'
-        self.needs: tuple[str, ...] = () if self.blind else ('kernel',)
+        self.needs = () if self.blind else ('kernel',)
         if self.blind:
             self.encoder = DegradationEncoder(encoder_feat, representation_dim)
         else:

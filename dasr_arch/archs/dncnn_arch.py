@@ -4,16 +4,17 @@ Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser: Residual Learning of 
 arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import PlainConvolutions
 
 
 @ARCH_REGISTRY.register()
-class DnCNN(nn.Module):
+class DnCNN(SRNetwork):
     """Finds the noise of an image and subtracts it; size stays as it is.
 
     The defaults are the blind colour network, the one whose size DASR's comparison states.
@@ -34,7 +35,6 @@ class DnCNN(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
     released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(\w+)': r'body.\1.\2'})
 
     def __init__(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv
@@ -59,7 +60,7 @@ def _list_sftmd_names() -> dict[str, str]:
 
 
 @ARCH_REGISTRY.register()
-class SFTMD(nn.Module):
+class SFTMD(SRNetwork):
     """IKC's super-resolution network: a kernel's coefficients scale and shift its features in every block.
 
     The public code makes and saves a second stack of blocks that it never computes with; it is left out here.
@@ -82,8 +83,7 @@ class SFTMD(nn.Module):
         Gu et al., CVPR 2019; public code yuanjunchai/IKC (Apache-2.0).
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel',)
+    needs = ('kernel',)
     released_names = KeyMap('conv_mid.weight', _list_sftmd_names(), unused=(r'sft_branch\..*',))
 
     def __init__(
@@ -124,7 +124,7 @@ class SFTMD(nn.Module):
         self.upsampler = nn.Sequential(*layers)
         self.last_conv = nn.Conv2d(num_feat, 3, 9, padding=4)
 
-    def complete_released(self) -> dict[str, Tensor]:
+    def missing_in_released(self) -> dict[str, Tensor]:
         """Tensors of the network that the public files do not hold."""
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
@@ -153,7 +153,7 @@ class SFTMD(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class Predictor(nn.Module):
+class Predictor(SRNetwork):
     """Estimates the coefficients of an image's blur kernel.
 
     Args:
@@ -170,8 +170,7 @@ class Predictor(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no image
+    restores = False
     released_names = KeyMap('ConvNet.0.weight', {r'ConvNet\.(\d+)\.(weight|bias)': r'body.\1.\2'})
 
     def __init__(self, code_length: int = 10, num_feat: int = 64, signed: bool = False) -> None:
@@ -193,7 +192,7 @@ class Predictor(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class Corrector(nn.Module):
+class Corrector(SRNetwork):
     """Improves the coefficients of a blur kernel, from the image that was made with them.
 
     Args:
@@ -208,8 +207,7 @@ class Corrector(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no image
+    restores = False
     released_names = KeyMap(
         'code_dense.0.weight',
         {
@@ -250,7 +248,7 @@ class Corrector(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class IKC(nn.Module):
+class IKC(SRNetwork):
     """Blind super-resolution: predicts the kernel, then corrects it in turns with the image.
 
     The result is always that of the last step. The public test script looks at the ground truth for the best of the
@@ -274,8 +272,7 @@ class IKC(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    parts = ('sftmd', 'predictor', 'corrector')  # which weights files of their own fit
+    parts = ('sftmd', 'predictor', 'corrector')
 
     def __init__(
         self,

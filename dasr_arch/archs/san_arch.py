@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
@@ -18,7 +19,7 @@ from dasr_arch.archs.layers.second_order import RegionNonLocal, SecondOrderAtten
 
 
 @ARCH_REGISTRY.register()
-class SAN(nn.Module):
+class SAN(SRNetwork):
     """Super-resolution for bicubic down-sampling; it is told nothing about the degradation.
 
     Args:
@@ -36,8 +37,6 @@ class SAN(nn.Module):
         Dai et al., CVPR 2019; facts from the authors' code, which carries no licence.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ()
     released_names = KeyMap(
         'head.0.weight',
         {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import enlarge, output_conv, to_luma
 
@@ -19,7 +20,7 @@ _PAPER_STD = 0.001  # of the initial weights
 
 
 @ARCH_REGISTRY.register()
-class SRCNN(nn.Module):
+class SRCNN(SRNetwork):
     """Sharpens the enlarged image; trained on bicubic down-sampling, it is told nothing about the degradation.
 
     Args:
@@ -40,9 +41,6 @@ class SRCNN(nn.Module):
     Source:
         Dong et al., TPAMI 2016: network 9-5-5.
     """
-
-    blind = False
-    needs: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.conv_stack import PlainConvolutions
@@ -20,7 +21,7 @@ from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
 
 @ARCH_REGISTRY.register()
-class SRMDNF(nn.Module):
+class SRMDNF(SRNetwork):
     """Super-resolution for a known blur kernel, without noise.
 
     Initial weights are ours: those that keep the variance (:meth:`PlainConvolutions.keep_variance`).
@@ -42,7 +43,6 @@ class SRMDNF(nn.Module):
         Zhang et al., CVPR 2018; public code in KAIR (MIT).
     """
 
-    blind = False
     needs: tuple[str, ...] = ('kernel',)
     released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(weight|bias)': r'body.\1.\2'})
 
@@ -70,7 +70,7 @@ class SRMDNF(nn.Module):
         self.body.keep_variance()
         self.shuffle = nn.PixelShuffle(scale)
 
-    def complete_released(self) -> dict[str, Tensor]:
+    def missing_in_released(self) -> dict[str, Tensor]:
         """Tensors of the network that the authors' files do not hold."""
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 

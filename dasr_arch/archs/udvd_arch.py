@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
@@ -35,7 +36,7 @@ class UDVDOutput(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class UDVD(nn.Module):
+class UDVD(SRNetwork):
     """Super-resolution for known degradations, which may change within the image.
 
     There is no official code. After the paper, as far as texts about it and a reader's sketch of its figures tell (the
@@ -67,8 +68,7 @@ class UDVD(nn.Module):
         Xu et al., CVPR 2020; sizes from public descriptions of it.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel', 'noise_level')
+    needs = ('kernel', 'noise_level')
 
     def __init__(
         self,

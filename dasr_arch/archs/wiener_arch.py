@@ -1,15 +1,16 @@
 """The Wiener filter as a network: what a linear filter can do that is told the degradation, and has learned nothing."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 
 
 @ARCH_REGISTRY.register()
-class Wiener(nn.Module):
+class Wiener(SRNetwork):
     """Enlarges with the best linear filter for a known blur kernel and noise level; it has no weights.
 
     Args:
@@ -23,8 +24,7 @@ class Wiener(nn.Module):
         :mod:`dasr_arch.degradations.wiener`.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel', 'noise_level')
+    needs = ('kernel', 'noise_level')
 
     def __init__(self, scale: int = 4, size: int = 7) -> None:
         super().__init__()

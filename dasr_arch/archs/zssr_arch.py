@@ -34,6 +34,8 @@ class ZSSR(ResidualRestorer):
         Shocher et al., CVPR 2018.
     """
 
+    trains_per_image = True
+
     def __init__(self, scale: int = 2, num_feat: int = 64, num_layers: int = 8) -> None:
         super().__init__(scale, num_feat, num_layers, bias=False)
         self.draw_weights()

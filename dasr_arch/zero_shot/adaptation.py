@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
 from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.zssr_arch import ZSSR
@@ -82,7 +83,7 @@ _OPTIONS: dict[type[nn.Module], type[ZSSROptions] | type[MZSROptions]] = {ZSSR: 
 
 
 def adapts(network: nn.Module) -> bool:
-    """Whether a network is trained on every test image; such archs have an attribute ``adapts_to``.
+    """Whether a network is trained on every test image; its fact ``adapts_to`` is not empty then.
 
     Args:
         network: any network.
@@ -90,7 +91,7 @@ def adapts(network: nn.Module) -> bool:
     Returns:
         True for ZSSR and MZSR.
     """
-    return bool(getattr(network, 'adapts_to', ()))
+    return bool(facts_of(network).adapts_to)
 
 
 def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapter:

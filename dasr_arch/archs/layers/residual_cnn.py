@@ -4,14 +4,15 @@ That training is :mod:`dasr_arch.zero_shot.adaptation`; it calls the network wit
 has enlarged by itself and by factors that need not be whole, see ``enlarged``.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import PlainConvolutions
 from dasr_arch.archs.layers.image_ops import enlarge
 
 
-class ResidualRestorer(nn.Module):
+class ResidualRestorer(SRNetwork):
     """Adds to the bicubically enlarged image what a chain of convolutions makes of it.
 
     Args:
@@ -24,9 +25,7 @@ class ResidualRestorer(nn.Module):
         ValueError: if an argument has no such choice.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ()  # forward is told nothing
-    adapts_to: tuple[str, ...] = ('kernel',)  # what the training on the image itself is told
+    adapts_to = ('kernel',)
 
     def __init__(self, scale: int, num_feat: int, num_layers: int, bias: bool) -> None:
         super().__init__()
