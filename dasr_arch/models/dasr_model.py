@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.checkpoints.io import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast

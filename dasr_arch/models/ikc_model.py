@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
 from dasr_arch.models.distributed import average_gradients
@@ -155,8 +155,7 @@ class IKCModel(SupervisedModel):
     @torch.no_grad()
     def test(self) -> None:
         """Restores ``self.lq``: blindly, or in stage 1 with the true kernels."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        net = self.evaluated_network
         with self.autocast():
             sr = net.sftmd(self.lq, kernel=self._true_kernel()) if self.validates_a_part else net(self.lq)
         self.output = sr.float()

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import enlarge
 from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
 from dasr_arch.models.distributed import average_gradients
@@ -123,9 +123,7 @@ class MZSRModel(SupervisedModel):
 
     def test(self) -> None:
         """Adapts to ``self.lq`` and restores it; the trained network stays as it is."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.net_g if averaged is None else averaged
-        self.output = adapt_mzsr(net, self.lq, self.adaptation, self.kernel).sr
+        self.output = adapt_mzsr(self.evaluated_network, self.lq, self.adaptation, self.kernel).sr
 
 
 def weigh_steps(iteration: int, steps: int, method: Literal['anneal', 'uniform'], anneal_iter: int) -> list[float]:

@@ -17,11 +17,12 @@ import torch.distributed
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch._registration import MODEL_REGISTRY
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.layers.image_ops import to_luma
 from dasr_arch.backends.precision import choose_precision
@@ -56,6 +57,7 @@ class SupervisedModel(SRModel):
 
     net_g: Any  # the network to train, built by SRModel
     log_dict: OrderedDict[str, Tensor]
+    ema_decay: float = 0
 
     def __init__(self, opt: dict[str, Any]) -> None:
         precision = (opt.get('train') or {}).get('precision', 'fp32')
@@ -275,11 +277,20 @@ class SupervisedModel(SRModel):
 
     # --- testing and files ---
 
+    @property
+    def evaluated_network(self) -> Any:
+        """The averaged network if there is one, else the trained network without its distributed wrapper."""
+        return self.net_g_ema if self.ema_decay > 0 else self.get_bare_model(self.net_g)
+
+    @property
+    def validates_a_part(self) -> bool:
+        """Whether validation measures a part of the network alone, so that the result is never the best one."""
+        return False
+
     @torch.no_grad()
     def test(self) -> None:
         """Restores ``self.lq`` with the averaged network if there is one, never through the distributed wrapper."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        net = self.evaluated_network
         was_training = net.training
         net.eval()
         with self.autocast():
@@ -332,7 +343,7 @@ class SupervisedModel(SRModel):
             self.gt = data['gt'].to(self.device, non_blocking=True)
 
     def _needs(self, key: str) -> bool:
-        return key in getattr(self.get_bare_model(self.net_g), 'needs', ())
+        return key in facts_of(self.get_bare_model(self.net_g)).needs
 
     def _split(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         size = len(next(iter(batch.values())))
