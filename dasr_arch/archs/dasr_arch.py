@@ -15,7 +15,7 @@ from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsam
 from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.layers.argument_checks import check_choice
-from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
+from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
 from dasr_arch.backends.ncnn_body import NcnnBody, NcnnEncoder
@@ -72,7 +72,7 @@ class DASR(SRNetwork):
         img_range: maximum of the pixel values inside the network; the released weights need 255.
         upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution straight to the pixels of the output.
         skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest; 'wiener'
-            adds what a linear filter makes of it that the representation chooses, see WienerEnlargement (ours).
+            adds what a linear filter makes of it that the representation chooses, see WienerUpsampler (ours).
         da_conv: 'full'; 'kernel' without channel modulation (Model 3); 'concat' plain convolutions that see the code
             as feature maps (Model 2).
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
@@ -138,7 +138,7 @@ class DASR(SRNetwork):
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
-        self.enlargement = WienerEnlargement(scale, representation_dim) if skip == 'wiener' else None
+        self.enlargement = WienerUpsampler(scale, representation_dim) if skip == 'wiener' else None
         if self.enlargement is not None:  # what is added to it begins with nothing
             for parameter in self.last_conv.parameters():
                 nn.init.zeros_(parameter)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.layers.kernel_pca import KernelCode
+from dasr_arch.archs.layers.kernel_pca import KernelPCA
 from dasr_arch.checkpoints.io import (
     choose_part,
     infer_arguments,
@@ -309,7 +309,7 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
             if isinstance(network, DASR):
                 _check_scale(network, state, file)
             load_strictly(choose_part(network, state), state, f"weights file '{file}'")
-        if not all(module.known for module in network.modules() if isinstance(module, KernelCode)):
+        if not all(module.known for module in network.modules() if isinstance(module, KernelPCA)):
             raise InputError(
                 f"weights file '{file}' does not hold the PCA basis that its kernel codes are in; name it in "
                 'network_g.basis_path'

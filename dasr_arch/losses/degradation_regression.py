@@ -1,7 +1,7 @@
-"""A target for the degradation encoder that training alone knows: the true kernel in a few numbers and the noise level.
+"""Auxiliary loss: regression of the true kernel parameters and noise level from the representation; training only.
 
-Not part of the paper, whose encoder learns by contrast alone. A linear layer reads both from the representation;
-weights for testing do not hold it, and restoring costs nothing more.
+Not part of the paper, whose encoder is trained by contrast alone. The regression head is one linear layer, which
+weights files do not contain.
 """
 
 from typing import Literal
@@ -11,29 +11,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._renamed import find_renamed
 from dasr_arch.degradations.base import Degradation
 from dasr_arch.degradations.kernel_pca import compute_kernel_basis, draw_kernels
 
-_DRAWS = 2000  # kernels, for the basis and its scale
-_SAME = 1e-6  # spread of what is the same in all kernels, but for rounding
-_WEAKEST = 1e-3  # of the strongest component's spread; what varies less is not blown up to a spread of one
+_DRAWS = 2000  # kernels, for the basis and the normalisation
+_SAME = 1e-6  # deviation of a parameter that is constant but for rounding
+_WEAKEST = 1e-3  # share of the largest deviation; parameters that vary less are not normalised to a deviation of 1
+
+__getattr__ = find_renamed(__name__, {'CodeTarget': 'DegradationRegression'})
 
 
-class CodeTarget(nn.Module):
-    """Predicts the known degradation from the representation.
+class DegradationRegression(nn.Module):
+    """Regression head on the representation, and its loss.
 
-    A kernel is told by its matrix of widths, or by its coefficients in the principal components of the kernels that the
-    training draws; each number is shifted and scaled to mean 0 and deviation 1 over those draws, the noise level
-    likewise.
+    A kernel is described by its width matrix, or by its coefficients in the principal components of the training's
+    kernels. Each parameter and the noise level are normalised to mean 0 and deviation 1 over the training's draws.
 
     Args:
         representation_dim: length D of representations.
-        degradation: what the training draws from.
+        degradation: degradation of the training.
         kernel: 'widths', the C <= 3 numbers of :func:`width_matrix` that vary, or 'components'.
         components: number C of coefficients, for 'components'.
 
     Raises:
-        InputError: if every image gets the same kernel, or there are not so many components.
+        InputError: if the kernel is fixed, or there are fewer components.
     """
 
     basis: Tensor
@@ -63,7 +65,7 @@ class CodeTarget(nn.Module):
         spread = codes.std(0)
         if float(spread.max()) < _SAME:
             raise InputError(f"code_opt: '{degradation.label}' has one kernel for all images, so there is none to find")
-        if kernel == 'widths':  # isotropic kernels share nothing between x and y
+        if kernel == 'widths':  # the covariance of isotropic kernels is constant
             self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten()
             codes, spread = codes[:, self.varying], spread[self.varying]
         self.register_buffer('centre', codes.mean(0))
@@ -73,14 +75,14 @@ class CodeTarget(nn.Module):
         self.head = nn.Linear(representation_dim, codes.shape[1] + (high > low))
 
     def target(self, kernel: Tensor, noise_level: Tensor) -> Tensor:
-        """What is to be predicted.
+        """Normalised parameters of the true degradations.
 
         Args:
             kernel: true kernels of shape (B, k, k).
             noise_level: standard deviations of the noise on the scale 0..255, shape (B,).
 
         Returns:
-            Shape (B, C), or (B, C + 1) where noise levels are drawn: what tells the kernel, then noise.
+            Shape (B, C), or (B, C + 1) where noise levels are drawn: kernel parameters, then noise level.
         """
         code = (self._describe(kernel) - self.centre) / self.spread
         mean, deviation = self.noise
@@ -89,14 +91,14 @@ class CodeTarget(nn.Module):
         return torch.cat([code, ((noise_level.to(code) - mean) / deviation).unsqueeze(1)], 1)
 
     def forward(self, representation: Tensor, target: Tensor) -> Tensor:
-        """Compares.
+        """Computes the loss.
 
         Args:
             representation: shape (B, D), with gradient.
-            target: what :meth:`target` gave.
+            target: result of :meth:`target`.
 
         Returns:
-            The mean squared error; 1 is what predicting the mean gives.
+            The mean squared error; 1 for predicting the mean.
         """
         with torch.autocast(representation.device.type, enabled=False):
             return functional.mse_loss(self.head(representation.float()), target)
@@ -109,16 +111,16 @@ class CodeTarget(nn.Module):
 
 
 def width_matrix(kernel: Tensor) -> Tensor:
-    """The square root of a kernel's covariance.
+    """Matrix square root of a kernel's covariance.
 
-    Of a Gaussian with widths l1 and l2 along axes turned by theta it is R diag(l1, l2) R^T with R the rotation; an
-    isotropic one has its width on the diagonal. Unlike axes and angle, it does not jump where both axes are equal.
+    For a Gaussian with axis widths l1 and l2 and rotation R it is R diag(l1, l2) R^T. Unlike widths and angle, it is
+    continuous where both widths are equal.
 
     Args:
         kernel: shape (B, k, k), not negative, with sum 1.
 
     Returns:
-        Shape (B, 3): width along x, along y, and what they share (0 for axes along x and y), pixels, float32.
+        Entries xx, yy and xy of the matrix, shape (B, 3), pixels, float32.
     """
     mass = kernel.double()
     place = torch.arange(kernel.shape[-1], dtype=mass.dtype, device=mass.device)

@@ -7,15 +7,17 @@ from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.degradations.kernel_pca import draw_kernels
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
-from dasr_arch.losses.degradation_regression import CodeTarget, width_matrix
+from dasr_arch.losses.degradation_regression import DegradationRegression, width_matrix
 
 BLUR = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
 NOISY = {'type': 'AnisotropicGaussian', 'lambda_range': [0.2, 4.0], 'theta_deg_range': [0, 180], 'noise_range': [0, 25]}
 
 
-def make_target(degradation: dict[str, object], kernel: str = 'components', components: int = 6) -> CodeTarget:
+def make_target(
+    degradation: dict[str, object], kernel: str = 'components', components: int = 6
+) -> DegradationRegression:
     torch.manual_seed(0)
-    return CodeTarget(12, build_degradation(degradation, 4), kernel, components)
+    return DegradationRegression(12, build_degradation(degradation, 4), kernel, components)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,9 @@ def test_error_is_one_for_the_mean_and_falls_by_learning(kernel):
 
 def test_target_is_the_same_whatever_the_seed_of_the_run():
     torch.manual_seed(1)
-    first = CodeTarget(12, build_degradation(BLUR, 4), 'components')
+    first = DegradationRegression(12, build_degradation(BLUR, 4), 'components')
     torch.manual_seed(2)
-    second = CodeTarget(12, build_degradation(BLUR, 4), 'components')
+    second = DegradationRegression(12, build_degradation(BLUR, 4), 'components')
     assert torch.equal(first.basis, second.basis)
     assert torch.equal(first.spread, second.spread)
     assert not torch.equal(first.head.weight, second.head.weight)
