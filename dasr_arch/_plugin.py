@@ -1,8 +1,7 @@
-"""Adds everything to BasicSR at the moment it is imported, whoever imports it, and not before.
+"""Registers our classes with BasicSR when it is first imported, by an import hook.
 
-Upscaling, exporting and serving need no BasicSR. Importing it takes as long as importing torch, because it brings
-torchvision, SciPy and its own networks along; so it is imported when something asks for it, and what looks into its
-registries does.
+Upscaling, exporting and serving need no BasicSR, whose import takes as long as torch's because it loads torchvision,
+SciPy and its own networks. So only modules that look into its registries import it.
 """
 
 import importlib.abc
@@ -11,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dasr_arch import _compat
-from dasr_arch._registration import ARCH_REGISTRY, DATASET_REGISTRY, import_all
+from dasr_arch import _compat, _registration
 
 SUFFIXES = {
     'metrics': '_metric',
@@ -21,13 +19,13 @@ SUFFIXES = {
     'data': '_dataset',
     'models': '_model',
 }
-"""Folders of the package, and how the names of their modules end that register something with BasicSR."""
+"""Folders of the package, and the suffix of the modules that register something with BasicSR."""
 
 _BASICSR = 'basicsr'
 
 
 def attach() -> None:
-    """Adds everything to BasicSR: now if it is imported already, otherwise as soon as it is."""
+    """Registers everything with BasicSR: now if it is imported already, otherwise as soon as it is."""
     if sys.modules.get(_BASICSR) is not None:
         _fill_registries()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
@@ -35,14 +33,17 @@ def attach() -> None:
 
 
 def _fill_registries() -> None:
-    """Mends BasicSR, imports what registers itself with it, and passes on what is registered here."""
+    """Mends BasicSR, passes our registries on to its own, and imports the modules that register something."""
     from basicsr.utils import registry
 
     _compat.mend_basicsr()
-    ARCH_REGISTRY.pass_on(registry.ARCH_REGISTRY)
-    DATASET_REGISTRY.pass_on(registry.DATASET_REGISTRY)
+    _registration.ARCH_REGISTRY.pass_on(registry.ARCH_REGISTRY)
+    _registration.DATASET_REGISTRY.pass_on(registry.DATASET_REGISTRY)
+    _registration.LOSS_REGISTRY.pass_on(registry.LOSS_REGISTRY)
+    _registration.METRIC_REGISTRY.pass_on(registry.METRIC_REGISTRY)
+    _registration.MODEL_REGISTRY.pass_on(registry.MODEL_REGISTRY)
     for folder, suffix in SUFFIXES.items():
-        import_all(f'dasr_arch.{folder}', suffix)
+        _registration.import_all(f'dasr_arch.{folder}', suffix)
 
 
 class _BasicSRFinder(importlib.abc.MetaPathFinder):

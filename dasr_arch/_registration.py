@@ -1,4 +1,4 @@
-"""Registries of our own that pass on to BasicSR's, and finding modules by suffix."""
+"""Registries of the package, which BasicSR's registries mirror once it is imported, and imports by suffix."""
 
 import importlib
 import pkgutil
@@ -6,79 +6,85 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
-Class = TypeVar('Class', bound=type)
+Entry = TypeVar('Entry', bound=Callable[..., Any])
 
 
 class RegistryLike(Protocol):
-    """What BasicSR's registries are used for here."""
+    """The method of BasicSR's registries that is used here."""
 
-    def register(self, obj: type) -> object:
-        """Adds a class under its own name."""
+    def register(self, obj: Callable[..., Any]) -> object:
+        """Adds a class or function under its own name."""
 
 
 class Registry:
-    """Classes under their own names, as in BasicSR's registries, which they reach as soon as there are such.
+    """Classes or functions under their own names, as in BasicSR's registries.
 
-    A network can so be used without BasicSR, whose import takes as long as torch's.
+    They are passed on to BasicSR as soon as it is imported. So a network works without BasicSR, whose import takes as
+    long as torch's.
 
     Args:
-        name: what the classes are, for messages: 'arch'.
+        name: kind of the entries, for messages: 'arch'.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._classes: dict[str, type] = {}
+        self._entries: dict[str, Any] = {}
         self._target: RegistryLike | None = None
 
-    def register(self) -> Callable[[Class], Class]:
-        """Decorator that adds a class.
+    def register(self) -> Callable[[Entry], Entry]:
+        """Decorator that adds a class or function.
 
         Returns:
-            The decorator; it raises ValueError if there is another class of that name.
+            The decorator; it raises ValueError if the name is taken.
         """
 
-        def add(cls: Class) -> Class:
-            if cls.__name__ in self._classes:
-                raise ValueError(f"{self._name} '{cls.__name__}' is registered already")
-            self._classes[cls.__name__] = cls
+        def add(entry: Entry) -> Entry:
+            if entry.__name__ in self._entries:
+                raise ValueError(f"{self._name} '{entry.__name__}' is registered already")
+            self._entries[entry.__name__] = entry
             if self._target is not None:
-                self._target.register(cls)
-            return cls
+                self._target.register(entry)
+            return entry
 
         return add
 
     def pass_on(self, target: RegistryLike) -> None:
-        """Adds every class to another registry, those that come later as well.
+        """Adds every entry to another registry, later ones as well.
 
         Args:
-            target: one of BasicSR's registries. Nothing happens if it was given before.
+            target: one of BasicSR's registries. Nothing happens if it is the current target.
         """
         if target is self._target:
             return
-        for cls in self._classes.values():
-            target.register(cls)
+        for entry in self._entries.values():
+            target.register(entry)
         self._target = target
 
     def get(self, name: str) -> Any:
-        """The class of a name.
+        """The entry of a name.
 
         Raises:
             KeyError: if there is none.
         """
-        return self._classes[name]
+        return self._entries[name]
 
-    def __iter__(self) -> Iterator[tuple[str, type]]:
-        """Names and classes, in the order in which they came."""
-        return iter(self._classes.items())
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Names and entries, in the order of registration."""
+        return iter(self._entries.items())
 
 
 ARCH_REGISTRY = Registry('arch')
 DATASET_REGISTRY = Registry('dataset')
 DEGRADATION_REGISTRY = Registry('degradation')
+"""Known to this package alone; BasicSR has no such registry."""
+
+LOSS_REGISTRY = Registry('loss')
+METRIC_REGISTRY = Registry('metric')
+MODEL_REGISTRY = Registry('model')
 
 
 def import_all(package: str, suffix: str) -> list[ModuleType]:
-    """Imports every module of a package whose name ends in ``suffix``; importing is what registers its classes.
+    """Imports every module of a package whose name ends in ``suffix``; the import registers its classes.
 
     Args:
         package: dotted name of an importable package.

@@ -1,19 +1,21 @@
-"""Bicubic interpolation as a network: the baseline row of every table.
+"""Bicubic interpolation as a network, the baseline of every table.
 
-The cubic of MATLAB's ``imresize`` (a = -0.5), as the authors' test code applies it to the rounded LR image.
+The kernel is that of MATLAB's ``imresize`` (a = -0.5), applied to the rounded LR image as in the authors' test code.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
+from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.degradations.resize import upsample_bicubic
 
 _LEVELS = 255
 
 
 @ARCH_REGISTRY.register()
-class Bicubic(nn.Module):
-    """Enlarges by bicubic interpolation; it has no weights and learns nothing.
+class Bicubic(SRNetwork):
+    """Bicubic upsampling; no weights.
 
     Args:
         scale: upsampling factor, 1 or more.
@@ -26,16 +28,14 @@ class Bicubic(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
-            raise ValueError(f'scale must be a whole number of at least 1 for Bicubic, got {scale!r}')
+        check_counts('Bicubic', scale=scale)
         self.scale = scale
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Enlarge images.
+        """Upsamples images.
 
         Args:
             lq: images of shape (B, C, h, w), in [0, 1], any floating type.
@@ -43,5 +43,5 @@ class Bicubic(nn.Module):
         Returns:
             Images of shape (B, C, h * scale, w * scale) in [0, 1], on the 1/255 grid up to the type's precision.
         """
-        enlarged = upsample_bicubic(lq.float(), self.scale)
-        return ((enlarged * _LEVELS).round().clamp(0, _LEVELS) / _LEVELS).to(lq.dtype)
+        upsampled = upsample_bicubic(lq.float(), self.scale)
+        return ((upsampled * _LEVELS).round().clamp(0, _LEVELS) / _LEVELS).to(lq.dtype)

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.layers.argument_checks import check_choice
-from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
+from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
 from dasr_arch.backends.ncnn_body import NcnnBody, NcnnEncoder
@@ -54,7 +55,7 @@ class DASROutput(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class DASR(nn.Module):
+class DASR(SRNetwork):
     """Degradation-aware blind super-resolution, as used at test: encoder and super-resolution network.
 
     The key encoder, the queue and the projection head of the contrastive training belong to the training alone:
@@ -71,7 +72,7 @@ class DASR(nn.Module):
         img_range: maximum of the pixel values inside the network; the released weights need 255.
         upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution straight to the pixels of the output.
         skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest; 'wiener'
-            adds what a linear filter makes of it that the representation chooses, see WienerEnlargement (ours).
+            adds what a linear filter makes of it that the representation chooses, see WienerUpsampler (ours).
         da_conv: 'full'; 'kernel' without channel modulation (Model 3); 'concat' plain convolutions that see the code
             as feature maps (Model 2).
         condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
@@ -119,7 +120,7 @@ class DASR(nn.Module):
         self.scale = scale
         self.img_range = img_range
         self.blind = condition == 'encoder'
-        self.needs: tuple[str, ...] = () if self.blind else ('kernel',)
+        self.needs = () if self.blind else ('kernel',)
         if self.blind:
             self.encoder = DegradationEncoder(encoder_feat, representation_dim)
         else:
@@ -137,7 +138,7 @@ class DASR(nn.Module):
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
         self.bicubic_skip: Tensor | None
         self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
-        self.enlargement = WienerEnlargement(scale, representation_dim) if skip == 'wiener' else None
+        self.enlargement = WienerUpsampler(scale, representation_dim) if skip == 'wiener' else None
         if self.enlargement is not None:  # what is added to it begins with nothing
             for parameter in self.last_conv.parameters():
                 nn.init.zeros_(parameter)

@@ -1,40 +1,40 @@
-"""DnCNN: removes Gaussian noise of unknown strength; the step before networks that know only blur.
+"""DnCNN: blind Gaussian denoising, the step before networks that handle blur alone.
 
 Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising, TIP 2017,
-arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are.
+arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load unchanged.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_counts
-from dasr_arch.archs.layers.conv_stack import PlainConvolutions
+from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 
 
 @ARCH_REGISTRY.register()
-class DnCNN(nn.Module):
-    """Finds the noise of an image and subtracts it; size stays as it is.
+class DnCNN(SRNetwork):
+    """Predicts the noise of an image and subtracts it.
 
-    The defaults are the blind colour network, the one whose size DASR's comparison states.
+    The defaults are the blind colour network, whose size DASR's comparison states.
 
     Args:
-        scale: 1, since nothing is enlarged.
+        scale: 1, the network does not upsample.
         num_in_ch: channels of the images, 3 for RGB or 1 for grey.
-        num_feat: channels between.
+        num_feat: channels of the hidden layers.
         num_layers: number of convolutions: 20 in the blind networks, 17 in those for one noise level.
-        batch_norm: whether the network has batch normalisation, as in training; in the published files it is part of
-            the convolutions.
+        batch_norm: whether the network has batch normalisation; the published files have it merged into the
+            convolutions.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Zhang et al., TIP 2017; public code in KAIR (MIT).
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
     released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(\w+)': r'body.\1.\2'})
 
     def __init__(
@@ -47,10 +47,10 @@ class DnCNN(nn.Module):
     ) -> None:
         super().__init__()
         if scale != 1:
-            raise ValueError(f'DnCNN removes noise and enlarges nothing: scale must be 1, got {scale!r}')
+            raise ValueError(f'scale must be 1 for DnCNN, which does not upsample, got {scale!r}')
         check_counts('DnCNN', num_in_ch=num_in_ch, num_feat=num_feat, num_layers=num_layers)
         self.scale = scale
-        self.body = PlainConvolutions(num_in_ch, num_feat, num_in_ch, num_layers, batch_norm=batch_norm)
+        self.body = ConvReLUStack(num_in_ch, num_feat, num_in_ch, num_layers, batch_norm=batch_norm)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Denoises images.

@@ -1,8 +1,8 @@
-"""IKC: a non-blind network, one that predicts the blur kernel, and one that corrects it from what came out.
+"""IKC: a non-blind network (SFTMD), a kernel predictor and a kernel corrector.
 
 Gu, Lu, Zuo, Dong: Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, arXiv 1904.03377. The three
-networks were checked against outputs of the best-known public code, whose weights load as they are. A kernel is told as
-ten coefficients, see :mod:`dasr_arch.archs.layers.kernel_pca`.
+networks were checked against outputs of the best-known public code, whose weights load unchanged. A kernel is given by
+its code of ten PCA coefficients, see :mod:`dasr_arch.archs.layers.kernel_pca`.
 """
 
 import os
@@ -13,23 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv
-from dasr_arch.archs.layers.kernel_pca import KernelCode, stretch
-from dasr_arch.archs.layers.sft import SLOPE, FeatureTransform, TransformBlock
+from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps
+from dasr_arch.archs.layers.sft import SLOPE, SFTLayer, SFTResidualBlock
 from dasr_arch.degradations.kernel_pca import isotropic_basis
 
-_BLOCKS = 16  # of the public SFTMD, which counts them from 1
+_BLOCKS = 16  # as in the public SFTMD
 
 
 class IKCOutput(NamedTuple):
-    """All steps of the iteration.
+    """Results of all iterations.
 
     Attributes:
-        sr: the last image, RGB of shape (B, 3, h * scale, w * scale), in [0, 1].
-        steps: the image of every step, the last included.
-        codes: the coefficients that each of them was made with, of shape (B, code_length).
+        sr: the last SR image, RGB of shape (B, 3, h * scale, w * scale), in [0, 1].
+        steps: SR images of all iterations, the last included.
+        codes: their kernel codes, of shape (B, code_length).
     """
 
     sr: Tensor
@@ -38,7 +39,7 @@ class IKCOutput(NamedTuple):
 
 
 def _list_sftmd_names() -> dict[str, str]:
-    """Patterns of the names in the public SFTMD files, and what they are here."""
+    """Tensor names in the public SFTMD files, as patterns, and our names."""
     names = {
         r'conv1\.(\w+)': r'head.0.\1',
         r'conv2\.(\w+)': r'head.2.\1',
@@ -59,31 +60,30 @@ def _list_sftmd_names() -> dict[str, str]:
 
 
 @ARCH_REGISTRY.register()
-class SFTMD(nn.Module):
-    """IKC's super-resolution network: a kernel's coefficients scale and shift its features in every block.
+class SFTMD(SRNetwork):
+    """IKC's non-blind super-resolution network: the kernel code modulates the features in every block by SFT layers.
 
-    The public code makes and saves a second stack of blocks that it never computes with; it is left out here.
+    A second stack of blocks, which the public code saves but never uses, is left out.
 
     Args:
-        scale: up-sampling factor, 2, 3 or 4.
+        scale: upsampling factor, 2, 3 or 4.
         num_feat: channels.
         num_blocks: number of blocks.
-        code_length: how many numbers tell a kernel.
-        kernel_size: side of the kernels in pixels, odd; larger ones are cut around their centre.
-        clamp: whether the output is limited to [0, 1], in training too, as in the public code.
-        basis_path: file with the kernel basis of the public weights; by default the network's own, computed from our
-            degradations and saved with the weights.
+        code_length: length of the kernel code.
+        kernel_size: size of the kernels in pixels, odd; larger ones are cropped.
+        clamp: whether the output is clamped to [0, 1], also in training, as in the public code.
+        basis_path: file with the PCA basis of the public weights; by default a basis computed from our degradations and
+            saved with the weights.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
         InputError: if the basis cannot be read.
 
     Source:
         Gu et al., CVPR 2019; public code yuanjunchai/IKC (Apache-2.0).
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel',)
+    needs = ('kernel',)
     released_names = KeyMap('conv_mid.weight', _list_sftmd_names(), unused=(r'sft_branch\..*',))
 
     def __init__(
@@ -103,7 +103,7 @@ class SFTMD(nn.Module):
         self.scale = scale
         self.kernel_size = kernel_size
         self.clamp = clamp
-        self.kernel_code = KernelCode('SFTMD', isotropic_basis(scale, kernel_size, code_length), basis_path)
+        self.kernel_code = KernelPCA('SFTMD', isotropic_basis(scale, kernel_size, code_length), basis_path)
         self.head = nn.Sequential(
             nn.Conv2d(3, num_feat, 3, padding=1),
             nn.LeakyReLU(SLOPE),
@@ -111,8 +111,8 @@ class SFTMD(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(num_feat, num_feat, 3, padding=1),
         )
-        self.blocks = nn.ModuleList(TransformBlock(num_feat, code_length) for _ in range(num_blocks))
-        self.last_sft = FeatureTransform(num_feat, code_length)
+        self.blocks = nn.ModuleList(SFTResidualBlock(num_feat, code_length) for _ in range(num_blocks))
+        self.last_sft = SFTLayer(num_feat, code_length)
         self.middle_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         layers: list[nn.Module] = []
         for factor in [2, 2] if scale == 4 else [scale]:
@@ -124,8 +124,8 @@ class SFTMD(nn.Module):
         self.upsampler = nn.Sequential(*layers)
         self.last_conv = nn.Conv2d(num_feat, 3, 9, padding=4)
 
-    def complete_released(self) -> dict[str, Tensor]:
-        """Tensors of the network that the public files do not hold."""
+    def missing_in_released(self) -> dict[str, Tensor]:
+        """PCA basis, which the public files lack."""
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
@@ -134,44 +134,42 @@ class SFTMD(nn.Module):
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
-            code: coefficients of the kernels instead, shape (B, code_length).
+            code: kernel code instead, shape (B, code_length).
 
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), in [0, 1] unless ``clamp`` is off.
 
         Raises:
-            ValueError: if it is told neither kernel nor code, or a shape does not fit.
+            ValueError: without kernel and code, or if a shape does not fit.
         """
-        told = stretch(self.kernel_code(len(lq), kernel, code), lq)
+        code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
         shallow = self.head(lq)
         features = shallow
         for block in self.blocks:
-            features = block(features, told)
-        features = self.middle_conv(self.last_sft(features + shallow, told))
+            features = block(features, code_maps)
+        features = self.middle_conv(self.last_sft(features + shallow, code_maps))
         sr = output_conv(self.last_conv, self.upsampler(features))
         return sr.clamp(0, 1) if self.clamp else sr
 
 
 @ARCH_REGISTRY.register()
-class Predictor(nn.Module):
-    """Estimates the coefficients of an image's blur kernel.
+class Predictor(SRNetwork):
+    """Estimates the kernel code of an image.
 
     Args:
-        code_length: how many numbers tell a kernel; 10 for IKC's networks.
-        num_feat: channels between.
-        signed: whether coefficients below zero come out as they are; IKC ends with a LeakyReLU, which they can hardly
-            pass.
+        code_length: length of the kernel code; 10 for IKC's networks.
+        num_feat: channels of the hidden layers.
+        signed: leaves out the last LeakyReLU of the public code, which attenuates negative coefficients.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Gu et al., CVPR 2019; public code yuanjunchai/IKC (Apache-2.0).
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no image
+    restores = False
     released_names = KeyMap('ConvNet.0.weight', {r'ConvNet\.(\d+)\.(weight|bias)': r'body.\1.\2'})
 
     def __init__(self, code_length: int = 10, num_feat: int = 64, signed: bool = False) -> None:
@@ -181,35 +179,34 @@ class Predictor(nn.Module):
         self.body = nn.Sequential(*(layers[:-1] if signed else layers))
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Estimates kernels.
+        """Estimates kernel codes.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
 
         Returns:
-            Coefficients of shape (B, code_length).
+            Kernel codes of shape (B, code_length).
         """
         return _average(self.body(lq))
 
 
 @ARCH_REGISTRY.register()
-class Corrector(nn.Module):
-    """Improves the coefficients of a blur kernel, from the image that was made with them.
+class Corrector(SRNetwork):
+    """Corrects a kernel code, given the SR image computed with it.
 
     Args:
-        code_length: how many numbers tell a kernel.
+        code_length: length of the kernel code.
         num_feat: channels.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Gu et al., CVPR 2019; public code yuanjunchai/IKC (Apache-2.0).
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    restores = False  # gives numbers, no image
+    restores = False
     released_names = KeyMap(
         'code_dense.0.weight',
         {
@@ -235,38 +232,38 @@ class Corrector(nn.Module):
         )
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
-        """Corrects coefficients.
+        """Corrects kernel codes.
 
         Args:
             sr: super-resolved RGB of shape (B, 3, H, W) in [0, 1], any size from one pixel up.
-            code: the coefficients it was made with, shape (B, code_length).
+            code: kernel code it was computed with, shape (B, code_length).
 
         Returns:
-            Better coefficients, of the same shape.
+            Corrected kernel code, of the same shape.
         """
         features = self.body(sr)
-        told = self.code_layers(code.to(sr.dtype))
-        return code + _average(self.fusion(torch.cat([features, stretch(told, features)], 1)))
+        embedding = self.code_layers(code.to(sr.dtype))
+        return code + _average(self.fusion(torch.cat([features, expand_to_maps(embedding, features)], 1)))
 
 
 @ARCH_REGISTRY.register()
-class IKC(nn.Module):
-    """Blind super-resolution: predicts the kernel, then corrects it in turns with the image.
+class IKC(SRNetwork):
+    """Blind super-resolution: predicts the kernel code, then alternates between SR image and correction.
 
-    The result is always that of the last step. The public test script looks at the ground truth for the best of the
-    seven steps of every image instead, so published figures may be higher than what the method can know.
+    The result is that of the last iteration. The public test script selects the best of seven iterations of every image
+    by the ground truth, so published figures may be higher.
 
     Args:
-        scale: up-sampling factor, 2, 3 or 4.
+        scale: upsampling factor, 2, 3 or 4.
         num_feat: channels of all three networks.
         num_blocks: blocks of SFTMD.
-        code_length: how many numbers tell a kernel.
-        num_steps: number of images that are made, 1 or more.
+        code_length: length of the kernel code.
+        num_steps: number of iterations, 1 or more.
         kernel_size: see SFTMD.
-        basis_path: see SFTMD; only kernels that are told need it, for training.
+        basis_path: see SFTMD; needed only for training.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
         InputError: if the basis cannot be read.
 
     Source:
@@ -274,8 +271,7 @@ class IKC(nn.Module):
     """
 
     blind = True
-    needs: tuple[str, ...] = ()
-    parts = ('sftmd', 'predictor', 'corrector')  # which weights files of their own fit
+    parts = ('sftmd', 'predictor', 'corrector')
 
     def __init__(
         self,
@@ -300,10 +296,10 @@ class IKC(nn.Module):
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
-            return_steps: whether all steps come back.
+            return_steps: whether all iterations are returned.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale) in [0, 1], of the last step; with return_steps all of them.
+            RGB of shape (B, 3, h * scale, w * scale) in [0, 1], of the last iteration; an IKCOutput with return_steps.
         """
         code = self.predictor(lq)
         steps, codes = [self.sftmd(lq, code=code)], [code]
@@ -314,7 +310,7 @@ class IKC(nn.Module):
 
 
 def _convolve_5x5(widths: list[int], strides: list[int]) -> list[nn.Module]:
-    """Convolutions from each width to the next, each followed by a LeakyReLU."""
+    """5 x 5 convolutions with LeakyReLU, from each number of channels to the next."""
     layers: list[nn.Module] = []
     for (before, after), stride in zip(pairwise(widths), strides, strict=True):
         layers += [nn.Conv2d(before, after, 5, stride, padding=2), nn.LeakyReLU(SLOPE)]
@@ -322,5 +318,5 @@ def _convolve_5x5(widths: list[int], strides: list[int]) -> list[nn.Module]:
 
 
 def _average(x: Tensor) -> Tensor:
-    """Global average of features, shape (B, C), summed in float32 at least; in the type of ``x``."""
+    """Global average pooling to shape (B, C), computed in float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32)).mean((-2, -1)).to(x.dtype)

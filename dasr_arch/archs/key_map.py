@@ -1,4 +1,4 @@
-"""The names that authors gave to the tensors of their checkpoints, and what each is called here."""
+"""Translation of tensor names in authors' checkpoints."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class KeyMap:
-    """Explicit translation of one public checkpoint format; an arch has it as its class attribute ``released_names``.
+    """Key map of one public checkpoint format; an arch declares it as ``released_names``.
 
     Args:
-        marker: a name that only the authors' files hold, which tells them from ours.
-        rules: pattern of the authors' name to our name; the first one that matches the whole name counts.
-        unused: patterns of tensors that the authors' code makes and saves but never computes with.
+        marker: a name that only the authors' files contain.
+        rules: patterns of the authors' names and our names; the first full match applies.
+        unused: patterns of tensors that the authors' code saves but never uses.
     """
 
     def __init__(self, marker: str, rules: Mapping[str, str], unused: Iterable[str] = ()) -> None:
@@ -21,11 +21,11 @@ class KeyMap:
         self._unused = tuple(re.compile(pattern) for pattern in unused)
 
     def is_released(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether a state dict carries the authors' names."""
+        """True for a state dict with the authors' names."""
         return self.marker in state
 
     def our_name(self, name: str) -> str | None:
-        """What a tensor of a released checkpoint is called here; None if it has no place."""
+        """Our name of a tensor in a released checkpoint; None if there is none."""
         for pattern, replacement in self._rules:
             match = pattern.fullmatch(name)
             if match:
@@ -39,7 +39,7 @@ class KeyMap:
             state: tensors under the authors' names.
 
         Returns:
-            The tensors under our names, without the unused ones, and the names that are neither.
+            The tensors under our names, without the unused ones, and the unknown names.
         """
         translated: dict[str, Tensor] = {}
         unknown = []

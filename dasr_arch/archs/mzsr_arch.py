@@ -1,7 +1,7 @@
-"""MZSR's network: ZSSR's with biases, whose weights are learned so that few steps on the test image are enough.
+"""MZSR: meta-learned initial weights, so that a few gradient steps on the test image suffice.
 
 Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, arXiv 2002.12213. Facts from the paper
-and the authors' code, which carries no licence: nothing is taken from it.
+and the authors' code, which carries no licence; no code is taken from it.
 """
 
 import math
@@ -9,25 +9,24 @@ import math
 from torch import nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
+from dasr_arch.archs.layers.residual_cnn import ResidualCNN
 
 _CUT = 2.0  # standard deviations, where the normal distribution of the initial weights is truncated
 
 
 @ARCH_REGISTRY.register()
-class MZSR(ResidualRestorer):
-    """The network of meta-transfer zero-shot super-resolution.
+class MZSR(ResidualCNN):
+    """Network of meta-transfer zero-shot super-resolution: ZSSR's with biases.
 
-    Everything is differentiable twice and goes through ``forward``, so that ``torch.func.functional_call`` can run it
-    with the weights of an inner step.
+    It is twice differentiable, and runs through ``torch.func.functional_call`` with the weights of an inner step.
 
     Args:
-        scale: up-sampling factor, 1 or more.
-        num_feat: channels between.
+        scale: upsampling factor, 1 or more.
+        num_feat: channels of the hidden layers.
         num_layers: number of convolutions.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Soh et al., CVPR 2020.

@@ -1,28 +1,33 @@
-"""SAN: channel attention from second-order statistics, and non-local attention within quarters of the image.
+"""SAN: second-order channel attention and region-level non-local attention.
 
 Dai, Cai, Zhang, Xia, Zhang: Second-Order Attention Network for Single Image Super-Resolution, CVPR 2019. Checked
-against outputs of the authors' code, whose weights load as they are. What this code saves but never computes with is
-left out.
+against outputs of the authors' code, whose weights load unchanged. Their unused tensors are left out.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
 from dasr_arch.archs.layers.image_ops import output_conv
-from dasr_arch.archs.layers.second_order import RegionNonLocal, SecondOrderAttention
+
+_LARGEST_SIDE = 1000  # pixels; the statistics of larger features come from their centre
+_ITERATIONS = 5  # Newton-Schulz; the weights rely on a root that has not fully converged
+_TINY = 1e-8  # against division by zero for constant features
+_POOL = 2  # pooling of keys and values
 
 
 @ARCH_REGISTRY.register()
-class SAN(nn.Module):
-    """Super-resolution for bicubic down-sampling; it is told nothing about the degradation.
+class SAN(SRNetwork):
+    """Super-resolution for bicubic downsampling.
 
     Args:
-        scale: up-sampling factor, 2, 3 or 4.
+        scale: upsampling factor, 2, 3 or 4.
         num_feat: channels.
         num_groups: number of groups.
         num_blocks: residual blocks in each group.
@@ -30,14 +35,12 @@ class SAN(nn.Module):
         img_range: maximum of the pixel values inside the network; the released weights need 255.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Dai et al., CVPR 2019; facts from the authors' code, which carries no licence.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ()
     released_names = KeyMap(
         'head.0.weight',
         {
@@ -120,7 +123,7 @@ class SecondOrderGroup(nn.Module):
         self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turns features of shape (B, num_feat, h, w) into others."""
+        """Maps features of shape (B, num_feat, h, w) to the same shape."""
         out: Tensor = x
         for block in self.blocks:
             out = block(out)
@@ -128,11 +131,99 @@ class SecondOrderGroup(nn.Module):
         return out
 
 
-class MeanShift(nn.Module):
-    """A shift of the colours, in the authors' files a convolution that training may have moved off the identity.
+class SecondOrderAttention(nn.Module):
+    """Channel attention from the square root of the channels' covariance (SOCA), section 3.2 of the paper.
 
     Args:
-        shift: what is added, shape (3,).
+        num_feat: channels C.
+        reduction: divisor of the hidden width.
+    """
+
+    def __init__(self, num_feat: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = num_feat // reduction
+        self.gate = nn.Sequential(nn.Conv2d(num_feat, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, num_feat, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weights features of shape (B, C, h, w)."""
+        with torch.autocast(x.device.type, enabled=False):  # the iteration needs float32
+            root = covariance_root(_crop_middle(x).to(torch.promote_types(x.dtype, torch.float32)))
+        statistics = root.mean(1)[..., None, None].to(self.gate[0].weight.dtype)  # type: ignore[arg-type]
+        out: Tensor = x * self.gate(statistics).sigmoid()
+        return out
+
+
+def covariance_root(x: Tensor) -> Tensor:
+    """Square root of the channels' covariance, by five Newton-Schulz iterations.
+
+    Args:
+        x: features of shape (B, C, h, w), float32 or float64, also constant ones.
+
+    Returns:
+        Symmetric matrices of shape (B, C, C). Small eigenvalues are underestimated after five iterations.
+    """
+    rows = x.flatten(2)
+    rows = rows - rows.mean(2, keepdim=True)
+    covariance = rows @ rows.transpose(1, 2) / rows.shape[2]
+    trace = covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + _TINY
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    root, inverse = covariance / trace, identity.expand_as(covariance)
+    for _ in range(_ITERATIONS):
+        step = (3 * identity - inverse @ root) / 2
+        root, inverse = root @ step, step @ inverse  # the last inverse is unused
+    return root * trace.sqrt()
+
+
+class RegionNonLocal(nn.Module):
+    """Non-local attention within each quarter of the image (RL-NL), section 3.3; initialised to the identity.
+
+    As in the released code, keys and values are max-pooled over 2 x 2 pixels, which the paper does not mention. Sides
+    below four pixels are not split, below two not pooled.
+
+    Args:
+        num_feat: channels C.
+        reduction: divisor of the number of channels of queries, keys and values.
+    """
+
+    def __init__(self, num_feat: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = num_feat // reduction
+        self.query = nn.Conv2d(num_feat, hidden, 1)
+        self.key = nn.Conv2d(num_feat, hidden, 1)
+        self.value = nn.Conv2d(num_feat, hidden, 1)
+        self.out = nn.Conv2d(hidden, num_feat, 1)
+        nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the attention of each region to its features.
+
+        Args:
+            x: features of shape (B, C, h, w), any size from one pixel up.
+
+        Returns:
+            Features of the same shape.
+        """
+        rows = [torch.cat([self._attend(part) for part in _halve(row, 3)], 3) for row in _halve(x, 2)]
+        return torch.cat(rows, 2)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention within one region."""
+        pool = [min(_POOL, side) for side in x.shape[-2:]]
+        key, value = (functional.max_pool2d(layer(x), pool) for layer in (self.key, self.value))
+        query, key, value = (part.flatten(2).transpose(1, 2).unsqueeze(1) for part in (self.query(x), key, value))
+        found = functional.scaled_dot_product_attention(query, key, value, scale=1.0)  # (B, 1, h * w, hidden)
+        found = found.squeeze(1).transpose(1, 2).reshape(x.shape[0], -1, *x.shape[-2:])
+        out: Tensor = self.out(found) + x
+        return out
+
+
+class MeanShift(nn.Module):
+    """Colour shift as a 1 x 1 convolution, which training may have changed in the authors' files.
+
+    Args:
+        shift: offset of R, G and B, shape (3,).
     """
 
     weight: Tensor
@@ -144,7 +235,7 @@ class MeanShift(nn.Module):
         self.register_buffer('bias', shift.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shifts images of shape (B, 3, h, w), also under autocast without rounding them."""
+        """Shifts images of shape (B, 3, h, w), without autocast."""
         with torch.autocast(x.device.type, enabled=False):
             return nn.functional.conv2d(x, self.weight, self.bias)
 
@@ -161,3 +252,16 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x) + x
         return out
+
+
+def _halve(x: Tensor, axis: int) -> tuple[Tensor, ...]:
+    """Two halves along an axis, the second with the odd pixel; one part if a half is too small for the pooling."""
+    half = x.shape[axis] // 2
+    return x.split([half, x.shape[axis] - half], axis) if half >= _POOL else (x,)
+
+
+def _crop_middle(x: Tensor) -> Tensor:
+    """Centre crop of at most 1000 x 1000 pixels."""
+    height, width = (min(side, _LARGEST_SIDE) for side in x.shape[-2:])
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top : top + height, left : left + width]

@@ -1,7 +1,7 @@
-"""SRCNN: three convolutions on the bicubically enlarged image.
+"""SRCNN: three convolutions on the bicubically upsampled image.
 
 Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016, arXiv 1501.00092. Layers and
-names are those of the public PyTorch versions, so that their weights load as they are.
+names are those of the public PyTorch versions, whose weights load unchanged.
 """
 
 from typing import Literal
@@ -11,38 +11,35 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.layers.image_ops import enlarge, output_conv, to_luma
+from dasr_arch.archs.layers.image_ops import output_conv, rgb_to_y, upsample_bicubic_symmetric
 
 _LUMA_SPAN = 219.0
 _PAPER_STD = 0.001  # of the initial weights
 
 
 @ARCH_REGISTRY.register()
-class SRCNN(nn.Module):
-    """Sharpens the enlarged image; trained on bicubic down-sampling, it is told nothing about the degradation.
+class SRCNN(SRNetwork):
+    """Super-resolution for bicubic downsampling.
 
     Args:
-        scale: up-sampling factor, 1 or more.
-        num_in_ch: 3 restores RGB; 1 restores luma as in the paper, and the colours are those of the enlarged image.
+        scale: upsampling factor, 1 or more.
+        num_in_ch: 3 restores RGB; 1 restores luma as in the paper, with the colours of the upsampled image.
         num_feat: channels of the first convolution.
         num_map: channels of the second convolution.
-        middle_kernel: side of the second convolution; 5 is the paper's final network, 1 its base.
-        padding_mode: what the convolutions see beyond the border. The paper trains without padding; 'zeros' is what
-            public versions do.
-        upsampler: 'matlab' is the reference; 'torch' the cubic with a = -0.75, which some public weights need.
-        init: 'default' is torch's; 'paper' draws weights with a standard deviation of 0.001 and sets biases to zero,
-            which starts slowly.
+        middle_kernel: kernel size of the second convolution; 5 is the paper's final network, 1 its basic one.
+        padding_mode: padding of the convolutions. The paper trains without padding; public versions use 'zeros'.
+        upsampler: 'matlab' as in the paper; 'torch' is the cubic with a = -0.75, which some public weights need.
+        init: 'default' is torch's; 'paper' has a standard deviation of 0.001 and zero biases, and trains slowly at
+            first.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         Dong et al., TPAMI 2016: network 9-5-5.
     """
-
-    blind = False
-    needs: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -82,16 +79,16 @@ class SRCNN(nn.Module):
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
         """
-        enlarged = self._enlarge(lq)
+        upsampled = self._upsample(lq)
         if self.conv1.in_channels == 3:
-            return self._restore(enlarged)
-        luma = to_luma(enlarged)
-        # The same step in R, G and B changes luma alone and leaves both colour differences as they are.
-        return enlarged + (self._restore(luma) - luma) * (255 / _LUMA_SPAN)
+            return self._restore(upsampled)
+        luma = rgb_to_y(upsampled)
+        # An equal change of R, G and B changes luma and neither colour difference.
+        return upsampled + (self._restore(luma) - luma) * (255 / _LUMA_SPAN)
 
-    def _enlarge(self, lq: Tensor) -> Tensor:
+    def _upsample(self, lq: Tensor) -> Tensor:
         if self.upsampler == 'matlab' or self.scale == 1:
-            return enlarge(lq, self.scale)
+            return upsample_bicubic_symmetric(lq, self.scale)
         precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
         out = functional.interpolate(precise, scale_factor=self.scale, mode='bicubic', align_corners=False)
         return out.to(lq.dtype)

@@ -1,8 +1,8 @@
-"""SRMD and SRMDNF: plain networks that are told the blur kernel, and SRMD also the noise level.
+"""SRMD and SRMDNF: non-blind networks for a known blur kernel and, with SRMD, a known noise level.
 
 Zhang, Zuo, Zhang: Learning a Single Convolutional Super-Resolution Network for Multiple Degradations, CVPR 2018.
-Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load as they are; the kernel basis of
-these weights is a file of its own (``srmd_pca_matlab.mat``).
+Checked against outputs of the authors' public PyTorch code (KAIR), whose weights load unchanged; their PCA basis of
+kernels is a separate file (``srmd_pca_matlab.mat``).
 """
 
 import math
@@ -12,37 +12,37 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
-from dasr_arch.archs.layers.conv_stack import PlainConvolutions
-from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
+from dasr_arch.archs.layers.conv_stack import ConvReLUStack
+from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps, noise_map
 from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
 
 @ARCH_REGISTRY.register()
-class SRMDNF(nn.Module):
+class SRMDNF(SRNetwork):
     """Super-resolution for a known blur kernel, without noise.
 
-    Initial weights are ours: those that keep the variance (:meth:`PlainConvolutions.keep_variance`).
+    The initialisation is ours, see :meth:`ConvReLUStack.init_he`.
 
     Args:
-        scale: up-sampling factor, 2, 3 or 4.
-        num_feat: channels between.
+        scale: upsampling factor, 2, 3 or 4.
+        num_feat: channels of the hidden layers.
         num_layers: number of convolutions.
-        kernel_size: side of the kernels in pixels, odd; larger ones are cut around their centre.
-        num_components: how many numbers tell a kernel.
-        basis_path: file with the kernel basis of the authors' weights; by default the network's own, which is computed
-            from our degradations and saved with the weights.
+        kernel_size: size of the kernels in pixels, odd; larger ones are cropped.
+        num_components: length of the kernel code.
+        basis_path: file with the PCA basis of the authors' weights; by default a basis computed from our degradations
+            and saved with the weights.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
         InputError: if the basis cannot be read.
 
     Source:
         Zhang et al., CVPR 2018; public code in KAIR (MIT).
     """
 
-    blind = False
     needs: tuple[str, ...] = ('kernel',)
     released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(weight|bias)': r'body.\1.\2'})
 
@@ -62,16 +62,16 @@ class SRMDNF(nn.Module):
         check_kernel_size(name, kernel_size=kernel_size)
         self.scale = scale
         self.kernel_size = kernel_size
-        # The paper's variances reach 6, 8 and 10 at x2, x3 and x4; DASR's widths reach the scale.
+        # The paper's variances reach 6, 8 and 10 for x2, x3 and x4; DASR's widths reach the scale.
         own = anisotropic_basis(max(scale, math.sqrt(2 + 2 * scale)), kernel_size, num_components)
-        self.kernel_code = KernelCode(name, own, basis_path)
-        facts = num_components + ('noise_level' in self.needs)
-        self.body = PlainConvolutions(3 + facts, num_feat, 3 * scale**2, num_layers)
-        self.body.keep_variance()
+        self.kernel_code = KernelPCA(name, own, basis_path)
+        conditions = num_components + ('noise_level' in self.needs)
+        self.body = ConvReLUStack(3 + conditions, num_feat, 3 * scale**2, num_layers)
+        self.body.init_he()
         self.shuffle = nn.PixelShuffle(scale)
 
-    def complete_released(self) -> dict[str, Tensor]:
-        """Tensors of the network that the authors' files do not hold."""
+    def missing_in_released(self) -> dict[str, Tensor]:
+        """PCA basis, which the authors' files lack."""
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
@@ -80,19 +80,19 @@ class SRMDNF(nn.Module):
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
-            code: coefficients of the kernels instead, shape (B, num_components), or (B, num_components, h, w) where the
-                blur changes within the image.
+            code: PCA code of the kernels instead, shape (B, num_components), or (B, num_components, h, w) for
+                spatially varying blur.
 
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
 
         Raises:
-            ValueError: if it is told neither kernel nor code.
+            ValueError: without kernel and code.
         """
-        return self._restore(lq, stretch(self.kernel_code(len(lq), kernel, code), lq))
+        return self._restore(lq, expand_to_maps(self.kernel_code(len(lq), kernel, code), lq))
 
-    def _restore(self, lq: Tensor, *facts: Tensor) -> Tensor:
-        out: Tensor = self.shuffle(self.body(torch.cat([lq, *facts], 1)))
+    def _restore(self, lq: Tensor, *conditions: Tensor) -> Tensor:
+        out: Tensor = self.shuffle(self.body(torch.cat([lq, *conditions], 1)))
         return out
 
 
@@ -115,15 +115,15 @@ class SRMD(SRMDNF):
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) where the
-                noise changes within the image; by default none.
-            code: coefficients of the kernels instead, as in :class:`SRMDNF`.
+            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) for
+                spatially varying noise; by default 0.
+            code: PCA code of the kernels instead, as in :class:`SRMDNF`.
 
         Returns:
             RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
 
         Raises:
-            ValueError: if it is told neither kernel nor code, or the noise level's shape does not fit.
+            ValueError: without kernel and code, or if the noise level's shape does not fit.
         """
-        told = stretch(self.kernel_code(len(lq), kernel, code), lq)
-        return self._restore(lq, told, noise_map(noise_level, lq))
+        code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
+        return self._restore(lq, code_maps, noise_map(noise_level, lq))

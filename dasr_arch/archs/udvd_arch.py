@@ -1,8 +1,7 @@
-"""UDVD: a network that is told kernel and noise, and filters the image with a kernel of its own for every pixel.
+"""UDVD: non-blind super-resolution with dynamic convolutions, a predicted kernel for every pixel.
 
 Xu, Tseng, Tseng, Kuo, Tsai: Unified Dynamic Convolutional Network for Super-Resolution with Variational Degradations,
-CVPR 2020, arXiv 2004.06965. There is no public code of the authors, so nothing here could be held against outputs of
-theirs.
+CVPR 2020, arXiv 2004.06965. There is no public code of the authors to compare with.
 """
 
 import os
@@ -13,21 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv
-from dasr_arch.archs.layers.kernel_pca import KernelCode, noise_map, stretch
+from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps, noise_map
 from dasr_arch.degradations.kernel_pca import anisotropic_basis
 
-_IMAGE_FEAT = 32  # channels that a dynamic block makes of the image
+_IMAGE_FEAT = 32  # image features of a dynamic block
 _RESIDUAL_FEAT = 16  # channels before the residual image
 
 
 class UDVDOutput(NamedTuple):
-    """The images after every dynamic block, all of the size of the output; the paper's loss compares each.
+    """Outputs of all dynamic blocks, at the output size; the paper's loss is summed over them.
 
     Attributes:
-        sr: the last one, RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
-        stages: all of them in order, the last included.
+        sr: the last output, RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
+        stages: all outputs in order, the last included.
     """
 
     sr: Tensor
@@ -35,40 +35,38 @@ class UDVDOutput(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class UDVD(nn.Module):
-    """Super-resolution for known degradations, which may change within the image.
+class UDVD(SRNetwork):
+    """Super-resolution for known degradations, which may vary within the image.
 
-    There is no official code. After the paper, as far as texts about it and a reader's sketch of its figures tell (the
-    order of the blocks and the shared 5 x 5 kernels are not confirmed): the image beside 15 kernel coefficients and
-    the noise level, as SRMD; features at LR size from residual blocks; an up-sampling dynamic block and then two at HR
-    size; 5 x 5 kernels without normalisation, shared by the three colours.
+    From the paper, by public descriptions of it: the input is the image with 15 PCA coefficients and the noise level,
+    as in SRMD; residual blocks compute features at LR size; one upsampling dynamic block and two at HR size follow,
+    with 5 x 5 kernels, not normalised and shared by R, G and B. The order of the blocks and the sharing are not
+    confirmed.
 
-    Ours, where these are silent or fit x2 alone: how features come to HR size (a 1 x 1 convolution, pixel shuffle, a
-    1 x 1 convolution, for any scale), the factor 0.1 of the residual blocks as an argument, the order of the kernels'
-    taps, and the value range [0, 1].
+    Ours, where the descriptions are silent or specific to x2: the upsampling of the features (1 x 1 convolution, pixel
+    shuffle, 1 x 1 convolution), the factor 0.1 of the residual blocks, the order of the taps, the value range [0, 1].
 
     Args:
-        scale: up-sampling factor, 2, 3 or 4.
+        scale: upsampling factor, 2, 3 or 4.
         num_feat: channels of the features.
         num_blocks: number of residual blocks.
         num_refine: number of dynamic blocks at HR size.
-        dynamic_size: side of the predicted kernels in pixels, odd.
-        res_scale: factor of what a residual block adds.
-        kernel_size: side of the blur kernels in pixels, odd; larger ones are cut around their centre.
-        num_components: how many numbers tell a blur kernel.
-        basis_path: file with another kernel basis; by default the network's own, computed from our degradations and
-            saved with the weights.
+        dynamic_size: size of the predicted kernels in pixels, odd.
+        res_scale: factor of the residual branch.
+        kernel_size: size of the blur kernels in pixels, odd; larger ones are cropped.
+        num_components: length of the kernel code.
+        basis_path: file with another PCA basis; by default a basis computed from our degradations and saved with the
+            weights.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
         InputError: if the basis cannot be read.
 
     Source:
         Xu et al., CVPR 2020; sizes from public descriptions of it.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel', 'noise_level')
+    needs = ('kernel', 'noise_level')
 
     def __init__(
         self,
@@ -91,7 +89,7 @@ class UDVD(nn.Module):
         self.scale = scale
         self.kernel_size = kernel_size
         own = anisotropic_basis(scale, kernel_size, num_components)
-        self.kernel_code = KernelCode('UDVD', own, basis_path)
+        self.kernel_code = KernelPCA('UDVD', own, basis_path)
         self.head = nn.Conv2d(3 + num_components + 1, num_feat, 3, padding=1)
         self.body = nn.Sequential(*(_ResidualBlock(num_feat, res_scale) for _ in range(num_blocks)))
         self.up = DynamicBlock(num_feat, dynamic_size, scale)
@@ -111,20 +109,20 @@ class UDVD(nn.Module):
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
             kernel: blur kernels of shape (B, k, k), each summing to 1.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) where the
-                noise changes within the image; by default none.
-            code: coefficients of the kernels instead, shape (B, num_components), or (B, num_components, h, w) where the
-                blur changes within the image.
-            return_stages: whether the images after every dynamic block come back.
+            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) for
+                spatially varying noise; by default 0.
+            code: PCA code of the kernels instead, shape (B, num_components), or (B, num_components, h, w) for
+                spatially varying blur.
+            return_stages: whether the outputs of all dynamic blocks are returned.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_stages all of them.
+            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; a UDVDOutput with return_stages.
 
         Raises:
-            ValueError: if it is told neither kernel nor code, or a shape does not fit.
+            ValueError: without kernel and code, or if a shape does not fit.
         """
-        told = stretch(self.kernel_code(len(lq), kernel, code), lq)
-        features = self.head(torch.cat([lq, told, noise_map(noise_level, lq)], 1))
+        code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
+        features = self.head(torch.cat([lq, code_maps, noise_map(noise_level, lq)], 1))
         features = self.body(features) + features
         stages = [self.up(lq, features)]
         for block in self.refine:
@@ -133,13 +131,13 @@ class UDVD(nn.Module):
 
 
 class DynamicBlock(nn.Module):
-    """Filters an image with predicted kernels and adds a predicted image.
+    """Filters an image with predicted per-pixel kernels and adds a predicted residual image.
 
     Args:
         num_feat: channels of the features.
-        dynamic_size: side of the kernels in pixels, odd.
-        scale: factor by which the block enlarges the image.
-        align: factor by which the features are smaller than the image.
+        dynamic_size: size of the kernels in pixels, odd.
+        scale: upsampling factor of the block.
+        align: ratio of image size to feature size.
     """
 
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:
@@ -185,12 +183,12 @@ class DynamicBlock(nn.Module):
 
 
 def convolve_dynamically(image: Tensor, kernels: Tensor, scale: int = 1) -> Tensor:
-    """Filters every pixel with a kernel of its own, zero-padded; with a scale, scale^2 kernels for as many pixels.
+    """Dynamic convolution, zero-padded: every output pixel has its own kernel.
 
     Args:
         image: shape (B, C, H, W).
-        kernels: shape (B, k * k * scale * scale, H, W): for each tap, row by row, the sub-pixels row by row.
-        scale: factor by which the image is enlarged.
+        kernels: shape (B, k * k * scale * scale, H, W), ordered by tap and then by sub-pixel, each row by row.
+        scale: upsampling factor.
 
     Returns:
         Shape (B, C, H * scale, W * scale), in the type of the image.
@@ -206,7 +204,7 @@ def convolve_dynamically(image: Tensor, kernels: Tensor, scale: int = 1) -> Tens
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions whose result is added in part."""
+    """Two convolutions, scaled and added to the input."""
 
     def __init__(self, num_feat: int, res_scale: float) -> None:
         super().__init__()

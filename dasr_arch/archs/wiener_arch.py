@@ -1,30 +1,30 @@
-"""The Wiener filter as a network: what a linear filter can do that is told the degradation, and has learned nothing."""
+"""Wiener filter as a network: the best linear filter for a known degradation, without training."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 
 
 @ARCH_REGISTRY.register()
-class Wiener(nn.Module):
-    """Enlarges with the best linear filter for a known blur kernel and noise level; it has no weights.
+class Wiener(SRNetwork):
+    """Upsamples with the best linear filter for a known blur kernel and noise level; no weights.
 
     Args:
-        scale: up-sampling factor, 1, 2, 3 or 4.
-        size: side of the window of LR pixels, odd.
+        scale: upsampling factor, 1, 2, 3 or 4.
+        size: size of the filter in LR pixels, odd.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
 
     Source:
         :mod:`dasr_arch.degradations.wiener`.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ('kernel', 'noise_level')
+    needs = ('kernel', 'noise_level')
 
     def __init__(self, scale: int = 4, size: int = 7) -> None:
         super().__init__()
@@ -39,16 +39,16 @@ class Wiener(nn.Module):
         Args:
             lq: images of shape (B, C, h, w) in [0, 1], any floating type.
             kernel: blur kernels of shape (B, k, k) or (1, k, k), each summing to 1, k odd and at most 65.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,) or (1,); by default none.
+            noise_level: standard deviations of the noise on the scale 0..255, shape (B,) or (1,); by default 0.
 
         Returns:
             Images of shape (B, C, h * scale, w * scale), around [0, 1], not clamped.
 
         Raises:
-            ValueError: if it is told no kernel, or a shape does not fit.
+            ValueError: without kernel, or if a shape does not fit.
         """
         if kernel is None:
-            raise ValueError('Wiener is told the blur kernel but got none; pass kernel=(B, k, k)')
+            raise ValueError('Wiener needs the blur kernel, got none; pass kernel=(B, k, k)')
         if kernel.ndim != 3 or len(kernel) not in (1, len(lq)):
             raise ValueError(f'kernel must have shape ({len(lq)}, k, k), got {tuple(kernel.shape)}')
         if noise_level is None:

@@ -7,6 +7,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.result_cache import digest_weights
@@ -31,8 +32,7 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if plan.weights is None:
         network = construct(kind, plan.arguments, where)
-        draws_its_own = hasattr(network, 'draw_weights')  # anew for every image
-        if any(True for _ in network.parameters()) and not draws_its_own:
+        if any(True for _ in network.parameters()) and not facts_of(network).trains_per_image:
             raise InputError(f"{where}: {plan.type} has learnable weights; give 'path', a .pth or .safetensors file")
         return network.eval(), ''
     arguments = dict(plan.arguments)

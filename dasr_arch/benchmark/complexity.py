@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._memory import keep_freed_memory
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.backends.precision import exact_float32
@@ -161,7 +162,7 @@ def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
     """Arguments that a network's forward must be told."""
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH])).to(device)
     told = {'kernel': kernel, 'noise_level': torch.zeros(1, device=device)}
-    return {name: told[name] for name in getattr(network, 'needs', ())}
+    return {name: told[name] for name in facts_of(network).needs}
 
 
 def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:

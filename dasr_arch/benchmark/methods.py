@@ -13,11 +13,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.benchmark.build import build_network, construct, first_line, run_network
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.oracle_inputs import gather_conditions, list_needs
+from dasr_arch.benchmark.oracle_inputs import gather_conditions
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, load_strictly, read_weights
 from dasr_arch.degradations import Degradation, image_generator
@@ -69,7 +70,7 @@ class System:
     @property
     def needs(self) -> tuple[str, ...]:
         """What it must be told."""
-        return list_needs(self.network)
+        return facts_of(self.network).conditions
 
     def list_networks(self) -> list[nn.Module]:
         """All networks that compute, in the order in which they do."""
@@ -122,7 +123,7 @@ def build_system(plan: NetworkPlan, scale: int) -> System:
     """
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
-    if not getattr(network, 'restores', True):
+    if not facts_of(network).restores:
         raise InputError(f'{where}: {plan.type} gives no image; it can be the predictor of another network')
     system = System(plan, network, digest)
     _check_told(system, where)
@@ -200,7 +201,7 @@ def probe_system(system: System, degradation: Degradation) -> None:
 def _check_told(system: System, where: str) -> None:
     """What a system is told must be what it can be told."""
     plan, needs = system.plan, system.needs
-    must = 'kernel' in getattr(system.network, 'needs', ())  # the training on the image can do without
+    must = 'kernel' in facts_of(system.network).needs  # the training on the image can do without
     if must and plan.kernel == 'none':
         raise InputError(
             f'{where}: {plan.type} must be told the blur kernel, and `kernel: none` tells it nothing; '

@@ -5,20 +5,13 @@ An arch names what it must be told in its class attribute ``needs``, one that tr
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch.benchmark.config import KernelSource, NoiseSource
 
 Estimate = Callable[[Tensor], Tensor]
 """Takes an LR image (1, 3, h, w) in [0, 1] and gives its blur kernel (1, k, k)."""
-
-
-def list_needs(network: nn.Module) -> tuple[str, ...]:
-    """What a network, or its training on the test image, must be told; empty for blind and foreign archs."""
-    needs = cast('tuple[str, ...]', getattr(network, 'needs', ()))
-    return needs + cast('tuple[str, ...]', getattr(network, 'adapts_to', ()))
 
 
 def gather_conditions(

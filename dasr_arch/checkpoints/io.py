@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.contract import SRNetwork, facts_of
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.checkpoints.dasr_keys import is_released, translate
 from dasr_arch.checkpoints.rcan_edsr_keys import absorb_mean_shift, find_released_names
 
@@ -215,14 +215,14 @@ def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """The part of a network that weights are for: IKC takes those of its three networks one by one.
 
     Args:
-        network: a network; its attribute ``parts``, if any, names those that have weights files of their own.
+        network: a network; its fact ``parts`` names the submodules that have weights files of their own.
         state: tensors, under our names or the authors'.
 
     Returns:
         The part whose tensors these are; the network itself if they are of none.
     """
-    for name in getattr(network, 'parts', ()):
-        part: nn.Module = getattr(network, name)
+    for name in facts_of(network).parts:
+        part = network.get_submodule(name)
         if set(_translate_released(part, state)[0]) == set(part.state_dict()):
             return part
     return network
@@ -277,14 +277,14 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
 
 def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
     """The state dict under our names, and the names of the authors that have no place among them."""
-    key_map = find_released_names(network) or getattr(network, 'released_names', None)
-    if not isinstance(key_map, KeyMap) or not key_map.is_released(state):
+    key_map = find_released_names(network) or facts_of(network).released_names
+    if key_map is None or not key_map.is_released(state):
         return state, []
     if find_released_names(network):
         state = absorb_mean_shift(network, state)
     translated, unknown = key_map.translate(state)
-    complete = getattr(network, 'complete_released', None)  # tensors that the authors' files do not hold
-    return {**(complete() if callable(complete) else {}), **translated}, unknown
+    missing = network.missing_in_released() if isinstance(network, SRNetwork) else {}
+    return {**missing, **translated}, unknown
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:

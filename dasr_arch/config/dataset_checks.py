@@ -19,7 +19,8 @@ from dasr_arch.config.train_schema import (
     LoaderOptions,
 )
 from dasr_arch.config.typed import convert, section, to_plain
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
+from dasr_arch.data.sampling import SampledDataset
 from dasr_arch.degradations import build_degradation
 
 IMAGE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
@@ -159,9 +160,8 @@ def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
 
 def _read_one(dataset: Any) -> None:
     """Read the first image, leaving every random state as it was."""
-    source = getattr(dataset, 'source', None)
-    if isinstance(source, ImageSource):
-        source.read(0)
+    if isinstance(dataset, SampledDataset | DegradedTestDataset):
+        dataset.source.read(0)
         return
     state = random.getstate()
     try:

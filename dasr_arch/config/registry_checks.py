@@ -12,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 from torch import nn
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
 from dasr_arch.config.typed import check_arguments, check_known, convert
 
@@ -82,9 +83,10 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
     Raises:
         InputError: if it fails on all, or does not enlarge by the scale.
     """
-    size = getattr(network, 'kernel_size', 21)
+    facts = facts_of(network)
+    size = facts.kernel_size
     told = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
-    conditions = {key: told[key] for key in getattr(network, 'needs', ())}
+    conditions = {key: told[key] for key in facts.needs}
     training = network.training
     network.eval()
     try:

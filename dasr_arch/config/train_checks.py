@@ -17,7 +17,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.layers.kernel_pca import KernelPCA
 from dasr_arch.checkpoints.io import (
     choose_part,
     infer_arguments,
@@ -307,7 +309,7 @@ def _check_weights(network: nn.Module, options: Mapping[str, object], where: str
             if isinstance(network, DASR):
                 _check_scale(network, state, file)
             load_strictly(choose_part(network, state), state, f"weights file '{file}'")
-        if not all(getattr(module, 'known', True) for module in network.modules()):
+        if not all(module.known for module in network.modules() if isinstance(module, KernelPCA)):
             raise InputError(
                 f"weights file '{file}' does not hold the PCA basis that its kernel codes are in; name it in "
                 'network_g.basis_path'
@@ -417,7 +419,7 @@ def _check_told(
     network: nn.Module, options: Mapping[str, object], datasets: Mapping[str, object], model: str, where: str
 ) -> None:
     """Refuse data sets without the true kernels that a network or its training must be told."""
-    needs = getattr(network, 'needs', ())
+    needs = facts_of(network).needs
     if model not in TRAIN_OPTIONS:
         return
     name = type(network).__name__

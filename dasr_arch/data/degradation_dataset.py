@@ -8,21 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import CachedSource, ImageSource
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
-from dasr_arch.data.sampling import Item, sample_generator
+from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
 from dasr_arch.degradations.base import check_choice, check_range, draw_uniform
 from dasr_arch.degradations.whole_image import crop_to_multiple
 
 
 @DATASET_REGISTRY.register()
-class DegradationDataset(Dataset[dict[str, Any]]):
+class DegradationDataset(SampledDataset):
     """Patches of HR images that share augmentation and degradation, in LMDB stores or folders.
 
     Args:
@@ -39,7 +38,7 @@ class DegradationDataset(Dataset[dict[str, Any]]):
         InputError: if an option is wrong or no image is as large as a patch.
     """
 
-    takes_samples = True  # items of a SampleStream, whose number is the seed of everything random
+    source: CachedSource
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         super().__init__()

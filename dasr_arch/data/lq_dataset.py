@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
@@ -12,11 +11,11 @@ from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.degradation_dataset import select_large
 from dasr_arch.data.image_source import CachedSource
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
-from dasr_arch.data.sampling import Item, sample_generator
+from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 
 
 @DATASET_REGISTRY.register()
-class LQDataset(Dataset[dict[str, Any]]):
+class LQDataset(SampledDataset):
     """Two patches of each LR image, which share whatever degraded it.
 
     Args:
@@ -26,8 +25,6 @@ class LQDataset(Dataset[dict[str, Any]]):
     Raises:
         InputError: if an option is wrong or no image is as large as a patch.
     """
-
-    takes_samples = True
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         super().__init__()

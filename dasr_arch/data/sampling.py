@@ -5,11 +5,26 @@ processes, never repeat their random draws, and go on exactly where an interrupt
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+
+from dasr_arch.data.image_source import ImageSource
 
 Item = tuple[int, int]  # index of the image, running number of the sample
+
+
+class SampledDataset(Dataset[dict[str, Any]]):
+    """Base class of data sets whose index is an item of :class:`SampleStream`.
+
+    All other data sets, such as BasicSR's, are indexed by the number of an image alone.
+
+    Attributes:
+        source: the images.
+    """
+
+    source: ImageSource
 
 
 class SampleStream(Sampler[list[Item]]):

@@ -1,4 +1,4 @@
-"""Momentum contrast: the loss that teaches the degradation encoder without labels.
+"""Momentum contrast (MoCo): unsupervised training of the degradation encoder.
 
 Two patches of one image share their degradation and are positives; the keys of past batches are negatives.
 He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020; as used by DASR, CVPR 2021.
@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from dasr_arch.archs.blocks import SLOPE
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.losses.degradation_regression import CodeTarget
-from dasr_arch.losses.distillation import Teacher
-from dasr_arch.losses.wiener_filter import FilterTarget
+from dasr_arch.losses.degradation_regression import DegradationRegression
+from dasr_arch.losses.distillation import DistillationTeacher
+from dasr_arch.losses.wiener_filter import WienerFilterLoss
 
 
 class ContrastOutput(NamedTuple):
-    """What one batch gives.
+    """Logits and keys of one batch.
 
     Attributes:
         logits: shape (B, 1 + queue_length), the positive first, divided by the temperature.
@@ -32,33 +32,33 @@ class ContrastOutput(NamedTuple):
 
 
 class TrainingOutput(NamedTuple):
-    """What the training network gives for a batch.
+    """Outputs and losses of one batch; None for what is not trained.
 
     Attributes:
-        sr: the super-resolved queries, shape (B, 3, h * scale, w * scale), or None in the encoder stage.
-        contrast: logits and keys, or None for a network that does not learn by contrast.
-        code: error of the known degradation that is predicted from the representation, or None.
-        distance: of the representation from the teacher's, or None.
-        filters: what the chosen linear filter loses against the best one, in decibels, or None.
+        sr: the super-resolved queries, shape (B, 3, h * scale, w * scale); None in the encoder stage.
+        contrast: logits and keys of the contrastive loss.
+        regression_loss: see :class:`DegradationRegression`.
+        distillation_loss: see :class:`DistillationTeacher`.
+        filter_loss: see :class:`WienerFilterLoss`, decibels.
     """
 
     sr: Tensor | None
     contrast: ContrastOutput | None
-    code: Tensor | None = None
-    distance: Tensor | None = None
-    filters: Tensor | None = None
+    regression_loss: Tensor | None = None
+    distillation_loss: Tensor | None = None
+    filter_loss: Tensor | None = None
 
 
 class MomentumContrast(nn.Module):
     """Projection heads, key encoder and queue.
 
-    The queue has shape (D, queue_length), a key in each column. There is no warm-up: the queue starts with random unit
-    vectors and all of it counts from the first iteration.
+    The queue has shape (D, queue_length), a key in each column. It starts with random unit vectors, all of which are
+    negatives from the first iteration.
 
     Args:
-        encoder: the encoder that is trained; the key encoder starts as its copy.
+        encoder: the trained encoder; the key encoder starts as its copy.
         representation_dim: length D of representations and projections.
-        queue_length: number of past keys that serve as negatives.
+        queue_length: number of past keys, the negatives.
         momentum: decay of the key encoder.
         temperature: divisor of the logits.
     """
@@ -87,7 +87,7 @@ class MomentumContrast(nn.Module):
         self.queue_ptr: Tensor
 
     def forward(self, representation: Tensor, key: Tensor) -> ContrastOutput:
-        """Compares queries with their keys and with the queue; changes neither.
+        """Similarities of queries with their keys and with the queue; does not update the queue.
 
         Args:
             representation: of the queries, shape (B, D), with gradient.
@@ -98,7 +98,7 @@ class MomentumContrast(nn.Module):
         """
         with torch.no_grad():
             keys = self.encoder_k(key)
-        with torch.autocast(key.device.type, enabled=False):  # small, and sensitive to rounding
+        with torch.autocast(key.device.type, enabled=False):  # cheap, and sensitive to rounding
             query = functional.normalize(self.projection(representation.float()), dim=1)
             with torch.no_grad():
                 keys = functional.normalize(self.projection_k(keys.float()), dim=1)
@@ -108,7 +108,7 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def update_key_encoder(self, encoder: nn.Module) -> None:
-        """Moves the parameters of the key side towards the query side; batch statistics are left alone.
+        """Momentum update of key encoder and key projection; batch statistics are not updated.
 
         Args:
             encoder: the trained encoder.
@@ -116,13 +116,13 @@ class MomentumContrast(nn.Module):
         for query_side, key_side in ((encoder, self.encoder_k), (self.projection, self.projection_k)):
             old: list[Tensor] = list(key_side.parameters())
             new: list[Tensor] = list(query_side.parameters())
-            # Two products and a sum, each rounded, as the released code has it.
+            # The order of rounding is that of the released code.
             torch._foreach_mul_(old, self.momentum)
             torch._foreach_add_(old, list(torch._foreach_mul(new, 1 - self.momentum)))
 
     @torch.no_grad()
     def copy_to_key_encoder(self, encoder: nn.Module) -> None:
-        """Makes the key side a copy of the query side, batch statistics included.
+        """Copies encoder and projection to the key side, including batch statistics.
 
         Args:
             encoder: the trained encoder.
@@ -132,7 +132,7 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Replaces the oldest keys of the queue, wrapping at its end; in a process group with the keys of all.
+        """Replaces the oldest keys of the queue, wrapping at its end, by the keys of all processes.
 
         Args:
             keys: shape (B, D) with B at most the queue's length, the same B in every process.
@@ -148,37 +148,35 @@ class MomentumContrast(nn.Module):
 
 
 class ContrastiveTraining(nn.Module):
-    """The network that is trained: DASR and its contrastive part behind one ``forward``.
-
-    One module, because DistributedDataParallel sees nothing but ``forward``.
+    """DASR and the parts that only training needs, behind one ``forward``, as DistributedDataParallel requires.
 
     Args:
         network: the network to train.
-        contrast: its contrastive part, or None to train with the reconstruction loss alone (the paper's Model 1).
-        code: what predicts the known degradation, or None.
-        teacher: what the encoder copies, or None.
-        filters: what the network's linear filter is held against, or None.
+        contrast: contrastive part; None trains with the reconstruction loss alone (the paper's Model 1).
+        regression: auxiliary loss on the representation, or None.
+        teacher: teacher of the encoder, or None.
+        filter_loss: loss of the predicted linear filter, or None.
 
     Attributes:
-        teaching: whether the network is adapted to the teacher's representation, which learns by that, while the
-            encoder rests; a stage sets it.
+        uses_teacher: whether the network is conditioned on the teacher's representation, which trains the teacher,
+            while the encoder is frozen; set by the stage.
     """
 
     def __init__(
         self,
         network: DASR,
         contrast: MomentumContrast | None,
-        code: CodeTarget | None = None,
-        teacher: Teacher | None = None,
-        filters: FilterTarget | None = None,
+        regression: DegradationRegression | None = None,
+        teacher: DistillationTeacher | None = None,
+        filter_loss: WienerFilterLoss | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.contrast = contrast
-        self.code = code
+        self.regression = regression
         self.teacher = teacher
-        self.filters = filters
-        self.teaching = False
+        self.filter_loss = filter_loss
+        self.uses_teacher = False
 
     def forward(
         self,
@@ -187,39 +185,36 @@ class ContrastiveTraining(nn.Module):
         *,
         super_resolve: bool = True,
         kernel: Tensor | None = None,
-        code: Tensor | None = None,
         gt: Tensor | None = None,
-        filters: Tensor | None = None,
+        regression_target: Tensor | None = None,
+        filter_target: Tensor | None = None,
     ) -> TrainingOutput:
         """Runs one batch.
 
         Args:
-            query: the patches to super-resolve, shape (B, 3, h, w) in [0, 1].
+            query: patches to super-resolve, shape (B, 3, h, w) in [0, 1].
             key: other patches with the same degradations, shape (B, 3, h, w) in [0, 1].
             super_resolve: False in the encoder stage.
-            kernel: true blur kernels, for networks that are told them.
-            code: what :meth:`CodeTarget.target` gives for the queries.
-            gt: the queries' HR patches, for the teacher.
-            filters: what :meth:`FilterTarget.target` gives for the queries.
-
-        Returns:
-            The super-resolved queries and the contrastive part, as far as they are asked for.
+            kernel: true blur kernels, for non-blind networks.
+            gt: HR patches of the queries, for the teacher.
+            regression_target: :meth:`DegradationRegression.target` of the queries.
+            filter_target: :meth:`WienerFilterLoss.target` of the queries.
         """
-        if self.teacher is not None and gt is not None and self.teaching:
+        if self.teacher is not None and gt is not None and self.uses_teacher:
             return TrainingOutput(self.network(query, representation=self.teacher(query, gt)), None)
         representation = self.network.encode(query, kernel=kernel)
         sr = self.network(query, representation=representation) if super_resolve else None
-        contrast = None
+        contrast = regression_loss = distillation_loss = filter_loss = None
         if self.contrast is not None and key is not None:
             contrast = self.contrast(representation, key * self.network.img_range)
-        error = self.code(representation, code) if self.code is not None and code is not None else None
-        distance = None
+        if self.regression is not None and regression_target is not None:
+            regression_loss = self.regression(representation, regression_target)
         if self.teacher is not None and gt is not None:
             with torch.no_grad():
-                taught = self.teacher(query, gt)
-            distance = self.teacher.compare(representation, taught)
-        lost = None
-        if self.filters is not None and filters is not None and self.network.enlargement is not None:
+                of_teacher = self.teacher(query, gt)
+            distillation_loss = self.teacher.distillation_loss(representation, of_teacher)
+        if self.filter_loss is not None and filter_target is not None and self.network.enlargement is not None:
             with torch.autocast(query.device.type, enabled=False):
-                lost = self.filters(self.network.enlargement.choose(representation), filters)
-        return TrainingOutput(sr, contrast, error, distance, lost)
+                filters = self.network.enlargement.predict_filters(representation)
+                filter_loss = self.filter_loss(filters, filter_target)
+        return TrainingOutput(sr, contrast, regression_loss, distillation_loss, filter_loss)

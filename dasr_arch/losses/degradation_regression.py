@@ -1,7 +1,7 @@
-"""A target for the degradation encoder that training alone knows: the kernel in a few numbers, noise level and quality.
+"""Auxiliary loss: regression of true kernel parameters, noise level and JPEG quality from the representation.
 
-Not part of the paper, whose encoder learns by contrast alone. A linear layer reads all from the representation;
-weights for testing do not hold it, and restoring costs nothing more.
+Training only. Not part of the paper, whose encoder is trained by contrast alone. The regression head is one linear
+layer, which weights files do not contain.
 """
 
 import math
@@ -12,35 +12,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._renamed import find_renamed
 from dasr_arch.degradations.base import Degradation
 from dasr_arch.degradations.kernel_pca import compute_kernel_basis, draw_kernels
 
 UNCOMPRESSED = 100
-"""The quality that stands for an image without compression."""
+"""JPEG quality that stands for an image without compression."""
 
-_DRAWS = 2000  # kernels, for the basis and its scale
-_SAME = 1e-6  # spread of what is the same in all kernels, but for rounding
-_WEAKEST = 1e-3  # of the strongest component's spread; what varies less is not blown up to a spread of one
+_DRAWS = 2000  # kernels, for the basis and the normalisation
+_SAME = 1e-6  # deviation of a parameter that is constant but for rounding
+_WEAKEST = 1e-3  # share of the largest deviation; parameters that vary less are not normalised to a deviation of 1
 _NARROWEST = 1e-6  # square pixels; below it the variances of a kernel in float32 are rounding, also negative
 
+__getattr__ = find_renamed(__name__, {'CodeTarget': 'DegradationRegression'})
 
-class CodeTarget(nn.Module):
-    """Predicts the known degradation from the representation.
 
-    A kernel is told by its matrix of widths, or by its coefficients in the principal components of the kernels that the
-    training draws; each number is shifted and scaled to mean 0 and deviation 1 over those draws, the noise level
-    likewise. Compression quality, 100 without compression, is shifted and scaled as if it were uniform.
+class DegradationRegression(nn.Module):
+    """Regression head on the representation, and its loss.
+
+    A kernel is described by its width matrix, or by its coefficients in the principal components of the training's
+    kernels. Each parameter and the noise level are normalised to mean 0 and deviation 1 over the training's draws. The
+    compression quality, 100 without compression, is normalised as a uniform variable.
 
     Args:
         representation_dim: length D of representations.
-        degradation: what the training draws from.
+        degradation: degradation of the training.
         kernel: 'widths', the C <= 3 numbers of :func:`width_matrix` that vary, or 'components'.
         components: number C of coefficients, for 'components'.
-        jpeg_quality: whether the compression quality is told as well.
+        jpeg_quality: adds the compression quality to the parameters.
 
     Raises:
-        InputError: if every image gets the same kernel, there are not so many components, or the quality is asked
-            for and not drawn.
+        InputError: if the kernel is fixed, there are fewer components, or the degradation draws no quality.
     """
 
     basis: Tensor
@@ -71,7 +73,7 @@ class CodeTarget(nn.Module):
         spread = codes.std(0)
         if float(spread.max()) < _SAME:
             raise InputError(f"code_opt: '{degradation.label}' has one kernel for all images, so there is none to find")
-        if kernel == 'widths':  # isotropic kernels share nothing between x and y
+        if kernel == 'widths':  # the covariance of isotropic kernels is constant
             self.varying = (spread > _WEAKEST * spread.max()).nonzero().flatten()
             codes, spread = codes[:, self.varying], spread[self.varying]
         self.register_buffer('centre', codes.mean(0))
@@ -86,7 +88,7 @@ class CodeTarget(nn.Module):
         self.head = nn.Linear(representation_dim, codes.shape[1] + (high > low) + jpeg_quality)
 
     def target(self, kernel: Tensor, noise_level: Tensor, jpeg_quality: Tensor | None = None) -> Tensor:
-        """What is to be predicted.
+        """Normalised parameters of the true degradations.
 
         Args:
             kernel: true kernels of shape (B, k, k).
@@ -95,8 +97,8 @@ class CodeTarget(nn.Module):
                 quality is a part of the target.
 
         Returns:
-            Shape (B, C), with one column more where noise levels are drawn and one more for the quality: what tells the
-            kernel, then noise, then quality.
+            Shape (B, C), with a column more where noise levels are drawn and one for the quality: kernel parameters,
+            noise level, quality.
         """
         parts = [(self._describe(kernel) - self.centre) / self.spread]
         mean, deviation = self.noise
@@ -109,14 +111,14 @@ class CodeTarget(nn.Module):
         return torch.cat(parts, 1)
 
     def forward(self, representation: Tensor, target: Tensor) -> Tensor:
-        """Compares.
+        """Computes the loss.
 
         Args:
             representation: shape (B, D), with gradient.
-            target: what :meth:`target` gave.
+            target: result of :meth:`target`.
 
         Returns:
-            The mean squared error; 1 is what predicting the mean gives.
+            The mean squared error; 1 for predicting the mean.
         """
         with torch.autocast(representation.device.type, enabled=False):
             return functional.mse_loss(self.head(representation.float()), target)
@@ -134,10 +136,10 @@ def _uniform_moments(low: float, high: float) -> tuple[float, float]:
 
 
 def width_matrix(kernel: Tensor) -> Tensor:
-    """The square root of a kernel's covariance.
+    """Matrix square root of a kernel's covariance.
 
-    Of a Gaussian with widths l1 and l2 along axes turned by theta it is R diag(l1, l2) R^T with R the rotation; an
-    isotropic one has its width on the diagonal. Unlike axes and angle, it does not jump where both axes are equal.
+    For a Gaussian with axis widths l1 and l2 and rotation R it is R diag(l1, l2) R^T. Unlike widths and angle, it is
+    continuous where both widths are equal.
 
     A kernel with negative lobes, such as a low-pass filter, is squared first, and the result is multiplied by the root
     of two: a Gaussian gives the same either way, and the lobes do not cancel what lies between them.
@@ -146,7 +148,7 @@ def width_matrix(kernel: Tensor) -> Tensor:
         kernel: shape (B, k, k), with sum 1.
 
     Returns:
-        Shape (B, 3): width along x, along y, and what they share (0 for axes along x and y), pixels, float32.
+        Entries xx, yy and xy of the matrix, shape (B, 3), pixels, float32.
     """
     mass = kernel.double()
     lobed = (mass < 0).flatten(1).any(1)

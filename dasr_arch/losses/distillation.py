@@ -1,7 +1,7 @@
-"""A teacher for the degradation encoder: it sees the HR patch beside the LR patch, in training alone.
+"""Distillation of the degradation encoder from a teacher that also sees the HR patch; training only.
 
 After Xia et al., Knowledge Distillation based Degradation Estimation for Blind Super-Resolution (KDSR), ICLR 2023. Not
-part of DASR's paper. KDSR's encoders are other networks; here the teacher has the layers of DASR's encoder.
+part of DASR's paper. The teacher has the layers of DASR's encoder, unlike KDSR's.
 """
 
 import torch
@@ -11,17 +11,17 @@ from torch.nn import functional
 from dasr_arch.archs.encoder import DegradationEncoder
 
 
-class Teacher(nn.Module):
-    """Encodes pairs of patches, and says how far a representation of the LR patch alone is from that.
+class DistillationTeacher(nn.Module):
+    """Encoder of LR-HR pairs, with the distillation loss of a student that encodes the LR patch alone.
 
     Args:
-        scale: HR pixels for one LR pixel.
-        num_feat: channels of its first convolutions.
+        scale: ratio of HR size to LR size.
+        num_feat: channels of the first convolutions.
         representation_dim: length D of representations.
-        temperature: both representations are divided by it before they become distributions; KDSR has 0.15.
+        temperature: softmax temperature of the distillation loss; 0.15 in KDSR.
 
     Source:
-        Xia et al., ICLR 2023: HR, unshuffled to LR size, beside LR; divergence of softmax at a temperature.
+        Xia et al., ICLR 2023: input is LR with pixel-unshuffled HR; KL divergence of softmax with a temperature.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Teacher(nn.Module):
         self.encoder = DegradationEncoder(num_feat, representation_dim, num_in_ch=3 * (1 + scale**2))
 
     def forward(self, lq: Tensor, gt: Tensor) -> Tensor:
-        """Encodes.
+        """Encodes LR-HR pairs.
 
         Args:
             lq: LR patches, RGB of shape (B, 3, h, w) in [0, 1].
@@ -46,18 +46,17 @@ class Teacher(nn.Module):
         out: Tensor = self.encoder(pair)
         return out
 
-    def compare(self, representation: Tensor, taught: Tensor) -> Tensor:
-        """How far the encoder is from its teacher.
+    def distillation_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Kullback-Leibler divergence from the teacher's distribution to the student's.
 
         Args:
-            representation: of the encoder, shape (B, D), with gradient.
-            taught: of the teacher, shape (B, D).
+            student: representations of the encoder, shape (B, D), with gradient.
+            teacher: representations of the teacher, shape (B, D).
 
         Returns:
-            The Kullback-Leibler divergence from the teacher's distribution to the encoder's, mean over the batch, in
-            float32; 0 where they agree.
+            Mean over the batch, float32; 0 for equal distributions.
         """
-        with torch.autocast(representation.device.type, enabled=False):
-            own = functional.log_softmax(representation.float() / self.temperature, 1)
-            wanted = functional.log_softmax(taught.float() / self.temperature, 1)
-            return functional.kl_div(own, wanted, reduction='batchmean', log_target=True)
+        with torch.autocast(student.device.type, enabled=False):
+            log_student = functional.log_softmax(student.float() / self.temperature, 1)
+            log_teacher = functional.log_softmax(teacher.float() / self.temperature, 1)
+            return functional.kl_div(log_student, log_teacher, reduction='batchmean', log_target=True)

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import METRIC_REGISTRY
 
 BACKBONES = ('alex', 'vgg', 'squeeze')
 _PREFIX = 'features.'
 _MIDDLE = 127.5  # grey levels to [-1, 1]
 
 
-@METRIC_REGISTRY.register()  # type: ignore[untyped-decorator]  # BasicSR ships no annotations
+@METRIC_REGISTRY.register()
 def calculate_lpips(
     img: NDArray[np.generic],
     img2: NDArray[np.generic],

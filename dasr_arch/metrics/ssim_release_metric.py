@@ -5,16 +5,16 @@ Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Re
 
 import numpy as np
 from basicsr.metrics.metric_util import reorder_image
-from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
+from dasr_arch._registration import METRIC_REGISTRY
 from dasr_arch.metrics.structural_similarity import crop_sides, measure_plane_ssim
 
 # Luma weights meant for a division by 256; the release divides by 255, so its luma is 0.4 % too large.
 _WEIGHTS_BGR = np.array([25.064, 129.057, 65.738]) / 255
 
 
-@METRIC_REGISTRY.register()  # type: ignore[untyped-decorator]  # BasicSR ships no annotations
+@METRIC_REGISTRY.register()
 def calculate_ssim_release(
     img: NDArray[np.generic], img2: NDArray[np.generic], crop_border: int, input_order: str = 'HWC'
 ) -> float:

@@ -1,4 +1,4 @@
-"""DASR's training in two stages: the degradation encoder alone, then everything.
+"""DASR training in two stages: the degradation encoder alone, then encoder and SR network.
 
 Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021, section 4.1.
 """
@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.checkpoints.io import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast
-from dasr_arch.losses.degradation_regression import CodeTarget
-from dasr_arch.losses.distillation import Teacher
-from dasr_arch.losses.wiener_filter import FilterTarget
+from dasr_arch.losses.degradation_regression import DegradationRegression
+from dasr_arch.losses.distillation import DistillationTeacher
+from dasr_arch.losses.wiener_filter import WienerFilterLoss
 from dasr_arch.models.lr_schedule import Schedule, build_stage
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
@@ -29,21 +29,25 @@ ENCODER_STAGE = 1
 class DASRModel(SupervisedModel):
     """Trains :class:`~dasr_arch.archs.dasr_arch.DASR`.
 
+    Options of the section 'train', beside those of :class:`SupervisedModel` without 'schedule':
+
+    - 'stage_1' (encoder alone) and 'stage_2' (encoder and SR network), see Stage.
+    - 'pixel_opt': the loss on [0, 1]; weight 255 makes it the paper's.
+    - 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives': 'same', two patches
+      of one image as in the paper, or 'other', patches of two images with the same degradation (ours). null trains
+      without contrast (the paper's Model 1).
+    - 'code_opt' with 'loss_weight', 'kernel', 'components' and 'jpeg_quality': auxiliary loss, see
+      DegradationRegression (ours).
+    - 'filter_opt' with 'loss_weight': loss of the filter of 'skip: wiener', see WienerFilterLoss (ours).
+    - 'teacher_opt' with 'loss_weight' and 'temperature': distillation, see DistillationTeacher (ours). Stage 1 trains
+      the teacher and the SR network, stage 2 the encoder and the SR network.
+    - 'freeze_encoder': the encoder and its batch statistics are constant in stage 2, with the pixel loss alone.
+
+    Of the section 'path', beside BasicSR's: 'pretrain_network_encoder', a file that the encoder is loaded from, so that
+    one encoder stage serves several trainings.
+
     Args:
-        opt: BasicSR's option dictionary. Of its section 'path', beside BasicSR's: 'pretrain_network_encoder', a file
-            that the encoder comes from (one encoder stage serves several trainings so). Of its section 'train':
-            'stage_1' and 'stage_2' (see Stage), 'optim_g', 'pixel_opt' with the loss on [0, 1] (weight 255 makes it
-            the paper's), 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives'
-            ('same': two patches of one image, as in the paper; 'other': patches of two images with the same
-            degradation, so that only the degradation can tell them; not in the paper), or null to train without
-            contrast (the paper's Model 1); optional 'code_opt' with 'loss_weight', 'kernel', 'components' and
-            'jpeg_quality', which makes the encoder's representation tell the known kernel and noise level as well (not
-            in the paper, see CodeTarget); 'filter_opt' with 'loss_weight', with which the filter of 'skip: wiener' must
-            suit the known degradation (not in the paper, see FilterTarget); 'teacher_opt' with 'loss_weight' and
-            'temperature', with which stage 1 trains a Teacher and the network while the encoder rests, and stage 2 the
-            encoder to copy it (not in the paper); and 'freeze_encoder', with which the encoder and its batch statistics
-            stay in stage 2 as they were loaded or as stage 1 left them, and the pixel loss alone counts; further as in
-            :class:`SupervisedModel`.
+        opt: BasicSR's option dictionary.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
@@ -54,14 +58,14 @@ class DASRModel(SupervisedModel):
         super().__init__(opt)
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
-        """Loads our or the authors' weights, with the projection head if the file has it."""
+        """Loads our or the authors' weights, with the projection head if the file contains it."""
         del param_key  # as in SupervisedModel
         weights = read_dasr_weights(load_path, self.opt['path'].get('param_key_g'))
         self._load_state(net, weights.network, f"weights file '{load_path}'", strict)
         self._pretrained_contrast = weights.contrast
 
     def init_training_settings(self) -> None:
-        """The encoder may come from another file than the rest, with the projection head if that file has it."""
+        """Also loads the encoder from its own file, with the projection head if that file contains it."""
         source = self.opt['path'].get('pretrain_network_encoder')
         if source is not None:
             self._pretrained_contrast = load_encoder(self.net_g, source)
@@ -74,14 +78,13 @@ class DASRModel(SupervisedModel):
         return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2')])
 
     def build_training_network(self) -> nn.Module:
-        """The network and its contrastive part."""
+        """The network with its contrastive part, auxiliary losses and teacher."""
         options = self.opt['train'].get('contrast_opt')
         self.contrast_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
         self.net_contrast: MomentumContrast | None = None
         self.other_positives = False
         if options is not None:
-            if not self.net_g.blind:
-                raise InputError('a network that is told the kernel learns nothing by contrast; set contrast_opt: null')
+            self._require_encoder('contrast_opt')
             length = self.net_g.compress.in_features
             self.other_positives = options.get('positives', 'same') == 'other'
             given = {key: value for key, value in options.items() if key not in {'loss_weight', 'positives'}}
@@ -90,34 +93,37 @@ class DASRModel(SupervisedModel):
                 load_fitting(self.net_contrast, self._pretrained_contrast)
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
-        self.net_code = self._build_code_target()
-        self.filter_target = self._build_filter_target()
+        self.net_code = self._build_regression()
+        self.filter_loss = self._build_filter_loss()
         self.freeze_encoder = bool(self.opt['train'].get('freeze_encoder'))
-        taught = any(one is not None for one in (self.net_contrast, self.net_code, self.filter_target))
-        if self.freeze_encoder and taught and self.schedule.stages[0].total_iter == 0:
-            raise InputError('freeze_encoder: an encoder that stays as it is learns nothing; set contrast_opt: null')
-        self.net_teacher = self._build_teacher(taught)
-        if not taught and self.net_teacher is None and self.schedule.stages[0].total_iter > 0:
-            raise InputError('contrast_opt is null, so the encoder stage learns nothing; set stage_1.total_iter: 0')
+        trains_encoder = any(one is not None for one in (self.net_contrast, self.net_code, self.filter_loss))
+        if self.freeze_encoder and trains_encoder and self.schedule.stages[0].total_iter == 0:
+            raise InputError('freeze_encoder: a frozen encoder cannot be trained; set contrast_opt: null')
+        self.net_teacher = self._build_teacher(trains_encoder)
+        if not trains_encoder and self.net_teacher is None and self.schedule.stages[0].total_iter > 0:
+            raise InputError('contrast_opt is null, so stage 1 has no loss for the encoder; set stage_1.total_iter: 0')
         if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
-            self.net_g.set_implementation('reference')  # every step as the released code; 'auto' trains the fast way
-        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher, self.filter_target)
+            self.net_g.set_implementation('reference')  # rounds as the released code; 'auto' does not
+        return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher, self.filter_loss)
 
-    def _build_code_target(self) -> CodeTarget | None:
-        """What the encoder is told in training alone, if it is asked for; training states hold it, weights do not."""
+    def _require_encoder(self, option: str) -> None:
+        if not self.net_g.blind:
+            raise InputError(f'a non-blind network (condition: kernel) has no encoder to train; set {option}: null')
+
+    def _build_regression(self) -> DegradationRegression | None:
+        """The auxiliary loss of 'code_opt'; part of training states, not of weights files."""
         options = self.opt['train'].get('code_opt')
-        self.code_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        self.regression_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
         if options is None:
             return None
-        if not self.net_g.blind:
-            raise InputError('a network that is told the kernel need not find it; set code_opt: null')
+        self._require_encoder('code_opt')
         if self.degradation is None:
             raise InputError('code_opt needs a data set with a known degradation, DegradationDataset')
         given = {key: value for key, value in options.items() if key != 'loss_weight'}
-        return CodeTarget(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
+        return DegradationRegression(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
 
-    def _build_filter_target(self) -> FilterTarget | None:
-        """What the network's linear filter is held against in training, if that is asked for."""
+    def _build_filter_loss(self) -> WienerFilterLoss | None:
+        """The loss of 'filter_opt'."""
         options = self.opt['train'].get('filter_opt')
         self.filter_weight = 0.0 if options is None else options.get('loss_weight', 5.0)
         if options is None:
@@ -126,71 +132,70 @@ class DASRModel(SupervisedModel):
             raise InputError('filter_opt needs network_g.skip: wiener and condition: encoder; or set filter_opt: null')
         if self.degradation is None:
             raise InputError('filter_opt needs a data set with a known degradation, DegradationDataset')
-        return FilterTarget(self.net_g.scale)
+        return WienerFilterLoss(self.net_g.scale)
 
-    def _build_teacher(self, taught: bool) -> Teacher | None:
-        """What the encoder copies, if that is asked for; training states hold it, weights do not."""
+    def _build_teacher(self, trains_encoder: bool) -> DistillationTeacher | None:
+        """The teacher of 'teacher_opt'; part of training states, not of weights files."""
         options = self.opt['train'].get('teacher_opt')
         self.teacher_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
         if options is None:
             return None
-        if not self.net_g.blind:
-            raise InputError('a network that is told the kernel need not copy a teacher; set teacher_opt: null')
-        if taught or self.freeze_encoder:
-            raise InputError('teacher_opt: the encoder learns from its teacher alone; set contrast_opt: null')
+        self._require_encoder('teacher_opt')
+        if trains_encoder or self.freeze_encoder:
+            raise InputError('teacher_opt: the encoder is trained by distillation alone; set contrast_opt: null')
         if 0 in [stage.total_iter for stage in self.schedule.stages]:
             raise InputError('teacher_opt: stage 1 trains the teacher, stage 2 the encoder; set both total_iter')
         first = self.net_g.encoder.body[0]
         given = {key: value for key, value in options.items() if key != 'loss_weight'}
-        teacher = Teacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given)
+        teacher = DistillationTeacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given)
         if self.opt['train'].get('sync_batchnorm') and self.opt['dist']:
             teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
         return teacher.to(self.device)
 
     def start_stage(self, stage: int) -> None:
-        """In the encoder stage the super-resolution network rests; with a teacher the encoder does."""
+        """Freezes the SR network in stage 1; with a teacher, the encoder in stage 1 and the teacher in stage 2."""
         joint = stage != ENCODER_STAGE
-        teaching = self.net_teacher is not None and not joint
+        uses_teacher = self.net_teacher is not None and not joint
         for name, parameter in self.net_g.named_parameters():
             if name.startswith('encoder.'):
-                parameter.requires_grad_(not teaching and not (self.freeze_encoder and joint))
-            elif name.startswith('enlargement.') and self.filter_target is not None:
+                parameter.requires_grad_(not uses_teacher and not (self.freeze_encoder and joint))
+            elif name.startswith('enlargement.') and self.filter_loss is not None:
                 parameter.requires_grad_(True)
             else:
-                parameter.requires_grad_(joint or teaching)
+                parameter.requires_grad_(joint or uses_teacher)
         if self.net_teacher is not None:
-            self.net_teacher.requires_grad_(teaching).train(teaching)
+            self.net_teacher.requires_grad_(uses_teacher).train(uses_teacher)
         assert isinstance(self.training_network, ContrastiveTraining)
-        self.training_network.teaching = teaching
+        self.training_network.uses_teacher = uses_teacher
         super().start_stage(stage)
 
     @property
     def validates_a_part(self) -> bool:
-        """Whether the encoder has not learned yet, while its teacher does; such a validation is never the best."""
+        """True in stage 1 with a teacher, when the encoder is not trained yet."""
         return self.net_teacher is not None and self.stage == ENCODER_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes raw HR patches, pairs of LR patches alone, or (for tests) ready LR and HR images."""
+        """Takes raw HR patches, pairs of LR patches without HR, or (for validation) LR and HR images."""
         self.conditions = {
             key: data[key].to(self.device, non_blocking=True) for key in ('kernel',) if key in data and self._needs(key)
         }
         self.key: Tensor | None = None
-        self.code: Tensor | None = None
-        self.filters: Tensor | None = None
+        self.regression_target: Tensor | None = None
+        self.filter_target: Tensor | None = None
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
             batch = exchange_second_patches(data) if self.other_positives else data
             lq, gt = degrade_batch(self.degradation, batch, self.device)
             self.gt = gt[:, 0]
-            if (self.net_code is not None or self.filter_target is not None) and not self._encoder_rests:
+            if (self.net_code is not None or self.filter_loss is not None) and not self._encoder_is_frozen:
                 kernel = data['kernel'].to(self.device, non_blocking=True)
                 noise_level = data['noise_level'].to(self.device, non_blocking=True)
                 quality = data['jpeg_quality'].to(self.device, non_blocking=True) if 'jpeg_quality' in data else None
-                self.code = self.net_code.target(kernel, noise_level, quality) if self.net_code is not None else None
-                self.filters = (
-                    self.filter_target.target(kernel, noise_level) if self.filter_target is not None else None
-                )
+                if self.net_code is not None:
+                    self.regression_target = self.net_code.target(kernel, noise_level, quality)
+                if self.filter_loss is not None:
+                    self.filter_target = self.filter_loss.target(kernel, noise_level)
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')
@@ -203,19 +208,19 @@ class DASRModel(SupervisedModel):
             self.lq = lq
 
     @property
-    def _encoder_rests(self) -> bool:
+    def _encoder_is_frozen(self) -> bool:
         return self.freeze_encoder and self.stage > ENCODER_STAGE
 
     def before_step(self) -> None:
-        """The key encoder follows the encoder; one that is frozen takes no batch statistics."""
-        if self._encoder_rests:
-            self.net_g.encoder.eval()  # validation without an averaged network sets all of it to training
+        """Updates the key encoder; a frozen encoder updates no batch statistics."""
+        if self._encoder_is_frozen:
+            self.net_g.encoder.eval()  # validation without an averaged network leaves it in training mode
         self.keys: list[Tensor] = []
-        if self.net_contrast is not None and not self._encoder_rests:
+        if self.net_contrast is not None and not self._encoder_is_frozen:
             self.net_contrast.update_key_encoder(self.net_g.encoder)
 
     def after_step(self) -> None:
-        """The keys of the whole batch join the queue."""
+        """Adds the keys of the whole batch to the queue."""
         if self.keys:
             assert self.net_contrast is not None
             self.net_contrast.enqueue(torch.cat(self.keys))
@@ -223,31 +228,35 @@ class DASRModel(SupervisedModel):
     def split_batch(self) -> list[dict[str, Tensor]]:
         """The batch in ``accumulate`` parts."""
         batch = {'query': self.lq, **self.conditions}
-        if not self._encoder_rests:
-            batch |= self._what_teaches_the_encoder()
+        if not self._encoder_is_frozen:
+            batch |= self._encoder_inputs()
         if self.stage != ENCODER_STAGE or self.net_teacher is not None:
             if not hasattr(self, 'gt'):
                 raise InputError('the joint stage needs HR images, got LR alone; set stage_2.total_iter: 0')
             batch['gt'] = self.gt
         return self._split(batch)
 
-    def _what_teaches_the_encoder(self) -> dict[str, Tensor]:
+    def _encoder_inputs(self) -> dict[str, Tensor]:
+        """Inputs of the encoder's losses; InputError if the data set does not give them."""
         found: dict[str, Tensor] = {}
         if self.key is not None:
             found['key'] = self.key
         elif self.net_contrast is not None:
             raise InputError('the contrast needs two patches of each image, got one; set num_patches: 2')
-        for name, given, module in (('code', self.code, self.net_code), ('filter', self.filters, self.filter_target)):
-            if given is not None:
-                found[name] = given
-            elif module is not None:
+        for option, name, target, loss in (
+            ('code_opt', 'regression_target', self.regression_target, self.net_code),
+            ('filter_opt', 'filter_target', self.filter_target, self.filter_loss),
+        ):
+            if target is not None:
+                found[name] = target
+            elif loss is not None:
                 raise InputError(
-                    f'{name}_opt needs raw patches with their kernels, got ready images; use DegradationDataset'
+                    f'{option} needs raw patches with their kernels, got ready images; use DegradationDataset'
                 )
         return found
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The contrastive loss, and in the joint stage the reconstruction loss."""
+        """The encoder's losses, and in the joint stage the reconstruction loss."""
         joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
         key = part.get('key') if self.net_contrast is not None else None
         with self.autocast():
@@ -256,27 +265,27 @@ class DASRModel(SupervisedModel):
                 key,
                 super_resolve=joint,
                 kernel=part.get('kernel'),
-                code=part.get('code'),
                 gt=part.get('gt'),
-                filters=part.get('filter'),
+                regression_target=part.get('regression_target'),
+                filter_target=part.get('filter_target'),
             )
         losses: dict[str, Tensor] = {}
         if out.contrast is not None:
             self.keys.append(out.contrast.keys)
             target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
             losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
-        if out.code is not None:
-            losses['l_code'] = self.code_weight * out.code
-        if out.filters is not None:
-            losses['l_filter'] = self.filter_weight * out.filters
-        if out.distance is not None:
-            losses['l_teacher'] = self.teacher_weight * out.distance
+        if out.regression_loss is not None:
+            losses['l_code'] = self.regression_weight * out.regression_loss
+        if out.filter_loss is not None:
+            losses['l_filter'] = self.filter_weight * out.filter_loss
+        if out.distillation_loss is not None:
+            losses['l_teacher'] = self.teacher_weight * out.distillation_loss
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses
 
     def collect_weights(self) -> dict[str, Any]:
-        """The network, and beside it the projection head, which a later training may start from."""
+        """Weights of the network and of the projection head, which a later training may start from."""
         out = super().collect_weights()
         if self.net_contrast is not None:
             out['projection'] = cpu_state(self.net_contrast.projection)

@@ -1,4 +1,4 @@
-"""Gradients of several processes where DistributedDataParallel does not fit: with several steps in an iteration."""
+"""Gradient all-reduce for models that take several optimiser steps in an iteration."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Averages gradients over all processes in one exchange; does nothing without a process group.
 
     Args:
-        parameters: in the same order in every process; those without a gradient have none in any.
+        parameters: in the same order in every process, with gradients for the same ones.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return

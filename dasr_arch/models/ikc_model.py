@@ -1,4 +1,4 @@
-"""IKC's training in three stages: the network that is told the kernel, the one that predicts it, and its corrector.
+"""IKC training in three stages: SFTMD with known kernels, Predictor, Corrector.
 
 Gu, Lu, Zuo, Dong: Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, section 3.3.
 """
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
+from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
 from dasr_arch.models.distributed import average_gradients
@@ -27,15 +27,13 @@ TRAINED = {SFTMD_STAGE: ('sftmd',), PREDICTOR_STAGE: ('predictor',), CORRECTOR_S
 class IKCModel(SupervisedModel):
     """Trains :class:`~dasr_arch.archs.ikc_arch.IKC`.
 
-    Stage 1 trains SFTMD, which is told the true kernels. Stage 2 trains the Predictor alone; the public code has none.
-    Stage 3 runs as the public code: in every iteration the Predictor takes one step, then the Corrector as many as
-    ``corrections``, each on what the frozen SFTMD makes of the code that the step before gave. A stage of no iterations
-    is left out; without stage 1, SFTMD's weights come from ``path.pretrain_network_g``, a file of SFTMD alone or of the
-    whole IKC.
+    Stage 1 trains SFTMD with the true kernels. Stage 2 trains the Predictor alone; the public code has no such stage.
+    Stage 3 is that of the public code: in every iteration the Predictor takes one step, then the Corrector
+    ``corrections`` steps, each on the output of the frozen SFTMD for the previous kernel code. A stage of 0 iterations
+    is skipped; without stage 1, SFTMD's weights come from ``path.pretrain_network_g``, a file of SFTMD or of IKC.
 
-    Validation restores as a user would, with the image of the last step, and never looks at the ground truth for a
-    better one. In stage 1, when there is no Predictor yet, it measures SFTMD with the true kernels; such results do not
-    count for the best weights.
+    Validation uses the image of the last iteration, and never selects one by the ground truth. In stage 1 it measures
+    SFTMD with the true kernels; such results do not count for the best weights.
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'stage_1' to 'stage_3' (see Stage), 'optim_g',
@@ -51,7 +49,7 @@ class IKCModel(SupervisedModel):
         return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2', 'stage_3')])
 
     def build_training_network(self) -> nn.Module:
-        """The whole network; each stage trains its part."""
+        """The whole network; each stage trains a part of it."""
         if not isinstance(self.net_g, IKC):
             raise InputError(f'IKCModel trains IKC, got {type(self.net_g).__name__}; use model_type: SupervisedModel')
         if self.schedule.stages[0].total_iter == 0 and not self.opt['path'].get('pretrain_network_g'):
@@ -66,7 +64,7 @@ class IKCModel(SupervisedModel):
         """As :meth:`SupervisedModel.load_network`.
 
         Raises:
-            InputError: also if the estimators would train beside an SFTMD that has learned nothing.
+            InputError: also if the estimators would train beside an untrained SFTMD.
         """
         train = self.opt.get('train') or {}
         if isinstance(net, IKC) and (train.get('stage_1') or {}).get('total_iter') == 0:
@@ -79,25 +77,25 @@ class IKCModel(SupervisedModel):
         super().load_network(net, load_path, strict, param_key)
 
     def start_stage(self, stage: int) -> None:
-        """Freezes what the stage does not train; gradients of several processes are averaged after each step."""
+        """Freezes the parts that the stage does not train; gradients of processes are averaged after each step."""
         for name, parameter in self.net_g.named_parameters():
             parameter.requires_grad_(name.split('.')[0] in TRAINED[stage])
         self.wrapped = self.net_g
 
     @property
     def validates_a_part(self) -> bool:
-        """Whether validation measures SFTMD with the true kernels, in stage 1."""
-        stage = self.stage or self.schedule.locate(self.opt['train']['total_iter'])[0]  # 0: a run that was finished
+        """True in stage 1, where validation measures SFTMD with the true kernels."""
+        stage = self.stage or self.schedule.locate(self.opt['train']['total_iter'])[0]  # 0: a finished run
         return stage == SFTMD_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         super().feed_data(data)
-        self.conditions = {}  # the estimators give the kernel
+        self.conditions = {}  # the kernel is estimated
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Runs one iteration of the stage that it belongs to."""
+        """Runs one iteration of its stage."""
         stage = self.schedule.locate(current_iter)[0]
         if stage != self.stage:
             self.start_stage(stage)
@@ -119,7 +117,7 @@ class IKCModel(SupervisedModel):
     def _step(
         self, parts: list[dict[str, Tensor]], compute: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """One step of the optimiser; what has no gradient stays, its moments too."""
+        """One step of the optimiser; parameters without gradient and their moments are unchanged."""
         self.optimizer_g.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
         for part in parts:
@@ -137,14 +135,14 @@ class IKCModel(SupervisedModel):
         return {'l_pix': self.cri_pix(sr.float(), part['gt'])}
 
     def _prediction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Also leaves in the part the code that the first correction starts from, of before the step."""
+        """Loss of the Predictor; adds the predicted code to the part, for the first correction."""
         with self.autocast():
             code = self.net_g.predictor(part['lq']).float()
         part['code'] = code.detach()
         return {'l_predictor': functional.mse_loss(code, part['true'])}
 
     def _correction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Also leaves in the part the code that the next correction starts from."""
+        """Loss of the Corrector; replaces the code in the part, for the next correction."""
         with self.autocast():
             with torch.no_grad():
                 sr = self.net_g.sftmd(part['lq'], code=part['code'])
@@ -154,9 +152,8 @@ class IKCModel(SupervisedModel):
 
     @torch.no_grad()
     def test(self) -> None:
-        """Restores ``self.lq``: blindly, or in stage 1 with the true kernels."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        """Super-resolves ``self.lq``: blindly, or in stage 1 with the true kernels."""
+        net = self.evaluated_network
         with self.autocast():
             sr = net.sftmd(self.lq, kernel=self._true_kernel()) if self.validates_a_part else net(self.lq)
         self.output = sr.float()

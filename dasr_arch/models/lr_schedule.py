@@ -1,4 +1,4 @@
-"""Learning rates as a function of the iteration alone, so that a resumed run needs nothing but its number."""
+"""Learning rates as a function of the iteration alone, so that a resumed run needs no schedule state."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ class Stage:
 
     Attributes:
         total_iter: iterations, zero or more.
-        lr: learning rate at its start.
+        lr: initial learning rate.
         schedule: 'step' multiplies by gamma at each milestone; 'cosine' falls to lr_min along half a cosine.
-        milestones: iterations, counted from the stage's start, after which the rate changes.
-        gamma: factor of the change.
-        lr_min: rate at the end of 'cosine'.
-        periods: equal parts in which 'cosine' starts anew.
-        warmup_iter: iterations over which the rate first rises from zero.
+        milestones: iterations of 'step', counted from the start of the stage.
+        gamma: factor of 'step'.
+        lr_min: final learning rate of 'cosine'.
+        periods: number of equal periods of 'cosine'.
+        warmup_iter: iterations of linear warm-up from zero.
     """
 
     total_iter: int
@@ -33,14 +33,7 @@ class Stage:
     warmup_iter: int = 0
 
     def learning_rate(self, iteration: int) -> float:
-        """The rate that an iteration uses.
-
-        Args:
-            iteration: counted from 1 at the stage's start.
-
-        Returns:
-            The learning rate.
-        """
+        """Learning rate of an iteration, counted from 1 at the start of the stage."""
         if iteration <= self.warmup_iter:
             return self.lr * iteration / self.warmup_iter
         if self.schedule == 'cosine':
@@ -51,7 +44,7 @@ class Stage:
 
 
 class Schedule:
-    """Stages one after the other.
+    """Consecutive stages.
 
     Args:
         stages: in order.
@@ -61,14 +54,14 @@ class Schedule:
         self.stages = list(stages)
 
     def locate(self, iteration: int) -> tuple[int, int]:
-        """Which stage an iteration belongs to.
+        """Stage of an iteration.
 
         Args:
             iteration: counted from 1 over all stages.
 
         Returns:
-            Number of the stage, counted from 1, and the iteration counted from 1 at its start. What lies beyond the
-            end belongs to the last stage.
+            Number of the stage, counted from 1, and the iteration counted from 1 at its start. Iterations beyond the
+            end belong to the last stage.
         """
         for number, stage in enumerate(self.stages, 1):
             if iteration <= stage.total_iter or number == len(self.stages):
@@ -77,20 +70,17 @@ class Schedule:
         return number, iteration
 
     def learning_rate(self, iteration: int) -> float:
-        """The rate that an iteration, counted from 1 over all stages, uses."""
+        """Learning rate of an iteration, counted from 1 over all stages."""
         number, local = self.locate(iteration)
         return self.stages[number - 1].learning_rate(local)
 
 
 def build_stage(options: Mapping[str, Any], where: str) -> Stage:
-    """Makes a stage from an option file's block.
+    """Builds a stage from a block of an option file.
 
     Args:
         options: the fields of Stage.
-        where: the block's name in messages.
-
-    Returns:
-        The stage.
+        where: name of the block, for messages.
 
     Raises:
         InputError: if a key is unknown or missing.

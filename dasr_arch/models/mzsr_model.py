@@ -1,7 +1,7 @@
-"""MZSR's meta-training: weights from which a few gradient steps on a test image go a long way.
+"""MZSR's meta-training: initial weights for test-time adaptation in a few gradient steps.
 
 Soh, Cho, Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, section 3.3; the large-scale training
-before it is an ordinary supervised one. Finn et al., Model-Agnostic Meta-Learning, ICML 2017.
+before it is supervised. Finn et al., Model-Agnostic Meta-Learning, ICML 2017.
 """
 
 from collections import OrderedDict
@@ -9,29 +9,29 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.layers.image_ops import enlarge
-from dasr_arch.archs.layers.residual_cnn import ResidualRestorer
+from dasr_arch._registration import MODEL_REGISTRY
+from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
+from dasr_arch.archs.layers.residual_cnn import ResidualCNN
 from dasr_arch.models.distributed import average_gradients
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
 
-FLOOR = 0.03  # share of an equal weight that a step before the last one keeps
+FLOOR = 0.03  # least weight of a step before the last one, relative to equal weights
 
 
 @MODEL_REGISTRY.register()
 class MZSRModel(SupervisedModel):
     """Meta-trains :class:`~dasr_arch.archs.mzsr_arch.MZSR`.
 
-    A batch is cut into tasks of ``support + query`` images. All images of a task are degraded with the kernel that
-    was drawn for its first one. From the trained weights, the inner loop takes plain gradient steps on the support; the
-    outer loss is that of the query after every inner step, weighted.
+    A batch is split into tasks of ``support + query`` images, with one kernel per task, that of its first image. The
+    inner loop takes plain gradient steps on the support set; the outer loss is the weighted sum of the losses of the
+    query set after every inner step.
 
-    Validation does with every image what a test does: it adapts with the image's true kernel, then restores.
+    Validation adapts to every image with its true kernel, as a test does.
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt', the
@@ -46,7 +46,7 @@ class MZSRModel(SupervisedModel):
 
     def build_training_network(self) -> nn.Module:
         """The network itself."""
-        if not isinstance(self.net_g, ResidualRestorer):
+        if not isinstance(self.net_g, ResidualCNN):
             raise InputError(f'MZSRModel trains MZSR, got {type(self.net_g).__name__}; use model_type: SupervisedModel')
         meta = self.opt['train'].get('meta_opt') or {}
         self.support: int = meta.get('support', 8)
@@ -60,7 +60,7 @@ class MZSRModel(SupervisedModel):
         return self.net_g
 
     def _read_adaptation(self) -> MZSROptions:
-        """How validation adapts; sons are made as the images of the training are."""
+        """Options of the adaptation in validation; by default with the downsampling of the training."""
         given = self.opt['train'].get('adaptation') or {}
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
         if self.degradation is not None:
@@ -68,7 +68,7 @@ class MZSRModel(SupervisedModel):
         return MZSROptions(**values)
 
     def start_stage(self, stage: int) -> None:
-        """Nothing is wrapped: gradients of several processes are averaged after the outer loss."""
+        """Does not wrap the network: gradients of several processes are averaged after the outer loss."""
         del stage
         self.wrapped = self.net_g
 
@@ -79,9 +79,9 @@ class MZSRModel(SupervisedModel):
             size = self.support + self.query
             if len(data['hr']) % size:
                 raise InputError(
-                    f'a batch of {len(data["hr"])} cannot be cut into tasks of support + query = {size} images'
+                    f'a batch of {len(data["hr"])} cannot be split into tasks of support + query = {size} images'
                 )
-            data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one in each task
+            data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one per task
         super().feed_data(data)
         self.conditions = {}
 
@@ -91,10 +91,11 @@ class MZSRModel(SupervisedModel):
         self.optimizer_g.zero_grad(set_to_none=True)
         weights = weigh_steps(current_iter, self.inner_steps, self.loss_weights, self.anneal_iter)
         size = self.support + self.query
-        tasks = list(zip(enlarge(self.lq, self.net_g.scale).split(size), self.gt.split(size), strict=True))
+        upsampled = upsample_bicubic_symmetric(self.lq, self.net_g.scale)
+        tasks = list(zip(upsampled.split(size), self.gt.split(size), strict=True))
         totals = torch.zeros(self.inner_steps, device=self.device)
-        for enlarged, gt in tasks:
-            losses = torch.stack(self._run_task(enlarged, gt))
+        for lq_up, gt in tasks:
+            losses = torch.stack(self._run_task(lq_up, gt))
             (losses @ losses.new_tensor(weights) / len(tasks)).backward()
             totals += losses.detach() / len(tasks)
         average_gradients(self.net_g.parameters())
@@ -102,41 +103,39 @@ class MZSRModel(SupervisedModel):
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(l_query_first=totals[0], l_query_last=totals[-1])
 
-    def _run_task(self, enlarged: Tensor, gt: Tensor) -> list[Tensor]:
-        """The query's loss after every inner step, as a function of the weights that the task starts from."""
+    def _run_task(self, upsampled: Tensor, gt: Tensor) -> list[Tensor]:
+        """Losses of the query set after every inner step, differentiable in the initial weights."""
         parameters: dict[str, Tensor] = dict(self.net_g.named_parameters())
         losses = []
         for _ in range(self.inner_steps):
-            loss = self._loss(parameters, enlarged[: self.support], gt[: self.support])
+            loss = self._loss(parameters, upsampled[: self.support], gt[: self.support])
             gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=self.second_order)
             parameters = {
                 name: value - self.inner_lr * gradient
                 for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
             }
-            losses.append(self._loss(parameters, enlarged[self.support :], gt[self.support :]))
+            losses.append(self._loss(parameters, upsampled[self.support :], gt[self.support :]))
         return losses
 
-    def _loss(self, parameters: dict[str, Tensor], enlarged: Tensor, gt: Tensor) -> Tensor:
+    def _loss(self, parameters: dict[str, Tensor], upsampled: Tensor, gt: Tensor) -> Tensor:
         assert self.cri_pix is not None
-        loss: Tensor = self.cri_pix(functional_call(self.net_g, parameters, (enlarged,), {'enlarged': True}), gt)
+        loss: Tensor = self.cri_pix(functional_call(self.net_g, parameters, (upsampled,), {'enlarged': True}), gt)
         return loss
 
     def test(self) -> None:
-        """Adapts to ``self.lq`` and restores it; the trained network stays as it is."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.net_g if averaged is None else averaged
-        self.output = adapt_mzsr(net, self.lq, self.adaptation, self.kernel).sr
+        """Adapts a copy of the network to ``self.lq`` and super-resolves it."""
+        self.output = adapt_mzsr(self.evaluated_network, self.lq, self.adaptation, self.kernel).sr
 
 
 def weigh_steps(iteration: int, steps: int, method: Literal['anneal', 'uniform'], anneal_iter: int) -> list[float]:
-    """Weights of the losses after every inner step.
+    """Weights of the outer losses after every inner step.
 
     Args:
         iteration: of the outer loop, counted from 1.
         steps: number of inner steps.
-        method: 'uniform' weighs all alike for ever, as the released script does unless it is resumed, because its
-            counter stands still; 'anneal' moves the weight to the last step, as the paper says.
-        anneal_iter: iterations in which a weight before the last would fall to zero; it stops a little above.
+        method: 'uniform' gives equal weights, as the released script does unless it is resumed, because its counter is
+            not advanced; 'anneal' moves the weight to the last step, as in the paper.
+        anneal_iter: iterations over which the weights of earlier steps fall linearly, down to FLOOR.
 
     Returns:
         Weights with sum 1.

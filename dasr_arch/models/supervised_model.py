@@ -1,7 +1,7 @@
-"""Supervised training of any registered network on our data sets, with what BasicSR's SRModel lacks.
+"""Supervised training of any registered network on our data sets.
 
-Batches are degraded on the training device; bfloat16, gradient accumulation, an EMA that includes buffers, processes on
-CPUs, and files that are written whole or not at all.
+Beyond BasicSR's SRModel: degradation on the training device, bfloat16, gradient accumulation, EMA of parameters and
+buffers, distributed training on CPUs, atomic writes.
 """
 
 from collections import OrderedDict
@@ -17,13 +17,14 @@ import torch.distributed
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch._registration import MODEL_REGISTRY
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.layers.image_ops import to_luma
+from dasr_arch.archs.layers.image_ops import rgb_to_y
 from dasr_arch.backends.precision import choose_precision
 from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
@@ -32,22 +33,22 @@ from dasr_arch.degradations import build_degradation
 from dasr_arch.models.lr_schedule import Schedule, build_stage
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
-# Newer versions of torch call it so, and warn of the older name.
+# Newer versions of torch renamed the argument, and warn of the older name.
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
-_EMA_RISE = 9  # iterations after which an average weighs the newest weights by a half
+_EMA_RISE = 9  # the decay is done / (9 + done), 0.5 after 9 iterations
 OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
 @MODEL_REGISTRY.register()
 class SupervisedModel(SRModel):
-    """Trains a network to restore the HR patch from the degraded one.
+    """Trains a network to restore HR patches from degraded ones.
 
     Args:
         opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
             optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm', 'compile'; 'lr_factors', factors of the
-            learning rate by the first words of parameters' names; 'multi_stage', for networks whose forward takes
-            'return_stages': the loss is summed over all images that come back (UDVD); 'loss_on', 'rgb' or 'luma'
+            learning rate by prefixes of parameter names; 'multi_stage', for networks whose forward takes
+            'return_stages': the loss is summed over all outputs (UDVD); 'loss_on', 'rgb' or 'luma'
             (SRCNN).
 
     Raises:
@@ -56,6 +57,7 @@ class SupervisedModel(SRModel):
 
     net_g: Any  # the network to train, built by SRModel
     log_dict: OrderedDict[str, Tensor]
+    ema_decay: float = 0
 
     def __init__(self, opt: dict[str, Any]) -> None:
         precision = (opt.get('train') or {}).get('precision', 'fp32')
@@ -77,14 +79,14 @@ class SupervisedModel(SRModel):
         get_root_logger().info(f'Network {type(net).__name__}: {count:,d} parameters, {self.dtype} on {self.device}')
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
-        """Loads weights; not strictly means as far as names and shapes fit, the rest is logged.
+        """Loads weights; without ``strict`` those whose names and shapes fit, and logs the others.
 
         Args:
-            net: where to.
+            net: the network.
             load_path: the file.
             strict: whether every tensor must fit.
-            param_key: not used, because SRModel gives 'params' unasked; the option 'path.param_key_g' counts, and
-                without it averaged weights come first.
+            param_key: ignored, since SRModel always passes 'params'; the option 'path.param_key_g' applies, by default
+                averaged weights come first.
 
         Raises:
             InputError: if the file cannot be read, or does not fit and strict is set.
@@ -94,7 +96,7 @@ class SupervisedModel(SRModel):
         self._load_state(choose_part(net, state), state, f"weights file '{load_path}'", strict)
 
     def init_training_settings(self) -> None:
-        """Makes everything that only training needs."""
+        """Builds everything that only training needs."""
         train = self.opt['train']
         data = self.opt['datasets'].get('train', {})
         self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
@@ -114,13 +116,13 @@ class SupervisedModel(SRModel):
         self.training_network = self.build_training_network()
         if self.multi_stage and 'return_stages' not in signature(self.net_g.forward).parameters:
             raise InputError(f'multi_stage needs a network with several stages; {type(self.net_g).__name__} has one')
-        self.wrapped: nn.Module | None = None  # for DistributedDataParallel, made anew for each stage
-        self.forward_pass: Any = None  # that, compiled if it is asked for
+        self.wrapped: nn.Module | None = None  # in DistributedDataParallel, built for each stage
+        self.forward_pass: Any = None  # the wrapped module, compiled with 'compile'
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
-        way = self._name_formulation() if isinstance(self.net_g, DASR) else ''
-        get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{way}')
+        formulation = self._name_formulation() if isinstance(self.net_g, DASR) else ''
+        get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{formulation}')
 
     def _name_formulation(self) -> str:
         if self.opt['train'].get('compile') and self.net_g.implementation != 'reference':
@@ -132,7 +134,7 @@ class SupervisedModel(SRModel):
         return Schedule([build_stage(self.opt['train']['schedule'], 'train.schedule')])
 
     def build_training_network(self) -> nn.Module:
-        """The module whose forward is the training step; its parameters are the ones to optimise."""
+        """Module whose forward is the training step; its parameters are optimised."""
         network: nn.Module = self.net_g
         return network
 
@@ -144,15 +146,15 @@ class SupervisedModel(SRModel):
             raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
         options.pop('lr', None)
         precision = self.opt['train'].get('precision', 'fp32')
-        as_released = precision in ('fp32', 'tf32')  # where each rounding is the authors'
+        as_released = precision in ('fp32', 'tf32')  # rounds as the authors' training
         if self.device.type == 'cuda' or not as_released:
-            options.setdefault('fused', True)  # one pass over all numbers instead of ten
+            options.setdefault('fused', True)  # one pass over all parameters instead of ten
         groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
         self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
-        """Nothing: the learning rate is a function of the iteration."""
+        """No schedulers: the learning rate is a function of the iteration."""
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Sets the learning rate of an iteration, counted from 1."""
@@ -161,10 +163,10 @@ class SupervisedModel(SRModel):
             group['lr'] = rate * group.get('factor', 1.0)
 
     def start_stage(self, stage: int) -> None:
-        """Called before the first iteration of a stage, also after a resume."""
+        """Hook before the first iteration of a stage, also after a resume."""
         if self.opt['dist']:
             ids = [self.device.index or torch.cuda.current_device()] if self.device.type == 'cuda' else None
-            # Buffers are averaged after each step instead, which keeps them equal in all processes at all times.
+            # Buffers are averaged after each step instead, so that they are equal in all processes.
             self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, **WITHOUT_BUFFERS)
         else:
             self.wrapped = self.training_network
@@ -173,7 +175,7 @@ class SupervisedModel(SRModel):
     # --- one iteration ---
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes a batch: raw patches, which are degraded here, or ready pairs."""
+        """Takes a batch: raw patches, which are degraded here, or LR-HR pairs."""
         self.conditions = {
             key: data[key].to(self.device, non_blocking=True)
             for key in ('kernel', 'noise_level')
@@ -189,7 +191,7 @@ class SupervisedModel(SRModel):
         self._take_truth(data)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Runs one iteration, in ``accumulate`` parts of the batch that each normalise for themselves."""
+        """Runs one iteration, in ``accumulate`` parts of the batch with separate batch statistics."""
         stage = self.schedule.locate(current_iter)[0]
         if stage != self.stage:
             self.start_stage(stage)
@@ -213,17 +215,17 @@ class SupervisedModel(SRModel):
         self.log_dict = OrderedDict(totals)
 
     def before_step(self) -> None:
-        """Called once in an iteration, before the first part of the batch."""
+        """Hook before the first part of a batch."""
 
     def after_step(self) -> None:
-        """Called once in an iteration, after the optimiser."""
+        """Hook after the optimiser step."""
 
     def split_batch(self) -> list[dict[str, Tensor]]:
         """The batch in ``accumulate`` parts, as arguments of compute_losses."""
         return self._split({'lq': self.lq, 'gt': self.gt, **self.conditions})
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted losses by name of one part of the batch."""
+        """Weighted losses of one part of the batch, by name."""
         assert self.cri_pix is not None
         conditions = {key: part[key] for key in self.conditions}
         with self.autocast():
@@ -231,16 +233,16 @@ class SupervisedModel(SRModel):
                 images = self.forward_pass(part['lq'], return_stages=True, **conditions).stages
             else:
                 images = (self.forward_pass(part['lq'], **conditions),)
-        convert = to_luma if self.on_luma else nn.Identity()
+        convert = rgb_to_y if self.on_luma else nn.Identity()
         truth = convert(part['gt'])
         return {'l_pix': sum(self.cri_pix(convert(image.float()), truth) for image in images)}
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Where the networks compute in half precision, if they do."""
+        """Context of the forward passes: bfloat16 with that precision, else no effect."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def get_current_log(self) -> OrderedDict[str, float]:
-        """Losses of the last iteration, averaged over processes; the only place that waits for the device."""
+        """Losses of the last iteration, averaged over processes; synchronises with the device."""
         names = list(self.log_dict)
         if not names:
             return OrderedDict()
@@ -251,11 +253,10 @@ class SupervisedModel(SRModel):
         return OrderedDict(zip(names, values.tolist(), strict=True))
 
     def follow_average(self, current_iter: int) -> None:
-        """Moves the averaged network, if there is one, after an iteration.
+        """Updates the averaged network, if there is one, after an iteration.
 
-        With the decay of the option file from the start, a short training would end with an average that is still made
-        of its first, random weights: with 0.999, 37 % of it after 1,000 iterations. So the decay grows to that value,
-        and it does so in every stage anew, because a stage may be the first to train a part of the network.
+        The decay rises to the value of the option file in every stage. With a constant 0.999, the initial random
+        weights would still make up 37 % of the average after 1,000 iterations.
 
         Args:
             current_iter: number of the iteration, from 1.
@@ -266,7 +267,7 @@ class SupervisedModel(SRModel):
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
-        """Moves the averaged network: parameters by ``decay``, buffers (batch statistics) as they are."""
+        """Updates the averaged network: parameters with ``decay``, buffers (batch statistics) copied."""
         source, target = self.get_bare_model(self.net_g), self.net_g_ema
         own, new = list(target.parameters()), list(source.parameters())
         torch._foreach_lerp_(own, new, 1 - decay)
@@ -275,11 +276,20 @@ class SupervisedModel(SRModel):
 
     # --- testing and files ---
 
+    @property
+    def evaluated_network(self) -> Any:
+        """The averaged network if there is one, else the trained network without its distributed wrapper."""
+        return self.net_g_ema if self.ema_decay > 0 else self.get_bare_model(self.net_g)
+
+    @property
+    def validates_a_part(self) -> bool:
+        """Whether validation measures a part of the network alone, so that the result is never the best one."""
+        return False
+
     @torch.no_grad()
     def test(self) -> None:
-        """Restores ``self.lq`` with the averaged network if there is one, never through the distributed wrapper."""
-        averaged = getattr(self, 'net_g_ema', None)
-        net = self.get_bare_model(self.net_g) if averaged is None else averaged
+        """Super-resolves ``self.lq`` with :attr:`evaluated_network`."""
+        net = self.evaluated_network
         was_training = net.training
         net.eval()
         with self.autocast():
@@ -287,23 +297,23 @@ class SupervisedModel(SRModel):
         net.train(was_training)
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Writes weights and training state, as BasicSR's own training loop expects."""
+        """Writes weights and training state, for BasicSR's own training loop."""
         self.save_weights('latest' if current_iter == -1 else str(current_iter))
         if current_iter != -1 and self.opt['rank'] == 0:
             folder = Path(self.opt['path']['training_states'])
             save_atomically(collect_training_state(self, epoch, current_iter), folder / f'{current_iter}.state')
 
     def save_weights(self, label: str) -> Path | None:
-        """Writes the weights that testing needs.
+        """Writes the weights file.
 
         Args:
-            label: end of the file's name, such as '5000', 'best' or 'latest'.
+            label: last part of the file name, such as '5000', 'best' or 'latest'.
 
         Returns:
             The file; None in all processes but the first.
 
         Raises:
-            OSError: if it cannot be written; nothing is left behind then.
+            OSError: if it cannot be written; no partial file is left.
         """
         if self.opt['rank'] != 0:
             return None
@@ -312,9 +322,9 @@ class SupervisedModel(SRModel):
         return path
 
     def collect_weights(self) -> dict[str, Any]:
-        """What a weights file holds, on the CPU."""
+        """Content of a weights file, on the CPU."""
         out = {'params': cpu_state(self.get_bare_model(self.net_g))}
-        if hasattr(self, 'net_g_ema'):
+        if self.ema_decay > 0:
             out['params_ema'] = cpu_state(self.net_g_ema)
         return out
 
@@ -325,14 +335,14 @@ class SupervisedModel(SRModel):
     # --- helpers ---
 
     def _take_truth(self, data: Mapping[str, Any]) -> None:
-        """Keeps a batch's HR images; without any, nothing of an earlier batch may stand for them."""
+        """Takes a batch's HR images, or removes those of the previous batch."""
         if hasattr(self, 'gt'):
             del self.gt
         if 'gt' in data:
             self.gt = data['gt'].to(self.device, non_blocking=True)
 
     def _needs(self, key: str) -> bool:
-        return key in getattr(self.get_bare_model(self.net_g), 'needs', ())
+        return key in facts_of(self.get_bare_model(self.net_g)).needs
 
     def _split(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         size = len(next(iter(batch.values())))
@@ -366,17 +376,17 @@ class SupervisedModel(SRModel):
 
 
 def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Trainable parameters in groups of one learning rate each.
+    """Trainable parameters in groups by learning rate.
 
     Args:
         net: the network.
-        factors: factors of the learning rate, by the first words of the names that they are for, such as 'conv3'.
+        factors: factors of the learning rate by prefix of parameter names, such as 'conv3'.
 
     Returns:
-        Groups for an optimiser with 'params' and 'factor'; what no factor is for comes first.
+        Groups for an optimiser with 'params' and 'factor'; parameters without a factor come first.
 
     Raises:
-        InputError: if a factor is for nothing.
+        InputError: if a prefix matches no parameter.
     """
     groups: dict[str, list[nn.Parameter]] = {'': []}
     for name, parameter in net.named_parameters():
@@ -399,10 +409,10 @@ def cpu_state(net: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def average_buffers(net: nn.Module) -> None:
-    """Averages the floating-point buffers of all processes in one exchange; they hold batch statistics.
+    """Averages the batch statistics of all processes in one all-reduce.
 
     Args:
-        net: the network, the same in every process. Buffers that are equal everywhere stay as they are.
+        net: the same network in every process.
     """
     buffers = [buffer for name, buffer in net.named_buffers() if name.endswith(('running_mean', 'running_var'))]
     if not buffers:

@@ -1,4 +1,4 @@
-"""Everything that a model has learned and remembers, in one dictionary, for any of BasicSR's models."""
+"""Training states that include all networks, for any of BasicSR's models."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dasr_arch._files import atomic_write
 
 
 def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
-    """A training state in BasicSR's format, with the networks in it.
+    """Training state in BasicSR's format, with the networks.
 
     Args:
         model: any of BasicSR's models or ours.
@@ -22,8 +22,8 @@ def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, 
         iteration: number of finished iterations.
 
     Returns:
-        'epoch', 'iter', 'optimizers', 'schedulers' as BasicSR's own states; 'networks', every network by its
-        attribute name.
+        'epoch', 'iter', 'optimizers' and 'schedulers' as in BasicSR's states; 'networks', state dicts by attribute
+        name.
     """
     return {
         'epoch': epoch,
@@ -35,11 +35,11 @@ def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, 
 
 
 def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
-    """Puts a training state back.
+    """Restores a training state.
 
     Args:
         model: the model, built from the same options.
-        state: what :func:`collect_training_state` gave.
+        state: result of :func:`collect_training_state`.
 
     Raises:
         InputError: if the state belongs to another model.
@@ -67,13 +67,13 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
 
 
 def find_networks(model: Any) -> dict[str, nn.Module]:
-    """The networks of a model without distributed wrappers, by attribute name; losses are left out.
+    """Networks of a model by attribute name ``net_*``, without distributed wrappers.
 
     Args:
         model: any of BasicSR's models or ours.
 
     Returns:
-        Modules, in the order in which they were made.
+        Modules, in the order of their creation.
     """
     out: dict[str, nn.Module] = {}
     for name, value in vars(model).items():
@@ -84,14 +84,14 @@ def find_networks(model: Any) -> dict[str, nn.Module]:
 
 
 def save_atomically(content: object, path: str | os.PathLike[str]) -> None:
-    """Writes a file that is whole or not there.
+    """Writes a file completely or not at all.
 
     Args:
-        content: what torch.save takes.
+        content: any argument of torch.save.
         path: the file.
 
     Raises:
-        OSError: if it cannot be written, for example because the disk is full; what was there before stays.
+        OSError: if it cannot be written, for example because the disk is full; an existing file is kept.
     """
     with atomic_write(path) as temporary:
         try:

@@ -10,7 +10,7 @@ from basicsr.data import build_dataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.sampling import ImageStream, SampleStream, mix_seeds
+from dasr_arch.data.sampling import ImageStream, SampledDataset, SampleStream, mix_seeds
 
 
 def build_training_stream(
@@ -39,7 +39,7 @@ def build_training_stream(
         rank=options['rank'],
         world_size=options['world_size'],
     )
-    sampler: Sampler[Any] = stream if getattr(dataset, 'takes_samples', False) else ImageStream(stream)
+    sampler: Sampler[Any] = stream if isinstance(dataset, SampledDataset) else ImageStream(stream)
     workers = data.get('num_worker_per_gpu', 0)
     loader: DataLoader[dict[str, Any]] = DataLoader(
         dataset,

@@ -26,6 +26,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.config.arguments import TrainingArguments, parse_training_arguments
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.data.sampling import mix_seeds
+from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.exit_codes import run_guarded
@@ -176,8 +177,8 @@ class Run:
         if self.validation:
             results = validate(self.model, self.validation, self.options, iteration)
             self.progress.log_validation(iteration, results)
-            comparable = not getattr(self.model, 'validates_a_part', False)
-            if comparable and self.best.update(results, iteration):
+            partial = isinstance(self.model, SupervisedModel) and self.model.validates_a_part
+            if not partial and self.best.update(results, iteration):
                 save_weights(self.model, 'best')
         self.validated = iteration
         self.wait()
@@ -247,7 +248,7 @@ class Clock:
 
 def save_weights(model: Any, label: str) -> None:
     """Writes weights for testing, through whatever the model offers for it."""
-    if hasattr(model, 'save_weights'):
+    if isinstance(model, SupervisedModel):
         model.save_weights(label)
         return
     averaged = getattr(model, 'net_g_ema', None)

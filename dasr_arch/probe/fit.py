@@ -14,7 +14,7 @@ from torch.nn import functional
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.data.image_source import ImageSource
 from dasr_arch.degradations import build_degradation, degrade_image
-from dasr_arch.probe.model import LinearReading, Probe, ProbeClass, Quantity, identify_encoder
+from dasr_arch.probe.model import LinearClassifier, Probe, ProbeClass, Quantity, identify_encoder
 
 Setting = Literal['iso', 'general']
 NOISE_LEVELS = (0, 5, 10, 15, 20, 25)
@@ -164,7 +164,7 @@ def fit_probe(
     """
     mean, spread = train.vectors.mean(0), train.vectors.std(0).clamp_min(1e-8)
     inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
-    readings: dict[Quantity, LinearReading] = {}
+    readings: dict[Quantity, LinearClassifier] = {}
     confusions: dict[Quantity, Confusion] = {}
     targets: dict[Quantity, tuple[Tensor, Tensor]] = {
         'kernel': (train.kernels, test.kernels),
@@ -178,7 +178,7 @@ def fit_probe(
         named = (outputs @ weight.T + bias).argmax(1)
         counts = torch.bincount(actual * len(known) + named, minlength=len(known) ** 2).reshape(len(known), -1)
         confusions[quantity] = Confusion([one.label for one in known], counts.numpy())
-        readings[quantity] = LinearReading(known, weight.float(), bias.float(), confusions[quantity].accuracy)
+        readings[quantity] = LinearClassifier(known, weight.float(), bias.float(), confusions[quantity].accuracy)
     probe = Probe(identify_encoder(network), mean.float(), spread.float(), readings, tested_on)
     return probe, confusions
 

@@ -55,7 +55,7 @@ class ProbeClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class LinearReading:
+class LinearClassifier:
     """What a probe reads one quantity with.
 
     Attributes:
@@ -85,7 +85,7 @@ class Probe:
     encoder: str
     mean: Tensor
     spread: Tensor
-    readings: dict[Quantity, LinearReading]
+    readings: dict[Quantity, LinearClassifier]
     tested_on: str
 
     def read(self, representation: Tensor) -> dict[Quantity, list[Guess]]:
@@ -170,7 +170,7 @@ def probe_path(weights: str | os.PathLike[str]) -> Path:
 def _build(texts: dict[str, str], tensors: dict[str, Tensor]) -> Probe:
     """The probe of a file; KeyError, TypeError or ValueError if it does not hold together."""
     mean, spread = tensors['mean'], tensors['spread']
-    readings: dict[Quantity, LinearReading] = {}
+    readings: dict[Quantity, LinearClassifier] = {}
     for quantity in ('kernel', 'noise'):
         about = json.loads(texts['readings']).get(quantity)
         if about is None:
@@ -179,5 +179,5 @@ def _build(texts: dict[str, str], tensors: dict[str, Tensor]) -> Probe:
         weight, bias = tensors[f'{quantity}.weight'], tensors[f'{quantity}.bias']
         if weight.shape != (len(classes), len(mean)) or bias.shape != (len(classes),) or spread.shape != mean.shape:
             raise ValueError(f'the shapes of {quantity} do not fit together')
-        readings[quantity] = LinearReading(classes, weight, bias, float(about['accuracy']))
+        readings[quantity] = LinearClassifier(classes, weight, bias, float(about['accuracy']))
     return Probe(texts['encoder'], mean, spread, readings, texts['tested_on'])

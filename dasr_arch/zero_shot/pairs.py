@@ -1,4 +1,7 @@
-"""Making a smaller image from an image as it was made itself, and back: what test-time training is built from."""
+"""LR-HR pairs from a single image for zero-shot SR (ZSSR, MZSR): downscaling, back-projection, self-ensemble.
+
+The image serves as HR ("HR father" in ZSSR's paper), and its downscaled version as LR ("LR son").
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,23 +10,22 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from dasr_arch.archs.layers.image_ops import enlarge
+from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.degradations.blur import blur
 from dasr_arch.degradations.padding import border_index
 from dasr_arch.degradations.resize import downsample_bicubic, downsample_s_fold
 
 
-class Shrinking:
-    """Shrinks images by a factor as a kernel says.
+class Downscaler:
+    """Downscales images with a blur kernel.
 
     Args:
         scale: integer factor, 1 or more.
-        kernel: blur kernel of shape (1, k, k), k odd, or None for bicubic down-sampling alone.
-        method: 'bicubic' blurs and shrinks bicubically, as DASR's protocol; 'direct' blurs and takes every s-th pixel.
-            Without a kernel both are bicubic.
-        centred: whether with 'direct' the kernel is moved so that what comes out lies where bicubic enlargement
-            expects it, by (scale - 1) / 2 pixels between the centres of mass, as ZSSR needs. MZSR leaves it and learns
-            the offset.
+        kernel: blur kernel of shape (1, k, k), k odd, or None for bicubic downsampling alone.
+        method: 'bicubic' blurs and downsamples bicubically, as DASR's protocol; 'direct' blurs and takes every s-th
+            pixel. Without a kernel both are bicubic.
+        centred: for 'direct', shifts the kernel's centre of mass by (scale - 1) / 2 pixels, so that the result is
+            aligned with bicubic upsampling, as ZSSR requires. MZSR does not, and learns the offset.
     """
 
     def __init__(
@@ -38,30 +40,32 @@ class Shrinking:
         self.kernel = centre_kernel(kernel, scale) if self.direct and centred and kernel is not None else kernel
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Shrinks images.
+        """Downscales images.
 
         Args:
             image: shape (B, C, H, W), floating point.
 
         Returns:
-            Shape (B, C, ceil(H / scale), ceil(W / scale)); a side that is no multiple is continued by its mirror image.
+            Shape (B, C, ceil(H / scale), ceil(W / scale)); sides are padded by reflection to multiples of the scale.
         """
-        whole = _fill_up(image, self.scale)
+        padded = _pad_to_multiple(image, self.scale)
         if self.kernel is not None:
-            whole = blur(whole, self.kernel.expand(len(whole), -1, -1))
-        return downsample_s_fold(whole, self.scale) if self.direct else downsample_bicubic(whole, self.scale, 'mirror')
+            padded = blur(padded, self.kernel.expand(len(padded), -1, -1))
+        if self.direct:
+            return downsample_s_fold(padded, self.scale)
+        return downsample_bicubic(padded, self.scale, 'mirror')
 
 
 def centre_kernel(kernel: Tensor, scale: int) -> Tensor:
-    """Moves a kernel so that taking every s-th pixel after it gives what bicubic enlargement puts back in place.
+    """Shifts a kernel so that s-fold downsampling after it is aligned with bicubic upsampling.
 
     Args:
         kernel: shape (1, k, k), k odd, sum 1.
         scale: factor.
 
     Returns:
-        Kernel with its centre of mass (scale - 1) / 2 pixels right of and below its middle, moved by cubic splines in
-        a larger frame; shape (1, k', k') with k' odd, sum 1.
+        Kernel with its centre of mass (scale - 1) / 2 pixels right of and below its middle, shifted by cubic splines
+        in a larger frame; shape (1, k', k') with k' odd, sum 1.
     """
     side = kernel.shape[-1]
     taps = kernel[0].double().cpu()
@@ -69,90 +73,84 @@ def centre_kernel(kernel: Tensor, scale: int) -> Tensor:
     mass = ((taps.sum(1) * positions).sum(), (taps.sum(0) * positions).sum())
     shift = [(scale - 1) / 2 - float(centre) for centre in mass]
     margin = int(max(abs(step) for step in shift)) + 2
-    framed = torch.nn.functional.pad(taps, (margin, margin, margin, margin))
-    moved = torch.from_numpy(scipy.ndimage.shift(framed.numpy(), shift, order=3)).to(kernel)
-    return (moved / moved.sum())[None]
+    padded = torch.nn.functional.pad(taps, (margin, margin, margin, margin))
+    shifted = torch.from_numpy(scipy.ndimage.shift(padded.numpy(), shift, order=3)).to(kernel)
+    return (shifted / shifted.sum())[None]
 
 
-def enlarge_to(small: Tensor, scale: int, like: Tensor) -> Tensor:
-    """Enlarges what :class:`Shrinking` gave back to the size that it had.
+def upsample_to(lq: Tensor, scale: int, like: Tensor) -> Tensor:
+    """Upsamples the output of :class:`Downscaler` to the size of its input.
 
     Args:
-        small: shape (B, C, h, w).
+        lq: shape (B, C, h, w).
         scale: factor.
-        like: images of the size to cut to, at most scale times as large.
+        like: images whose size is cropped to, at most scale times as large.
 
     Returns:
         Shape (B, C, H, W) of ``like``.
     """
-    return enlarge(small, scale)[..., : like.shape[-2], : like.shape[-1]]
+    return upsample_bicubic_symmetric(lq, scale)[..., : like.shape[-2], : like.shape[-1]]
 
 
-def back_project(sr: Tensor, lq: Tensor, shrinking: Shrinking, rounds: int) -> Tensor:
-    """Moves an SR image towards those that the LR image can come from.
+def back_project(sr: Tensor, lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
+    """Iterative back-projection: reduces the difference between the downscaled SR image and the LR image.
 
     Args:
         sr: shape (1, C, h * scale, w * scale), in [0, 1].
         lq: shape (1, C, h, w), in [0, 1].
-        shrinking: how the LR image is made.
-        rounds: how often the difference is enlarged and added.
+        downscaler: degradation of the LR image.
+        rounds: number of iterations.
 
     Returns:
         The image, in [0, 1].
     """
     for _ in range(rounds):
-        sr = (sr + enlarge(lq - shrinking(sr), shrinking.scale)).clamp(0, 1)
+        sr = (sr + upsample_bicubic_symmetric(lq - downscaler(sr), downscaler.scale)).clamp(0, 1)
     return sr
 
 
-def run_on_variants(network: Callable[[Tensor], Tensor], lq: Tensor, shrinking: Shrinking, rounds: int) -> Tensor:
-    """Enlarges the image in all eight orientations and takes the median of what comes out.
+def run_self_ensemble(network: Callable[[Tensor], Tensor], lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
+    """Super-resolves an image in all eight orientations and takes the median.
 
     Args:
-        network: what enlarges.
+        network: maps an LR image to an SR image.
         lq: shape (1, C, h, w), in [0, 1].
-        shrinking: how the LR image is made; a kernel is turned with the image.
-        rounds: rounds of back-projection of each result.
+        downscaler: degradation of the LR image, for the back-projection.
+        rounds: iterations of back-projection for each result.
 
     Returns:
         The median, pixel by pixel, in [0, 1].
     """
     results = []
-    for number in range(8):
-        sr = turn_back(network(turn(lq, number)), number)
-        results.append(back_project(sr.clamp(0, 1), lq, shrinking, rounds))
+    for index in range(8):
+        sr = orient_back(network(orient(lq, index)), index)
+        results.append(back_project(sr.clamp(0, 1), lq, downscaler, rounds))
     ordered = torch.stack(results).sort(0).values
     return (ordered[3] + ordered[4]) / 2
 
 
-def turn(image: Tensor, number: int) -> Tensor:
-    """One of the eight orientations of an image.
+def orient(x: Tensor, index: int) -> Tensor:
+    """Rotates by ``index`` % 4 quarter turns; from 4 on, reflects horizontally afterwards.
 
     Args:
-        image: shape (..., H, W).
-        number: 0..7; from 4 on also mirrored.
-
-    Returns:
-        The image, mirrored first and then turned by quarter turns; a view.
+        x: shape (..., H, W).
+        index: 0 (identity) to 7.
     """
-    image = image.flip(-1) if number >= 4 else image
-    return image.rot90(number % 4, (-2, -1))
+    turned = x.rot90(index % 4, (-2, -1))
+    return turned.flip(-1) if index >= 4 else turned
 
 
-def turn_back(image: Tensor, number: int) -> Tensor:
-    """Undoes :func:`turn`."""
-    image = image.rot90(-(number % 4), (-2, -1))
-    return image.flip(-1) if number >= 4 else image
+def orient_back(x: Tensor, index: int) -> Tensor:
+    """Inverse of :func:`orient`."""
+    return (x.flip(-1) if index >= 4 else x).rot90(-(index % 4), (-2, -1))
 
 
-def _fill_up(image: Tensor, scale: int) -> Tensor:
-    """Continues the right and lower side by their mirror images until both sides are multiples of the scale."""
-    height, width = image.shape[-2:]
-    rows, columns = -height % scale, -width % scale
-    if rows:
-        index = border_index(torch.arange(height + rows, device=image.device), height, 'mirror')
-        image = image.index_select(-2, index)
-    if columns:
-        index = border_index(torch.arange(width + columns, device=image.device), width, 'mirror')
-        image = image.index_select(-1, index)
+def _pad_to_multiple(image: Tensor, scale: int) -> Tensor:
+    """Pads the right and lower side by reflection until both sides are multiples of the scale."""
+    for axis in (-2, -1):
+        side = image.shape[axis]
+        missing = -side % scale
+        if missing:
+            index = border_index(torch.arange(side + missing, device=image.device), side, 'mirror')
+            image = image.index_select(axis, index)
     return image

@@ -73,7 +73,7 @@ def test_our_own_names_load_as_well_as_the_authors():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'scale': 2}, 'DnCNN removes noise and enlarges nothing: scale must be 1, got 2'),
+        ({'scale': 2}, 'scale must be 1 for DnCNN, which does not upsample, got 2'),
         ({'num_in_ch': 0}, 'num_in_ch must be a whole number of at least 1 for DnCNN'),
         ({'num_feat': 1.5}, 'num_feat must be a whole number'),
         ({'num_layers': 1}, 'num_layers must be at least 2'),

@@ -130,7 +130,7 @@ def test_kernel_needs_the_basis_of_the_weights(tmp_path):
 
 
 def test_missing_kernel_is_one_line():
-    with pytest.raises(ValueError, match='SFTMD is told the blur kernel but got none; pass kernel='):
+    with pytest.raises(ValueError, match='SFTMD needs the blur kernel, got none; pass kernel='):
         make_tiny()(make_images())
 
 

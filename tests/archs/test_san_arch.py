@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError
-from dasr_arch.archs.layers.second_order import RegionNonLocal, SecondOrderAttention, covariance_root
-from dasr_arch.archs.san_arch import SAN
+from dasr_arch.archs.san_arch import SAN, RegionNonLocal, SecondOrderAttention, covariance_root
 from dasr_arch.checkpoints.io import load_strictly
 from tests.golden.weights import golden_state, relative_error
 

@@ -127,7 +127,7 @@ def test_kernel_reaches_the_gradient(kind):
 
 @pytest.mark.parametrize('kind', [SRMD, SRMDNF])
 def test_missing_kernel_is_one_line(kind):
-    with pytest.raises(ValueError, match=f'{kind.__name__} is told the blur kernel but got none; pass kernel='):
+    with pytest.raises(ValueError, match=f'{kind.__name__} needs the blur kernel, got none; pass kernel='):
         make_tiny(kind)(make_images())
 
 

@@ -138,7 +138,7 @@ def test_what_it_is_told_is_declared_and_missing_kernel_is_one_line():
     network = make_tiny()
     assert network.needs == ('kernel', 'noise_level')
     assert not network.blind
-    with pytest.raises(ValueError, match='UDVD is told the blur kernel but got none; pass kernel='):
+    with pytest.raises(ValueError, match='UDVD needs the blur kernel, got none; pass kernel='):
         network(make_images())
 
 

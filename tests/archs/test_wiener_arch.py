@@ -36,7 +36,7 @@ def test_flat_images_stay_flat_up_to_the_border():
 
 def test_what_it_is_not_told_is_said_in_one_line():
     lq, kernel = make_images(), dirac_kernel()
-    with pytest.raises(ValueError, match='Wiener is told the blur kernel but got none'):
+    with pytest.raises(ValueError, match='Wiener needs the blur kernel, got none'):
         Wiener(4)(lq)
     with pytest.raises(ValueError, match=r'kernel must have shape \(2, k, k\)'):
         Wiener(4)(lq, kernel=kernel.expand(3, -1, -1))

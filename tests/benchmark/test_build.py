@@ -8,11 +8,12 @@ import torch
 from basicsr.archs.srresnet_arch import MSRResNet
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.build import build_network, check_finite
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.methods import build_system, probe_system
-from dasr_arch.benchmark.oracle_inputs import gather_conditions, list_needs
+from dasr_arch.benchmark.oracle_inputs import gather_conditions
 from dasr_arch.degradations import build_degradation, image_generator
 from tests.benchmark.making import save_weights, small_dasr
 from tests.golden.weights import golden_state, relative_error
@@ -87,7 +88,7 @@ def test_non_blind_network_is_told_the_true_kernel() -> None:
     network = DASR(**small_dasr(condition='kernel')).eval()
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     lq = torch.zeros(1, 3, 8, 8)
-    told = gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody)
+    told = gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody)
     assert list(told) == ['kernel']
     assert torch.equal(told['kernel'], draws['kernel'][None])
 
@@ -117,7 +118,7 @@ def test_blind_and_foreign_networks_are_told_nothing() -> None:
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
         lq = torch.zeros(1, 3, 8, 8)
-        assert gather_conditions(list_needs(network), ('true', 'true'), lq, draws, nobody) == {}
+        assert gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody) == {}
 
 
 def test_output_that_is_not_finite_is_refused() -> None:

@@ -7,15 +7,17 @@ from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.degradations.kernel_pca import draw_kernels
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, sinc_kernel
-from dasr_arch.losses.degradation_regression import CodeTarget, width_matrix
+from dasr_arch.losses.degradation_regression import DegradationRegression, width_matrix
 
 BLUR = {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}
 NOISY = {'type': 'AnisotropicGaussian', 'lambda_range': [0.2, 4.0], 'theta_deg_range': [0, 180], 'noise_range': [0, 25]}
 
 
-def make_target(degradation: dict[str, object], kernel: str = 'components', components: int = 6) -> CodeTarget:
+def make_target(
+    degradation: dict[str, object], kernel: str = 'components', components: int = 6
+) -> DegradationRegression:
     torch.manual_seed(0)
-    return CodeTarget(12, build_degradation(degradation, 4), kernel, components)
+    return DegradationRegression(12, build_degradation(degradation, 4), kernel, components)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,9 @@ def test_error_is_one_for_the_mean_and_falls_by_learning(kernel):
 
 def test_target_is_the_same_whatever_the_seed_of_the_run():
     torch.manual_seed(1)
-    first = CodeTarget(12, build_degradation(BLUR, 4), 'components')
+    first = DegradationRegression(12, build_degradation(BLUR, 4), 'components')
     torch.manual_seed(2)
-    second = CodeTarget(12, build_degradation(BLUR, 4), 'components')
+    second = DegradationRegression(12, build_degradation(BLUR, 4), 'components')
     assert torch.equal(first.basis, second.basis)
     assert torch.equal(first.spread, second.spread)
     assert not torch.equal(first.head.weight, second.head.weight)
@@ -119,7 +121,7 @@ COMPRESSED = {**NOISY, 'jpeg_range': [30, 95], 'jpeg_probability': 0.5}
 
 
 def test_quality_stands_last_and_no_compression_counts_as_100():
-    target = CodeTarget(12, build_degradation(COMPRESSED, 4), 'widths', jpeg_quality=True)
+    target = DegradationRegression(12, build_degradation(COMPRESSED, 4), 'widths', jpeg_quality=True)
     kernels = draw_kernels(build_degradation(COMPRESSED, 4), 4)
     codes = target.target(kernels, torch.full((4,), 12.5), torch.tensor([30, 65, 100, 0]))
     assert codes.shape == (4, 5)
@@ -129,7 +131,7 @@ def test_quality_stands_last_and_no_compression_counts_as_100():
 
 
 def test_quality_is_no_part_of_the_target_unless_it_is_asked_for():
-    target = CodeTarget(12, build_degradation(COMPRESSED, 4), 'widths')
+    target = DegradationRegression(12, build_degradation(COMPRESSED, 4), 'widths')
     codes = target.target(draw_kernels(build_degradation(COMPRESSED, 4), 2), torch.zeros(2), torch.tensor([30, 0]))
     assert codes.shape == (2, 4)
     assert target.head.out_features == 4
@@ -137,7 +139,7 @@ def test_quality_is_no_part_of_the_target_unless_it_is_asked_for():
 
 def test_photographs_tell_widths_noise_and_quality():
     degradation = build_degradation({'type': 'Photographic'}, 4)
-    target = CodeTarget(12, degradation, 'widths', jpeg_quality=True)
+    target = DegradationRegression(12, degradation, 'widths', jpeg_quality=True)
     generator = torch.Generator().manual_seed(5)
     draws = [degradation.draw(generator, (1, 1)) for _ in range(300)]
     kernel, level, quality = (
@@ -153,7 +155,7 @@ def test_photographs_tell_widths_noise_and_quality():
 
 def test_quality_that_is_never_drawn_is_refused():
     with pytest.raises(InputError, match=r'code_opt\.jpeg_quality: .* draws no JPEG quality; remove it'):
-        CodeTarget(12, build_degradation(NOISY, 4), 'widths', jpeg_quality=True)
+        DegradationRegression(12, build_degradation(NOISY, 4), 'widths', jpeg_quality=True)
 
 
 def test_width_of_a_low_pass_filter_falls_with_its_cutoff():

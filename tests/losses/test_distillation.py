@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from dasr_arch.losses.distillation import Teacher
+from dasr_arch.losses.distillation import DistillationTeacher
 
 
-def make_teacher() -> Teacher:
+def make_teacher() -> DistillationTeacher:
     torch.manual_seed(0)
-    return Teacher(2, num_feat=4, representation_dim=8).eval()
+    return DistillationTeacher(2, num_feat=4, representation_dim=8).eval()
 
 
 def test_teacher_sees_the_hr_patch():
@@ -25,8 +25,8 @@ def test_distance_is_the_divergence_of_both_softmaxes_at_the_temperature():
     own, taught = torch.randn(3, 8, requires_grad=True), torch.randn(3, 8)
     p, q = (taught / 0.15).softmax(1), (own / 0.15).softmax(1)
     expected = (p * (p.log() - q.log())).sum(1).mean()
-    distance = teacher.compare(own, taught)
+    distance = teacher.distillation_loss(own, taught)
     assert distance.item() == pytest.approx(expected.item(), rel=1e-4)
     distance.backward()
     assert own.grad is not None
-    assert teacher.compare(taught, taught).item() == pytest.approx(0, abs=1e-6)
+    assert teacher.distillation_loss(taught, taught).item() == pytest.approx(0, abs=1e-6)

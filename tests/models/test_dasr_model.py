@@ -413,7 +413,7 @@ def test_teacher_resumes_bit_for_bit_in_both_stages(tmp_path):
 @pytest.mark.parametrize(
     ('stages', 'changes', 'message'),
     [
-        ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder learns from its teacher alone'),
+        ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder is trained by distillation alone'),
         ((0, 1), {}, 'stage 1 trains the teacher'),
         ((1, 0), {}, 'stage 2 the encoder; set both'),
     ],
@@ -460,7 +460,7 @@ def test_target_without_known_kernels_is_refused():
         train_step(model, 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
     options = make_dasr_options(0, 1, contrast_opt=None, code_opt=CODE)
     options['network_g'] |= {'condition': 'kernel'}
-    with pytest.raises(InputError, match='a network that is told the kernel need not find it'):
+    with pytest.raises(InputError, match='has no encoder to train; set code_opt: null'):
         build_model(options)
 
 
@@ -549,7 +549,7 @@ def test_frozen_encoder_stays_as_it_was_loaded_while_the_rest_learns(ema_decay):
 
 
 def test_frozen_encoder_is_taught_nothing():
-    with pytest.raises(InputError, match='freeze_encoder: an encoder that stays as it is learns nothing'):
+    with pytest.raises(InputError, match='freeze_encoder: a frozen encoder cannot be trained'):
         make_model(0, 2, freeze_encoder=True)
 
 
@@ -565,14 +565,14 @@ def test_joint_stage_without_hr_images_is_refused():
 
 
 def test_encoder_stage_without_contrast_is_refused():
-    with pytest.raises(InputError, match='contrast_opt is null, so the encoder stage learns nothing'):
+    with pytest.raises(InputError, match='contrast_opt is null, so stage 1 has no loss for the encoder'):
         make_model(1, 1, contrast_opt=None)
 
 
 def test_contrast_for_a_network_that_is_told_the_kernel_is_refused():
     options = make_dasr_options(0, 1)
     options['network_g'] |= {'condition': 'kernel'}
-    with pytest.raises(InputError, match='a network that is told the kernel learns nothing by contrast'):
+    with pytest.raises(InputError, match='has no encoder to train; set contrast_opt: null'):
         build_model(options)
 
 

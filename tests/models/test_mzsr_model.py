@@ -159,7 +159,7 @@ def test_weights_of_large_scale_training_at_another_scale_fit(tmp_path):
 
 
 def test_batch_that_cannot_be_cut_into_tasks_is_refused():
-    with pytest.raises(InputError, match='a batch of 4 cannot be cut into tasks of support \\+ query = 3'):
+    with pytest.raises(InputError, match='a batch of 4 cannot be split into tasks of support \\+ query = 3'):
         train_step(make_model(), 1, make_tasks(4))
 
 

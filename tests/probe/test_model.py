@@ -7,7 +7,7 @@ import torch
 
 from dasr_arch import DASR, InputError
 from dasr_arch.probe.model import (
-    LinearReading,
+    LinearClassifier,
     Probe,
     ProbeClass,
     identify_encoder,
@@ -26,7 +26,7 @@ def network() -> DASR:
 def make_probe(network: DASR) -> Probe:
     """Reads 'width 1' where the first number is high and 'width 2' where the second is."""
     classes = [ProbeClass('width 1', {'sigma': 1.0}), ProbeClass('width 2', {'sigma': 2.0})]
-    reading = LinearReading(classes, torch.eye(2, 8), torch.zeros(2), 0.75)
+    reading = LinearClassifier(classes, torch.eye(2, 8), torch.zeros(2), 0.75)
     return Probe(identify_encoder(network), torch.full((8,), 3.0), torch.full((8,), 2.0), {'kernel': reading}, 'B100')
 
 
@@ -78,7 +78,7 @@ def test_missing_and_damaged_files_are_one_line(network: DASR, tmp_path: Path) -
 
 def test_shapes_that_do_not_fit_are_refused(network: DASR, tmp_path: Path) -> None:
     probe = make_probe(network)
-    short = LinearReading(probe.readings['kernel'].classes, torch.eye(2, 7), torch.zeros(2), 0.5)
+    short = LinearClassifier(probe.readings['kernel'].classes, torch.eye(2, 7), torch.zeros(2), 0.5)
     write_probe(tmp_path / 'a', Probe(probe.encoder, probe.mean, probe.spread, {'kernel': short}, ''))
     with pytest.raises(InputError, match='shapes of kernel do not fit'):
         read_probe(tmp_path / 'a', network)

@@ -100,9 +100,9 @@ def test_mzsr_loss_falls_with_every_step_at_the_rates_it_is_given():
 def test_mzsr_takes_the_gradient_step_of_the_paper():
     network, lq = make_network('MZSR'), make_image(16, 12)
     out = adapt_mzsr(network, lq, MZSROptions(steps=1, rates=(0.1,)))
-    son = torch.nn.functional.interpolate(lq, (8, 6), mode='bicubic', antialias=True)  # differs at the border alone
-    assert son.shape == (1, 3, 8, 6)
-    loss = (network(out_son(lq), enlarged=True) - lq).abs().mean()
+    lr_up = torch.nn.functional.interpolate(lq, (8, 6), mode='bicubic', antialias=True)  # differs at the border alone
+    assert lr_up.shape == (1, 3, 8, 6)
+    loss = (network(upsample_downscaled(lq), enlarged=True) - lq).abs().mean()
     assert out.losses[0] == pytest.approx(loss.item(), rel=1e-6)
     for (name, value), gradient in zip(
         network.named_parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True
@@ -110,11 +110,11 @@ def test_mzsr_takes_the_gradient_step_of_the_paper():
         assert torch.allclose(out.network.state_dict()[name], value - 0.1 * gradient, atol=1e-7), name
 
 
-def out_son(lq: Tensor) -> Tensor:
-    from dasr_arch.archs.layers.image_ops import enlarge
+def upsample_downscaled(lq: Tensor) -> Tensor:
+    from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
     from dasr_arch.degradations.resize import downsample_bicubic
 
-    return enlarge(downsample_bicubic(lq, 2, 'mirror'), 2)
+    return upsample_bicubic_symmetric(downsample_bicubic(lq, 2, 'mirror'), 2)
 
 
 def test_no_step_leaves_the_enlarged_image_of_the_network():
@@ -127,13 +127,13 @@ def test_no_step_leaves_the_enlarged_image_of_the_network():
 
 def test_zssr_learns_to_sharpen_what_was_blurred_by_the_kernel():
     """On a smooth image the untrained network gives about bicubic; training must come nearer to the truth."""
-    from dasr_arch.archs.layers.image_ops import enlarge
-    from dasr_arch.zero_shot.pairs import Shrinking
+    from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
+    from dasr_arch.zero_shot.pairs import Downscaler
 
     truth = (make_image(96, 96) * 8).sin() / 2 + 0.5
-    lq = Shrinking(2, KERNEL)(truth)
+    lq = Downscaler(2, KERNEL)(truth)
     out = run('ZSSR', lq, KERNEL, max_steps=150, crop_size=32)
-    bicubic = (enlarge(lq, 2) - truth).square().mean()
+    bicubic = (upsample_bicubic_symmetric(lq, 2) - truth).square().mean()
     assert (out.sr - truth).square().mean() < 0.5 * bicubic
 
 
@@ -154,8 +154,8 @@ def test_which_networks_adapt():
 @pytest.mark.parametrize(
     ('kind', 'options', 'message'),
     [
-        ('ZSR', {}, "no test-time training for 'ZSR'; did you mean 'ZSSR'"),
-        ('ZSSR', {'max_step': 3}, "unknown key 'max_step' of ZSSR's test-time training; did you mean 'max_steps'"),
+        ('ZSR', {}, "no test-time adaptation for 'ZSR'; did you mean 'ZSSR'"),
+        ('ZSSR', {'max_step': 3}, "unknown key 'max_step' of ZSSR's test-time adaptation; did you mean 'max_steps'"),
         ('MZSR', {'steps': -1}, 'steps must be a number in'),
         ('MZSR', {'rates': []}, 'rates must be a list of learning rates'),
         ('MZSR', {'rates': ['fast']}, 'rates must be a number in'),
@@ -172,3 +172,15 @@ def test_wrong_shapes_are_named(kind):
         run(kind, torch.rand(2, 3, 8, 8))
     with pytest.raises(ValueError, match='kernel must have shape'):
         run(kind, make_image(), torch.rand(1, 4, 4))
+
+
+def test_former_name_of_an_option_is_accepted_and_warns():
+    image, generator = make_image(), torch.Generator
+    options = {'max_steps': 1, 'ensemble': False}
+    with pytest.warns(DeprecationWarning, match='son_noise is now lq_noise'):
+        former = build_adapter('ZSSR', {**options, 'son_noise': 9.0})
+    losses = [
+        adapter(make_network('ZSSR'), image, generator=generator().manual_seed(3)).losses
+        for adapter in (former, build_adapter('ZSSR', {**options, 'lq_noise': 9.0}), build_adapter('ZSSR', options))
+    ]
+    assert losses[0] == losses[1] != losses[2]

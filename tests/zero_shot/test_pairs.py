@@ -1,4 +1,4 @@
-"""Sons and their fathers: sizes, alignment, back-projection, orientations."""
+"""LR-HR pairs from one image: sizes, alignment, back-projection, orientations."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from dasr_arch.degradations.blur import blur
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.zero_shot.pairs import (
-    Shrinking,
+    Downscaler,
     back_project,
     centre_kernel,
-    enlarge_to,
-    run_on_variants,
-    turn,
-    turn_back,
+    orient,
+    orient_back,
+    run_self_ensemble,
+    upsample_to,
 )
 
 KERNEL = isotropic_gaussian_kernel(torch.tensor([1.2]))
@@ -38,21 +38,21 @@ def centre_of(image: Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_bicubic_sons_are_made_as_the_protocol_makes_lr_images(scale):
+def test_bicubic_downscaling_follows_the_protocol(scale):
     image = make_image()
     expected = downsample_bicubic(blur(image, SKEWED), scale, 'mirror')
-    assert torch.equal(Shrinking(scale, SKEWED)(image), expected)
-    assert torch.equal(Shrinking(scale)(image), downsample_bicubic(image, scale, 'mirror'))
+    assert torch.equal(Downscaler(scale, SKEWED)(image), expected)
+    assert torch.equal(Downscaler(scale)(image), downsample_bicubic(image, scale, 'mirror'))
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
 @pytest.mark.parametrize('kernel', [KERNEL, SKEWED], ids=['round', 'skewed'])
-def test_centred_direct_sons_lie_where_enlargement_puts_them_back(scale, kernel):
+def test_centred_direct_downscaling_is_aligned_with_upsampling(scale, kernel):
     blob = make_blob()
     moved = {}
     for centred in (True, False):
-        shrinking = Shrinking(scale, kernel, 'direct', centred)
-        back = enlarge_to(shrinking(blob), scale, blob)
+        downscaler = Downscaler(scale, kernel, 'direct', centred)
+        back = upsample_to(downscaler(blob), scale, blob)
         moved[centred] = [a - b for a, b in zip(centre_of(back), centre_of(blob), strict=True)]
     assert max(map(abs, moved[True])) < 0.05
     assert moved[False] == pytest.approx([(scale - 1) / 2] * 2, abs=0.05)  # what MZSR learns to undo
@@ -70,28 +70,28 @@ def test_kernel_is_centred_by_its_mass():
 
 @pytest.mark.parametrize(('height', 'width'), [(1, 1), (1, 7), (5, 2), (23, 34)])
 @pytest.mark.parametrize('method', ['bicubic', 'direct'])
-def test_any_size_is_shrunk_and_comes_back(height, width, method):
+def test_any_size_is_downscaled_and_upsampled_to_its_size(height, width, method):
     image = make_image(height, width)
     for kernel in (None, KERNEL):
-        small = Shrinking(4, kernel, method, centred=True)(image)
+        small = Downscaler(4, kernel, method, centred=True)(image)
         assert small.shape == (1, 3, -(-height // 4), -(-width // 4))
-        assert enlarge_to(small, 4, image).shape == image.shape
+        assert upsample_to(small, 4, image).shape == image.shape
         assert torch.isfinite(small).all()
 
 
-def test_back_projection_leaves_a_image_that_could_have_been_shrunk_to_the_given_one():
-    shrinking = Shrinking(2, KERNEL)
-    lq = shrinking(make_image(16, 20))
+def test_back_projection_approaches_an_image_whose_downscaled_version_is_the_given_one():
+    downscaler = Downscaler(2, KERNEL)
+    lq = downscaler(make_image(16, 20))
     sr = torch.full((1, 3, 16, 20), 0.5)
-    errors = [float((shrinking(back_project(sr, lq, shrinking, rounds)) - lq).abs().mean()) for rounds in (0, 1, 4)]
+    errors = [float((downscaler(back_project(sr, lq, downscaler, rounds)) - lq).abs().mean()) for rounds in (0, 1, 4)]
     assert errors[0] > 1.5 * errors[1] > 3 * errors[2] > 0
 
 
 def test_eight_orientations_are_all_different_and_undone():
     image = make_image(5, 7)
-    turned = [turn(image, number) for number in range(8)]
+    turned = [orient(image, number) for number in range(8)]
     for number, one in enumerate(turned):
-        assert torch.equal(turn_back(one, number), image)
+        assert torch.equal(orient_back(one, number), image)
         assert all(one.shape != other.shape or not torch.equal(one, other) for other in turned[:number])
 
 
@@ -103,7 +103,7 @@ def test_ensemble_is_the_median_over_orientations():
         seen.append(x)
         return x.repeat_interleave(2, -1).repeat_interleave(2, -2) * (len(seen) / 8)
 
-    out = run_on_variants(network, lq, Shrinking(2), 0)
+    out = run_self_ensemble(network, lq, Downscaler(2), 0)
     expected = lq.repeat_interleave(2, -1).repeat_interleave(2, -2) * (4.5 / 8)
     assert torch.allclose(out, expected)
     assert len({tuple(x.shape) for x in seen}) == 2

@@ -1,4 +1,4 @@
-"""ZSSR's fathers, and the learning rate that falls where the errors no longer do."""
+"""ZSSR's HR crops and its plateau-based learning-rate schedule."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dasr_arch import InputError
 from dasr_arch.archs.zssr_arch import ZSSR
-from dasr_arch.zero_shot.pairs import Shrinking
-from dasr_arch.zero_shot.zssr import RatePolicy, ZSSROptions, draw_father, fit_slope, train_zssr
+from dasr_arch.zero_shot.pairs import Downscaler
+from dasr_arch.zero_shot.zssr import PlateauSchedule, ZSSROptions, fit_slope, sample_hr_crop, train_zssr
 
 
 def make_image(height: int = 40, width: int = 52) -> Tensor:
@@ -17,16 +17,16 @@ def make_image(height: int = 40, width: int = 52) -> Tensor:
     return torch.stack([(y.sin() * x.cos() + 1) / 2, (x + y).sin().abs(), torch.exp(-x) + 0 * y])[None].clamp(0, 1)
 
 
-def run_policy(errors: list[float], **options: float) -> tuple[list[int], int]:
+def run_schedule(errors: list[float], **options: float) -> tuple[list[int], int]:
     """Steps after which the rate falls, and the last step; errors repeat their last."""
-    policy = RatePolicy(ZSSROptions(**options))  # type: ignore[arg-type]
+    schedule = PlateauSchedule(ZSSROptions(**options))  # type: ignore[arg-type]
     falls = []
     for step in range(3000):
         if step % 50 == 0:
-            policy.measured(step, errors[min(step // 50, len(errors) - 1)])
-        before = policy.rate
-        over = policy.is_over_after(step)
-        if policy.rate != before:
+            schedule.record(step, errors[min(step // 50, len(errors) - 1)])
+        before = schedule.rate
+        over = schedule.is_finished(step)
+        if schedule.rate != before:
             falls.append(step)
         if over:
             return falls, step
@@ -35,17 +35,17 @@ def run_policy(errors: list[float], **options: float) -> tuple[list[int], int]:
 
 def test_rate_falls_as_early_as_the_authors_when_nothing_improves():
     noise = np.random.default_rng(0).normal(1, 0.1, 70).tolist()
-    falls, last = run_policy(noise)
+    falls, last = run_schedule(noise)
     assert falls[0] >= 299
     assert all((step + 1) % 60 == 0 for step in falls)
-    flat, end = run_policy([1.0, 1.1] * 40)
+    flat, end = run_schedule([1.0, 1.1] * 40)
     assert flat == [299, 599, 899]
     assert end == 899
     assert last <= 2999
 
 
 def test_rate_stays_while_errors_fall_in_a_line():
-    falls, last = run_policy([1 - 0.01 * i for i in range(70)])
+    falls, last = run_schedule([1 - 0.01 * i for i in range(70)])
     assert falls == []
     assert last == 2999
 
@@ -56,26 +56,24 @@ def test_slope_and_its_deviation_are_those_of_numpy():
     assert fit_slope(x, y) == pytest.approx((slope, covariance[0, 0] ** 0.5), rel=1e-9)
 
 
-@pytest.mark.parametrize('may_turn', [True, False])
-def test_fathers_are_images_of_the_crops_size(may_turn):
+@pytest.mark.parametrize('augment', [True, False])
+def test_hr_crops_have_the_size_of_the_options(augment):
     image, generator = make_image(), torch.Generator().manual_seed(0)
     options = ZSSROptions(crop_size=24)
-    fathers = [draw_father(image, 4, options, generator, may_turn) for _ in range(60)]
-    assert {tuple(father.shape) for father in fathers} == {(1, 3, 24, 24)}
-    assert all(0 <= father.min() <= father.max() <= 1 for father in fathers)
-    assert len({round(float(father.mean()), 5) for father in fathers}) > 50
-    assert (
-        min(float((father.amax(1) > 0).float().mean()) for father in fathers) > 0.3
-    )  # black where nothing is, at most
+    crops = [sample_hr_crop(image, 4, options, generator, augment) for _ in range(60)]
+    assert {tuple(hr.shape) for hr in crops} == {(1, 3, 24, 24)}
+    assert all(0 <= hr.min() <= hr.max() <= 1 for hr in crops)
+    assert len({round(float(hr.mean()), 5) for hr in crops}) > 50
+    assert min(float((hr.amax(1) > 0).float().mean()) for hr in crops) > 0.3  # black where nothing is, at most
 
 
-def test_without_turning_fathers_that_are_not_warped_are_crops():
+def test_without_augmentation_half_of_the_crops_are_unchanged():
     image, generator = make_image(), torch.Generator().manual_seed(1)
     windows = image.unfold(2, 20, 1).unfold(3, 20, 1)
     crops = 0
     for _ in range(30):
-        father = draw_father(image, 2, ZSSROptions(crop_size=20), generator, may_turn=False)
-        crops += bool((windows == father[:, :, None, None]).all(-1).all(-1).all(1).any())
+        hr = sample_hr_crop(image, 2, ZSSROptions(crop_size=20), generator, augment=False)
+        crops += bool((windows == hr[:, :, None, None]).all(-1).all(-1).all(1).any())
     assert 8 <= crops <= 22  # half of them
 
 
@@ -85,7 +83,7 @@ def test_crops_of_small_images_are_all_of_them_but_for_the_scale(height, width, 
     generator = torch.Generator().manual_seed(0)
     sizes = set()
     for _ in range(20):
-        sizes.add(tuple(draw_father(make_image(height, width), 4, options, generator, False).shape[-2:]))
+        sizes.add(tuple(sample_hr_crop(make_image(height, width), 4, options, generator, False).shape[-2:]))
     assert sizes == {expected}
 
 
@@ -97,7 +95,7 @@ def test_loss_falls_and_training_depends_on_the_generator_alone():
         network = ZSSR(scale=2, num_feat=16, num_layers=4)
         network.draw_weights(generator)
         options = ZSSROptions(max_steps=80, crop_size=32)
-        losses, rates = train_zssr(network, image, Shrinking(2), options, generator)
+        losses, rates = train_zssr(network, image, Downscaler(2), options, generator)
         histories.append(losses)
         assert rates == (1e-3,) * 80
     assert histories[0] == histories[1] != histories[2]
@@ -109,28 +107,28 @@ def test_training_ends_when_the_rate_is_below_the_least():
     options = ZSSROptions(
         max_steps=500, crop_size=8, check_every=5, check_window=20, measure_every=5, lr_change_ratio=0.0, lr=1e-4
     )
-    _, rates = train_zssr(network, make_image(), Shrinking(2), options, torch.Generator().manual_seed(0))
+    _, rates = train_zssr(network, make_image(), Downscaler(2), options, torch.Generator().manual_seed(0))
     assert len(rates) < 100
     assert rates[0] == 1e-4
     assert rates[-1] == pytest.approx(1e-5)
 
 
-def test_noise_of_sons_is_drawn_from_the_generator():
+def test_noise_of_lr_crops_is_drawn_from_the_generator():
     image = make_image()
     losses = []
     for noise in (0.0, 12.75):
         network = ZSSR(scale=2, num_feat=4, num_layers=2)
         network.draw_weights(torch.Generator().manual_seed(5))
-        options = ZSSROptions(max_steps=1, crop_size=16, son_noise=noise)
-        losses += train_zssr(network, image, Shrinking(2), options, torch.Generator().manual_seed(0))[0]
+        options = ZSSROptions(max_steps=1, crop_size=16, lq_noise=noise)
+        losses += train_zssr(network, image, Downscaler(2), options, torch.Generator().manual_seed(0))[0]
     assert losses[1] > losses[0]
 
 
-def test_defaults_depend_on_whether_a_kernel_is_told():
+def test_defaults_depend_on_a_known_kernel():
     options = ZSSROptions()
-    assert (options.uses_ensemble(told=False), options.rounds(told=False)) == (True, 10)
-    assert (options.uses_ensemble(told=True), options.rounds(told=True)) == (False, 2)
-    assert ZSSROptions(ensemble=True, back_projections=1).rounds(told=False) == 1
+    assert (options.uses_ensemble(known_kernel=False), options.rounds(known_kernel=False)) == (True, 10)
+    assert (options.uses_ensemble(known_kernel=True), options.rounds(known_kernel=True)) == (False, 2)
+    assert ZSSROptions(ensemble=True, back_projections=1).rounds(known_kernel=False) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +139,7 @@ def test_defaults_depend_on_whether_a_kernel_is_told():
         ({'min_scale': 0}, 'min_scale must be a number in'),
         ({'downsample': 'nearest'}, 'downsample must be one of bicubic, direct'),
         ({'ensemble': 8}, 'ensemble must be true, false or nothing'),
-        ({'son_noise': -1}, 'son_noise must be a number in'),
+        ({'lq_noise': -1}, 'lq_noise must be a number in'),
         ({'lr_factor': 1}, 'lr_factor must be a number in'),
     ],
 )

@@ -1,1 +1,1 @@
-"""Layers that several networks share; nothing in here is registered."""
+"""Layers shared by several networks."""

@@ -1,21 +1,21 @@
-"""A chain of 3 x 3 convolutions with ReLU between: all of SRMD, DnCNN, ZSSR and MZSR but what they are fed."""
+"""Stack of 3 x 3 convolutions with ReLU, the body of SRMD, DnCNN, ZSSR and MZSR."""
 
 from torch import Tensor, nn
 
 from dasr_arch.archs.layers.image_ops import output_conv
 
 
-class PlainConvolutions(nn.Sequential):
-    """Convolution and ReLU, again and again, and a last convolution; zero-padded.
+class ConvReLUStack(nn.Sequential):
+    """Convolutions with ReLU between them, zero-padded.
 
     Args:
         in_channels: channels of the input.
-        num_feat: channels between.
+        num_feat: channels of the hidden layers.
         out_channels: channels of the output.
         num_layers: number of convolutions, 2 or more.
         bias: whether the convolutions have biases.
-        batch_norm: whether all convolutions but the first and the last are followed by batch normalisation, with the
-            constants of the public DnCNN.
+        batch_norm: whether batch normalisation follows all convolutions but the first and the last, with the constants
+            of the public DnCNN.
 
     Raises:
         ValueError: if there are fewer than two convolutions.
@@ -41,14 +41,14 @@ class PlainConvolutions(nn.Sequential):
         layers.append(nn.Conv2d(num_feat, out_channels, 3, padding=1, bias=bias))
         super().__init__(*layers)
 
-    def keep_variance(self) -> None:
-        """Draws weights anew so that values stay as large from layer to layer, and sets biases to zero.
+    def init_he(self) -> None:
+        """He initialisation: the variance of activations is the same in all layers. Biases are zero.
 
-        With PyTorch's own, values shrink to a sixth of their variance in every layer. A deep chain then gives a
-        constant at first, and learns colours long after shapes.
+        PyTorch's default reduces the variance to a sixth in every layer, so that the output of a deep stack is nearly
+        constant at first and colours are learned late.
 
         Source:
-            He et al., ICCV 2015, for the convolutions before ReLU.
+            He et al., ICCV 2015.
         """
         convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d)]
         for layer in convolutions:
@@ -57,14 +57,7 @@ class PlainConvolutions(nn.Sequential):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes all layers.
-
-        Args:
-            x: shape (B, in_channels, H, W).
-
-        Returns:
-            Shape (B, out_channels, H, W), in the type of the weights.
-        """
+        """Maps (B, in_channels, H, W) to (B, out_channels, H, W), in the type of the weights."""
         *layers, last = self
         for layer in layers:
             x = layer(x)

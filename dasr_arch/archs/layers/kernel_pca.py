@@ -1,7 +1,7 @@
-"""How a network is told the degradation: a kernel as its coefficients in a basis of a few components, and the noise.
+"""Inputs of non-blind networks: PCA code of the blur kernel and noise-level map.
 
-Weights and basis belong together: with another basis the same kernel has other coefficients. So the basis is a buffer
-that weights files carry. The authors' files do not; see :meth:`KernelCode.basis_of_released_weights`.
+Weights depend on the PCA basis, so the basis is a buffer in weights files. The authors' files lack it; see
+:meth:`KernelPCA.basis_of_released_weights`.
 """
 
 import os
@@ -16,13 +16,16 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 
 
-class KernelCode(nn.Module):
-    """Blur kernels to coefficients.
+class KernelPCA(nn.Module):
+    """Projects blur kernels onto a PCA basis.
 
     Args:
-        network: the network that is told them, for messages.
+        network: name of the network, for messages.
         basis: the network's own basis, components of shape (C, k, k).
-        path: file with the basis of other authors' weights, which takes its place; see :func:`read_basis`.
+        path: file with the basis of the authors' weights, which replaces it; see :func:`read_basis`.
+
+    Attributes:
+        known: whether the basis of the loaded weights is known.
 
     Raises:
         InputError: if the file cannot be read.
@@ -36,27 +39,22 @@ class KernelCode(nn.Module):
         self.given = path is not None
         self.known = True
         self.register_buffer('basis', basis if path is None else read_basis(path, *basis.shape[:2]))
-        self.register_load_state_dict_post_hook(_note_whether_known)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_update_known)  # type: ignore[no-untyped-call]
 
     def basis_of_released_weights(self) -> Tensor:
-        """What stands for the basis when a file of the authors is loaded, which holds none.
-
-        Returns:
-            The basis that was given; without one NaN, so that kernels are refused instead of misunderstood.
-        """
+        """Basis to load with the authors' weights: the one from ``path``, or NaN, with which kernels are refused."""
         return self.basis if self.given else torch.full_like(self.basis, torch.nan)
 
     def forward(self, batch: int, kernel: Tensor | None, code: Tensor | None) -> Tensor:
-        """The coefficients that a network is told, one way or the other.
+        """The kernel code, from kernels or as given.
 
         Args:
             batch: number B of images.
-            kernel: shape (B, k, k) or (1, k, k), any side; what lies outside the basis's own side is cut off, and the
-                rest scaled to the sum of 1 again.
-            code: the coefficients themselves, of shape (B, C), (1, C) or (B, C, h, w); come before the kernel.
+            kernel: shape (B, k, k) or (1, k, k), k odd; cropped or padded to the basis's size and normalised to sum 1.
+            code: the code itself, shape (B, C), (1, C) or (B, C, h, w); takes precedence over the kernel.
 
         Returns:
-            Coefficients of shape (B, C), or as they were given.
+            Code of shape (B, C) or (B, C, h, w).
 
         Raises:
             ValueError: if there is neither kernel nor code, a shape does not fit, or the basis is not known.
@@ -66,7 +64,7 @@ class KernelCode(nn.Module):
                 raise ValueError(f'code must have shape ({batch}, {len(self.basis)}), got {tuple(code.shape)}')
             return code.expand(batch, *code.shape[1:])
         if kernel is None:
-            raise ValueError(f'{self.network} is told the blur kernel but got none; pass kernel=(B, k, k)')
+            raise ValueError(f'{self.network} needs the blur kernel, got none; pass kernel=(B, k, k)')
         if kernel.ndim != 3 or kernel.shape[0] not in (1, batch) or kernel.shape[1] != kernel.shape[2]:
             raise ValueError(f'kernel must have shape ({batch}, k, k), got {tuple(kernel.shape)}')
         if not self.known:
@@ -77,7 +75,7 @@ class KernelCode(nn.Module):
         return self._encode(kernel).expand(batch, -1)
 
     def _encode(self, kernel: Tensor) -> Tensor:
-        """Coefficients of shape (B, C), in the type of the basis, computed in float32 at least."""
+        """Code of shape (B, C), in the type of the basis, computed in float32 at least."""
         precise = torch.promote_types(self.basis.dtype, torch.float32)
         with torch.autocast(kernel.device.type, enabled=False):
             fitted = fit_kernel(kernel.to(precise), self.basis.shape[-1])
@@ -86,11 +84,11 @@ class KernelCode(nn.Module):
 
 
 def fit_kernel(kernel: Tensor, side: int) -> Tensor:
-    """Cuts or pads kernels around their centre to another side, and scales them to the sum of 1.
+    """Crops or pads kernels around their centre, and normalises them to sum 1.
 
     Args:
         kernel: shape (B, k, k), k odd.
-        side: the other side, odd.
+        side: new side, odd.
 
     Returns:
         Kernels of shape (B, side, side).
@@ -100,16 +98,16 @@ def fit_kernel(kernel: Tensor, side: int) -> Tensor:
     """
     if kernel.shape[-1] % 2 == 0:
         raise ValueError(f'kernel must have an odd side, got {kernel.shape[-1]}')
-    margin = (side - kernel.shape[-1]) // 2  # negative: cuts
+    margin = (side - kernel.shape[-1]) // 2  # negative: crops
     fitted = functional.pad(kernel, (margin, margin, margin, margin))
     return fitted / fitted.sum((-2, -1), keepdim=True)
 
 
-def stretch(code: Tensor, like: Tensor) -> Tensor:
-    """Coefficients as feature maps.
+def expand_to_maps(code: Tensor, like: Tensor) -> Tensor:
+    """Expands a kernel code to feature maps (SRMD: dimensionality stretching).
 
     Args:
-        code: shape (B, C), or maps of shape (B, C, h, w) that are returned as they are.
+        code: shape (B, C), or maps of shape (B, C, h, w), which are returned unchanged.
         like: features of shape (B, ..., h, w).
 
     Returns:
@@ -120,7 +118,7 @@ def stretch(code: Tensor, like: Tensor) -> Tensor:
 
 
 def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
-    """The noise level as SRMD is told it.
+    """Noise-level map of SRMD.
 
     Args:
         noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
@@ -142,11 +140,10 @@ def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
 
 
 def read_basis(path: str | os.PathLike[str], num_components: int, kernel_size: int) -> Tensor:
-    """Reads the basis that belongs to weights of other authors: KAIR's .mat, IKC's .pth, or a .npy.
+    """Reads the PCA basis of the authors' weights: KAIR's .mat, IKC's .pth, or a .npy.
 
     Args:
-        path: a file with one matrix, components by pixels or pixels by components, pixels counted down the columns of
-            the kernel.
+        path: a file with one matrix, components by pixels or pixels by components, pixels in column-major order.
         num_components: number C of components.
         kernel_size: side k of the kernels in pixels.
 
@@ -185,7 +182,7 @@ def _read_matrix(path: Path) -> Tensor:
     return content
 
 
-def _note_whether_known(module: nn.Module, incompatible: object) -> None:
-    """Runs after weights were loaded: a basis of NaN says that it is not known."""
-    assert isinstance(module, KernelCode)
+def _update_known(module: nn.Module, incompatible: object) -> None:
+    """Load hook: a basis of NaN is unknown."""
+    assert isinstance(module, KernelPCA)
     module.known = module.basis.is_meta or not bool(module.basis.isnan().any())

@@ -1,32 +1,30 @@
-"""What ZSSR and MZSR share: a small network on the enlarged image, which is trained further on the image itself.
+"""Bicubic upsampling and a residual CNN, the network of ZSSR and MZSR.
 
-That training is :mod:`dasr_arch.zero_shot.adaptation`; it calls the network with images that it
-has enlarged by itself and by factors that need not be whole, see ``enlarged``.
+Its test-time adaptation is in :mod:`dasr_arch.zero_shot.adaptation`, which upsamples images itself (``enlarged``).
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_counts
-from dasr_arch.archs.layers.conv_stack import PlainConvolutions
-from dasr_arch.archs.layers.image_ops import enlarge
+from dasr_arch.archs.layers.conv_stack import ConvReLUStack
+from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 
 
-class ResidualRestorer(nn.Module):
-    """Adds to the bicubically enlarged image what a chain of convolutions makes of it.
+class ResidualCNN(SRNetwork):
+    """Adds the output of a stack of convolutions to the bicubically upsampled image.
 
     Args:
-        scale: up-sampling factor of images that are not enlarged yet, 1 or more.
-        num_feat: channels between.
+        scale: upsampling factor, 1 or more.
+        num_feat: channels of the hidden layers.
         num_layers: number of convolutions, 2 or more.
-        bias: whether they have biases.
+        bias: whether the convolutions have biases.
 
     Raises:
-        ValueError: if an argument has no such choice.
+        ValueError: if an argument is out of range.
     """
 
-    blind = False
-    needs: tuple[str, ...] = ()  # forward is told nothing
-    adapts_to: tuple[str, ...] = ('kernel',)  # what the training on the image itself is told
+    adapts_to = ('kernel',)
 
     def __init__(self, scale: int, num_feat: int, num_layers: int, bias: bool) -> None:
         super().__init__()
@@ -34,18 +32,18 @@ class ResidualRestorer(nn.Module):
         self.scale = scale
         self.num_feat = num_feat
         self.num_layers = num_layers
-        self.body = PlainConvolutions(3, num_feat, 3, num_layers, bias=bias)
+        self.body = ConvReLUStack(3, num_feat, 3, num_layers, bias=bias)
 
     def forward(self, lq: Tensor, *, enlarged: bool = False) -> Tensor:
         """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
-            enlarged: whether ``lq`` has the size of the output already, by whatever factor it was enlarged.
+            enlarged: whether ``lq`` is upsampled already, by any factor.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale), or (B, 3, h, w) if it was enlarged; around [0, 1], not clamped.
+            RGB of shape (B, 3, h * scale, w * scale), or (B, 3, h, w) with enlarged; around [0, 1], not clamped.
         """
-        x = lq if enlarged else enlarge(lq, self.scale)
+        x = lq if enlarged else upsample_bicubic_symmetric(lq, self.scale)
         out: Tensor = x + self.body(x)
         return out

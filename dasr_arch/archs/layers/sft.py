@@ -1,4 +1,4 @@
-"""Parts of IKC's super-resolution network: features that are scaled and shifted by what the network is told.
+"""Spatial feature transform (SFT) layers of IKC.
 
 Gu et al., Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, section 3.2.
 """
@@ -8,60 +8,60 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SLOPE = 0.2  # of every LeakyReLU in IKC's networks
-_HIDDEN = 32  # channels between the two convolutions of a gain or shift
+_HIDDEN = 32  # channels of the hidden layer of a gain or shift
 
 
-class FeatureTransform(nn.Module):
-    """Scales and shifts features by what they and the coefficients tell.
+class SFTLayer(nn.Module):
+    """Scales and shifts features, with gain and shift predicted from the features and the kernel code.
 
     Args:
         num_feat: channels of the features.
-        code_length: number of coefficients.
+        code_length: length of the kernel code.
     """
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()
-        self.gain = _make_pair(num_feat, code_length)
-        self.shift = _make_pair(num_feat, code_length)
+        self.gain = _make_convs(num_feat, code_length)
+        self.shift = _make_convs(num_feat, code_length)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
         """Transforms features.
 
         Args:
             x: shape (B, num_feat, h, w).
-            told: coefficients as maps of shape (B, code_length, h, w).
+            code_maps: kernel code as maps of shape (B, code_length, h, w).
 
         Returns:
             Features of the shape of ``x``.
         """
-        both = torch.cat([x, told.to(x.dtype)], 1)
+        both = torch.cat([x, code_maps.to(x.dtype)], 1)
         out: Tensor = x * self.gain(both).sigmoid() + self.shift(both)
         return out
 
 
-class TransformBlock(nn.Module):
-    """Two feature transforms and two convolutions in turn, with a residual.
+class SFTResidualBlock(nn.Module):
+    """Two SFT layers and two convolutions in turn, with a residual.
 
     Args:
         num_feat: channels of the features.
-        code_length: number of coefficients.
+        code_length: length of the kernel code.
     """
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()
-        self.sft1 = FeatureTransform(num_feat, code_length)
+        self.sft1 = SFTLayer(num_feat, code_length)
         self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.sft2 = FeatureTransform(num_feat, code_length)
+        self.sft2 = SFTLayer(num_feat, code_length)
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """As :meth:`FeatureTransform.forward`."""
-        out: Tensor = self.conv1(functional.relu(self.sft1(x, told)))
-        out = self.conv2(functional.relu(self.sft2(out, told))) + x
+    def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
+        """As :meth:`SFTLayer.forward`."""
+        out: Tensor = self.conv1(functional.relu(self.sft1(x, code_maps)))
+        out = self.conv2(functional.relu(self.sft2(out, code_maps))) + x
         return out
 
 
-def _make_pair(num_feat: int, code_length: int) -> nn.Sequential:
+def _make_convs(num_feat: int, code_length: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(num_feat + code_length, _HIDDEN, 3, padding=1),
         nn.LeakyReLU(SLOPE),

@@ -1,7 +1,7 @@
-"""A linear filter, mixed for each image from a few Wiener filters, that enlarges it and undoes its blur.
+"""Skip connection by a linear filter: an upsampling deblurring filter, mixed per image from a basis of Wiener filters.
 
-Not part of the paper. What a linear filter can restore need not be learned by convolutions: the representation says how
-to mix it, and the network adds what a linear filter cannot know.
+Not part of the paper. The representation predicts the mixing weights; the network adds the residual that a linear
+filter cannot restore.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dasr_arch._renamed import find_renamed
 from dasr_arch.archs.blocks import SLOPE
 from dasr_arch.degradations.kernel_pca import SMALLEST_WIDTH
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
@@ -22,16 +23,18 @@ from dasr_arch.degradations.wiener import (
 )
 
 FILTER_SIZE = 7  # LR pixels
-NUM_FILTERS = 24  # within 0.04 dB of the filters themselves, anisotropic blur included
+NUM_FILTERS = 24  # loss against exact Wiener filters below 0.04 dB, also for anisotropic blur
 _HIDDEN = 64
-_DRAWS = 400  # degradations
-_AT_ONCE = 50
-_ISOTROPIC = 3  # one in so many
+_DRAWS = 400  # degradations for the basis
+_CHUNK = 50  # degradations computed at a time
+_ISOTROPIC = 3  # one draw in three is isotropic
 _LARGEST_NOISE = 25.0  # grey levels, paper
+
+__getattr__ = find_renamed(__name__, {'WienerEnlargement': 'WienerUpsampler'})
 
 
 class FilterBasis(NamedTuple):
-    """Few filters that many are mixtures of.
+    """Basis of the Wiener filters.
 
     Attributes:
         mean: shape (s * s, k, k), each window of sum 1.
@@ -42,15 +45,15 @@ class FilterBasis(NamedTuple):
     filters: Tensor
 
 
-class WienerEnlargement(nn.Module):
-    """Enlarges images with a linear filter that their representations choose; not to be rounded by autocast.
+class WienerUpsampler(nn.Module):
+    """Upsamples images with a linear filter predicted from the representation; to be run without autocast.
 
     Args:
-        scale: up-sampling factor s.
+        scale: upsampling factor s.
         representation_dim: length D of representations.
 
     Attributes:
-        mean_filter: see FilterBasis; buffers, which weights files carry.
+        mean_filter: see FilterBasis; a buffer in weights files.
         filters: likewise.
     """
 
@@ -67,8 +70,8 @@ class WienerEnlargement(nn.Module):
         self.register_buffer('mean_filter', basis.mean.to(last.weight, copy=True))
         self.register_buffer('filters', basis.filters.to(last.weight, copy=True))
 
-    def choose(self, representation: Tensor) -> Tensor:
-        """The filters that representations ask for.
+    def predict_filters(self, representation: Tensor) -> Tensor:
+        """Filters predicted from representations.
 
         Args:
             representation: shape (B, D).
@@ -78,11 +81,11 @@ class WienerEnlargement(nn.Module):
         """
         shares = self.mix(representation.to(self.filters.dtype))
         weights: Tensor = self.mean_filter + (shares @ self.filters.flatten(1)).reshape(-1, *self.mean_filter.shape)
-        # The buffers' sums are 1 and 0, but files of 16 bit round them.
+        # 16-bit weights files round the buffers, so the sum is made 1 again.
         return weights - weights.mean((2, 3), keepdim=True) + 1 / FILTER_SIZE**2
 
     def forward(self, x: Tensor, representation: Tensor) -> Tensor:
-        """Enlarges.
+        """Upsamples images.
 
         Args:
             x: images of shape (B, 3, h, w), any value range.
@@ -91,20 +94,20 @@ class WienerEnlargement(nn.Module):
         Returns:
             Images of shape (B, 3, h * s, w * s), not clamped.
         """
-        return apply_filters(x.to(self.filters.dtype), self.choose(representation))
+        return apply_filters(x.to(self.filters.dtype), self.predict_filters(representation))
 
 
 @lru_cache(maxsize=8)
 def compute_filter_basis(scale: int) -> FilterBasis:
-    """What the filters of Gaussian blurs, of widths up to the scale and any angle, and of noise have in common.
+    """Principal components of the Wiener filters for Gaussian blur and noise.
 
-    Principal components, in the measure of what a change of the filter changes in images.
+    Widths reach the scale, angles are arbitrary. The metric is the change of the output image.
 
     Args:
-        scale: up-sampling factor s.
+        scale: upsampling factor s.
 
     Returns:
-        The same in every call, float32, on the CPU also where networks are being built elsewhere.
+        The basis, float32, on the CPU also under ``torch.device``; deterministic.
     """
     with torch.device('cpu'), torch.no_grad():
         generator = torch.Generator().manual_seed(0)
@@ -114,10 +117,10 @@ def compute_filter_basis(scale: int) -> FilterBasis:
         kernels = anisotropic_gaussian_kernel(
             SMALLEST_WIDTH + span * first, SMALLEST_WIDTH + span * second, math.pi * turn
         )
-        levels = _LARGEST_NOISE * noise**2  # filters change most where there is little noise
+        levels = _LARGEST_NOISE * noise**2  # more draws of low noise, where filters vary most
         parts = [
             compute_wiener_statistics(some, level, scale, FILTER_SIZE)
-            for some, level in zip(kernels.split(_AT_ONCE), levels.split(_AT_ONCE), strict=True)
+            for some, level in zip(kernels.split(_CHUNK), levels.split(_CHUNK), strict=True)
         ]
         statistics = WienerStatistics(*(torch.cat(part) for part in zip(*parts, strict=True)))
         weights = solve_wiener(statistics)  # (N, s * s, k * k)
@@ -127,7 +130,7 @@ def compute_filter_basis(scale: int) -> FilterBasis:
         root = torch.linalg.cholesky(spread)
         changes = ((weights - mean) @ root).flatten(1)
         components: Tensor = torch.linalg.eigh(changes.T @ changes).eigenvectors.flip(1)[:, :NUM_FILTERS].T
-        components = components * (changes.norm() / _DRAWS**0.5)  # shares of about one
+        components = components * (changes.norm() / _DRAWS**0.5)  # mixing weights of about one
         filters = torch.linalg.solve_triangular(
             root, components.reshape(len(components), *mean.shape), upper=False, left=False
         )

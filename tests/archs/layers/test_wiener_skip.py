@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.layers.wiener_skip import FILTER_SIZE, NUM_FILTERS, WienerEnlargement, compute_filter_basis
+from dasr_arch.archs.layers.wiener_skip import FILTER_SIZE, NUM_FILTERS, WienerUpsampler, compute_filter_basis
 from dasr_arch.checkpoints.io import build_from_state
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 from dasr_arch.export.plain_network import PlainDASR
-from dasr_arch.losses.wiener_filter import FilterTarget
+from dasr_arch.losses.wiener_filter import WienerFilterLoss
 
 TINY = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 8}
 SCALES = pytest.mark.parametrize('scale', [2, 3, 4])
@@ -35,7 +35,7 @@ def make_network(scale: int = 3, **changes: object) -> DASR:
     return network
 
 
-def choose_nearest(target: FilterTarget, goal: Tensor, scale: int) -> Tensor:
+def choose_nearest(target: WienerFilterLoss, goal: Tensor, scale: int) -> Tensor:
     """The mixtures of the basis that lose least, by the model, against the best filters."""
     mean, filters = compute_filter_basis(scale)
     taps, pixels = FILTER_SIZE**2, scale**2
@@ -56,7 +56,7 @@ def test_few_filters_are_enough_for_all_blurs_of_the_paper(scale: int) -> None:
     assert basis.filters.shape == (NUM_FILTERS, scale**2, FILTER_SIZE, FILTER_SIZE)
     assert torch.allclose(basis.mean.sum((1, 2)), torch.ones(scale**2), atol=1e-4)
     assert basis.filters.sum((2, 3)).abs().max() < 1e-3
-    target = FilterTarget(scale)
+    target = WienerFilterLoss(scale)
     goal = target.target(*make_degradations(scale))
     nearest = choose_nearest(target, goal, scale)
     lost = torch.stack([target(nearest[i : i + 1], goal[i : i + 1]) for i in range(len(goal))])
@@ -75,7 +75,7 @@ def test_the_basis_is_the_same_in_every_call_and_where_networks_are_built_withou
 
 @SCALES
 def test_target_is_nothing_for_the_best_filter_and_grows_with_what_is_wrong(scale: int) -> None:
-    target, (kernel, level) = FilterTarget(scale), make_degradations(scale)
+    target, (kernel, level) = WienerFilterLoss(scale), make_degradations(scale)
     goal = target.target(kernel, level)
     best = compute_wiener_filters(kernel, level, scale)
     assert float(target(best, goal)) == pytest.approx(0, abs=1e-3)
@@ -85,7 +85,7 @@ def test_target_is_nothing_for_the_best_filter_and_grows_with_what_is_wrong(scal
 
 
 def test_target_is_the_mean_of_decibels_lost():
-    target, (kernel, level) = FilterTarget(2), make_degradations(2)
+    target, (kernel, level) = WienerFilterLoss(2), make_degradations(2)
     goal = target.target(kernel, level)
     other = compute_wiener_filters(kernel, level + 3, 2)
     each = [float(target(other[i : i + 1], goal[i : i + 1])) for i in range(len(goal))]
@@ -99,13 +99,13 @@ def test_target_is_the_mean_of_decibels_lost():
 
 def test_gradients_lead_to_the_best_filter():
     torch.manual_seed(0)
-    enlargement, target = WienerEnlargement(4, 8), FilterTarget(4)
+    enlargement, target = WienerUpsampler(4, 8), WienerFilterLoss(4)
     kernel, level = make_degradations(4)
     goal, representation = target.target(kernel, level), torch.randn(len(kernel), 8)
     optimizer = torch.optim.Adam(enlargement.parameters(), 3e-3)
     history = []
     for _ in range(300):
-        loss = target(enlargement.choose(representation), goal)
+        loss = target(enlargement.predict_filters(representation), goal)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -128,7 +128,7 @@ def test_representation_chooses_the_filter():
     network, lq = make_network(), torch.rand(2, 3, 9, 7)
     one, other = torch.randn(2, 1, 16)
     with torch.no_grad():
-        filters = network.enlargement.choose(torch.cat([one, other]))
+        filters = network.enlargement.predict_filters(torch.cat([one, other]))
         both = network(lq, representation=torch.cat([one, other]))
         alone = network(lq, representation=one)
     assert not torch.allclose(filters[0], filters[1], atol=1e-4)

@@ -1,0 +1,79 @@
+"""Facts that a network declares about itself: what it must be given, what it returns, what its weights files hold.
+
+Training, tests and checkpoints ask :func:`facts_of`, for networks of this package and for BasicSR's alike.
+"""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from dasr_arch.archs.key_map import KeyMap
+
+
+class SRNetwork(nn.Module):
+    """Base class of the package's networks; a network overrides the facts that differ from the defaults.
+
+    ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); what ``needs`` names are
+    keyword arguments of it. A fact is a class attribute, or an instance attribute where an argument decides it.
+
+    Attributes:
+        blind: whether the network estimates the degradation from the LR image. False for non-blind networks and for
+            those that are trained for one fixed degradation.
+        needs: inputs of ``forward`` beside the image: 'kernel', blur kernels of shape (B, k, k), and 'noise_level',
+            standard deviations on the scale 0..255 of shape (B,).
+        adapts_to: inputs of the test-time adaptation; empty for networks that do not adapt to the test image.
+        trains_per_image: whether the weights are drawn anew and trained for every image, so that there is no file of
+            them.
+        restores: whether ``forward`` returns an image; False for estimators of the degradation.
+        kernel_size: side in pixels of the blur kernels that the network is trained with, odd.
+        parts: names of submodules that have weights files of their own.
+        released_names: tensor names of the authors' checkpoints; None if there are none, or they equal ours.
+    """
+
+    blind: bool = False
+    needs: tuple[str, ...] = ()
+    adapts_to: tuple[str, ...] = ()
+    trains_per_image: bool = False
+    restores: bool = True
+    kernel_size: int = 21
+    parts: tuple[str, ...] = ()
+    released_names: 'KeyMap | None' = None
+
+    def missing_in_released(self) -> dict[str, Tensor]:
+        """Tensors that the authors' checkpoints lack, by our names; they complete such a checkpoint."""
+        return {}
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """The facts of one network; fields and defaults as in :class:`SRNetwork`."""
+
+    blind: bool = SRNetwork.blind
+    needs: tuple[str, ...] = SRNetwork.needs
+    adapts_to: tuple[str, ...] = SRNetwork.adapts_to
+    trains_per_image: bool = SRNetwork.trains_per_image
+    restores: bool = SRNetwork.restores
+    kernel_size: int = SRNetwork.kernel_size
+    parts: tuple[str, ...] = SRNetwork.parts
+    released_names: 'KeyMap | None' = SRNetwork.released_names
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Inputs of the network or of its test-time adaptation."""
+        return self.needs + self.adapts_to
+
+
+def facts_of(network: nn.Module | type[nn.Module]) -> NetworkFacts:
+    """Facts of a network or of its class.
+
+    Args:
+        network: any network. One that does not derive from :class:`SRNetwork`, such as BasicSR's, may declare facts
+            as attributes of the same names.
+
+    Returns:
+        The declared facts, and the defaults for the others.
+    """
+    declared: dict[str, Any] = {item.name: getattr(network, item.name, item.default) for item in fields(NetworkFacts)}
+    return NetworkFacts(**declared)
