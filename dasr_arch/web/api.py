@@ -52,8 +52,8 @@ from dasr_arch.web.schemas import (
 )
 from dasr_arch.web.security import Guard, admit, matches
 from dasr_arch.web.settings import Limits, ServeSettings
-from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_image_file, read_upload
-from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_picture
+from dasr_arch.web.uploads import Upload, check_image, clean_name, open_image_file, read_upload
+from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_image
 
 STATIC = Path(__file__).parent / 'static'
 _SWEEP_SECONDS = 20
@@ -75,7 +75,7 @@ class Service:
         self.shelf = shelf
         self.queue = queue
         self._maps = MapStore()
-        self._decoding = asyncio.Semaphore(2)  # pictures that are decoded at once to see whether they are whole
+        self._decoding = asyncio.Semaphore(2)  # images that are decoded at once to see whether they are whole
         self._uploads = 0  # bodies that are being read, each of which takes memory
 
     async def upscale(self, request: Request) -> Response:
@@ -99,20 +99,20 @@ class Service:
         parameters = _understand(PlaygroundParameters, upload.fields)
         entry = self._find(parameters.model, parameters.scale)
         _check(partial(make_degradation, parameters, entry.scale))
-        picture = upload.pictures.get('image')
-        if 'like' in upload.pictures:
+        image = upload.images.get('image')
+        if 'like' in upload.images:
             raise ProblemError(422, "an experiment takes no file called 'like'")
         if parameters.sample is not None:
-            if picture is not None and picture.data:
-                raise ProblemError(422, 'give a picture or the name of a sample, not both')
-            picture = None
+            if image is not None and image.data:
+                raise ProblemError(422, 'give an image or the name of a sample, not both')
+            image = None
             await run_in_threadpool(_check, partial(find_sample, parameters.sample))
-        elif picture is None or not picture.data:
-            raise ProblemError(422, 'a clean picture is needed: upload one, or name a sample')
+        elif image is None or not image.data:
+            raise ProblemError(422, 'a clean image is needed: upload one, or name a sample')
         else:
-            await run_in_threadpool(check_picture, picture, self.settings.limits)
-        asked = PlaygroundRequest(picture, parameters, entry)
-        name = parameters.sample or (picture.name if picture else '')
+            await run_in_threadpool(check_image, image, self.settings.limits)
+        asked = PlaygroundRequest(image, parameters, entry)
+        name = parameters.sample or (image.name if image else '')
 
         def work(job: Job) -> Outcome:
             return run_experiment(job, asked, lambda: self.shelf.load(entry), self._maps)
@@ -132,12 +132,12 @@ class Service:
         """GET /api/v1/jobs/{id}/result."""
         return _send(_find_file(self._job(request), 'result'), download=True)
 
-    async def get_picture(self, request: Request) -> Response:
-        """GET /api/v1/jobs/{id}/pictures/{picture}."""
+    async def get_image(self, request: Request) -> Response:
+        """GET /api/v1/jobs/{id}/images/{image}."""
         job = self._job(request)
-        stored = _find_file(job, request.path_params['picture'])
+        stored = _find_file(job, request.path_params['image'])
         if job.kind == 'upscale':
-            stored = await run_in_threadpool(_check, partial(show_picture, job, stored))
+            stored = await run_in_threadpool(_check, partial(show_image, job, stored))
         return _send(stored)
 
     async def list_models(self, _: Request) -> Response:
@@ -192,23 +192,23 @@ class Service:
         parameters = _understand(UpscaleParameters, upload.fields)
         entry = self._find(parameters.model, parameters.scale)
         output = _check(parameters.output)
-        picture = upload.pictures.get('image')
-        if picture is None:
-            raise ProblemError(422, "a picture is needed: as the body, or as the file 'image' of a form")
+        image = upload.images.get('image')
+        if image is None:
+            raise ProblemError(422, "an image is needed: as the body, or as the file 'image' of a form")
         if parameters.name is not None:
-            picture = picture._replace(name=clean_name(parameters.name))
+            image = image._replace(name=clean_name(parameters.name))
         async with self._decoding:
-            await run_in_threadpool(check_picture, picture, limits)
-            if (like := upload.pictures.get('like')) is not None:
-                await run_in_threadpool(check_picture, like, limits)
+            await run_in_threadpool(check_image, image, limits)
+            if (like := upload.images.get('like')) is not None:
+                await run_in_threadpool(check_image, like, limits)
                 await run_in_threadpool(open_image_file, like, 1, OutputSettings())
-            await run_in_threadpool(open_image_file, picture, entry.scale, output)
+            await run_in_threadpool(open_image_file, image, entry.scale, output)
         if await request.is_disconnected():  # nobody would fetch it
             raise ProblemError(408, 'the client went away')
-        asked = UpscaleRequest(picture, like, parameters, entry)
+        asked = UpscaleRequest(image, like, parameters, entry)
         return self.queue.submit(
             'upscale',
-            picture.name,
+            image.name,
             lambda job: run_upscaling(job, asked, lambda: self.shelf.load(entry, parameters.tiling())),
         )
 
@@ -275,7 +275,7 @@ def make_app(settings: ServeSettings, shelf: ModelShelf, queue: JobQueue) -> Sta
         Route('/api/v1/jobs/{id}', service.get_job),
         Route('/api/v1/jobs/{id}', service.delete_job, methods=['DELETE']),
         Route('/api/v1/jobs/{id}/result', service.get_result),
-        Route('/api/v1/jobs/{id}/pictures/{picture}', service.get_picture),
+        Route('/api/v1/jobs/{id}/images/{image}', service.get_image),
         Route('/api/v1/playground', service.start_experiment, methods=['POST']),
         Route('/api/v1/models', service.list_models),
         Route('/api/v1/samples', service.list_samples),

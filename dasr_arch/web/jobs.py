@@ -61,7 +61,7 @@ class Job:
     Attributes:
         id: what its address ends with; nobody can guess it.
         kind: what is made.
-        name: of the picture, for people.
+        name: of the image, for people.
         folder: its own, for files.
         state: how far it is.
         stage: what is being done, one word or a few.
@@ -231,7 +231,7 @@ class JobQueue:
 
         Args:
             kind: what it makes.
-            name: of the picture.
+            name: of the image.
             task: does the work; gets the job, to tell how far it is.
 
         Raises:

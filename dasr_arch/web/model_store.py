@@ -18,7 +18,7 @@ from dasr_arch.web.settings import ServeSettings
 _SOUGHT = ('general', 'iso')
 _PURPOSES = {
     'general': 'for photos as people have them: any blur, with noise',
-    'iso': 'for pictures with even blur and without noise',
+    'iso': 'for images with even blur and without noise',
     None: 'weights file that the server was started with',
 }
 
@@ -32,7 +32,7 @@ class ModelEntry(NamedTuple):
         setting: what it was trained for, None if that is not known.
         purpose: the same in words.
         parameters: how many numbers it learned, None if that is not known before it is loaded.
-        trained_on: the pictures of the training, '' if that is not known.
+        trained_on: the images of the training, '' if that is not known.
         date: day of the training's end, '' if that is not known.
         default: whether it is the one that is taken when no model is asked for.
     """
@@ -110,7 +110,7 @@ class ModelShelf:
 
         Args:
             entry: what ``find`` gave.
-            tiling: how to cut pictures this time.
+            tiling: how to cut images this time.
 
         Raises:
             InputError: if its file is damaged or missing by now.

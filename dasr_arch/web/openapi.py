@@ -23,14 +23,14 @@ _ANSWERS = (Health, JobStatus, Models, Samples, ProblemDetails)
 _REASONS = {
     401: 'The token is missing or wrong.',
     403: 'The request comes from a page of another site.',
-    404: 'There is no such job, sample or picture, or not any more.',
+    404: 'There is no such job, sample or image, or not any more.',
     408: 'The upload stopped in the middle.',
     409: 'The job is not finished.',
     410: 'The job was cancelled.',
-    413: 'The upload or the picture is too large.',
-    415: 'The upload is not a picture.',
+    413: 'The upload or the image is too large.',
+    415: 'The upload is not an image.',
     421: 'The server is asked under a name that is not its own.',
-    422: 'The picture is damaged or cannot be upscaled, or a parameter is wrong.',
+    422: 'The image is damaged or cannot be upscaled, or a parameter is wrong.',
     503: 'Too many jobs are waiting; Retry-After says when to try again.',
 }
 _EVERYWHERE = (403, 421)
@@ -52,7 +52,7 @@ def describe_api(settings: ServeSettings) -> Schema:
             'title': 'DASR',
             'version': __version__,
             'license': {'name': 'Apache-2.0', 'identifier': 'Apache-2.0'},
-            'description': 'Blind super-resolution on this machine: pictures in, larger pictures out. Errors are '
+            'description': 'Blind super-resolution on this machine: images in, larger images out. Errors are '
             f'{PROBLEM_TYPE} (RFC 9457).',
         },
         'paths': _describe_paths(settings.token is not None),
@@ -68,19 +68,19 @@ def _describe_paths(has_token: bool) -> Schema:
     always = (401, *_EVERYWHERE) if has_token else _EVERYWHERE
     job_id = {'name': 'id', 'in': 'path', 'required': True, 'schema': {'type': 'string'}}
     sample = {'name': 'name', 'in': 'path', 'required': True, 'schema': {'type': 'string'}}
-    picture = {
-        'name': 'picture',
+    image = {
+        'name': 'image',
         'in': 'path',
         'required': True,
         'description': 'of an upscaling input or result, of an experiment hr, lq, bicubic or sr',
         'schema': {'type': 'string', 'enum': ['input', 'result', 'hr', 'lq', 'bicubic', 'sr']},
     }
-    file = _answer('The enlarged picture.', 'image/*')
+    file = _answer('The enlarged image.', 'image/*')
     return {
         '/api/v1/upscale': {
             'post': {
                 'operationId': 'upscale',
-                'summary': 'Upscale a picture and wait for it',
+                'summary': 'Upscale an image and wait for it',
                 'description': 'For scripts. Closing the connection cancels the work.',
                 'parameters': _parameters(UpscaleParameters),
                 'requestBody': _upload('image', UpscaleParameters, required=True),
@@ -90,7 +90,7 @@ def _describe_paths(has_token: bool) -> Schema:
         '/api/v1/jobs': {
             'post': {
                 'operationId': 'startUpscaling',
-                'summary': 'Start to upscale a picture',
+                'summary': 'Start to upscale an image',
                 'parameters': _parameters(UpscaleParameters),
                 'requestBody': _upload('image', UpscaleParameters, required=True),
                 'responses': {'202': _json('The new job.', 'JobStatus'), **_problems(*always, *_UPLOAD)},
@@ -118,19 +118,19 @@ def _describe_paths(has_token: bool) -> Schema:
                 'responses': {'200': file, **_problems(*always, 404, 409, 422)},
             }
         },
-        '/api/v1/jobs/{id}/pictures/{picture}': {
+        '/api/v1/jobs/{id}/images/{image}': {
             'get': {
-                'operationId': 'getPicture',
-                'summary': 'A picture of a job in a form that browsers show',
-                'parameters': [job_id, picture],
-                'responses': {'200': _answer('The picture.', 'image/*'), **_problems(*always, 404, 409)},
+                'operationId': 'getImage',
+                'summary': 'An image of a job in a form that browsers show',
+                'parameters': [job_id, image],
+                'responses': {'200': _answer('The image.', 'image/*'), **_problems(*always, 404, 409)},
             }
         },
         '/api/v1/playground': {
             'post': {
                 'operationId': 'startExperiment',
-                'summary': 'Degrade a clean picture in a known way and restore it',
-                'description': 'The picture comes with the request, or `sample` names one. Pictures are cut to their '
+                'summary': 'Degrade a clean image in a known way and restore it',
+                'description': 'The image comes with the request, or `sample` names one. Images are cut to their '
                 'middle 480 x 480 pixels.',
                 'parameters': _parameters(PlaygroundParameters),
                 'requestBody': _upload('image', PlaygroundParameters, required=False),
@@ -147,14 +147,14 @@ def _describe_paths(has_token: bool) -> Schema:
         '/api/v1/samples': {
             'get': {
                 'operationId': 'listSamples',
-                'summary': 'Sample pictures of the playground',
+                'summary': 'Sample images of the playground',
                 'responses': {'200': _json('What there is.', 'Samples'), **_problems(*always)},
             }
         },
         '/api/v1/samples/{name}': {
             'get': {
                 'operationId': 'getSample',
-                'summary': 'A sample picture, small',
+                'summary': 'A sample image, small',
                 'parameters': [sample],
                 'responses': {'200': _answer('160 x 160 pixels.', 'image/jpeg'), **_problems(*always, 404)},
             }
@@ -208,11 +208,11 @@ def _parameters(kind: type[msgspec.Struct]) -> list[Schema]:
 
 
 def _upload(field: str, kind: type[msgspec.Struct], required: bool) -> Schema:
-    """A body that is a form with a file and parameters, or the picture's bytes with parameters in the address."""
+    """A body that is a form with a file and parameters, or the image's bytes with parameters in the address."""
     form: Schema = {
         'type': 'object',
         'properties': {
-            field: {'type': 'string', 'format': 'binary', 'description': 'the picture'},
+            field: {'type': 'string', 'format': 'binary', 'description': 'the image'},
             **_properties(kind),
         },
     }
@@ -220,7 +220,7 @@ def _upload(field: str, kind: type[msgspec.Struct], required: bool) -> Schema:
         form['properties']['like'] = {
             'type': 'string',
             'format': 'binary',
-            'description': 'another picture, whose degradation is taken instead of its own',
+            'description': 'another image, whose degradation is taken instead of its own',
         }
     if required:
         form['required'] = [field]

@@ -1,4 +1,4 @@
-"""The job that degrades a clean picture in a known way, restores it, and shows where its representation lies."""
+"""The job that degrades a clean image in a known way, restores it, and shows where its representation lies."""
 
 import math
 import time
@@ -36,10 +36,10 @@ from dasr_arch.web.representation_map import (
     place_experiment,
 )
 from dasr_arch.web.schemas import PlaygroundParameters, PlaygroundResult, Sample
-from dasr_arch.web.uploads import UploadedPicture
+from dasr_arch.web.uploads import UploadedImage
 
 LEAST_SIDE = 48
-"""HR pixels that a picture needs to each side: the blur kernel must fit, and something be left to measure."""
+"""HR pixels that an image needs to each side: the blur kernel must fit, and something be left to measure."""
 
 _NAME = 'experiment'  # noise depends on it and the seed
 _ENCODING = 0.35  # time of degrading and encoding, as a share of that of enlarging as many LR pixels
@@ -50,19 +50,19 @@ class PlaygroundRequest(NamedTuple):
     """What was asked for.
 
     Attributes:
-        picture: the clean picture, if it is no sample.
+        image: the clean image, if it is no sample.
         parameters: the rest.
         entry: the model.
     """
 
-    picture: UploadedPicture | None
+    image: UploadedImage | None
     parameters: PlaygroundParameters
     entry: ModelEntry
 
 
 def list_samples() -> list[Sample]:
-    """What the sample pictures show."""
-    about = {picture.file.rpartition('.')[0]: picture for picture in SAMPLE_IMAGES}
+    """What the sample images show."""
+    about = {image.file.rpartition('.')[0]: image for image in SAMPLE_IMAGES}
     return [
         Sample(name, about[name].content, about[name].licence, pixels.shape[1], pixels.shape[0])
         for name, pixels in load_samples(PLAYGROUND_SIDE).items()
@@ -70,7 +70,7 @@ def list_samples() -> list[Sample]:
 
 
 def find_sample(name: str) -> NDArray[np.uint8]:
-    """A sample picture.
+    """A sample image.
 
     Raises:
         InputError: if there is none of this name.
@@ -83,7 +83,7 @@ def find_sample(name: str) -> NDArray[np.uint8]:
 
 @cache
 def make_thumbnail(name: str) -> bytes:
-    """A sample picture as a small JPEG, square; InputError as ``find_sample``."""
+    """A sample image as a small JPEG, square; InputError as ``find_sample``."""
     pixels = find_sample(name)
     square = Image.fromarray(cut_middle(pixels, min(pixels.shape[:2]), 1))
     stream = BytesIO()
@@ -116,8 +116,8 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
     Raises:
         JobCancelledError: if the job was cancelled.
-        ProblemError: 422 if the picture is too small.
-        InputError: if the picture cannot be read.
+        ProblemError: 422 if the image is too small.
+        InputError: if the image cannot be read.
     """
     begun = time.monotonic()
     loaded = load()
@@ -125,7 +125,7 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
     whole = _read_clean(asked)
     hr = cut_middle(whole, PLAYGROUND_SIDE, scale)
     if min(hr.shape[:2]) < LEAST_SIDE:
-        raise ProblemError(422, f'the picture needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
+        raise ProblemError(422, f'the image needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
     known = make_degradation(parameters, scale)
     lq = degrade_image(known.degradation, hr, parameters.seed, _NAME)
     look = Look(strength=parameters.strength, ensemble=parameters.ensemble)
@@ -148,12 +148,12 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {
-        name: job.store(name, encode_png(picture, 3), 'image/png', f'{name}.png')
-        for name, picture in {'hr': hr, 'lq': lq, 'bicubic': bicubic, 'sr': sr}.items()
+        name: job.store(name, encode_png(image, 3), 'image/png', f'{name}.png')
+        for name, image in {'hr': hr, 'lq': lq, 'bicubic': bicubic, 'sr': sr}.items()
     }
     kernel = known.degradation.draw_kernel(image_generator(parameters.seed, _NAME)).double().numpy()
     facts = PlaygroundResult(
-        pictures=list(files),
+        images=list(files),
         label=known.degradation.label,
         width=hr.shape[1],
         height=hr.shape[0],
@@ -170,10 +170,10 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
 
 
 def _read_clean(asked: PlaygroundRequest) -> NDArray[np.uint8]:
-    """The clean picture as RGB of 8 bits."""
-    if asked.picture is None:
+    """The clean image as RGB of 8 bits."""
+    if asked.image is None:
         return find_sample(asked.parameters.sample or '')
-    frame = read_image_file(asked.picture.data, asked.picture.name).frames[0]
+    frame = read_image_file(asked.image.data, asked.image.name).frames[0]
     if isinstance(frame, Image.Image):
         return np.array(frame.convert('RGB'))
     eight = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -186,8 +186,8 @@ def _enlarge(lq: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return np.asarray((enlarged[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def _size(picture: NDArray[np.uint8]) -> str:
-    return f'{picture.shape[1]} x {picture.shape[0]}'
+def _size(image: NDArray[np.uint8]) -> str:
+    return f'{image.shape[1]} x {image.shape[0]}'
 
 
 def _finite(value: float) -> float | None:

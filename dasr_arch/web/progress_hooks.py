@@ -68,7 +68,7 @@ class Size(NamedTuple):
 
 
 def count_computed(upscaler: Upscaler, frames: list[Size], look: Look, represented: int) -> float:
-    """LR pixels that a listener will have been told of when a picture is done, margins of tiles included.
+    """LR pixels that a listener will have been told of when an image is done, margins of tiles included.
 
     Args:
         upscaler: what will do it.

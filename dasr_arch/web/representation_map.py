@@ -1,7 +1,7 @@
-"""Where the representation of a picture lies among those of known degradations.
+"""Where the representation of an image lies among those of known degradations.
 
-What an encoder finds depends on the content of a picture, too, and with some weights far more than on its degradation.
-So places are compared within one picture: each representation is taken relative to the mean of the same picture's under
+What an encoder finds depends on the content of an image, too, and with some weights far more than on its degradation.
+So places are compared within one image: each representation is taken relative to the mean of the same image's under
 all known degradations, and scaled by their spread, as ``dasr_arch.probe.tsne`` does for reports.
 """
 
@@ -22,9 +22,9 @@ from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.schemas import Point, RepresentationMapResult
 
 PLAYGROUND_SIDE = 480
-"""HR pixels to each side of the middle part of a picture that is experimented with."""
+"""HR pixels to each side of the middle part of an image that is experimented with."""
 
-MAP_SIDE = 256  # of the sample pictures on the map: a quarter of the time
+MAP_SIDE = 256  # of the sample images on the map: a quarter of the time
 _WIDTHS = {
     'iso': (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # times the scale: 0.2 to 4.0 at x4, as the paper
     'general': (0.05, 0.3, 0.5, 0.75, 1.0),
@@ -52,7 +52,7 @@ class Reference(NamedTuple):
         known: the degradations, length D.
         axes: the two principal components, shape (2, representation_dim).
         share: of the variance that they show.
-        others: the sample pictures.
+        others: the sample images.
     """
 
     known: list[KnownDegradation]
@@ -61,24 +61,24 @@ class Reference(NamedTuple):
     others: list[Point]
 
 
-def cut_middle(picture: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
-    """The middle of a picture of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
+def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
+    """The middle of an image of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
     spans = []
-    for length in picture.shape[:2]:
+    for length in image.shape[:2]:
         size = min(length, side) // scale * scale
         start = (length - size) // 2
         spans.append(slice(start, start + size))
-    return picture[spans[0], spans[1]]
+    return image[spans[0], spans[1]]
 
 
 @cache
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
-    """The sample pictures by name, each its middle part; none where scikit-image lacks them."""
+    """The sample images by name, each its middle part; none where scikit-image lacks them."""
     try:
         paths = {path.name: path for part in ('test', 'train') for path in find_sample_images(part)}
     except InputError:
         return {}
-    order = [picture.file for picture in SAMPLE_IMAGES]
+    order = [image.file for image in SAMPLE_IMAGES]
     return {
         path.stem: cut_middle(read_image(path), side, 1)
         for path in sorted(paths.values(), key=lambda path: order.index(path.name))
@@ -132,7 +132,7 @@ class MapStore:
                 what it raises ends the work.
 
         Raises:
-            InputError: if there are no sample pictures.
+            InputError: if there are no sample images.
         """
         with self._lock:
             if key not in self._references:
@@ -143,7 +143,7 @@ class MapStore:
 def make_reference(
     upscaler: Upscaler, known: list[KnownDegradation], pulse: Callable[[float], object] = lambda _: None
 ) -> Reference:
-    """Degrades the sample pictures in every known way and finds the axes of the map.
+    """Degrades the sample images in every known way and finds the axes of the map.
 
     Args:
         upscaler: holds the network.
@@ -151,16 +151,16 @@ def make_reference(
         pulse: see ``MapStore.get``.
 
     Raises:
-        InputError: if there are no sample pictures.
+        InputError: if there are no sample images.
     """
     samples = load_samples(MAP_SIDE)
     if not samples:
         raise InputError(
-            'the map needs the sample pictures of scikit-image; pip install --force-reinstall scikit-image'
+            'the map needs the sample images of scikit-image; pip install --force-reinstall scikit-image'
         )
     relative = {}
-    for name, picture in samples.items():
-        vectors = encode_known(upscaler, picture, known, name, pulse)
+    for name, image in samples.items():
+        vectors = encode_known(upscaler, image, known, name, pulse)
         relative[name] = _normalise(vectors, vectors)
     stacked = np.concatenate(list(relative.values()))
     _, sizes, axes = np.linalg.svd(stacked, full_matrices=False)
@@ -174,30 +174,30 @@ def make_reference(
     return Reference(known, axes, share, others)
 
 
-def count_encoded(scale: int, known: Sequence[KnownDegradation], pictures: Iterable[NDArray[np.uint8]]) -> int:
-    """LR pixels that are encoded when clean pictures are degraded in every known way."""
-    return len(known) * sum(int(picture.shape[0] // scale) * int(picture.shape[1] // scale) for picture in pictures)
+def count_encoded(scale: int, known: Sequence[KnownDegradation], images: Iterable[NDArray[np.uint8]]) -> int:
+    """LR pixels that are encoded when clean images are degraded in every known way."""
+    return len(known) * sum(int(image.shape[0] // scale) * int(image.shape[1] // scale) for image in images)
 
 
 def encode_known(
     upscaler: Upscaler,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     known: Sequence[KnownDegradation],
     name: str,
     pulse: Callable[[float], object] = lambda _: None,
 ) -> Array:
-    """Representations of a clean picture under each degradation, shape (D, representation_dim).
+    """Representations of a clean image under each degradation, shape (D, representation_dim).
 
     Args:
         upscaler: holds the network.
-        picture: RGB of shape (H, W, 3).
+        image: RGB of shape (H, W, 3).
         known: the degradations.
-        name: of the picture, on which its noise depends.
+        name: of the image, on which its noise depends.
         pulse: see ``MapStore.get``.
     """
     rows = []
     for one in known:
-        lq = degrade_image(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
+        lq = degrade_image(one.degradation, cut_middle(image, max(image.shape), upscaler.scale), 0, name)
         rows.append(upscaler.represent([lq])[0].cpu().double().numpy())
         pulse(lq.shape[0] * lq.shape[1])
     return np.stack(rows)
@@ -211,13 +211,13 @@ def place_experiment(
     here: KnownDegradation,
     pulse: Callable[[float], object] = lambda _: None,
 ) -> RepresentationMapResult:
-    """Finds the place of a picture on the map.
+    """Finds the place of an image on the map.
 
     Args:
         reference: the map of the network.
         upscaler: holds the network.
-        clean: the HR picture.
-        lq: its LR picture, whose representation is placed.
+        clean: the HR image.
+        lq: its LR image, whose representation is placed.
         here: what it was degraded by.
         pulse: see ``MapStore.get``.
     """
@@ -235,7 +235,7 @@ def place_experiment(
 
 
 def _normalise(vectors: Array, own: Array) -> Array:
-    """Representations relative to the mean of a picture's own, in units of their spread."""
+    """Representations relative to the mean of an image's own, in units of their spread."""
     mean = own.mean(0)
     spread = float(np.sqrt(((own - mean) ** 2).sum()))
     relative: Array = (vectors - mean) / (spread or 1.0)
@@ -255,6 +255,6 @@ def _turn(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Ar
     return turned
 
 
-def _place(one: KnownDegradation, place: Array, picture: str) -> Point:
+def _place(one: KnownDegradation, place: Array, image: str) -> Point:
     x, y = (round(float(value), 5) for value in place)
-    return Point(x, y, one.degradation.label, one.width, one.noise, one.aniso, picture)
+    return Point(x, y, one.degradation.label, one.width, one.noise, one.aniso, image)

@@ -27,7 +27,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         model: name of a model that /api/v1/models lists, or a setting such as 'iso'; the default model if left out.
         scale: factor; that of the model if left out.
-        strength: 1 adapts to the picture's own degradation, 0 to a clean picture; up to 2.
+        strength: 1 adapts to the image's own degradation, 0 to a clean image; up to 2.
         ensemble: average over eight turned copies, for 8 times the time.
     """
 
@@ -41,11 +41,11 @@ class UpscaleParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_
     """What an upscaling takes.
 
     Attributes:
-        tile: side of a tile in pixels of the picture, at most what the memory has room for; that if left out.
+        tile: side of a tile in pixels of the image, at most what the memory has room for; that if left out.
         exact: margins as wide as the network sees, so that tiles change nothing.
-        format: of the result; that of the picture if left out.
+        format: of the result; that of the image if left out.
         quality: of JPEG, WebP and AVIF; 95 if left out.
-        name: of the picture, from which that of the result is made; the uploaded file's if left out.
+        name: of the image, from which that of the result is made; the uploaded file's if left out.
     """
 
     tile: Annotated[int, Meta(ge=16, le=65536, description='whole number of pixels, 16 or more')] | None = None
@@ -55,7 +55,7 @@ class UpscaleParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_
     name: str | None = None
 
     def tiling(self) -> Tiling:
-        """How pictures are cut."""
+        """How images are cut."""
         return Tiling(self.tile, self.exact)
 
     def output(self) -> OutputSettings:
@@ -76,7 +76,7 @@ class PlaygroundParameters(Parameters, frozen=True, forbid_unknown_fields=True, 
     """What an experiment with a known degradation takes.
 
     Attributes:
-        sample: name of a sample picture that /api/v1/samples lists, instead of an uploaded one.
+        sample: name of a sample image that /api/v1/samples lists, instead of an uploaded one.
         blur: 'iso' for even blur of a width, 'aniso' for axes and an angle.
         width: of the even blur, HR pixels; 0 is plain bicubic down-sampling.
         axis_1: deviation along the first axis, HR pixels.
@@ -105,7 +105,7 @@ class Model(Struct, frozen=True):
         setting: what it was trained for.
         purpose: the same in words.
         parameters: how many numbers it learned.
-        trained_on: the pictures of its training.
+        trained_on: the images of its training.
         date: day of the training's end.
         default: whether it is taken when no model is asked for.
     """
@@ -125,7 +125,7 @@ class ServerLimits(Struct, frozen=True):
 
     Attributes:
         upload_bytes: largest body of a request.
-        pixels: largest picture, all frames together.
+        pixels: largest image, all frames together.
         jobs: jobs that are computed at the same time.
         queue: jobs that may wait besides.
         keep_seconds: how long results are kept.
@@ -155,7 +155,7 @@ class Models(Struct, frozen=True):
 
 
 class Sample(Struct, frozen=True):
-    """A sample picture of the playground.
+    """A sample image of the playground.
 
     Attributes:
         name: what ``sample`` says.
@@ -173,10 +173,10 @@ class Sample(Struct, frozen=True):
 
 
 class Samples(Struct, frozen=True):
-    """The sample pictures.
+    """The sample images.
 
     Attributes:
-        samples: empty where scikit-image was installed without its pictures.
+        samples: empty where scikit-image was installed without its images.
     """
 
     samples: list[Sample]
@@ -250,7 +250,7 @@ class Point(Struct, frozen=True):
         width: of its blur in HR pixels; of an anisotropic one the geometric mean of the axes.
         noise: its noise level.
         aniso: whether the blur is anisotropic.
-        picture: name of the sample picture; '' for the picture of the experiment.
+        image: name of the sample image; '' for the image of the experiment.
     """
 
     x: float
@@ -259,7 +259,7 @@ class Point(Struct, frozen=True):
     width: float
     noise: float
     aniso: bool
-    picture: str
+    image: str
 
 
 class RepresentationMapResult(Struct, frozen=True):
@@ -267,9 +267,9 @@ class RepresentationMapResult(Struct, frozen=True):
 
     Attributes:
         here: the experiment.
-        own: the same picture under each known degradation.
-        others: the sample pictures under each known degradation.
-        nearest: labels of the known degradations whose representations of this picture are nearest, nearest first.
+        own: the same image under each known degradation.
+        others: the sample images under each known degradation.
+        nearest: labels of the known degradations whose representations of this image are nearest, nearest first.
         share: of the variance of these differences that the two axes show, 0 to 1.
     """
 
@@ -281,17 +281,17 @@ class RepresentationMapResult(Struct, frozen=True):
 
 
 class PlaygroundResult(Struct, frozen=True):
-    """What an experiment gave; its pictures are at /api/v1/jobs/{id}/pictures/{name}.
+    """What an experiment gave; its images are at /api/v1/jobs/{id}/images/{name}.
 
     Attributes:
-        pictures: names of the pictures: hr, lq, bicubic, sr.
+        images: names of the images: hr, lq, bicubic, sr.
         label: the degradation.
-        width: of the HR picture, pixels.
-        height: of the HR picture.
-        cropped: whether it is the middle of a larger picture.
+        width: of the HR image, pixels.
+        height: of the HR image.
+        cropped: whether it is the middle of a larger image.
         kernel: the blur kernel, rows of numbers that sum to 1.
         psnr_bicubic: PSNR of Bicubic in dB on luma, without as many pixels as the scale on each side; None for equal
-            pictures.
+            images.
         psnr_sr: the same of the model.
         map: where the representation lies.
         model: what was used.
@@ -299,7 +299,7 @@ class PlaygroundResult(Struct, frozen=True):
         seconds: that it took.
     """
 
-    pictures: list[str]
+    images: list[str]
     label: str
     width: int
     height: int
@@ -319,7 +319,7 @@ class JobStatus(Struct, frozen=True):
     Attributes:
         id: last part of its address.
         kind: what it makes.
-        name: of the picture.
+        name: of the image.
         state: queued, running, done or failed.
         stage: what is being done.
         progress: share of the work that is done; 1 when the result is there.

@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         upload_megabytes: largest body of a request, 10^6 bytes.
-        megapixels: largest picture, all frames together, 10^6 LR pixels.
+        megapixels: largest image, all frames together, 10^6 LR pixels.
         workers: jobs that are computed at the same time.
         queue: jobs that may wait besides.
         keep_minutes: how long a result can be fetched after it was made.
@@ -53,7 +53,7 @@ class Limits:
 
     @property
     def pixels(self) -> int:
-        """Largest picture in LR pixels."""
+        """Largest image in LR pixels."""
         return int(self.megapixels * 1e6)
 
 

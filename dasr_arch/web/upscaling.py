@@ -1,4 +1,4 @@
-"""The job that upscales a picture, with the code of `dasr upscale`, and pictures in a form that browsers show."""
+"""The job that upscales an image, with the code of `dasr upscale`, and images in a form that browsers show."""
 
 import threading
 import time
@@ -25,12 +25,12 @@ from dasr_arch.web.jobs import Job, Outcome, StoredFile
 from dasr_arch.web.model_store import Loaded, ModelEntry
 from dasr_arch.web.progress_hooks import Listener, Size, count_computed
 from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
-from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_image_file
+from dasr_arch.web.uploads import MEDIA_TYPES, UploadedImage, name_result, open_image_file
 
 SHOWN_SIDE = 6000
-"""Pixels to each side above which a picture is shown smaller than it is."""
+"""Pixels to each side above which an image is shown smaller than it is."""
 
-_SHOWING = threading.Lock()  # one large picture in memory at a time
+_SHOWING = threading.Lock()  # one large image in memory at a time
 _SHOWN_AS_THEY_ARE = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
 _REPRESENTED = 16  # frames of an animation that are looked at, as upscale_files has it
 
@@ -39,14 +39,14 @@ class UpscaleRequest(NamedTuple):
     """What was asked for.
 
     Attributes:
-        picture: to be upscaled.
+        image: to be upscaled.
         like: whose degradation is taken, if not its own.
         parameters: the rest.
         entry: the model.
     """
 
-    picture: UploadedPicture
-    like: UploadedPicture | None
+    image: UploadedImage
+    like: UploadedImage | None
     parameters: UpscaleParameters
     entry: ModelEntry
 
@@ -61,13 +61,13 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
 
     Raises:
         JobCancelledError: if the job was cancelled.
-        InputError: if the picture cannot be upscaled.
+        InputError: if the image cannot be upscaled.
     """
     begun = time.monotonic()
     loaded = load()
     upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
     output = parameters.output()
-    file = open_image_file(asked.picture, scale, output)
+    file = open_image_file(asked.image, scale, output)
     like = None if asked.like is None else open_image_file(asked.like, 1, OutputSettings()).frames[0]
     look = Look(like, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
@@ -75,11 +75,11 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
     job.expect(count_computed(upscaler, sizes, look, represented))
     job.enter('looking')
     with loaded.watch.following(_listen(job)):
-        data = upscale_image(upscaler, file, asked.picture.name, FileSettings(look, output))
+        data = upscale_image(upscaler, file, asked.image.name, FileSettings(look, output))
     kind = output.format or file.format
-    name = name_result(asked.picture.name, scale, kind)
+    name = name_result(asked.image.name, scale, kind)
     files = {
-        'input': job.store('input', asked.picture.data, MEDIA_TYPES[file.format], asked.picture.name),
+        'input': job.store('input', asked.image.data, MEDIA_TYPES[file.format], asked.image.name),
         'result': job.store('result', data, MEDIA_TYPES[kind], name),
     }
     facts = UpscaleResult(
@@ -105,12 +105,12 @@ def _listen(job: Job) -> Listener:
     return listen
 
 
-def show_picture(job: Job, stored: StoredFile) -> StoredFile:
+def show_image(job: Job, stored: StoredFile) -> StoredFile:
     """A file of a job in a form that every browser shows: itself, or a PNG of its first frame.
 
     Args:
         job: whose it is.
-        stored: a picture file.
+        stored: an image file.
     """
     path = stored.path.with_name(f'{stored.path.name}.shown')
     shown = StoredFile(path, 'image/png', f'{stored.name}.png')
@@ -129,8 +129,8 @@ def show_picture(job: Job, stored: StoredFile) -> StoredFile:
 
 
 def _shows_as_it_is(data: bytes) -> bool:
-    with Image.open(BytesIO(data)) as picture:
-        return picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
+    with Image.open(BytesIO(data)) as image:
+        return image.format in _SHOWN_AS_THEY_ARE and image.mode != 'CMYK'
 
 
 def _first_frame(file: ImageFile) -> ImageFile:
@@ -138,12 +138,12 @@ def _first_frame(file: ImageFile) -> ImageFile:
 
 
 def _shrink(frame: Frame) -> Frame:
-    picture = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
-    if max(picture.size) <= SHOWN_SIDE:
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
+    if max(image.size) <= SHOWN_SIDE:
         return frame
-    picture = picture.copy()
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
-    return picture
+    image = image.copy()
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
+    return image
 
 
 def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:

@@ -37,16 +37,16 @@ def no_installed_weights(folder: Path) -> Iterator[None]:
 
 
 def make_image(width: int = 40, height: int = 32, mode: str = 'RGB', seed: int = 0) -> Image.Image:
-    """A picture with smooth and rough parts."""
+    """An image with smooth and rough parts."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
-def encode(picture: Image.Image, kind: str = 'PNG', **options: object) -> bytes:
-    """The bytes of a file that holds a picture."""
+def encode(image: Image.Image, kind: str = 'PNG', **options: object) -> bytes:
+    """The bytes of a file that holds an image."""
     stream = BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 

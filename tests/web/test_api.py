@@ -90,12 +90,12 @@ def detail(response, status):
 
 def photo_with_everything():
     """A JPEG that is turned by its EXIF and has a profile."""
-    picture = make_image(40, 24)
+    image = make_image(40, 24)
     exif = Image.Exif()
     exif[274] = 6
     exif[271] = 'A maker'
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-    return encode(picture, 'JPEG', exif=exif, icc_profile=profile, quality=90)
+    return encode(image, 'JPEG', exif=exif, icc_profile=profile, quality=90)
 
 
 @pytest.mark.parametrize('as_form', [True, False])
@@ -113,13 +113,13 @@ def test_result_is_byte_for_byte_that_of_the_command(server, weights, as_form):
     assert response.content == upscale_bytes(upscaler, data, 'photo', settings)
     assert response.headers['content-type'] == 'image/jpeg'
     assert f"filename*=utf-8''{quote('my photo_x2.JPG')}" in response.headers['content-disposition']
-    with Image.open(BytesIO(response.content)) as picture:
-        assert picture.size == (48, 80)  # upright
-        assert picture.getexif()[271] == 'A maker'
-        assert picture.info['icc_profile']
+    with Image.open(BytesIO(response.content)) as image:
+        assert image.size == (48, 80)  # upright
+        assert image.getexif()[271] == 'A maker'
+        assert image.info['icc_profile']
 
 
-def test_degradation_can_be_that_of_another_picture(server, weights):
+def test_degradation_can_be_that_of_another_image(server, weights):
     like = make_image(seed=5)
     files = {'image': ('a.png', PNG), 'like': ('b.png', encode(like))}
     response = requests.post(f'{server.address}api/v1/upscale', files=files, timeout=WAIT)
@@ -147,23 +147,23 @@ def test_job_goes_from_its_start_to_its_end(server):
     result = get(server, f'{base}/result')
     assert len(result.content) == made['bytes']
     assert 'attachment' in result.headers['content-disposition']
-    assert get(server, f'{base}/pictures/input').content == PNG
-    assert get(server, f'{base}/pictures/result').content == result.content
-    assert 'input, result' in detail(get(server, f'{base}/pictures/hr'), 404)
+    assert get(server, f'{base}/images/input').content == PNG
+    assert get(server, f'{base}/images/result').content == result.content
+    assert 'input, result' in detail(get(server, f'{base}/images/hr'), 404)
     assert requests.delete(f'{server.address}{base}', timeout=WAIT).status_code == 204
-    for path in ('', '/result', '/pictures/input'):
+    for path in ('', '/result', '/images/input'):
         assert 'no such job' in detail(get(server, f'{base}{path}'), 404)
 
 
 @pytest.mark.parametrize(
     ('kind', 'mode', 'size'), [('TIFF', 'RGB', (80, 64)), ('TIFF', 'CMYK', (80, 64)), ('TIFF', 'I;16', (80, 64))]
 )
-def test_pictures_that_browsers_cannot_show_become_png(server, kind, mode, size):
-    picture = make_image() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
-    picture = picture.convert(mode) if mode == 'CMYK' else picture
-    status = finish(server, post(server, 'jobs', encode(picture, kind), 'a.tif'))
+def test_images_that_browsers_cannot_show_become_png(server, kind, mode, size):
+    image = make_image() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
+    image = image.convert(mode) if mode == 'CMYK' else image
+    status = finish(server, post(server, 'jobs', encode(image, kind), 'a.tif'))
     for name, factor in (('input', 1), ('result', 2)):
-        response = get(server, f'api/v1/jobs/{status["id"]}/pictures/{name}')
+        response = get(server, f'api/v1/jobs/{status["id"]}/images/{name}')
         assert response.headers['content-type'] == 'image/png'
         with Image.open(BytesIO(response.content)) as shown:
             assert shown.format == 'PNG'
@@ -176,7 +176,7 @@ def test_huge_result_is_shown_smaller(server, monkeypatch):
     status = finish(server, post(server, 'jobs', PNG))
     base = f'{server.address}api/v1/jobs/{status["id"]}'
     for _ in range(2):  # made, then found
-        shown = requests.get(f'{base}/pictures/result', timeout=WAIT)
+        shown = requests.get(f'{base}/images/result', timeout=WAIT)
         assert Image.open(BytesIO(shown.content)).size == (50, 40)
     assert Image.open(BytesIO(requests.get(f'{base}/result', timeout=WAIT).content)).size == (80, 64)
 
@@ -207,7 +207,7 @@ def pages(*sizes):
 @pytest.mark.parametrize(
     ('data', 'status', 'message'),
     [
-        pytest.param(b'', 422, ('is empty', 'a clean picture is needed'), id='0 bytes'),
+        pytest.param(b'', 422, ('is empty', 'a clean image is needed'), id='0 bytes'),
         pytest.param(b'<html>hello</html>', 415, 'cannot be read as an image (not a PNG', id='mislabelled'),
         pytest.param(b'\x00' * 1000, 415, 'cannot be read as an image', id='zeros'),
         pytest.param(PNG[:30], 422, 'cannot be read as an image', id='header alone'),
@@ -274,7 +274,7 @@ def test_model_names_are_never_paths(server, weights, name, monkeypatch):
         ('../../etc/photo.png', 'photo_x2.png'),
         ('C:\\Users\\me\\photo.png', 'photo_x2.png'),
         ('a"b\r\nX-Evil: 1.png', 'abX-Evil 1_x2.png'),
-        ('..', 'picture_x2.png'),
+        ('..', 'image_x2.png'),
         ('photo.jpg', 'photo_x2.png'),
         ('archive.tar', 'archive.tar_x2.png'),
         ('été 日本.png', 'été 日本_x2.png'),
@@ -402,7 +402,7 @@ def test_what_there_is_is_listed(server):
     assert {'png', 'jpg', 'tiff'} <= set(offered['formats'])
 
 
-def test_samples_are_listed_with_small_pictures(server):
+def test_samples_are_listed_with_small_images(server):
     samples = get(server, 'api/v1/samples').json()['samples']
     assert {'astronaut', 'chelsea'} <= {sample['name'] for sample in samples}
     response = get(server, f'api/v1/samples/{samples[0]["name"]}')

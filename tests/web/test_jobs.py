@@ -133,7 +133,7 @@ def test_oldest_results_make_room_for_new_ones(queue, clock):
 @pytest.mark.parametrize(
     ('error', 'status', 'message'),
     [
-        (InputError('wrong picture'), 422, 'wrong picture'),
+        (InputError('wrong image'), 422, 'wrong image'),
         (ProblemError(413, 'too large'), 413, 'too large'),
         (OSError(28, 'No space left on device'), 507, 'the server cannot write its files (No space left on device)'),
         (KeyError('secret'), 500, 'the server made a mistake; its log says more'),

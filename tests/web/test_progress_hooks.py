@@ -11,7 +11,7 @@ pytest.importorskip('starlette', reason='the extra serve is not installed')
 
 from dasr_arch.web.progress_hooks import Size, Watch, count_computed
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
 def make_upscaler(tile=None, **options):
@@ -27,7 +27,7 @@ def test_what_is_told_adds_up(options, look, tile):
     upscaler, watch = make_upscaler(tile, **options)
     told = []
     with watch.following(told.append):
-        upscaler(PICTURE, look)
+        upscaler(IMAGE, look)
     assert sum(told) == pytest.approx(count_computed(upscaler, [Size(50, 70)], look, 1))
     assert len(told) > 3
 
@@ -57,17 +57,17 @@ def test_listener_may_stop_the_work_in_the_middle_of_a_tile():
             raise StopError
 
     with pytest.raises(StopError), watch.following(listen):
-        upscaler(PICTURE)
+        upscaler(IMAGE)
     assert sum(told) < count_computed(upscaler, [Size(50, 70)], Look(), 1)
-    assert upscaler(PICTURE).shape == (100, 140, 3)  # and nothing stays locked
+    assert upscaler(IMAGE).shape == (100, 140, 3)  # and nothing stays locked
 
 
-def test_large_pictures_are_heard_of_while_they_are_encoded(monkeypatch):
+def test_large_images_are_heard_of_while_they_are_encoded(monkeypatch):
     monkeypatch.setattr('dasr_arch.inference.upscaler._ENCODER_PIXELS', 1024)
     upscaler, watch = make_upscaler()
     told = []
     with watch.following(told.append):
-        upscaler.represent([PICTURE])
+        upscaler.represent([IMAGE])
     assert len(told) > 6
     assert sum(told) == 0
 
@@ -81,4 +81,4 @@ def test_watching_changes_no_result():
         precision='fp32',
         tiling=Tiling(20, pad=4),
     )
-    assert (watched(PICTURE) == plain(PICTURE)).all()
+    assert (watched(IMAGE) == plain(IMAGE)).all()

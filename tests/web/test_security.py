@@ -133,8 +133,8 @@ def test_made_up_tokens_differ():
 
 
 def test_reachable_server_knows_addresses_and_allowed_names_but_no_others():
-    guard = Guard(None, ServeSettings(host='0.0.0.0', allowed_hosts=('pictures.example',)), '')
-    for host in ('192.168.1.5:7860', 'pictures.example', '[fe80::1]:7860', 'localhost'):
+    guard = Guard(None, ServeSettings(host='0.0.0.0', allowed_hosts=('images.example',)), '')
+    for host in ('192.168.1.5:7860', 'images.example', '[fe80::1]:7860', 'localhost'):
         assert guard._knows_host(host)
     assert not guard._knows_host('evil.example')
 

@@ -2,7 +2,7 @@
 
 const LOST = 'The server does not answer. Is `dasr serve` still running?';
 const STAGES = {
-  waiting: 'Waiting', reading: 'Reading the picture', looking: 'Looking at blur and noise', enlarging: 'Enlarging',
+  waiting: 'Waiting', reading: 'Reading the image', looking: 'Looking at blur and noise', enlarging: 'Enlarging',
   writing: 'Writing the file', mapping: 'Drawing the map',
 };
 

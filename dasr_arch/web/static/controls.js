@@ -39,7 +39,7 @@ export function bindRange(input, format = (value) => value.toFixed(2)) {
   update();
 }
 
-/** The pictures among what was dropped or pasted. */
+/** The images among what was dropped or pasted. */
 export function filesOf(transfer) {
   return [...(transfer?.files ?? [])];
 }

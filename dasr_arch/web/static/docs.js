@@ -42,7 +42,7 @@ function describe(path, method, operation) {
   ]);
   const inside = element('div', [], 'inside');
   if (operation.description) inside.append(element('p', operation.description, 'note'));
-  if (files.length) inside.append(element('p', 'The body is a form (multipart/form-data), or the picture itself with the parameters in the address.', 'note'));
+  if (files.length) inside.append(element('p', 'The body is a form (multipart/form-data), or the image itself with the parameters in the address.', 'note'));
   if (files.length + parameters.length) inside.append(table(['Parameter', 'Type', ''], [...files, ...parameters]));
   inside.append(table(['Answer', 'Type', ''], answers));
   const summary = element('summary', [

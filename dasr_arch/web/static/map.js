@@ -16,7 +16,7 @@ export function drawMap(map, scale) {
   const x = axis('x', SIZE.left, SIZE.width - SIZE.right);
   const y = axis('y', SIZE.height - SIZE.bottom, SIZE.top);
   const svg = make('svg', { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: 'img' });
-  svg.setAttribute('aria-label', `Map: this picture lies nearest to ${map.nearest.join(', ')}`);
+  svg.setAttribute('aria-label', `Map: this image lies nearest to ${map.nearest.join(', ')}`);
   svg.append(make('rect', {
     class: 'frame', x: SIZE.left, y: SIZE.top, width: SIZE.width - SIZE.left - SIZE.right,
     height: SIZE.height - SIZE.top - SIZE.bottom, rx: 6,
@@ -28,7 +28,7 @@ export function drawMap(map, scale) {
   for (const point of map.others) {
     const mark = shape(point, x(point.x), y(point.y), 3.4, colour(point.width, scale));
     mark.classList.add('other');
-    mark.append(title(`${point.picture}: ${point.label}`));
+    mark.append(title(`${point.image}: ${point.label}`));
     svg.append(mark);
   }
   for (const noise of new Set(map.own.map((point) => point.noise))) {
@@ -38,7 +38,7 @@ export function drawMap(map, scale) {
   for (const point of map.own) {
     const mark = shape(point, x(point.x), y(point.y), 6, colour(point.width, scale));
     mark.classList.add('own');
-    mark.append(title(`this picture: ${point.label}`));
+    mark.append(title(`this image: ${point.label}`));
     svg.append(mark);
   }
   const least = Math.min(...map.own.map((point) => point.noise));
@@ -77,10 +77,10 @@ function legend(map, scale) {
   add(null, ['width 0', ramp, String(scale)]);
   const grey = 'currentColor';
   add(make('circle', { cx: 7, cy: 7, r: 5, fill: 'none', stroke: '#a02020', 'stroke-width': 2.5 }), ['this experiment']);
-  add(shape({ noise: 0 }, 7, 7, 5.5, grey), ['this picture, known degradations']);
+  add(shape({ noise: 0 }, 7, 7, 5.5, grey), ['this image, known degradations']);
   const faint = shape({ noise: 0 }, 7, 7, 3.4, grey);
   faint.setAttribute('opacity', '.35');
-  add(faint, ['sample pictures']);
+  add(faint, ['sample images']);
   for (const noise of new Set(map.own.map((point) => point.noise))) {
     if (noise) add(shape({ noise }, 7, 7, 5, grey), [`noise ${noise}`]);
   }

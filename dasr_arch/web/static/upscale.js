@@ -1,4 +1,4 @@
-// The tab that upscales a picture.
+// The tab that upscales an image.
 
 import { Alert, Failure, JobRun, announce, sentence, spell, spellBytes } from './api.js';
 import { bindModels, bindRange, fillSegments } from './controls.js';
@@ -59,13 +59,13 @@ export class UpscaleTab {
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
     at('up-start').disabled = false;
-    at('up-facts').querySelector('.name').textContent = file.name || 'picture';
-    if (files.length > 1) this.alert.show('One picture at a time: this is the first. `dasr upscale` takes folders.');
+    at('up-facts').querySelector('.name').textContent = file.name || 'image';
+    if (files.length > 1) this.alert.show('One image at a time: this is the first. `dasr upscale` takes folders.');
     try {
       await this.viewer.show({ src: this.address, label: 'Before' });
       this.size = { ...this.viewer.size };
     } catch {
-      this.viewer.say('This browser cannot show the picture itself; its result will be shown.');
+      this.viewer.say('This browser cannot show the image itself; its result will be shown.');
     }
     this.describe();
     return undefined;
@@ -90,7 +90,7 @@ export class UpscaleTab {
     const data = new FormData();
     for (const [name, value] of new FormData(this.form)) if (value !== '') data.append(name, value);
     if (at('up-like').files.length) data.append('like', at('up-like').files[0]);
-    data.append('image', this.file, this.file.name || 'picture.png');
+    data.append('image', this.file, this.file.name || 'image.png');
     at('up-start').disabled = true;
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
@@ -109,7 +109,7 @@ export class UpscaleTab {
 
   async finish({ id, upscale: made }) {
     const base = `/api/v1/jobs/${id}`;
-    const before = this.size ? this.address : `${base}/pictures/input`;
+    const before = this.size ? this.address : `${base}/images/input`;
     const link = at('up-download');
     link.href = `${base}/result`;
     link.textContent = `Download (${spellBytes(made.bytes)})`;
@@ -121,7 +121,7 @@ export class UpscaleTab {
       + `It can be fetched for ${spell(this.offer.limits.keep_seconds)}.`;
     announce(sentence(`done: ${made.name}`));
     try {
-      await this.viewer.show({ src: before, label: 'Before' }, { src: `${base}/pictures/result`, label: 'After' });
+      await this.viewer.show({ src: before, label: 'Before' }, { src: `${base}/images/result`, label: 'After' });
     } catch {
       this.viewer.say('The result cannot be shown here, but downloaded.');
     }
