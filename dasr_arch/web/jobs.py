@@ -64,7 +64,7 @@ class Job:
         name: of the image, for people.
         folder: its own, for files.
         state: how far it is.
-        stage: what is being done, one word or a few.
+        phase: the current step, one word.
         error: why it failed.
         outcome: what it made.
     """
@@ -75,7 +75,7 @@ class Job:
         self.name = name
         self.folder = folder
         self.state: State = 'queued'
-        self.stage = 'waiting'
+        self.phase = 'waiting'
         self.error: ProblemError | None = None
         self.outcome: Outcome | None = None
         self.stored = 0
@@ -119,10 +119,10 @@ class Job:
             raise JobCancelledError
         self._done += amount
 
-    def enter(self, stage: str) -> None:
+    def enter(self, phase: str) -> None:
         """Notes what is being done now; raises JobCancelledError as ``advance``."""
         self.advance(0)
-        self.stage = stage
+        self.phase = phase
 
     def cancel(self, reason: ProblemError | None = None) -> None:
         """Asks the thread that works on it to stop at the next block of the network; the reason becomes its error."""

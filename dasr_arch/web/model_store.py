@@ -54,7 +54,7 @@ class Loaded(NamedTuple):
     watch: Watch
 
 
-class ModelShelf:
+class ModelStore:
     """Finds networks by name and scale; threads may ask at once.
 
     Names that clients send are looked up in a list and never become paths.

@@ -63,10 +63,12 @@ class PlaygroundRequest(NamedTuple):
 def list_samples() -> list[Sample]:
     """What the sample images show."""
     about = {image.file.rpartition('.')[0]: image for image in SAMPLE_IMAGES}
-    return [
-        Sample(name, about[name].content, about[name].licence, pixels.shape[1], pixels.shape[0])
-        for name, pixels in load_samples(PLAYGROUND_SIDE).items()
-    ]
+    samples = []
+    for name, pixels in load_samples(PLAYGROUND_SIDE).items():
+        height, width = pixels.shape[:2]
+        content, licence = about[name].content, about[name].licence
+        samples.append(Sample(name=name, content=content, licence=licence, width=width, height=height))
+    return samples
 
 
 def find_sample(name: str) -> NDArray[np.uint8]:
@@ -133,7 +135,7 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
     waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
     encoded = count_encoded(scale, list_known(asked.entry.setting, scale), (hr, *waiting))
     job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], look, 1) + _ENCODING * encoded)
-    job.enter('enlarging')
+    job.enter('upscaling')
     with loaded.watch.following(job.advance):
         sr = upscaler(lq, look)
     bicubic = _enlarge(lq, scale)

@@ -60,6 +60,11 @@ async def answer_problem(_: Request, error: Exception) -> JSONResponse:
     return error.respond()
 
 
+async def answer_input_error(_: Request, error: Exception) -> JSONResponse:
+    """Handler for InputError: 422 with its message."""
+    return ProblemError(422, str(error)).respond()
+
+
 async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     """Handler for what Starlette raises itself: unknown addresses and methods."""
     assert isinstance(error, HTTPException)

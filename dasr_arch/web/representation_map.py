@@ -155,9 +155,7 @@ def make_reference(
     """
     samples = load_samples(MAP_SIDE)
     if not samples:
-        raise InputError(
-            'the map needs the sample images of scikit-image; pip install --force-reinstall scikit-image'
-        )
+        raise InputError('the map needs the sample images of scikit-image; pip install --force-reinstall scikit-image')
     relative = {}
     for name, image in samples.items():
         vectors = encode_known(upscaler, image, known, name, pulse)
@@ -257,4 +255,5 @@ def _turn(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Ar
 
 def _place(one: KnownDegradation, place: Array, image: str) -> Point:
     x, y = (round(float(value), 5) for value in place)
-    return Point(x, y, one.degradation.label, one.width, one.noise, one.aniso, image)
+    label = one.degradation.label
+    return Point(x=x, y=y, label=label, width=one.width, noise=one.noise, aniso=one.aniso, image=image)

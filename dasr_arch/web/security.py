@@ -24,7 +24,7 @@ OPEN_PATHS = ('/healthz', '/login', '/static/app.css', '/static/icon.svg', '/sta
 _SAFE = ('GET', 'HEAD', 'OPTIONS')
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware that lets pass what may pass, and puts headers on every answer.
 
     Args:
@@ -90,7 +90,7 @@ class Guard:
             return None
         asked = parse_qs(scope['query_string'].decode('latin-1')).get('token', [''])[0]
         if scope['method'] == 'GET' and scope['path'] == '/' and asked and matches(asked, token):
-            return admit(token)
+            return log_in(token)
         scheme, _, given = headers.get('authorization', '').partition(' ')
         if scheme.lower() == 'bearer' and matches(given.strip(), token):
             return None
@@ -108,7 +108,7 @@ def matches(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def admit(token: str) -> Response:
+def log_in(token: str) -> Response:
     """To the page, with the token in a cookie that scripts cannot read."""
     response = RedirectResponse('/', 303)
     response.set_cookie(COOKIE, token, httponly=True, samesite='strict', max_age=30 * 24 * 3600)

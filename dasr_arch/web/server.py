@@ -16,7 +16,7 @@ import uvicorn
 from dasr_arch._errors import InputError
 from dasr_arch.web.api import make_app
 from dasr_arch.web.jobs import JobQueue
-from dasr_arch.web.model_store import ModelShelf
+from dasr_arch.web.model_store import ModelStore
 from dasr_arch.web.security import describe_exposure
 from dasr_arch.web.settings import ServeSettings
 
@@ -30,12 +30,12 @@ class Running(NamedTuple):
 
     Attributes:
         address: of the page.
-        shelf: its networks.
+        models: its networks.
         queue: its jobs.
     """
 
     address: str
-    shelf: ModelShelf
+    models: ModelStore
     queue: JobQueue
 
 
@@ -50,19 +50,19 @@ def serve(settings: ServeSettings, tell: Callable[[str], object]) -> None:
         InputError: if the address cannot be had, or there is nothing to serve.
     """
     with listen(settings.host, settings.port) as listener:
-        shelf = ModelShelf(settings)
+        models = ModelStore(settings)
         queue = JobQueue(settings.limits)
 
         def say() -> None:
-            models = ', '.join(f'{entry.name} (x{entry.scale})' for entry in shelf.entries)
-            tell(f'models: {models}; on {shelf.device}')
+            names = ', '.join(f'{entry.name} (x{entry.scale})' for entry in models.entries)
+            tell(f'models: {names}; on {models.device}')
             warning = describe_exposure(settings)
             if warning is not None:
                 tell(warning)
             tell(f'open {format_address(settings, listener)} (Ctrl-C stops)')
 
         try:
-            asyncio.run(_Server(settings, shelf, queue, say).serve([listener]))
+            asyncio.run(_Server(settings, models, queue, say).serve([listener]))
         finally:
             queue.close()
 
@@ -78,15 +78,15 @@ def serving(settings: ServeSettings) -> Iterator[Running]:
         InputError: as ``serve``.
     """
     with listen(settings.host, settings.port) as listener:
-        shelf = ModelShelf(settings)
+        models = ModelStore(settings)
         queue = JobQueue(settings.limits)
         answers = threading.Event()
-        server = _Server(settings, shelf, queue, answers.set)
+        server = _Server(settings, models, queue, answers.set)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
         thread.start()
         try:
             answers.wait()
-            yield Running(format_address(settings, listener), shelf, queue)
+            yield Running(format_address(settings, listener), models, queue)
         finally:
             server.should_exit = True
             thread.join()
@@ -136,10 +136,10 @@ class _Server(uvicorn.Server):
     """Stops at the first signal, having cancelled the jobs that answers wait for, and returns."""
 
     def __init__(
-        self, settings: ServeSettings, shelf: ModelShelf, queue: JobQueue, ready: Callable[[], object]
+        self, settings: ServeSettings, models: ModelStore, queue: JobQueue, ready: Callable[[], object]
     ) -> None:
         config = uvicorn.Config(
-            make_app(settings, shelf, queue),
+            make_app(settings, models, queue),
             log_config=None,
             access_log=False,
             server_header=False,

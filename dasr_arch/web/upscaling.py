@@ -73,7 +73,7 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
     sizes = [_measure(frame) for frame in file.frames]
     represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
     job.expect(count_computed(upscaler, sizes, look, represented))
-    job.enter('looking')
+    job.enter('encoding')
     with loaded.watch.following(_listen(job)):
         data = upscale_image(upscaler, file, asked.image.name, FileSettings(look, output))
     kind = output.format or file.format
@@ -100,12 +100,12 @@ def _listen(job: Job) -> Listener:
     def listen(pixels: float) -> None:
         job.advance(pixels)
         if pixels:
-            job.stage = 'enlarging' if job.progress < 0.985 else 'writing'
+            job.phase = 'upscaling' if job.progress < 0.985 else 'writing'
 
     return listen
 
 
-def show_image(job: Job, stored: StoredFile) -> StoredFile:
+def convert_for_browsers(job: Job, stored: StoredFile) -> StoredFile:
     """A file of a job in a form that every browser shows: itself, or a PNG of its first frame.
 
     Args:

@@ -22,7 +22,7 @@ from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
 from dasr_arch.inference.upscaler import Look, Upscaler
 from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
@@ -51,7 +51,7 @@ def server(weights, tmp_path_factory):
 @pytest.fixture
 def gate(server):
     """The network stops at its first tile until the gate is opened."""
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         yield gate
     for job in list(server.queue._jobs.values()):
         assert job.wait(WAIT)
@@ -390,7 +390,7 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         assert ('dasr_s_x4_iso', 4) in names
         assert [model['default'] for model in offered['models']].count(True) == 1
         entry = find_packaged('iso', 4)
-        assert running.shelf.find('iso', None).name == entry.name
+        assert running.models.find('iso', None).name == entry.name
 
 
 def test_what_there_is_is_listed(server):
@@ -429,17 +429,17 @@ def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):
     def fail(*_):
         raise RuntimeError('secret')
 
-    monkeypatch.setattr('dasr_arch.web.api.describe_api', fail)
-    assert detail(get(server, 'openapi.json'), 500) == 'the server made a mistake; its log says more'
+    monkeypatch.setattr('dasr_arch.web.api.list_samples', fail)
+    assert detail(get(server, 'api/v1/samples'), 500) == 'the server made a mistake; its log says more'
     monkeypatch.undo()
-    assert get(server, 'openapi.json').status_code == 200
+    assert get(server, 'api/v1/samples').status_code == 200
 
 
 def test_description_names_every_address_and_resolves(server):
     from dasr_arch.web.api import make_app
 
     described = get(server, 'openapi.json').json()
-    app = make_app(ServeSettings(), server.shelf, server.queue)
+    app = make_app(ServeSettings(), server.models, server.queue)
     there = {
         (route.path, method.lower())
         for route in app.routes
@@ -455,6 +455,67 @@ def test_description_names_every_address_and_resolves(server):
     assert all(one['description'] for one in parameters if one['in'] == 'query')
     for schema in described['components']['schemas'].values():
         assert all(value.get('description') for value in schema['properties'].values())
+
+
+def test_description_is_valid_and_has_the_files_of_forms(server):
+    from fastapi.openapi.models import OpenAPI
+
+    described = get(server, 'openapi.json').json()
+    OpenAPI.model_validate(described)
+    assert described['openapi'].startswith('3.1')
+    for path, files in (('upscale', {'image', 'like'}), ('jobs', {'image', 'like'}), ('playground', {'image'})):
+        operation = described['paths'][f'/api/v1/{path}']['post']
+        form = operation['requestBody']['content']['multipart/form-data']['schema']['properties']
+        query = {one['name'] for one in operation['parameters']}
+        assert set(form) == query | files
+        assert {'408', '413', '415', '422', '503'} <= set(operation['responses'])
+        for status, answer in operation['responses'].items():
+            assert next(iter(answer['content'])) == 'application/problem+json' or status in ('200', '202')
+    assert described['paths']['/api/v1/upscale']['post']['responses']['200']['content'].keys() == {'image/*'}
+    strength = next(one for one in operation['parameters'] if one['name'] == 'strength')['schema']
+    assert (strength['minimum'], strength['maximum'], strength['default']) == (0, 2, 1)
+
+
+def test_token_is_described(server):
+    from dasr_arch.web.api import make_app
+
+    described = make_app(ServeSettings(token='a-token-of-twenty-two'), server.models, server.queue).openapi()
+    assert described['components']['securitySchemes'] == {'token': {'type': 'http', 'scheme': 'bearer'}}
+    for path, methods in described['paths'].items():
+        for operation in methods.values():
+            assert ('security' in operation) == ('401' in operation['responses']) == (path != '/healthz')
+    assert 'securitySchemes' not in get(server, 'openapi.json').json()['components']
+
+
+def test_old_address_and_fields_still_work(server):
+    status = finish(server, post(server, 'jobs', PNG))
+    base = f'api/v1/jobs/{status["id"]}'
+    old, new = get(server, f'{base}/pictures/result'), get(server, f'{base}/images/result')
+    assert old.content == new.content
+    assert old.headers['content-type'] == new.headers['content-type']
+    described = get(server, 'openapi.json').json()
+    assert described['paths']['/api/v1/jobs/{id}/pictures/{image}']['get']['deprecated']
+    schemas = described['components']['schemas']
+    for name, field in (('JobStatus', 'stage'), ('PlaygroundResult', 'pictures'), ('Point', 'picture')):
+        assert schemas[name]['properties'][field]['deprecated']
+
+
+@pytest.mark.parametrize(
+    ('phase', 'stage'), [('encoding', 'looking'), ('upscaling', 'enlarging'), ('writing', 'writing')]
+)
+def test_phase_of_a_job_has_its_old_name_too(server, gate, phase, stage):
+    identifier = post(server, 'jobs', PNG).json()['id']
+    assert gate.reached.wait(WAIT)
+    server.queue.get(identifier).phase = phase
+    status = get(server, f'api/v1/jobs/{identifier}').json()
+    assert (status['phase'], status['stage']) == (phase, stage)
+    requests.delete(f'{server.address}api/v1/jobs/{identifier}', timeout=WAIT)
+
+
+def test_head_is_answered_like_get_without_a_body(server):
+    for path in ('', 'docs', 'healthz', 'openapi.json', 'api/v1/models', 'api/v1/samples'):
+        response = requests.head(f'{server.address}{path}', timeout=WAIT)
+        assert (response.status_code, response.content) == (200, b'')
 
 
 def test_every_answer_fits_its_description(server):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 
 from dasr_arch._errors import InputError
 from dasr_arch.web.jobs import JobQueue, Outcome

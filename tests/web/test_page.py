@@ -11,7 +11,7 @@ from PIL import Image
 from tests.web.browser import start_browser
 from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 pytest.importorskip('selenium', reason='selenium is not installed')
@@ -190,7 +190,7 @@ def test_every_setting_reaches_the_server(page, image, server):
     from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
     from dasr_arch.inference.upscaler import Look
 
-    loaded = server.shelf.load(server.shelf.entries[0], Tiling(64, exact=True))
+    loaded = server.models.load(server.models.entries[0], Tiling(64, exact=True))
     look = Look(Image.open(image), 0.5, ensemble=True)
     expected = upscale_bytes(loaded.upscaler, image.read_bytes(), 'x', FileSettings(look, OutputSettings('WEBP', 70)))
     assert stored.path.read_bytes() == expected
@@ -212,10 +212,10 @@ def test_image_is_dropped_or_pasted_anywhere(page, kind):
 
 def test_progress_is_shown_and_cancelling_stops_the_job(page, image, server):
     page.choose(image)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
-        page.wait(lambda: page.text('#up-job .job-stage') == 'Looking at blur and noise')
+        page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         assert page.find('#up-job [role=progressbar]').get_attribute('aria-valuetext')
         (job,) = server.queue._running
         page.find('#up-job button').click()
@@ -231,7 +231,7 @@ def test_progress_is_shown_and_cancelling_stops_the_job(page, image, server):
 def test_time_left_is_told(page, image, server):
     """The network has got half way, as far as the job knows, and there it is held."""
     page.choose(image)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
         (job,) = server.queue._running
@@ -245,11 +245,11 @@ def test_time_left_is_told(page, image, server):
 
 def test_leaving_the_page_cancels_the_job(page, image, server, driver):
     page.choose(image)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
         (job,) = server.queue._running
-        page.wait(lambda: page.text('#up-job .job-stage') == 'Looking at blur and noise')
+        page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         driver.get(f'{server.address}docs')
         page.wait(lambda: job.id not in server.queue._jobs)
     assert job.wait(WAIT)
@@ -283,7 +283,7 @@ def test_bad_images_are_explained_and_the_page_goes_on(page, tmp_path, image, na
 
 def test_full_server_says_when_to_try_again(page, image, server):
     page.choose(image)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         jobs = [server.queue.submit('upscale', 'x', lambda job: gate._hold() or None) for _ in range(2)]
         assert gate.reached.wait(WAIT)
         page.find('#up-start').click()

@@ -15,7 +15,7 @@ from dasr_arch.inference.upscaler import Upscaler
 from tests.inference.making import make_network
 from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
@@ -96,6 +96,7 @@ def fetch(server, status, name):
 def test_images_and_numbers_are_those_of_the_package(server, upscaler, fields, block, label):
     status = experiment(server, CLEAN, **fields)
     made = status['playground']
+    assert made['images'] == made['pictures'] == ['hr', 'lq', 'bicubic', 'sr']
     job = server.queue.get(status['id'])
     assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
     hr, lq, bicubic, sr = (fetch(server, status, name) for name in made['images'])
@@ -128,6 +129,7 @@ def test_sample_images_are_experimented_with(server):
     assert (status['name'], status['state']) == ('text', 'done')
     map_ = status['playground']['map']
     assert {point['image'] for point in map_['others']} >= {'astronaut', 'text'}
+    assert all(point['image'] == point['picture'] for point in map_['others'])
     assert {point['label'] for point in map_['own']} == {known.degradation.label for known in list_known(None, 2)}
     assert len(map_['nearest']) == 3
     assert 0 < map_['share'] <= 1

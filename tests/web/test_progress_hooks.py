@@ -7,7 +7,7 @@ from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Look, Upscaler
 from tests.inference.making import make_network
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 
 from dasr_arch.web.progress_hooks import Size, Watch, count_computed
 

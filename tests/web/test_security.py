@@ -9,12 +9,12 @@ import requests
 
 from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
 from dasr_arch.web.api import STATIC
-from dasr_arch.web.security import SECURITY_HEADERS, Guard, describe_exposure
+from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
 from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings, make_token
 
@@ -133,7 +133,7 @@ def test_made_up_tokens_differ():
 
 
 def test_reachable_server_knows_addresses_and_allowed_names_but_no_others():
-    guard = Guard(None, ServeSettings(host='0.0.0.0', allowed_hosts=('images.example',)), '')
+    guard = SecurityMiddleware(None, ServeSettings(host='0.0.0.0', allowed_hosts=('images.example',)), '')
     for host in ('192.168.1.5:7860', 'images.example', '[fe80::1]:7860', 'localhost'):
         assert guard._knows_host(host)
     assert not guard._knows_host('evil.example')

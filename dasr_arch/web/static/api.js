@@ -1,8 +1,8 @@
 // The HTTP API of this server, and jobs that are followed until they end.
 
 const LOST = 'The server does not answer. Is `dasr serve` still running?';
-const STAGES = {
-  waiting: 'Waiting', reading: 'Reading the image', looking: 'Looking at blur and noise', enlarging: 'Enlarging',
+const PHASES = {
+  waiting: 'Waiting', reading: 'Reading the image', encoding: 'Estimating the degradation', upscaling: 'Upscaling',
   writing: 'Writing the file', mapping: 'Drawing the map',
 };
 
@@ -45,7 +45,7 @@ export class JobRun {
     this.abort = new AbortController();
     this.id = null;
     this.box.hidden = false;
-    this.show({ state: 'queued', stage: 'waiting', progress: 0, seconds_left: null, ahead: 0 }, 'Sending');
+    this.show({ state: 'queued', phase: 'waiting', progress: 0, seconds_left: null, ahead: 0 }, 'Sending');
     try {
       let status = await (await ask(address, { method: 'POST', body: form, signal: this.abort.signal })).json();
       this.id = status.id;
@@ -72,10 +72,10 @@ export class JobRun {
     this.abort.abort();
   }
 
-  show(status, stage = STAGES[status.stage] || status.stage) {
+  show(status, phase = PHASES[status.phase] || status.phase) {
     const percent = Math.floor(100 * status.progress);
     const vague = status.progress === 0;
-    this.box.querySelector('.job-stage').textContent = stage;
+    this.box.querySelector('.job-phase').textContent = phase;
     const parts = [];
     if (status.ahead) parts.push(`${status.ahead} ${status.ahead === 1 ? 'job comes' : 'jobs come'} first`);
     if (!vague) parts.push(`${percent} %`);
@@ -85,7 +85,7 @@ export class JobRun {
     this.bar.firstElementChild.style.width = vague ? '' : `${percent}%`;
     if (vague) this.bar.removeAttribute('aria-valuenow');
     else this.bar.setAttribute('aria-valuenow', percent);
-    this.bar.setAttribute('aria-valuetext', parts.join(', ') || stage);
+    this.bar.setAttribute('aria-valuetext', parts.join(', ') || phase);
   }
 }
 
