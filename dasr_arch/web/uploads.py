@@ -1,4 +1,4 @@
-"""Images that clients send: bodies of limited length, forms, names, and what is no image to upscale."""
+"""Uploads: bodies with limits of size and time, forms, file names, and checks of images."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,19 +26,19 @@ from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.settings import Limits
 
 MEDIA_TYPES = {kind: f'image/{kind.lower()}' for kind in FORMATS}
-"""Of each format; 'image/png' and the like."""
+"""Media type of each format, such as 'image/png'."""
 
 _IMAGE_FIELDS = ('image', 'like')
 _LONGEST_NAME = 120
-_SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # and AVIF, from the fifth byte
+_SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # AVIF has one from the fifth byte
 
 
 class UploadedImage(NamedTuple):
-    """A file as it came.
+    """An uploaded file.
 
     Attributes:
         data: its content.
-        name: what the client calls it, made harmless.
+        name: file name of the client, sanitised.
     """
 
     data: bytes
@@ -46,11 +46,11 @@ class UploadedImage(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """What a request brought.
+    """Content of a request.
 
     Attributes:
-        images: by the names of their form fields: 'image', and perhaps 'like'.
-        fields: all other parameters as text, from the address and the form.
+        images: by form field: 'image' and optionally 'like'.
+        fields: parameters of query and form as text.
     """
 
     images: dict[str, UploadedImage]
@@ -58,14 +58,14 @@ class Upload(NamedTuple):
 
 
 async def read_upload(request: Request, limits: Limits) -> Upload:
-    """Reads the body of a request: a form with files, or the bytes of an image alone.
+    """Reads the body of a request: a form with files, or the bytes of an image.
 
     Args:
-        request: with parameters in its address, and in its form if it has one.
-        limits: how long the body may be, and how slow.
+        request: parameters are in its query, its form, or both.
+        limits: size and longest pause of the body.
 
     Raises:
-        ProblemError: 408, 413, or 422 if it cannot be used.
+        ProblemError: 400 or 408 if the upload stops, 413 if it is too large, 422 if the form is wrong.
     """
     fields: dict[str, str] = {}
     for name, text in request.query_params.multi_items():
@@ -86,7 +86,9 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
             if isinstance(value, UploadFile) and name in _IMAGE_FIELDS and name not in images:
                 images[name] = UploadedImage(await value.read(), clean_name(value.filename or ''))
             elif isinstance(value, UploadFile):
-                raise ProblemError(422, f"a form has one file 'image', and perhaps one 'like'; got '{name[:40]}'")
+                raise ProblemError(
+                    422, f"a form has one file 'image' and optionally one file 'like'; got '{name[:40]}'"
+                )
             else:
                 _put(fields, name, value)
     finally:
@@ -95,14 +97,14 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
 
 
 def clean_name(name: str) -> str:
-    """A file name from a client as the name alone, without folders and signs that mean something elsewhere."""
+    """Sanitises a file name: without folders and special characters."""
     last = name.replace('\\', '/').rpartition('/')[2]
     kept = ''.join(sign for sign in last if sign.isprintable() and sign not in '<>:"|?*').strip(' .')
     return kept[-_LONGEST_NAME:] or 'image'
 
 
 def name_result(name: str, scale: int, kind: str) -> str:
-    """What the result of an image is called: photo_x4.jpg for photo.jpg.
+    """File name of a result: photo_x4.jpg for photo.jpg.
 
     Args:
         name: of the image.
@@ -119,10 +121,10 @@ def name_result(name: str, scale: int, kind: str) -> str:
 
 
 def check_image(image: UploadedImage, limits: Limits) -> None:
-    """Finds out from the first bytes whether an image can be taken, before it is decoded.
+    """Checks format and size of an image by its header, before it is decoded.
 
     Raises:
-        ProblemError: 413 if it is too large, 415 if it is no image, 422 if it is damaged.
+        ProblemError: 413 if it is too large, 415 if it is not an image, 422 if it is damaged.
     """
     name, data = image.name, image.data
     try:
@@ -142,15 +144,15 @@ def check_image(image: UploadedImage, limits: Limits) -> None:
 
 
 def open_image_file(image: UploadedImage, scale: int, output: OutputSettings) -> ImageFile:
-    """Decodes an image that ``check_image`` let pass.
+    """Decodes an image that passed ``check_image``.
 
     Args:
         image: the upload.
-        scale: by how much it will grow.
-        output: how the result will be written.
+        scale: up-sampling factor.
+        output: format and quality of the result.
 
     Raises:
-        ProblemError: 415 or 422 if it cannot be read, or the format not hold its result.
+        ProblemError: 415 or 422 if it cannot be read, or if the format cannot store its result.
     """
     try:
         file = read_image_file(image.data, image.name, scale)
@@ -170,7 +172,7 @@ def _put(fields: dict[str, str], name: str, text: str) -> None:
 
 
 async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body piece by piece; ProblemError if it is too long or stops."""
+    """Chunks of the body; ProblemError if it is too large or stops."""
     most = limits.upload_bytes
     too_long = ProblemError(413, f'the upload is larger than the {limits.upload_megabytes:g} MB that are taken')
     announced = request.headers.get('content-length', '')
@@ -199,7 +201,7 @@ async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes
 def _count_pixels(data: bytes) -> int:
     """Pixels of all frames; those of a TIFF may differ in size."""
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        if image.format == 'MPO':  # a phone's JPEG with more behind it, of which the first is taken
+        if image.format == 'MPO':  # JPEG with further images, of which only the first is used
             return image.width * image.height
         frames = getattr(image, 'n_frames', 1)
         if image.format != 'TIFF':

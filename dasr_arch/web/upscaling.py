@@ -1,4 +1,4 @@
-"""The job that upscales an image, with the code of `dasr upscale`, and images in a form that browsers show."""
+"""The upscaling job, with the code of `dasr upscale`, and conversion of images for browsers."""
 
 import threading
 import time
@@ -28,20 +28,20 @@ from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
 from dasr_arch.web.uploads import MEDIA_TYPES, UploadedImage, name_result, open_image_file
 
 SHOWN_SIDE = 6000
-"""Pixels to each side above which an image is shown smaller than it is."""
+"""Longest side in pixels of an image that is shown at full size."""
 
-_SHOWING = threading.Lock()  # one large image in memory at a time
-_SHOWN_AS_THEY_ARE = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
-_REPRESENTED = 16  # frames of an animation that are looked at, as upscale_files has it
+_CONVERTING = threading.Lock()  # one large image in memory at a time
+_BROWSER_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
+_REPRESENTED = 16  # frames of an animation whose representations are averaged, as in upscale_files
 
 
 class UpscaleRequest(NamedTuple):
-    """What was asked for.
+    """A request for an upscaling.
 
     Attributes:
-        image: to be upscaled.
-        like: whose degradation is taken, if not its own.
-        parameters: the rest.
+        image: the LR image.
+        like: image whose representation is used instead of its own.
+        parameters: of the request.
         entry: the model.
     """
 
@@ -51,13 +51,13 @@ class UpscaleRequest(NamedTuple):
     entry: ModelEntry
 
 
-def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -> Outcome:
-    """Upscales inside a job's thread.
+def run_upscaling(job: Job, request: UpscaleRequest, load: Callable[[], Loaded]) -> Outcome:
+    """Upscales an image in the thread of a job.
 
     Args:
-        job: is told how far it is.
-        asked: what was asked for.
-        load: gives the network.
+        job: its progress is updated.
+        request: image and parameters.
+        load: returns the network.
 
     Raises:
         JobCancelledError: if the job was cancelled.
@@ -65,21 +65,21 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
     """
     begun = time.monotonic()
     loaded = load()
-    upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
+    upscaler, scale, parameters = loaded.upscaler, request.entry.scale, request.parameters
     output = parameters.output()
-    file = open_image_file(asked.image, scale, output)
-    like = None if asked.like is None else open_image_file(asked.like, 1, OutputSettings()).frames[0]
+    file = open_image_file(request.image, scale, output)
+    like = None if request.like is None else open_image_file(request.like, 1, OutputSettings()).frames[0]
     look = Look(like, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
     represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
     job.expect(count_computed(upscaler, sizes, look, represented))
     job.enter('encoding')
-    with loaded.watch.following(_listen(job)):
-        data = upscale_image(upscaler, file, asked.image.name, FileSettings(look, output))
+    with loaded.hooks.following(_listen(job)):
+        data = upscale_image(upscaler, file, request.image.name, FileSettings(look, output))
     kind = output.format or file.format
-    name = name_result(asked.image.name, scale, kind)
+    name = name_result(request.image.name, scale, kind)
     files = {
-        'input': job.store('input', asked.image.data, MEDIA_TYPES[file.format], asked.image.name),
+        'input': job.store('input', request.image.data, MEDIA_TYPES[file.format], request.image.name),
         'result': job.store('result', data, MEDIA_TYPES[kind], name),
     }
     facts = UpscaleResult(
@@ -89,7 +89,7 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
         width=sizes[0].width * scale,
         height=sizes[0].height * scale,
         frames=len(sizes),
-        model=asked.entry.name,
+        model=request.entry.name,
         scale=scale,
         seconds=round(time.monotonic() - begun, 2),
     )
@@ -106,31 +106,31 @@ def _listen(job: Job) -> Listener:
 
 
 def convert_for_browsers(job: Job, stored: StoredFile) -> StoredFile:
-    """A file of a job in a form that every browser shows: itself, or a PNG of its first frame.
+    """A file of a job that browsers can show: itself, or its first frame as PNG.
 
     Args:
-        job: whose it is.
+        job: owner of the file.
         stored: an image file.
     """
     path = stored.path.with_name(f'{stored.path.name}.shown')
     shown = StoredFile(path, 'image/png', f'{stored.name}.png')
     if path.exists():
         return shown
-    with _SHOWING:
+    with _CONVERTING:
         if path.exists():
             return shown
         data = stored.path.read_bytes()
-        header = read_header(data, stored.name, limited=False)  # of the job's own, and results are large
-        if max(header.width, header.height) <= SHOWN_SIDE and _shows_as_it_is(data):
+        header = read_header(data, stored.name, limited=False)  # files of the server itself; results may be large
+        if max(header.width, header.height) <= SHOWN_SIDE and _is_browser_format(data):
             return stored
         file = read_image_file(data, stored.name, limited=False)
         small = encode_image_file([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
         return job.store(path.name, small, 'image/png', shown.name)
 
 
-def _shows_as_it_is(data: bytes) -> bool:
+def _is_browser_format(data: bytes) -> bool:
     with Image.open(BytesIO(data)) as image:
-        return image.format in _SHOWN_AS_THEY_ARE and image.mode != 'CMYK'
+        return image.format in _BROWSER_FORMATS and image.mode != 'CMYK'
 
 
 def _first_frame(file: ImageFile) -> ImageFile:

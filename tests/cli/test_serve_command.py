@@ -117,7 +117,7 @@ def test_port_in_use_is_one_line(capsys):
     ('arguments', 'message'),
     [
         ('--port 70000', 'port must be a whole number in [0, 65535], got 70000'),
-        ('--host 203.0.113.7 --port 0', "--host: '203.0.113.7' cannot be listened on"),
+        ('--host 203.0.113.7 --port 0', "--host: '203.0.113.7' cannot be bound"),
         ('--host no.such.name.invalid --port 0', "--host: 'no.such.name.invalid' is not an address of this machine"),
         ('--token short --port 0', 'a token needs at least 12 characters'),
         ('--model none.pth --port 0', "weights file 'none.pth' does not exist"),

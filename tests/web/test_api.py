@@ -142,7 +142,7 @@ def test_job_goes_from_its_start_to_its_end(server):
     made = status['upscale']
     assert (made['name'], made['width'], made['height'], made['scale']) == ('photo_x2.png', 80, 64, 2)
     job = server.queue.get(status['id'])
-    assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
+    assert job._done == pytest.approx(job._total)  # so that the estimate of the remaining time is right
     base = f'api/v1/jobs/{status["id"]}'
     result = get(server, f'{base}/result')
     assert len(result.content) == made['bytes']

@@ -169,14 +169,14 @@ def test_closing_ends_everything(queue):
     jobs = [queue.submit('upscale', 'a', held)]
     assert held.begun.wait(WAIT)
     jobs.append(queue.submit('upscale', 'b', quick))
-    told = []
+    called = []
     for job in jobs:
-        job.when_ended(lambda: told.append(1))
+        job.when_ended(lambda: called.append(1))
     queue.cancel_all()
     held.released.set()
     queue.close()
     assert [job.error.status for job in jobs] == [503, 503]
-    assert told == [1, 1]
+    assert called == [1, 1]
     with pytest.raises(ProblemError, match='stopping'):
         queue.submit('upscale', 'c', quick)
 

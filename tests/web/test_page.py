@@ -77,7 +77,7 @@ def page(server, driver):
 
 
 class Page:
-    """What a person does with the page."""
+    """Actions of a user on the page."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -121,7 +121,7 @@ class Page:
         )
 
     def foreign(self):
-        """Addresses on other machines that the page has asked for."""
+        """Addresses on other machines that the page has loaded."""
         return self.run(
             "return performance.getEntriesByType('resource').map((e) => e.name)"
             ".filter((name) => !name.startsWith(location.origin) && !name.startsWith('blob:'))"
@@ -159,7 +159,7 @@ def test_image_is_chosen_upscaled_compared_and_downloaded(page, image, server, d
     page.find('#up-start').click()
     page.finish()
     assert page.sizes() == [[60, 40], [120, 80]]
-    assert f'photo_x2.png: 120 {TIMES} 80 pixels; made with net at 2{TIMES}' in page.text('#up-summary')
+    assert f'photo_x2.png: 120 {TIMES} 80 pixels, net at 2{TIMES}' in page.text('#up-summary')
     assert not page.is_shown('#up-job')
     page.find('#up-download').click()
     saved = downloads / 'photo_x2.png'
@@ -228,8 +228,8 @@ def test_progress_is_shown_and_cancelling_stops_the_job(page, image, server):
     page.finish()
 
 
-def test_time_left_is_told(page, image, server):
-    """The network has got half way, as far as the job knows, and there it is held."""
+def test_time_left_is_shown(page, image, server):
+    """The network is held while the job reports half of its work."""
     page.choose(image)
     with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
@@ -262,7 +262,7 @@ def test_leaving_the_page_cancels_the_job(page, image, server, driver):
         ('text.png', b'<html>', 'text.png: cannot be read as an image (not a PNG'),
         ('empty.png', b'', 'empty.png is empty.'),
         ('large.png', encode(Image.new('L', (1000, 1000))), 'large.png: has 1.0 megapixels (1000 x 1000), at most 0.1'),
-        ('long.bin', b'x' * 400_000, 'long.bin has 400 kB, at most 300 kB are taken.'),
+        ('long.bin', b'x' * 400_000, 'long.bin has 400 kB, the limit is 300 kB.'),
     ],
 )
 def test_bad_images_are_explained_and_the_page_goes_on(page, tmp_path, image, name, data, message):
@@ -305,7 +305,7 @@ def test_tiff_is_shown_once_it_is_upscaled(page, tmp_path):
     path = tmp_path / 'scan.tif'
     Image.fromarray(np.full((40, 60), 30000, np.uint16)).save(path)
     page.choose(path)
-    page.wait(lambda: 'cannot show the image itself' in page.text('#up-viewer'))
+    page.wait(lambda: 'cannot show the image;' in page.text('#up-viewer'))
     page.find('#up-start').click()
     page.finish()
     assert page.sizes() == [[60, 40], [120, 80]]

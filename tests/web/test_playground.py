@@ -98,7 +98,7 @@ def test_images_and_numbers_are_those_of_the_package(server, upscaler, fields, b
     made = status['playground']
     assert made['images'] == made['pictures'] == ['hr', 'lq', 'bicubic', 'sr']
     job = server.queue.get(status['id'])
-    assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
+    assert job._done == pytest.approx(job._total)  # so that the estimate of the remaining time is right
     hr, lq, bicubic, sr = (fetch(server, status, name) for name in made['images'])
     degradation = build_degradation(block, 2)
     seed = fields.get('seed', 0)
@@ -120,8 +120,8 @@ def test_bicubic_is_the_network_of_that_name(server):
 
     status = experiment(server, CLEAN, width=1)
     lq, bicubic = fetch(server, status, 'lq'), fetch(server, status, 'bicubic')
-    enlarged = Bicubic(2)(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255)
-    assert (bicubic == (enlarged[0] * 255).round().permute(1, 2, 0).byte().numpy()).all()
+    upsampled = Bicubic(2)(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255)
+    assert (bicubic == (upsampled[0] * 255).round().permute(1, 2, 0).byte().numpy()).all()
 
 
 def test_sample_images_are_experimented_with(server):
@@ -229,10 +229,10 @@ def test_work_on_the_map_can_be_stopped(upscaler, small_maps):
     store = representation_map.MapStore()
     with pytest.raises(StopError):
         store.get(('a', 2), upscaler, 'iso', stop)
-    told = []
-    store.get(('a', 2), upscaler, 'iso', told.append)
+    reported = []
+    store.get(('a', 2), upscaler, 'iso', reported.append)
     samples = representation_map.load_samples(24).values()
-    assert sum(told) == count_encoded(2, list_known('iso', 2), samples)
+    assert sum(reported) == count_encoded(2, list_known('iso', 2), samples)
     assert store.has(('a', 2))
     again = []
     store.get(('a', 2), upscaler, 'iso', again.append)

@@ -1,4 +1,4 @@
-"""Who may use the server, by real requests with the headers that browsers would send."""
+"""Access control, by real requests with the headers of browsers."""
 
 import re
 from pathlib import Path
@@ -171,3 +171,11 @@ def test_address_with_any_token_logs_in(tmp_path):
         answer = requests.get(running.address, timeout=WAIT, allow_redirects=False)
         assert answer.status_code in (302, 303, 307)
         assert 'dasr_token' in answer.cookies
+
+
+def test_telemetry_is_off_whatever_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv('FASTAPI_OTEL_AUTO_CONFIGURE', 'true')
+    monkeypatch.setenv('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:9')
+    settings = ServeSettings(port=0, weights=(write_weights(tmp_path),), device='cpu')
+    with no_installed_weights(tmp_path), serving(settings) as running:
+        assert requests.get(f'{running.address}healthz', timeout=WAIT).status_code == 200

@@ -1,4 +1,4 @@
-// The HTTP API of this server, and jobs that are followed until they end.
+// Requests to the HTTP API, and jobs with their progress.
 
 const LOST = 'The server does not answer. Is `dasr serve` still running?';
 const PHASES = {
@@ -6,10 +6,10 @@ const PHASES = {
   writing: 'Writing the file', mapping: 'Drawing the map',
 };
 
-/** An error whose message is meant for people. */
+/** An error with a message for the user. */
 export class Failure extends Error {}
 
-/** Sends a request; gives the response, or throws a Failure with the server's own sentence. */
+/** Sends a request; returns the response, or throws a Failure with the message of the server. */
 export async function ask(address, options = {}) {
   let response;
   try {
@@ -20,14 +20,14 @@ export async function ask(address, options = {}) {
   }
   if (response.ok) return response;
   let text = `The server answered ${response.status}.`;
-  try { text = (await response.json()).detail || text; } catch { /* not JSON: the number must do */ }
+  try { text = (await response.json()).detail || text; } catch { /* not JSON */ }
   const wait = response.headers.get('Retry-After');
   throw new Failure(wait ? `${text}. Try again in ${wait} seconds.` : sentence(text));
 }
 
 export const getJson = async (address) => (await ask(address)).json();
 
-/** Starts a job, tells how far it is, and gives its last status; throws a Failure if it failed, null if cancelled. */
+/** Starts a job, shows its progress and returns its last status, or null if cancelled; throws a Failure if it failed. */
 export class JobRun {
   constructor(box) {
     this.box = box;

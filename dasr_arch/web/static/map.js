@@ -4,7 +4,7 @@ const SPACE = 'http://www.w3.org/2000/svg';
 const RAMP = ['#3b4cc0', '#6f92f3', '#c0d4f5', '#f2cab5', '#e7745b', '#b40426'];
 const SIZE = { width: 760, height: 340, left: 44, right: 20, top: 16, bottom: 40 };
 
-/** Draws a map; gives an SVG and its legend. */
+/** Draws a map; returns an SVG and its legend. */
 export function drawMap(map, scale) {
   const points = [...map.others, ...map.own, map.here];
   const axis = (key, low, high) => {
@@ -16,7 +16,7 @@ export function drawMap(map, scale) {
   const x = axis('x', SIZE.left, SIZE.width - SIZE.right);
   const y = axis('y', SIZE.height - SIZE.bottom, SIZE.top);
   const svg = make('svg', { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: 'img' });
-  svg.setAttribute('aria-label', `Map: this image lies nearest to ${map.nearest.join(', ')}`);
+  svg.setAttribute('aria-label', `Map: nearest known degradations of this image: ${map.nearest.join(', ')}`);
   svg.append(make('rect', {
     class: 'frame', x: SIZE.left, y: SIZE.top, width: SIZE.width - SIZE.left - SIZE.right,
     height: SIZE.height - SIZE.top - SIZE.bottom, rx: 6,
@@ -84,11 +84,11 @@ function legend(map, scale) {
   for (const noise of new Set(map.own.map((point) => point.noise))) {
     if (noise) add(shape({ noise }, 7, 7, 5, grey), [`noise ${noise}`]);
   }
-  if (map.own.some((point) => point.aniso)) add(shape({ aniso: true }, 7, 7, 5, grey), ['blur along axes']);
+  if (map.own.some((point) => point.aniso)) add(shape({ aniso: true }, 7, 7, 5, grey), ['anisotropic blur']);
   return list;
 }
 
-/** A disc without noise, a triangle with some, a square with much; a rhombus for blur along axes. */
+/** A disc without noise, a triangle for noise below 20, a square above; a rhombus for anisotropic blur. */
 function shape(point, x, y, size, fill) {
   if (point.aniso) return make('path', { d: `M${x} ${y - 1.3 * size}l${1.3 * size} ${1.3 * size}l${-1.3 * size} ${1.3 * size}l${-1.3 * size} ${-1.3 * size}z`, fill });
   if (!point.noise) return make('circle', { cx: x, cy: y, r: size, fill });

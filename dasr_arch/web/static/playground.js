@@ -1,4 +1,4 @@
-// The tab that degrades a clean image and shows what comes back.
+// The tab that degrades a clean image and restores it.
 
 import { Alert, Failure, JobRun, announce, getJson, spell } from './api.js';
 import { bindModels, bindRange, fillSegments } from './controls.js';
@@ -40,7 +40,7 @@ export class PlaygroundTab {
     this.preview();
   }
 
-  /** Fetches the sample images when the tab is first seen. */
+  /** Fetches the sample images when the tab is first opened. */
   async open() {
     if (this.opened) return;
     this.opened = true;
@@ -66,14 +66,14 @@ export class PlaygroundTab {
     return label;
   }
 
-  /** Takes an image of one's own. */
+  /** Uses an image of the user. */
   take([file]) {
     this.file = file;
     for (const input of this.form.querySelectorAll('[name="sample"]')) input.checked = false;
     at('pl-own').textContent = file.name || 'image';
   }
 
-  /** Shows the sliders that count, and the kernel that they make. */
+  /** Shows the sliders of the chosen blur, and its kernel. */
   preview() {
     const blur = new FormData(this.form).get('blur');
     for (const kind of ['iso', 'aniso']) {
@@ -120,7 +120,7 @@ export class PlaygroundTab {
     at('pl-sr').textContent = sr === null ? '∞' : sr.toFixed(2);
     const gain = (sr ?? Infinity) - (bicubic ?? Infinity);
     at('pl-gain').textContent = Number.isFinite(gain)
-      ? `${gain >= 0 ? '+' : '−'}${Math.abs(gain).toFixed(2)} dB ${gain >= 0 ? 'over' : 'against'} Bicubic` : '';
+      ? `${gain >= 0 ? '+' : '−'}${Math.abs(gain).toFixed(2)} dB ${gain >= 0 ? 'above' : 'below'} Bicubic` : '';
     at('pl-sr').parentElement.classList.toggle('best', gain >= 0);
     at('pl-bicubic').parentElement.classList.toggle('best', gain < 0);
     const cut = made.cropped ? 'The middle of the image, ' : '';
@@ -130,8 +130,8 @@ export class PlaygroundTab {
     at('pl-lq-label').textContent = `${made.width / made.scale} × ${made.height / made.scale} pixels`;
     at('pl-lq').src = `${this.base}/lq`;
     at('pl-map').replaceChildren(...drawMap(made.map, made.scale));
-    at('pl-nearest').textContent = `Nearest known degradations: ${made.map.nearest.join('; ')}. Each representation is taken relative `
-      + `to the mean of its image's under all known degradations; the axes show ${Math.round(100 * made.map.share)} % of what differs.`;
+    at('pl-nearest').textContent = `Nearest known degradations: ${made.map.nearest.join('; ')}. The mean representation of each image over all known `
+      + `degradations is subtracted; the axes explain ${Math.round(100 * made.map.share)} % of the variance.`;
     announce(`Done: Bicubic ${at('pl-bicubic').textContent} dB, DASR ${at('pl-sr').textContent} dB.`);
     await this.compare(false);
   }
@@ -148,7 +148,7 @@ export class PlaygroundTab {
   }
 }
 
-/** A Gaussian kernel of 21 x 21 numbers, as the server computes it; a width of 0 is a single dot. */
+/** A Gaussian kernel of 21 x 21 numbers, the same as on the server; a width of 0 is a single dot. */
 export function gaussian(first, second, angle, size = 21) {
   const middle = (size - 1) / 2;
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];

@@ -1,10 +1,10 @@
-// Two images on top of each other, a handle between them, zoom and pan: by mouse, touch and keyboard.
+// Comparison of two images with a movable border, zoom and pan, by mouse, touch and keyboard.
 
 const MOST = 32;
 const STEP = 1.25;
 
 export class Viewer {
-  /** Builds itself into a box. */
+  /** Creates its elements in a box. */
   constructor(box) {
     this.root = document.createElement('div');
     this.root.className = 'viewer';
@@ -62,7 +62,7 @@ export class Viewer {
     this.listen();
   }
 
-  /** Shows one or two images, each {src, label}; resolves when they are there, throws if one cannot be shown. */
+  /** Shows one or two images, each {src, label}; resolves when they are loaded, throws if one cannot be. */
   async show(left, right = null, keep = false) {
     const images = right ? [left, right] : [left];
     this.message.textContent = '';
@@ -89,7 +89,7 @@ export class Viewer {
     } else this.fit();
   }
 
-  /** Shows words instead of an image. */
+  /** Shows a message instead of an image. */
   say(text) {
     this.turn = (this.turn || 0) + 1;
     this.message.textContent = text;
@@ -144,7 +144,7 @@ export class Viewer {
   draw() {
     const { clientWidth: width, clientHeight: height } = this.root;
     const { zoom } = this.view;
-    // Part of the image stays in sight, wherever it is moved.
+    // A part of the image always stays visible.
     this.view.x = Math.min(width - 40, Math.max(40 - this.size.width * zoom, this.view.x));
     this.view.y = Math.min(height - 40, Math.max(40 - this.size.height * zoom, this.view.y));
     for (const { image } of this.layers) {
