@@ -51,7 +51,8 @@ NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backe
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
 SERVE = [
-    'starlette>=1.0',  # HTTP for `dasr serve`
+    'fastapi>=0.165',  # routes of `dasr serve`, and their description
+    'starlette>=1.6',  # HTTP below it
     'uvicorn>=0.40',
     'python-multipart>=0.0.20',  # forms with files
 ]

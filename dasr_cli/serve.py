@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dasr_arch.web.settings import ServeSettings
 
-_MODULES = ('starlette', 'uvicorn', 'python_multipart')
+_MODULES = ('fastapi', 'uvicorn', 'python_multipart')
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:

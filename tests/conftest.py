@@ -12,6 +12,7 @@ from dasr_arch.data.image_io import read_image
 
 DEMO = Path(__file__).parents[1] / 'datasets' / 'demo'
 GOLDEN = Path(__file__).parent / 'golden'
+PAGE_TESTS = 'tests/web/test_page.py'
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by nohup; what tests start would ignore Ctrl-C, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,3 +36,16 @@ def demo_image() -> NDArray[np.uint8]:
 def golden_folder() -> Path:
     """What the authors' own code computes; only to be read."""
     return GOLDEN
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Reports, after the summary of pytest, that the tests of the page were skipped for want of a browser."""
+    result = yield
+    skipped = [report for report in terminalreporter.stats.get('skipped', []) if report.nodeid.startswith(PAGE_TESTS)]
+    if skipped:
+        number = len(skipped) if '::' in skipped[0].nodeid else 'all'
+        terminalreporter.write_line(
+            f'no browser: {number} tests of the page did not run; they need chromium, chromium-driver and selenium'
+        )
+    return result

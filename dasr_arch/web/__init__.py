@@ -1,5 +1,5 @@
 """`dasr serve`: the upscaler and a playground of degradations as a page and an HTTP API on this machine.
 
-Starlette and uvicorn carry HTTP; they come with the extra `serve`, and nothing outside this folder imports them. The
-page is plain HTML, CSS and JavaScript without a build step, and asks no other machine for anything.
+The packages of the extra `serve` (FastAPI, Starlette, uvicorn, python-multipart) are imported in this folder only. The
+page is plain HTML, CSS and JavaScript without a build step and loads nothing from other machines.
 """

@@ -1,30 +1,28 @@
-"""The addresses of the server: the page, the HTTP API, and its description."""
+"""Routes of the server: the page, the HTTP API and its description."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
-import msgspec
-from starlette.applications import Starlette
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from dasr_arch._errors import InputError
 from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.version import __version__
 from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile
-from dasr_arch.web.model_store import ModelEntry, ModelShelf
-from dasr_arch.web.openapi import describe_api
+from dasr_arch.web.model_store import ModelStore
+from dasr_arch.web.openapi import UPLOAD_ERRORS, describe_body, describe_errors, describe_file
 from dasr_arch.web.playground import (
     PlaygroundRequest,
     find_sample,
@@ -33,7 +31,14 @@ from dasr_arch.web.playground import (
     make_thumbnail,
     run_experiment,
 )
-from dasr_arch.web.problems import ProblemError, answer_bug, answer_http_exception, answer_problem
+from dasr_arch.web.problems import (
+    PROBLEM_TYPE,
+    ProblemError,
+    answer_bug,
+    answer_http_exception,
+    answer_input_error,
+    answer_problem,
+)
 from dasr_arch.web.representation_map import MapStore
 from dasr_arch.web.schemas import (
     FORMATS,
@@ -48,38 +53,39 @@ from dasr_arch.web.schemas import (
     ServerLimits,
     UpscaleParameters,
     UpscaleResult,
-    parse_parameters,
 )
-from dasr_arch.web.security import Guard, admit, matches
+from dasr_arch.web.security import SecurityMiddleware, log_in, matches
 from dasr_arch.web.settings import Limits, ServeSettings
-from dasr_arch.web.uploads import Upload, check_picture, clean_name, open_image_file, read_upload
-from dasr_arch.web.upscaling import UpscaleRequest, run_upscaling, show_picture
+from dasr_arch.web.uploads import Upload, check_image, clean_name, open_image_file, read_upload
+from dasr_arch.web.upscaling import UpscaleRequest, convert_for_browsers, run_upscaling
 
 STATIC = Path(__file__).parent / 'static'
+_PAGES = {'/': 'index.html', '/docs': 'docs.html', '/favicon.ico': 'icon.svg'}
 _SWEEP_SECONDS = 20
-_LOGGER = logging.getLogger(__name__)
-_Value = TypeVar('_Value')
+_NO_TELEMETRY: TelemetryConfig = {'tracing': False, 'metrics': False, 'logs': False, 'auto_configure': False}
 
 
 class Service:
-    """Answers requests.
+    """Endpoints of the HTTP API; their docstrings are its description.
+
+    Parameters come in the query, in a form, or in both. FastAPI validates and describes those of the query.
 
     Args:
         settings: of the server.
-        shelf: its networks.
+        models: its networks.
         queue: its jobs.
     """
 
-    def __init__(self, settings: ServeSettings, shelf: ModelShelf, queue: JobQueue) -> None:
+    def __init__(self, settings: ServeSettings, models: ModelStore, queue: JobQueue) -> None:
         self.settings = settings
-        self.shelf = shelf
+        self.models = models
         self.queue = queue
         self._maps = MapStore()
-        self._decoding = asyncio.Semaphore(2)  # pictures that are decoded at once to see whether they are whole
+        self._decoding = asyncio.Semaphore(2)  # images decoded at the same time to find damage
         self._uploads = 0  # bodies that are being read, each of which takes memory
 
-    async def upscale(self, request: Request) -> Response:
-        """POST /api/v1/upscale: the result itself, once it is there."""
+    async def upscale(self, request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
+        """Upscale an image and wait for the result. Closing the connection cancels the job."""
         job = await self._submit_upscaling(request)
         if not await _wait(request, job):
             self.queue.remove(job)
@@ -89,62 +95,69 @@ class Service:
             raise job.error or ProblemError(500, 'the job ended without a result')
         return _send(job.outcome.files['result'], BackgroundTask(self.queue.remove, job), download=True)
 
-    async def start_upscaling(self, request: Request) -> Response:
-        """POST /api/v1/jobs."""
-        return self._accept(await self._submit_upscaling(request))
+    async def start_upscaling(
+        self, request: Request, response: Response, query: Annotated[UpscaleParameters, Query()]
+    ) -> JobStatus:
+        """Start a job that upscales an image."""
+        return self._accept(await self._submit_upscaling(request), response)
 
-    async def start_experiment(self, request: Request) -> Response:
-        """POST /api/v1/playground."""
+    async def start_experiment(
+        self, request: Request, response: Response, query: Annotated[PlaygroundParameters, Query()]
+    ) -> JobStatus:
+        """Start a job that degrades a clean image in a known way and restores it.
+
+        The image is uploaded, or `sample` names one. Its middle 480 x 480 pixels are used.
+        """
         upload = await self._read(request)
-        parameters = _understand(PlaygroundParameters, upload.fields)
-        entry = self._find(parameters.model, parameters.scale)
-        _check(partial(make_degradation, parameters, entry.scale))
-        picture = upload.pictures.get('image')
-        if 'like' in upload.pictures:
+        parameters = PlaygroundParameters.model_validate(upload.fields)
+        entry = self.models.find(parameters.model, parameters.scale)
+        make_degradation(parameters, entry.scale)  # raises for wrong parameters
+        image = upload.images.get('image')
+        if 'like' in upload.images:
             raise ProblemError(422, "an experiment takes no file called 'like'")
         if parameters.sample is not None:
-            if picture is not None and picture.data:
-                raise ProblemError(422, 'give a picture or the name of a sample, not both')
-            picture = None
-            await run_in_threadpool(_check, partial(find_sample, parameters.sample))
-        elif picture is None or not picture.data:
-            raise ProblemError(422, 'a clean picture is needed: upload one, or name a sample')
+            if image is not None and image.data:
+                raise ProblemError(422, 'give an image or the name of a sample, not both')
+            image = None
+            await run_in_threadpool(find_sample, parameters.sample)
+        elif image is None or not image.data:
+            raise ProblemError(422, 'a clean image is needed: upload one, or name a sample')
         else:
-            await run_in_threadpool(check_picture, picture, self.settings.limits)
-        asked = PlaygroundRequest(picture, parameters, entry)
-        name = parameters.sample or (picture.name if picture else '')
+            await run_in_threadpool(check_image, image, self.settings.limits)
+        task = PlaygroundRequest(image, parameters, entry)
+        name = parameters.sample or (image.name if image else '')
 
         def work(job: Job) -> Outcome:
-            return run_experiment(job, asked, lambda: self.shelf.load(entry), self._maps)
+            return run_experiment(job, task, lambda: self.models.load(entry), self._maps)
 
-        return self._accept(self.queue.submit('playground', name, work))
+        return self._accept(self.queue.submit('playground', name, work), response)
 
-    async def get_job(self, request: Request) -> Response:
-        """GET /api/v1/jobs/{id}."""
-        return _answer(self._describe(self._job(request)))
+    async def get_job(self, id: str) -> JobStatus:
+        """State and progress of a job."""
+        return self._describe(self.queue.get(id))
 
-    async def delete_job(self, request: Request) -> Response:
-        """DELETE /api/v1/jobs/{id}."""
-        self.queue.remove(self._job(request))
-        return Response(status_code=204)
+    async def delete_job(self, id: str) -> None:
+        """Cancel a job, or delete its result."""
+        self.queue.remove(self.queue.get(id))
 
-    async def get_result(self, request: Request) -> Response:
-        """GET /api/v1/jobs/{id}/result."""
-        return _send(_find_file(self._job(request), 'result'), download=True)
+    async def get_result(self, id: str) -> Response:
+        """Download the result of an upscaling."""
+        return _send(_find_file(self.queue.get(id), 'result'), download=True)
 
-    async def get_picture(self, request: Request) -> Response:
-        """GET /api/v1/jobs/{id}/pictures/{picture}."""
-        job = self._job(request)
-        stored = _find_file(job, request.path_params['picture'])
-        if job.kind == 'upscale':
-            stored = await run_in_threadpool(_check, partial(show_picture, job, stored))
-        return _send(stored)
+    def get_image(self, id: str, image: str) -> Response:
+        """An image of a job in a format that browsers show.
 
-    async def list_models(self, _: Request) -> Response:
-        """GET /api/v1/models."""
+        An upscaling has `input` and `result`, an experiment `hr`, `lq`, `bicubic` and `sr`.
+        """
+        job = self.queue.get(id)
+        stored = _find_file(job, image)
+        return _send(convert_for_browsers(job, stored) if job.kind == 'upscale' else stored)
+
+    async def list_models(self) -> Models:
+        """Models, formats and limits."""
         limits = self.settings.limits
-        answer = Models(
-            models=[Model(**entry._asdict()) for entry in self.shelf.entries],
+        return Models(
+            models=[Model(**entry._asdict()) for entry in self.models.entries],
             formats=list(FORMATS),
             limits=ServerLimits(
                 upload_bytes=limits.upload_bytes,
@@ -153,67 +166,61 @@ class Service:
                 queue=limits.queue,
                 keep_seconds=60 * limits.keep_minutes,
             ),
-            device=self.shelf.device,
+            device=self.models.device,
         )
-        return _answer(answer)
 
-    async def list_samples(self, _: Request) -> Response:
-        """GET /api/v1/samples."""
-        return _answer(Samples(samples=await run_in_threadpool(list_samples)))
+    def list_samples(self) -> Samples:
+        """Sample images of the playground."""
+        return Samples(samples=list_samples())
 
-    async def get_sample(self, request: Request) -> Response:
-        """GET /api/v1/samples/{name}."""
+    def get_sample(self, name: str) -> Response:
+        """A thumbnail of a sample image."""
         try:
-            data = await run_in_threadpool(make_thumbnail, request.path_params['name'])
+            return Response(make_thumbnail(name), media_type='image/jpeg')
         except InputError as error:
             raise ProblemError(404, str(error)) from error
-        return Response(data, media_type='image/jpeg')
 
-    async def get_health(self, _: Request) -> Response:
-        """GET /healthz."""
+    async def get_health(self) -> Health:
+        """State of the server."""
         running, waiting = self.queue.counts()
-        return _answer(Health(status='ok', version=__version__, running=running, waiting=waiting))
-
-    async def get_description(self, _: Request) -> Response:
-        """GET /openapi.json."""
-        return _answer(describe_api(self.settings))
+        return Health(version=__version__, running=running, waiting=waiting)
 
     async def log_in(self, request: Request) -> Response:
-        """POST /login: from the token to the cookie."""
+        """Exchange the token for a cookie."""
         upload = await read_upload(request, Limits(upload_megabytes=0.01))
         token = self.settings.token
         if token is None or matches(upload.fields.get('token', ''), token):
-            return admit(token or '')
+            return log_in(token or '')
         raise ProblemError(401, 'this is not the token that the server was started with')
 
     async def _submit_upscaling(self, request: Request) -> Job:
         limits = self.settings.limits
         upload = await self._read(request)
-        parameters = _understand(UpscaleParameters, upload.fields)
-        entry = self._find(parameters.model, parameters.scale)
-        output = _check(parameters.output)
-        picture = upload.pictures.get('image')
-        if picture is None:
-            raise ProblemError(422, "a picture is needed: as the body, or as the file 'image' of a form")
+        parameters = UpscaleParameters.model_validate(upload.fields)
+        entry = self.models.find(parameters.model, parameters.scale)
+        output = parameters.output()
+        image = upload.images.get('image')
+        if image is None:
+            raise ProblemError(422, "an image is needed: as the body, or as the file 'image' of a form")
         if parameters.name is not None:
-            picture = picture._replace(name=clean_name(parameters.name))
+            image = image._replace(name=clean_name(parameters.name))
         async with self._decoding:
-            await run_in_threadpool(check_picture, picture, limits)
-            if (like := upload.pictures.get('like')) is not None:
-                await run_in_threadpool(check_picture, like, limits)
+            await run_in_threadpool(check_image, image, limits)
+            if (like := upload.images.get('like')) is not None:
+                await run_in_threadpool(check_image, like, limits)
                 await run_in_threadpool(open_image_file, like, 1, OutputSettings())
-            await run_in_threadpool(open_image_file, picture, entry.scale, output)
-        if await request.is_disconnected():  # nobody would fetch it
+            await run_in_threadpool(open_image_file, image, entry.scale, output)
+        if await request.is_disconnected():  # nobody would fetch the result
             raise ProblemError(408, 'the client went away')
-        asked = UpscaleRequest(picture, like, parameters, entry)
+        task = UpscaleRequest(image, like, parameters, entry)
         return self.queue.submit(
             'upscale',
-            picture.name,
-            lambda job: run_upscaling(job, asked, lambda: self.shelf.load(entry, parameters.tiling())),
+            image.name,
+            lambda job: run_upscaling(job, task, lambda: self.models.load(entry, parameters.tiling())),
         )
 
     async def _read(self, request: Request) -> Upload:
-        """The upload, unless there would be no room for its job; large bodies are not read in vain."""
+        """Reads the upload, unless there is no room for its job."""
         self.queue.check_room()
         if self._uploads >= self.settings.limits.workers + self.settings.limits.queue:
             raise ProblemError(503, f'{self._uploads} uploads at once are all that fit', 5)
@@ -223,68 +230,41 @@ class Service:
         finally:
             self._uploads -= 1
 
-    def _find(self, model: str | None, scale: int | None) -> ModelEntry:
-        return _check(partial(self.shelf.find, model, scale))
-
-    def _job(self, request: Request) -> Job:
-        return self.queue.get(request.path_params['id'])
-
-    def _accept(self, job: Job) -> Response:
-        response = _answer(self._describe(job), 202)
+    def _accept(self, job: Job, response: Response) -> JobStatus:
         response.headers['Location'] = f'/api/v1/jobs/{job.id}'
-        return response
+        return self._describe(job)
 
     def _describe(self, job: Job) -> JobStatus:
         facts = job.outcome.facts if job.outcome is not None and job.state == 'done' else None
-        error = job.error.as_json() if job.error is not None and job.state == 'failed' else None
+        error = job.error if job.state == 'failed' else None
         left, expires = job.seconds_left, self.queue.expires_in(job)
         return JobStatus(
             id=job.id,
             kind=job.kind,
             name=job.name,
             state=job.state,
-            stage=job.stage,
+            phase=job.phase,
             progress=round(job.progress, 4),
             seconds_left=None if left is None else round(left, 1),
             ahead=self.queue.ahead(job),
             expires_in=None if expires is None else round(expires, 1),
-            error=None if error is None else msgspec.convert(error, ProblemDetails),
+            error=None if error is None else ProblemDetails.model_validate(error.as_json()),
             upscale=facts if isinstance(facts, UpscaleResult) else None,
             playground=facts if isinstance(facts, PlaygroundResult) else None,
         )
 
 
-def make_app(settings: ServeSettings, shelf: ModelShelf, queue: JobQueue) -> Starlette:
+def make_app(settings: ServeSettings, models: ModelStore, queue: JobQueue) -> FastAPI:
     """The ASGI application.
 
     Args:
         settings: of the server.
-        shelf: its networks.
-        queue: its jobs; whoever made it closes it.
+        models: its networks.
+        queue: its jobs; the caller closes it.
     """
-    service = Service(settings, shelf, queue)
-    routes = [
-        Route('/', _page('index.html')),
-        Route('/docs', _page('docs.html')),
-        Route('/openapi.json', service.get_description),
-        Route('/healthz', service.get_health),
-        Route('/login', service.log_in, methods=['POST']),
-        Route('/favicon.ico', _page('icon.svg')),
-        Route('/api/v1/upscale', service.upscale, methods=['POST']),
-        Route('/api/v1/jobs', service.start_upscaling, methods=['POST']),
-        Route('/api/v1/jobs/{id}', service.get_job),
-        Route('/api/v1/jobs/{id}', service.delete_job, methods=['DELETE']),
-        Route('/api/v1/jobs/{id}/result', service.get_result),
-        Route('/api/v1/jobs/{id}/pictures/{picture}', service.get_picture),
-        Route('/api/v1/playground', service.start_experiment, methods=['POST']),
-        Route('/api/v1/models', service.list_models),
-        Route('/api/v1/samples', service.list_samples),
-        Route('/api/v1/samples/{name}', service.get_sample),
-        Mount('/static', StaticFiles(directory=STATIC)),
-    ]
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(queue))
         try:
             yield
@@ -293,13 +273,67 @@ def make_app(settings: ServeSettings, shelf: ModelShelf, queue: JobQueue) -> Sta
 
     handlers: dict[Any, Any] = {
         ProblemError: answer_problem,
+        InputError: answer_input_error,
         HTTPException: answer_http_exception,
         Exception: answer_bug,
     }
-    guard = Middleware(Guard, settings=settings, login_page=str(STATIC / 'login.html'))
-    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=lifespan)
-    app.router.redirect_slashes = False
+    app = FastAPI(
+        title='DASR',
+        version=__version__,
+        description=f'Blind super-resolution on this machine. Errors are {PROBLEM_TYPE} (RFC 9457).',
+        license_info={'name': 'Apache-2.0', 'identifier': 'Apache-2.0'},
+        docs_url=None,  # these pages of FastAPI load scripts from other machines
+        redoc_url=None,
+        telemetry=_NO_TELEMETRY,
+        redirect_slashes=False,
+        generate_unique_id_function=_name_operation,
+        responses=describe_errors(403, 421, 'default'),
+        exception_handlers=handlers,
+        lifespan=lifespan,
+        middleware=[Middleware(SecurityMiddleware, settings=settings, login_page=str(STATIC / 'login.html'))],
+    )
+    _add_routes(app, Service(settings, models, queue), settings.token is not None)
+    for path, file in _PAGES.items():
+        app.add_route(path, _page(file), include_in_schema=False)
+    app.mount('/static', StaticFiles(directory=STATIC))
     return app
+
+
+def _add_routes(app: FastAPI, service: Service, has_token: bool) -> None:
+    """Adds the HTTP API. The security middleware checks the token; here it is only described."""
+    security = [Depends(HTTPBearer(scheme_name='token', auto_error=False))] if has_token else None
+    token_error = describe_errors(401) if has_token else {}
+
+    def add(method: str, path: str, endpoint: Callable[..., Any], *errors: int, **options: Any) -> None:
+        responses = options.pop('responses', {}) | token_error | describe_errors(*errors)
+        app.add_api_route(path, endpoint, methods=[method], responses=responses, dependencies=security, **options)
+        if method == 'GET':
+            app.add_api_route(path, endpoint, methods=['HEAD'], include_in_schema=False)
+
+    upscaling, experiment = describe_body(UpscaleParameters), describe_body(PlaygroundParameters)
+    result, shown = describe_file('The upscaled image'), describe_file('The image')
+    thumbnail = describe_file('160 x 160 pixels', 'image/jpeg')
+    add('POST', '/api/v1/upscale', service.upscale, 410, *UPLOAD_ERRORS, **upscaling, **result)
+    add('POST', '/api/v1/jobs', service.start_upscaling, *UPLOAD_ERRORS, status_code=202, **upscaling)
+    add('GET', '/api/v1/jobs/{id}', service.get_job, 404)
+    add('DELETE', '/api/v1/jobs/{id}', service.delete_job, 404, status_code=204)
+    add('GET', '/api/v1/jobs/{id}/result', service.get_result, 404, 409, 422, **result)
+    add('GET', '/api/v1/jobs/{id}/images/{image}', service.get_image, 404, 409, **shown)
+    old = {'name': 'get_picture', 'deprecated': True}
+    add('GET', '/api/v1/jobs/{id}/pictures/{image}', service.get_image, 404, 409, **shown, **old)
+    add('POST', '/api/v1/playground', service.start_experiment, *UPLOAD_ERRORS, status_code=202, **experiment)
+    add('GET', '/api/v1/models', service.list_models)
+    add('GET', '/api/v1/samples', service.list_samples)
+    add('GET', '/api/v1/samples/{name}', service.get_sample, 404, **thumbnail)
+    for method in ('GET', 'HEAD'):
+        app.add_api_route('/healthz', service.get_health, methods=[method], include_in_schema=method == 'GET')
+    app.add_api_route('/login', service.log_in, methods=['POST'], include_in_schema=False)
+
+
+def _name_operation(route: APIRoute) -> str:
+    """The operationId of a route: startUpscaling for start_upscaling."""
+    first, *others = route.name.split('_')
+    return first + ''.join(word.capitalize() for word in others)
 
 
 async def _sweep(queue: JobQueue) -> None:
@@ -309,7 +343,7 @@ async def _sweep(queue: JobQueue) -> None:
 
 
 async def _wait(request: Request, job: Job) -> bool:
-    """Waits for a job; False if the client goes away before."""
+    """Waits for a job; returns False if the client disconnects first."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     job.when_ended(lambda: loop.call_soon_threadsafe(ended.set))
@@ -351,19 +385,3 @@ def _send(stored: StoredFile, background: BackgroundTask | None = None, download
         raise ProblemError(404, 'there is no such job; it was cancelled, or its result has expired')
     name = stored.name if download else None
     return FileResponse(stored.path, media_type=stored.media_type, filename=name, background=background)
-
-
-def _answer(content: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type='application/json')
-
-
-def _understand(kind: Any, fields: dict[str, str]) -> Any:
-    return _check(partial(parse_parameters, kind, fields))
-
-
-def _check(make: Callable[[], _Value]) -> _Value:
-    """What a function gives; its InputError as a ProblemError 422."""
-    try:
-        return make()
-    except InputError as error:
-        raise ProblemError(422, str(error)) from error

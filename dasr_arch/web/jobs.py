@@ -1,4 +1,4 @@
-"""Work that takes seconds to minutes: a queue of limited length, threads that work it off, and results that expire."""
+"""Jobs that take seconds to minutes: a bounded queue, worker threads, and results that expire."""
 
 import logging
 import math
@@ -21,21 +21,21 @@ Kind = Literal['upscale', 'playground']
 Clock = Callable[[], float]
 
 _LOGGER = logging.getLogger(__name__)
-_RETRY = 10  # seconds after which to try again, where nothing better is known
-_TOLD = 0.02  # share of the work after which the time left is worth telling
+_RETRY = 10  # seconds for Retry-After if no running job has an estimate
+_ESTIMATED = 0.02  # progress from which the remaining time is estimated
 
 
 class JobCancelledError(Exception):
-    """Raised inside a job's thread when nobody wants its result any more."""
+    """Raised inside the thread of a job that was cancelled."""
 
 
 class StoredFile(NamedTuple):
     """A file of a job.
 
     Attributes:
-        path: where it lies, under a name that the server chose.
+        path: on the disk, with a name chosen by the server.
         media_type: such as 'image/png'.
-        name: what it is called when it is downloaded.
+        name: file name of the download.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class StoredFile(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a job made.
+    """Result of a job.
 
     Attributes:
-        facts: ready for JSON.
-        files: by the names that addresses have.
+        facts: content of the status of the job.
+        files: by name.
     """
 
     facts: object
@@ -56,17 +56,17 @@ class Outcome(NamedTuple):
 
 
 class Job:
-    """One piece of work; any thread may look at it.
+    """A job; any thread may read its attributes.
 
     Attributes:
-        id: what its address ends with; nobody can guess it.
-        kind: what is made.
-        name: of the picture, for people.
-        folder: its own, for files.
-        state: how far it is.
-        stage: what is being done, one word or a few.
-        error: why it failed.
-        outcome: what it made.
+        id: random last part of its address.
+        kind: of the result.
+        name: of the image.
+        folder: of its files.
+        state: queued, running, done or failed.
+        phase: the current step, one word.
+        error: cause of a failure.
+        outcome: its result.
     """
 
     def __init__(self, kind: Kind, name: str, folder: Path, task: 'Task', clock: Clock) -> None:
@@ -75,7 +75,7 @@ class Job:
         self.name = name
         self.folder = folder
         self.state: State = 'queued'
-        self.stage = 'waiting'
+        self.phase = 'waiting'
         self.error: ProblemError | None = None
         self.outcome: Outcome | None = None
         self.stored = 0
@@ -92,25 +92,25 @@ class Job:
 
     @property
     def progress(self) -> float:
-        """Share of the work that is done, 0 to 1; 1 only when the result is there."""
+        """Share of the work that is done, 0 to 1; 1 only with the result."""
         if self.state == 'done':
             return 1.0
         return min(0.99, self._done / self._total) if self._total else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will still take, None while nobody can tell."""
-        if self.state != 'running' or self.progress < _TOLD:
+        """Estimated seconds until the end, None while unknown."""
+        if self.state != 'running' or self.progress < _ESTIMATED:
             return None
         return (self._clock() - self._begun) * (1 - self.progress) / self.progress
 
     def expect(self, total: float) -> None:
-        """Says how much work there is, in the unit of ``advance``."""
+        """Sets the amount of work, in the unit of ``advance``."""
         self._total = total
         self._begun = self._clock()
 
     def advance(self, amount: float) -> None:
-        """Notes finished work.
+        """Adds finished work.
 
         Raises:
             JobCancelledError: if the job was cancelled.
@@ -119,17 +119,17 @@ class Job:
             raise JobCancelledError
         self._done += amount
 
-    def enter(self, stage: str) -> None:
-        """Notes what is being done now; raises JobCancelledError as ``advance``."""
+    def enter(self, phase: str) -> None:
+        """Sets the current step; raises JobCancelledError as ``advance``."""
         self.advance(0)
-        self.stage = stage
+        self.phase = phase
 
     def cancel(self, reason: ProblemError | None = None) -> None:
-        """Asks the thread that works on it to stop at the next block of the network; the reason becomes its error."""
+        """Stops its thread at the next block of the network; the reason becomes its error."""
         self._cancelled = self._cancelled or reason or ProblemError(410, 'the job was cancelled')
 
     def when_ended(self, callback: Callable[[], object]) -> None:
-        """Calls back, from whatever thread, when the job is done, failed or cancelled; at once if it is already."""
+        """Calls back from any thread when the job ends; at once if it has ended."""
         with self._lock:
             if not self._ended.is_set():
                 self._callbacks.append(callback)
@@ -137,7 +137,7 @@ class Job:
         callback()
 
     def wait(self, timeout: float) -> bool:
-        """Waits for the end; whether it came within so many seconds."""
+        """Waits up to ``timeout`` seconds; returns whether the job has ended."""
         return self._ended.wait(timeout)
 
     def store(self, name: str, data: bytes, media_type: str, download_name: str) -> StoredFile:
@@ -147,19 +147,19 @@ class Job:
             name: chosen by the server.
             data: content.
             media_type: such as 'image/png'.
-            download_name: what clients are told.
+            download_name: file name of the download.
         """
         path = self.folder / name
         part = path.with_name(f'{name}.part')
         part.write_bytes(data)
-        part.replace(path)  # nobody is sent half a file
+        part.replace(path)  # atomic: no client gets a partial file
         self.stored += len(data)
         return StoredFile(path, media_type, download_name)
 
     def run(self) -> None:
-        """Does the work in the calling thread; whatever happens ends up in the job."""
+        """Runs the task in the calling thread; an exception becomes the error of the job."""
         self.state = 'running'
-        task, self._task = self._task, None  # it holds the upload, which is not needed afterwards
+        task, self._task = self._task, None  # it holds the upload
         assert task is not None
         error: ProblemError | None = None
         try:
@@ -175,13 +175,13 @@ class Job:
             error = ProblemError(422, str(problem))
         except OSError as problem:
             error = ProblemError(507, f'the server cannot write its files ({problem.strerror})')
-        except Exception:  # a bug must not end the thread that works for everyone
+        except Exception:  # a bug must not end the worker thread
             _LOGGER.exception('a job failed')
             error = ProblemError(500, 'the server made a mistake; its log says more')
         self.end(error)
 
     def end(self, error: ProblemError | None) -> None:
-        """Sets the final state, failed if there is an error, and tells those who wait."""
+        """Sets the final state, failed if there is an error, and calls back."""
         state: State = 'done' if error is None else 'failed'
         self.error = error
         self._task = None
@@ -198,11 +198,11 @@ Task = Callable[[Job], Outcome]
 
 
 class JobQueue:
-    """Takes jobs while there is room, works them off in order, and forgets them after a while.
+    """A bounded queue of jobs, which run in order; their results expire.
 
     Args:
-        limits: how many at once, how many may wait, and how long results are kept.
-        clock: tells seconds.
+        limits: numbers of running and waiting jobs, and lifetime of results.
+        clock: current time in seconds.
     """
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
@@ -222,20 +222,20 @@ class JobQueue:
             thread.start()
 
     def check_room(self) -> None:
-        """Raises ProblemError 503 with a Retry-After if no job can be taken now."""
+        """Raises ProblemError 503 with a Retry-After if the queue is full."""
         with self._change:
             self._refuse_if_full()
 
     def submit(self, kind: Kind, name: str, task: Task) -> Job:
-        """Takes a job.
+        """Adds a job.
 
         Args:
-            kind: what it makes.
-            name: of the picture.
-            task: does the work; gets the job, to tell how far it is.
+            kind: of its result.
+            name: of the image.
+            task: does the work; takes the job and reports its progress to it.
 
         Raises:
-            ProblemError: 503 if too many jobs wait already.
+            ProblemError: 503 if the queue is full.
         """
         self.sweep()
         with self._change:
@@ -248,10 +248,10 @@ class JobQueue:
             return job
 
     def get(self, identifier: str) -> Job:
-        """The job of an identifier.
+        """The job with an identifier.
 
         Raises:
-            ProblemError: 404 if there is none, or not any more.
+            ProblemError: 404 if there is none, or it was deleted.
         """
         self.sweep()
         with self._change:
@@ -261,23 +261,23 @@ class JobQueue:
         return job
 
     def ahead(self, job: Job) -> int:
-        """How many jobs come before a waiting one, running ones included."""
+        """Number of jobs before a waiting one, running ones included."""
         with self._change:
             return self._waiting.index(job) + len(self._running) if job in self._waiting else 0
 
     def expires_in(self, job: Job) -> float | None:
-        """Seconds until a finished job is forgotten, None for one that is not finished."""
+        """Seconds until a finished job is deleted, None for any other job."""
         if not math.isfinite(job.finished_at):
             return None
         return max(0.0, job.finished_at + 60 * self._limits.keep_minutes - self._clock())
 
     def counts(self) -> tuple[int, int]:
-        """How many jobs run and how many wait."""
+        """Numbers of running and of waiting jobs."""
         with self._change:
             return len(self._running), len(self._waiting)
 
     def remove(self, job: Job, reason: ProblemError | None = None) -> None:
-        """Cancels a job that is not finished, for a reason that those who wait are told, and forgets its files."""
+        """Deletes a job and its files; one that has not ended is cancelled, with ``reason`` as its error."""
         reason = reason or ProblemError(410, 'the job was cancelled')
         job.cancel(reason)
         with self._change:
@@ -292,7 +292,7 @@ class JobQueue:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Forgets results that are too old, and the oldest ones when all together are too large."""
+        """Deletes expired results, and the oldest ones if all together are too large."""
         with self._change:
             finished = sorted(
                 (job for job in self._jobs.values() if math.isfinite(job.finished_at)),
@@ -308,7 +308,7 @@ class JobQueue:
             self.remove(job)
 
     def cancel_all(self) -> None:
-        """Takes no more jobs and cancels those that there are."""
+        """Closes the queue and cancels all jobs."""
         with self._change:
             self._closed = True
             jobs = [*self._waiting, *self._running]
@@ -317,7 +317,7 @@ class JobQueue:
             self.remove(job, ProblemError(503, 'the server is stopping'))
 
     def close(self, timeout: float = 30) -> None:
-        """Cancels everything, waits for the threads and removes all files."""
+        """Cancels all jobs, waits for the threads and removes all files."""
         self.cancel_all()
         for thread in self._threads:
             thread.join(timeout)

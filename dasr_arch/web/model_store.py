@@ -1,4 +1,4 @@
-"""The networks that a server has: installed weights and files it was started with, loaded when first asked for."""
+"""Networks of the server: installed weights and files of the command line, loaded on first use."""
 
 import copy
 import os
@@ -12,29 +12,29 @@ from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import PackagedWeights, Setting, check_packaged, read_manifest
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Upscaler
-from dasr_arch.web.progress_hooks import Watch
+from dasr_arch.web.progress_hooks import ProgressHooks
 from dasr_arch.web.settings import ServeSettings
 
-_SOUGHT = ('general', 'iso')
+_SETTINGS = ('general', 'iso')
 _PURPOSES = {
-    'general': 'for photos as people have them: any blur, with noise',
-    'iso': 'for pictures with even blur and without noise',
-    None: 'weights file that the server was started with',
+    'general': 'for photos: any Gaussian blur, with noise',
+    'iso': 'for images with isotropic blur and without noise',
+    None: 'weights file of the command line',
 }
 
 
 class ModelEntry(NamedTuple):
-    """A network that can be asked for.
+    """A network that can be requested.
 
     Attributes:
-        name: what ``model`` says.
+        name: value of the parameter ``model``.
         scale: up-sampling factor.
-        setting: what it was trained for, None if that is not known.
-        purpose: the same in words.
-        parameters: how many numbers it learned, None if that is not known before it is loaded.
-        trained_on: the pictures of the training, '' if that is not known.
-        date: day of the training's end, '' if that is not known.
-        default: whether it is the one that is taken when no model is asked for.
+        setting: degradations of its training, None if unknown.
+        purpose: the setting in words.
+        parameters: number of parameters, None if unknown before loading.
+        trained_on: training images, '' if unknown.
+        date: day on which the training ended, '' if unknown.
+        default: True for the network that is used if none is requested.
     """
 
     name: str
@@ -48,26 +48,26 @@ class ModelEntry(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A network in memory, and the watch that was put into it."""
+    """A network in memory, and its progress hooks."""
 
     upscaler: Upscaler
-    watch: Watch
+    hooks: ProgressHooks
 
 
-class ModelShelf:
-    """Finds networks by name and scale; threads may ask at once.
+class ModelStore:
+    """Finds networks by name and scale; it may be used by several threads.
 
-    Names that clients send are looked up in a list and never become paths.
+    Names of clients are compared with a list and never used as paths.
 
     Args:
-        settings: which weights files there are besides the installed ones, and where to compute.
+        settings: weights files besides the installed ones, device and precision.
 
     Raises:
-        InputError: if there is no network at all, or one of the files cannot be used.
+        InputError: if there is no network, or a file cannot be used.
 
     Attributes:
-        entries: what there is, files that were given first.
-        device: what it computes on, such as 'cpu'.
+        entries: the networks, those of ``settings`` first.
+        device: such as 'cpu'.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -88,14 +88,14 @@ class ModelShelf:
         self.entries = [entry._replace(default=entry is default) for entry in entries]
 
     def find(self, name: str | None, scale: int | None) -> ModelEntry:
-        """The entry that a request means.
+        """The entry for a request.
 
         Args:
-            name: of an entry, or a setting such as 'iso'; None takes the default, or the first of the scale.
-            scale: None takes that of the default or of the first entry of the name.
+            name: of an entry, or a setting such as 'iso'; None means the default, or the first of the scale.
+            scale: None means that of the default or of the first entry with the name.
 
         Raises:
-            InputError: listing what there is, if there is no such entry.
+            InputError: if there is no such entry; it lists the entries.
         """
         for entry in sorted(self.entries, key=lambda entry: not entry.default):
             if name in (None, entry.name, entry.setting) and scale in (None, entry.scale):
@@ -106,14 +106,14 @@ class ModelShelf:
         raise InputError(f'there is no {what}{at}; there are: {there}')
 
     def load(self, entry: ModelEntry, tiling: Tiling | None = None) -> Loaded:
-        """The network of an entry, loaded at the first call and shared afterwards.
+        """The network of an entry, loaded on the first call and shared afterwards.
 
         Args:
-            entry: what ``find`` gave.
-            tiling: how to cut pictures this time.
+            entry: from ``find``.
+            tiling: tile settings of this request.
 
         Raises:
-            InputError: if its file is damaged or missing by now.
+            InputError: if its file is damaged or missing.
         """
         key = (entry.name, entry.scale)
         with self._lock:
@@ -123,8 +123,8 @@ class ModelShelf:
         if tiling is None:
             return loaded
         upscaler = copy.copy(loaded.upscaler)  # the same network and the same lock
-        upscaler.tiling = upscaler.fit_tiling(tiling)  # whoever asks must not bring the server down
-        return Loaded(upscaler, loaded.watch)
+        upscaler.tiling = upscaler.fit_tiling(tiling)  # a request must not exhaust the memory
+        return Loaded(upscaler, loaded.hooks)
 
     def _load_file(self, path: Path) -> ModelEntry:
         scale = load_network(path).scale
@@ -138,7 +138,7 @@ class ModelShelf:
 
     def _make(self, path: os.PathLike[str], scale: int) -> Loaded:
         upscaler = Upscaler(scale, path, device=self._settings.device, precision=self._settings.precision)
-        return Loaded(upscaler, Watch(upscaler.network))
+        return Loaded(upscaler, ProgressHooks(upscaler.network))
 
 
 def _describe(entry: PackagedWeights) -> ModelEntry:
@@ -155,7 +155,7 @@ def _describe(entry: PackagedWeights) -> ModelEntry:
 
 
 def _choose_default(entries: list[ModelEntry], has_own: bool) -> ModelEntry:
-    """The first file that was given; else general before iso, x4 before the other scales."""
+    """The first file of the settings; else general before iso, x4 before the other scales."""
     if has_own:
         return entries[0]
-    return min(entries, key=lambda entry: (_SOUGHT.index(entry.setting or 'iso'), entry.scale != 4, -entry.scale))
+    return min(entries, key=lambda entry: (_SETTINGS.index(entry.setting or 'iso'), entry.scale != 4, -entry.scale))

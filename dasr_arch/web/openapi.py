@@ -1,266 +1,61 @@
-"""The OpenAPI 3.1 description of the HTTP API, made from the types that requests are read into and answers made of."""
+"""Parts of the OpenAPI description that FastAPI cannot derive: files in requests and answers, and errors.
+
+A body is a form with files, or an image alone; it is read by :mod:`dasr_arch.web.uploads`, which limits size and time
+while it arrives. FastAPI reads a body of one declared kind, and only as a whole.
+"""
 
 from typing import Any
 
-import msgspec
+from fastapi import Response
 
-from dasr_arch.version import __version__
 from dasr_arch.web.problems import PROBLEM_TYPE
-from dasr_arch.web.schemas import (
-    FORMATS,
-    Health,
-    JobStatus,
-    Models,
-    PlaygroundParameters,
-    ProblemDetails,
-    Samples,
-    UpscaleParameters,
-    describe_fields,
-)
-from dasr_arch.web.settings import ServeSettings
+from dasr_arch.web.schemas import Parameters, UpscaleParameters
 
-_ANSWERS = (Health, JobStatus, Models, Samples, ProblemDetails)
-_REASONS = {
-    401: 'The token is missing or wrong.',
-    403: 'The request comes from a page of another site.',
-    404: 'There is no such job, sample or picture, or not any more.',
-    408: 'The upload stopped in the middle.',
-    409: 'The job is not finished.',
-    410: 'The job was cancelled.',
-    413: 'The upload or the picture is too large.',
-    415: 'The upload is not a picture.',
-    421: 'The server is asked under a name that is not its own.',
-    422: 'The picture is damaged or cannot be upscaled, or a parameter is wrong.',
-    503: 'Too many jobs are waiting; Retry-After says when to try again.',
+_CAUSES: dict[int | str, str] = {
+    401: 'The token is missing or wrong',
+    403: 'The request comes from a page of another site',
+    404: 'There is no such job, sample or image, or it was deleted',
+    408: 'The upload stopped',
+    409: 'The job is not finished',
+    410: 'The job was cancelled',
+    413: 'The upload or the image is too large',
+    415: 'The upload is not an image',
+    421: 'The host name is not that of the server',
+    422: 'The image is damaged or cannot be upscaled, or a parameter is wrong',
+    503: 'Too many jobs are waiting; Retry-After tells when to try again',
+    'default': 'Any other error',
 }
-_EVERYWHERE = (403, 421)
-_UPLOAD = (408, 413, 415, 422, 503)
-Schema = dict[str, Any]
+UPLOAD_ERRORS = (408, 413, 415, 422, 503)
+"""Status codes of requests with a body."""
+
+_BINARY = {'type': 'string', 'format': 'binary'}
+Responses = dict[int | str, dict[str, Any]]
 
 
-def describe_api(settings: ServeSettings) -> Schema:
-    """The whole document.
+def describe_errors(*statuses: int | str) -> Responses:
+    """Responses of a route for some status codes of errors."""
+    content = {PROBLEM_TYPE: {'schema': {'$ref': '#/components/schemas/ProblemDetails'}}}
+    return {status: {'description': _CAUSES[status], 'content': content} for status in statuses}
+
+
+def describe_file(description: str, media_type: str = 'image/*') -> dict[str, Any]:
+    """Options of a route that answers with a file."""
+    content = {media_type: {'schema': _BINARY}}
+    return {'response_class': Response, 'responses': {200: {'description': description, 'content': content}}}
+
+
+def describe_body(kind: type[Parameters]) -> dict[str, Any]:
+    """Options of a route that takes a form with files and parameters, or an image with parameters in the query.
 
     Args:
-        settings: decide whether a token is needed.
+        kind: the parameters.
     """
-    _, components = msgspec.json.schema_components(_ANSWERS, ref_template='#/components/schemas/{name}')
-    _add_descriptions(components)
-    document: Schema = {
-        'openapi': '3.1.0',
-        'info': {
-            'title': 'DASR',
-            'version': __version__,
-            'license': {'name': 'Apache-2.0', 'identifier': 'Apache-2.0'},
-            'description': 'Blind super-resolution on this machine: pictures in, larger pictures out. Errors are '
-            f'{PROBLEM_TYPE} (RFC 9457).',
-        },
-        'paths': _describe_paths(settings.token is not None),
-        'components': {'schemas': components},
-    }
-    if settings.token is not None:
-        document['components']['securitySchemes'] = {'token': {'type': 'http', 'scheme': 'bearer'}}
-        document['security'] = [{'token': []}]
-    return document
-
-
-def _describe_paths(has_token: bool) -> Schema:
-    always = (401, *_EVERYWHERE) if has_token else _EVERYWHERE
-    job_id = {'name': 'id', 'in': 'path', 'required': True, 'schema': {'type': 'string'}}
-    sample = {'name': 'name', 'in': 'path', 'required': True, 'schema': {'type': 'string'}}
-    picture = {
-        'name': 'picture',
-        'in': 'path',
-        'required': True,
-        'description': 'of an upscaling input or result, of an experiment hr, lq, bicubic or sr',
-        'schema': {'type': 'string', 'enum': ['input', 'result', 'hr', 'lq', 'bicubic', 'sr']},
-    }
-    file = _answer('The enlarged picture.', 'image/*')
-    return {
-        '/api/v1/upscale': {
-            'post': {
-                'operationId': 'upscale',
-                'summary': 'Upscale a picture and wait for it',
-                'description': 'For scripts. Closing the connection cancels the work.',
-                'parameters': _parameters(UpscaleParameters),
-                'requestBody': _upload('image', UpscaleParameters, required=True),
-                'responses': {'200': file, **_problems(*always, *_UPLOAD, 410)},
-            }
-        },
-        '/api/v1/jobs': {
-            'post': {
-                'operationId': 'startUpscaling',
-                'summary': 'Start to upscale a picture',
-                'parameters': _parameters(UpscaleParameters),
-                'requestBody': _upload('image', UpscaleParameters, required=True),
-                'responses': {'202': _json('The new job.', 'JobStatus'), **_problems(*always, *_UPLOAD)},
-            }
-        },
-        '/api/v1/jobs/{id}': {
-            'get': {
-                'operationId': 'getJob',
-                'summary': 'See how far a job is',
-                'parameters': [job_id],
-                'responses': {'200': _json('The job.', 'JobStatus'), **_problems(*always, 404)},
-            },
-            'delete': {
-                'operationId': 'deleteJob',
-                'summary': 'Cancel a job, or forget its result',
-                'parameters': [job_id],
-                'responses': {'204': {'description': 'It is gone.'}, **_problems(*always, 404)},
-            },
-        },
-        '/api/v1/jobs/{id}/result': {
-            'get': {
-                'operationId': 'getResult',
-                'summary': 'Download what an upscaling made',
-                'parameters': [job_id],
-                'responses': {'200': file, **_problems(*always, 404, 409, 422)},
-            }
-        },
-        '/api/v1/jobs/{id}/pictures/{picture}': {
-            'get': {
-                'operationId': 'getPicture',
-                'summary': 'A picture of a job in a form that browsers show',
-                'parameters': [job_id, picture],
-                'responses': {'200': _answer('The picture.', 'image/*'), **_problems(*always, 404, 409)},
-            }
-        },
-        '/api/v1/playground': {
-            'post': {
-                'operationId': 'startExperiment',
-                'summary': 'Degrade a clean picture in a known way and restore it',
-                'description': 'The picture comes with the request, or `sample` names one. Pictures are cut to their '
-                'middle 480 x 480 pixels.',
-                'parameters': _parameters(PlaygroundParameters),
-                'requestBody': _upload('image', PlaygroundParameters, required=False),
-                'responses': {'202': _json('The new job.', 'JobStatus'), **_problems(*always, *_UPLOAD)},
-            }
-        },
-        '/api/v1/models': {
-            'get': {
-                'operationId': 'listModels',
-                'summary': 'Models, formats and limits',
-                'responses': {'200': _json('What there is.', 'Models'), **_problems(*always)},
-            }
-        },
-        '/api/v1/samples': {
-            'get': {
-                'operationId': 'listSamples',
-                'summary': 'Sample pictures of the playground',
-                'responses': {'200': _json('What there is.', 'Samples'), **_problems(*always)},
-            }
-        },
-        '/api/v1/samples/{name}': {
-            'get': {
-                'operationId': 'getSample',
-                'summary': 'A sample picture, small',
-                'parameters': [sample],
-                'responses': {'200': _answer('160 x 160 pixels.', 'image/jpeg'), **_problems(*always, 404)},
-            }
-        },
-        '/healthz': {
-            'get': {
-                'operationId': 'getHealth',
-                'summary': 'Whether the server works',
-                'security': [],
-                'responses': {'200': _json('It does.', 'Health'), **_problems(*_EVERYWHERE)},
-            }
-        },
-    }
-
-
-def _properties(kind: type[msgspec.Struct]) -> Schema:
-    """Schemas of the parameters by name."""
-    _, components = msgspec.json.schema_components([kind])
-    schema = components[kind.__name__]
-    texts = describe_fields(kind)
-    out: Schema = {}
-    for name, value in schema['properties'].items():
-        plain = _unwrap(value)
-        if name == 'format':
-            plain['enum'] = list(FORMATS)
-        out[name] = {**plain, 'description': texts.get(name, '')}
-    return out
-
-
-def _unwrap(schema: Schema) -> Schema:
-    """The schema of a value that may be left out: without null, which no form can send."""
-    choices = [choice for choice in schema.get('anyOf', [schema]) if choice.get('type') != 'null']
-    plain = dict(choices[0])
-    if schema.get('default') is not None:
-        plain['default'] = schema['default']
-    elif 'default' in plain and plain['default'] is None:
-        del plain['default']
-    return plain
-
-
-def _parameters(kind: type[msgspec.Struct]) -> list[Schema]:
-    return [
-        {
-            'name': name,
-            'in': 'query',
-            'description': schema['description'],
-            'schema': {key: value for key, value in schema.items() if key != 'description'},
-        }
-        for name, schema in _properties(kind).items()
-    ]
-
-
-def _upload(field: str, kind: type[msgspec.Struct], required: bool) -> Schema:
-    """A body that is a form with a file and parameters, or the picture's bytes with parameters in the address."""
-    form: Schema = {
-        'type': 'object',
-        'properties': {
-            field: {'type': 'string', 'format': 'binary', 'description': 'the picture'},
-            **_properties(kind),
-        },
-    }
-    if kind is UpscaleParameters:
-        form['properties']['like'] = {
-            'type': 'string',
-            'format': 'binary',
-            'description': 'another picture, whose degradation is taken instead of its own',
-        }
-    if required:
-        form['required'] = [field]
-    return {
-        'required': required,
-        'content': {
-            'multipart/form-data': {'schema': form},
-            'image/*': {'schema': {'type': 'string', 'format': 'binary'}},
-        },
-    }
-
-
-def _answer(text: str, media_type: str) -> Schema:
-    return {'description': text, 'content': {media_type: {'schema': {'type': 'string', 'format': 'binary'}}}}
-
-
-def _json(text: str, name: str) -> Schema:
-    return {'description': text, 'content': {'application/json': {'schema': _reference(name)}}}
-
-
-def _problems(*statuses: int) -> Schema:
-    content = {PROBLEM_TYPE: {'schema': _reference('ProblemDetails')}}
-    return {str(status): {'description': _REASONS[status], 'content': content} for status in sorted(statuses)}
-
-
-def _reference(name: str) -> Schema:
-    return {'$ref': f'#/components/schemas/{name}'}
-
-
-def _add_descriptions(components: Schema) -> None:
-    """Puts what docstrings say of attributes beside their schemas, and only the first line of each type."""
-    kinds = {kind.__name__: kind for kind in _all_structs(msgspec.Struct)}
-    for name, schema in components.items():
-        schema['description'] = str(schema.get('description', '')).partition('\n')[0]
-        texts = describe_fields(kinds[name])
-        for field, value in schema.get('properties', {}).items():
-            if field in texts:
-                value['description'] = texts[field]
-
-
-def _all_structs(base: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
-    own = [kind for kind in base.__subclasses__() if kind.__module__.startswith('dasr_arch.web')]
-    return [*own, *(inner for kind in own for inner in _all_structs(kind))]
+    files = {'image': {**_BINARY, 'description': 'The image'}}
+    needed = kind is UpscaleParameters
+    if needed:
+        files['like'] = {**_BINARY, 'description': 'Another image, the representation of which is used instead'}
+    form = {'type': 'object', 'properties': files | kind.model_json_schema()['properties']}
+    if needed:
+        form['required'] = ['image']
+    content = {'multipart/form-data': {'schema': form}, 'image/*': {'schema': _BINARY}}
+    return {'openapi_extra': {'requestBody': {'required': needed, 'content': content}}}

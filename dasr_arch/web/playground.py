@@ -1,4 +1,4 @@
-"""The job that degrades a clean picture in a known way, restores it, and shows where its representation lies."""
+"""The playground job: degrades a clean image in a known way, restores it and maps its representation."""
 
 import math
 import time
@@ -36,41 +36,43 @@ from dasr_arch.web.representation_map import (
     place_experiment,
 )
 from dasr_arch.web.schemas import PlaygroundParameters, PlaygroundResult, Sample
-from dasr_arch.web.uploads import UploadedPicture
+from dasr_arch.web.uploads import UploadedImage
 
 LEAST_SIDE = 48
-"""HR pixels that a picture needs to each side: the blur kernel must fit, and something be left to measure."""
+"""Minimum height and width in HR pixels: the blur kernel must fit, and PSNR needs pixels inside the borders."""
 
-_NAME = 'experiment'  # noise depends on it and the seed
-_ENCODING = 0.35  # time of degrading and encoding, as a share of that of enlarging as many LR pixels
+_NAME = 'experiment'  # the noise depends on it and on the seed
+_ENCODING = 0.35  # time per LR pixel of degrading and encoding, relative to upscaling
 _THUMBNAIL = 160
 
 
 class PlaygroundRequest(NamedTuple):
-    """What was asked for.
+    """A request for an experiment.
 
     Attributes:
-        picture: the clean picture, if it is no sample.
-        parameters: the rest.
+        image: the clean image; None for a sample.
+        parameters: of the request.
         entry: the model.
     """
 
-    picture: UploadedPicture | None
+    image: UploadedImage | None
     parameters: PlaygroundParameters
     entry: ModelEntry
 
 
 def list_samples() -> list[Sample]:
-    """What the sample pictures show."""
-    about = {picture.file.rpartition('.')[0]: picture for picture in SAMPLE_IMAGES}
-    return [
-        Sample(name, about[name].content, about[name].licence, pixels.shape[1], pixels.shape[0])
-        for name, pixels in load_samples(PLAYGROUND_SIDE).items()
-    ]
+    """The sample images."""
+    about = {image.file.rpartition('.')[0]: image for image in SAMPLE_IMAGES}
+    samples = []
+    for name, pixels in load_samples(PLAYGROUND_SIDE).items():
+        height, width = pixels.shape[:2]
+        content, licence = about[name].content, about[name].licence
+        samples.append(Sample(name=name, content=content, licence=licence, width=width, height=height))
+    return samples
 
 
 def find_sample(name: str) -> NDArray[np.uint8]:
-    """A sample picture.
+    """A sample image.
 
     Raises:
         InputError: if there is none of this name.
@@ -83,7 +85,7 @@ def find_sample(name: str) -> NDArray[np.uint8]:
 
 @cache
 def make_thumbnail(name: str) -> bytes:
-    """A sample picture as a small JPEG, square; InputError as ``find_sample``."""
+    """A sample image as a small JPEG, square; InputError as ``find_sample``."""
     pixels = find_sample(name)
     square = Image.fromarray(cut_middle(pixels, min(pixels.shape[:2]), 1))
     stream = BytesIO()
@@ -92,7 +94,7 @@ def make_thumbnail(name: str) -> bytes:
 
 
 def make_degradation(parameters: PlaygroundParameters, scale: int) -> KnownDegradation:
-    """What the parameters describe."""
+    """The degradation of an experiment."""
     if parameters.blur == 'iso':
         block: dict[str, object] = {'type': 'IsotropicGaussian', 'sigma': parameters.width}
         width = parameters.width
@@ -105,55 +107,55 @@ def make_degradation(parameters: PlaygroundParameters, scale: int) -> KnownDegra
     return KnownDegradation(degradation, round(width, 2), parameters.noise, parameters.blur == 'aniso')
 
 
-def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded], maps: MapStore) -> Outcome:
-    """Does the experiment inside a job's thread.
+def run_experiment(job: Job, request: PlaygroundRequest, load: Callable[[], Loaded], maps: MapStore) -> Outcome:
+    """Runs an experiment in the thread of a job.
 
     Args:
-        job: is told how far it is.
-        asked: what was asked for.
-        load: gives the network.
-        maps: holds the maps that were made.
+        job: its progress is updated.
+        request: image and parameters.
+        load: returns the network.
+        maps: cache of maps.
 
     Raises:
         JobCancelledError: if the job was cancelled.
-        ProblemError: 422 if the picture is too small.
-        InputError: if the picture cannot be read.
+        ProblemError: 422 if the image is too small.
+        InputError: if the image cannot be read.
     """
     begun = time.monotonic()
     loaded = load()
-    upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
-    whole = _read_clean(asked)
+    upscaler, scale, parameters = loaded.upscaler, request.entry.scale, request.parameters
+    whole = _read_clean(request)
     hr = cut_middle(whole, PLAYGROUND_SIDE, scale)
     if min(hr.shape[:2]) < LEAST_SIDE:
-        raise ProblemError(422, f'the picture needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
+        raise ProblemError(422, f'the image needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
     known = make_degradation(parameters, scale)
     lq = degrade_image(known.degradation, hr, parameters.seed, _NAME)
     look = Look(strength=parameters.strength, ensemble=parameters.ensemble)
-    key = (asked.entry.name, scale)
+    key = (request.entry.name, scale)
     waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
-    encoded = count_encoded(scale, list_known(asked.entry.setting, scale), (hr, *waiting))
+    encoded = count_encoded(scale, list_known(request.entry.setting, scale), (hr, *waiting))
     job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], look, 1) + _ENCODING * encoded)
-    job.enter('enlarging')
-    with loaded.watch.following(job.advance):
+    job.enter('upscaling')
+    with loaded.hooks.following(job.advance):
         sr = upscaler(lq, look)
-    bicubic = _enlarge(lq, scale)
+    bicubic = _upsample_bicubic(lq, scale)
     job.enter('mapping')
 
-    def pulse(pixels: float) -> None:
+    def report(pixels: float) -> None:
         job.advance(_ENCODING * pixels)
 
-    reference = maps.get(key, upscaler, asked.entry.setting, pulse)
-    placed = place_experiment(reference, upscaler, hr, lq, known, pulse)
+    reference = maps.get(key, upscaler, request.entry.setting, report)
+    placed = place_experiment(reference, upscaler, hr, lq, known, report)
     from dasr_arch.benchmark.image_metrics import measure_image  # noqa: PLC0415 (brings BasicSR, slow to import)
 
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})
     files = {
-        name: job.store(name, encode_png(picture, 3), 'image/png', f'{name}.png')
-        for name, picture in {'hr': hr, 'lq': lq, 'bicubic': bicubic, 'sr': sr}.items()
+        name: job.store(name, encode_png(image, 3), 'image/png', f'{name}.png')
+        for name, image in {'hr': hr, 'lq': lq, 'bicubic': bicubic, 'sr': sr}.items()
     }
     kernel = known.degradation.draw_kernel(image_generator(parameters.seed, _NAME)).double().numpy()
     facts = PlaygroundResult(
-        pictures=list(files),
+        images=list(files),
         label=known.degradation.label,
         width=hr.shape[1],
         height=hr.shape[0],
@@ -162,32 +164,32 @@ def run_experiment(job: Job, asked: PlaygroundRequest, load: Callable[[], Loaded
         psnr_bicubic=_finite(measure_image(metric, bicubic, hr)),
         psnr_sr=_finite(measure_image(metric, sr, hr)),
         map=placed,
-        model=asked.entry.name,
+        model=request.entry.name,
         scale=scale,
         seconds=round(time.monotonic() - begun, 2),
     )
     return Outcome(facts, files)
 
 
-def _read_clean(asked: PlaygroundRequest) -> NDArray[np.uint8]:
-    """The clean picture as RGB of 8 bits."""
-    if asked.picture is None:
-        return find_sample(asked.parameters.sample or '')
-    frame = read_image_file(asked.picture.data, asked.picture.name).frames[0]
+def _read_clean(request: PlaygroundRequest) -> NDArray[np.uint8]:
+    """The clean image as RGB of 8 bits."""
+    if request.image is None:
+        return find_sample(request.parameters.sample or '')
+    frame = read_image_file(request.image.data, request.image.name).frames[0]
     if isinstance(frame, Image.Image):
         return np.array(frame.convert('RGB'))
     eight = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.array(Image.fromarray(eight).convert('RGB'))
 
 
-def _enlarge(lq: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+def _upsample_bicubic(lq: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     planes = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1))).unsqueeze(0).float() / 255
-    enlarged = Bicubic(scale)(planes)
-    return np.asarray((enlarged[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    upsampled = Bicubic(scale)(planes)
+    return np.asarray((upsampled[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def _size(picture: NDArray[np.uint8]) -> str:
-    return f'{picture.shape[1]} x {picture.shape[0]}'
+def _size(image: NDArray[np.uint8]) -> str:
+    return f'{image.shape[1]} x {image.shape[0]}'
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Answers that say what is wrong: one clear sentence in JSON with the right status code (RFC 9457)."""
+"""Error responses as problem+json (RFC 9457): a status code and one sentence."""
 
 from http import HTTPStatus
 
@@ -18,19 +18,19 @@ SECURITY_HEADERS = {
     'Cross-Origin-Opener-Policy': 'same-origin',
     'Cache-Control': 'no-store',
 }
-"""Of every answer."""
+"""Headers of every response."""
 
 PROBLEM_TYPE = 'application/problem+json'
-_TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; older Pythons have other words
+_TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; Python before 3.13 has the older names
 
 
 class ProblemError(Exception):
-    """Something about a request that the client can mend.
+    """An error that the client can correct.
 
     Args:
         status: HTTP status code.
-        detail: one sentence: what was wrong, what was expected.
-        retry_after: seconds after which to try again.
+        detail: one sentence: the cause, and what was expected.
+        retry_after: seconds for the header Retry-After.
     """
 
     def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
@@ -40,7 +40,7 @@ class ProblemError(Exception):
         self.retry_after = retry_after
 
     def as_json(self) -> dict[str, object]:
-        """The body of the answer."""
+        """The body of the response."""
         return {
             'type': 'about:blank',
             'title': _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
@@ -49,7 +49,7 @@ class ProblemError(Exception):
         }
 
     def respond(self) -> JSONResponse:
-        """The answer."""
+        """The response."""
         headers = {} if self.retry_after is None else {'Retry-After': str(self.retry_after)}
         return JSONResponse(self.as_json(), self.status, headers, media_type=PROBLEM_TYPE)
 
@@ -60,8 +60,13 @@ async def answer_problem(_: Request, error: Exception) -> JSONResponse:
     return error.respond()
 
 
+async def answer_input_error(_: Request, error: Exception) -> JSONResponse:
+    """Handler for InputError: 422 with its message."""
+    return ProblemError(422, str(error)).respond()
+
+
 async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """Handler for what Starlette raises itself: unknown addresses and methods."""
+    """Handler for unknown addresses and methods."""
     assert isinstance(error, HTTPException)
     details = {
         404: f'there is nothing at {request.url.path}; /docs lists what there is',
@@ -75,14 +80,14 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
 
 
 def _list_methods(request: Request) -> list[str]:
-    """Methods of all routes at a request's address; Starlette names those of the first alone."""
+    """Methods of all routes at an address; Starlette lists those of the first route only."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in here for method in route.methods or ()})
 
 
 async def answer_bug(_: Request, __: Exception) -> JSONResponse:
-    """Handler for everything else; the traceback goes to the log, not to the client."""
+    """Handler for other exceptions: 500; the traceback goes to the log, not to the client."""
     response = ProblemError(500, 'the server made a mistake; its log says more').respond()
-    response.headers.update(SECURITY_HEADERS)  # answered outside the guard, which adds them elsewhere
+    response.headers.update(SECURITY_HEADERS)  # this handler runs outside the middleware that adds them
     return response

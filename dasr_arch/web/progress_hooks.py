@@ -1,4 +1,4 @@
-"""Progress and cancelling in the middle of a tile: hooks that a network's blocks call as they are computed."""
+"""Progress and cancelling within a tile, by hooks of the blocks of the network."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,30 +13,30 @@ from dasr_arch.inference.tiling import ORIENTATIONS, Plan
 from dasr_arch.inference.upscaler import CLEAN_SIDE, Look, Upscaler
 
 Listener = Callable[[float], object]
-"""Called with the number of LR pixels that were computed, parts of tiles as fractions; what it raises ends the work."""
+"""Called with the number of LR pixels computed since the last call; an exception from it ends the work."""
 
 
-class Watch:
-    """Lets each thread that uses a network hear how far it is.
+class ProgressHooks:
+    """Reports the progress of a network to the thread that uses it.
 
     Args:
-        network: a DASR of this server's own; hooks are put into it.
+        network: a DASR; hooks are registered in it.
     """
 
     def __init__(self, network: DASR) -> None:
         self._local = threading.local()
-        marks = _find_marks(network)
-        self._share = 1 / len(marks)
+        modules = _find_called_modules(network)
+        self._share = 1 / len(modules)
         network.register_forward_pre_hook(self._begin, with_kwargs=True)
-        for mark in marks:
-            mark.register_forward_pre_hook(self._go_on)
+        for module in modules:
+            module.register_forward_pre_hook(self._go_on)
         for layer in network.encoder.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_pre_hook(self._encode)
 
     @contextmanager
     def following(self, listener: Listener) -> Iterator[None]:
-        """Tells a listener of everything that the network computes in this thread inside the block."""
+        """Reports what the network computes in this thread within the ``with`` block."""
         self._local.listener = listener
         try:
             yield
@@ -48,19 +48,19 @@ class Watch:
         self._local.pixels = lq.shape[0] * lq.shape[-2] * lq.shape[-1]
 
     def _go_on(self, _: nn.Module, __: tuple[Any, ...]) -> None:
-        self._tell(self._local.pixels * self._share)
+        self._report(self._local.pixels * self._share)
 
     def _encode(self, _: nn.Module, __: tuple[Any, ...]) -> None:
-        self._tell(0.0)
+        self._report(0.0)
 
-    def _tell(self, pixels: float) -> None:
+    def _report(self, pixels: float) -> None:
         listener: Listener | None = getattr(self._local, 'listener', None)
         if listener is not None:
             listener(pixels)
 
 
 class Size(NamedTuple):
-    """Of one frame: LR pixels to each side, and how many layers the network enlarges (colour, black, alpha)."""
+    """Size of a frame in LR pixels, and number of its layers (colour, black, alpha)."""
 
     height: int
     width: int
@@ -68,13 +68,13 @@ class Size(NamedTuple):
 
 
 def count_computed(upscaler: Upscaler, frames: list[Size], look: Look, represented: int) -> float:
-    """LR pixels that a listener will have been told of when a picture is done, margins of tiles included.
+    """Number of LR pixels that a listener gets for an image in total, tile padding included.
 
     Args:
-        upscaler: what will do it.
-        frames: size of each.
-        look: what it adapts to.
-        represented: how many of the frames' representations are asked for.
+        upscaler: of the image.
+        frames: sizes of the frames.
+        look: options of the adaptation.
+        represented: number of frames whose representations are computed.
     """
     views = len(ORIENTATIONS) if look.ensemble else 1
     plans = {size[:2]: _area(upscaler.plan(*size[:2])) for size in frames}
@@ -92,8 +92,8 @@ def _area(plan: Plan) -> int:
     )
 
 
-def _find_marks(network: DASR) -> list[nn.Module]:
-    """Modules that are called once in each block, whichever way the network computes."""
+def _find_called_modules(network: DASR) -> list[nn.Module]:
+    """One module of each block, which every backend calls once."""
     blocks = [module for module in network.groups.modules() if isinstance(module, DABlock)]
     first = [block.da_conv1 for block in blocks]
     return [conv.kernel if isinstance(conv, DAConv) else conv for conv in first]

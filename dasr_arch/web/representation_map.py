@@ -1,8 +1,8 @@
-"""Where the representation of a picture lies among those of known degradations.
+"""Map of representations: the place of an image among known degradations.
 
-What an encoder finds depends on the content of a picture, too, and with some weights far more than on its degradation.
-So places are compared within one picture: each representation is taken relative to the mean of the same picture's under
-all known degradations, and scaled by their spread, as ``dasr_arch.probe.tsne`` does for reports.
+Representations depend on the content of an image as well as on its degradation, with some weights mainly on the
+content. The map therefore compares within one image: the mean of its representations under all known degradations is
+subtracted from each of them, and the difference divided by their spread, as in ``dasr_arch.probe.tsne``.
 """
 
 import threading
@@ -22,9 +22,9 @@ from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.schemas import Point, RepresentationMapResult
 
 PLAYGROUND_SIDE = 480
-"""HR pixels to each side of the middle part of a picture that is experimented with."""
+"""Largest height and width in HR pixels of the part of an image that experiments use."""
 
-MAP_SIDE = 256  # of the sample pictures on the map: a quarter of the time
+MAP_SIDE = 256  # of the sample images on the map, in HR pixels
 _WIDTHS = {
     'iso': (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # times the scale: 0.2 to 4.0 at x4, as the paper
     'general': (0.05, 0.3, 0.5, 0.75, 1.0),
@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 
 
 class KnownDegradation(NamedTuple):
-    """A degradation of the map, and the numbers that it is drawn by; see :class:`~dasr_arch.web.schemas.Point`."""
+    """A degradation of the map; the attributes are those of :class:`~dasr_arch.web.schemas.Point`."""
 
     degradation: Degradation
     width: float
@@ -51,8 +51,8 @@ class Reference(NamedTuple):
     Attributes:
         known: the degradations, length D.
         axes: the two principal components, shape (2, representation_dim).
-        share: of the variance that they show.
-        others: the sample pictures.
+        share: share of the variance that they explain.
+        others: the sample images.
     """
 
     known: list[KnownDegradation]
@@ -61,24 +61,24 @@ class Reference(NamedTuple):
     others: list[Point]
 
 
-def cut_middle(picture: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
-    """The middle of a picture of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
+def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
+    """The middle of an image of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
     spans = []
-    for length in picture.shape[:2]:
+    for length in image.shape[:2]:
         size = min(length, side) // scale * scale
         start = (length - size) // 2
         spans.append(slice(start, start + size))
-    return picture[spans[0], spans[1]]
+    return image[spans[0], spans[1]]
 
 
 @cache
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
-    """The sample pictures by name, each its middle part; none where scikit-image lacks them."""
+    """The middle parts of the sample images by name; empty if scikit-image lacks them."""
     try:
         paths = {path.name: path for part in ('test', 'train') for path in find_sample_images(part)}
     except InputError:
         return {}
-    order = [picture.file for picture in SAMPLE_IMAGES]
+    order = [image.file for image in SAMPLE_IMAGES]
     return {
         path.stem: cut_middle(read_image(path), side, 1)
         for path in sorted(paths.values(), key=lambda path: order.index(path.name))
@@ -86,7 +86,7 @@ def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:
-    """The degradations of a map: those that networks of a setting are trained for; of an unknown one, all.
+    """The degradations of a map: those in the training of a setting; all for an unknown setting.
 
     Args:
         setting: 'iso', 'general', or None.
@@ -109,62 +109,60 @@ def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:
 
 
 class MapStore:
-    """Makes the map of each network once, when it is first asked for."""
+    """Cache of maps; each is computed on the first request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._references: dict[tuple[str, int], Reference] = {}
 
     def has(self, key: tuple[str, int]) -> bool:
-        """Whether the map of a network is made already."""
+        """True if the map of a network is in the cache."""
         return key in self._references
 
     def get(
-        self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, pulse: Callable[[float], object]
+        self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, report: Callable[[float], object]
     ) -> Reference:
         """The map of a network.
 
         Args:
             key: name and scale.
             upscaler: holds the network.
-            setting: what it was trained for.
-            pulse: called with the number of LR pixels that were encoded since the last call, see ``count_encoded``;
-                what it raises ends the work.
+            setting: degradations of its training.
+            report: is called with the number of LR pixels encoded since the last call, see ``count_encoded``; an
+                exception from it ends the work.
 
         Raises:
-            InputError: if there are no sample pictures.
+            InputError: if there are no sample images.
         """
         with self._lock:
             if key not in self._references:
-                self._references[key] = make_reference(upscaler, list_known(setting, upscaler.scale), pulse)
+                self._references[key] = make_reference(upscaler, list_known(setting, upscaler.scale), report)
             return self._references[key]
 
 
 def make_reference(
-    upscaler: Upscaler, known: list[KnownDegradation], pulse: Callable[[float], object] = lambda _: None
+    upscaler: Upscaler, known: list[KnownDegradation], report: Callable[[float], object] = lambda _: None
 ) -> Reference:
-    """Degrades the sample pictures in every known way and finds the axes of the map.
+    """Degrades the sample images by every known degradation and computes the axes of the map.
 
     Args:
         upscaler: holds the network.
-        known: what ``list_known`` gave.
-        pulse: see ``MapStore.get``.
+        known: from ``list_known``.
+        report: see ``MapStore.get``.
 
     Raises:
-        InputError: if there are no sample pictures.
+        InputError: if there are no sample images.
     """
     samples = load_samples(MAP_SIDE)
     if not samples:
-        raise InputError(
-            'the map needs the sample pictures of scikit-image; pip install --force-reinstall scikit-image'
-        )
+        raise InputError('the map needs the sample images of scikit-image; pip install --force-reinstall scikit-image')
     relative = {}
-    for name, picture in samples.items():
-        vectors = encode_known(upscaler, picture, known, name, pulse)
+    for name, image in samples.items():
+        vectors = encode_known(upscaler, image, known, name, report)
         relative[name] = _normalise(vectors, vectors)
     stacked = np.concatenate(list(relative.values()))
     _, sizes, axes = np.linalg.svd(stacked, full_matrices=False)
-    axes = _turn(np.pad(axes, ((0, max(0, 2 - len(axes))), (0, 0)))[:2], known, relative)
+    axes = _orient(np.pad(axes, ((0, max(0, 2 - len(axes))), (0, 0)))[:2], known, relative)
     share = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), np.finfo(np.float64).tiny))
     others = [
         _place(one, vector @ axes.T, name)
@@ -174,32 +172,32 @@ def make_reference(
     return Reference(known, axes, share, others)
 
 
-def count_encoded(scale: int, known: Sequence[KnownDegradation], pictures: Iterable[NDArray[np.uint8]]) -> int:
-    """LR pixels that are encoded when clean pictures are degraded in every known way."""
-    return len(known) * sum(int(picture.shape[0] // scale) * int(picture.shape[1] // scale) for picture in pictures)
+def count_encoded(scale: int, known: Sequence[KnownDegradation], images: Iterable[NDArray[np.uint8]]) -> int:
+    """Number of LR pixels that are encoded for clean images under every known degradation."""
+    return len(known) * sum(int(image.shape[0] // scale) * int(image.shape[1] // scale) for image in images)
 
 
 def encode_known(
     upscaler: Upscaler,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     known: Sequence[KnownDegradation],
     name: str,
-    pulse: Callable[[float], object] = lambda _: None,
+    report: Callable[[float], object] = lambda _: None,
 ) -> Array:
-    """Representations of a clean picture under each degradation, shape (D, representation_dim).
+    """Representations of a clean image under each degradation, shape (D, representation_dim).
 
     Args:
         upscaler: holds the network.
-        picture: RGB of shape (H, W, 3).
+        image: RGB of shape (H, W, 3).
         known: the degradations.
-        name: of the picture, on which its noise depends.
-        pulse: see ``MapStore.get``.
+        name: of the image; its noise depends on it.
+        report: see ``MapStore.get``.
     """
     rows = []
     for one in known:
-        lq = degrade_image(one.degradation, cut_middle(picture, max(picture.shape), upscaler.scale), 0, name)
+        lq = degrade_image(one.degradation, cut_middle(image, max(image.shape), upscaler.scale), 0, name)
         rows.append(upscaler.represent([lq])[0].cpu().double().numpy())
-        pulse(lq.shape[0] * lq.shape[1])
+        report(lq.shape[0] * lq.shape[1])
     return np.stack(rows)
 
 
@@ -209,19 +207,19 @@ def place_experiment(
     clean: NDArray[np.uint8],
     lq: NDArray[np.uint8],
     here: KnownDegradation,
-    pulse: Callable[[float], object] = lambda _: None,
+    report: Callable[[float], object] = lambda _: None,
 ) -> RepresentationMapResult:
-    """Finds the place of a picture on the map.
+    """Computes the place of an image on the map.
 
     Args:
         reference: the map of the network.
         upscaler: holds the network.
-        clean: the HR picture.
-        lq: its LR picture, whose representation is placed.
-        here: what it was degraded by.
-        pulse: see ``MapStore.get``.
+        clean: the HR image.
+        lq: its LR image.
+        here: its degradation.
+        report: see ``MapStore.get``.
     """
-    own = encode_known(upscaler, clean, reference.known, 'experiment', pulse)
+    own = encode_known(upscaler, clean, reference.known, 'experiment', report)
     vector = _normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
     relative = _normalise(own, own)
     order = np.argsort(np.linalg.norm(relative - vector, axis=1), kind='stable')[:_NEAREST]
@@ -235,15 +233,15 @@ def place_experiment(
 
 
 def _normalise(vectors: Array, own: Array) -> Array:
-    """Representations relative to the mean of a picture's own, in units of their spread."""
+    """Subtracts the mean of an image's own representations and divides by their spread."""
     mean = own.mean(0)
     spread = float(np.sqrt(((own - mean) ** 2).sum()))
     relative: Array = (vectors - mean) / (spread or 1.0)
     return relative
 
 
-def _turn(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Array]) -> Array:
-    """The axes with more blur to the right and more noise up, so that maps look alike."""
+def _orient(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Array]) -> Array:
+    """Fixes the signs of the axes: more blur to the right, more noise up."""
     mean = np.mean(list(relative.values()), 0)  # (D, representation_dim)
     places = mean @ axes.T
     wanted = (np.array([one.width for one in known]), np.array([one.noise + 1e-3 * one.width for one in known]))
@@ -251,10 +249,11 @@ def _turn(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Ar
         -1.0 if np.sum((values - values.mean()) * place) < 0 else 1.0
         for values, place in zip(wanted, places.T, strict=True)
     ]
-    turned: Array = axes * np.array(signs)[:, None]
-    return turned
+    oriented: Array = axes * np.array(signs)[:, None]
+    return oriented
 
 
-def _place(one: KnownDegradation, place: Array, picture: str) -> Point:
+def _place(one: KnownDegradation, place: Array, image: str) -> Point:
     x, y = (round(float(value), 5) for value in place)
-    return Point(x, y, one.degradation.label, one.width, one.noise, one.aniso, picture)
+    label = one.degradation.label
+    return Point(x=x, y=y, label=label, width=one.width, noise=one.noise, aniso=one.aniso, image=image)

@@ -1,65 +1,98 @@
-"""What requests may say, and what answers hold; the OpenAPI description is made from these types."""
+"""Parameters of requests and contents of answers, from which FastAPI derives the description of the API."""
 
-import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import msgspec
-from msgspec import Meta, Struct
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.inference.images.io import SUFFIXES, OutputSettings
 from dasr_arch.inference.tiling import Tiling
+from dasr_arch.web.problems import ProblemError
 
 FORMATS = tuple(sorted({suffix[1:] for suffix in SUFFIXES}))
 """Values of ``format``."""
 
-Width = Annotated[float, Meta(ge=0, le=10, description='number in [0, 10]')]
-Axis = Annotated[float, Meta(gt=0, le=10, description='number above 0, at most 10')]
-Strength = Annotated[float, Meta(ge=0, le=2, description='number in [0, 2]')]
-Scale = Annotated[int, Meta(ge=1, le=8, description='whole number such as 4')]
-P = TypeVar('P', bound='Parameters')
+_OLD_PHASES = {'encoding': 'looking', 'upscaling': 'enlarging'}
 
 
-class Parameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What both kinds of jobs take.
+class Expected(NamedTuple):
+    """The allowed values of a parameter in words, for messages about wrong ones."""
 
-    Attributes:
-        model: name of a model that /api/v1/models lists, or a setting such as 'iso'; the default model if left out.
-        scale: factor; that of the model if left out.
-        strength: 1 adapts to the picture's own degradation, 0 to a clean picture; up to 2.
-        ensemble: average over eight turned copies, for 8 times the time.
-    """
-
-    model: str | None = None
-    scale: Scale | None = None
-    strength: Strength = 1.0
-    ensemble: bool = False
+    text: str
 
 
-class UpscaleParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an upscaling takes.
+_FLAG = Expected('true or false value')
+Axis = Annotated[float, Expected('number above 0, at most 10')]
 
-    Attributes:
-        tile: side of a tile in pixels of the picture, at most what the memory has room for; that if left out.
-        exact: margins as wide as the network sees, so that tiles change nothing.
-        format: of the result; that of the picture if left out.
-        quality: of JPEG, WebP and AVIF; 95 if left out.
-        name: of the picture, from which that of the result is made; the uploaded file's if left out.
-    """
 
-    tile: Annotated[int, Meta(ge=16, le=65536, description='whole number of pixels, 16 or more')] | None = None
-    exact: bool = False
-    format: str | None = None
-    quality: Annotated[int, Meta(ge=1, le=100, description='whole number in [1, 100]')] | None = None
-    name: str | None = None
+class Parameters(BaseModel):
+    """Parameters of both kinds of jobs."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+    model: str | None = Field(
+        None,
+        description="Name of a model in /api/v1/models, or a setting such as 'iso'; the default model if absent",
+    )
+    scale: Annotated[int | None, Expected('whole number such as 4')] = Field(
+        None, ge=1, le=8, description='Up-sampling factor; that of the model if absent'
+    )
+    strength: Annotated[float, Expected('number in [0, 2]')] = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description='Strength of the adaptation: 0 uses the representation of a clean image, 1 that of this one',
+    )
+    ensemble: Annotated[bool, _FLAG] = Field(
+        False, description='Self-ensemble over eight flips and rotations, at 8 times the time'
+    )
+
+    @model_validator(mode='wrap')
+    @classmethod
+    def _validate(cls, given: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validates texts of a query or form; empty ones count as absent.
+
+        Raises:
+            ProblemError: 422, naming the parameter, the allowed values and the given one.
+        """
+        try:
+            return handler({name: text for name, text in given.items() if text != ''})
+        except ValidationError as error:
+            errors = {str(one['loc'][0]): one for one in error.errors()}
+            for name, one in errors.items():
+                if one['type'] == 'extra_forbidden':
+                    hint = suggest(name, cls.model_fields)
+                    raise ProblemError(422, f"there is no parameter '{name}'{hint}") from error
+            name, one = next(iter(errors.items()))
+            expected = next(item.text for item in cls.model_fields[name].metadata if isinstance(item, Expected))
+            raise ProblemError(422, f"{name} must be a {expected}, got '{str(one['input'])[:40]}'") from error
+
+
+class UpscaleParameters(Parameters):
+    """Parameters of an upscaling."""
+
+    tile: Annotated[int | None, Expected('whole number of pixels, 16 or more')] = Field(
+        None, ge=16, le=65536, description='Side of a tile in LR pixels; the largest that fits into memory if absent'
+    )
+    exact: Annotated[bool, _FLAG] = Field(
+        False, description='Pad tiles by the full receptive field, so that the result is identical to the untiled one'
+    )
+    format: str | None = Field(None, description='File format of the result; that of the image if absent')
+    quality: Annotated[int | None, Expected('whole number in [1, 100]')] = Field(
+        None, ge=1, le=100, description='Quality of JPEG, WebP and AVIF; 95 if absent'
+    )
+    name: str | None = Field(
+        None,
+        description="File name of the image, from which that of the result is derived; the uploaded file's if absent",
+    )
 
     def tiling(self) -> Tiling:
-        """How pictures are cut."""
+        """Tile settings of the upscaler."""
         return Tiling(self.tile, self.exact)
 
     def output(self) -> OutputSettings:
-        """How the result is written.
+        """File format and quality of the result.
 
         Raises:
             InputError: if there is no such format.
@@ -72,326 +105,192 @@ class UpscaleParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_
         return OutputSettings(kind, self.quality)
 
 
-class PlaygroundParameters(Parameters, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an experiment with a known degradation takes.
+class PlaygroundParameters(Parameters):
+    """Parameters of an experiment with a known degradation."""
 
-    Attributes:
-        sample: name of a sample picture that /api/v1/samples lists, instead of an uploaded one.
-        blur: 'iso' for even blur of a width, 'aniso' for axes and an angle.
-        width: of the even blur, HR pixels; 0 is plain bicubic down-sampling.
-        axis_1: deviation along the first axis, HR pixels.
-        axis_2: deviation across it, HR pixels.
-        theta: angle of the first axis in degrees, clockwise.
-        noise: standard deviation of the noise in grey levels of 0..255.
-        seed: of the noise.
-    """
-
-    sample: str | None = None
-    blur: Literal['iso', 'aniso'] = 'iso'
-    width: Width = 2.4
-    axis_1: Axis = 3.2
-    axis_2: Axis = 1.0
-    theta: Annotated[float, Meta(ge=-360, le=360, description='angle in [-360, 360] degrees')] = 30.0
-    noise: Annotated[float, Meta(ge=0, le=100, description='number in [0, 100]')] = 0.0
-    seed: Annotated[int, Meta(ge=0, le=2**31, description='whole number, 0 or more')] = 0
-
-
-class Model(Struct, frozen=True):
-    """A model.
-
-    Attributes:
-        name: what ``model`` says.
-        scale: factor.
-        setting: what it was trained for.
-        purpose: the same in words.
-        parameters: how many numbers it learned.
-        trained_on: the pictures of its training.
-        date: day of the training's end.
-        default: whether it is taken when no model is asked for.
-    """
-
-    name: str
-    scale: int
-    setting: str | None
-    purpose: str
-    parameters: int | None
-    trained_on: str
-    date: str
-    default: bool
+    sample: str | None = Field(
+        None, description='Name of a sample image that /api/v1/samples lists, instead of an uploaded image'
+    )
+    blur: Annotated[Literal['iso', 'aniso'], Expected('choice of iso or aniso')] = Field(
+        'iso',
+        description='Gaussian blur: isotropic with `width`, or anisotropic with `axis_1`, `axis_2` and `theta`',
+    )
+    width: Annotated[float, Expected('number in [0, 10]')] = Field(
+        2.4,
+        ge=0,
+        le=10,
+        description='Kernel width of the isotropic blur in HR pixels; 0 is bicubic down-sampling alone',
+    )
+    axis_1: Axis = Field(
+        3.2, gt=0, le=10, description='Standard deviation along the first axis of the anisotropic kernel, HR pixels'
+    )
+    axis_2: Axis = Field(1.0, gt=0, le=10, description='Standard deviation along the second axis, HR pixels')
+    theta: Annotated[float, Expected('angle in [-360, 360] degrees')] = Field(
+        30.0, ge=-360, le=360, description='Angle of the first axis in degrees, clockwise'
+    )
+    noise: Annotated[float, Expected('number in [0, 100]')] = Field(
+        0.0, ge=0, le=100, description='Noise level: standard deviation on the 0..255 scale'
+    )
+    seed: Annotated[int, Expected('whole number, 0 or more')] = Field(
+        0, ge=0, le=2**31, description='Seed of the noise'
+    )
 
 
-class ServerLimits(Struct, frozen=True):
-    """How much the server takes.
+class _Content(BaseModel):
+    """Base of all answers."""
 
-    Attributes:
-        upload_bytes: largest body of a request.
-        pixels: largest picture, all frames together.
-        jobs: jobs that are computed at the same time.
-        queue: jobs that may wait besides.
-        keep_seconds: how long results are kept.
-    """
-
-    upload_bytes: int
-    pixels: int
-    jobs: int
-    queue: int
-    keep_seconds: float
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class Models(Struct, frozen=True):
-    """Everything that can be asked for.
+class Model(_Content):
+    """A model."""
 
-    Attributes:
-        models: the models.
-        formats: values of ``format``.
-        limits: how much the server takes.
-        device: what it computes on.
-    """
+    name: str = Field(description='Value of the parameter `model`')
+    scale: int = Field(description='Up-sampling factor')
+    setting: str | None = Field(description="Degradations of the training: 'iso' or 'general'")
+    purpose: str = Field(description='The setting in words')
+    parameters: int | None = Field(description='Number of parameters')
+    trained_on: str = Field(description='Training images')
+    date: str = Field(description='Day on which the training ended')
 
-    models: list[Model]
-    formats: list[str]
-    limits: ServerLimits
-    device: str
+    default: bool = Field(description='Marks the model that is used if none is requested')
 
 
-class Sample(Struct, frozen=True):
-    """A sample picture of the playground.
+class ServerLimits(_Content):
+    """Limits of the server."""
 
-    Attributes:
-        name: what ``sample`` says.
-        content: what it shows.
-        licence: under which terms it is free.
-        width: of the part that is used, pixels.
-        height: of the part.
-    """
-
-    name: str
-    content: str
-    licence: str
-    width: int
-    height: int
+    upload_bytes: int = Field(description='Largest body of a request')
+    pixels: int = Field(description='Largest image in LR pixels, all frames together')
+    jobs: int = Field(description='Number of jobs that run at the same time')
+    queue: int = Field(description='Number of jobs that may wait')
+    keep_seconds: float = Field(description='Seconds for which results are kept')
 
 
-class Samples(Struct, frozen=True):
-    """The sample pictures.
+class Models(_Content):
+    """Models, formats and limits."""
 
-    Attributes:
-        samples: empty where scikit-image was installed without its pictures.
-    """
-
-    samples: list[Sample]
-
-
-class Health(Struct, frozen=True):
-    """Whether the server works.
-
-    Attributes:
-        status: always 'ok'.
-        version: of the package.
-        running: jobs that are computed.
-        waiting: jobs that wait.
-    """
-
-    status: Literal['ok']
-    version: str
-    running: int
-    waiting: int
+    models: list[Model] = Field(description='Models that can be requested')
+    formats: list[str] = Field(description='Values of the parameter `format`')
+    limits: ServerLimits = Field(description='Limits of the server')
+    device: str = Field(description="Device that computes, such as 'cpu'")
 
 
-class ProblemDetails(Struct, frozen=True):
-    """What is wrong (RFC 9457).
+class Sample(_Content):
+    """A sample image of the playground."""
 
-    Attributes:
-        type: always 'about:blank'.
-        title: name of the status code.
-        status: the HTTP status code.
-        detail: one sentence: what was wrong, and what was expected.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str
+    name: str = Field(description='Value of the parameter `sample`')
+    content: str = Field(description='Description of the image')
+    licence: str = Field(description='Licence of the image')
+    width: int = Field(description='Width in pixels of the part that is used')
+    height: int = Field(description='Height of the part')
 
 
-class UpscaleResult(Struct, frozen=True):
-    """What an upscaling made.
+class Samples(_Content):
+    """The sample images."""
 
-    Attributes:
-        name: of the file.
-        media_type: of the file.
-        bytes: of the file.
-        width: pixels.
-        height: pixels.
-        frames: of an animation, or pages.
-        model: what was used.
-        scale: factor.
-        seconds: that it took.
-    """
-
-    name: str
-    media_type: str
-    bytes: int
-    width: int
-    height: int
-    frames: int
-    model: str
-    scale: int
-    seconds: float
+    samples: list[Sample] = Field(description='Empty if scikit-image was installed without its images')
 
 
-class Point(Struct, frozen=True):
-    """A place on the map.
+class Health(_Content):
+    """State of the server."""
 
-    Attributes:
-        x: along the first principal component.
-        y: along the second.
-        label: the degradation, such as 'width 2.4, noise 10'.
-        width: of its blur in HR pixels; of an anisotropic one the geometric mean of the axes.
-        noise: its noise level.
-        aniso: whether the blur is anisotropic.
-        picture: name of the sample picture; '' for the picture of the experiment.
-    """
-
-    x: float
-    y: float
-    label: str
-    width: float
-    noise: float
-    aniso: bool
-    picture: str
+    status: Literal['ok'] = Field(default='ok', description="Always 'ok'")
+    version: str = Field(description='Version of the package')
+    running: int = Field(description='Number of running jobs')
+    waiting: int = Field(description='Number of waiting jobs')
 
 
-class RepresentationMapResult(Struct, frozen=True):
-    """Where a representation lies among those of known degradations.
+class ProblemDetails(_Content):
+    """An error (RFC 9457)."""
 
-    Attributes:
-        here: the experiment.
-        own: the same picture under each known degradation.
-        others: the sample pictures under each known degradation.
-        nearest: labels of the known degradations whose representations of this picture are nearest, nearest first.
-        share: of the variance of these differences that the two axes show, 0 to 1.
-    """
-
-    here: Point
-    own: list[Point]
-    others: list[Point]
-    nearest: list[str]
-    share: float
+    type: str = Field(description="Always 'about:blank'")
+    title: str = Field(description='Name of the status code')
+    status: int = Field(description='HTTP status code')
+    detail: str = Field(description='One sentence: the cause, and what was expected')
 
 
-class PlaygroundResult(Struct, frozen=True):
-    """What an experiment gave; its pictures are at /api/v1/jobs/{id}/pictures/{name}.
+class UpscaleResult(_Content):
+    """Result of an upscaling."""
 
-    Attributes:
-        pictures: names of the pictures: hr, lq, bicubic, sr.
-        label: the degradation.
-        width: of the HR picture, pixels.
-        height: of the HR picture.
-        cropped: whether it is the middle of a larger picture.
-        kernel: the blur kernel, rows of numbers that sum to 1.
-        psnr_bicubic: PSNR of Bicubic in dB on luma, without as many pixels as the scale on each side; None for equal
-            pictures.
-        psnr_sr: the same of the model.
-        map: where the representation lies.
-        model: what was used.
-        scale: factor.
-        seconds: that it took.
-    """
-
-    pictures: list[str]
-    label: str
-    width: int
-    height: int
-    cropped: bool
-    kernel: list[list[float]]
-    psnr_bicubic: float | None
-    psnr_sr: float | None
-    map: RepresentationMapResult
-    model: str
-    scale: int
-    seconds: float
+    name: str = Field(description='File name')
+    media_type: str = Field(description='Media type of the file')
+    bytes: int = Field(description='Size of the file')
+    width: int = Field(description='Width in pixels')
+    height: int = Field(description='Height in pixels')
+    frames: int = Field(description='Number of frames of an animation, or of pages')
+    model: str = Field(description='Name of the model')
+    scale: int = Field(description='Up-sampling factor')
+    seconds: float = Field(description='Duration of the job')
 
 
-class JobStatus(Struct, frozen=True):
-    """How far a job is.
+class Point(_Content):
+    """A place on the map of representations."""
 
-    Attributes:
-        id: last part of its address.
-        kind: what it makes.
-        name: of the picture.
-        state: queued, running, done or failed.
-        stage: what is being done.
-        progress: share of the work that is done; 1 when the result is there.
-        seconds_left: None while nobody can tell.
-        ahead: how many jobs come first.
-        expires_in: seconds until a finished job is forgotten.
-        error: why it failed.
-        upscale: what an upscaling made.
-        playground: what an experiment gave.
-    """
-
-    id: str
-    kind: Literal['upscale', 'playground']
-    name: str
-    state: Literal['queued', 'running', 'done', 'failed']
-    stage: str
-    progress: float
-    seconds_left: float | None
-    ahead: int
-    expires_in: float | None
-    error: ProblemDetails | None
-    upscale: UpscaleResult | None
-    playground: PlaygroundResult | None
+    x: float = Field(description='Coordinate along the first principal component')
+    y: float = Field(description='Coordinate along the second principal component')
+    label: str = Field(description="Label of the degradation, such as 'width 2.4, noise 10'")
+    width: float = Field(
+        description='Kernel width in HR pixels; of an anisotropic kernel the geometric mean of its axes'
+    )
+    noise: float = Field(description='Noise level')
+    aniso: bool = Field(description='True for an anisotropic kernel')
+    image: str = Field(description="Name of the sample image; '' for the image of the experiment")
+    picture: str = Field(
+        default_factory=lambda known: str(known['image']), deprecated=True, description='Old name of `image`'
+    )
 
 
-def parse_parameters(kind: type[P], given: Mapping[str, str]) -> P:
-    """Parameters from the texts of a query or form; empty ones count as left out.
+class RepresentationMapResult(_Content):
+    """Place of a representation among those of known degradations."""
 
-    Args:
-        kind: what is expected.
-        given: texts by name.
-
-    Raises:
-        InputError: naming the parameter, what was expected and what came.
-    """
-    texts = {name: text for name, text in given.items() if text != ''}
-    known = kind.__struct_fields__
-    for name in texts:
-        if name not in known:
-            raise InputError(f"there is no parameter '{name}'{suggest(name, known)}")
-    for name, text in texts.items():
-        try:
-            msgspec.convert({name: text}, kind, strict=False)
-        except msgspec.ValidationError as error:
-            expected = _describe(get_type_hints(kind, include_extras=True)[name])
-            raise InputError(f"{name} must be a {expected}, got '{text[:40]}'") from error
-    return msgspec.convert(texts, kind, strict=False)
+    here: Point = Field(description='The experiment')
+    own: list[Point] = Field(description='The image of the experiment under each known degradation')
+    others: list[Point] = Field(description='The sample images under each known degradation')
+    nearest: list[str] = Field(
+        description='Labels of the known degradations with the nearest representations of this image, nearest first'
+    )
+    share: float = Field(description='Share of the variance that the two axes explain, 0 to 1')
 
 
-def describe_fields(kind: type[Struct]) -> dict[str, str]:
-    """What the docstrings of a type and its bases say of each attribute."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        doc = inspect.cleandoc(base.__doc__ or '') if issubclass(base, Struct) else ''
-        name = ''
-        for line in doc.partition('Attributes:\n')[2].splitlines():
-            head, colon, text = line.strip().partition(': ')
-            if colon and head in kind.__struct_fields__ and line.startswith('    ') and line[4] != ' ':
-                name = head
-                found[name] = text
-            elif name and line.strip():
-                found[name] += f' {line.strip()}'
-    return {name: text.replace('``', '') for name, text in found.items()}
+class PlaygroundResult(_Content):
+    """Result of an experiment; its images are at /api/v1/jobs/{id}/images/{image}."""
+
+    images: list[str] = Field(description='Names of the images: hr, lq, bicubic, sr')
+    pictures: list[str] = Field(
+        default_factory=lambda known: list(known['images']), deprecated=True, description='Old name of `images`'
+    )
+    label: str = Field(description='Label of the degradation')
+    width: int = Field(description='Width of the HR image in pixels')
+    height: int = Field(description='Height of the HR image')
+    cropped: bool = Field(description='True if the HR image is the middle of a larger image')
+    kernel: list[list[float]] = Field(description='Blur kernel, rows of numbers that sum to 1')
+    psnr_bicubic: float | None = Field(
+        description='PSNR of bicubic upsampling in dB on Y, borders of `scale` pixels cropped; null for equal images'
+    )
+    psnr_sr: float | None = Field(description='PSNR of the model, likewise')
+    map: RepresentationMapResult = Field(description='Map of representations')
+    model: str = Field(description='Name of the model')
+    scale: int = Field(description='Up-sampling factor')
+    seconds: float = Field(description='Duration of the job')
 
 
-def _describe(hint: Any) -> str:
-    """The kind of value that an annotation asks for, in words."""
-    for part in (hint, *get_args(hint)):
-        for meta in getattr(part, '__metadata__', ()):
-            if isinstance(meta, Meta) and meta.description:
-                return meta.description
-    if hint is bool:
-        return 'true or false value'
-    choices = [value for value in get_args(hint) if isinstance(value, str)]
-    return f'choice of {" or ".join(choices)}' if choices else 'text'
+class JobStatus(_Content):
+    """State of a job."""
+
+    id: str = Field(description='Last part of its address')
+    kind: Literal['upscale', 'playground'] = Field(description='Kind of its result')
+    name: str = Field(description='File name of the image, or name of the sample')
+    state: Literal['queued', 'running', 'done', 'failed'] = Field(description='State of the job')
+    phase: str = Field(description='Current step: waiting, reading, encoding, upscaling, writing or mapping')
+    stage: str = Field(
+        default_factory=lambda known: _OLD_PHASES.get(known['phase'], str(known['phase'])),
+        deprecated=True,
+        description='Old name of `phase`, with looking for encoding and enlarging for upscaling',
+    )
+    progress: float = Field(description='Share of the work that is done, 0 to 1; 1 only when the result is there')
+    seconds_left: float | None = Field(description='Estimated seconds until the end; null while unknown')
+    ahead: int = Field(description='Number of jobs that run before it')
+    expires_in: float | None = Field(description='Seconds until a finished job is deleted')
+    error: ProblemDetails | None = Field(description='Cause of a failure')
+    upscale: UpscaleResult | None = Field(description='Result of an upscaling')
+    playground: PlaygroundResult | None = Field(description='Result of an experiment')

@@ -1,7 +1,7 @@
-"""Who may ask: the right host name, pages of this server alone, and the token if there is one.
+"""Access control: host name, origin and token of requests.
 
-A page of another site that somebody has open in a browser must not be able to use a server on their machine, be it by a
-form or script (the origin tells), or by a name of its own that points to 127.0.0.1 (the host name tells).
+A page of another site, open in a browser on the same machine, must not use the server: neither by a form or script (the
+origin is checked) nor by DNS rebinding, a name of its own that resolves to 127.0.0.1 (the host name is checked).
 """
 
 import hmac
@@ -19,18 +19,18 @@ from dasr_arch.web.settings import ServeSettings, is_loopback
 
 COOKIE = 'dasr_token'
 OPEN_PATHS = ('/healthz', '/login', '/static/app.css', '/static/icon.svg', '/static/login.js')
-"""What can be had without a token."""
+"""Paths that need no token."""
 
 _SAFE = ('GET', 'HEAD', 'OPTIONS')
 
 
-class Guard:
-    """ASGI middleware that lets pass what may pass, and puts headers on every answer.
+class SecurityMiddleware:
+    """ASGI middleware: checks host, origin and token, and adds security headers to every response.
 
     Args:
-        app: what it guards.
+        app: the application.
         settings: host, token and further names.
-        login_page: sent to browsers that have no token.
+        login_page: file for browsers without the token.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, login_page: str) -> None:
@@ -43,7 +43,7 @@ class Guard:
             self._names |= {settings.host.lower(), own, f'{own}.local'}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers itself, or lets the application answer."""
+        """Refuses a request, or passes it to the application."""
         if scope['type'] != 'http':
             await self._app(scope, receive, send)
             return
@@ -55,11 +55,11 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        answer = self._judge(scope)
-        await (answer or self._app)(scope, receive, send_with_headers)
+        refusal = self._refuse(scope)
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
-    def _judge(self, scope: Scope) -> Response | None:
-        """The answer to a request that may not pass, None for one that may."""
+    def _refuse(self, scope: Scope) -> Response | None:
+        """The response to a request that is refused, None for one that is allowed."""
         headers = Headers(scope=scope)
         host = headers.get('host', '')
         if not self._knows_host(host):
@@ -68,10 +68,10 @@ class Guard:
             ).respond()
         if not _is_same_site(headers, host, scope['method']):
             return ProblemError(403, 'pages of other sites may not use this server').respond()
-        return self._judge_token(scope, headers)
+        return self._check_token(scope, headers)
 
     def _knows_host(self, host: str) -> bool:
-        """Whether a Host header is one under which this server is reached without tricks."""
+        """True for a Host header that names this server."""
         if any(sign in host for sign in '@/\\?#'):
             return False
         try:
@@ -81,16 +81,16 @@ class Guard:
             return bool(host) and _hostname(host) in self._names
         if name in self._names:
             return True
-        # An address cannot be pointed elsewhere, as names can; on loopback nothing else is right.
+        # Unlike a name, an address cannot be rebound; a loopback server has loopback addresses only.
         return address.is_loopback if self._settings.is_loopback else True
 
-    def _judge_token(self, scope: Scope, headers: Headers) -> Response | None:
+    def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
         token = self._settings.token
         if token is None or scope['path'] in OPEN_PATHS:
             return None
-        asked = parse_qs(scope['query_string'].decode('latin-1')).get('token', [''])[0]
-        if scope['method'] == 'GET' and scope['path'] == '/' and asked and matches(asked, token):
-            return admit(token)
+        given = parse_qs(scope['query_string'].decode('latin-1')).get('token', [''])[0]
+        if scope['method'] == 'GET' and scope['path'] == '/' and given and matches(given, token):
+            return log_in(token)
         scheme, _, given = headers.get('authorization', '').partition(' ')
         if scheme.lower() == 'bearer' and matches(given.strip(), token):
             return None
@@ -104,21 +104,21 @@ class Guard:
 
 
 def matches(given: str, token: str) -> bool:
-    """Whether a token is right, in a time that does not tell how much of it is."""
+    """Compares a token in constant time."""
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def admit(token: str) -> Response:
-    """To the page, with the token in a cookie that scripts cannot read."""
+def log_in(token: str) -> Response:
+    """Redirects to the page, with the token in an HttpOnly cookie."""
     response = RedirectResponse('/', 303)
     response.set_cookie(COOKIE, token, httponly=True, samesite='strict', max_age=30 * 24 * 3600)
     return response
 
 
 def _is_same_site(headers: Headers, host: str, method: str) -> bool:
-    """Whether a request comes from a page of this server, or from no page at all."""
+    """True for a request from a page of this server or from no page."""
     if headers.get('sec-fetch-site') in ('cross-site', 'same-site'):
-        # Following a link to the page itself is no harm; everything else is.
+        # Only following a link to the page is allowed.
         return method == 'GET' and headers.get('sec-fetch-mode') == 'navigate'
     origin = headers.get('origin')
     if origin is None or method in _SAFE:
@@ -142,7 +142,7 @@ def _read_cookie(text: str) -> str:
 
 
 def describe_exposure(settings: ServeSettings) -> str | None:
-    """A warning for who makes the server reachable from other machines; None on loopback."""
+    """Warning for a server that other machines can reach; None on loopback."""
     if is_loopback(settings.host):
         return None
     if settings.token is None:

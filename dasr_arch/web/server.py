@@ -1,4 +1,4 @@
-"""Listening, saying where, and stopping: `dasr serve` from its settings to Ctrl-C."""
+"""HTTP server of `dasr serve`: binding, running and stopping."""
 
 import asyncio
 import errno
@@ -16,77 +16,77 @@ import uvicorn
 from dasr_arch._errors import InputError
 from dasr_arch.web.api import make_app
 from dasr_arch.web.jobs import JobQueue
-from dasr_arch.web.model_store import ModelShelf
+from dasr_arch.web.model_store import ModelStore
 from dasr_arch.web.security import describe_exposure
 from dasr_arch.web.settings import ServeSettings
 
 _BACKLOG = 128
 _HEADER_BYTES = 32 * 1024
-_GRACE = 5  # seconds for answers that are on their way when the server stops
+_GRACE = 5  # seconds for unfinished responses when the server stops
 
 
 class Running(NamedTuple):
-    """A server that answers.
+    """A running server.
 
     Attributes:
         address: of the page.
-        shelf: its networks.
+        models: its networks.
         queue: its jobs.
     """
 
     address: str
-    shelf: ModelShelf
+    models: ModelStore
     queue: JobQueue
 
 
-def serve(settings: ServeSettings, tell: Callable[[str], object]) -> None:
-    """Serves until SIGINT or SIGTERM; a second one does not wait for answers that are on their way.
+def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
+    """Serves until SIGINT or SIGTERM; a second signal does not wait for unfinished responses.
 
     Args:
-        settings: where and what.
-        tell: is given lines for who started the server.
+        settings: of the server.
+        report: is called with lines for the terminal.
 
     Raises:
-        InputError: if the address cannot be had, or there is nothing to serve.
+        InputError: if the address cannot be bound, or there are no weights.
     """
     with listen(settings.host, settings.port) as listener:
-        shelf = ModelShelf(settings)
+        models = ModelStore(settings)
         queue = JobQueue(settings.limits)
 
-        def say() -> None:
-            models = ', '.join(f'{entry.name} (x{entry.scale})' for entry in shelf.entries)
-            tell(f'models: {models}; on {shelf.device}')
+        def announce() -> None:
+            names = ', '.join(f'{entry.name} (x{entry.scale})' for entry in models.entries)
+            report(f'models: {names}; on {models.device}')
             warning = describe_exposure(settings)
             if warning is not None:
-                tell(warning)
-            tell(f'open {format_address(settings, listener)} (Ctrl-C stops)')
+                report(warning)
+            report(f'open {format_address(settings, listener)} (Ctrl-C stops)')
 
         try:
-            asyncio.run(_Server(settings, shelf, queue, say).serve([listener]))
+            asyncio.run(_Server(settings, models, queue, announce).serve([listener]))
         finally:
             queue.close()
 
 
 @contextmanager
 def serving(settings: ServeSettings) -> Iterator[Running]:
-    """Serves from a thread of its own while the block lasts, for tests and notebooks.
+    """Serves from a thread within a ``with`` block, for tests and notebooks.
 
     Args:
-        settings: where and what.
+        settings: of the server.
 
     Raises:
         InputError: as ``serve``.
     """
     with listen(settings.host, settings.port) as listener:
-        shelf = ModelShelf(settings)
+        models = ModelStore(settings)
         queue = JobQueue(settings.limits)
-        answers = threading.Event()
-        server = _Server(settings, shelf, queue, answers.set)
+        ready = threading.Event()
+        server = _Server(settings, models, queue, ready.set)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
         thread.start()
         try:
-            answers.wait()
-            yield Running(format_address(settings, listener), shelf, queue)
+            ready.wait()
+            yield Running(format_address(settings, listener), models, queue)
         finally:
             server.should_exit = True
             thread.join()
@@ -97,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        InputError: if there is no such address here, or the port is taken or not allowed.
+        InputError: if the address is not local, or the port is in use or not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -108,7 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         if hasattr(socket, 'SO_REUSEADDR') and not hasattr(socket, 'SO_EXCLUSIVEADDRUSE'):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was closed recently
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -117,12 +117,12 @@ def listen(host: str, port: int) -> socket.socket:
             raise InputError(f'port {port} is in use; choose another with --port, or 0 for any that is free') from error
         if error.errno == errno.EACCES:
             raise InputError(f'port {port} is not allowed for this user; choose one above 1023 with --port') from error
-        raise InputError(f"--host: '{host}' cannot be listened on ({error.strerror})") from error
+        raise InputError(f"--host: '{host}' cannot be bound ({error.strerror})") from error
     return listener
 
 
 def format_address(settings: ServeSettings, listener: socket.socket) -> str:
-    """The address to open in a browser, with the token if there is one."""
+    """The address of the page, with the token if there is one."""
     port = listener.getsockname()[1]
     host = settings.host
     if host in ('0.0.0.0', '::', ''):
@@ -133,13 +133,13 @@ def format_address(settings: ServeSettings, listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Stops at the first signal, having cancelled the jobs that answers wait for, and returns."""
+    """Cancels all jobs at the first signal, so that waiting requests are answered, and returns."""
 
     def __init__(
-        self, settings: ServeSettings, shelf: ModelShelf, queue: JobQueue, ready: Callable[[], object]
+        self, settings: ServeSettings, models: ModelStore, queue: JobQueue, ready: Callable[[], object]
     ) -> None:
         config = uvicorn.Config(
-            make_app(settings, shelf, queue),
+            make_app(settings, models, queue),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -155,16 +155,16 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Notes a signal; nothing is locked here, because the handler may have interrupted whoever holds the lock."""
+        """Records a signal, without taking a lock: the interrupted thread may hold it."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts to listen, and says so."""
+        """Starts, and calls back."""
         await super().startup(sockets)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Cancels all jobs, so that those who wait for them are answered, then stops."""
+        """Cancels all jobs, so that waiting requests are answered, then stops."""
         self._queue.cancel_all()
         await super().shutdown(sockets)

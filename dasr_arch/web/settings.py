@@ -1,4 +1,4 @@
-"""What `dasr serve` was told: where to listen, what to serve, and how much of it."""
+"""Settings of `dasr serve`: address, token, networks and limits."""
 
 import ipaddress
 import secrets
@@ -9,21 +9,21 @@ from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import Precision
 
 LEAST_TOKEN = 12
-"""Characters that a token chosen by hand has at least."""
+"""Minimum length of a token."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken from clients at once.
+    """Limits of requests, jobs and results.
 
     Attributes:
         upload_megabytes: largest body of a request, 10^6 bytes.
-        megapixels: largest picture, all frames together, 10^6 LR pixels.
-        workers: jobs that are computed at the same time.
-        queue: jobs that may wait besides.
-        keep_minutes: how long a result can be fetched after it was made.
-        kept_megabytes: uploads and results on the disk, 10^6 bytes; beyond, the oldest results go first.
-        body_seconds: how long a client may be silent in the middle of a request.
+        megapixels: largest image in 10^6 LR pixels, all frames together.
+        workers: number of jobs that run at the same time.
+        queue: number of jobs that may wait.
+        keep_minutes: lifetime of a result.
+        kept_megabytes: uploads and results on the disk, 10^6 bytes; beyond that the oldest results are deleted.
+        body_seconds: longest pause within the body of a request.
 
     Raises:
         InputError: if a number is not positive (the queue may be 0).
@@ -53,23 +53,23 @@ class Limits:
 
     @property
     def pixels(self) -> int:
-        """Largest picture in LR pixels."""
+        """Largest image in LR pixels."""
         return int(self.megapixels * 1e6)
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Everything about a server.
+    """Settings of a server.
 
     Attributes:
-        host: address or name to listen on.
+        host: address or name to bind.
         port: TCP port; 0 picks a free one.
-        token: what clients must know; None asks for nothing.
-        weights: files that are served besides the installed weights, under their names without ending.
-        allowed_hosts: further names under which the server may be asked, such as that of a reverse proxy.
+        token: secret of the clients; None allows all.
+        weights: files served besides the installed weights, named by their stems.
+        allowed_hosts: further host names, such as that of a reverse proxy.
         device: see :class:`dasr_arch.Upscaler`.
         precision: see there.
-        limits: how much is taken.
+        limits: of requests, jobs and results.
 
     Raises:
         InputError: if the port is out of range or the token too short.
@@ -89,18 +89,18 @@ class ServeSettings:
         if not 0 <= self.port <= 65535:
             raise InputError(f'port must be a whole number in [0, 65535], got {self.port}')
         if self.token is not None and len(self.token) < LEAST_TOKEN:
-            raise InputError(f'a token needs at least {LEAST_TOKEN} characters; --token without a value makes one up')
+            raise InputError(f'a token needs at least {LEAST_TOKEN} characters; --token without a value generates one')
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
-            raise InputError('a token may hold printable ASCII characters alone')
+            raise InputError('a token may hold only printable ASCII characters')
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only programs on this machine can reach the server."""
+        """True if only this machine can reach the server."""
         return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name means this machine alone."""
+    """True for an address or name of the loopback interface."""
     if host == 'localhost':
         return True
     try:
@@ -110,5 +110,5 @@ def is_loopback(host: str) -> bool:
 
 
 def make_token() -> str:
-    """A token that nobody guesses."""
+    """A random token."""
     return secrets.token_urlsafe(24)

@@ -1,4 +1,4 @@
-"""Pictures that clients send: bodies of limited length, forms, names, and what is no picture to upscale."""
+"""Uploads: bodies with limits of size and time, forms, file names, and checks of images."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,19 +26,19 @@ from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.settings import Limits
 
 MEDIA_TYPES = {kind: f'image/{kind.lower()}' for kind in FORMATS}
-"""Of each format; 'image/png' and the like."""
+"""Media type of each format, such as 'image/png'."""
 
-_PICTURE_FIELDS = ('image', 'like')
+_IMAGE_FIELDS = ('image', 'like')
 _LONGEST_NAME = 120
-_SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # and AVIF, from the fifth byte
+_SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # AVIF has one from the fifth byte
 
 
-class UploadedPicture(NamedTuple):
-    """A file as it came.
+class UploadedImage(NamedTuple):
+    """An uploaded file.
 
     Attributes:
         data: its content.
-        name: what the client calls it, made harmless.
+        name: file name of the client, sanitised.
     """
 
     data: bytes
@@ -46,66 +46,68 @@ class UploadedPicture(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """What a request brought.
+    """Content of a request.
 
     Attributes:
-        pictures: by the names of their form fields: 'image', and perhaps 'like'.
-        fields: all other parameters as text, from the address and the form.
+        images: by form field: 'image' and optionally 'like'.
+        fields: parameters of query and form as text.
     """
 
-    pictures: dict[str, UploadedPicture]
+    images: dict[str, UploadedImage]
     fields: dict[str, str]
 
 
 async def read_upload(request: Request, limits: Limits) -> Upload:
-    """Reads the body of a request: a form with files, or the bytes of a picture alone.
+    """Reads the body of a request: a form with files, or the bytes of an image.
 
     Args:
-        request: with parameters in its address, and in its form if it has one.
-        limits: how long the body may be, and how slow.
+        request: parameters are in its query, its form, or both.
+        limits: size and longest pause of the body.
 
     Raises:
-        ProblemError: 408, 413, or 422 if it cannot be used.
+        ProblemError: 400 or 408 if the upload stops, 413 if it is too large, 422 if the form is wrong.
     """
     fields: dict[str, str] = {}
     for name, text in request.query_params.multi_items():
         _put(fields, name, text)
     if not request.headers.get('content-type', '').lower().startswith('multipart/form-data'):
         data = b''.join([chunk async for chunk in _read_chunks(request, limits)])
-        return Upload({'image': UploadedPicture(data, clean_name(fields.get('name', '')))}, fields)
+        return Upload({'image': UploadedImage(data, clean_name(fields.get('name', '')))}, fields)
     parser = MultiPartParser(
-        request.headers, _read_chunks(request, limits), max_files=len(_PICTURE_FIELDS), max_fields=40
+        request.headers, _read_chunks(request, limits), max_files=len(_IMAGE_FIELDS), max_fields=40
     )
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         raise ProblemError(422, f'the form cannot be read ({error}); send it as multipart/form-data') from error
-    pictures: dict[str, UploadedPicture] = {}
+    images: dict[str, UploadedImage] = {}
     try:
         for name, value in form.multi_items():
-            if isinstance(value, UploadFile) and name in _PICTURE_FIELDS and name not in pictures:
-                pictures[name] = UploadedPicture(await value.read(), clean_name(value.filename or ''))
+            if isinstance(value, UploadFile) and name in _IMAGE_FIELDS and name not in images:
+                images[name] = UploadedImage(await value.read(), clean_name(value.filename or ''))
             elif isinstance(value, UploadFile):
-                raise ProblemError(422, f"a form has one file 'image', and perhaps one 'like'; got '{name[:40]}'")
+                raise ProblemError(
+                    422, f"a form has one file 'image' and optionally one file 'like'; got '{name[:40]}'"
+                )
             else:
                 _put(fields, name, value)
     finally:
         await form.close()
-    return Upload(pictures, fields)
+    return Upload(images, fields)
 
 
 def clean_name(name: str) -> str:
-    """A file name from a client as the name alone, without folders and signs that mean something elsewhere."""
+    """Sanitises a file name: without folders and special characters."""
     last = name.replace('\\', '/').rpartition('/')[2]
     kept = ''.join(sign for sign in last if sign.isprintable() and sign not in '<>:"|?*').strip(' .')
-    return kept[-_LONGEST_NAME:] or 'picture'
+    return kept[-_LONGEST_NAME:] or 'image'
 
 
 def name_result(name: str, scale: int, kind: str) -> str:
-    """What the result of a picture is called: photo_x4.jpg for photo.jpg.
+    """File name of a result: photo_x4.jpg for photo.jpg.
 
     Args:
-        name: of the picture.
+        name: of the image.
         scale: factor.
         kind: format of the result.
     """
@@ -118,20 +120,20 @@ def name_result(name: str, scale: int, kind: str) -> str:
     return f'{name}_x{scale}{ENDINGS[kind]}'
 
 
-def check_picture(picture: UploadedPicture, limits: Limits) -> None:
-    """Finds out from the first bytes whether a picture can be taken, before it is decoded.
+def check_image(image: UploadedImage, limits: Limits) -> None:
+    """Checks format and size of an image by its header, before it is decoded.
 
     Raises:
-        ProblemError: 413 if it is too large, 415 if it is no picture, 422 if it is damaged.
+        ProblemError: 413 if it is too large, 415 if it is not an image, 422 if it is damaged.
     """
-    name, data = picture.name, picture.data
+    name, data = image.name, image.data
     try:
         header = read_header(data, name)
         pixels = _count_pixels(data)
     except InputError as error:
         raise _explain(error, data) from error
     except DECODING_ERRORS as error:
-        raise ProblemError(422, f'{name}: cannot be read as a picture; it is damaged') from error
+        raise ProblemError(422, f'{name}: cannot be read as an image; it is damaged') from error
     if pixels > limits.pixels:
         frames = f', {header.frames} frames' if header.frames > 1 else ''
         raise ProblemError(
@@ -141,25 +143,25 @@ def check_picture(picture: UploadedPicture, limits: Limits) -> None:
         )
 
 
-def open_image_file(picture: UploadedPicture, scale: int, output: OutputSettings) -> ImageFile:
-    """Decodes a picture that ``check_picture`` let pass.
+def open_image_file(image: UploadedImage, scale: int, output: OutputSettings) -> ImageFile:
+    """Decodes an image that passed ``check_image``.
 
     Args:
-        picture: the upload.
-        scale: by how much it will grow.
-        output: how the result will be written.
+        image: the upload.
+        scale: up-sampling factor.
+        output: format and quality of the result.
 
     Raises:
-        ProblemError: 415 or 422 if it cannot be read, or the format not hold its result.
+        ProblemError: 415 or 422 if it cannot be read, or if the format cannot store its result.
     """
     try:
-        file = read_image_file(picture.data, picture.name, scale)
+        file = read_image_file(image.data, image.name, scale)
     except InputError as error:
-        raise _explain(error, picture.data) from error
+        raise _explain(error, image.data) from error
     try:
         check_output(file, output, scale)
     except InputError as error:
-        raise ProblemError(422, f'{picture.name}: {error}'.replace('--format', 'format')) from error
+        raise ProblemError(422, f'{image.name}: {error}'.replace('--format', 'format')) from error
     return file
 
 
@@ -170,7 +172,7 @@ def _put(fields: dict[str, str], name: str, text: str) -> None:
 
 
 async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body piece by piece; ProblemError if it is too long or stops."""
+    """Chunks of the body; ProblemError if it is too large or stops."""
     most = limits.upload_bytes
     too_long = ProblemError(413, f'the upload is larger than the {limits.upload_megabytes:g} MB that are taken')
     announced = request.headers.get('content-length', '')
@@ -198,16 +200,16 @@ async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes
 
 def _count_pixels(data: bytes) -> int:
     """Pixels of all frames; those of a TIFF may differ in size."""
-    with Image.open(BytesIO(data), formats=FORMATS) as picture:
-        if picture.format == 'MPO':  # a phone's JPEG with more behind it, of which the first is taken
-            return picture.width * picture.height
-        frames = getattr(picture, 'n_frames', 1)
-        if picture.format != 'TIFF':
-            return int(picture.width * picture.height * frames)
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        if image.format == 'MPO':  # JPEG with further images, of which only the first is used
+            return image.width * image.height
+        frames = getattr(image, 'n_frames', 1)
+        if image.format != 'TIFF':
+            return int(image.width * image.height * frames)
         total = 0
         for index in range(frames):
-            picture.seek(index)
-            total += picture.width * picture.height
+            image.seek(index)
+            total += image.width * image.height
         return total
 
 

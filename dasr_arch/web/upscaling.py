@@ -1,4 +1,4 @@
-"""The job that upscales a picture, with the code of `dasr upscale`, and pictures in a form that browsers show."""
+"""The upscaling job, with the code of `dasr upscale`, and conversion of images for browsers."""
 
 import threading
 import time
@@ -25,61 +25,61 @@ from dasr_arch.web.jobs import Job, Outcome, StoredFile
 from dasr_arch.web.model_store import Loaded, ModelEntry
 from dasr_arch.web.progress_hooks import Listener, Size, count_computed
 from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
-from dasr_arch.web.uploads import MEDIA_TYPES, UploadedPicture, name_result, open_image_file
+from dasr_arch.web.uploads import MEDIA_TYPES, UploadedImage, name_result, open_image_file
 
 SHOWN_SIDE = 6000
-"""Pixels to each side above which a picture is shown smaller than it is."""
+"""Longest side in pixels of an image that is shown at full size."""
 
-_SHOWING = threading.Lock()  # one large picture in memory at a time
-_SHOWN_AS_THEY_ARE = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
-_REPRESENTED = 16  # frames of an animation that are looked at, as upscale_files has it
+_CONVERTING = threading.Lock()  # one large image in memory at a time
+_BROWSER_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
+_REPRESENTED = 16  # frames of an animation whose representations are averaged, as in upscale_files
 
 
 class UpscaleRequest(NamedTuple):
-    """What was asked for.
+    """A request for an upscaling.
 
     Attributes:
-        picture: to be upscaled.
-        like: whose degradation is taken, if not its own.
-        parameters: the rest.
+        image: the LR image.
+        like: image whose representation is used instead of its own.
+        parameters: of the request.
         entry: the model.
     """
 
-    picture: UploadedPicture
-    like: UploadedPicture | None
+    image: UploadedImage
+    like: UploadedImage | None
     parameters: UpscaleParameters
     entry: ModelEntry
 
 
-def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -> Outcome:
-    """Upscales inside a job's thread.
+def run_upscaling(job: Job, request: UpscaleRequest, load: Callable[[], Loaded]) -> Outcome:
+    """Upscales an image in the thread of a job.
 
     Args:
-        job: is told how far it is.
-        asked: what was asked for.
-        load: gives the network.
+        job: its progress is updated.
+        request: image and parameters.
+        load: returns the network.
 
     Raises:
         JobCancelledError: if the job was cancelled.
-        InputError: if the picture cannot be upscaled.
+        InputError: if the image cannot be upscaled.
     """
     begun = time.monotonic()
     loaded = load()
-    upscaler, scale, parameters = loaded.upscaler, asked.entry.scale, asked.parameters
+    upscaler, scale, parameters = loaded.upscaler, request.entry.scale, request.parameters
     output = parameters.output()
-    file = open_image_file(asked.picture, scale, output)
-    like = None if asked.like is None else open_image_file(asked.like, 1, OutputSettings()).frames[0]
+    file = open_image_file(request.image, scale, output)
+    like = None if request.like is None else open_image_file(request.like, 1, OutputSettings()).frames[0]
     look = Look(like, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
     represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
     job.expect(count_computed(upscaler, sizes, look, represented))
-    job.enter('looking')
-    with loaded.watch.following(_listen(job)):
-        data = upscale_image(upscaler, file, asked.picture.name, FileSettings(look, output))
+    job.enter('encoding')
+    with loaded.hooks.following(_listen(job)):
+        data = upscale_image(upscaler, file, request.image.name, FileSettings(look, output))
     kind = output.format or file.format
-    name = name_result(asked.picture.name, scale, kind)
+    name = name_result(request.image.name, scale, kind)
     files = {
-        'input': job.store('input', asked.picture.data, MEDIA_TYPES[file.format], asked.picture.name),
+        'input': job.store('input', request.image.data, MEDIA_TYPES[file.format], request.image.name),
         'result': job.store('result', data, MEDIA_TYPES[kind], name),
     }
     facts = UpscaleResult(
@@ -89,7 +89,7 @@ def run_upscaling(job: Job, asked: UpscaleRequest, load: Callable[[], Loaded]) -
         width=sizes[0].width * scale,
         height=sizes[0].height * scale,
         frames=len(sizes),
-        model=asked.entry.name,
+        model=request.entry.name,
         scale=scale,
         seconds=round(time.monotonic() - begun, 2),
     )
@@ -100,37 +100,37 @@ def _listen(job: Job) -> Listener:
     def listen(pixels: float) -> None:
         job.advance(pixels)
         if pixels:
-            job.stage = 'enlarging' if job.progress < 0.985 else 'writing'
+            job.phase = 'upscaling' if job.progress < 0.985 else 'writing'
 
     return listen
 
 
-def show_picture(job: Job, stored: StoredFile) -> StoredFile:
-    """A file of a job in a form that every browser shows: itself, or a PNG of its first frame.
+def convert_for_browsers(job: Job, stored: StoredFile) -> StoredFile:
+    """A file of a job that browsers can show: itself, or its first frame as PNG.
 
     Args:
-        job: whose it is.
-        stored: a picture file.
+        job: owner of the file.
+        stored: an image file.
     """
     path = stored.path.with_name(f'{stored.path.name}.shown')
     shown = StoredFile(path, 'image/png', f'{stored.name}.png')
     if path.exists():
         return shown
-    with _SHOWING:
+    with _CONVERTING:
         if path.exists():
             return shown
         data = stored.path.read_bytes()
-        header = read_header(data, stored.name, limited=False)  # of the job's own, and results are large
-        if max(header.width, header.height) <= SHOWN_SIDE and _shows_as_it_is(data):
+        header = read_header(data, stored.name, limited=False)  # files of the server itself; results may be large
+        if max(header.width, header.height) <= SHOWN_SIDE and _is_browser_format(data):
             return stored
         file = read_image_file(data, stored.name, limited=False)
         small = encode_image_file([_shrink(file.frames[0])], _first_frame(file), OutputSettings('PNG'))
         return job.store(path.name, small, 'image/png', shown.name)
 
 
-def _shows_as_it_is(data: bytes) -> bool:
-    with Image.open(BytesIO(data)) as picture:
-        return picture.format in _SHOWN_AS_THEY_ARE and picture.mode != 'CMYK'
+def _is_browser_format(data: bytes) -> bool:
+    with Image.open(BytesIO(data)) as image:
+        return image.format in _BROWSER_FORMATS and image.mode != 'CMYK'
 
 
 def _first_frame(file: ImageFile) -> ImageFile:
@@ -138,12 +138,12 @@ def _first_frame(file: ImageFile) -> ImageFile:
 
 
 def _shrink(frame: Frame) -> Frame:
-    picture = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
-    if max(picture.size) <= SHOWN_SIDE:
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
+    if max(image.size) <= SHOWN_SIDE:
         return frame
-    picture = picture.copy()
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
-    return picture
+    image = image.copy()
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
+    return image
 
 
 def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:

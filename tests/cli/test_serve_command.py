@@ -24,7 +24,7 @@ WAIT = 60
 
 
 def needs_extra():
-    for name in ('starlette', 'uvicorn', 'python_multipart'):
+    for name in ('fastapi', 'uvicorn', 'python_multipart'):
         pytest.importorskip(name, reason='the extra serve is not installed')
 
 
@@ -117,7 +117,7 @@ def test_port_in_use_is_one_line(capsys):
     ('arguments', 'message'),
     [
         ('--port 70000', 'port must be a whole number in [0, 65535], got 70000'),
-        ('--host 203.0.113.7 --port 0', "--host: '203.0.113.7' cannot be listened on"),
+        ('--host 203.0.113.7 --port 0', "--host: '203.0.113.7' cannot be bound"),
         ('--host no.such.name.invalid --port 0', "--host: 'no.such.name.invalid' is not an address of this machine"),
         ('--token short --port 0', 'a token needs at least 12 characters'),
         ('--model none.pth --port 0', "weights file 'none.pth' does not exist"),
@@ -151,7 +151,7 @@ def test_packages_of_the_extra_are_imported_in_one_folder_alone():
         path.relative_to(ROOT).parts[:2]
         for package in ('dasr_arch', 'dasr_cli')
         for path in (ROOT / package).rglob('*.py')
-        if re.search(r'^\s*(from|import) (starlette|uvicorn|python_multipart)', path.read_text('utf-8'), re.MULTILINE)
+        if re.search(r'^\s*(from|import) (fastapi|starlette|uvicorn|python_multipart)', path.read_text('utf-8'), re.MULTILINE)
     }
     assert found == {('dasr_arch', 'web')}
     loaded = (ROOT / 'dasr_arch' / '__init__.py').read_text('utf-8')

@@ -1,4 +1,4 @@
-"""A real headless Chromium, where there is one."""
+"""A headless Chromium for the tests of the page."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 FLAGS = (
-    '--headless',
+    '--headless=new',
     '--no-sandbox',
     '--disable-gpu',
     '--disable-quic',
@@ -20,12 +20,15 @@ FLAGS = (
 
 
 def start_browser(profile: Path, downloads: Path, *flags: str):
-    """A driver; skips the test where Chromium, its driver or selenium are missing.
+    """Starts Chromium; skips the test if Chromium, its driver or selenium is missing.
 
     Args:
         profile: a new empty folder.
-        downloads: where files are saved.
-        flags: further ones for the command line.
+        downloads: folder of downloaded files.
+        flags: further command-line flags.
+
+    Returns:
+        The selenium driver.
     """
     webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
     service = pytest.importorskip('selenium.webdriver.chrome.service')

@@ -1,4 +1,4 @@
-"""What a server in a test needs: a network that computes in a moment, and a gate to hold it in the middle."""
+"""Tools for tests of the server: a tiny network, test images, and a gate that holds the network."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.inference.making import make_network
 
 
 def write_weights(folder: Path, scale: int = 2) -> Path:
-    """Weights of a tiny network whose output depends on all that it is given; the file is called net.pth."""
+    """Writes the weights of a tiny network to net.pth."""
     path = folder / 'net.pth'
     torch.save({'params': make_network(scale).state_dict()}, path)
     return path
@@ -24,7 +24,7 @@ def write_weights(folder: Path, scale: int = 2) -> Path:
 
 @contextmanager
 def no_installed_weights(folder: Path) -> Iterator[None]:
-    """Lets the package find an empty manifest."""
+    """Hides the installed weights behind an empty manifest."""
     (folder / 'manifest.json').write_text(json.dumps({'format': 1, 'files': []}))
     before = os.environ.get('DASR_WEIGHTS')
     os.environ['DASR_WEIGHTS'] = str(folder)
@@ -37,21 +37,21 @@ def no_installed_weights(folder: Path) -> Iterator[None]:
 
 
 def make_image(width: int = 40, height: int = 32, mode: str = 'RGB', seed: int = 0) -> Image.Image:
-    """A picture with smooth and rough parts."""
+    """An image with smooth and rough parts."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
-def encode(picture: Image.Image, kind: str = 'PNG', **options: object) -> bytes:
-    """The bytes of a file that holds a picture."""
+def encode(image: Image.Image, kind: str = 'PNG', **options: object) -> bytes:
+    """An image as the bytes of a file."""
     stream = BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 class Gate:
-    """Holds whoever computes with a network until it is opened."""
+    """Holds the threads that run a network until it is opened."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.reached = threading.Event()

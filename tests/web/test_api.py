@@ -22,7 +22,7 @@ from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
 from dasr_arch.inference.upscaler import Look, Upscaler
 from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
@@ -51,7 +51,7 @@ def server(weights, tmp_path_factory):
 @pytest.fixture
 def gate(server):
     """The network stops at its first tile until the gate is opened."""
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         yield gate
     for job in list(server.queue._jobs.values()):
         assert job.wait(WAIT)
@@ -90,12 +90,12 @@ def detail(response, status):
 
 def photo_with_everything():
     """A JPEG that is turned by its EXIF and has a profile."""
-    picture = make_image(40, 24)
+    image = make_image(40, 24)
     exif = Image.Exif()
     exif[274] = 6
     exif[271] = 'A maker'
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-    return encode(picture, 'JPEG', exif=exif, icc_profile=profile, quality=90)
+    return encode(image, 'JPEG', exif=exif, icc_profile=profile, quality=90)
 
 
 @pytest.mark.parametrize('as_form', [True, False])
@@ -113,13 +113,13 @@ def test_result_is_byte_for_byte_that_of_the_command(server, weights, as_form):
     assert response.content == upscale_bytes(upscaler, data, 'photo', settings)
     assert response.headers['content-type'] == 'image/jpeg'
     assert f"filename*=utf-8''{quote('my photo_x2.JPG')}" in response.headers['content-disposition']
-    with Image.open(BytesIO(response.content)) as picture:
-        assert picture.size == (48, 80)  # upright
-        assert picture.getexif()[271] == 'A maker'
-        assert picture.info['icc_profile']
+    with Image.open(BytesIO(response.content)) as image:
+        assert image.size == (48, 80)  # upright
+        assert image.getexif()[271] == 'A maker'
+        assert image.info['icc_profile']
 
 
-def test_degradation_can_be_that_of_another_picture(server, weights):
+def test_degradation_can_be_that_of_another_image(server, weights):
     like = make_image(seed=5)
     files = {'image': ('a.png', PNG), 'like': ('b.png', encode(like))}
     response = requests.post(f'{server.address}api/v1/upscale', files=files, timeout=WAIT)
@@ -142,28 +142,28 @@ def test_job_goes_from_its_start_to_its_end(server):
     made = status['upscale']
     assert (made['name'], made['width'], made['height'], made['scale']) == ('photo_x2.png', 80, 64, 2)
     job = server.queue.get(status['id'])
-    assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
+    assert job._done == pytest.approx(job._total)  # so that the estimate of the remaining time is right
     base = f'api/v1/jobs/{status["id"]}'
     result = get(server, f'{base}/result')
     assert len(result.content) == made['bytes']
     assert 'attachment' in result.headers['content-disposition']
-    assert get(server, f'{base}/pictures/input').content == PNG
-    assert get(server, f'{base}/pictures/result').content == result.content
-    assert 'input, result' in detail(get(server, f'{base}/pictures/hr'), 404)
+    assert get(server, f'{base}/images/input').content == PNG
+    assert get(server, f'{base}/images/result').content == result.content
+    assert 'input, result' in detail(get(server, f'{base}/images/hr'), 404)
     assert requests.delete(f'{server.address}{base}', timeout=WAIT).status_code == 204
-    for path in ('', '/result', '/pictures/input'):
+    for path in ('', '/result', '/images/input'):
         assert 'no such job' in detail(get(server, f'{base}{path}'), 404)
 
 
 @pytest.mark.parametrize(
     ('kind', 'mode', 'size'), [('TIFF', 'RGB', (80, 64)), ('TIFF', 'CMYK', (80, 64)), ('TIFF', 'I;16', (80, 64))]
 )
-def test_pictures_that_browsers_cannot_show_become_png(server, kind, mode, size):
-    picture = make_image() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
-    picture = picture.convert(mode) if mode == 'CMYK' else picture
-    status = finish(server, post(server, 'jobs', encode(picture, kind), 'a.tif'))
+def test_images_that_browsers_cannot_show_become_png(server, kind, mode, size):
+    image = make_image() if mode != 'I;16' else Image.fromarray(np.full((32, 40), 40000, np.uint16))
+    image = image.convert(mode) if mode == 'CMYK' else image
+    status = finish(server, post(server, 'jobs', encode(image, kind), 'a.tif'))
     for name, factor in (('input', 1), ('result', 2)):
-        response = get(server, f'api/v1/jobs/{status["id"]}/pictures/{name}')
+        response = get(server, f'api/v1/jobs/{status["id"]}/images/{name}')
         assert response.headers['content-type'] == 'image/png'
         with Image.open(BytesIO(response.content)) as shown:
             assert shown.format == 'PNG'
@@ -176,7 +176,7 @@ def test_huge_result_is_shown_smaller(server, monkeypatch):
     status = finish(server, post(server, 'jobs', PNG))
     base = f'{server.address}api/v1/jobs/{status["id"]}'
     for _ in range(2):  # made, then found
-        shown = requests.get(f'{base}/pictures/result', timeout=WAIT)
+        shown = requests.get(f'{base}/images/result', timeout=WAIT)
         assert Image.open(BytesIO(shown.content)).size == (50, 40)
     assert Image.open(BytesIO(requests.get(f'{base}/result', timeout=WAIT).content)).size == (80, 64)
 
@@ -207,7 +207,7 @@ def pages(*sizes):
 @pytest.mark.parametrize(
     ('data', 'status', 'message'),
     [
-        pytest.param(b'', 422, ('is empty', 'a clean picture is needed'), id='0 bytes'),
+        pytest.param(b'', 422, ('is empty', 'a clean image is needed'), id='0 bytes'),
         pytest.param(b'<html>hello</html>', 415, 'cannot be read as an image (not a PNG', id='mislabelled'),
         pytest.param(b'\x00' * 1000, 415, 'cannot be read as an image', id='zeros'),
         pytest.param(PNG[:30], 422, 'cannot be read as an image', id='header alone'),
@@ -274,7 +274,7 @@ def test_model_names_are_never_paths(server, weights, name, monkeypatch):
         ('../../etc/photo.png', 'photo_x2.png'),
         ('C:\\Users\\me\\photo.png', 'photo_x2.png'),
         ('a"b\r\nX-Evil: 1.png', 'abX-Evil 1_x2.png'),
-        ('..', 'picture_x2.png'),
+        ('..', 'image_x2.png'),
         ('photo.jpg', 'photo_x2.png'),
         ('archive.tar', 'archive.tar_x2.png'),
         ('été 日本.png', 'été 日本_x2.png'),
@@ -390,7 +390,7 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         assert ('dasr_s_x4_iso', 4) in names
         assert [model['default'] for model in offered['models']].count(True) == 1
         entry = find_packaged('iso', 4)
-        assert running.shelf.find('iso', None).name == entry.name
+        assert running.models.find('iso', None).name == entry.name
 
 
 def test_what_there_is_is_listed(server):
@@ -402,7 +402,7 @@ def test_what_there_is_is_listed(server):
     assert {'png', 'jpg', 'tiff'} <= set(offered['formats'])
 
 
-def test_samples_are_listed_with_small_pictures(server):
+def test_samples_are_listed_with_small_images(server):
     samples = get(server, 'api/v1/samples').json()['samples']
     assert {'astronaut', 'chelsea'} <= {sample['name'] for sample in samples}
     response = get(server, f'api/v1/samples/{samples[0]["name"]}')
@@ -429,17 +429,17 @@ def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):
     def fail(*_):
         raise RuntimeError('secret')
 
-    monkeypatch.setattr('dasr_arch.web.api.describe_api', fail)
-    assert detail(get(server, 'openapi.json'), 500) == 'the server made a mistake; its log says more'
+    monkeypatch.setattr('dasr_arch.web.api.list_samples', fail)
+    assert detail(get(server, 'api/v1/samples'), 500) == 'the server made a mistake; its log says more'
     monkeypatch.undo()
-    assert get(server, 'openapi.json').status_code == 200
+    assert get(server, 'api/v1/samples').status_code == 200
 
 
 def test_description_names_every_address_and_resolves(server):
     from dasr_arch.web.api import make_app
 
     described = get(server, 'openapi.json').json()
-    app = make_app(ServeSettings(), server.shelf, server.queue)
+    app = make_app(ServeSettings(), server.models, server.queue)
     there = {
         (route.path, method.lower())
         for route in app.routes
@@ -455,6 +455,67 @@ def test_description_names_every_address_and_resolves(server):
     assert all(one['description'] for one in parameters if one['in'] == 'query')
     for schema in described['components']['schemas'].values():
         assert all(value.get('description') for value in schema['properties'].values())
+
+
+def test_description_is_valid_and_has_the_files_of_forms(server):
+    from fastapi.openapi.models import OpenAPI
+
+    described = get(server, 'openapi.json').json()
+    OpenAPI.model_validate(described)
+    assert described['openapi'].startswith('3.1')
+    for path, files in (('upscale', {'image', 'like'}), ('jobs', {'image', 'like'}), ('playground', {'image'})):
+        operation = described['paths'][f'/api/v1/{path}']['post']
+        form = operation['requestBody']['content']['multipart/form-data']['schema']['properties']
+        query = {one['name'] for one in operation['parameters']}
+        assert set(form) == query | files
+        assert {'408', '413', '415', '422', '503'} <= set(operation['responses'])
+        for status, answer in operation['responses'].items():
+            assert next(iter(answer['content'])) == 'application/problem+json' or status in ('200', '202')
+    assert described['paths']['/api/v1/upscale']['post']['responses']['200']['content'].keys() == {'image/*'}
+    strength = next(one for one in operation['parameters'] if one['name'] == 'strength')['schema']
+    assert (strength['minimum'], strength['maximum'], strength['default']) == (0, 2, 1)
+
+
+def test_token_is_described(server):
+    from dasr_arch.web.api import make_app
+
+    described = make_app(ServeSettings(token='a-token-of-twenty-two'), server.models, server.queue).openapi()
+    assert described['components']['securitySchemes'] == {'token': {'type': 'http', 'scheme': 'bearer'}}
+    for path, methods in described['paths'].items():
+        for operation in methods.values():
+            assert ('security' in operation) == ('401' in operation['responses']) == (path != '/healthz')
+    assert 'securitySchemes' not in get(server, 'openapi.json').json()['components']
+
+
+def test_old_address_and_fields_still_work(server):
+    status = finish(server, post(server, 'jobs', PNG))
+    base = f'api/v1/jobs/{status["id"]}'
+    old, new = get(server, f'{base}/pictures/result'), get(server, f'{base}/images/result')
+    assert old.content == new.content
+    assert old.headers['content-type'] == new.headers['content-type']
+    described = get(server, 'openapi.json').json()
+    assert described['paths']['/api/v1/jobs/{id}/pictures/{image}']['get']['deprecated']
+    schemas = described['components']['schemas']
+    for name, field in (('JobStatus', 'stage'), ('PlaygroundResult', 'pictures'), ('Point', 'picture')):
+        assert schemas[name]['properties'][field]['deprecated']
+
+
+@pytest.mark.parametrize(
+    ('phase', 'stage'), [('encoding', 'looking'), ('upscaling', 'enlarging'), ('writing', 'writing')]
+)
+def test_phase_of_a_job_has_its_old_name_too(server, gate, phase, stage):
+    identifier = post(server, 'jobs', PNG).json()['id']
+    assert gate.reached.wait(WAIT)
+    server.queue.get(identifier).phase = phase
+    status = get(server, f'api/v1/jobs/{identifier}').json()
+    assert (status['phase'], status['stage']) == (phase, stage)
+    requests.delete(f'{server.address}api/v1/jobs/{identifier}', timeout=WAIT)
+
+
+def test_head_is_answered_like_get_without_a_body(server):
+    for path in ('', 'docs', 'healthz', 'openapi.json', 'api/v1/models', 'api/v1/samples'):
+        response = requests.head(f'{server.address}{path}', timeout=WAIT)
+        assert (response.status_code, response.content) == (200, b'')
 
 
 def test_every_answer_fits_its_description(server):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 
 from dasr_arch._errors import InputError
 from dasr_arch.web.jobs import JobQueue, Outcome
@@ -133,7 +133,7 @@ def test_oldest_results_make_room_for_new_ones(queue, clock):
 @pytest.mark.parametrize(
     ('error', 'status', 'message'),
     [
-        (InputError('wrong picture'), 422, 'wrong picture'),
+        (InputError('wrong image'), 422, 'wrong image'),
         (ProblemError(413, 'too large'), 413, 'too large'),
         (OSError(28, 'No space left on device'), 507, 'the server cannot write its files (No space left on device)'),
         (KeyError('secret'), 500, 'the server made a mistake; its log says more'),
@@ -169,14 +169,14 @@ def test_closing_ends_everything(queue):
     jobs = [queue.submit('upscale', 'a', held)]
     assert held.begun.wait(WAIT)
     jobs.append(queue.submit('upscale', 'b', quick))
-    told = []
+    called = []
     for job in jobs:
-        job.when_ended(lambda: told.append(1))
+        job.when_ended(lambda: called.append(1))
     queue.cancel_all()
     held.released.set()
     queue.close()
     assert [job.error.status for job in jobs] == [503, 503]
-    assert told == [1, 1]
+    assert called == [1, 1]
     with pytest.raises(ProblemError, match='stopping'):
         queue.submit('upscale', 'c', quick)
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: by mouse and by keyboard, with good pictures and bad ones."""
+"""The page in a real browser: by mouse and by keyboard, with good images and bad ones."""
 
 import base64
 import threading
@@ -11,7 +11,7 @@ from PIL import Image
 from tests.web.browser import start_browser
 from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 pytest.importorskip('selenium', reason='selenium is not installed')
@@ -77,7 +77,7 @@ def page(server, driver):
 
 
 class Page:
-    """What a person does with the page."""
+    """Actions of a user on the page."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -115,13 +115,13 @@ class Page:
         self.wait(lambda: self.text('#up-viewer .tag.right') == 'After')
 
     def sizes(self):
-        """Pixels of the pictures that are shown."""
+        """Pixels of the images that are shown."""
         return self.run(
             "return [...document.querySelectorAll('#up-viewer img')].map((i) => [i.naturalWidth, i.naturalHeight])"
         )
 
     def foreign(self):
-        """Addresses on other machines that the page has asked for."""
+        """Addresses on other machines that the page has loaded."""
         return self.run(
             "return performance.getEntriesByType('resource').map((e) => e.name)"
             ".filter((name) => !name.startsWith(location.origin) && !name.startsWith('blob:'))"
@@ -146,20 +146,20 @@ class Page:
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / 'photo.png'
     path.write_bytes(encode(make_image(60, 40)))
     return path
 
 
-def test_picture_is_chosen_upscaled_compared_and_downloaded(page, picture, server, downloads):
+def test_image_is_chosen_upscaled_compared_and_downloaded(page, image, server, downloads):
     assert page.find('#up-start').get_attribute('disabled')
-    page.choose(picture)
+    page.choose(image)
     page.wait(lambda: f'60 {TIMES} 40 → 120 {TIMES} 80 pixels' in page.text('#up-facts'))
     page.find('#up-start').click()
     page.finish()
     assert page.sizes() == [[60, 40], [120, 80]]
-    assert f'photo_x2.png: 120 {TIMES} 80 pixels; made with net at 2{TIMES}' in page.text('#up-summary')
+    assert f'photo_x2.png: 120 {TIMES} 80 pixels, net at 2{TIMES}' in page.text('#up-summary')
     assert not page.is_shown('#up-job')
     page.find('#up-download').click()
     saved = downloads / 'photo_x2.png'
@@ -169,8 +169,8 @@ def test_picture_is_chosen_upscaled_compared_and_downloaded(page, picture, serve
     assert saved.read_bytes() == job.outcome.files['result'].path.read_bytes()
 
 
-def test_every_setting_reaches_the_server(page, picture, server):
-    page.choose(picture)
+def test_every_setting_reaches_the_server(page, image, server):
+    page.choose(image)
     page.set_range('#up-strength', '0.5')
     assert page.text('output[for=up-strength]') == '0.50'
     page.find('[name=ensemble]').click()
@@ -179,7 +179,7 @@ def test_every_setting_reaches_the_server(page, picture, server):
     Select(page.find('#up-tile')).select_by_value('64')
     Select(page.find('#up-format')).select_by_value('webp')
     page.find('#up-quality').send_keys('70')
-    page.find('#up-like').send_keys(str(picture))
+    page.find('#up-like').send_keys(str(image))
     page.find('#up-start').click()
     page.finish()
     job = server.queue.get(page.find('#up-download').get_attribute('href').split('/')[-2])
@@ -190,14 +190,14 @@ def test_every_setting_reaches_the_server(page, picture, server):
     from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
     from dasr_arch.inference.upscaler import Look
 
-    loaded = server.shelf.load(server.shelf.entries[0], Tiling(64, exact=True))
-    look = Look(Image.open(picture), 0.5, ensemble=True)
-    expected = upscale_bytes(loaded.upscaler, picture.read_bytes(), 'x', FileSettings(look, OutputSettings('WEBP', 70)))
+    loaded = server.models.load(server.models.entries[0], Tiling(64, exact=True))
+    look = Look(Image.open(image), 0.5, ensemble=True)
+    expected = upscale_bytes(loaded.upscaler, image.read_bytes(), 'x', FileSettings(look, OutputSettings('WEBP', 70)))
     assert stored.path.read_bytes() == expected
 
 
 @pytest.mark.parametrize('kind', ['drop', 'paste'])
-def test_picture_is_dropped_or_pasted_anywhere(page, kind):
+def test_image_is_dropped_or_pasted_anywhere(page, kind):
     data = encode(make_image(30, 20))
     if kind == 'drop':
         page.transfer('dragenter', data)
@@ -210,12 +210,12 @@ def test_picture_is_dropped_or_pasted_anywhere(page, kind):
     page.finish()
 
 
-def test_progress_is_shown_and_cancelling_stops_the_job(page, picture, server):
-    page.choose(picture)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+def test_progress_is_shown_and_cancelling_stops_the_job(page, image, server):
+    page.choose(image)
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
-        page.wait(lambda: page.text('#up-job .job-stage') == 'Looking at blur and noise')
+        page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         assert page.find('#up-job [role=progressbar]').get_attribute('aria-valuetext')
         (job,) = server.queue._running
         page.find('#up-job button').click()
@@ -228,10 +228,10 @@ def test_progress_is_shown_and_cancelling_stops_the_job(page, picture, server):
     page.finish()
 
 
-def test_time_left_is_told(page, picture, server):
-    """The network has got half way, as far as the job knows, and there it is held."""
-    page.choose(picture)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+def test_time_left_is_shown(page, image, server):
+    """The network is held while the job reports half of its work."""
+    page.choose(image)
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
         (job,) = server.queue._running
@@ -243,13 +243,13 @@ def test_time_left_is_told(page, picture, server):
     page.finish()
 
 
-def test_leaving_the_page_cancels_the_job(page, picture, server, driver):
-    page.choose(picture)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+def test_leaving_the_page_cancels_the_job(page, image, server, driver):
+    page.choose(image)
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
         (job,) = server.queue._running
-        page.wait(lambda: page.text('#up-job .job-stage') == 'Looking at blur and noise')
+        page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         driver.get(f'{server.address}docs')
         page.wait(lambda: job.id not in server.queue._jobs)
     assert job.wait(WAIT)
@@ -262,10 +262,10 @@ def test_leaving_the_page_cancels_the_job(page, picture, server, driver):
         ('text.png', b'<html>', 'text.png: cannot be read as an image (not a PNG'),
         ('empty.png', b'', 'empty.png is empty.'),
         ('large.png', encode(Image.new('L', (1000, 1000))), 'large.png: has 1.0 megapixels (1000 x 1000), at most 0.1'),
-        ('long.bin', b'x' * 400_000, 'long.bin has 400 kB, at most 300 kB are taken.'),
+        ('long.bin', b'x' * 400_000, 'long.bin has 400 kB, the limit is 300 kB.'),
     ],
 )
-def test_bad_pictures_are_explained_and_the_page_goes_on(page, tmp_path, picture, name, data, message):
+def test_bad_images_are_explained_and_the_page_goes_on(page, tmp_path, image, name, data, message):
     (tmp_path / name).write_bytes(data)
     page.choose(tmp_path / name)
     if not page.is_shown('#up-alert'):
@@ -275,15 +275,15 @@ def test_bad_pictures_are_explained_and_the_page_goes_on(page, tmp_path, picture
     assert page.find('#up-alert').get_attribute('role') == 'alert'
     page.find('#up-alert button').click()
     assert not page.is_shown('#up-alert')
-    page.choose(picture)
+    page.choose(image)
     page.wait(lambda: f'60 {TIMES} 40' in page.text('#up-facts'))
     page.find('#up-start').click()
     page.finish()
 
 
-def test_full_server_says_when_to_try_again(page, picture, server):
-    page.choose(picture)
-    with Gate(server.shelf.load(server.shelf.entries[0]).upscaler.network) as gate:
+def test_full_server_says_when_to_try_again(page, image, server):
+    page.choose(image)
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         jobs = [server.queue.submit('upscale', 'x', lambda job: gate._hold() or None) for _ in range(2)]
         assert gate.reached.wait(WAIT)
         page.find('#up-start').click()
@@ -293,8 +293,8 @@ def test_full_server_says_when_to_try_again(page, picture, server):
     assert jobs[0].wait(WAIT)
 
 
-def test_stopped_server_is_noticed(page, picture):
-    page.choose(picture)
+def test_stopped_server_is_noticed(page, image):
+    page.choose(image)
     page.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
     page.find('#up-start').click()
     page.wait(lambda: page.is_shown('#up-alert'))
@@ -305,14 +305,14 @@ def test_tiff_is_shown_once_it_is_upscaled(page, tmp_path):
     path = tmp_path / 'scan.tif'
     Image.fromarray(np.full((40, 60), 30000, np.uint16)).save(path)
     page.choose(path)
-    page.wait(lambda: 'cannot show the picture itself' in page.text('#up-viewer'))
+    page.wait(lambda: 'cannot show the image;' in page.text('#up-viewer'))
     page.find('#up-start').click()
     page.finish()
     assert page.sizes() == [[60, 40], [120, 80]]
 
 
-def test_border_zoom_and_place_follow_mouse_and_keys(page, picture, driver):
-    page.choose(picture)
+def test_border_zoom_and_place_follow_mouse_and_keys(page, image, driver):
+    page.choose(image)
     page.find('#up-start').click()
     page.finish()
     handle, viewer = page.find('#up-viewer .handle'), page.find('#up-viewer .viewer')
@@ -357,7 +357,7 @@ def _origin(element):
     return ScrollOrigin.from_element(element)
 
 
-def test_everything_is_done_by_keyboard_alone(page, picture, driver):
+def test_everything_is_done_by_keyboard_alone(page, image, driver):
     driver.switch_to.active_element.send_keys(Keys.TAB)
     assert driver.switch_to.active_element.text == 'Skip to the content'
     driver.switch_to.active_element.send_keys(Keys.TAB)
@@ -367,7 +367,7 @@ def test_everything_is_done_by_keyboard_alone(page, picture, driver):
     assert page.is_shown('#panel-playground')
     driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
     assert page.is_shown('#panel-upscale')
-    page.choose(picture)
+    page.choose(image)
     page.wait(lambda: not page.find('#up-start').get_attribute('disabled'))
     reached = set()
     for _ in range(25):
@@ -380,7 +380,7 @@ def test_everything_is_done_by_keyboard_alone(page, picture, driver):
 
 
 @pytest.mark.parametrize('name', ['', 'docs', '#playground'])
-def test_every_control_has_a_name_and_every_picture_a_description(page, driver, server, name):
+def test_every_control_has_a_name_and_every_image_a_description(page, driver, server, name):
     driver.get(f'{server.address}{name}')
     page.find(ROOT)
     nameless = page.run(
@@ -412,9 +412,9 @@ def test_colours_follow_the_choice_and_stay(page, driver, server):
     assert background() == light
 
 
-def test_narrow_page_needs_no_scrolling_sideways(page, picture, driver):
+def test_narrow_page_needs_no_scrolling_sideways(page, image, driver):
     driver.set_window_size(500, 900)
-    page.choose(picture)
+    page.choose(image)
     page.find('#up-start').click()
     page.finish()
     assert page.run('return document.documentElement.scrollWidth <= document.documentElement.clientWidth')
@@ -422,7 +422,7 @@ def test_narrow_page_needs_no_scrolling_sideways(page, picture, driver):
     assert page.run('return document.documentElement.scrollWidth <= document.documentElement.clientWidth')
 
 
-def test_experiment_shows_pictures_numbers_kernel_and_map(page, server):
+def test_experiment_shows_images_numbers_kernel_and_map(page, server):
     page.find('#tab-playground').click()
     page.find('#pl-samples input[value=text]')
     page.run("document.querySelector('#pl-samples input[value=text]').click()")
@@ -453,7 +453,7 @@ def test_experiment_shows_pictures_numbers_kernel_and_map(page, server):
     assert np.abs(np.array(drawn) - kernel).max() < 1e-6
 
 
-def test_own_picture_is_experimented_with(page, server, tmp_path):
+def test_own_image_is_experimented_with(page, server, tmp_path):
     path = tmp_path / 'mine.png'
     path.write_bytes(encode(make_image(90, 70)))
     page.find('#tab-playground').click()
@@ -466,10 +466,10 @@ def test_own_picture_is_experimented_with(page, server, tmp_path):
     small = tmp_path / 'small.png'
     small.write_bytes(encode(make_image(20, 20)))
     page.choose(small, 'pl')
-    page.wait(lambda: page.find('#pl-start').is_enabled())  # once the pictures before are shown
+    page.wait(lambda: page.find('#pl-start').is_enabled())  # once the images before are shown
     page.find('#pl-start').click()
     page.wait(lambda: page.is_shown('#pl-alert'))
-    assert page.text('#pl-alert span') == 'The picture needs at least 48 pixels to each side, got 20 x 20.'
+    assert page.text('#pl-alert span') == 'The image needs at least 48 pixels to each side, got 20 x 20.'
 
 
 def test_api_is_described_without_other_machines(page, driver, server):

@@ -15,7 +15,7 @@ from dasr_arch.inference.upscaler import Upscaler
 from tests.inference.making import make_network
 from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
@@ -37,7 +37,7 @@ CLEAN = make_image(101, 90, seed=3)
 
 @pytest.fixture(scope='module')
 def small_maps():
-    """Sample pictures of 24 pixels a side."""
+    """Sample images of 24 pixels a side."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(representation_map, 'MAP_SIDE', 24)
         yield
@@ -63,8 +63,8 @@ def server(tmp_path_factory, small_maps):
         yield running
 
 
-def experiment(server, picture=None, **fields):
-    files = {} if picture is None else {'image': ('clean.png', encode(picture))}
+def experiment(server, image=None, **fields):
+    files = {} if image is None else {'image': ('clean.png', encode(image))}
     response = requests.post(f'{server.address}api/v1/playground', files=files, params=fields, timeout=WAIT)
     if response.status_code != 202:
         return response
@@ -73,7 +73,7 @@ def experiment(server, picture=None, **fields):
 
 
 def fetch(server, status, name):
-    response = requests.get(f'{server.address}api/v1/jobs/{status["id"]}/pictures/{name}', timeout=WAIT)
+    response = requests.get(f'{server.address}api/v1/jobs/{status["id"]}/images/{name}', timeout=WAIT)
     return decode_image(response.content, name)
 
 
@@ -93,12 +93,13 @@ def fetch(server, status, name):
         ),
     ],
 )
-def test_pictures_and_numbers_are_those_of_the_package(server, upscaler, fields, block, label):
+def test_images_and_numbers_are_those_of_the_package(server, upscaler, fields, block, label):
     status = experiment(server, CLEAN, **fields)
     made = status['playground']
+    assert made['images'] == made['pictures'] == ['hr', 'lq', 'bicubic', 'sr']
     job = server.queue.get(status['id'])
-    assert job._done == pytest.approx(job._total)  # so that the time left is told rightly
-    hr, lq, bicubic, sr = (fetch(server, status, name) for name in made['pictures'])
+    assert job._done == pytest.approx(job._total)  # so that the estimate of the remaining time is right
+    hr, lq, bicubic, sr = (fetch(server, status, name) for name in made['images'])
     degradation = build_degradation(block, 2)
     seed = fields.get('seed', 0)
     assert made['label'] == label
@@ -109,8 +110,8 @@ def test_pictures_and_numbers_are_those_of_the_package(server, upscaler, fields,
     kernel = degradation.draw_kernel(image_generator(seed, 'experiment')).numpy()
     assert np.abs(np.array(made['kernel']) - kernel).max() < 1e-7
     assert sum(map(sum, made['kernel'])) == pytest.approx(1, abs=1e-5)
-    for name, picture in (('psnr_bicubic', bicubic), ('psnr_sr', sr)):
-        luma = [(one[2:-2, 2:-2].astype(np.float64) @ (65.481, 128.553, 24.966) / 255 + 16) for one in (hr, picture)]
+    for name, image in (('psnr_bicubic', bicubic), ('psnr_sr', sr)):
+        luma = [(one[2:-2, 2:-2].astype(np.float64) @ (65.481, 128.553, 24.966) / 255 + 16) for one in (hr, image)]
         assert made[name] == pytest.approx(10 * np.log10(255**2 / np.mean((luma[0] - luma[1]) ** 2)), abs=0.02)
 
 
@@ -119,25 +120,26 @@ def test_bicubic_is_the_network_of_that_name(server):
 
     status = experiment(server, CLEAN, width=1)
     lq, bicubic = fetch(server, status, 'lq'), fetch(server, status, 'bicubic')
-    enlarged = Bicubic(2)(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255)
-    assert (bicubic == (enlarged[0] * 255).round().permute(1, 2, 0).byte().numpy()).all()
+    upsampled = Bicubic(2)(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255)
+    assert (bicubic == (upsampled[0] * 255).round().permute(1, 2, 0).byte().numpy()).all()
 
 
-def test_sample_pictures_are_experimented_with(server):
+def test_sample_images_are_experimented_with(server):
     status = experiment(server, sample='text')
     assert (status['name'], status['state']) == ('text', 'done')
     map_ = status['playground']['map']
-    assert {point['picture'] for point in map_['others']} >= {'astronaut', 'text'}
+    assert {point['image'] for point in map_['others']} >= {'astronaut', 'text'}
+    assert all(point['image'] == point['picture'] for point in map_['others'])
     assert {point['label'] for point in map_['own']} == {known.degradation.label for known in list_known(None, 2)}
     assert len(map_['nearest']) == 3
     assert 0 < map_['share'] <= 1
 
 
 @pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', 'CMYK'])
-def test_pictures_of_any_mode_become_colour(server, mode):
-    picture = CLEAN.convert(mode)
+def test_images_of_any_mode_become_colour(server, mode):
+    image = CLEAN.convert(mode)
     kind = {'CMYK': 'TIFF'}.get(mode, 'PNG')
-    files = {'image': ('clean', encode(picture, kind))}
+    files = {'image': ('clean', encode(image, kind))}
     response = requests.post(f'{server.address}api/v1/playground', files=files, timeout=WAIT)
     assert server.queue.get(response.json()['id']).wait(WAIT)
     status = requests.get(f'{server.address}api/v1/jobs/{response.json()["id"]}', timeout=WAIT).json()
@@ -145,11 +147,11 @@ def test_pictures_of_any_mode_become_colour(server, mode):
 
 
 @pytest.mark.parametrize(
-    ('picture', 'fields', 'message'),
+    ('image', 'fields', 'message'),
     [
-        (None, {}, 'a clean picture is needed: upload one, or name a sample'),
+        (None, {}, 'a clean image is needed: upload one, or name a sample'),
         (None, {'sample': 'nobody'}, "there is no sample 'nobody'"),
-        (CLEAN, {'sample': 'text'}, 'give a picture or the name of a sample, not both'),
+        (CLEAN, {'sample': 'text'}, 'give an image or the name of a sample, not both'),
         (CLEAN, {'width': -1}, "width must be a number in [0, 10], got '-1'"),
         (CLEAN, {'blur': 'round'}, "blur must be a choice of iso or aniso, got 'round'"),
         (CLEAN, {'axis_1': 0}, "axis_1 must be a number above 0, at most 10, got '0'"),
@@ -158,16 +160,16 @@ def test_pictures_of_any_mode_become_colour(server, mode):
         (CLEAN, {'model': 'x'}, "there is no model 'x'"),
     ],
 )
-def test_wrong_experiments_get_one_sentence(server, picture, fields, message):
-    response = experiment(server, picture, **fields)
+def test_wrong_experiments_get_one_sentence(server, image, fields, message):
+    response = experiment(server, image, **fields)
     assert response.status_code == 422
     assert message in response.json()['detail']
 
 
-def test_small_picture_fails_with_one_sentence(server):
+def test_small_image_fails_with_one_sentence(server):
     status = experiment(server, make_image(60, 40))
     assert status['state'] == 'failed'
-    assert status['error']['detail'] == 'the picture needs at least 48 pixels to each side, got 60 x 40'
+    assert status['error']['detail'] == 'the image needs at least 48 pixels to each side, got 60 x 40'
 
 
 def test_known_degradation_lies_at_its_own_place(upscaler, reference):
@@ -181,11 +183,11 @@ def test_known_degradation_lies_at_its_own_place(upscaler, reference):
         assert placed.nearest[0] == known.degradation.label
 
 
-def test_sample_picture_lies_where_its_dots_are(upscaler, reference):
+def test_sample_image_lies_where_its_dots_are(upscaler, reference):
     clean = representation_map.load_samples(24)['chelsea']
     lq = degrade_image(reference.known[3].degradation, clean, 0, 'experiment')
     placed = place_experiment(reference, upscaler, clean, lq, reference.known[3])
-    dots = [point for point in reference.others if point.picture == 'chelsea']
+    dots = [point for point in reference.others if point.image == 'chelsea']
     for dot, own in zip(dots, placed.own, strict=True):
         assert (dot.label, dot.x, dot.y) == (own.label, pytest.approx(own.x, abs=1e-4), pytest.approx(own.y, abs=1e-4))
 
@@ -197,7 +199,7 @@ def test_axes_are_those_of_principal_components_with_more_blur_to_the_right(upsc
         x.setdefault(point.width, []).append(point.x)
     widths = sorted(x)
     assert np.corrcoef(widths, [np.mean(x[width]) for width in widths])[0, 1] > 0
-    assert {point.picture for point in reference.others} == set(representation_map.load_samples(24))
+    assert {point.image for point in reference.others} == set(representation_map.load_samples(24))
 
 
 def test_representations_of_the_map_are_those_of_the_upscaler(upscaler):
@@ -227,27 +229,27 @@ def test_work_on_the_map_can_be_stopped(upscaler, small_maps):
     store = representation_map.MapStore()
     with pytest.raises(StopError):
         store.get(('a', 2), upscaler, 'iso', stop)
-    told = []
-    store.get(('a', 2), upscaler, 'iso', told.append)
+    reported = []
+    store.get(('a', 2), upscaler, 'iso', reported.append)
     samples = representation_map.load_samples(24).values()
-    assert sum(told) == count_encoded(2, list_known('iso', 2), samples)
+    assert sum(reported) == count_encoded(2, list_known('iso', 2), samples)
     assert store.has(('a', 2))
     again = []
     store.get(('a', 2), upscaler, 'iso', again.append)
     assert again == []
 
 
-def test_missing_sample_pictures_are_named(upscaler, monkeypatch):
+def test_missing_sample_images_are_named(upscaler, monkeypatch):
     def fail(_):
         raise InputError('none')
 
     monkeypatch.setattr(representation_map, 'find_sample_images', fail)
     monkeypatch.setattr(representation_map, 'load_samples', representation_map.load_samples.__wrapped__)
-    with pytest.raises(InputError, match='the map needs the sample pictures of scikit-image'):
+    with pytest.raises(InputError, match='the map needs the sample images of scikit-image'):
         make_reference(upscaler, list_known('iso', 2))
 
 
 def test_thumbnail_is_a_small_jpeg(server):
     response = requests.get(f'{server.address}api/v1/samples/coffee', timeout=WAIT)
-    with Image.open(BytesIO(response.content)) as picture:
-        assert (picture.format, picture.size) == ('JPEG', (160, 160))
+    with Image.open(BytesIO(response.content)) as image:
+        assert (image.format, image.size) == ('JPEG', (160, 160))

@@ -1,4 +1,4 @@
-"""Who may use the server, by real requests with the headers that browsers would send."""
+"""Access control, by real requests with the headers of browsers."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ import requests
 
 from tests.web.serving import encode, make_image, no_installed_weights, write_weights
 
-pytest.importorskip('starlette', reason='the extra serve is not installed')
+pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
 from dasr_arch.web.api import STATIC
-from dasr_arch.web.security import SECURITY_HEADERS, Guard, describe_exposure
+from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
 from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings, make_token
 
@@ -133,8 +133,8 @@ def test_made_up_tokens_differ():
 
 
 def test_reachable_server_knows_addresses_and_allowed_names_but_no_others():
-    guard = Guard(None, ServeSettings(host='0.0.0.0', allowed_hosts=('pictures.example',)), '')
-    for host in ('192.168.1.5:7860', 'pictures.example', '[fe80::1]:7860', 'localhost'):
+    guard = SecurityMiddleware(None, ServeSettings(host='0.0.0.0', allowed_hosts=('images.example',)), '')
+    for host in ('192.168.1.5:7860', 'images.example', '[fe80::1]:7860', 'localhost'):
         assert guard._knows_host(host)
     assert not guard._knows_host('evil.example')
 
@@ -171,3 +171,11 @@ def test_address_with_any_token_logs_in(tmp_path):
         answer = requests.get(running.address, timeout=WAIT, allow_redirects=False)
         assert answer.status_code in (302, 303, 307)
         assert 'dasr_token' in answer.cookies
+
+
+def test_telemetry_is_off_whatever_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv('FASTAPI_OTEL_AUTO_CONFIGURE', 'true')
+    monkeypatch.setenv('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:9')
+    settings = ServeSettings(port=0, weights=(write_weights(tmp_path),), device='cpu')
+    with no_installed_weights(tmp_path), serving(settings) as running:
+        assert requests.get(f'{running.address}healthz', timeout=WAIT).status_code == 200

@@ -1,15 +1,15 @@
-// The HTTP API of this server, and jobs that are followed until they end.
+// Requests to the HTTP API, and jobs with their progress.
 
 const LOST = 'The server does not answer. Is `dasr serve` still running?';
-const STAGES = {
-  waiting: 'Waiting', reading: 'Reading the picture', looking: 'Looking at blur and noise', enlarging: 'Enlarging',
+const PHASES = {
+  waiting: 'Waiting', reading: 'Reading the image', encoding: 'Estimating the degradation', upscaling: 'Upscaling',
   writing: 'Writing the file', mapping: 'Drawing the map',
 };
 
-/** An error whose message is meant for people. */
+/** An error with a message for the user. */
 export class Failure extends Error {}
 
-/** Sends a request; gives the response, or throws a Failure with the server's own sentence. */
+/** Sends a request; returns the response, or throws a Failure with the message of the server. */
 export async function ask(address, options = {}) {
   let response;
   try {
@@ -20,14 +20,14 @@ export async function ask(address, options = {}) {
   }
   if (response.ok) return response;
   let text = `The server answered ${response.status}.`;
-  try { text = (await response.json()).detail || text; } catch { /* not JSON: the number must do */ }
+  try { text = (await response.json()).detail || text; } catch { /* not JSON */ }
   const wait = response.headers.get('Retry-After');
   throw new Failure(wait ? `${text}. Try again in ${wait} seconds.` : sentence(text));
 }
 
 export const getJson = async (address) => (await ask(address)).json();
 
-/** Starts a job, tells how far it is, and gives its last status; throws a Failure if it failed, null if cancelled. */
+/** Starts a job, shows its progress and returns its last status, or null if cancelled; throws a Failure if it failed. */
 export class JobRun {
   constructor(box) {
     this.box = box;
@@ -45,7 +45,7 @@ export class JobRun {
     this.abort = new AbortController();
     this.id = null;
     this.box.hidden = false;
-    this.show({ state: 'queued', stage: 'waiting', progress: 0, seconds_left: null, ahead: 0 }, 'Sending');
+    this.show({ state: 'queued', phase: 'waiting', progress: 0, seconds_left: null, ahead: 0 }, 'Sending');
     try {
       let status = await (await ask(address, { method: 'POST', body: form, signal: this.abort.signal })).json();
       this.id = status.id;
@@ -72,10 +72,10 @@ export class JobRun {
     this.abort.abort();
   }
 
-  show(status, stage = STAGES[status.stage] || status.stage) {
+  show(status, phase = PHASES[status.phase] || status.phase) {
     const percent = Math.floor(100 * status.progress);
     const vague = status.progress === 0;
-    this.box.querySelector('.job-stage').textContent = stage;
+    this.box.querySelector('.job-phase').textContent = phase;
     const parts = [];
     if (status.ahead) parts.push(`${status.ahead} ${status.ahead === 1 ? 'job comes' : 'jobs come'} first`);
     if (!vague) parts.push(`${percent} %`);
@@ -85,7 +85,7 @@ export class JobRun {
     this.bar.firstElementChild.style.width = vague ? '' : `${percent}%`;
     if (vague) this.bar.removeAttribute('aria-valuenow');
     else this.bar.setAttribute('aria-valuenow', percent);
-    this.bar.setAttribute('aria-valuetext', parts.join(', ') || stage);
+    this.bar.setAttribute('aria-valuetext', parts.join(', ') || phase);
   }
 }
 

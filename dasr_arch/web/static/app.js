@@ -1,4 +1,4 @@
-// Puts the page together: tabs, drops and pastes that work anywhere.
+// The page: tabs, and files dropped or pasted anywhere.
 
 import { getJson } from './api.js';
 import { filesOf } from './controls.js';
@@ -18,7 +18,7 @@ async function main() {
     alert.hidden = false;
     return;
   }
-  at('device').textContent = offer.device === 'cpu' ? 'on the processor' : `on ${offer.device}`;
+  at('device').textContent = offer.device === 'cpu' ? 'on the CPU' : `on ${offer.device}`;
   const parts = { upscale: new UpscaleTab(offer), playground: new PlaygroundTab(offer) };
   let current = 'upscale';
 

@@ -1,6 +1,6 @@
 // Parts of both forms: models, scales, sliders.
 
-/** Fills a select with model names, and says what the chosen one is for. */
+/** Fills a select with model names, and shows the purpose of the chosen one. */
 export function bindModels(select, note, models, changed = () => {}) {
   const names = [...new Set(models.map((model) => model.name))];
   select.replaceChildren(...names.map((name) => new Option(name, name)));
@@ -39,7 +39,7 @@ export function bindRange(input, format = (value) => value.toFixed(2)) {
   update();
 }
 
-/** The pictures among what was dropped or pasted. */
+/** The files that were dropped or pasted. */
 export function filesOf(transfer) {
   return [...(transfer?.files ?? [])];
 }

@@ -1,73 +1,46 @@
-// Shows openapi.json: every address with its parameters and answers.
+// The routes and parameters in openapi.json as a list.
 
 const at = (id) => document.getElementById(id);
 
-function element(kind, content = [], className = '') {
+function element(kind, ...content) {
   const made = document.createElement(kind);
-  if (className) made.className = className;
-  made.append(...[content].flat());
+  made.append(...content);
   return made;
 }
 
-function table(head, rows) {
-  const made = element('table', [
-    element('thead', element('tr', head.map((cell) => element('th', cell)))),
-    element('tbody', rows.map((row) => element('tr', row.map((cell) => element('td', cell))))),
-  ]);
-  return element('div', made, 'scroll');
+function spellType({ anyOf, enum: choices, type, minimum, exclusiveMinimum, maximum, default: preset }) {
+  if (choices) return `${choices.join(' or ')}, default ${preset}`;
+  if (anyOf) return spellType(anyOf[0]);
+  const low = minimum === undefined ? `above ${exclusiveMinimum}, at most` : `from ${minimum} to`;
+  return [type, maximum === undefined ? '' : ` ${low} ${maximum}`, preset === undefined ? '' : `, default ${preset}`].join('');
 }
 
-function spellSchema(schema) {
-  if (schema.$ref) return schema.$ref.split('/').pop();
-  if (schema.enum) return schema.enum.join(' | ');
-  if (schema.anyOf) return schema.anyOf.map(spellSchema).join(' or ');
-  if (schema.type === 'array') return `list of ${spellSchema(schema.items ?? {})}`;
-  const bounds = [];
-  if (schema.minimum !== undefined) bounds.push(`from ${schema.minimum}`);
-  if (schema.exclusiveMinimum !== undefined) bounds.push(`above ${schema.exclusiveMinimum}`);
-  if (schema.maximum !== undefined) bounds.push(`to ${schema.maximum}`);
-  const preset = schema.default === undefined ? '' : `, default ${schema.default}`;
-  return `${schema.format === 'binary' ? 'file' : schema.type ?? 'anything'}${bounds.length ? ` ${bounds.join(' ')}` : ''}${preset}`;
+function listParameters(operation) {
+  const files = Object.entries(operation.requestBody?.content['multipart/form-data'].schema.properties ?? {})
+    .filter(([, { format }]) => format === 'binary')
+    .map(([name, { description }]) => [name, 'file of a form', description]);
+  const parameters = (operation.parameters ?? [])
+    .map(({ name, in: place, schema, description }) => [name, spellType(schema), description ?? `in the ${place}`]);
+  return [...files, ...parameters].map(([name, ...texts]) => element('tr', element('td', element('code', name)), ...texts.map((text) => element('td', text))));
 }
 
 function describe(path, method, operation) {
-  const parameters = (operation.parameters ?? []).map((one) => [
-    element('code', one.name), spellSchema(one.schema), one.description ?? (one.in === 'path' ? 'part of the address' : ''),
-  ]);
-  const files = Object.entries(operation.requestBody?.content?.['multipart/form-data']?.schema.properties ?? {})
-    .filter(([, schema]) => schema.format === 'binary')
-    .map(([name, schema]) => [element('code', name), 'file in a form', schema.description]);
-  const answers = Object.entries(operation.responses).map(([status, answer]) => [
-    element('code', status), Object.keys(answer.content ?? {}).join(', '), answer.description,
-  ]);
-  const inside = element('div', [], 'inside');
-  if (operation.description) inside.append(element('p', operation.description, 'note'));
-  if (files.length) inside.append(element('p', 'The body is a form (multipart/form-data), or the picture itself with the parameters in the address.', 'note'));
-  if (files.length + parameters.length) inside.append(table(['Parameter', 'Type', ''], [...files, ...parameters]));
-  inside.append(table(['Answer', 'Type', ''], answers));
-  const summary = element('summary', [
-    element('span', method.toUpperCase(), `method ${method}`), element('code', path), element('span', operation.summary, 'note'),
-  ]);
-  return element('details', [summary, inside], 'operation');
+  const label = element('span', method.toUpperCase());
+  label.className = `method ${method}`;
+  const note = element('span', operation.deprecated ? 'Deprecated.' : operation.description.split('\n')[0]);
+  note.className = 'note';
+  const rows = listParameters(operation);
+  const inside = element('div', element('p', operation.description), ...(rows.length ? [element('table', ...rows)] : []));
+  inside.className = 'inside scroll';
+  const details = element('details', element('summary', label, element('code', path), note), inside);
+  details.className = 'operation';
+  return details;
 }
 
-async function main() {
-  const document_ = await (await fetch('/openapi.json')).json();
-  at('description').textContent = document_.info.description;
-  const token = document_.security ? " -H 'Authorization: Bearer TOKEN'" : '';
-  at('example').textContent = `curl${token} -F image=@photo.jpg -F strength=0.8 -OJ ${location.origin}/api/v1/upscale\n`
-    + `curl${token} --data-binary @photo.jpg '${location.origin}/api/v1/upscale?name=photo.jpg' -o photo_x4.jpg`;
-  for (const [path, methods] of Object.entries(document_.paths)) {
-    for (const [method, operation] of Object.entries(methods)) at('operations').append(describe(path, method, operation));
-  }
-  for (const [name, schema] of Object.entries(document_.components.schemas)) {
-    const rows = Object.entries(schema.properties).map(([field, value]) => [
-      element('code', field), spellSchema(value), value.description ?? '',
-    ]);
-    const summary = element('summary', [element('code', name), element('span', schema.description ?? '', 'note')]);
-    at('schemas').append(element('details', [summary, element('div', table(['Field', 'Type', ''], rows), 'inside')], 'operation'));
-  }
-  document.documentElement.dataset.ready = 'true';
+const { info, paths } = await (await fetch('/openapi.json')).json();
+at('description').textContent = info.description;
+at('example').textContent = `curl -F image=@photo.jpg -F strength=0.8 -OJ ${location.origin}/api/v1/upscale`;
+for (const [path, methods] of Object.entries(paths)) {
+  for (const [method, operation] of Object.entries(methods)) at('operations').append(describe(path, method, operation));
 }
-
-main();
+document.documentElement.dataset.ready = 'true';

@@ -4,7 +4,7 @@ const SPACE = 'http://www.w3.org/2000/svg';
 const RAMP = ['#3b4cc0', '#6f92f3', '#c0d4f5', '#f2cab5', '#e7745b', '#b40426'];
 const SIZE = { width: 760, height: 340, left: 44, right: 20, top: 16, bottom: 40 };
 
-/** Draws a map; gives an SVG and its legend. */
+/** Draws a map; returns an SVG and its legend. */
 export function drawMap(map, scale) {
   const points = [...map.others, ...map.own, map.here];
   const axis = (key, low, high) => {
@@ -16,7 +16,7 @@ export function drawMap(map, scale) {
   const x = axis('x', SIZE.left, SIZE.width - SIZE.right);
   const y = axis('y', SIZE.height - SIZE.bottom, SIZE.top);
   const svg = make('svg', { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: 'img' });
-  svg.setAttribute('aria-label', `Map: this picture lies nearest to ${map.nearest.join(', ')}`);
+  svg.setAttribute('aria-label', `Map: nearest known degradations of this image: ${map.nearest.join(', ')}`);
   svg.append(make('rect', {
     class: 'frame', x: SIZE.left, y: SIZE.top, width: SIZE.width - SIZE.left - SIZE.right,
     height: SIZE.height - SIZE.top - SIZE.bottom, rx: 6,
@@ -28,7 +28,7 @@ export function drawMap(map, scale) {
   for (const point of map.others) {
     const mark = shape(point, x(point.x), y(point.y), 3.4, colour(point.width, scale));
     mark.classList.add('other');
-    mark.append(title(`${point.picture}: ${point.label}`));
+    mark.append(title(`${point.image}: ${point.label}`));
     svg.append(mark);
   }
   for (const noise of new Set(map.own.map((point) => point.noise))) {
@@ -38,7 +38,7 @@ export function drawMap(map, scale) {
   for (const point of map.own) {
     const mark = shape(point, x(point.x), y(point.y), 6, colour(point.width, scale));
     mark.classList.add('own');
-    mark.append(title(`this picture: ${point.label}`));
+    mark.append(title(`this image: ${point.label}`));
     svg.append(mark);
   }
   const least = Math.min(...map.own.map((point) => point.noise));
@@ -77,18 +77,18 @@ function legend(map, scale) {
   add(null, ['width 0', ramp, String(scale)]);
   const grey = 'currentColor';
   add(make('circle', { cx: 7, cy: 7, r: 5, fill: 'none', stroke: '#a02020', 'stroke-width': 2.5 }), ['this experiment']);
-  add(shape({ noise: 0 }, 7, 7, 5.5, grey), ['this picture, known degradations']);
+  add(shape({ noise: 0 }, 7, 7, 5.5, grey), ['this image, known degradations']);
   const faint = shape({ noise: 0 }, 7, 7, 3.4, grey);
   faint.setAttribute('opacity', '.35');
-  add(faint, ['sample pictures']);
+  add(faint, ['sample images']);
   for (const noise of new Set(map.own.map((point) => point.noise))) {
     if (noise) add(shape({ noise }, 7, 7, 5, grey), [`noise ${noise}`]);
   }
-  if (map.own.some((point) => point.aniso)) add(shape({ aniso: true }, 7, 7, 5, grey), ['blur along axes']);
+  if (map.own.some((point) => point.aniso)) add(shape({ aniso: true }, 7, 7, 5, grey), ['anisotropic blur']);
   return list;
 }
 
-/** A disc without noise, a triangle with some, a square with much; a rhombus for blur along axes. */
+/** A disc without noise, a triangle for noise below 20, a square above; a rhombus for anisotropic blur. */
 function shape(point, x, y, size, fill) {
   if (point.aniso) return make('path', { d: `M${x} ${y - 1.3 * size}l${1.3 * size} ${1.3 * size}l${-1.3 * size} ${1.3 * size}l${-1.3 * size} ${-1.3 * size}z`, fill });
   if (!point.noise) return make('circle', { cx: x, cy: y, r: size, fill });

@@ -1,4 +1,4 @@
-// The tab that degrades a clean picture and shows what comes back.
+// The tab that degrades a clean image and restores it.
 
 import { Alert, Failure, JobRun, announce, getJson, spell } from './api.js';
 import { bindModels, bindRange, fillSegments } from './controls.js';
@@ -40,14 +40,14 @@ export class PlaygroundTab {
     this.preview();
   }
 
-  /** Fetches the sample pictures when the tab is first seen. */
+  /** Fetches the sample images when the tab is first opened. */
   async open() {
     if (this.opened) return;
     this.opened = true;
     try {
       const { samples } = await getJson('/api/v1/samples');
       at('pl-samples').replaceChildren(...samples.map((sample) => this.makeSample(sample)));
-      if (!samples.length) at('pl-own').textContent = 'No sample pictures are installed here.';
+      if (!samples.length) at('pl-own').textContent = 'No sample images are installed here.';
     } catch (error) {
       this.opened = false;
       this.alert.show(error.message);
@@ -66,14 +66,14 @@ export class PlaygroundTab {
     return label;
   }
 
-  /** Takes a picture of one's own. */
+  /** Uses an image of the user. */
   take([file]) {
     this.file = file;
     for (const input of this.form.querySelectorAll('[name="sample"]')) input.checked = false;
-    at('pl-own').textContent = file.name || 'picture';
+    at('pl-own').textContent = file.name || 'image';
   }
 
-  /** Shows the sliders that count, and the kernel that they make. */
+  /** Shows the sliders of the chosen blur, and its kernel. */
   preview() {
     const blur = new FormData(this.form).get('blur');
     for (const kind of ['iso', 'aniso']) {
@@ -95,7 +95,7 @@ export class PlaygroundTab {
     for (const [name, value] of given) if (!unused.includes(name)) data.append(name, value);
     data.append('model', at('pl-model').value);
     data.append('scale', this.entry.scale);
-    if (this.file) data.append('image', this.file, this.file.name || 'picture.png');
+    if (this.file) data.append('image', this.file, this.file.name || 'image.png');
     at('pl-start').disabled = true;
     announce('The experiment has started.');
     try {
@@ -111,7 +111,7 @@ export class PlaygroundTab {
   }
 
   async finish({ id, playground: made }) {
-    this.base = `/api/v1/jobs/${id}/pictures`;
+    this.base = `/api/v1/jobs/${id}/images`;
     at('pl-intro').hidden = true;
     at('pl-results').hidden = false;
     at('pl-cards').hidden = false;
@@ -120,18 +120,18 @@ export class PlaygroundTab {
     at('pl-sr').textContent = sr === null ? '∞' : sr.toFixed(2);
     const gain = (sr ?? Infinity) - (bicubic ?? Infinity);
     at('pl-gain').textContent = Number.isFinite(gain)
-      ? `${gain >= 0 ? '+' : '−'}${Math.abs(gain).toFixed(2)} dB ${gain >= 0 ? 'over' : 'against'} Bicubic` : '';
+      ? `${gain >= 0 ? '+' : '−'}${Math.abs(gain).toFixed(2)} dB ${gain >= 0 ? 'above' : 'below'} Bicubic` : '';
     at('pl-sr').parentElement.classList.toggle('best', gain >= 0);
     at('pl-bicubic').parentElement.classList.toggle('best', gain < 0);
-    const cut = made.cropped ? 'The middle of the picture, ' : '';
+    const cut = made.cropped ? 'The middle of the image, ' : '';
     at('pl-note').textContent = `${cut}${made.width} × ${made.height} pixels, ${made.scale}×; ${made.model}, ${spell(made.seconds)}.`;
     at('pl-kernel-label').textContent = made.label;
     drawKernel(at('pl-kernel'), made.kernel);
     at('pl-lq-label').textContent = `${made.width / made.scale} × ${made.height / made.scale} pixels`;
     at('pl-lq').src = `${this.base}/lq`;
     at('pl-map').replaceChildren(...drawMap(made.map, made.scale));
-    at('pl-nearest').textContent = `Nearest known degradations: ${made.map.nearest.join('; ')}. Each representation is taken relative `
-      + `to the mean of its picture's under all known degradations; the axes show ${Math.round(100 * made.map.share)} % of what differs.`;
+    at('pl-nearest').textContent = `Nearest known degradations: ${made.map.nearest.join('; ')}. The mean representation of each image over all known `
+      + `degradations is subtracted; the axes explain ${Math.round(100 * made.map.share)} % of the variance.`;
     announce(`Done: Bicubic ${at('pl-bicubic').textContent} dB, DASR ${at('pl-sr').textContent} dB.`);
     await this.compare(false);
   }
@@ -139,16 +139,16 @@ export class PlaygroundTab {
   async compare(keep) {
     if (!this.base) return;
     const side = (id) => this.form.ownerDocument.querySelector(`[name="${id}"]:checked`).value;
-    const picture = (name) => ({ src: `${this.base}/${name}`, label: NAMES[name] });
+    const image = (name) => ({ src: `${this.base}/${name}`, label: NAMES[name] });
     try {
-      await this.viewer.show(picture(side('pl-left')), picture(side('pl-right')), keep);
+      await this.viewer.show(image(side('pl-left')), image(side('pl-right')), keep);
     } catch {
-      this.viewer.say('The pictures have expired; run the experiment again.');
+      this.viewer.say('The images have expired; run the experiment again.');
     }
   }
 }
 
-/** A Gaussian kernel of 21 x 21 numbers, as the server computes it; a width of 0 is a single dot. */
+/** A Gaussian kernel of 21 x 21 numbers, the same as on the server; a width of 0 is a single dot. */
 export function gaussian(first, second, angle, size = 21) {
   const middle = (size - 1) / 2;
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
@@ -164,11 +164,11 @@ export function gaussian(first, second, angle, size = 21) {
 
 function drawKernel(canvas, rows) {
   const context = canvas.getContext('2d');
-  const picture = context.createImageData(rows.length, rows.length);
+  const image = context.createImageData(rows.length, rows.length);
   const most = Math.max(...rows.flat());
   rows.flat().forEach((value, index) => {
     const level = Math.round(255 * (value / most) ** 0.7);
-    picture.data.set([level, level, Math.min(255, level + 24), 255], 4 * index);
+    image.data.set([level, level, Math.min(255, level + 24), 255], 4 * index);
   });
-  context.putImageData(picture, 0, 0);
+  context.putImageData(image, 0, 0);
 }

@@ -1,4 +1,4 @@
-// The tab that upscales a picture.
+// The tab that upscales an image.
 
 import { Alert, Failure, JobRun, announce, sentence, spell, spellBytes } from './api.js';
 import { bindModels, bindRange, fillSegments } from './controls.js';
@@ -41,14 +41,14 @@ export class UpscaleTab {
     this.form.addEventListener('submit', (event) => { event.preventDefault(); this.start(); });
   }
 
-  /** Takes the first of some files. */
+  /** Uses the first of some files. */
   async take(files) {
     if (this.run.active) this.run.cancel();
     const [file] = files;
     this.alert.clear();
     const { upload_bytes: most } = this.offer.limits;
     if (!file.size) return this.alert.show(`${file.name} is empty.`);
-    if (file.size > most) return this.alert.show(`${file.name} has ${spellBytes(file.size)}, at most ${spellBytes(most)} are taken.`);
+    if (file.size > most) return this.alert.show(`${file.name} has ${spellBytes(file.size)}, the limit is ${spellBytes(most)}.`);
     if (this.address) URL.revokeObjectURL(this.address);
     this.file = file;
     this.address = URL.createObjectURL(file);
@@ -59,19 +59,19 @@ export class UpscaleTab {
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
     at('up-start').disabled = false;
-    at('up-facts').querySelector('.name').textContent = file.name || 'picture';
-    if (files.length > 1) this.alert.show('One picture at a time: this is the first. `dasr upscale` takes folders.');
+    at('up-facts').querySelector('.name').textContent = file.name || 'image';
+    if (files.length > 1) this.alert.show('Only the first image is used. `dasr upscale` processes folders.');
     try {
       await this.viewer.show({ src: this.address, label: 'Before' });
       this.size = { ...this.viewer.size };
     } catch {
-      this.viewer.say('This browser cannot show the picture itself; its result will be shown.');
+      this.viewer.say('This browser cannot show the image; its result will be shown.');
     }
     this.describe();
     return undefined;
   }
 
-  /** Sizes before and after, as far as they are known. */
+  /** Shows the sizes before and after, if they are known. */
   describe() {
     const line = at('up-facts').querySelector('.sizes');
     if (!this.file) return;
@@ -90,7 +90,7 @@ export class UpscaleTab {
     const data = new FormData();
     for (const [name, value] of new FormData(this.form)) if (value !== '') data.append(name, value);
     if (at('up-like').files.length) data.append('like', at('up-like').files[0]);
-    data.append('image', this.file, this.file.name || 'picture.png');
+    data.append('image', this.file, this.file.name || 'image.png');
     at('up-start').disabled = true;
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
@@ -109,7 +109,7 @@ export class UpscaleTab {
 
   async finish({ id, upscale: made }) {
     const base = `/api/v1/jobs/${id}`;
-    const before = this.size ? this.address : `${base}/pictures/input`;
+    const before = this.size ? this.address : `${base}/images/input`;
     const link = at('up-download');
     link.href = `${base}/result`;
     link.textContent = `Download (${spellBytes(made.bytes)})`;
@@ -117,13 +117,13 @@ export class UpscaleTab {
     link.hidden = false;
     const frames = made.frames > 1 ? `, ${made.frames} frames` : '';
     at('up-summary').hidden = false;
-    at('up-summary').textContent = `${made.name}: ${made.width} × ${made.height} pixels${frames}; made with ${made.model} at ${made.scale}× in ${spell(made.seconds)}. `
-      + `It can be fetched for ${spell(this.offer.limits.keep_seconds)}.`;
+    at('up-summary').textContent = `${made.name}: ${made.width} × ${made.height} pixels${frames}, ${made.model} at ${made.scale}× in ${spell(made.seconds)}. `
+      + `It is kept for ${spell(this.offer.limits.keep_seconds)}.`;
     announce(sentence(`done: ${made.name}`));
     try {
-      await this.viewer.show({ src: before, label: 'Before' }, { src: `${base}/pictures/result`, label: 'After' });
+      await this.viewer.show({ src: before, label: 'Before' }, { src: `${base}/images/result`, label: 'After' });
     } catch {
-      this.viewer.say('The result cannot be shown here, but downloaded.');
+      this.viewer.say('The result cannot be shown here; download it.');
     }
   }
 }

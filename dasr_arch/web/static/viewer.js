@@ -1,16 +1,16 @@
-// Two pictures on top of each other, a handle between them, zoom and pan: by mouse, touch and keyboard.
+// Comparison of two images with a movable border, zoom and pan, by mouse, touch and keyboard.
 
 const MOST = 32;
 const STEP = 1.25;
 
 export class Viewer {
-  /** Builds itself into a box. */
+  /** Creates its elements in a box. */
   constructor(box) {
     this.root = document.createElement('div');
     this.root.className = 'viewer';
     this.root.tabIndex = 0;
     this.root.setAttribute('role', 'group');
-    this.root.setAttribute('aria-label', 'Picture; plus and minus zoom, arrows move, 0 fits, 1 is actual size');
+    this.root.setAttribute('aria-label', 'Image; plus and minus zoom, arrows move, 0 fits, 1 is actual size');
     this.layers = [0, 1].map(() => {
       const layer = document.createElement('div');
       layer.className = 'layer';
@@ -25,7 +25,7 @@ export class Viewer {
     this.handle = add(this.root, 'button', 'handle');
     this.handle.type = 'button';
     this.handle.setAttribute('role', 'slider');
-    this.handle.setAttribute('aria-label', 'Border between the two pictures');
+    this.handle.setAttribute('aria-label', 'Border between the two images');
     this.handle.setAttribute('aria-valuemin', '0');
     this.handle.setAttribute('aria-valuemax', '100');
     this.toolbar = document.createElement('div');
@@ -36,7 +36,7 @@ export class Viewer {
     for (const [key, text, label, action] of [
       ['out', '−', 'Zoom out', () => this.zoomBy(1 / STEP)],
       ['in', '+', 'Zoom in', () => this.zoomBy(STEP)],
-      ['fit', 'Fit', 'Whole picture', () => this.fit()],
+      ['fit', 'Fit', 'Whole image', () => this.fit()],
       ['actual', '1:1', 'Actual size of the result', () => this.zoomTo(this.actual())],
       ['pixels', 'Pixels', 'Show pixels as squares', () => this.togglePixels()],
     ]) {
@@ -62,21 +62,21 @@ export class Viewer {
     this.listen();
   }
 
-  /** Shows one or two pictures, each {src, label}; resolves when they are there, throws if one cannot be shown. */
+  /** Shows one or two images, each {src, label}; resolves when they are loaded, throws if one cannot be. */
   async show(left, right = null, keep = false) {
-    const pictures = right ? [left, right] : [left];
+    const images = right ? [left, right] : [left];
     this.message.textContent = '';
     const turn = this.turn = (this.turn || 0) + 1;
-    const ready = await Promise.all(pictures.map(({ src }) => load(src)));
+    const ready = await Promise.all(images.map(({ src }) => load(src)));
     if (turn !== this.turn) return;
     this.layers.forEach(({ layer, image }, index) => {
-      const there = index < pictures.length;
+      const there = index < images.length;
       layer.hidden = !there;
-      this.tags[index].hidden = !there || !pictures[index].label;
+      this.tags[index].hidden = !there || !images[index].label;
       if (!there) { image.removeAttribute('src'); return; }
-      image.src = pictures[index].src;
-      image.alt = pictures[index].alt || pictures[index].label || 'the picture';
-      this.tags[index].textContent = pictures[index].label || '';
+      image.src = images[index].src;
+      image.alt = images[index].alt || images[index].label || 'the image';
+      this.tags[index].textContent = images[index].label || '';
     });
     this.double = Boolean(right);
     this.handle.hidden = !this.double;
@@ -89,7 +89,7 @@ export class Viewer {
     } else this.fit();
   }
 
-  /** Shows words instead of a picture. */
+  /** Shows a message instead of an image. */
   say(text) {
     this.turn = (this.turn || 0) + 1;
     this.message.textContent = text;
@@ -111,7 +111,7 @@ export class Viewer {
 
   zoomBy(factor, x, y) { this.zoomTo(this.view.zoom * factor, x, y); }
 
-  /** Zooms so that the point of the picture below (x, y) stays there; by default the middle. */
+  /** Zooms so that the point of the image below (x, y) stays there; by default the middle. */
   zoomTo(wanted, x = this.root.clientWidth / 2, y = this.root.clientHeight / 2) {
     const zoom = Math.min(MOST, Math.max(this.least(), wanted));
     const factor = zoom / this.view.zoom;
@@ -144,7 +144,7 @@ export class Viewer {
   draw() {
     const { clientWidth: width, clientHeight: height } = this.root;
     const { zoom } = this.view;
-    // Part of the picture stays in sight, wherever it is moved.
+    // A part of the image always stays visible.
     this.view.x = Math.min(width - 40, Math.max(40 - this.size.width * zoom, this.view.x));
     this.view.y = Math.min(height - 40, Math.max(40 - this.size.height * zoom, this.view.y));
     for (const { image } of this.layers) {
