@@ -6,10 +6,10 @@ import dasr_arch
 from dasr_arch._registration import DEGRADATION_REGISTRY
 
 PUBLIC = {
+    'AdaptationOptions',
     'DASR',
     'DASROutput',
     'InputError',
-    'Look',
     'Tiling',
     'Upscaler',
     '__version__',

@@ -13,27 +13,22 @@ from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.image_io import read_image
-from dasr_arch.inference.receptive_field import encoder_reach, encoder_stride, super_resolution_reach
+from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.load_model import locate_weights
+from dasr_arch.inference.receptive_field import encoder_radius, encoder_stride, receptive_radius
+from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back, orient_pixels
+from dasr_arch.inference.tile_memory import bytes_per_pixel, is_out_of_memory, max_tile_pixels
 from dasr_arch.inference.tiling import (
-    ORIENTATIONS,
     TILE_PAD,
-    Pixels,
     Tile,
     Tiling,
-    bytes_per_pixel,
     encode_tiled,
-    is_out_of_memory,
-    max_tile_pixels,
-    orient,
-    orient_back,
-    orient_pixels,
     plan_encoder_tiles,
     plan_squares,
     plan_tiles,
     split,
     super_resolve_tiled,
 )
-from dasr_arch.inference.upscaler import locate_weights
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network
 
@@ -76,17 +71,17 @@ def largest_difference(network: DASR, pixels: Pixels, tiling: Tiling) -> float:
         ({'num_blocks': 2}, 13),
     ],
 )
-def test_reach_follows_the_structure(options, expected):
-    assert super_resolution_reach(make_network(**options)) == expected
+def test_receptive_field_follows_the_structure(options, expected):
+    assert receptive_radius(make_network(**options)) == expected
 
 
 @pytest.mark.parametrize(
     'options', [{}, {'scale': 3}, {'scale': 4, 'upsampler': 'direct'}, {'da_conv': 'concat'}, {'skip': 'bicubic'}]
 )
-def test_reach_is_as_far_as_a_changed_pixel_changes_the_output(options):
+def test_receptive_field_is_where_a_changed_pixel_changes_the_output(options):
     network = make_network(**options).double()
-    reach, scale = super_resolution_reach(network), network.scale
-    side = 2 * reach + 9
+    radius, scale = receptive_radius(network), network.scale
+    side = 2 * radius + 9
     code = torch.randn(1, 12, dtype=torch.float64)
     lq = torch.rand(1, 3, side, side, dtype=torch.float64)
     changed = lq.clone()
@@ -94,12 +89,12 @@ def test_reach_is_as_far_as_a_changed_pixel_changes_the_output(options):
     with torch.no_grad():
         rows = (network(lq, representation=code) != network(changed, representation=code)).any(1).any(2)[0]
     farthest = max(abs(int(row) // scale - side // 2) for row in rows.nonzero())
-    assert reach - 1 <= farthest <= reach
+    assert radius - 1 <= farthest <= radius
 
 
-def test_encoder_sees_eleven_pixels_on_a_grid_of_four():
+def test_encoder_has_a_radius_of_eleven_and_a_stride_of_four():
     network = make_network()
-    assert (encoder_stride(network), encoder_reach(network)) == (4, 11)
+    assert (encoder_stride(network), encoder_radius(network)) == (4, 11)
 
 
 @pytest.mark.parametrize('size', [(97, 131), (64, 64), (53, 200), (30, 41)])
@@ -160,7 +155,7 @@ def test_exact_tiles_equal_the_whole_up_to_rounding(options):
 @pytest.mark.parametrize('noise', [0, 25])
 def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
     network = load_network(golden_state(np.load(golden_folder / 'dasr_eval_x4.npz')))
-    assert super_resolution_reach(network) > TILE_PAD
+    assert receptive_radius(network) > TILE_PAD
     assert largest_difference(network, noisy(demo_image[60:150, 60:150], noise), Tiling()) < 0.5
 
 
@@ -181,7 +176,7 @@ def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_wei
 
 def test_margin_is_what_is_asked_for_but_not_more_than_the_network_sees():
     network = make_network(num_blocks=4)
-    assert super_resolution_reach(network) == 21
+    assert receptive_radius(network) == 21
     assert Tiling().resolve_pad(network) == TILE_PAD
     assert Tiling(exact=True).resolve_pad(network) == 21
     assert Tiling(pad=3).resolve_pad(network) == 3
@@ -269,7 +264,7 @@ def test_tile_that_does_not_fit_is_halved_until_it_does():
     narrow = make_network()
     narrow.__class__ = Narrow
     with torch.inference_mode():
-        plan = plan_tiles(90, 70, super_resolution_reach(network), 10_000)
+        plan = plan_tiles(90, 70, receptive_radius(network), 10_000)
         assert len(plan.tiles) == 1
         expected = super_resolve_tiled(network, pixels, code, plan, nullcontext)
         out = super_resolve_tiled(narrow, pixels, code, plan, nullcontext, seen.append)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dasr_arch import InputError, Look, Upscaler
+from dasr_arch import AdaptationOptions, InputError, Upscaler
 from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.output_paths import split_paths
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes, upscale_files
@@ -192,7 +192,7 @@ def test_transparent_image_does_not_become_a_jpeg(folder, upscaler):
 
 def test_look_reaches_the_network(folder, upscaler):
     run(upscaler, 'in/a.png', target='plain.png')
-    run(upscaler, 'in/a.png', target='turned.png', look=Look(ensemble=True))
+    run(upscaler, 'in/a.png', target='turned.png', adaptation=AdaptationOptions(ensemble=True))
     assert not np.array_equal(np.array(Image.open('plain.png')), np.array(Image.open('turned.png')))
 
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import dasr_arch.inference.upscaler
-from dasr_arch import DASR, InputError, Look, Tiling, Upscaler
+from dasr_arch import DASR, AdaptationOptions, InputError, Tiling, Upscaler
 from dasr_arch.degradations.resize import upsample_bicubic
-from dasr_arch.inference.tiling import ORIENTATIONS, orient, orient_back
+from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back
 from tests.inference.making import make_faithful, make_network
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -144,14 +144,14 @@ def test_progress_counts_every_pixel(demo_image):
 def test_progress_counts_the_way_to_the_clean_representation(demo_image, monkeypatch, ensemble):
     monkeypatch.setattr(dasr_arch.inference.upscaler, 'CLEAN_SIDE', 32)
     seen = []
-    look = Look(strength=0.5, ensemble=ensemble)
-    make(tiling=Tiling(size=20))(demo_image[:70, :50], look, seen.append)
-    assert sum(seen) == Upscaler.work(demo_image[:70, :50], look) == 70 * 50 + 32 * 32
-    assert Upscaler.work(demo_image[:70, :50], Look(ensemble=ensemble)) == 70 * 50
-    assert Upscaler.work(demo_image[:20, :50], look) == 20 * 50 + 20 * 32
+    adaptation = AdaptationOptions(strength=0.5, ensemble=ensemble)
+    make(tiling=Tiling(size=20))(demo_image[:70, :50], adaptation, seen.append)
+    assert sum(seen) == Upscaler.work(demo_image[:70, :50], adaptation) == 70 * 50 + 32 * 32
+    assert Upscaler.work(demo_image[:70, :50], AdaptationOptions(ensemble=ensemble)) == 70 * 50
+    assert Upscaler.work(demo_image[:20, :50], adaptation) == 20 * 50 + 20 * 32
 
 
-def test_like_takes_the_representation_of_another_image(demo_image):
+def test_reference_gives_the_representation_of_another_image(demo_image):
     network = make_network()
     image, other = demo_image[:32, :32], demo_image[100:148, 100:148]
     with torch.no_grad():
@@ -159,15 +159,19 @@ def test_like_takes_the_representation_of_another_image(demo_image):
         sr = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255, representation=code)
     expected = (sr.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).byte().numpy()
     upscaler = make(network)
-    likes = (other, Image.fromarray(other), torch.from_numpy(other.copy()).permute(2, 0, 1))
-    assert all(np.array_equal(upscaler(image, Look(like=like)), expected) for like in likes)
+    references = (other, Image.fromarray(other), torch.from_numpy(other.copy()).permute(2, 0, 1))
+    assert all(
+        np.array_equal(upscaler(image, AdaptationOptions(reference=reference)), expected) for reference in references
+    )
     assert not np.array_equal(upscaler(image), expected)
 
 
 def test_strength_blends_between_own_and_clean(demo_image):
     upscaler = make()
     image = demo_image[:48, :48]
-    own, half, clean = (upscaler.represent([image], Look(strength=strength)) for strength in (1.0, 0.5, 0.0))
+    own, half, clean = (
+        upscaler.represent([image], AdaptationOptions(strength=strength)) for strength in (1.0, 0.5, 0.0)
+    )
     assert torch.allclose(half, (own + clean) / 2, atol=1e-4)
     enlarged = upscaler(image / np.float32(255))
     shrunk = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(enlarged).permute(2, 0, 1)[None], 2)
@@ -180,7 +184,7 @@ def test_strength_blends_between_own_and_clean(demo_image):
 @pytest.mark.parametrize('strength', [-0.1, 2.1, float('nan')])
 def test_impossible_strength_is_refused(strength):
     with pytest.raises(InputError, match=r'strength must be a number in \[0, 2\]'):
-        Look(strength=strength)
+        AdaptationOptions(strength=strength)
 
 
 def test_ensemble_is_the_average_over_orientations(demo_image):
@@ -189,9 +193,9 @@ def test_ensemble_is_the_average_over_orientations(demo_image):
     with torch.no_grad():
         each = [orient_back(network(orient(lq, index)), index) for index in ORIENTATIONS]
     expected = torch.stack(each).mean(0).clamp(0, 1)[0]
-    out = make(network)(lq[0], Look(ensemble=True))
+    out = make(network)(lq[0], AdaptationOptions(ensemble=True))
     assert (out - expected).abs().max() < 1e-5
-    assert make(network).represent([demo_image], Look(ensemble=True)).shape == (8, 12)
+    assert make(network).represent([demo_image], AdaptationOptions(ensemble=True)).shape == (8, 12)
 
 
 def test_frames_share_the_average_representation(demo_image):
@@ -245,7 +249,7 @@ def test_weights_file_is_read(tmp_path):
     [
         (4, make_network(2), 'the network is for x2, not for x4'),
         (2, 'none.pth', "'none.pth' does not exist"),
-        (2, make_network(2, condition='kernel'), 'must be told the blur kernel'),
+        (2, make_network(2, condition='kernel'), 'the network is non-blind and needs the blur kernel'),
     ],
 )
 def test_wrong_models_are_refused(scale, model, message):

@@ -1,6 +1,6 @@
-"""Image files as people have them, into memory and back: every frame, depth and mode, profile and metadata.
+"""Reading and writing of image files with all frames, bit depths, modes, colour profiles and metadata.
 
-Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because Pillow cuts them to 8.
+Pillow decodes and encodes. PNG and TIFF of 16 bits go through OpenCV, because Pillow reduces them to 8.
 """
 
 import struct
@@ -25,13 +25,14 @@ from dasr_arch.data.image_io import (
     explain_damage,
     has_16_bits,
     is_white_zero,
+    round_to_8_bits,
     turn_upright,
 )
 from dasr_arch.inference.images.high_bit_depth import add_to_tiff, encode_deep_png, encode_deep_tiff
 from dasr_arch.inference.images.metadata import Metadata, read_metadata
 
 Frame = NDArray[np.uint16] | Image.Image
-"""An image in memory: an array for 16 bits, else Pillow's."""
+"""A decoded image: an array for 16 bits, else a Pillow image."""
 
 SUFFIXES = {
     '.png': 'PNG',
@@ -44,31 +45,31 @@ SUFFIXES = {
     '.bmp': 'BMP',
     '.gif': 'GIF',
 } | ({'.avif': 'AVIF'} if features.check('avif') else {})
-"""Formats by the endings of file names, in lower case; AVIF where Pillow was built with it."""
+"""Formats by file ending in lower case; AVIF only if Pillow supports it."""
 
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 ENDINGS = {kind: f'.{kind.lower()}' for kind in FORMATS} | {'JPEG': '.jpg'}
-"""What a file of each format is called unless it is called so already."""
+"""Default file ending of each format."""
 
 QUALITY = 95
-"""Of JPEG, AVIF and lossy WebP unless another is asked for."""
+"""Default quality of JPEG, AVIF and lossy WebP."""
 
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
 _TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
-_VISIBLE = 128  # alpha from which a pixel of a GIF is seen
-_UNLIMITED = threading.Lock()  # Pillow's limit of pixels is one for the whole process
+_VISIBLE = 128  # least alpha of an opaque pixel of a GIF
+_UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
 class Header(NamedTuple):
-    """What the first bytes of a file tell.
+    """Format and size of an image file.
 
     Attributes:
         format: one of FORMATS.
-        width: as stored, pixels.
-        height: as stored.
-        frames: how many images it holds that will be upscaled.
+        width: stored pixels, before EXIF rotation.
+        height: stored pixels, before EXIF rotation.
+        frames: number of frames or pages.
     """
 
     format: str
@@ -79,18 +80,18 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The content of a file.
+    """A decoded image file.
 
     Attributes:
-        format: one of FORMATS, by the content, whatever the file is called.
-        frames: at least one image, upright.
-        animated: whether the frames follow each other in time; else they are pages.
-        durations: how long each frame of an animation is shown, milliseconds.
-        loop: how often it is repeated, 0 for ever; None if the file does not say.
-        lossless: whether a WebP was compressed without loss.
+        format: one of FORMATS, by the content of the file.
+        frames: at least one image, with EXIF rotation applied.
+        animated: the frames are an animation; otherwise they are pages.
+        durations: of each frame of an animation, milliseconds.
+        loop: number of repetitions, 0 for endless; None if unspecified.
+        lossless: a WebP with lossless compression.
         compression: of a TIFF.
-        has_default: whether the first frame of an APNG is no part of the animation.
-        metadata: what else the file says.
+        has_default: the first frame of an APNG is a fallback and not part of the animation.
+        metadata: profile, EXIF, resolution and so on.
     """
 
     format: str
@@ -106,14 +107,14 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """How a file is written.
+    """Format and quality of written files.
 
     Attributes:
-        format: one of FORMATS; None is that of the input.
-        quality: of lossy formats, 1 to 100; None is QUALITY, and for WebP whatever the input was: with or without loss.
+        format: one of FORMATS; None keeps that of the input.
+        quality: of lossy formats, 1 to 100; None is QUALITY, and for WebP lossless if the input is lossless.
 
     Raises:
-        InputError: if there is no such format or quality.
+        InputError: if the format is unknown or the quality out of range.
     """
 
     format: str | None = None
@@ -128,15 +129,15 @@ class OutputSettings:
 
 
 def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
-    """Format and size of an image, without decoding it.
+    """Reads format and size of an image without decoding it.
 
     Args:
         source: the file, or its content.
-        name: what an error message calls it.
-        limited: False also takes images that are too large to be upscaled, as a result may be.
+        name: of the image in error messages.
+        limited: refuse images above MAX_PIXELS; False for results, which may be larger.
 
     Raises:
-        InputError: if it is no image, or one that is too large.
+        InputError: if it is no image, or too large.
     """
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
@@ -158,12 +159,12 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
 
     Args:
         data: its bytes.
-        name: what an error message calls it.
-        scale: by how much sizes noted in the metadata will grow.
+        name: of the image in error messages.
+        scale: factor for image sizes in the metadata.
         limited: see ``read_header``.
 
     Raises:
-        InputError: if it is no whole image, or of a kind that cannot be upscaled.
+        InputError: if it is damaged, or of a kind that cannot be upscaled.
     """
     read_header(data, name, limited)
     try:
@@ -174,10 +175,10 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
 
 
 def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
-    """Finds out before the work whether a format can hold what will come.
+    """Checks before the work that the output format can hold the result.
 
     Raises:
-        InputError: if it cannot, naming one that can.
+        InputError: if it cannot; the message names formats that can.
     """
     kind = settings.format or file.format
     sizes = [frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1] for frame in file.frames]
@@ -192,15 +193,15 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
 
 
 def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
-    """The bytes of a file that holds enlarged frames.
+    """Encodes upscaled frames.
 
     Args:
-        frames: one for each of the input's.
-        file: the input, which gives format, timing and metadata.
-        settings: how to write.
+        frames: one per frame of the input.
+        file: the input, for format, timing and metadata.
+        settings: format and quality.
 
     Raises:
-        InputError: if the format cannot hold them.
+        InputError: if the format cannot hold the frames.
     """
     kind = settings.format or file.format
     metadata = file.metadata
@@ -214,10 +215,10 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
         assert isinstance(frame, Image.Image)
         if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
             frame, metadata = _to_rgb(frame, metadata.icc_profile), metadata.without_profile()  # noqa: PLW2901
-        frame.info = {}  # what is written is what is given, no more
+        frame.info = {}  # Pillow would write it as metadata
         prepared.append(_prepare(frame, kind))
     if file.animated and file.has_default and kind != 'PNG':
-        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such image
+        prepared = prepared[1:]  # the fallback image, which only APNG has
     options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
     stream = BytesIO()
     try:
@@ -229,7 +230,7 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
 
 @contextmanager
 def _limit(limited: bool) -> Iterator[None]:
-    """Pillow's limit of pixels, or none; while one thread has none, others still check for themselves."""
+    """Disables Pillow's global pixel limit if not ``limited``; other threads still check MAX_PIXELS themselves."""
     if limited:
         yield
         return
@@ -243,12 +244,12 @@ def _limit(limited: bool) -> Iterator[None]:
 
 def _open(source: bytes | Path) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # starts at half of the limit
         return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
 def _format_of(image: Image.Image) -> str:
-    return 'JPEG' if image.format == 'MPO' else str(image.format)  # phones: a JPEG with more behind it
+    return 'JPEG' if image.format == 'MPO' else str(image.format)  # of phones: a JPEG followed by further images
 
 
 def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
@@ -290,7 +291,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
 
 
 def _has_lossless_frames(data: bytes) -> bool:
-    """Whether the first image of an extended WebP is stored without loss (RIFF: name, length, content)."""
+    """True if the first image of an extended WebP is lossless (RIFF chunks: name, length, content)."""
     place = data.find(b'VP8L')
     lossy = data.find(b'VP8 ')
     return place >= 0 and (lossy < 0 or place < lossy)
@@ -305,14 +306,14 @@ def _read_deep(data: bytes, image: Image.Image) -> NDArray[np.uint16]:
     if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(image, 'tag_v2', {}).get(338, ()):
         return _divide_by_alpha(pixels)
     if image.format == 'PNG':
-        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV spreads over RGB
+        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV decodes as RGB with alpha
             pixels = pixels[:, :, [0, 3]]
         pixels = turn_upright(pixels, image.getexif().get(274, 1))
     return pixels
 
 
 def _divide_by_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """A TIFF's colours that were multiplied by alpha, as they were before."""
+    """Converts premultiplied alpha to straight alpha."""
     alpha = np.maximum(pixels[:, :, 3:].astype(np.float64), 1)
     colours = np.minimum(pixels[:, :, :3] * (65535 / alpha), 65535)
     return np.concatenate([np.rint(colours).astype(np.uint16), pixels[:, :, 3:]], 2)
@@ -327,11 +328,11 @@ def _has_alpha(frame: Frame) -> bool:
 def _to_eight_bits(frame: Frame) -> Image.Image:
     if isinstance(frame, Image.Image):
         return frame
-    return Image.fromarray(((frame.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    return Image.fromarray(round_to_8_bits(frame))
 
 
 def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
-    """CMYK as sRGB: by its profile, or without one as Pillow does."""
+    """Converts CMYK to sRGB by its profile, or without one by Pillow's default."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -344,7 +345,7 @@ def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _prepare(frame: Image.Image, kind: str) -> Image.Image:
-    """A frame in a mode that the format holds."""
+    """Converts a frame to a mode that the format supports."""
     if kind == 'GIF':
         return _to_palette(frame)
     if kind == 'BMP' and frame.mode == 'LA':
@@ -353,7 +354,7 @@ def _prepare(frame: Image.Image, kind: str) -> Image.Image:
 
 
 def _to_palette(frame: Image.Image) -> Image.Image:
-    """The best 256 colours, the last of them transparent if any pixel is."""
+    """Quantises to 256 colours; with transparency to 255 and a transparent one."""
     if frame.mode not in ('RGBA', 'LA'):
         return frame.convert('RGB').quantize(256)
     rgba = frame.convert('RGBA')
@@ -385,9 +386,9 @@ def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequ
     if len(frames) > 1:
         options |= {'save_all': True, 'append_images': list(frames[1:])}
     if len(frames) > 1 and file.animated:
-        hidden = int(file.has_default)  # it has no duration
+        hidden = int(file.has_default)  # the fallback image has no duration
         options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
-        once = file.format == 'GIF' and kind != 'GIF'  # a GIF that says nothing plays once, others for ever
+        once = file.format == 'GIF' and kind != 'GIF'  # the default of GIF; other formats repeat endlessly
         loop = 1 if file.loop is None and once else file.loop
         if loop is not None and kind != 'AVIF':
             options |= {'loop': loop}

@@ -63,9 +63,9 @@ def test_transparent_grey_level_gets_alpha():
 
 def test_black_ink_is_a_layer_of_its_own_and_seen_by_the_encoder():
     image = Image.merge('CMYK', [Image.new('L', (4, 4), value) for value in (0, 255, 0, 128)])
-    layered = decompose(image)
-    assert [layer.shape for layer in layered.layers] == [(4, 4, 3), (4, 4, 1)]
-    assert layered.visible()[0, 0].tolist() == [127, 0, 127]
+    decomposed = decompose(image)
+    assert [pixels.shape for pixels in decomposed.components] == [(4, 4, 3), (4, 4, 1)]
+    assert decomposed.visible()[0, 0].tolist() == [127, 0, 127]
 
 
 @pytest.mark.parametrize('mode', ['LAB', 'F', 'I'])
