@@ -10,12 +10,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from dasr_arch.data.image_io import round_to_8_bits
+from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     Frame,
     ImageFile,
     OutputSettings,
-    encode_image_file,
     read_header,
     read_image_file,
 )

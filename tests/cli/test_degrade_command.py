@@ -1,4 +1,4 @@
-"""`dasr degrade` from outside: what it prints, its exit codes, and what it leaves behind."""
+"""Output, exit codes and files of `dasr degrade`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`dasr prepare` from outside: what it prints, its exit codes, and what it leaves behind."""
+"""Output, exit codes and files of `dasr prepare`."""
 
 import os
 import signal

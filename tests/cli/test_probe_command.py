@@ -1,4 +1,4 @@
-"""`dasr probe` fits, `dasr inspect` names: end to end on images, files and mistakes."""
+"""Output, exit codes and files of `dasr probe` and `dasr inspect`."""
 
 import json
 from pathlib import Path

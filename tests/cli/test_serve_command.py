@@ -1,4 +1,4 @@
-"""`dasr serve` from outside: what it prints, how it stops, and its exit codes."""
+"""Output, shutdown and exit codes of `dasr serve`."""
 
 import importlib.util
 import os

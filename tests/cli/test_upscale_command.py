@@ -1,4 +1,4 @@
-"""`dasr upscale` from outside: what it prints, its exit codes, pipes, and what it leaves behind."""
+"""Output, exit codes, pipes and files of `dasr upscale`."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`dasr upscale clip.mp4` from outside: what it prints, its exit codes, and what Ctrl-C leaves behind."""
+"""Output, exit codes and interruption of `dasr upscale` for video."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Tiles against the whole image: the same pixels, the same representation, whatever the cut."""
+"""Tiled inference equals untiled inference: the same pixels and the same representation."""
 
 import math
 from contextlib import nullcontext
@@ -128,7 +128,7 @@ def test_tiles_of_the_encoder_are_as_few_and_as_equal_as_they_can_be(size, max_p
 
 
 @pytest.mark.parametrize('pad', [0, 3, 20])
-def test_pieces_of_a_side_are_equal_with_their_margins(pad):
+def test_spans_of_a_side_have_equal_padded_length(pad):
     for length in range(60, 400, 7):
         for count in range(1, max(2, length // (2 * pad + 4))):
             spans = split(length, count, pad)
@@ -153,28 +153,28 @@ def test_exact_tiles_equal_the_whole_up_to_rounding(options):
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
+def test_default_padding_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
     network = load_network(golden_state(np.load(golden_folder / 'dasr_eval_x4.npz')))
     assert receptive_radius(network) > TILE_PAD
     assert largest_difference(network, noisy(demo_image[60:150, 60:150], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_small_network(demo_image, noise):
+def test_default_padding_leaves_less_than_half_a_grey_level_in_the_small_network(demo_image, noise):
     network = make_network(scale=4, num_feat=64, **SMALL)
     assert largest_difference(network, noisy(demo_image[40:160, 40:160], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('model', ['iso', 'general'])
 @pytest.mark.parametrize('image', ['camera', 'rocket'])
-def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, image):
+def test_default_padding_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, image):
     network = load_network(locate_weights(model, 4))
     pixels = read_image(demo_folder / f'{image}.png')[:120, :160]
     pixels = np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels
     assert largest_difference(network, pixels.astype(np.float32) / 255, Tiling()) < 0.5
 
 
-def test_margin_is_what_is_asked_for_but_not_more_than_the_network_sees():
+def test_padding_is_at_most_the_receptive_field():
     network = make_network(num_blocks=4)
     assert receptive_radius(network) == 21
     assert Tiling().resolve_pad(network) == TILE_PAD
@@ -229,7 +229,7 @@ def test_image_that_fits_is_one_tile():
     assert len(plan_tiles(300, 300, 14, 100_000).tiles) == 1
 
 
-def test_fast_tiles_are_preferred_unless_their_margins_cost_more():
+def test_fast_tiles_are_preferred_unless_their_padding_costs_more():
     assert len(plan_tiles(1024, 1024, 14, 1 << 20, 1 << 17).tiles) == 9
     assert len(plan_tiles(1024, 1024, 109, 1 << 20, 1 << 17).tiles) == 1
 
@@ -273,7 +273,7 @@ def test_tile_that_does_not_fit_is_halved_until_it_does():
     assert len(seen) > 2
 
 
-def test_running_out_of_memory_is_told_from_other_errors():
+def test_out_of_memory_errors_are_recognised():
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60)  # what torch says when memory runs out
     assert is_out_of_memory(error.value)

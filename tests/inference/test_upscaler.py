@@ -1,4 +1,4 @@
-"""The upscaler as people call it: every kind of image, every control, several threads."""
+"""Upscaler: all types of images, adaptation options, models, threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def test_numpy_equals_the_network(demo_image):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32', 'float64'])
-def test_arrays_come_back_as_what_they_were(upscaler, demo_image, channels, dtype):
+def test_arrays_keep_their_type_and_shape(upscaler, demo_image, channels, dtype):
     top = {'uint8': 255, 'uint16': 65535}.get(dtype, 1)
     lq = np.concatenate([demo_image, demo_image[..., :1]], 2)[:20, :24, :channels] / 255
     out = upscaler((lq * top).astype(dtype))
@@ -55,7 +55,7 @@ def test_sixteen_bits_are_more_than_eight(upscaler):
 
 @pytest.mark.parametrize('dtype', [torch.uint8, *FLOATS])
 @pytest.mark.parametrize('shape', [(1, 9, 7), (3, 9, 7), (4, 9, 7), (2, 3, 9, 7)])
-def test_tensors_come_back_as_what_they_were(upscaler, shape, dtype):
+def test_tensors_keep_their_type_and_shape(upscaler, shape, dtype):
     lq = (torch.rand(shape) * (255 if dtype == torch.uint8 else 1)).to(dtype)
     out = upscaler(lq)
     assert out.dtype == dtype
@@ -173,10 +173,10 @@ def test_strength_blends_between_own_and_clean(demo_image):
         upscaler.represent([image], AdaptationOptions(strength=strength)) for strength in (1.0, 0.5, 0.0)
     )
     assert torch.allclose(half, (own + clean) / 2, atol=1e-4)
-    enlarged = upscaler(image / np.float32(255))
-    shrunk = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(enlarged).permute(2, 0, 1)[None], 2)
+    sr = upscaler(image / np.float32(255))
+    lq = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(sr).permute(2, 0, 1)[None], 2)
     with torch.no_grad():
-        expected = upscaler.network.encode(shrunk.clamp(0, 1))
+        expected = upscaler.network.encode(lq.clamp(0, 1))
     assert (clean - expected).abs().max() < 0.02 * expected.abs().max()  # the image was rounded on the way
     assert not torch.allclose(own, clean, atol=1e-3)
 

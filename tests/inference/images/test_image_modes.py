@@ -1,4 +1,4 @@
-"""Images of every mode taken apart and put together again."""
+"""Decomposition and reassembly of images of all modes."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_pillow_images_survive_unchanged(mode):
     ('mode', 'expected'),
     [('1', 'L'), ('P', 'RGB'), ('YCbCr', 'RGB'), ('HSV', 'RGB'), ('RGBX', 'RGB'), ('La', 'LA'), ('RGBa', 'RGBA')],
 )
-def test_modes_that_cannot_be_enlarged_become_the_nearest_that_can(mode, expected):
+def test_unsupported_modes_become_the_nearest_supported_one(mode, expected):
     source = {'La': 'LA', 'RGBa': 'RGBA'}.get(mode, 'RGB')
     image = make_image(source).convert(mode)
     out = decompose(image).assemble()

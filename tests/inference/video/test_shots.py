@@ -1,4 +1,4 @@
-"""Cuts are found where they are, and the representation is steady between them."""
+"""Cut detection, and the moving average of the representation within shots."""
 
 import math
 

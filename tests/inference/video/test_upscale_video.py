@@ -1,4 +1,4 @@
-"""Videos keep their time, sound, text, colour and rotation, and are there as a whole or not at all."""
+"""Upscaled videos keep time, sound, text, colour and rotation, and are written atomically."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ av = pytest.importorskip('av', reason="PyAV is not installed (extra 'video')")
 
 @pytest.fixture(scope='module')
 def upscaler():
-    """Enlarges bicubically, so that values can be told."""
+    """An upscaler close to bicubic upsampling, so that values can be predicted."""
     return Upscaler(2, make_faithful(2), device='cpu', precision='fp32')
 
 
@@ -315,7 +315,7 @@ def test_representation_begins_anew_at_a_cut(tmp_path):
         assert np.array_equal(one.to_ndarray(), other.to_ndarray())
 
 
-def test_look_is_taken(tmp_path, upscaler):
+def test_adaptation_options_are_used(tmp_path, upscaler):
     source = write_video(tmp_path / 'in.mp4', make_scene(0, 4))
     report = upscale(upscaler, source, tmp_path / 'out.mp4', AdaptationOptions(make_scene(5, 1)[0], 0.5, True))
     assert report.frames == 4
@@ -447,7 +447,7 @@ def test_results_are_named_and_nothing_is_replaced(tmp_path, monkeypatch):
             plan_videos(sources, target, naming)
 
 
-def test_videos_are_told_from_images_by_name():
+def test_videos_are_recognised_by_name():
     assert is_video('a/clip.MP4')
     assert is_video('clips/*.mkv')
     assert not is_video('photo.jpg')
@@ -468,7 +468,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    """A tenth of what the frames of the longer one would take, decoded or enlarged."""
+    """A tenth of what the frames of the longer one would take, decoded or upscaled."""
     pytest.importorskip('resource', reason='this system does not tell the memory of a process')
     peaks = []
     root = Path(__file__).parents[3]
