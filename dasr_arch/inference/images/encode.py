@@ -119,7 +119,7 @@ def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequ
     if len(frames) > 1 and file.animated:
         hidden = int(file.has_default)  # the fallback image has no duration
         options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
-        once = file.format == 'GIF' and kind != 'GIF'  # the default of GIF; other formats repeat endlessly
+        once = file.format == 'GIF' and kind != 'GIF'  # a GIF without a loop count plays once, others endlessly
         loop = 1 if file.loop is None and once else file.loop
         if loop is not None and kind != 'AVIF':
             options |= {'loop': loop}

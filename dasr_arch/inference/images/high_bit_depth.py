@@ -32,9 +32,8 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     data = _encode(pixels, '.png', [cv2.IMWRITE_PNG_COMPRESSION, 3])
     chunks = []
     grey = pixels.ndim == 2 or pixels.shape[2] == 1
-    if metadata.icc_profile and (
-        grey or metadata.icc_profile[16:20] != b'GRAY'
-    ):  # PNG forbids grey profiles in RGB images
+    fits = metadata.icc_profile is None or grey or metadata.icc_profile[16:20] != b'GRAY'  # no grey profile for RGB
+    if metadata.icc_profile and fits:
         chunks.append((b'iCCP', b'ICC\0\0' + zlib.compress(metadata.icc_profile)))
     else:
         chunks += png_colour_chunks(metadata.png)
