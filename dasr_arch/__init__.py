@@ -11,18 +11,18 @@ from dasr_arch.archs.dasr_arch import DASR, DASROutput
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.inference.tiling import Tiling
-from dasr_arch.inference.upscaler import Look, Upscaler
+from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.version import __version__
 
 _plugin.attach()
 _renamed.attach()
-__getattr__ = _renamed.find_renamed(__name__, {'degrade_picture': 'degrade_image'})
+__getattr__ = _renamed.find_renamed(__name__, {'Look': 'AdaptationOptions', 'degrade_picture': 'degrade_image'})
 
 __all__ = [
     'DASR',
+    'AdaptationOptions',
     'DASROutput',
     'InputError',
-    'Look',
     'Tiling',
     'Upscaler',
     '__version__',

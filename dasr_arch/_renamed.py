@@ -1,5 +1,6 @@
 """Old names of public modules and functions: they keep working for one release and warn."""
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -7,7 +8,10 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec('P')
+R = TypeVar('R')
 
 MODULES = {
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
@@ -42,6 +46,52 @@ def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(sys.modules[module], names[name])
 
     return __getattr__
+
+
+def rename_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator for functions that takes keyword arguments under their old names, too, and warns.
+
+    Args:
+        names: for each old name of an argument the new one.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                if names[old] in kwargs:
+                    raise TypeError(f"'{old}' is the old name of '{names[old]}'; give one of them")
+                warn_renamed(f"the argument '{old}' of {function.__qualname__}", f"'{names[old]}'")
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def rename_fields(**names: str) -> Callable[[type[R]], type[R]]:
+    """Decorator for dataclasses that takes and gives fields under their old names, too, and warns.
+
+    Args:
+        names: for each old name of a field the new one.
+    """
+
+    def decorate(cls: type[R]) -> type[R]:
+        cls.__init__ = rename_arguments(**names)(cls.__init__)  # type: ignore[method-assign]
+        for old, new in names.items():
+            setattr(cls, old, property(_make_getter(f'{cls.__name__}.{old}', new)))
+        return cls
+
+    return decorate
+
+
+def _make_getter(old: str, new: str) -> Callable[[object], Any]:
+    def get(instance: object) -> Any:
+        warn_renamed(old, new)
+        return getattr(instance, new)
+
+    return get
 
 
 class _RenamedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

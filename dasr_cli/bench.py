@@ -1,4 +1,4 @@
-"""`dasr bench`: time and memory of inference and training on this machine."""
+"""`dasr bench`: measures time and memory of inference and training."""
 
 import argparse
 from pathlib import Path
@@ -17,11 +17,11 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'bench',
-        help='measure time and memory of inference and training on this machine',
-        description='Measure milliseconds and peak memory of inference and of a training step of both stages, and the '
-        'share of data and degradation. Prints a table and writes JSON.',
+        help='measure time and memory of inference and training',
+        description='Measure time and peak memory of inference and of training steps of both stages, and the share of '
+        'data loading and degradation. Prints a table and writes JSON.',
     )
-    parser.add_argument('--quick', action='store_true', help='small images at x4, networks alone: a minute, not many')
+    parser.add_argument('--quick', action='store_true', help='small images at x4, networks only; takes a minute')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
     parser.add_argument(
         '--implementations',
@@ -29,14 +29,14 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         metavar='NAME',
         help='auto, reference, fast, ncnn, compiled (reference, fast, and ncnn if installed)',
     )
-    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 where it is in hardware)')
+    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 only with hardware support)')
     parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')
-    parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training has the largest')
+    parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training uses the largest')
     parser.add_argument('--size', type=int, metavar='N', help='side of the LR image, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')
-    parser.add_argument('--batch', type=int, metavar='N', help='pairs of patches in a training step (8)')
-    parser.add_argument('--repeats', type=int, metavar='N', help='interleaved repeats, three at least (3)')
-    parser.add_argument('--baseline', metavar='NAME', help="row that others are compared with ('DASR reference fp32')")
+    parser.add_argument('--batch', type=int, metavar='N', help='LR-HR pairs in a training step (8)')
+    parser.add_argument('--repeats', type=int, metavar='N', help='interleaved repeats, at least 3 (3)')
+    parser.add_argument('--baseline', metavar='NAME', help="row to compare the others with ('DASR reference fp32')")
     parser.add_argument('--device', metavar='NAME', help='cpu or cuda (cpu)')
     parser.add_argument(
         '--out', type=Path, default=Path('results/bench/bench.json'), help='JSON file (results/bench/bench.json)'
@@ -45,10 +45,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, writes and prints.
+    """Measures, writes the JSON file and prints the table.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.

@@ -1,32 +1,34 @@
-"""`dasr convert`: weights of ours or of the authors from one kind of file to another."""
+"""`dasr convert`: converts weights files of ours or of the authors."""
 
 import argparse
 from typing import Any
+
+from dasr_cli.arguments import add_force
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'convert',
-        help='turn weights into .safetensors or .pth',
-        description="Read DASR weights, ours or the authors', .pth or .safetensors, and write the network alone under "
-        'our names; the averaged weights (params_ema) where a file holds both.',
+        help='convert weights to .safetensors or .pth',
+        description="Convert DASR weights, ours or the authors', to a file with the network alone under our key names. "
+        'From a checkpoint with both, the averaged weights (params_ema) are taken.',
     )
     parser.add_argument('source', metavar='IN', help='.pth, .pt or .safetensors file')
-    parser.add_argument('target', metavar='OUT', help='.pth or .safetensors file to make')
-    parser.add_argument('--half', action='store_true', help='16-bit floats, half the size; they load into float32')
+    parser.add_argument('target', metavar='OUT', help='.pth or .safetensors file')
+    parser.add_argument('--half', action='store_true', help='store 16-bit floats; they are loaded as float32')
     parser.add_argument(
         '--encoder', action='store_true', help='the degradation encoder alone, for path.pretrain_network_encoder'
     )
-    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
+    add_force(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts and says what came out.
+    """Converts and prints a summary.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.

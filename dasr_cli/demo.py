@@ -1,4 +1,4 @@
-"""`dasr demo`: data, training, test and a page that shows it all, in minutes and without a download."""
+"""`dasr demo`: a small training and test with a results page, in minutes and without a download."""
 
 import argparse
 import sys
@@ -10,21 +10,21 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'demo',
-        help='prepare data, train a small DASR, test it, and write one page about it',
+        help='train and test a small DASR on bundled images and write a results page',
         description='Prepare data, train both stages of a small DASR, test it on a grid of degradations, and write '
-        'one page that shows what came out. Takes a few minutes on two cores and downloads nothing.',
+        'a results page. Takes a few minutes on two cores and downloads nothing.',
     )
     parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='new folder for everything (results/demo, or the next number)'
+        '--out', type=Path, metavar='DIR', help='new folder for all output (results/demo, or the next number)'
     )
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the demo and says where to look.
+    """Runs the demo and prints the address of the page.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.

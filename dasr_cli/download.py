@@ -1,4 +1,4 @@
-"""`dasr download`: fetches public data sets into the folders that the option files name."""
+"""`dasr download`: downloads public data sets to the folders of the option files."""
 
 import argparse
 from pathlib import Path
@@ -8,22 +8,22 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
     """Adds the subcommand."""
     parser = subparsers.add_parser(
         'download',
-        help='fetch DIV2K, Flickr2K or a benchmark set',
+        help='download DIV2K, Flickr2K or a benchmark set',
         description=(
-            'Fetches public data sets and checks them. Interrupted, it goes on where it stopped when run again. '
+            'Download public data sets and verify them. The same command continues an interrupted download. '
             'Sets: DIV2K, Flickr2K, Set5, Set14, B100, Urban100, Manga109 (needs --url), '
             'benchmark (Set5, Set14, B100 and Urban100).'
         ),
     )
     parser.add_argument('names', nargs='+', metavar='SET', help='name of a data set')
     parser.add_argument('--root', type=Path, default=Path('datasets'), help='data root (default: datasets)')
-    parser.add_argument('--url', default='', help='fetch the archive from this address instead; it is not checksummed')
+    parser.add_argument('--url', default='', help='download the archive from this address instead; it is not verified')
     parser.add_argument('--keep-archive', action='store_true', help='keep the archive in ROOT/.downloads')
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Downloads the sets one after the other and prints their folders."""
+    """Downloads the data sets and prints their folders."""
     from dasr_arch._errors import InputError
     from dasr_arch.data.public.public_datasets import download_set, find_public_set
 

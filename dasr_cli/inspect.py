@@ -1,8 +1,10 @@
-"""`dasr inspect`: names the known degradations that images look most like."""
+"""`dasr inspect`: estimates blur and noise of images with a linear probe on the representation."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
+
+from dasr_cli.arguments import add_json, add_model
+from dasr_cli.messages import print_error
 
 if TYPE_CHECKING:
     from dasr_arch.probe.model import Guess, Quantity
@@ -12,25 +14,24 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'inspect',
-        help='name the blur and noise that images look most like',
-        description='Name the known degradations that the representation of each image is most similar to, with the '
-        'confidence of a linear probe. Widths and axes are standard deviations in pixels of the large image, angles '
-        'in degrees, clockwise; noise is a standard deviation in grey levels of 0..255.',
+        help='estimate blur and noise of images',
+        description='Classify the degradation of each image with a linear probe on its representation. Kernel widths '
+        'are standard deviations in HR pixels, angles are in degrees, clockwise; noise levels are standard deviations '
+        'on the scale 0..255.',
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
-    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
-    parser.add_argument('--probe', metavar='FILE', help='what `dasr probe` wrote (the one beside the weights)')
-    parser.add_argument('--top', type=int, default=3, metavar='N', help='so many for blur and noise each (3)')
-    parser.add_argument('--json', action='store_true', help='print one JSON list instead of text')
+    add_model(parser)
+    parser.add_argument('--probe', metavar='FILE', help='result of `dasr probe` (the file next to the weights)')
+    parser.add_argument('--top', type=int, default=3, metavar='N', help='number of candidates to list (3)')
+    add_json(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Looks at each image and prints what it looks like.
+    """Prints the most probable degradations of each image.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0, or 2 if an image could not be read.
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.images.io import read_image_file
-    from dasr_arch.inference.upscaler import Upscaler, find_scale, locate_weights
+    from dasr_arch.inference.load_model import find_scale, locate_weights
+    from dasr_arch.inference.upscaler import Upscaler
     from dasr_arch.probe.model import probe_path, read_probe
 
     if args.top < 1:
@@ -56,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
             frames = read_image_file(read_bytes(path), path).frames
             guesses = probe.read(upscaler.represent([frames[0]]))
         except InputError as error:
-            print(f'dasr: error: {error}', file=sys.stderr)
+            print_error(error)
             failed = True
             continue
-        found.append(
-            {'picture': path, **{what: [one._asdict() for one in best[: args.top]] for what, best in guesses.items()}}
-        )
+        listed: dict[str, object] = {
+            what: [one._asdict() for one in best[: args.top]] for what, best in guesses.items()
+        }
+        found.append({'image': path, 'picture': path, **listed})  # 'picture': the old name
         if not args.json:
             _print_guesses(path, guesses, args.top)
     if args.json:

@@ -1,18 +1,20 @@
-"""`dasr models`: the weights that are installed with the package."""
+"""`dasr models`: lists the installed weights."""
 
 import argparse
 from typing import Any
+
+from dasr_cli.arguments import add_json
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'models',
-        help='list the weights that are installed',
-        description='List the weights that are installed with the package, or lie in the folder that the environment '
-        'variable DASR_WEIGHTS names.',
+        help='list the installed weights',
+        description='List the weights that are installed with the package, or those in the folder of the environment '
+        'variable DASR_WEIGHTS.',
     )
-    parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
+    add_json(parser)
     parser.set_defaults(func=run)
 
 
@@ -20,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the list.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.

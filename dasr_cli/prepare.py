@@ -1,4 +1,4 @@
-"""`dasr prepare`: images to an LMDB of sub-images."""
+"""`dasr prepare`: stores sub-images of images in an LMDB."""
 
 import argparse
 import os
@@ -6,34 +6,38 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dasr_cli.arguments import RenamedOption
+from dasr_cli.messages import SHOWN
+
 if TYPE_CHECKING:
     from dasr_arch.data.prepare import PrepareReport
-
-_SHOWN = 20
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'prepare',
-        help='turn folders of images into an LMDB for training',
+        help='make an LMDB for training from folders of images',
         description='Cut images into sub-images and store them in an LMDB that BasicSR can read. '
-        'Run the same command again to continue after an interruption.',
+        'The same command continues an interrupted run.',
     )
-    parser.add_argument('inputs', metavar='IN', nargs='+', help='folder of images (PNG, JPEG, BMP, TIFF, WebP), or one')
-    parser.add_argument('-o', '--output', metavar='OUT.lmdb', required=True, help='LMDB folder to make')
+    parser.add_argument(
+        'inputs', metavar='IN', nargs='+', help='image or folder of images (PNG, JPEG, BMP, TIFF, WebP)'
+    )
+    parser.add_argument('-o', '--output', metavar='OUT.lmdb', required=True, help='LMDB folder to write')
     parser.add_argument('--size', type=int, default=480, help='side of a sub-image in pixels (480)')
     parser.add_argument('--step', type=int, default=240, help='pixels from one sub-image to the next (240)')
-    parser.add_argument('--whole', action='store_true', help='store whole images; --size and --step mean nothing then')
+    parser.add_argument('--whole', action='store_true', help='store whole images; ignores --size and --step')
     parser.add_argument(
         '--min-size',
         type=int,
         default=192,
-        help='skip images with a shorter side, which hold no training patch (192)',
+        help='shortest side of an image; smaller ones hold no training patch and are skipped (192)',
     )
-    parser.add_argument('--min-pictures', type=int, default=1, help='fail if fewer images can be used (1)')
+    parser.add_argument('--min-images', type=int, default=1, help='fail if fewer images can be used (1)')
+    parser.add_argument('--min-pictures', dest='min_images', type=int, action=RenamedOption, new='--min-images')
     parser.add_argument('--compress-level', type=int, default=1, help='PNG compression, 0 to 9 (1)')
-    parser.add_argument('--recursive', action='store_true', help='look into folders inside the folders, too')
+    parser.add_argument('--recursive', action='store_true', help='include subfolders')
     parser.add_argument('--workers', type=int, default=None, help='number of processes (all cores)')
     parser.add_argument(
         '--force',
@@ -44,12 +48,12 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepares, then tells what was made and what was left out."""
+    """Prepares and prints a summary."""
     from dasr_arch.data.prepare import REPORT_NAME, RunSettings, prepare
     from dasr_arch.data.sub_images import Cutting
 
     cutting = Cutting(args.size, args.step, args.min_size, args.whole, args.compress_level)
-    settings = RunSettings(args.workers, args.min_pictures, args.recursive, args.force)
+    settings = RunSettings(args.workers, args.min_images, args.recursive, args.force)
     try:
         report = prepare(args.inputs, args.output, cutting, settings)
     except KeyboardInterrupt:
@@ -66,10 +70,10 @@ def _print_report(report: 'PrepareReport', report_name: str) -> None:
     rest = f'  and {{}} more, see {report_name} there'
     if report.renamed:
         print(f'keys that differ from the file name: {len(report.renamed)}')
-        for key, path in list(report.renamed.items())[:_SHOWN]:
+        for key, path in list(report.renamed.items())[:SHOWN]:
             print(f'  {_show(path)}: {key}')
-        if len(report.renamed) > _SHOWN:
-            print(rest.format(len(report.renamed) - _SHOWN))
+        if len(report.renamed) > SHOWN:
+            print(rest.format(len(report.renamed) - SHOWN))
     if report.skipped:
         print(f'images left out: {len(report.skipped)}')
         for image in report.skipped:
@@ -77,7 +81,7 @@ def _print_report(report: 'PrepareReport', report_name: str) -> None:
 
 
 def _show(path: Path) -> str:
-    """A path on one line, in characters that every terminal takes."""
+    """A path on one line, in characters that the terminal can show."""
     text = os.fsencode(path).decode('utf-8', errors='replace')
     encoding = sys.stdout.encoding or 'ascii'
     shown = ''.join(character if character.isprintable() else '?' for character in text)

@@ -1,32 +1,33 @@
-"""`dasr probe`: fits a linear probe to an encoder and tells how well its representation names degradations."""
+"""`dasr probe`: fits a linear probe on the representation and tests its accuracy on degradations."""
 
 import argparse
 from typing import Any
+
+from dasr_cli.arguments import add_force, add_model
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'probe',
-        help='measure what the representation tells of blur and noise, for `dasr inspect`',
-        description='Degrade images in known ways, fit one linear layer that names the degradation from the '
+        help='fit a linear probe on the representation, for `dasr inspect`',
+        description='Degrade images with known parameters, fit a linear layer that classifies the degradation by the '
         'representation, test it on other images, and save it for `dasr inspect`.',
     )
+    add_model(parser, positional=True)
     parser.add_argument(
-        'model', metavar='MODEL', help='general, iso, a name that `dasr models` lists, or a weights file'
+        '--images', nargs='+', required=True, metavar='DATA', help='folders or LMDBs of HR images for training'
     )
-    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
+    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of other HR images for testing')
     parser.add_argument(
-        '--images', nargs='+', required=True, metavar='DATA', help='folders or LMDBs of HR images to fit to'
+        '--setting', choices=('general', 'iso'), help="classes of degradations (the model's; general for a file)"
     )
-    parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of other HR images')
+    parser.add_argument('--limit', type=int, metavar='N', help='use N of the training images')
     parser.add_argument(
-        '--setting', choices=('general', 'iso'), help="degradations to tell apart (the model's; general for a file)"
+        '-o', '--out', metavar='FILE', help='output file (MODEL.probe.safetensors next to a weights file)'
     )
-    parser.add_argument('--limit', type=int, metavar='N', help='fit to N of the images')
-    parser.add_argument('-o', '--out', metavar='FILE', help='the probe (MODEL.probe.safetensors beside a weights file)')
-    parser.add_argument('--report', metavar='FOLDER', help='write report.md, report.json and maps by t-SNE there')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
+    parser.add_argument('--report', metavar='FOLDER', help='folder for report.md, report.json and t-SNE maps')
+    add_force(parser)
     parser.set_defaults(func=run)
 
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Fits, tests, writes and prints the accuracies.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch._errors import InputError
     from dasr_arch.checkpoints.io import load_network
     from dasr_arch.checkpoints.packaged import SETTINGS, find_packaged
-    from dasr_arch.inference.upscaler import find_scale, locate_weights
+    from dasr_arch.inference.load_model import find_scale, locate_weights
     from dasr_arch.probe.command import ProbeSettings, run_probing, write_report
     from dasr_arch.probe.model import probe_path
 

@@ -1,8 +1,10 @@
-"""`dasr serve`: the upscaler as a page and an HTTP API on this machine."""
+"""`dasr serve`: web page and HTTP API for upscaling."""
 
 import argparse
 import sys
 from typing import TYPE_CHECKING, Any
+
+from dasr_cli.arguments import add_device
 
 if TYPE_CHECKING:
     from dasr_arch.web.settings import ServeSettings
@@ -14,31 +16,34 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'serve',
-        help='the upscaler as a page and an HTTP API on this machine',
-        description='Serve a page that upscales images, a playground of degradations, and an HTTP API that /docs '
-        'describes. Only this machine can reach it unless --host says otherwise, and nothing is fetched from others.',
+        help='serve a web page and an HTTP API',
+        description='Serve a page that upscales images, a page to try degradations, and an HTTP API, described at '
+        '/docs. By default only this machine can connect. The pages load nothing from other hosts.',
     )
-    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine alone)')
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine only)')
     parser.add_argument('--port', type=int, default=7860, help='port; 0 picks a free one (7860)')
     parser.add_argument(
-        '--token', nargs='?', const='', help='ask clients for this token; without a value one is made up'
+        '--token', nargs='?', const='', help='require this token from clients; without a value a random one'
     )
     parser.add_argument(
         '--allow-host', action='append', default=[], metavar='NAME', help='another name of this server; may be repeated'
     )
     parser.add_argument('--open', action='store_true', help='open the page in a browser')
-    work = parser.add_argument_group('computing')
-    work.add_argument(
-        '--model', action='append', default=[], metavar='FILE', help='weights file to serve besides those installed'
+    computing = parser.add_argument_group('computing')
+    computing.add_argument(
+        '--model',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='weights file to serve in addition to those installed',
     )
-    work.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
-    work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
+    add_device(computing)
     limits = parser.add_argument_group('limits')
     limits.add_argument('--max-upload', type=float, default=64, metavar='MB', help='largest upload (64)')
     limits.add_argument('--max-megapixels', type=float, default=16, metavar='MP', help='largest image (16)')
-    limits.add_argument('--jobs', type=int, default=1, help='images that are computed at the same time (1)')
-    limits.add_argument('--queue', type=int, default=8, help='images that may wait besides (8)')
-    limits.add_argument('--keep', type=float, default=15, metavar='MINUTES', help='how long results are kept (15)')
+    limits.add_argument('--jobs', type=int, default=1, help='images computed in parallel (1)')
+    limits.add_argument('--queue', type=int, default=8, help='further images that may wait (8)')
+    limits.add_argument('--keep', type=float, default=15, metavar='MINUTES', help='time until results are deleted (15)')
     parser.set_defaults(func=run)
 
 
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0.
@@ -65,16 +70,16 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.web.server import serve
 
     settings = _read_settings(args)
-    warnings.filterwarnings('ignore', module='PIL')  # what is odd about uploads is told to those who sent them
+    warnings.filterwarnings('ignore', module='PIL')  # oddities of uploads concern the clients
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         print(line, file=sys.stderr if line.startswith('warning') else sys.stdout, flush=True)
         if args.open and line.startswith('open '):
             import webbrowser
 
             webbrowser.open(line.split()[1])
 
-    serve(settings, tell)
+    serve(settings, report)
     print('stopped', flush=True)
     return 0
 

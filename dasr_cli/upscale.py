@@ -1,76 +1,76 @@
-"""`dasr upscale`: enlarges image files, folders, patterns, what comes through a pipe, or video."""
+"""`dasr upscale`: upscales image files, folders, patterns, a pipe, or video."""
 
 import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
+from dasr_cli.messages import SHOWN, print_error, print_failures
+
 if TYPE_CHECKING:
-    from dasr_arch.inference.output_paths import Plan
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
     from dasr_arch.inference.upscaler import Upscaler
-
-_SHOWN = 20
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         'upscale',
-        help='enlarge images: files, folders, patterns, or a pipe; or video',
-        description='Enlarge images, each as its own blur and noise ask for. photo.png becomes photo_x4.png beside '
-        'it, and a folder becomes folder_x4, unless OUT says otherwise. Formats, colour profiles, metadata, '
-        'transparency and bit depth are kept; of video, sound, subtitles, time stamps and rotation. Nothing is '
-        'replaced without --force.',
+        help='upscale images or video',
+        description='Upscale images or video; the degradation of each is estimated. The default output of photo.png '
+        'is photo_x4.png next to it, that of a folder is folder_x4. Images keep format, colour profile, metadata, '
+        'transparency and bit depth; video keeps sound, subtitles, time stamps and rotation. Existing files are '
+        'replaced with --force only.',
     )
     parser.add_argument(
         'paths',
         nargs='+',
         metavar='IN [OUT]',
-        help="image, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then what to make, - for stdout",
+        help="image, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then output file, folder, or - "
+        'for stdout',
     )
-    parser.add_argument('-o', '--out', metavar='OUT', help='what to make, where several images stand before')
-    parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
-    parser.add_argument('--model', default='general', help='general, iso, a name that `dasr models` lists, or a file')
-    look = parser.add_argument_group('what to adapt to')
-    look.add_argument('--like', metavar='REF', help='take blur and noise to be those of another image')
-    look.add_argument(
-        '--strength', type=float, default=1.0, help='1: as the image asks for; 0: as if it were clean; up to 2 (1)'
+    parser.add_argument('-o', '--out', metavar='OUT', help='output file or folder')
+    add_model(parser)
+    adaptation = parser.add_argument_group('adaptation')
+    adaptation.add_argument('--reference', metavar='IMAGE', help='use the representation of this image')
+    adaptation.add_argument('--like', dest='reference', action=RenamedOption, new='--reference')
+    adaptation.add_argument(
+        '--strength', type=float, default=1.0, help='1: own degradation, 0: clean image, up to 2: exaggerated (1)'
     )
-    look.add_argument('--ensemble', action='store_true', help='average over eight turned copies: 8 times the time')
+    adaptation.add_argument('--ensemble', action='store_true', help='self-ensemble; 8 times slower')
     files = parser.add_argument_group('files')
-    files.add_argument('--force', action='store_true', help='replace files that exist')
-    files.add_argument('--resume', action='store_true', help='leave out images whose result exists')
-    files.add_argument('--recursive', action='store_true', help='look into folders inside the folder, too')
+    add_force(files)
+    files.add_argument('--resume', action='store_true', help='skip inputs whose result exists')
+    files.add_argument('--recursive', action='store_true', help='include subfolders')
     files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
-    files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; a lossless WebP stays so)')
+    files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; lossless WebP stays so)')
     video = parser.add_argument_group('video (extra: video)')
     video.add_argument('--codec', metavar='NAME', help='h264, h265, av1, vp9 or ffv1 (h264; h265 above 8 bits)')
     video.add_argument('--crf', type=int, help='quality, smaller is better (17 for h264, 19 h265, 22 av1 and vp9)')
-    video.add_argument('--start', type=float, metavar='SECONDS', help='leave out what comes before')
-    video.add_argument('--duration', type=float, metavar='SECONDS', help='upscale so much from there on')
-    work = parser.add_argument_group('computing')
-    work.add_argument('--tile', type=int, metavar='N', help='side of a tile in pixels of IN (from the memory)')
-    work.add_argument(
-        '--exact', action='store_true', help='margins as wide as the network sees, so that tiles change nothing'
+    video.add_argument('--start', type=float, metavar='SECONDS', help='seconds to skip at the beginning (0)')
+    video.add_argument('--duration', type=float, metavar='SECONDS', help='seconds to upscale (to the end)')
+    computing = parser.add_argument_group('computing')
+    computing.add_argument('--tile', type=int, metavar='N', help='side of a tile in LR pixels (by available memory)')
+    computing.add_argument(
+        '--exact', action='store_true', help='pad tiles by the full receptive field (identical to untiled output)'
     )
-    work.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
-    work.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
+    add_device(computing)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upscales, then tells what was made and what was left out.
+    """Upscales and prints the output paths.
 
     Args:
-        args: what the parser gave.
+        args: parsed arguments.
 
     Returns:
         0, or 2 if an image could not be used.
     """
+    from dasr_arch.inference.load_model import find_scale
     from dasr_arch.inference.output_paths import split_paths
-    from dasr_arch.inference.upscale_files import plan_upscaling, run_plan
-    from dasr_arch.inference.upscaler import find_scale
-    from dasr_arch.inference.video.upscale_video import is_video
+    from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
+    from dasr_arch.inference.video.output_paths import is_video
 
     settings = _read_settings(args)
     args.scale = find_scale(args.model, args.scale)
@@ -88,18 +88,19 @@ def run(args: argparse.Namespace) -> int:
             print('stopped; what is finished is whole, --resume goes on', file=sys.stderr)
             raise
     else:
-        report = _nothing_to_do(plan)
+        report = UpscaleReport([], plan.done, plan.failed)
     _print_report(report)
     return 2 if report.failed else 0
 
 
 def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | None, settings: 'FileSettings') -> int:
-    """Upscales videos one after the other; a bad one is named, and the rest goes on."""
+    """Upscales videos one by one; prints an error for a bad one and goes on."""
     from dasr_arch._errors import InputError
     from dasr_arch._extras import import_extra
-    from dasr_arch.inference.output_paths import Naming
+    from dasr_arch.inference.output_paths import PathSettings
+    from dasr_arch.inference.video.output_paths import is_video, plan_videos
     from dasr_arch.inference.video.reader import VideoSettings
-    from dasr_arch.inference.video.upscale_video import is_video, plan_videos, upscale_video
+    from dasr_arch.inference.video.upscale_video import upscale_video
 
     if not all(map(is_video, sources)):
         raise InputError('images and videos cannot be mixed in one command; give them in two')
@@ -109,15 +110,15 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
         raise InputError(f'{wrong} is for images; of video, OUT chooses the format, --codec and --crf the quality')
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
-    plan = plan_videos(sources, target, Naming(args.scale, force=args.force, resume=args.resume))
+    plan = plan_videos(sources, target, PathSettings(args.scale, force=args.force, resume=args.resume))
     upscaler = _make_upscaler(args) if plan.jobs else None
     failed = False
     for job in plan.jobs:
         assert upscaler is not None
         try:
-            report = upscale_video(upscaler, job.source, job.target, video, settings.look)
+            report = upscale_video(upscaler, job.source, job.target, video, settings.adaptation)
         except InputError as error:
-            print(f'dasr: error: {error}', file=sys.stderr)
+            print_error(error)
             failed = True
             continue
         except KeyboardInterrupt:
@@ -140,14 +141,14 @@ def _refuse_video_options(args: argparse.Namespace) -> None:
 
 
 def _read_settings(args: argparse.Namespace) -> 'FileSettings':
-    """What the arguments ask for; InputError if they are wrong."""
+    """Settings of the arguments; InputError if they are wrong."""
     from pathlib import Path
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_image_file
     from dasr_arch.inference.upscale_files import FileSettings
-    from dasr_arch.inference.upscaler import Look
+    from dasr_arch.inference.upscaler import AdaptationOptions
 
     if args.force and args.resume:
         raise InputError('--force replaces what --resume leaves out; give one of them')
@@ -157,9 +158,11 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
         if kind is None:
             known = ', '.join(sorted(suffix[1:] for suffix in SUFFIXES))
             raise InputError(f"--format: unknown format '{args.format}'; use one of {known}")
-    like = None if args.like is None else read_image_file(read_bytes(Path(args.like)), args.like).frames[0]
+    reference = None
+    if args.reference is not None:
+        reference = read_image_file(read_bytes(Path(args.reference)), args.reference).frames[0]
     return FileSettings(
-        look=Look(like, args.strength, args.ensemble),
+        adaptation=AdaptationOptions(reference, args.strength, args.ensemble),
         output=OutputSettings(kind, args.quality),
         force=args.force,
         resume=args.resume,
@@ -176,7 +179,7 @@ def _make_upscaler(args: argparse.Namespace) -> 'Upscaler':
 
 
 def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, settings: 'FileSettings') -> int:
-    """From stdin or a file to stdout or a file."""
+    """Upscales one image from stdin or a file to stdout or a file."""
     import os
     from dataclasses import replace
     from pathlib import Path
@@ -210,20 +213,11 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
     return 0
 
 
-def _nothing_to_do(plan: 'Plan') -> 'UpscaleReport':
-    from dasr_arch.inference.upscale_files import UpscaleReport
-
-    return UpscaleReport([], plan.done, plan.failed)
-
-
 def _print_report(report: 'UpscaleReport') -> None:
-    for path in report.made[:_SHOWN]:
+    for path in report.made[:SHOWN]:
         print(path)
-    if len(report.made) > _SHOWN:
-        print(f'and {len(report.made) - _SHOWN} more in {report.made[-1].parent}')
+    if len(report.made) > SHOWN:
+        print(f'and {len(report.made) - SHOWN} more in {report.made[-1].parent}')
     if report.done:
         print(f'{len(report.done)} were done already')
-    for image in report.failed[:_SHOWN]:
-        print(f'dasr: error: {image.path}: {image.reason}', file=sys.stderr)
-    if len(report.failed) > _SHOWN:
-        print(f'dasr: error: and {len(report.failed) - _SHOWN} more images', file=sys.stderr)
+    print_failures(report.failed)

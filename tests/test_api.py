@@ -12,10 +12,10 @@ import dasr_arch
 from dasr_arch import _registration
 
 PUBLIC = {
+    'AdaptationOptions',
     'DASR',
     'DASROutput',
     'InputError',
-    'Look',
     'Tiling',
     'Upscaler',
     '__version__',

@@ -2,11 +2,15 @@
 
 import importlib
 import sys
+import warnings
 
+import numpy as np
 import pytest
 
 import dasr_arch
 from dasr_arch import _renamed, degradations
+from dasr_arch.inference.images.image_modes import decompose
+from tests.inference.making import make_network
 
 
 @pytest.mark.parametrize(('module', 'old'), [(dasr_arch, 'degrade_picture'), (degradations, 'degrade_picture')])
@@ -18,6 +22,40 @@ def test_old_name_is_the_new_function(module, old):
 def test_old_generator_is_the_new_one():
     with pytest.warns(DeprecationWarning, match='is now image_generator'):
         assert degradations.picture_generator is degradations.image_generator
+
+
+def test_old_options_class_takes_and_gives_its_old_fields():
+    with pytest.warns(DeprecationWarning, match='is now AdaptationOptions'):
+        look = dasr_arch.Look
+    assert look is dasr_arch.AdaptationOptions
+    with pytest.warns(DeprecationWarning, match="the argument 'like' of AdaptationOptions.__init__ is now 'reference'"):
+        options = look(like='image', strength=0.5)
+    assert options == dasr_arch.AdaptationOptions('image', 0.5)
+    with pytest.warns(DeprecationWarning, match='AdaptationOptions.like is now reference'):
+        assert options.like == 'image'
+
+
+def test_new_names_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert dasr_arch.AdaptationOptions(reference='image').reference == 'image'
+
+
+def test_both_names_of_an_argument_are_an_error():
+    with pytest.raises(TypeError, match="'like' is the old name of 'reference'"):
+        dasr_arch.AdaptationOptions(like='image', reference='image')
+
+
+def test_upscaler_takes_old_arguments_and_methods(demo_image):
+    upscaler = dasr_arch.Upscaler(2, make_network(2), device='cpu', precision='fp32')
+    image, options = demo_image[:16, :16], dasr_arch.AdaptationOptions(ensemble=True)
+    with pytest.warns(DeprecationWarning, match="'look' of Upscaler.__call__ is now 'adaptation'"):
+        assert np.array_equal(upscaler(image, look=options), upscaler(image, options))
+    with pytest.warns(DeprecationWarning, match="'look' of Upscaler.represent is now 'adaptation'"):
+        representations = upscaler.represent([image], look=options)
+    with pytest.warns(DeprecationWarning, match='is now upscale_decomposed'):
+        out = upscaler.upscale_layered(decompose(image), codes=representations).assemble()
+    assert np.array_equal(out, upscaler(image, options))
 
 
 @pytest.mark.parametrize('old', _renamed.MODULES)

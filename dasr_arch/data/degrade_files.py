@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch.data.image_io import IMAGE_SUFFIXES, is_image_name, list_images, read_image, write_image
+from dasr_arch.data.image_io import (
+    IMAGE_SUFFIXES,
+    FailedImage,
+    is_image_name,
+    list_images,
+    read_image,
+    write_image,
+)
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__
 
@@ -35,13 +42,6 @@ class DegradeSettings:
     seed: int = 0
     force: bool = False
     progress: bool = True
-
-
-class FailedImage(NamedTuple):
-    """An image that could not be degraded, and why."""
-
-    path: Path
-    reason: str
 
 
 class DegradeReport(NamedTuple):
@@ -225,7 +225,7 @@ def _degrade_all(
         try:
             lq = degrade_image(degradation, read_image(job.source), settings.seed, job.name)
         except InputError as error:
-            failed.append(FailedImage(job.source, str(error).removeprefix(f'{job.source}: ')))
+            failed.append(FailedImage.from_error(job.source, error))
             continue
         write_image(staging / job.file, lq)
         made[job.name] = (lq.shape[0], lq.shape[1])

@@ -9,7 +9,7 @@ import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -47,6 +47,18 @@ DECODING_ERRORS = (
     zlib.error,
 )
 """What Pillow and OpenCV let through when a file is damaged, found by damaging files."""
+
+
+class FailedImage(NamedTuple):
+    """An image file that a command left out, and the reason."""
+
+    path: Path
+    reason: str
+
+    @classmethod
+    def from_error(cls, path: Path, error: InputError) -> Self:
+        """The failure that an error describes; the reason does not repeat the path."""
+        return cls(path, str(error).removeprefix(f'{path}: '))
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -252,7 +264,12 @@ def _decode_16_bits(data: bytes, white_zero: bool) -> NDArray[np.uint8]:
     pixels = decode_deep(data, white_zero)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return ((pixels[:, :, :3].astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    return round_to_8_bits(pixels[:, :, :3])
+
+
+def round_to_8_bits(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Rounds samples of 16 bits to 8."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
 
 
 def decode_deep(data: bytes, white_zero: bool = False) -> NDArray[np.uint16]:

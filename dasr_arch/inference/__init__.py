@@ -1,1 +1,1 @@
-"""Upscaling images with a trained network."""
+"""Inference: upscaling of images and video with a trained network."""

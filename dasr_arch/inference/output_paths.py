@@ -1,43 +1,55 @@
-"""Which files are upscaled, and what the results are called, found out before the work begins."""
+"""Input files and output paths of an upscaling run, checked before the work begins."""
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from dasr_arch._errors import InputError
+from dasr_arch.data.image_io import FailedImage
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 
 
-class FailedImage(NamedTuple):
-    """An image that could not be upscaled, and why."""
+class UpscaleJob(NamedTuple):
+    """One input file.
 
-    path: Path
-    reason: str
-
-
-class Job(NamedTuple):
-    """One image: where it is, what it becomes, and its height, width and number of frames as its header says."""
+    Attributes:
+        source: the image or video.
+        target: the file to write.
+        header: format and size of an image; None for a video, which is opened when its turn comes.
+    """
 
     source: Path
     target: Path
-    height: int
-    width: int
-    frames: int
+    header: Header | None = None
+
+
+class UpscalePlan(NamedTuple):
+    """Work of one run.
+
+    Attributes:
+        jobs: files to upscale.
+        done: results of an earlier run, which are kept.
+        failed: images that cannot be read.
+    """
+
+    jobs: list[UpscaleJob]
+    done: list[Path]
+    failed: list[FailedImage]
 
 
 @dataclass(frozen=True)
-class Naming:
-    """How results are named.
+class PathSettings:
+    """Rules for output paths.
 
     Attributes:
         scale: up-sampling factor, part of the names.
-        format: of the results, one of FORMATS; None is that of each image.
-        force: replace files that exist.
-        resume: leave out what is done.
-        recursive: look into folders inside the folders, too.
+        format: of the results, one of FORMATS; None keeps that of each image. Ignored for videos.
+        force: replace existing files.
+        resume: skip images whose result exists.
+        recursive: include subfolders. Ignored for videos.
     """
 
     scale: int
@@ -47,94 +59,86 @@ class Naming:
     recursive: bool = False
 
 
-class Plan(NamedTuple):
-    """What is to be done.
-
-    Attributes:
-        jobs: one for each image.
-        done: results of an earlier run that are left alone.
-        failed: images that were refused already.
-    """
-
-    jobs: list[Job]
-    done: list[Path]
-    failed: list[FailedImage]
-
-
 class _Found(NamedTuple):
-    """An image, and the folder below which it was found, if it was."""
+    """An image, and the folder argument below which it was found, if any."""
 
     path: Path
     root: Path | None
 
 
-def plan_files(sources: Sequence[str], target: str | None, naming: Naming) -> Plan:
-    """Finds the images and names the results.
+def plan_files(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
+    """Finds the images and chooses the output paths.
 
     Args:
         sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None puts photo_x4.png beside photo.png and the images of a folder into folder_x4.
-        naming: how results are named.
+        target: a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
+        settings: rules for the paths.
 
     Raises:
-        InputError: if there is nothing to do, or something is in the way.
+        InputError: if there are no images, or an output path cannot be used.
     """
     failed: list[FailedImage] = []
-    found = [one for source in sources for one in _find(source, naming.recursive, failed)]
+    found = [one for source in sources for one in _find(source, settings.recursive, failed)]
     if not found and not failed:
         raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
     single = target is not None and _is_file_name(target, sources, found)
-    jobs: list[Job] = []
+    jobs: list[UpscaleJob] = []
     done: list[Path] = []
     taken: set[Path] = set()
     for one in found:
         header = _read_header(one.path, failed)
         if header is None:
             continue
-        path = Path(str(target)) if single else _name(one, target, header, naming)
-        path = path if single else _make_unique(path, taken)
+        path = Path(str(target)) if single else _make_unique(_choose_path(one, target, header, settings), taken)
         taken.add(path)
-        if _is_done(path, one.path, header, naming, failed):
+        if not is_finished(path, settings):
+            jobs.append(UpscaleJob(one.path, path, header))
+        elif _is_upscaled(path, header, settings.scale):
             done.append(path)
         else:
-            jobs.append(Job(one.path, path, header.height, header.width, header.frames))
-    kept = {job.source for job in jobs} - {failure.path for failure in failed}
-    jobs = [job for job in jobs if job.source in kept]
-    _refuse_originals(jobs, found)
-    return Plan(jobs, done, failed)
+            reason = f'{path} exists but is not x{settings.scale} of it; replace it with --force'
+            failed.append(FailedImage(one.path, reason))
+    refuse_originals([job.target for job in jobs], [one.path for one in found])
+    return UpscalePlan(jobs, done, failed)
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
-    """Tells images from the place for results among the arguments of a command.
+    """Separates the inputs from the output path in the arguments of a command.
 
-    A shell puts every name that a pattern matches into the command, so that the last may be one more image. It is the
-    place for results only where it cannot be: it does not exist, is a folder behind several images, or is the result
-    of an earlier run.
+    A shell expands a pattern, so the last argument may be one more input. It is the output path only if it does not
+    exist, is a folder after several images, or is the result of an earlier run.
 
     Args:
-        paths: images, and perhaps a place behind them.
-        out: the place, if it was named as such.
+        paths: inputs, perhaps followed by the output path.
+        out: the output path, if an option names it.
         scale: up-sampling factor.
 
+    Returns:
+        The inputs, and the output path or None.
+
     Raises:
-        InputError: if the last of two is an image.
+        InputError: if the last of two paths is an input.
     """
     if out is not None or len(paths) == 1:
         return list(paths), out
     last = Path(paths[-1])
     if len(paths) > 2:
-        place = last.is_dir() or paths[-1].endswith(('/', os.sep)) or paths[-1] == '-'
-        return (list(paths[:-1]), paths[-1]) if place else (list(paths), None)
+        is_output = last.is_dir() or paths[-1].endswith(('/', os.sep)) or paths[-1] == '-'
+        return (list(paths[:-1]), paths[-1]) if is_output else (list(paths), None)
     if paths[0] != '-' and last.is_file() and not _is_result(Path(paths[0]), last, scale):
         raise InputError(f'{last}: is there already; to replace it write -o {last} --force, to upscale both -o FOLDER')
     return [paths[0]], paths[1]
 
 
 def format_for(target: Path, wanted: str | None) -> str | None:
-    """The format that the ending of a file asks for.
+    """Image format of a file name's ending.
+
+    Args:
+        target: the file to write.
+        wanted: the requested format, if any.
 
     Raises:
-        InputError: if it is unknown, or contradicts the format that was wanted.
+        InputError: if the ending is unknown or contradicts ``wanted``.
     """
     kind = SUFFIXES.get(target.suffix.lower())
     if kind is None:
@@ -145,8 +149,59 @@ def format_for(target: Path, wanted: str | None) -> str | None:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has an image's ending and is not hidden."""
+    """True for file names with an image ending that are not hidden."""
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
+
+
+def expand_pattern(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[Path]:
+    """Files that match a pattern, sorted.
+
+    Args:
+        source: such as 'photos/*.jpg'.
+        is_wanted: filter for file names without folder.
+        kind: 'image' or 'video', for the message.
+
+    Raises:
+        InputError: if none matches.
+    """
+    matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
+    files = [match for match in matches if match.is_file() and is_wanted(match.name)]
+    if not files:
+        raise InputError(f"'{source}' matches no {kind}; check the pattern")
+    return files
+
+
+def name_inside(folder: Path, source: Path, ending: str, scale: int) -> Path:
+    """Output path in a folder: the source's name, with _x4 appended if the source is in the same folder."""
+    path = folder / f'{source.stem}{ending}'
+    same = folder.exists() and folder.resolve() == source.parent.resolve()
+    return path.with_stem(f'{path.stem}_x{scale}') if same else path
+
+
+def is_finished(path: Path, settings: PathSettings) -> bool:
+    """True if an output path exists and is to be kept.
+
+    Raises:
+        InputError: if it exists and may be neither kept nor replaced.
+    """
+    if path.is_dir():
+        raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
+    if not os.path.lexists(path) or settings.force:
+        return False
+    if not settings.resume:
+        raise InputError(f'{path}: exists already; --resume leaves it out, --force replaces it')
+    return True
+
+
+def refuse_originals(targets: Iterable[Path], originals: Sequence[Path]) -> None:
+    """Raises InputError if an output path is one of the inputs, also by another name (case, hard link, symlink)."""
+    resolved = {path.resolve() for path in originals}
+    files = {(one.stat().st_dev, one.stat().st_ino) for one in resolved if one.exists()}
+    for target in targets:
+        there = target.stat() if target.exists() else None
+        same = there is not None and (there.st_dev, there.st_ino) in files
+        if same or target.resolve() in resolved:
+            raise InputError(f'{target}: is one of the originals, which are never replaced; choose another name')
 
 
 def _find(source: str, recursive: bool, failed: list[FailedImage]) -> Iterable[_Found]:
@@ -156,11 +211,7 @@ def _find(source: str, recursive: bool, failed: list[FailedImage]) -> Iterable[_
     if os.path.lexists(path):
         return [_Found(path, None)]
     if glob.has_magic(source):
-        matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
-        images = [match for match in matches if match.is_file() and is_image_name(match.name)]
-        if images:
-            return [_Found(match, None) for match in images]
-        raise InputError(f"'{source}' matches no image; check the pattern")
+        return [_Found(match, None) for match in expand_pattern(source, is_image_name, 'image')]
     raise InputError(f'{source}: expected an image or a folder, found nothing there; check the path')
 
 
@@ -180,7 +231,11 @@ def _find_inside(root: Path, recursive: bool, failed: list[FailedImage]) -> list
 
 
 def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:
-    """Whether the target names the one image, not a folder."""
+    """True if the target is the file of a single image, False if it is a folder.
+
+    Raises:
+        InputError: if it is a file and there are several images.
+    """
     path = Path(target)
     if path.is_dir() or target.endswith(('/', os.sep)):
         return False
@@ -194,12 +249,12 @@ def _read_header(path: Path, failed: list[FailedImage]) -> Header | None:
     try:
         return read_header(path, str(path))
     except InputError as error:
-        failed.append(FailedImage(path, str(error).removeprefix(f'{path}: ')))
+        failed.append(FailedImage.from_error(path, error))
         return None
 
 
-def _name(one: _Found, target: str | None, header: Header, naming: Naming) -> Path:
-    kind = naming.format or header.format
+def _choose_path(one: _Found, target: str | None, header: Header, settings: PathSettings) -> Path:
+    kind = settings.format or header.format
     keeps = SUFFIXES.get(one.path.suffix.lower()) == kind
     ending = one.path.suffix if keeps else ENDINGS[kind]
     inside = one.path.parent.relative_to(one.root) if one.root is not None else Path()
@@ -207,38 +262,22 @@ def _name(one: _Found, target: str | None, header: Header, naming: Naming) -> Pa
         folder = Path(target) / inside
     elif one.root is not None:
         root = one.root if one.root.name not in ('', '..') else one.root.resolve()
-        folder = root.with_name(f'{root.name}_x{naming.scale}') / inside
+        folder = root.with_name(f'{root.name}_x{settings.scale}') / inside
     else:
-        return one.path.with_name(f'{one.path.stem}_x{naming.scale}{ending}')
-    path = folder / f'{one.path.stem}{ending}'
-    same = folder.exists() and folder.resolve() == one.path.parent.resolve()
-    return path.with_stem(f'{path.stem}_x{naming.scale}') if same else path
+        return one.path.with_name(f'{one.path.stem}_x{settings.scale}{ending}')
+    return name_inside(folder, one.path, ending, settings.scale)
 
 
 def _make_unique(path: Path, taken: set[Path]) -> Path:
-    """Another name where two images would become one file, such as a.png beside a PNG called a.jpg."""
+    """Appends a number if another image has this output path, such as a.png next to a PNG called a.jpg."""
     free, number = path, 2
     while free in taken:
         free, number = path.with_stem(f'{path.stem}-{number}'), number + 1
     return free
 
 
-def _is_done(path: Path, source: Path, header: Header, naming: Naming, failed: list[FailedImage]) -> bool:
-    """Whether the result of an image is there already; what is in the way of it is an error."""
-    if path.is_dir():
-        raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
-    if not os.path.lexists(path) or naming.force:
-        return False
-    if not naming.resume:
-        raise InputError(f'{path}: exists already; --resume leaves it out, --force replaces it')
-    if _fits(path, header, naming.scale):
-        return True
-    failed.append(FailedImage(source, f'{path} exists but is not x{naming.scale} of it; replace it with --force'))
-    return False
-
-
-def _fits(path: Path, header: Header, scale: int) -> bool:
-    """Whether a file is an image of the size that enlarging another gives; it may have been turned."""
+def _is_upscaled(path: Path, header: Header, scale: int) -> bool:
+    """True if a file is an image of ``scale`` times the size in a header, perhaps rotated."""
     try:
         there = read_header(path, str(path), limited=False)
     except InputError:
@@ -250,16 +289,6 @@ def _is_result(source: Path, path: Path, scale: int) -> bool:
     if not source.is_file():
         return False
     try:
-        return _fits(path, read_header(source, str(source)), scale)
+        return _is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False
-
-
-def _refuse_originals(jobs: Sequence[Job], found: Sequence[_Found]) -> None:
-    originals = {one.path.resolve() for one in found}
-    files = {(one.stat().st_dev, one.stat().st_ino) for one in originals if one.exists()}
-    for job in jobs:
-        there = job.target.stat() if job.target.exists() else None
-        same = there is not None and (there.st_dev, there.st_ino) in files  # by another name: case, hard link
-        if same or job.target.resolve() in originals:
-            raise InputError(f'{job.target}: is one of the originals, which are never replaced; choose another name')

@@ -1,6 +1,6 @@
-"""Upscaling image files: each result is there as a whole or not at all, and a bad file does not stop the rest."""
+"""Upscaling of image files. Results are written atomically; a bad file does not stop the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,37 +10,41 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.data.image_io import read_bytes
+from dasr_arch._renamed import rename_arguments, rename_fields
+from dasr_arch.data.image_io import FailedImage, read_bytes
+from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     Frame,
     ImageFile,
     OutputSettings,
     check_output,
-    encode_image_file,
     read_image_file,
 )
-from dasr_arch.inference.output_paths import FailedImage, Job, Naming, Plan, format_for, plan_files
-from dasr_arch.inference.tiling import is_out_of_memory
-from dasr_arch.inference.upscaler import Look, Upscaler, count_clean_pixels
+from dasr_arch.inference.output_paths import PathSettings, UpscaleJob, UpscalePlan, format_for, plan_files
+from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tiling import Progress
+from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler, count_clean_pixels
 
-_SAMPLED = 16  # frames of an animation whose representations are averaged
+MAX_ENCODED_FRAMES = 16
+"""Largest number of frames of an animation whose representations are averaged."""
 
 
+@rename_fields(look='adaptation')
 @dataclass(frozen=True)
 class FileSettings:
-    """How files are dealt with.
+    """Options of a run over image files.
 
     Attributes:
-        look: what to adapt to.
+        adaptation: reference image, strength, self-ensemble.
         output: format and quality.
-        force: replace files that exist.
-        resume: leave out images whose result is there.
-        recursive: look into folders inside the folders, too.
+        force: replace existing files.
+        resume: skip images whose result exists.
+        recursive: include subfolders.
         progress: show a progress bar on stderr.
     """
 
-    look: Look = field(default_factory=Look)
+    adaptation: AdaptationOptions = field(default_factory=AdaptationOptions)
     output: OutputSettings = field(default_factory=OutputSettings)
     force: bool = False
     resume: bool = False
@@ -49,11 +53,11 @@ class FileSettings:
 
 
 class UpscaleReport(NamedTuple):
-    """What was made.
+    """Results of a run.
 
     Attributes:
         made: the new files.
-        done: files of an earlier run that were left alone.
+        done: results of an earlier run, which were kept.
         failed: images without a result.
     """
 
@@ -65,50 +69,52 @@ class UpscaleReport(NamedTuple):
 def upscale_files(
     upscaler: Upscaler, sources: Sequence[str], target: str | None = None, settings: FileSettings | None = None
 ) -> UpscaleReport:
-    """Upscales files, the images of folders, and what patterns match.
+    """Upscales image files, the images of folders, and files that match patterns.
 
     Args:
-        upscaler: does the work.
+        upscaler: the network and its tiling.
         sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None puts photo_x4.png beside photo.png and the images of a folder into folder_x4.
-        settings: how to deal with files; ``FileSettings()`` if None.
+        target: a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
+        settings: options of the run; ``FileSettings()`` if None.
 
     Raises:
-        InputError: if there is nothing to do, or something is in the way.
+        InputError: if there are no images, or an output path cannot be used.
         OSError: if the target cannot be written.
     """
     return run_plan(upscaler, plan_upscaling(upscaler.scale, sources, target, settings), settings)
 
 
-def plan_upscaling(scale: int, sources: Sequence[str], target: str | None, settings: FileSettings | None) -> Plan:
-    """What ``upscale_files`` would do, without loading a network.
+def plan_upscaling(
+    scale: int, sources: Sequence[str], target: str | None, settings: FileSettings | None
+) -> UpscalePlan:
+    """Finds the images and chooses the output paths for ``upscale_files``, without loading a network.
 
     Raises:
         InputError: as ``upscale_files``.
     """
     settings = settings or FileSettings()
-    naming = Naming(scale, settings.output.format, settings.force, settings.resume, settings.recursive)
-    plan = plan_files(sources, target, naming)
+    rules = PathSettings(scale, settings.output.format, settings.force, settings.resume, settings.recursive)
+    plan = plan_files(sources, target, rules)
     for job in plan.jobs:
         format_for(job.target, settings.output.format)
     return plan
 
 
-def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = None) -> UpscaleReport:
-    """Does what was planned.
+def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | None = None) -> UpscaleReport:
+    """Upscales the images of a plan.
 
     Args:
-        upscaler: does the work.
-        plan: what ``plan_upscaling`` gave.
-        settings: as for the plan.
+        upscaler: the network and its tiling.
+        plan: result of ``plan_upscaling``.
+        settings: the same as for the plan.
 
     Raises:
-        OSError: if a result cannot be written; those before it are there.
+        OSError: if a result cannot be written; earlier results are kept.
     """
     settings = settings or FileSettings()
     made: list[Path] = []
     failed = list(plan.failed)
-    total = sum(_estimate_work(job, settings.look) for job in plan.jobs)
+    total = sum(_estimate_work(job, settings.adaptation) for job in plan.jobs)
     with progress_bar(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
         for job in plan.jobs:
             bar.set_description(job.source.name, refresh=True)
@@ -116,8 +122,8 @@ def run_plan(upscaler: Upscaler, plan: Plan, settings: FileSettings | None = Non
             try:
                 result = _upscale_job(upscaler, job, settings, bar)
             except InputError as error:
-                failed.append(FailedImage(job.source, str(error).removeprefix(f'{job.source}: ')))
-                bar.total = expected - _estimate_work(job, settings.look) + bar.n - started
+                failed.append(FailedImage.from_error(job.source, error))
+                bar.total = expected - _estimate_work(job, settings.adaptation) + bar.n - started
                 continue
             with atomic_write(job.target) as temporary:
                 temporary.write_bytes(result)
@@ -130,19 +136,19 @@ def upscale_bytes(
     data: bytes,
     name: str,
     settings: FileSettings | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
     """Upscales the content of an image file.
 
     Args:
-        upscaler: does the work.
+        upscaler: the network and its tiling.
         data: the content.
-        name: what an error message calls it.
-        settings: what to adapt to, and how to write; ``FileSettings()`` if None.
+        name: of the image in error messages.
+        settings: adaptation and output; ``FileSettings()`` if None.
         progress: called with the number of LR pixels that were finished.
 
     Returns:
-        The content of a file of the same format, or the one that the settings ask for.
+        The content of a file of the same format, or of the format in the settings.
 
     Raises:
         InputError: if it is no image that can be upscaled.
@@ -156,26 +162,26 @@ def upscale_image(
     file: ImageFile,
     name: str,
     settings: FileSettings,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
-    """Upscales an image file that was read.
+    """Upscales a decoded image file.
 
     Args:
-        upscaler: does the work.
-        file: what ``read_image_file`` gave for the upscaler's scale.
-        name: what an error message calls it.
-        settings: what to adapt to, and how to write.
+        upscaler: the network and its tiling.
+        file: result of ``read_image_file`` for the upscaler's scale.
+        name: of the image in error messages.
+        settings: adaptation and output.
         progress: called with the number of LR pixels that were finished.
 
     Returns:
         As ``upscale_bytes``.
 
     Raises:
-        InputError: if it cannot be upscaled, or its result not be written in the format.
+        InputError: if it does not fit in memory, or the format cannot hold the result.
     """
     try:
         check_output(file, settings.output, upscaler.scale)
-        frames = _upscale_frames(upscaler, file, settings.look, progress)
+        frames = _upscale_frames(upscaler, file, settings.adaptation, progress)
         return encode_image_file(frames, file, settings.output)
     except InputError as error:
         raise InputError(f'{name}: {error}') from error
@@ -185,47 +191,50 @@ def upscale_image(
         raise InputError(f'{name}: not enough memory; close other programs or cut the image') from error
 
 
-def count_work(file: ImageFile, look: Look | None = None) -> int:
-    """LR pixels that a file will be told of as progress.
+@rename_arguments(look='adaptation')
+def count_work(file: ImageFile, adaptation: AdaptationOptions | None = None) -> int:
+    """Total number of LR pixels that ``progress`` receives for a file.
 
     Args:
-        file: the images.
-        look: what to adapt to.
+        file: the decoded file.
+        adaptation: the options of the run.
     """
     plain = sum(Upscaler.work(frame) for frame in file.frames)
-    seen = _sample(file.frames) if file.animated else file.frames
-    return plain + sum(Upscaler.work(frame, look) - Upscaler.work(frame) for frame in seen)
+    encoded = _sample(file.frames) if file.animated else file.frames
+    return plain + sum(Upscaler.work(frame, adaptation) - Upscaler.work(frame) for frame in encoded)
 
 
-def _estimate_work(job: Job, look: Look) -> int:
-    """What ``count_work`` will say, as far as a header tells."""
-    clean = count_clean_pixels(job.height, job.width, look)
-    return job.height * job.width * job.frames + clean * min(job.frames, _SAMPLED)
+def _estimate_work(job: UpscaleJob, adaptation: AdaptationOptions) -> int:
+    """Estimate of ``count_work`` from the header; alpha and CMYK are more work than a header says."""
+    assert job.header is not None
+    _, width, height, frames = job.header
+    clean = count_clean_pixels(height, width, adaptation)
+    return height * width * frames + clean * min(frames, MAX_ENCODED_FRAMES)
 
 
 def _sample(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """Frames of an animation that stand for all."""
-    return frames[:: -(-len(frames) // _SAMPLED)]
+    """At most MAX_ENCODED_FRAMES frames of an animation, evenly spaced."""
+    return frames[:: -(-len(frames) // MAX_ENCODED_FRAMES)]
 
 
-def _upscale_job(upscaler: Upscaler, job: Job, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
+def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
     name = str(job.source)
     file = read_image_file(read_bytes(job.source), name, upscaler.scale)
-    # transparency and inks are more than the header says
-    bar.total = (bar.total or 0) - _estimate_work(job, settings.look) + count_work(file, settings.look)
+    estimate = _estimate_work(job, settings.adaptation)
+    bar.total = (bar.total or 0) - estimate + count_work(file, settings.adaptation)
     kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
     return upscale_image(upscaler, file, name, chosen, bar.update)
 
 
 def _upscale_frames(
-    upscaler: Upscaler, file: ImageFile, look: Look, progress: Callable[[int], object] | None
+    upscaler: Upscaler, file: ImageFile, adaptation: AdaptationOptions, progress: Progress | None
 ) -> list[Frame]:
-    """Pages one by one; the frames of an animation with one representation, so that nothing flickers."""
+    """Upscales pages one by one, and the frames of an animation with one representation to prevent flicker."""
     if file.animated:
-        shared = upscaler.represent(_sample(file.frames), look, progress)
+        shared = upscaler.represent(_sample(file.frames), adaptation, progress)
     frames = []
     for frame in file.frames:
-        codes = shared if file.animated else upscaler.represent([frame], look, progress)
-        frames.append(upscaler.upscale_layered(decompose(frame), codes, progress).assemble())
+        representations = shared if file.animated else upscaler.represent([frame], adaptation, progress)
+        frames.append(upscaler.upscale_decomposed(decompose(frame), representations, progress).assemble())
     return frames

@@ -19,7 +19,7 @@ from dasr_arch.data.image_io import encode_png
 from dasr_arch.data.sample_images import SAMPLE_IMAGES
 from dasr_arch.degradations import build_degradation, degrade_image, image_generator
 from dasr_arch.inference.images.io import read_image_file
-from dasr_arch.inference.upscaler import Look
+from dasr_arch.inference.upscaler import AdaptationOptions
 from dasr_arch.web import representation_map
 from dasr_arch.web.jobs import Job, Outcome
 from dasr_arch.web.model_store import Loaded, ModelEntry
@@ -130,14 +130,14 @@ def run_experiment(job: Job, request: PlaygroundRequest, load: Callable[[], Load
         raise ProblemError(422, f'the image needs at least {LEAST_SIDE} pixels to each side, got {_size(whole)}')
     known = make_degradation(parameters, scale)
     lq = degrade_image(known.degradation, hr, parameters.seed, _NAME)
-    look = Look(strength=parameters.strength, ensemble=parameters.ensemble)
+    adaptation = AdaptationOptions(strength=parameters.strength, ensemble=parameters.ensemble)
     key = (request.entry.name, scale)
     waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
     encoded = count_encoded(scale, list_known(request.entry.setting, scale), (hr, *waiting))
-    job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], look, 1) + _ENCODING * encoded)
+    job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], adaptation, 1) + _ENCODING * encoded)
     job.enter('upscaling')
     with loaded.hooks.following(job.advance):
-        sr = upscaler(lq, look)
+        sr = upscaler(lq, adaptation)
     bicubic = _upsample_bicubic(lq, scale)
     job.enter('mapping')
 

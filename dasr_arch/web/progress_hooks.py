@@ -9,8 +9,9 @@ from torch import nn
 
 from dasr_arch.archs.blocks import DABlock, DAConv
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.inference.tiling import ORIENTATIONS, Plan
-from dasr_arch.inference.upscaler import CLEAN_SIDE, Look, Upscaler
+from dasr_arch.inference.self_ensemble import ORIENTATIONS
+from dasr_arch.inference.tiling import TilePlan
+from dasr_arch.inference.upscaler import CLEAN_SIDE, AdaptationOptions, Upscaler
 
 Listener = Callable[[float], object]
 """Called with the number of LR pixels computed since the last call; an exception from it ends the work."""
@@ -67,29 +68,26 @@ class Size(NamedTuple):
     layers: int = 1
 
 
-def count_computed(upscaler: Upscaler, frames: list[Size], look: Look, represented: int) -> float:
+def count_computed(upscaler: Upscaler, frames: list[Size], adaptation: AdaptationOptions, represented: int) -> float:
     """Number of LR pixels that a listener gets for an image in total, tile padding included.
 
     Args:
         upscaler: of the image.
         frames: sizes of the frames.
-        look: options of the adaptation.
+        adaptation: options of the adaptation.
         represented: number of frames whose representations are computed.
     """
-    views = len(ORIENTATIONS) if look.ensemble else 1
+    views = len(ORIENTATIONS) if adaptation.ensemble else 1
     plans = {size[:2]: _area(upscaler.plan(*size[:2])) for size in frames}
     total = sum(plans[size[:2]] * size.layers for size in frames)
-    if look.strength != 1:
+    if adaptation.strength != 1:
         middle = [(min(size.height, CLEAN_SIDE), min(size.width, CLEAN_SIDE)) for size in frames[:1]]
         total += represented * sum(_area(upscaler.plan(*sides)) for sides in middle)
     return float(total * views)
 
 
-def _area(plan: Plan) -> int:
-    return sum(
-        (rows.outer_stop - rows.outer_start) * (columns.outer_stop - columns.outer_start)
-        for rows, columns in plan.tiles
-    )
+def _area(plan: TilePlan) -> int:
+    return sum(tile.padded_area for tile in plan.tiles)
 
 
 def _find_called_modules(network: DASR) -> list[nn.Module]:

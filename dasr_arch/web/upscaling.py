@@ -7,20 +7,20 @@ from dataclasses import replace
 from io import BytesIO
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
+from dasr_arch.data.image_io import round_to_8_bits
+from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     Frame,
     ImageFile,
     OutputSettings,
-    encode_image_file,
     read_header,
     read_image_file,
 )
-from dasr_arch.inference.upscale_files import FileSettings, upscale_image
-from dasr_arch.inference.upscaler import Look
+from dasr_arch.inference.upscale_files import MAX_ENCODED_FRAMES, FileSettings, upscale_image
+from dasr_arch.inference.upscaler import AdaptationOptions
 from dasr_arch.web.jobs import Job, Outcome, StoredFile
 from dasr_arch.web.model_store import Loaded, ModelEntry
 from dasr_arch.web.progress_hooks import Listener, Size, count_computed
@@ -32,7 +32,6 @@ SHOWN_SIDE = 6000
 
 _CONVERTING = threading.Lock()  # one large image in memory at a time
 _BROWSER_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
-_REPRESENTED = 16  # frames of an animation whose representations are averaged, as in upscale_files
 
 
 class UpscaleRequest(NamedTuple):
@@ -69,13 +68,13 @@ def run_upscaling(job: Job, request: UpscaleRequest, load: Callable[[], Loaded])
     output = parameters.output()
     file = open_image_file(request.image, scale, output)
     like = None if request.like is None else open_image_file(request.like, 1, OutputSettings()).frames[0]
-    look = Look(like, parameters.strength, parameters.ensemble)
+    adaptation = AdaptationOptions(like, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
-    represented = min(len(sizes), _REPRESENTED) if file.animated else len(sizes)
-    job.expect(count_computed(upscaler, sizes, look, represented))
+    represented = min(len(sizes), MAX_ENCODED_FRAMES) if file.animated else len(sizes)
+    job.expect(count_computed(upscaler, sizes, adaptation, represented))
     job.enter('encoding')
     with loaded.hooks.following(_listen(job)):
-        data = upscale_image(upscaler, file, request.image.name, FileSettings(look, output))
+        data = upscale_image(upscaler, file, request.image.name, FileSettings(adaptation, output))
     kind = output.format or file.format
     name = name_result(request.image.name, scale, kind)
     files = {
@@ -138,7 +137,7 @@ def _first_frame(file: ImageFile) -> ImageFile:
 
 
 def _shrink(frame: Frame) -> Frame:
-    image = frame if isinstance(frame, Image.Image) else Image.fromarray(_to_eight_bits(frame))
+    image = frame if isinstance(frame, Image.Image) else Image.fromarray(round_to_8_bits(frame))
     if max(image.size) <= SHOWN_SIDE:
         return frame
     image = image.copy()
@@ -146,12 +145,6 @@ def _shrink(frame: Frame) -> Frame:
     return image
 
 
-def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _measure(frame: Frame) -> Size:
-    layered = decompose(frame)
-    height, width = layered.layers[0].shape[:2]
-    varies = layered.alpha is not None and layered.alpha.min() < layered.alpha.max()
-    return Size(height, width, len(layered.layers) + varies)
+    decomposed = decompose(frame)
+    return Size(*decomposed.size, decomposed.count_passes())

@@ -14,7 +14,7 @@ from dasr_arch.archs import dasr_arch
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends import ncnn_body
 from dasr_arch.backends import ncnn_net as ncnn_program
-from dasr_arch.inference.tiling import is_out_of_memory
+from dasr_arch.inference.tile_memory import is_out_of_memory
 from tests.golden.weights import relative_error
 
 SMALL = {

@@ -1,4 +1,4 @@
-"""`dasr bench` from outside."""
+"""Output and exit codes of `dasr bench`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`dasr convert` from outside."""
+"""Output and exit codes of `dasr convert`."""
 
 import torch
 

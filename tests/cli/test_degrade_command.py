@@ -1,4 +1,4 @@
-"""`dasr degrade` from outside: what it prints, its exit codes, and what it leaves behind."""
+"""Output, exit codes and files of `dasr degrade`."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def specification(path: str) -> dict[str, object]:
 
 
 def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(['degrade', 'in', 'low', '--scale', '2', '--width', '2.4', '--noise', '10']) == 0
+    assert main(['degrade', 'in', 'low', '--scale', '2', '--sigma', '2.4', '--noise', '10']) == 0
     printed = capsys.readouterr()
     assert printed.out == '2 LR images, x2, width 2.4, noise 10; see low/degradation.json\n'
     assert '2/2' in printed.err
@@ -35,7 +35,7 @@ def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.Cap
 
 
 def test_every_option_reaches_the_specification(folder: Path) -> None:
-    line = 'degrade in/a.png low.png --axes 3.2 1.0 --theta 45 --jpeg 60 --downsample s_fold --border mirror'
+    line = 'degrade in/a.png low.png --lambda 3.2 1.0 --theta 45 --jpeg 60 --downsample s_fold --border mirror'
     assert main([*line.split(), '--kernel-size', '15', '--seed', '7']) == 0
     assert specification('low.json') == {
         'type': 'AnisotropicGaussian',
@@ -65,26 +65,26 @@ def test_photographs_are_degraded_and_the_record_tells_how(
         assert strength in ('mixed', entry['level'])
         assert entry['resize']['filter'] in ('bicubic', 'bilinear', 'area', 'lanczos')
         assert entry['codec'] == 'none' or 'quality' in entry['codec']
-    assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
+    assert main(['degrade', 'in', 'again', '--record', 'low/degradation.json']) == 0
     assert Path('again/a.png').read_bytes() == Path('low/a.png').read_bytes()
 
 
 def test_strength_that_decides_the_noise_refuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['degrade', 'in', 'low', '--photographic', 'weak', '--noise', '5']) == 2
-    assert '--noise: noise is no parameter of Photographic' in capsys.readouterr().err
+    assert '--noise is no parameter of Photographic' in capsys.readouterr().err
     assert not Path('low').exists()
 
 
-def test_like_makes_the_same_images_again(folder: Path) -> None:
-    assert main(['degrade', 'in', 'low', '--axes', '3', '1', '--noise', '10', '--seed', '5']) == 0
-    assert main(['degrade', 'in', 'again', '--like', 'low/degradation.json']) == 0
+def test_record_makes_the_same_images_again(folder: Path) -> None:
+    assert main(['degrade', 'in', 'low', '--lambda', '3', '1', '--noise', '10', '--seed', '5']) == 0
+    assert main(['degrade', 'in', 'again', '--record', 'low/degradation.json']) == 0
     for name in ('a.png', 'b.png', 'degradation.json'):
         assert Path('again', name).read_bytes() == Path('low', name).read_bytes()
 
 
 def test_bad_image_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path('in/bad.jpg').write_bytes(b'\xff\xd8\xff')
-    assert main(['degrade', 'in', 'low', '--width', '0']) == 2
+    assert main(['degrade', 'in', 'low', '--sigma', '0']) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
     assert len(errors) == 1
     assert errors[0].startswith('dasr: error: in/bad.jpg: cannot be read as an image')
@@ -94,23 +94,23 @@ def test_bad_image_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ('--width -1', '--width: sigma must be a number in [0, 100], got -1.0'),
-        ('--width nan', '--width: sigma must be a number in [0, 100], got nan'),
-        ('--width inf', '--width: sigma must be a number in [0, 100], got inf'),
-        ('--width wide', "argument --width: invalid float value: 'wide'"),
-        ('--width 1 --noise -5', '--noise: noise must be a number in [0, 255], got -5.0'),
-        ('--width 1 --noise nan', '--noise: noise must be a number in [0, 255], got nan'),
-        ('--width 1 --kernel-size 20', '--kernel-size: kernel_size must be odd and positive, got 20'),
-        ('--width 1 --scale 0', '--scale must be a whole number of 1 or more, got 0'),
-        ('--width 1 --jpeg 0', '--jpeg: jpeg must be'),
-        ('--width 1 --theta 3', '--theta turns the axes of an anisotropic blur'),
-        ('--axes 0 1', '--axes: lambda_1 must be a number in (0, 100], got 0.0'),
-        ('--axes 1 1 --theta nan', '--theta: theta_deg must be a number in [-360, 360], got nan'),
-        ('--axes 1', 'argument --axes: expected 2 arguments'),
-        ('--width 1 --axes 1 1', 'not allowed with argument'),
-        ('', 'one of the arguments --width --axes --photographic --like is required'),
-        ('--like none.json', 'none.json: no such file'),
-        ('--like none.json --noise 3', '--noise contradicts --like'),
+        ('--sigma -1', '--sigma must be a number in [0, 100], got -1.0'),
+        ('--sigma nan', '--sigma must be a number in [0, 100], got nan'),
+        ('--sigma inf', '--sigma must be a number in [0, 100], got inf'),
+        ('--sigma wide', "argument --sigma: invalid float value: 'wide'"),
+        ('--sigma 1 --noise -5', '--noise must be a number in [0, 255], got -5.0'),
+        ('--sigma 1 --noise nan', '--noise must be a number in [0, 255], got nan'),
+        ('--sigma 1 --kernel-size 20', '--kernel-size: kernel_size must be odd and positive, got 20'),
+        ('--sigma 1 --scale 0', '--scale must be a whole number of 1 or more, got 0'),
+        ('--sigma 1 --jpeg 0', '--jpeg must be'),
+        ('--sigma 1 --theta 3', '--theta rotates an anisotropic kernel; give --lambda L1 L2'),
+        ('--lambda 0 1', '--lambda: lambda_1 must be a number in (0, 100], got 0.0'),
+        ('--lambda 1 1 --theta nan', '--theta: theta_deg must be a number in [-360, 360], got nan'),
+        ('--lambda 1', 'argument --lambda: expected 2 arguments'),
+        ('--sigma 1 --lambda 1 1', 'not allowed with argument'),
+        ('', 'one of the arguments --sigma --lambda --photographic --record is required'),
+        ('--record none.json', 'none.json: no such file'),
+        ('--record none.json --noise 3', '--noise contradicts --record'),
     ],
 )
 def test_wrong_parameters_get_one_line(
@@ -128,10 +128,41 @@ def test_wrong_parameters_get_one_line(
 
 
 def test_second_run_needs_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(['degrade', 'in', 'low', '--width', '1']) == 0
-    assert main(['degrade', 'in', 'low', '--width', '2']) == 2
+    assert main(['degrade', 'in', 'low', '--sigma', '1']) == 0
+    assert main(['degrade', 'in', 'low', '--sigma', '2']) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         'dasr: error: low/a.png: exists already; choose another name, or replace it with --force'
     )
-    assert main(['degrade', 'in', 'low', '--width', '2', '--force']) == 0
+    assert main(['degrade', 'in', 'low', '--sigma', '2', '--force']) == 0
     assert specification('low/degradation.json')['sigma'] == 2.0
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('--width 2.4', '--sigma 2.4'),
+        ('--axes 3.2 1.0 --theta 45', '--lambda 3.2 1.0 --theta 45'),
+        ('--like first/degradation.json', '--record first/degradation.json'),
+    ],
+)
+def test_old_options_do_the_same_with_one_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    assert main(['degrade', 'in', 'first', '--sigma', '1', '--noise', '5', '--seed', '3']) == 0
+    assert main(['degrade', 'in', 'low', *new.split()]) == 0
+    capsys.readouterr()
+    assert main(['degrade', 'in', 'again', *old.split()]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: ')]
+    assert lines == [
+        f'dasr: warning: {old.split(maxsplit=1)[0]} is now {new.split(maxsplit=1)[0]}; the old name will be removed'
+    ]
+    assert specification('again/degradation.json') == specification('low/degradation.json')
+    assert Path('again/a.png').read_bytes() == Path('low/a.png').read_bytes()
+
+
+def test_help_names_the_new_options_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['degrade', '--help'])
+    printed = capsys.readouterr().out
+    assert '--sigma' in printed and '--lambda L1 L2' in printed
+    assert not any(old in printed for old in ('--width', '--axes', '--like'))

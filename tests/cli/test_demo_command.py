@@ -1,4 +1,4 @@
-"""`dasr demo` from outside: what stops it, and what it says then."""
+"""Errors and interruption of `dasr demo`."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`dasr export` from outside."""
+"""Output and exit codes of `dasr export`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def folder(tmp_path, monkeypatch):
     torch.save({'params': make_network(2).state_dict()}, 'net.pth')
 
 
-def test_file_is_made_and_the_difference_is_told(capsys):
+def test_file_is_written_and_the_difference_is_printed(capsys):
     assert main(['export', 'net.pth', '--format', 'torch']) == 0
     printed = capsys.readouterr().out
     assert printed.startswith('net.pt2: x2, ')

@@ -1,4 +1,4 @@
-"""`dasr models`: the list as text and as JSON."""
+"""Output of `dasr models` as text and JSON."""
 
 import json
 

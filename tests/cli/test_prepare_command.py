@@ -1,4 +1,4 @@
-"""`dasr prepare` from outside: what it prints, its exit codes, and what it leaves behind."""
+"""Output, exit codes and files of `dasr prepare`."""
 
 import os
 import signal
@@ -58,7 +58,7 @@ def test_second_run_refuses_to_overwrite_and_force_replaces(folder: Path, capsys
     [
         (['--step', '60'], 'step must be 1 to size (48)'),
         (['--workers', '0'], 'workers must be at least 1'),
-        (['--min-pictures', '3'], '2 of 4 images can be used, expected at least 3'),
+        (['--min-images', '3'], '2 of 4 images can be used, expected at least 3'),
         (['-o', 'out'], 'must end in .lmdb'),
         (['-o', 'in/a.png/out.lmdb'], 'in/a.png'),
     ],

@@ -1,4 +1,4 @@
-"""`dasr probe` fits, `dasr inspect` names: end to end on images, files and mistakes."""
+"""Output, exit codes and files of `dasr probe` and `dasr inspect`."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):
     image = write_blurred(tmp_path / 'a.png', 1.8)
     assert inspect(folder, str(image), '--json', '--top', '9') == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert found['picture'] == str(image)
+    assert found['image'] == found['picture'] == str(image)  # 'picture' is the old key
     assert found['kernel'][0]['values'] == {'sigma': 1.8}
     assert sum(guess['confidence'] for guess in found['kernel']) == pytest.approx(1)
 

@@ -1,4 +1,4 @@
-"""The command `dasr test`."""
+"""Output and exit codes of `dasr test`."""
 
 from pathlib import Path
 from typing import Any

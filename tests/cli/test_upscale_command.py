@@ -1,4 +1,4 @@
-"""`dasr upscale` from outside: what it prints, its exit codes, pipes, and what it leaves behind."""
+"""Output, exit codes, pipes and files of `dasr upscale`."""
 
 import os
 import subprocess
@@ -65,9 +65,18 @@ def test_progress_bar_ends_at_its_end_with_strength(folder, capsys):
 
 
 def test_every_control_is_taken(folder):
-    line = 'upscale in/a.png out.webp --like in/b.png --strength 0.5 --ensemble --quality 80 --tile 16 --exact'
+    line = 'upscale in/a.png out.webp --reference in/b.png --strength 0.5 --ensemble --quality 80 --tile 16 --exact'
     assert main([*line.split(), '--precision', 'fp32', *FIXED]) == 0
     assert Image.open('out.webp').size == (48, 40)
+
+
+def test_like_is_the_old_name_of_reference(folder, capsys):
+    assert main(['upscale', 'in/a.png', 'new.png', '--reference', 'in/b.png', *FIXED]) == 0
+    assert 'warning' not in capsys.readouterr().err
+    assert main(['upscale', 'in/a.png', 'old.png', '--like', 'in/b.png', *FIXED]) == 0
+    warning = 'dasr: warning: --like is now --reference; the old name will be removed'
+    assert capsys.readouterr().err.splitlines()[0] == warning
+    assert Path('old.png').read_bytes() == Path('new.png').read_bytes()
 
 
 def test_second_run_resumes(folder, capsys):
@@ -101,8 +110,8 @@ def test_bad_image_is_named_and_the_rest_goes_on(folder, capsys):
         ('in --precision fp16', "precision must be auto, fp32 or bf16, got 'fp16'"),
         ('in --format xcf', "--format: unknown format 'xcf'; use one of"),
         ('in --quality 0', 'quality must be a whole number in [1, 100], got 0'),
-        ('in --like none.png', 'none.png: cannot be read'),
-        ('in --like net.pth', 'net.pth: cannot be read as an image'),
+        ('in --reference none.png', 'none.png: cannot be read'),
+        ('in --reference net.pth', 'net.pth: cannot be read as an image'),
         ('in --force --resume', '--force replaces what --resume leaves out'),
         ('in/a.png in/b.png', 'in/b.png: is there already'),
         ('- --recursive', 'a pipe carries one image'),

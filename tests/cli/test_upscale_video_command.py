@@ -1,4 +1,4 @@
-"""`dasr upscale clip.mp4` from outside: what it prints, its exit codes, and what Ctrl-C leaves behind."""
+"""Output, exit codes and interruption of `dasr upscale` for video."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def test_clip_is_upscaled_with_a_progress_bar(capsys):
 
 def test_every_control_is_taken():
     Image.fromarray(make_scene(9, 1)[0]).save('ref.png')
-    line = 'upscale a.mp4 out.mkv --codec h265 --crf 30 --start 0.04 --duration 0.08 --like ref.png --strength 0.5'
+    line = 'upscale a.mp4 out.mkv --codec h265 --crf 30 --start 0.04 --duration 0.08 --reference ref.png --strength 0.5'
     assert main([*line.split(), '--tile', '16', *FIXED]) == 0
     assert len(read_video(Path('out.mkv'))) == 2
 

@@ -183,7 +183,7 @@ def test_interrupted_run_leaves_nothing(folder: Path) -> None:
     for index in range(200):
         write_image(folder / 'in' / f'many{index}.bmp', generator.integers(0, 256, (300, 300, 3), dtype=np.uint8))
     process = subprocess.Popen(
-        [sys.executable, '-m', 'dasr_cli', 'degrade', str(folder / 'in'), str(folder / 'low'), '--width', '2'],
+        [sys.executable, '-m', 'dasr_cli', 'degrade', str(folder / 'in'), str(folder / 'low'), '--sigma', '2'],
         env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ from dasr_arch import InputError
 from dasr_arch.export import exporting
 from dasr_arch.export.exporting import FORMATS, MIN_SIDES, SUFFIXES, choose_target, export_network
 from dasr_arch.export.plain_network import PlainDASR
-from dasr_arch.inference.upscaler import load_named
+from dasr_arch.inference.load_model import load_named
 from tests.inference.making import make_faithful, make_network
 
 PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnx', 'onnxscript'), 'torch': ()}

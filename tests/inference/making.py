@@ -1,4 +1,4 @@
-"""Networks that compute in a moment and look like trained ones: noise in every statistic, a real structure."""
+"""Small networks with random weights and plausible statistics, for tests."""
 
 import torch
 
@@ -21,7 +21,7 @@ def make_network(scale: int = 2, **options: object) -> DASR:
 
 
 def make_faithful(scale: int = 2) -> DASR:
-    """A DASR whose output is the bicubically enlarged image and little else, so that values can be told."""
+    """A DASR whose output is close to bicubic upsampling, so that values can be predicted."""
     network = make_network(scale, upsampler='direct', skip='bicubic')
     with torch.no_grad():
         network.last_conv.weight.mul_(0.01)

@@ -1,4 +1,4 @@
-"""Small video files of every kind that tests need, made by PyAV."""
+"""Small video files for tests, made by PyAV."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The image that opens the README is drawn by a tool, from free images and the weights of the package."""
+"""Tool that draws the overview image of the README from free images with the packaged weights."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""Enlarging on a GPU: what the processor gives."""
+"""Upscaling on a GPU equals upscaling on a CPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tiles against the whole image: the same pixels, the same representation, whatever the cut."""
+"""Tiled inference equals untiled inference: the same pixels and the same representation."""
 
 import math
 from contextlib import nullcontext
@@ -13,27 +13,22 @@ from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.image_io import read_image
-from dasr_arch.inference.receptive_field import encoder_reach, encoder_stride, super_resolution_reach
+from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.load_model import locate_weights
+from dasr_arch.inference.receptive_field import encoder_radius, encoder_stride, receptive_radius
+from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back, orient_pixels
+from dasr_arch.inference.tile_memory import bytes_per_pixel, is_out_of_memory, max_tile_pixels
 from dasr_arch.inference.tiling import (
-    ORIENTATIONS,
     TILE_PAD,
-    Pixels,
     Tile,
     Tiling,
-    bytes_per_pixel,
     encode_tiled,
-    is_out_of_memory,
-    max_tile_pixels,
-    orient,
-    orient_back,
-    orient_pixels,
     plan_encoder_tiles,
     plan_squares,
     plan_tiles,
     split,
     super_resolve_tiled,
 )
-from dasr_arch.inference.upscaler import locate_weights
 from tests.golden.weights import golden_state
 from tests.inference.making import make_network
 
@@ -76,17 +71,17 @@ def largest_difference(network: DASR, pixels: Pixels, tiling: Tiling) -> float:
         ({'num_blocks': 2}, 13),
     ],
 )
-def test_reach_follows_the_structure(options, expected):
-    assert super_resolution_reach(make_network(**options)) == expected
+def test_receptive_field_follows_the_structure(options, expected):
+    assert receptive_radius(make_network(**options)) == expected
 
 
 @pytest.mark.parametrize(
     'options', [{}, {'scale': 3}, {'scale': 4, 'upsampler': 'direct'}, {'da_conv': 'concat'}, {'skip': 'bicubic'}]
 )
-def test_reach_is_as_far_as_a_changed_pixel_changes_the_output(options):
+def test_receptive_field_is_where_a_changed_pixel_changes_the_output(options):
     network = make_network(**options).double()
-    reach, scale = super_resolution_reach(network), network.scale
-    side = 2 * reach + 9
+    radius, scale = receptive_radius(network), network.scale
+    side = 2 * radius + 9
     code = torch.randn(1, 12, dtype=torch.float64)
     lq = torch.rand(1, 3, side, side, dtype=torch.float64)
     changed = lq.clone()
@@ -94,12 +89,12 @@ def test_reach_is_as_far_as_a_changed_pixel_changes_the_output(options):
     with torch.no_grad():
         rows = (network(lq, representation=code) != network(changed, representation=code)).any(1).any(2)[0]
     farthest = max(abs(int(row) // scale - side // 2) for row in rows.nonzero())
-    assert reach - 1 <= farthest <= reach
+    assert radius - 1 <= farthest <= radius
 
 
-def test_encoder_sees_eleven_pixels_on_a_grid_of_four():
+def test_encoder_has_a_radius_of_eleven_and_a_stride_of_four():
     network = make_network()
-    assert (encoder_stride(network), encoder_reach(network)) == (4, 11)
+    assert (encoder_stride(network), encoder_radius(network)) == (4, 11)
 
 
 @pytest.mark.parametrize('size', [(97, 131), (64, 64), (53, 200), (30, 41)])
@@ -133,7 +128,7 @@ def test_tiles_of_the_encoder_are_as_few_and_as_equal_as_they_can_be(size, max_p
 
 
 @pytest.mark.parametrize('pad', [0, 3, 20])
-def test_pieces_of_a_side_are_equal_with_their_margins(pad):
+def test_spans_of_a_side_have_equal_padded_length(pad):
     for length in range(60, 400, 7):
         for count in range(1, max(2, length // (2 * pad + 4))):
             spans = split(length, count, pad)
@@ -158,30 +153,30 @@ def test_exact_tiles_equal_the_whole_up_to_rounding(options):
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
+def test_default_padding_leaves_less_than_half_a_grey_level_in_the_paper_s_network(golden_folder, demo_image, noise):
     network = load_network(golden_state(np.load(golden_folder / 'dasr_eval_x4.npz')))
-    assert super_resolution_reach(network) > TILE_PAD
+    assert receptive_radius(network) > TILE_PAD
     assert largest_difference(network, noisy(demo_image[60:150, 60:150], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('noise', [0, 25])
-def test_default_margin_leaves_less_than_half_a_grey_level_in_the_small_network(demo_image, noise):
+def test_default_padding_leaves_less_than_half_a_grey_level_in_the_small_network(demo_image, noise):
     network = make_network(scale=4, num_feat=64, **SMALL)
     assert largest_difference(network, noisy(demo_image[40:160, 40:160], noise), Tiling()) < 0.5
 
 
 @pytest.mark.parametrize('model', ['iso', 'general'])
 @pytest.mark.parametrize('image', ['camera', 'rocket'])
-def test_default_margin_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, image):
+def test_default_padding_leaves_less_than_half_a_grey_level_with_the_packaged_weights(demo_folder, model, image):
     network = load_network(locate_weights(model, 4))
     pixels = read_image(demo_folder / f'{image}.png')[:120, :160]
     pixels = np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels
     assert largest_difference(network, pixels.astype(np.float32) / 255, Tiling()) < 0.5
 
 
-def test_margin_is_what_is_asked_for_but_not_more_than_the_network_sees():
+def test_padding_is_at_most_the_receptive_field():
     network = make_network(num_blocks=4)
-    assert super_resolution_reach(network) == 21
+    assert receptive_radius(network) == 21
     assert Tiling().resolve_pad(network) == TILE_PAD
     assert Tiling(exact=True).resolve_pad(network) == 21
     assert Tiling(pad=3).resolve_pad(network) == 3
@@ -234,7 +229,7 @@ def test_image_that_fits_is_one_tile():
     assert len(plan_tiles(300, 300, 14, 100_000).tiles) == 1
 
 
-def test_fast_tiles_are_preferred_unless_their_margins_cost_more():
+def test_fast_tiles_are_preferred_unless_their_padding_costs_more():
     assert len(plan_tiles(1024, 1024, 14, 1 << 20, 1 << 17).tiles) == 9
     assert len(plan_tiles(1024, 1024, 109, 1 << 20, 1 << 17).tiles) == 1
 
@@ -269,7 +264,7 @@ def test_tile_that_does_not_fit_is_halved_until_it_does():
     narrow = make_network()
     narrow.__class__ = Narrow
     with torch.inference_mode():
-        plan = plan_tiles(90, 70, super_resolution_reach(network), 10_000)
+        plan = plan_tiles(90, 70, receptive_radius(network), 10_000)
         assert len(plan.tiles) == 1
         expected = super_resolve_tiled(network, pixels, code, plan, nullcontext)
         out = super_resolve_tiled(narrow, pixels, code, plan, nullcontext, seen.append)
@@ -278,7 +273,7 @@ def test_tile_that_does_not_fit_is_halved_until_it_does():
     assert len(seen) > 2
 
 
-def test_running_out_of_memory_is_told_from_other_errors():
+def test_out_of_memory_errors_are_recognised():
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60)  # what torch says when memory runs out
     assert is_out_of_memory(error.value)

@@ -1,4 +1,4 @@
-"""Files, folders and patterns: good names, nothing lost, nothing half-written."""
+"""Upscaling of files, folders and patterns: output paths, atomic writes, errors."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dasr_arch import InputError, Look, Upscaler
+from dasr_arch import AdaptationOptions, InputError, Upscaler
 from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.output_paths import split_paths
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes, upscale_files
@@ -127,7 +127,7 @@ def test_file_with_the_wrong_ending_gets_the_right_one(folder, upscaler):
         (['in/a.png', 'in/b.jpg'], 'empty/../in/a.png', {}, 'expected a folder for several images'),
     ],
 )
-def test_what_cannot_work_is_said_before_the_work(folder, upscaler, sources, target, settings, message):
+def test_errors_come_before_the_work(folder, upscaler, sources, target, settings, message):
     Path('empty').mkdir()
     before = files()
     with pytest.raises(InputError) as error:
@@ -190,9 +190,9 @@ def test_transparent_image_does_not_become_a_jpeg(folder, upscaler):
     assert report.failed[0].reason == 'is transparent, which JPEG cannot be; use --format png or webp'
 
 
-def test_look_reaches_the_network(folder, upscaler):
+def test_adaptation_options_reach_the_network(folder, upscaler):
     run(upscaler, 'in/a.png', target='plain.png')
-    run(upscaler, 'in/a.png', target='turned.png', look=Look(ensemble=True))
+    run(upscaler, 'in/a.png', target='turned.png', adaptation=AdaptationOptions(ensemble=True))
     assert not np.array_equal(np.array(Image.open('plain.png')), np.array(Image.open('turned.png')))
 
 
@@ -223,11 +223,11 @@ def test_tiny_files_work(upscaler, size, seen):
         (['in/a.png', 'in/b.jpg', 'in'], None, (['in/a.png', 'in/b.jpg'], 'in')),
     ],
 )
-def test_place_for_results_is_told_from_images(folder, paths, out, expected):
+def test_output_path_is_separated_from_inputs(folder, paths, out, expected):
     assert split_paths(paths, out, 2) == expected
 
 
-def test_second_image_of_a_pattern_is_not_taken_for_the_place_of_the_result(folder, upscaler):
+def test_second_image_of_a_pattern_is_not_taken_for_the_output_path(folder, upscaler):
     with pytest.raises(InputError, match=r'in/b\.jpg: is there already; to replace it write -o in/b\.jpg --force'):
         split_paths(['in/a.png', 'in/b.jpg'], None, 2)
     run(upscaler, 'in/a.png', target='out.png')

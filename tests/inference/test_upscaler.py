@@ -1,4 +1,4 @@
-"""The upscaler as people call it: every kind of image, every control, several threads."""
+"""Upscaler: all types of images, adaptation options, models, threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import dasr_arch.inference.upscaler
-from dasr_arch import DASR, InputError, Look, Tiling, Upscaler
+from dasr_arch import DASR, AdaptationOptions, InputError, Tiling, Upscaler
 from dasr_arch.degradations.resize import upsample_bicubic
-from dasr_arch.inference.tiling import ORIENTATIONS, orient, orient_back
+from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back
 from tests.inference.making import make_faithful, make_network
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -38,7 +38,7 @@ def test_numpy_equals_the_network(demo_image):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32', 'float64'])
-def test_arrays_come_back_as_what_they_were(upscaler, demo_image, channels, dtype):
+def test_arrays_keep_their_type_and_shape(upscaler, demo_image, channels, dtype):
     top = {'uint8': 255, 'uint16': 65535}.get(dtype, 1)
     lq = np.concatenate([demo_image, demo_image[..., :1]], 2)[:20, :24, :channels] / 255
     out = upscaler((lq * top).astype(dtype))
@@ -55,7 +55,7 @@ def test_sixteen_bits_are_more_than_eight(upscaler):
 
 @pytest.mark.parametrize('dtype', [torch.uint8, *FLOATS])
 @pytest.mark.parametrize('shape', [(1, 9, 7), (3, 9, 7), (4, 9, 7), (2, 3, 9, 7)])
-def test_tensors_come_back_as_what_they_were(upscaler, shape, dtype):
+def test_tensors_keep_their_type_and_shape(upscaler, shape, dtype):
     lq = (torch.rand(shape) * (255 if dtype == torch.uint8 else 1)).to(dtype)
     out = upscaler(lq)
     assert out.dtype == dtype
@@ -144,14 +144,14 @@ def test_progress_counts_every_pixel(demo_image):
 def test_progress_counts_the_way_to_the_clean_representation(demo_image, monkeypatch, ensemble):
     monkeypatch.setattr(dasr_arch.inference.upscaler, 'CLEAN_SIDE', 32)
     seen = []
-    look = Look(strength=0.5, ensemble=ensemble)
-    make(tiling=Tiling(size=20))(demo_image[:70, :50], look, seen.append)
-    assert sum(seen) == Upscaler.work(demo_image[:70, :50], look) == 70 * 50 + 32 * 32
-    assert Upscaler.work(demo_image[:70, :50], Look(ensemble=ensemble)) == 70 * 50
-    assert Upscaler.work(demo_image[:20, :50], look) == 20 * 50 + 20 * 32
+    adaptation = AdaptationOptions(strength=0.5, ensemble=ensemble)
+    make(tiling=Tiling(size=20))(demo_image[:70, :50], adaptation, seen.append)
+    assert sum(seen) == Upscaler.work(demo_image[:70, :50], adaptation) == 70 * 50 + 32 * 32
+    assert Upscaler.work(demo_image[:70, :50], AdaptationOptions(ensemble=ensemble)) == 70 * 50
+    assert Upscaler.work(demo_image[:20, :50], adaptation) == 20 * 50 + 20 * 32
 
 
-def test_like_takes_the_representation_of_another_image(demo_image):
+def test_reference_gives_the_representation_of_another_image(demo_image):
     network = make_network()
     image, other = demo_image[:32, :32], demo_image[100:148, 100:148]
     with torch.no_grad():
@@ -159,20 +159,24 @@ def test_like_takes_the_representation_of_another_image(demo_image):
         sr = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255, representation=code)
     expected = (sr.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).byte().numpy()
     upscaler = make(network)
-    likes = (other, Image.fromarray(other), torch.from_numpy(other.copy()).permute(2, 0, 1))
-    assert all(np.array_equal(upscaler(image, Look(like=like)), expected) for like in likes)
+    references = (other, Image.fromarray(other), torch.from_numpy(other.copy()).permute(2, 0, 1))
+    assert all(
+        np.array_equal(upscaler(image, AdaptationOptions(reference=reference)), expected) for reference in references
+    )
     assert not np.array_equal(upscaler(image), expected)
 
 
 def test_strength_blends_between_own_and_clean(demo_image):
     upscaler = make()
     image = demo_image[:48, :48]
-    own, half, clean = (upscaler.represent([image], Look(strength=strength)) for strength in (1.0, 0.5, 0.0))
+    own, half, clean = (
+        upscaler.represent([image], AdaptationOptions(strength=strength)) for strength in (1.0, 0.5, 0.0)
+    )
     assert torch.allclose(half, (own + clean) / 2, atol=1e-4)
-    enlarged = upscaler(image / np.float32(255))
-    shrunk = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(enlarged).permute(2, 0, 1)[None], 2)
+    sr = upscaler(image / np.float32(255))
+    lq = dasr_arch.inference.upscaler.downsample_bicubic(torch.from_numpy(sr).permute(2, 0, 1)[None], 2)
     with torch.no_grad():
-        expected = upscaler.network.encode(shrunk.clamp(0, 1))
+        expected = upscaler.network.encode(lq.clamp(0, 1))
     assert (clean - expected).abs().max() < 0.02 * expected.abs().max()  # the image was rounded on the way
     assert not torch.allclose(own, clean, atol=1e-3)
 
@@ -180,7 +184,7 @@ def test_strength_blends_between_own_and_clean(demo_image):
 @pytest.mark.parametrize('strength', [-0.1, 2.1, float('nan')])
 def test_impossible_strength_is_refused(strength):
     with pytest.raises(InputError, match=r'strength must be a number in \[0, 2\]'):
-        Look(strength=strength)
+        AdaptationOptions(strength=strength)
 
 
 def test_ensemble_is_the_average_over_orientations(demo_image):
@@ -189,9 +193,9 @@ def test_ensemble_is_the_average_over_orientations(demo_image):
     with torch.no_grad():
         each = [orient_back(network(orient(lq, index)), index) for index in ORIENTATIONS]
     expected = torch.stack(each).mean(0).clamp(0, 1)[0]
-    out = make(network)(lq[0], Look(ensemble=True))
+    out = make(network)(lq[0], AdaptationOptions(ensemble=True))
     assert (out - expected).abs().max() < 1e-5
-    assert make(network).represent([demo_image], Look(ensemble=True)).shape == (8, 12)
+    assert make(network).represent([demo_image], AdaptationOptions(ensemble=True)).shape == (8, 12)
 
 
 def test_frames_share_the_average_representation(demo_image):
@@ -245,7 +249,7 @@ def test_weights_file_is_read(tmp_path):
     [
         (4, make_network(2), 'the network is for x2, not for x4'),
         (2, 'none.pth', "'none.pth' does not exist"),
-        (2, make_network(2, condition='kernel'), 'must be told the blur kernel'),
+        (2, make_network(2, condition='kernel'), 'the network is non-blind and needs the blur kernel'),
     ],
 )
 def test_wrong_models_are_refused(scale, model, message):

@@ -19,7 +19,7 @@ from dasr_arch.checkpoints.packaged import find_packaged
 from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
-from dasr_arch.inference.upscaler import Look, Upscaler
+from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
@@ -108,7 +108,7 @@ def test_result_is_byte_for_byte_that_of_the_command(server, weights, as_form):
         query = '&'.join(f'{key}={value}' for key, value in {**fields, 'name': 'my%20photo.JPG'}.items())
         response = requests.post(f'{server.address}api/v1/upscale?{query}', data=data, timeout=WAIT)
     upscaler = Upscaler(2, weights, device='cpu', precision='fp32', tiling=Tiling(16))
-    settings = FileSettings(Look(strength=0.5, ensemble=True), OutputSettings(None, 80))
+    settings = FileSettings(AdaptationOptions(strength=0.5, ensemble=True), OutputSettings(None, 80))
     assert response.status_code == 200, response.text
     assert response.content == upscale_bytes(upscaler, data, 'photo', settings)
     assert response.headers['content-type'] == 'image/jpeg'
@@ -124,7 +124,7 @@ def test_degradation_can_be_that_of_another_image(server, weights):
     files = {'image': ('a.png', PNG), 'like': ('b.png', encode(like))}
     response = requests.post(f'{server.address}api/v1/upscale', files=files, timeout=WAIT)
     upscaler = Upscaler(2, weights, device='cpu', precision='fp32')
-    assert response.content == upscale_bytes(upscaler, PNG, 'a.png', FileSettings(Look(like=like)))
+    assert response.content == upscale_bytes(upscaler, PNG, 'a.png', FileSettings(AdaptationOptions(reference=like)))
     assert response.content != upscale_bytes(upscaler, PNG, 'a.png')
 
 

@@ -188,11 +188,13 @@ def test_every_setting_reaches_the_server(page, image, server):
     from dasr_arch.inference.images.io import OutputSettings
     from dasr_arch.inference.tiling import Tiling
     from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
-    from dasr_arch.inference.upscaler import Look
+    from dasr_arch.inference.upscaler import AdaptationOptions
 
     loaded = server.models.load(server.models.entries[0], Tiling(64, exact=True))
-    look = Look(Image.open(image), 0.5, ensemble=True)
-    expected = upscale_bytes(loaded.upscaler, image.read_bytes(), 'x', FileSettings(look, OutputSettings('WEBP', 70)))
+    adaptation = AdaptationOptions(Image.open(image), 0.5, ensemble=True)
+    expected = upscale_bytes(
+        loaded.upscaler, image.read_bytes(), 'x', FileSettings(adaptation, OutputSettings('WEBP', 70))
+    )
     assert stored.path.read_bytes() == expected
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dasr_arch.inference.tiling import Tiling
-from dasr_arch.inference.upscaler import Look, Upscaler
+from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from tests.inference.making import make_network
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
@@ -21,14 +21,22 @@ def make_upscaler(tile=None, **options):
 
 
 @pytest.mark.parametrize('options', [{}, {'implementation': 'reference'}, {'da_conv': 'concat'}, {'da_conv': 'kernel'}])
-@pytest.mark.parametrize('look', [Look(), Look(strength=0.5), Look(ensemble=True), Look(strength=0, ensemble=True)])
+@pytest.mark.parametrize(
+    'adaptation',
+    [
+        AdaptationOptions(),
+        AdaptationOptions(strength=0.5),
+        AdaptationOptions(ensemble=True),
+        AdaptationOptions(strength=0, ensemble=True),
+    ],
+)
 @pytest.mark.parametrize('tile', [None, 32])
-def test_reported_pixels_add_up(options, look, tile):
+def test_reported_pixels_add_up(options, adaptation, tile):
     upscaler, hooks = make_upscaler(tile, **options)
     reported = []
     with hooks.following(reported.append):
-        upscaler(IMAGE, look)
-    assert sum(reported) == pytest.approx(count_computed(upscaler, [Size(50, 70)], look, 1))
+        upscaler(IMAGE, adaptation)
+    assert sum(reported) == pytest.approx(count_computed(upscaler, [Size(50, 70)], adaptation, 1))
     assert len(reported) > 3
 
 
@@ -41,7 +49,7 @@ def test_layers_and_pages_count():
         for page in pages:
             upscaler(page)
     sizes = [Size(30, 40, 2), Size(20, 24)]
-    assert sum(reported) == pytest.approx(count_computed(upscaler, sizes, Look(), 2))
+    assert sum(reported) == pytest.approx(count_computed(upscaler, sizes, AdaptationOptions(), 2))
 
 
 def test_listener_may_stop_the_work_in_the_middle_of_a_tile():
@@ -58,7 +66,7 @@ def test_listener_may_stop_the_work_in_the_middle_of_a_tile():
 
     with pytest.raises(StopError), hooks.following(listen):
         upscaler(IMAGE)
-    assert sum(reported) < count_computed(upscaler, [Size(50, 70)], Look(), 1)
+    assert sum(reported) < count_computed(upscaler, [Size(50, 70)], AdaptationOptions(), 1)
     assert upscaler(IMAGE).shape == (100, 140, 3)  # and nothing stays locked
 
 

@@ -1,7 +1,7 @@
-"""PNG and TIFF of 16 bits with profile and metadata: OpenCV writes the pixels, the rest is put in afterwards.
+"""Encoding of 16-bit PNG and TIFF with colour profile and metadata.
 
-Pillow holds no colour of 16 bits, and OpenCV no metadata. Both formats are lists of parts with lengths, so that parts
-can be added without touching the pixels: chunks of a PNG (ISO 15948), tags of a TIFF (TIFF 6.0).
+Pillow supports no 16-bit RGB, and OpenCV writes no metadata. OpenCV therefore encodes the pixels, and the metadata is
+inserted afterwards: chunks of a PNG (ISO 15948), tags of a TIFF (TIFF 6.0).
 """
 
 import struct
@@ -15,29 +15,30 @@ from PIL import Image, TiffImagePlugin
 
 from dasr_arch.inference.images.metadata import Metadata, png_colour_chunks
 
-_IHDR_END = 33  # of a PNG: signature, length, name, 13 bytes, checksum
-_METRE = 39.3700787  # inches
+_IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
+_INCHES_PER_METRE = 39.3700787
 _BYTE, _TEXT, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7  # types of TIFF
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _SIZES = {_BYTE: 1, _TEXT: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
 
 
 def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """A PNG of 16 bits.
+    """Encodes a 16-bit PNG.
 
     Args:
         pixels: shape (H, W), or (H, W, channels) with 1 to 4 channels; grey with alpha is stored as RGB with alpha.
-        metadata: what the file says besides.
+        metadata: colour profile, EXIF, XMP, resolution and text.
     """
     data = _encode(pixels, '.png', [cv2.IMWRITE_PNG_COMPRESSION, 3])
     chunks = []
     grey = pixels.ndim == 2 or pixels.shape[2] == 1
-    if metadata.icc_profile and (grey or metadata.icc_profile[16:20] != b'GRAY'):  # PNG forbids it with colours
+    fits = metadata.icc_profile is None or grey or metadata.icc_profile[16:20] != b'GRAY'  # no grey profile for RGB
+    if metadata.icc_profile and fits:
         chunks.append((b'iCCP', b'ICC\0\0' + zlib.compress(metadata.icc_profile)))
     else:
         chunks += png_colour_chunks(metadata.png)
     if metadata.dpi:
-        across, down = (round(value * _METRE) for value in metadata.dpi)
+        across, down = (round(value * _INCHES_PER_METRE) for value in metadata.dpi)
         chunks.append((b'pHYs', struct.pack('>IIB', across, down, 1)))
     if metadata.exif:
         chunks.append((b'eXIf', metadata.exif.removeprefix(b'Exif\0\0')))
@@ -50,11 +51,11 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
 
 def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """A TIFF of 16 bits, compressed without loss.
+    """Encodes a 16-bit TIFF with lossless compression.
 
     Args:
         pixels: as for ``encode_deep_png``.
-        metadata: what the file says besides.
+        metadata: colour profile, EXIF, XMP, resolution and text.
     """
     data = _encode(pixels, '.tiff', [cv2.IMWRITE_TIFF_COMPRESSION, 8])  # deflate
     tags: dict[int, tuple[int, int, bytes]] = {}
@@ -65,16 +66,16 @@ def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
             tags[tag] = (_RATIONAL, 1, struct.pack('<II', round(value * 1000), 1000))
         tags[296] = (_SHORT, 1, struct.pack('<H', 2))  # inches
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        tags[338] = (_SHORT, 1, struct.pack('<H', 2))  # alpha that colours are not multiplied by
+        tags[338] = (_SHORT, 1, struct.pack('<H', 2))  # straight alpha
     return add_to_tiff(_add_tags(data, tags), metadata)
 
 
 def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
-    """A TIFF whose first image carries XMP and what a camera noted, which Pillow does not write into compressed ones.
+    """Adds XMP and EXIF to the first image of a TIFF; Pillow does not write them into compressed ones.
 
     Args:
-        data: a little-endian TIFF.
-        metadata: what is added; profile and resolution are there already.
+        data: a little-endian TIFF with profile and resolution.
+        metadata: the XMP and EXIF.
     """
     if metadata.xmp:
         data = _add_tags(data, {700: (_BYTE, len(metadata.xmp), metadata.xmp)})
@@ -111,11 +112,11 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _add_tags(data: bytes, tags: dict[int, tuple[int, int, bytes]]) -> bytes:
-    """A little-endian TIFF whose first image has more tags, in a new directory at the end of the file."""
+    """Adds tags to the first image of a little-endian TIFF, in a new directory at the end of the file."""
     assert data[:4] == b'II*\0', 'OpenCV and Pillow write little-endian TIFF'
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
-    following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # where the next image is
+    following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # offset of the next image
     entries = {}
     for index in range(count):
         entry = data[start + 2 + 12 * index : start + 14 + 12 * index]

@@ -1,4 +1,4 @@
-"""Images of any mode as layers of one or three channels that a network can enlarge, and back."""
+"""Decomposition of images of any mode into grey and RGB components that a network upscales, and its inverse."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ from PIL import Image
 
 from dasr_arch._errors import InputError
 from dasr_arch.inference.images.alpha import bleed
-from dasr_arch.inference.tiling import Pixels
+from dasr_arch.inference.images.pixels import Pixels
 
-_TOLERANCE = 0.5  # floats beyond [0, 1] by more than this are of another range, not overshoot
+_TOLERANCE = 0.5  # floats further outside [0, 1] have another range; closer ones are overshoot and are clipped
 _AS_RGB = ('RGBX', 'YCbCr', 'HSV')
 _SIXTEEN_BITS = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 
@@ -21,45 +21,56 @@ Rebuild = Callable[[Sequence[Pixels], Pixels | None], Any]
 
 @dataclass(frozen=True)
 class DecomposedImage:
-    """An image taken apart.
+    """Components of an image.
 
     Attributes:
-        layers: what the network enlarges, each of shape (H, W, 1) or (H, W, 3). RGB and grey images are one layer;
-            CMYK is the inks C, M, Y as one and black as another, so that the separation survives.
-        alpha: transparency of shape (H, W, 1), if there is any; the colours beneath it are those of its neighbours.
-        rebuild: makes the image from layers and alpha.
+        components: arrays of shape (H, W, 1) or (H, W, 3) that the network upscales. One for RGB and grey images; CMYK
+            has two, C M Y and black, so that the colour separation is kept.
+        alpha: shape (H, W, 1), or None for opaque modes. Colours of transparent pixels are filled from visible ones.
+        rebuild: builds the image from components and alpha.
     """
 
-    layers: Sequence[Pixels]
+    components: Sequence[Pixels]
     alpha: Pixels | None
     rebuild: Rebuild
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.components[0].shape[:2]
+        return int(height), int(width)
+
+    def count_passes(self) -> int:
+        """Number of arrays that the network upscales: the components, and alpha unless it is constant."""
+        varies = self.alpha is not None and self.alpha.min() < self.alpha.max()
+        return len(self.components) + int(varies)
+
     def visible(self) -> Pixels:
-        """The colours as they are seen, for the encoder: inks multiplied, transparency left out."""
-        first = self.layers[0]
-        if len(self.layers) == 1:
+        """Colours for the encoder, shape (H, W, 1) or (H, W, 3), without alpha; CMYK as RGB."""
+        first = self.components[0]
+        if len(self.components) == 1:
             return first
-        product = first.astype(np.uint32) * self.layers[1]
+        product = first.astype(np.uint32) * self.components[1]
         return ((product + 127) // 255).astype(np.uint8)
 
-    def replace(self, layers: Sequence[Pixels], alpha: Pixels | None) -> 'DecomposedImage':
-        """The same kind of image of other layers."""
-        return replace(self, layers=layers, alpha=alpha)
+    def replace(self, components: Sequence[Pixels], alpha: Pixels | None) -> 'DecomposedImage':
+        """An image of the same mode and metadata with other components."""
+        return replace(self, components=components, alpha=alpha)
 
     def assemble(self) -> NDArray[Any] | Image.Image:
-        """The image, of the kind that was taken apart."""
-        image: NDArray[Any] | Image.Image = self.rebuild(self.layers, self.alpha)
+        """The image, of the type and mode that was decomposed (palettes become RGB)."""
+        image: NDArray[Any] | Image.Image = self.rebuild(self.components, self.alpha)
         return image
 
 
 def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
-    """Takes an image apart.
+    """Decomposes an image.
 
     Args:
         image: an array or a Pillow image, see :meth:`dasr_arch.Upscaler.__call__`.
 
     Raises:
-        InputError: if it is of a kind that cannot be upscaled.
+        InputError: if its type, mode or value range cannot be upscaled.
     """
     if isinstance(image, Image.Image):
         return _decompose_pillow(image)
@@ -77,8 +88,8 @@ def _decompose_array(image: NDArray[Any]) -> DecomposedImage:
         alpha = pixels[..., -1:]
         colour = bleed(pixels[..., :-1], alpha)
 
-    def rebuild(layers: Sequence[Pixels], enlarged: Pixels | None) -> NDArray[Any]:
-        whole = layers[0] if enlarged is None else np.concatenate((layers[0], enlarged), 2)
+    def rebuild(components: Sequence[Pixels], alpha: Pixels | None) -> NDArray[Any]:
+        whole = components[0] if alpha is None else np.concatenate((components[0], alpha), 2)
         return (whole[..., 0] if image.ndim == 2 else whole).astype(image.dtype, copy=False)
 
     return DecomposedImage([colour], alpha, rebuild)
@@ -92,7 +103,7 @@ def _check_values(image: NDArray[Any]) -> Pixels:
         raise InputError(f'expected uint8, uint16 or floats in [0, 1], got {image.dtype}')
     values: NDArray[np.float32] = image.astype(np.float32)
     least, most = float(values.min()), float(values.max())
-    if not -_TOLERANCE <= least <= most <= 1 + _TOLERANCE:  # not a number, too
+    if not -_TOLERANCE <= least <= most <= 1 + _TOLERANCE:  # False for NaN, too
         raise InputError(f'floats must be in [0, 1], got {least:g} to {most:g}; divide by the range')
     return values.clip(0, 1)
 
@@ -106,16 +117,16 @@ def _decompose_pillow(image: Image.Image) -> DecomposedImage:
     else:
         inner = _decompose_array(np.array(_to_plain(image)))
 
-    def rebuild(layers: Sequence[Pixels], alpha: Pixels | None) -> Image.Image:
-        image = Image.fromarray(np.ascontiguousarray(inner.rebuild(layers, alpha)))
+    def rebuild(components: Sequence[Pixels], alpha: Pixels | None) -> Image.Image:
+        image = Image.fromarray(np.ascontiguousarray(inner.rebuild(components, alpha)))
         image.info = info
         return image
 
-    return DecomposedImage(inner.layers, inner.alpha, rebuild)
+    return DecomposedImage(inner.components, inner.alpha, rebuild)
 
 
 def _to_plain(image: Image.Image) -> Image.Image:
-    """An image of 8 bits as L, LA, RGB or RGBA, whichever holds all of it."""
+    """Converts an 8-bit image to L, LA, RGB or RGBA, whichever keeps its colour and transparency."""
     mode = image.mode
     if mode in ('L', 'LA', 'RGB', 'RGBA') and 'transparency' not in image.info:
         return image
@@ -131,13 +142,13 @@ def _to_plain(image: Image.Image) -> Image.Image:
 
 
 def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage:
-    light = 255 - np.array(image)  # no ink is bright, as in RGB
+    inverted = 255 - np.array(image)  # 0 ink is white, as in RGB
 
-    def rebuild(layers: Sequence[Pixels], _: Pixels | None) -> Image.Image:
-        inks = 255 - np.concatenate(list(layers), 2)
+    def rebuild(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
+        inks = 255 - np.concatenate(list(components), 2)
         planes = [Image.fromarray(np.ascontiguousarray(inks[..., index])) for index in range(4)]
         image = Image.merge('CMYK', planes)
         image.info = info
         return image
 
-    return DecomposedImage([light[..., :3], light[..., 3:]], None, rebuild)
+    return DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, rebuild)

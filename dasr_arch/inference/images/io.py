@@ -1,9 +1,8 @@
-"""Image files as people have them, into memory and back: every frame, depth and mode, profile and metadata.
+"""Reading of image files with all frames, bit depths, modes, colour profiles and metadata.
 
-Pillow decodes and encodes; PNG and TIFF of 16 bits go through OpenCV, because Pillow cuts them to 8.
+Pillow decodes. PNG and TIFF of 16 bits go through OpenCV, because Pillow reduces them to 8.
 """
 
-import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import Image, ImageOps, features
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import (
@@ -27,11 +26,10 @@ from dasr_arch.data.image_io import (
     is_white_zero,
     turn_upright,
 )
-from dasr_arch.inference.images.high_bit_depth import add_to_tiff, encode_deep_png, encode_deep_tiff
 from dasr_arch.inference.images.metadata import Metadata, read_metadata
 
 Frame = NDArray[np.uint16] | Image.Image
-"""An image in memory: an array for 16 bits, else Pillow's."""
+"""A decoded image: an array for 16 bits, else a Pillow image."""
 
 SUFFIXES = {
     '.png': 'PNG',
@@ -44,31 +42,26 @@ SUFFIXES = {
     '.bmp': 'BMP',
     '.gif': 'GIF',
 } | ({'.avif': 'AVIF'} if features.check('avif') else {})
-"""Formats by the endings of file names, in lower case; AVIF where Pillow was built with it."""
+"""Formats by file ending in lower case; AVIF only if Pillow supports it."""
 
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 ENDINGS = {kind: f'.{kind.lower()}' for kind in FORMATS} | {'JPEG': '.jpg'}
-"""What a file of each format is called unless it is called so already."""
-
-QUALITY = 95
-"""Of JPEG, AVIF and lossy WebP unless another is asked for."""
+"""Default file ending of each format."""
 
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
-_TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
-_VISIBLE = 128  # alpha from which a pixel of a GIF is seen
-_UNLIMITED = threading.Lock()  # Pillow's limit of pixels is one for the whole process
+_UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
 class Header(NamedTuple):
-    """What the first bytes of a file tell.
+    """Format and size of an image file.
 
     Attributes:
         format: one of FORMATS.
-        width: as stored, pixels.
-        height: as stored.
-        frames: how many images it holds that will be upscaled.
+        width: stored pixels, before EXIF rotation.
+        height: stored pixels, before EXIF rotation.
+        frames: number of frames or pages.
     """
 
     format: str
@@ -79,18 +72,18 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The content of a file.
+    """A decoded image file.
 
     Attributes:
-        format: one of FORMATS, by the content, whatever the file is called.
-        frames: at least one image, upright.
-        animated: whether the frames follow each other in time; else they are pages.
-        durations: how long each frame of an animation is shown, milliseconds.
-        loop: how often it is repeated, 0 for ever; None if the file does not say.
-        lossless: whether a WebP was compressed without loss.
+        format: one of FORMATS, by the content of the file.
+        frames: at least one image, with EXIF rotation applied.
+        animated: the frames are an animation; otherwise they are pages.
+        durations: of each frame of an animation, milliseconds.
+        loop: number of repetitions, 0 for endless; None if unspecified.
+        lossless: a WebP with lossless compression.
         compression: of a TIFF.
-        has_default: whether the first frame of an APNG is no part of the animation.
-        metadata: what else the file says.
+        has_default: the first frame of an APNG is a fallback and not part of the animation.
+        metadata: profile, EXIF, resolution and so on.
     """
 
     format: str
@@ -106,14 +99,14 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """How a file is written.
+    """Format and quality of written files.
 
     Attributes:
-        format: one of FORMATS; None is that of the input.
-        quality: of lossy formats, 1 to 100; None is QUALITY, and for WebP whatever the input was: with or without loss.
+        format: one of FORMATS; None keeps that of the input.
+        quality: of lossy formats, 1 to 100; None is 95, and lossless for WebP from lossless input.
 
     Raises:
-        InputError: if there is no such format or quality.
+        InputError: if the format is unknown or the quality out of range.
     """
 
     format: str | None = None
@@ -128,15 +121,15 @@ class OutputSettings:
 
 
 def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
-    """Format and size of an image, without decoding it.
+    """Reads format and size of an image without decoding it.
 
     Args:
         source: the file, or its content.
-        name: what an error message calls it.
-        limited: False also takes images that are too large to be upscaled, as a result may be.
+        name: of the image in error messages.
+        limited: refuse images above MAX_PIXELS; False for results, which may be larger.
 
     Raises:
-        InputError: if it is no image, or one that is too large.
+        InputError: if it is no image, or too large.
     """
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
@@ -158,12 +151,12 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
 
     Args:
         data: its bytes.
-        name: what an error message calls it.
-        scale: by how much sizes noted in the metadata will grow.
+        name: of the image in error messages.
+        scale: factor for image sizes in the metadata.
         limited: see ``read_header``.
 
     Raises:
-        InputError: if it is no whole image, or of a kind that cannot be upscaled.
+        InputError: if it is damaged, or of a kind that cannot be upscaled.
     """
     read_header(data, name, limited)
     try:
@@ -174,10 +167,10 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
 
 
 def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
-    """Finds out before the work whether a format can hold what will come.
+    """Checks before the work that the output format can hold the result.
 
     Raises:
-        InputError: if it cannot, naming one that can.
+        InputError: if it cannot; the message names formats that can.
     """
     kind = settings.format or file.format
     sizes = [frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1] for frame in file.frames]
@@ -191,45 +184,9 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
 
 
-def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
-    """The bytes of a file that holds enlarged frames.
-
-    Args:
-        frames: one for each of the input's.
-        file: the input, which gives format, timing and metadata.
-        settings: how to write.
-
-    Raises:
-        InputError: if the format cannot hold them.
-    """
-    kind = settings.format or file.format
-    metadata = file.metadata
-    if any(isinstance(frame, np.ndarray) for frame in frames):
-        if kind in ('PNG', 'TIFF'):
-            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
-            return encode(np.asarray(frames[0], np.uint16), metadata)
-        frames = [_to_eight_bits(frame) for frame in frames]
-    prepared = []
-    for frame in frames:
-        assert isinstance(frame, Image.Image)
-        if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
-            frame, metadata = _to_rgb(frame, metadata.icc_profile), metadata.without_profile()  # noqa: PLW2901
-        frame.info = {}  # what is written is what is given, no more
-        prepared.append(_prepare(frame, kind))
-    if file.animated and file.has_default and kind != 'PNG':
-        prepared = prepared[1:]  # what programs show that know no animations; other formats have no such image
-    options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
-    stream = BytesIO()
-    try:
-        prepared[0].save(stream, kind, **options)
-    except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
-        raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
-    return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
-
-
 @contextmanager
 def _limit(limited: bool) -> Iterator[None]:
-    """Pillow's limit of pixels, or none; while one thread has none, others still check for themselves."""
+    """Disables Pillow's global pixel limit if not ``limited``; other threads still check MAX_PIXELS themselves."""
     if limited:
         yield
         return
@@ -243,12 +200,12 @@ def _limit(limited: bool) -> Iterator[None]:
 
 def _open(source: bytes | Path) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # half of what is refused
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # starts at half of the limit
         return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
 def _format_of(image: Image.Image) -> str:
-    return 'JPEG' if image.format == 'MPO' else str(image.format)  # phones: a JPEG with more behind it
+    return 'JPEG' if image.format == 'MPO' else str(image.format)  # of phones: a JPEG followed by further images
 
 
 def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
@@ -290,7 +247,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
 
 
 def _has_lossless_frames(data: bytes) -> bool:
-    """Whether the first image of an extended WebP is stored without loss (RIFF: name, length, content)."""
+    """True if the first image of an extended WebP is lossless (RIFF chunks: name, length, content)."""
     place = data.find(b'VP8L')
     lossy = data.find(b'VP8 ')
     return place >= 0 and (lossy < 0 or place < lossy)
@@ -305,14 +262,14 @@ def _read_deep(data: bytes, image: Image.Image) -> NDArray[np.uint16]:
     if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(image, 'tag_v2', {}).get(338, ()):
         return _divide_by_alpha(pixels)
     if image.format == 'PNG':
-        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV spreads over RGB
+        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV decodes as RGB with alpha
             pixels = pixels[:, :, [0, 3]]
         pixels = turn_upright(pixels, image.getexif().get(274, 1))
     return pixels
 
 
 def _divide_by_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """A TIFF's colours that were multiplied by alpha, as they were before."""
+    """Converts premultiplied alpha to straight alpha."""
     alpha = np.maximum(pixels[:, :, 3:].astype(np.float64), 1)
     colours = np.minimum(pixels[:, :, :3] * (65535 / alpha), 65535)
     return np.concatenate([np.rint(colours).astype(np.uint16), pixels[:, :, 3:]], 2)
@@ -322,80 +279,6 @@ def _has_alpha(frame: Frame) -> bool:
     if isinstance(frame, Image.Image):
         return frame.has_transparency_data
     return frame.ndim == 3 and frame.shape[2] in (2, 4)
-
-
-def _to_eight_bits(frame: Frame) -> Image.Image:
-    if isinstance(frame, Image.Image):
-        return frame
-    return Image.fromarray(((frame.astype(np.uint32) + 128) // 257).astype(np.uint8))
-
-
-def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
-    """CMYK as sRGB: by its profile, or without one as Pillow does."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            converted = ImageCms.profileToProfile(frame, source, ImageCms.createProfile('sRGB'), outputMode='RGB')
-        except (ImageCms.PyCMSError, OSError):
-            converted = None  # a profile that is damaged or of another colour model
-        if converted is not None:
-            return converted
-    return frame.convert('RGB')
-
-
-def _prepare(frame: Image.Image, kind: str) -> Image.Image:
-    """A frame in a mode that the format holds."""
-    if kind == 'GIF':
-        return _to_palette(frame)
-    if kind == 'BMP' and frame.mode == 'LA':
-        return frame.convert('RGBA')
-    return frame
-
-
-def _to_palette(frame: Image.Image) -> Image.Image:
-    """The best 256 colours, the last of them transparent if any pixel is."""
-    if frame.mode not in ('RGBA', 'LA'):
-        return frame.convert('RGB').quantize(256)
-    rgba = frame.convert('RGBA')
-    hidden = np.array(rgba)[..., 3] < _VISIBLE
-    indexed = rgba.convert('RGB').quantize(255)
-    indices = np.array(indexed)
-    indices[hidden] = 255
-    out = Image.fromarray(indices).convert('P')
-    palette = (indexed.getpalette() or []) + [0] * 768
-    out.putpalette(palette[:768])
-    out.info['transparency'] = 255
-    return out
-
-
-def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequence[Image.Image]) -> dict[str, Any]:
-    """Arguments of Pillow's ``save`` besides metadata."""
-    quality = settings.quality or QUALITY
-    options: dict[str, Any] = {}
-    if kind == 'JPEG':
-        options |= {'quality': quality, 'subsampling': 0 if quality >= 90 else 2}
-    elif kind == 'WEBP':
-        lossless = settings.quality is None and (file.lossless or file.format not in ('JPEG', 'WEBP', 'AVIF'))
-        options |= {'lossless': lossless, 'quality': 80 if lossless else quality, 'exact': True}
-    elif kind == 'AVIF':
-        options |= {'quality': quality}
-    elif kind == 'TIFF':
-        known = file.compression in _TIFF_COMPRESSIONS
-        options |= {'compression': file.compression if known else 'tiff_adobe_deflate'}
-    if len(frames) > 1:
-        options |= {'save_all': True, 'append_images': list(frames[1:])}
-    if len(frames) > 1 and file.animated:
-        hidden = int(file.has_default)  # it has no duration
-        options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
-        once = file.format == 'GIF' and kind != 'GIF'  # a GIF that says nothing plays once, others for ever
-        loop = 1 if file.loop is None and once else file.loop
-        if loop is not None and kind != 'AVIF':
-            options |= {'loop': loop}
-        if kind == 'PNG':
-            options |= {'default_image': file.has_default, 'disposal': 0, 'blend': 0}
-    if kind == 'GIF' and any('transparency' in frame.info for frame in frames):
-        options |= {'transparency': 255, 'disposal': 2}
-    return options
 
 
 def _refuse(name: str, error: BaseException) -> InputError:

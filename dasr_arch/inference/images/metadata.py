@@ -1,4 +1,4 @@
-"""What an image file says besides its pixels, and how it goes into a file of the enlarged image."""
+"""Metadata of image files: reading, and writing into the file of the upscaled image."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
 _ORIENTATION = 274
-# Tags of the first directory that say how pixels are stored, which the writer decides anew, or are kept apart.
+# Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
 _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
 _STORAGE_TAGS |= frozenset(
     (293, 296, *range(317, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
@@ -19,15 +19,15 @@ _XMP_TEXT = 'XML:com.adobe.xmp'
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is kept of a file.
+    """Metadata that is kept.
 
     Attributes:
         icc_profile: colour profile.
-        exif: all that a camera noted, without orientation and thumbnail, which no longer hold.
+        exif: without orientation and thumbnail, which no longer apply.
         xmp: XML packet.
-        dpi: pixels per inch, across and down.
+        dpi: horizontal and vertical pixels per inch.
         comment: of a JPEG or GIF.
-        text: entries of a PNG.
+        text: text entries of a PNG.
         png: gamma, chromaticity and rendering intent of a PNG without a profile.
     """
 
@@ -40,11 +40,11 @@ class Metadata:
     png: dict[str, Any] = field(default_factory=dict)
 
     def without_profile(self) -> 'Metadata':
-        """The same for pixels that were converted to sRGB."""
+        """Metadata for pixels that were converted to sRGB."""
         return replace(self, icc_profile=None, png={})
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Arguments of Pillow's ``save`` for a format, such as 'JPEG'; the EXIF of a TIFF is added afterwards."""
+        """Arguments of Pillow's ``save`` for a format such as 'JPEG'; EXIF of a TIFF is added afterwards."""
         given: dict[str, Any] = {'icc_profile': self.icc_profile}
         if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF'):
             given['exif'] = self.exif
@@ -72,12 +72,12 @@ class Metadata:
 
 
 def read_metadata(image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """What an image that Pillow has loaded says about itself.
+    """Reads the metadata of a loaded Pillow image.
 
     Args:
-        image: as the file has it.
-        upright: the same, turned upright by Pillow, which then corrects what XMP says of it.
-        scale: by how much the sizes that EXIF holds will grow.
+        image: as stored in the file.
+        upright: the image after Pillow's ``exif_transpose``, which also corrects the orientation in XMP.
+        scale: factor for the image sizes in EXIF.
     """
     info = upright.info
     comment = info.get('comment')
@@ -95,7 +95,7 @@ def read_metadata(image: Image.Image, upright: Image.Image, scale: int) -> Metad
 
 
 def png_colour_chunks(entries: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-    """PNG chunks that say what colours mean, from what Pillow reads of them."""
+    """PNG chunks with gamma, chromaticity and rendering intent, from Pillow's ``info``."""
     chunks = []
     if 'srgb' in entries:
         chunks.append((b'sRGB', bytes([entries['srgb']])))
@@ -132,7 +132,7 @@ def _read_exif(source: Image.Exif, size: tuple[int, int]) -> bytes | None:
         return None
     try:
         return kept.tobytes()
-    except (ValueError, TypeError, OverflowError, KeyError, AttributeError):  # a camera that wrote nonsense
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError):  # malformed EXIF
         return None
 
 

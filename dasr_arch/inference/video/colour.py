@@ -1,7 +1,7 @@
-"""Frames of video as RGB and back: the colour matrix, the value range, the bit depth and the chroma sampling are kept.
+"""Conversion between video frames and RGB; keeps colour matrix, value range, bit depth and chroma sampling.
 
-The matrices are computed here in float32; FFmpeg's scaler only brings chroma to the size of luma and back, because its
-own conversion rounds, and guesses what a file does not say. Rec. ITU-R BT.601, BT.709, BT.2020, H.273.
+The matrices are applied here in float32. FFmpeg's scaler only resamples chroma, because its own colour conversion
+rounds, and guesses untagged properties. Rec. ITU-R BT.601, BT.709, BT.2020, H.273.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.inference.tiling import Pixels
+from dasr_arch.inference.images.pixels import Pixels
 
 if TYPE_CHECKING:
     import av
 
-_UNSPECIFIED, _BT709, _BT601 = 2, 1, 6  # matrix coefficients of H.273, and so on
-_WEIGHTS = {  # of red and blue in luma
+_UNSPECIFIED, _BT709, _BT601 = 2, 1, 6  # codes of H.273
+_WEIGHTS = {  # of red and blue in luma, by matrix coefficients of H.273
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
     5: (0.299, 0.114),
@@ -32,15 +32,15 @@ _HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 @dataclass(frozen=True)
 class Colour:
-    """How the colours of a video are written.
+    """Colour format of a video.
 
     Attributes:
         matrix: matrix coefficients of H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
-        full_range: whether luma goes from 0 to the largest number instead of 16 to 235 (at 8 bits).
-        bits: of each sample: 8, 10, 12 or 16.
-        subsampled: whether chroma has fewer samples than luma.
-        primaries: of H.273, as the file says; 2 if it does not.
-        transfer: characteristics of H.273, as the file says; 2 if it does not.
+        full_range: luma in 0..255 instead of 16..235 (at 8 bits).
+        bits: per sample: 8, 10, 12 or 16.
+        subsampled: chroma has fewer samples than luma.
+        primaries: colour primaries of H.273; 2 if untagged.
+        transfer: transfer characteristics of H.273; 2 if untagged.
     """
 
     matrix: int
@@ -52,13 +52,13 @@ class Colour:
 
 
 def read_colour(frame: 'av.VideoFrame') -> Colour:
-    """How a frame's colours are written; where it does not say, what players assume.
+    """Colour format of a frame; for untagged properties the defaults of players.
 
-    That is BT.709 from 1280 x 720 up and BT.601 below, and limited range. RGB and grey frames are to be written as
-    BT.709 in limited range.
+    The defaults are BT.709 from 1280 x 720 pixels, BT.601 below, and limited range. RGB and grey frames are written
+    as BT.709 in limited range.
 
     Raises:
-        InputError: if the matrix is none of those that luma and two colour differences follow from.
+        InputError: if the matrix is not a linear luma and chroma matrix.
     """
     form = frame.format
     bits = max(component.bits for component in form.components)
@@ -79,11 +79,11 @@ def read_colour(frame: 'av.VideoFrame') -> Colour:
 
 
 def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
-    """The image that a frame shows.
+    """Converts a frame to RGB.
 
     Args:
         frame: of any pixel format.
-        colour: what ``read_colour`` found; frames of one video share it.
+        colour: result of ``read_colour`` for the first frame of the video.
 
     Returns:
         RGB of shape (H, W, 3), float32 in [0, 1].
@@ -100,14 +100,14 @@ def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
 
 
 def make_frame(pixels: Pixels, colour: Colour) -> 'av.VideoFrame':
-    """A frame that shows an image.
+    """Converts RGB to a frame.
 
     Args:
         pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-        colour: how to write it. With subsampled chroma odd sides get one more pixel, a copy of the last.
+        colour: format of the frame. With subsampled chroma, odd sides are padded by a copy of the last pixel.
 
     Returns:
-        In the pixel format ``pixel_format`` names, tagged with the colour.
+        A frame in ``pixel_format(colour)`` with colour tags.
     """
     if colour.subsampled and (pixels.shape[0] % 2 or pixels.shape[1] % 2):
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode='edge')
@@ -118,12 +118,12 @@ def make_frame(pixels: Pixels, colour: Colour) -> 'av.VideoFrame':
 
 
 def pixel_format(colour: Colour) -> str:
-    """FFmpeg's name of the format that frames are written in."""
+    """FFmpeg's name of the pixel format of written frames."""
     return _full_chroma(colour.bits).replace('444', '420' if colour.subsampled else '444')
 
 
 def tag(target: Any, colour: Colour) -> None:
-    """Writes on a frame or an encoder how its colours are meant."""
+    """Sets the colour tags of a frame or an encoder."""
     target.colorspace = colour.matrix
     target.color_range = _FULL if colour.full_range else _LIMITED
     target.color_primaries = colour.primaries
@@ -144,11 +144,11 @@ def _full_chroma(bits: int) -> str:
 
 
 def _resample(frame: 'av.VideoFrame', form: str, colour: Colour) -> 'av.VideoFrame':
-    """Another sampling of chroma; what the numbers mean stays."""
+    """Resamples chroma without a colour conversion."""
     reformatter = import_extra('av.video.reformatter', 'video')
     how = reformatter.Interpolation.BICUBIC | reformatter.Interpolation.ACCURATE_RND
     span = _FULL if colour.full_range else _LIMITED
-    space = reformatter.Colorspace.ITU709  # the same on both sides, so that it does not matter
+    space = reformatter.Colorspace.ITU709  # equal on both sides: no conversion
     return frame.reformat(
         format=form,
         interpolation=how,
@@ -160,7 +160,7 @@ def _resample(frame: 'av.VideoFrame', form: str, colour: Colour) -> 'av.VideoFra
 
 
 def _read_planes(frame: 'av.VideoFrame', count: int) -> NDArray[Any]:
-    """Planes of equal size, (count, H, W)."""
+    """The first planes of a frame, all of equal size: shape (count, H, W)."""
     deep = max(component.bits for component in frame.format.components) > 8
     dtype = np.dtype('<u2' if deep else 'u1')
     planes = []
@@ -183,7 +183,7 @@ def _write_planes(planes: NDArray[np.float32], colour: Colour) -> Any:
 
 
 def _levels(colour: Colour) -> tuple[float, float, float, float]:
-    """Black and span of luma, middle and span of the colour differences."""
+    """Offset and range of luma, offset and range of chroma."""
     if colour.full_range:
         most = 2.0**colour.bits - 1
         return 0.0, most, 2.0 ** (colour.bits - 1), most

@@ -1,7 +1,7 @@
-"""Reading video through PyAV, and writing it again with everything but the images copied.
+"""Reading of video files through PyAV, and the settings of written ones.
 
-Only files are opened, and only as the formats that video comes in: playlists and scripts, which could name other files
-or addresses, are refused whatever their ending.
+Only local files in video formats are opened. Playlists and scripts, which could refer to other files or addresses, are
+refused whatever their ending.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,34 +31,34 @@ CONTAINERS: Mapping[str, str] = {
     '.mkv': 'matroska',
     '.webm': 'webm',
 }
-"""Formats that are written, by ending; Matroska stands for all others."""
+"""Formats of written videos by ending; other endings become Matroska."""
 
 VIDEO_SUFFIXES = (
     *CONTAINERS,
     *('.3gp', '.avi', '.flv', '.m2ts', '.mpeg', '.mpg', '.mts', '.mxf', '.ogv', '.ts', '.vob', '.wmv'),
 )
-"""Endings of files that are taken for video."""
+"""Endings of video files."""
 
 _READ = 'mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,m4v'
-_MAX_PIXELS = 178_956_970  # of a frame, the limit that images have
-_TRUNCATED = 0.02  # share of the time that a file says it has and does not
+_MAX_PIXELS = 178_956_970  # of a frame; the limit of images
+_TRUNCATED = 0.02  # missing share of the declared duration
 
 
 class Encoder(NamedTuple):
-    """How one kind of video is written.
+    """Encoder of one codec.
 
     Attributes:
         name: FFmpeg's name of the encoder.
-        crf: quality by default, smaller is better; None for a lossless one.
-        most: largest value of that.
-        bits: most bits of a sample.
-        full_chroma: whether 4:4:4 of the source is kept.
+        crf: default constant rate factor, smaller is better; None for a lossless codec.
+        max_crf: largest constant rate factor.
+        bits: largest bit depth.
+        full_chroma: the encoder keeps 4:4:4 chroma.
         options: further options of the encoder.
     """
 
     name: str
     crf: int | None
-    most: int
+    max_crf: int
     bits: int
     full_chroma: bool
     options: Mapping[str, str]
@@ -75,16 +75,16 @@ ENCODERS: Mapping[str, Encoder] = {
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How a video is written, and which part of it.
+    """Codec, quality and time range of a written video.
 
     Attributes:
-        codec: one of ENCODERS; None is h264, or h265 for more than 8 bits, or vp9 in WebM.
-        crf: quality, smaller is better; None is the codec's default.
-        start: seconds that are left out at the beginning.
-        duration: seconds from there on; None is the rest.
+        codec: one of ENCODERS; None is h264, or h265 above 8 bits, or vp9 in WebM.
+        crf: constant rate factor, smaller is better; None is the codec's default.
+        start: seconds to skip at the beginning.
+        duration: seconds to upscale from there; None is the rest.
 
     Raises:
-        InputError: if one of them is not as it should be.
+        InputError: if the codec is unknown or a number out of range.
     """
 
     codec: str | None = None
@@ -93,7 +93,7 @@ class VideoSettings:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks what can be checked."""
+        """Checks codec and numbers."""
         if self.codec is not None and self.codec not in ENCODERS:
             raise InputError(f"--codec: unknown codec '{self.codec}'{suggest(self.codec, ENCODERS)}")
         if not 0 <= self.start < float('inf'):
@@ -104,14 +104,14 @@ class VideoSettings:
             self._check_crf(self.codec)
 
     def choose(self, target: Path, colour: Colour) -> tuple[Encoder, int | None]:
-        """The encoder and its quality.
+        """Chooses the encoder and its constant rate factor.
 
         Args:
             target: the file to write.
-            colour: of the source.
+            colour: colour format of the source.
 
         Raises:
-            InputError: if the quality is out of range, or PyAV has no such encoder.
+            InputError: if the factor is out of range, or PyAV lacks the encoder.
         """
         codec = self.codec or ('vp9' if target.suffix.lower() == '.webm' else 'h265' if colour.bits > 8 else 'h264')
         self._check_crf(codec)
@@ -124,21 +124,21 @@ class VideoSettings:
         encoder = ENCODERS[codec]
         if self.crf is not None and encoder.crf is None:
             raise InputError(f'--crf: {codec} is lossless and has no quality to choose')
-        if self.crf is not None and not 0 <= self.crf <= encoder.most:
-            raise InputError(f'--crf must be a whole number in [0, {encoder.most}] for {codec}, got {self.crf}')
+        if self.crf is not None and not 0 <= self.crf <= encoder.max_crf:
+            raise InputError(f'--crf must be a whole number in [0, {encoder.max_crf}] for {codec}, got {self.crf}')
 
 
 class VideoFacts(NamedTuple):
-    """What is known of a video before the work.
+    """Properties of a video.
 
     Attributes:
-        width: stored pixels, before any rotation.
-        height: the same.
-        frames: how many will be upscaled, as far as the file tells.
+        width: stored pixels, before rotation.
+        height: stored pixels, before rotation.
+        frames: number of frames to upscale, as far as the container tells.
         origin: time in the file that becomes 0, in seconds.
-        colour: how its colours are written, as the first frame tells.
-        matrix: the nine numbers by which players turn and mirror it; None if they do not.
-        notes: what is not kept.
+        colour: colour format of the first frame.
+        matrix: the nine numbers of the display matrix; None if there is none.
+        notes: parts that are not kept.
     """
 
     width: int
@@ -152,16 +152,16 @@ class VideoFacts(NamedTuple):
 
 @contextmanager
 def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
-    """Opens a file and finds its video.
+    """Opens a file and selects its video stream.
 
     Args:
         path: the file.
 
     Yields:
-        The container and its best video stream, cover images left aside.
+        The container and its largest video stream; cover images are ignored.
 
     Raises:
-        InputError: if it cannot be read, is no video, or holds none.
+        InputError: if it cannot be read, or holds no video.
     """
     av = import_extra('av', 'video')
     options = {'protocol_whitelist': 'file', 'format_whitelist': _READ}
@@ -181,14 +181,14 @@ def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
 
 
 def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
-    """Reads a file from end to end without decoding, so that damage is found before hours of work.
+    """Reads a file from end to end without decoding, to find damage before hours of work.
 
     Args:
         path: the file.
-        settings: which part of it.
+        settings: time range to upscale.
 
     Raises:
-        InputError: as :func:`open_video`, or if the file is truncated, its frames are too large, or the part is empty.
+        InputError: as :func:`open_video`, or if the file is truncated, its frames are too large, or the range is empty.
     """
     with open_video(path) as (container, stream):
         if stream.width * stream.height > _MAX_PIXELS:
@@ -226,27 +226,27 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
 
 
 def is_inside(time: Fraction, settings: VideoSettings) -> bool:
-    """Whether a time, in seconds after the origin, belongs to the part that is upscaled."""
-    return time >= 0 and not is_behind(time, settings)
+    """True if a time, in seconds after the origin, is in the selected range."""
+    return time >= 0 and not is_after(time, settings)
 
 
-def is_behind(time: Fraction, settings: VideoSettings) -> bool:
-    """Whether a time, in seconds after the origin, comes after the part that is upscaled."""
+def is_after(time: Fraction, settings: VideoSettings) -> bool:
+    """True if a time, in seconds after the origin, is after the selected range."""
     return settings.duration is not None and time >= to_fraction(settings.duration)
 
 
 def to_fraction(seconds: float) -> Fraction:
-    """A time that was typed, to the microsecond: 0.08 is less than its nearest floating-point number."""
+    """Seconds as a fraction, rounded to microseconds: the float nearest to 0.08 is larger than 0.08."""
     return Fraction(seconds).limit_denominator(1_000_000)
 
 
 def demux(
     path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None
 ) -> 'Iterator[Packet[Stream]]':
-    """The packets of some streams, or all, in the order of the file.
+    """Packets of some or all streams in file order.
 
     Raises:
-        InputError: where the file is damaged.
+        InputError: if the file is damaged.
     """
     av = import_extra('av', 'video')
     try:
@@ -256,7 +256,7 @@ def demux(
 
 
 def _decode_first(path: Path, start: float, origin: Fraction) -> 'av.VideoFrame':
-    """The first frame that can be decoded."""
+    """Decodes the first intact frame."""
     errors = import_extra('av', 'video').FFmpegError
     with open_video(path) as (container, stream):
         if start:
@@ -269,7 +269,7 @@ def _decode_first(path: Path, start: float, origin: Fraction) -> 'av.VideoFrame'
 
 
 def _check_whole(path: Path, present: Fraction, declared: Fraction, settings: VideoSettings) -> None:
-    """Raises InputError if what is asked for reaches beyond the end of a truncated file."""
+    """Raises InputError if the selected range reaches beyond the end of a truncated file."""
     truncated = declared - present > max(1, _TRUNCATED * declared)
     stop = None if settings.duration is None else settings.start + settings.duration
     if truncated and (stop is None or stop > present):

@@ -1,4 +1,4 @@
-"""A video file in the making: enlarged frames are encoded, sound, subtitles, chapters and tags are copied."""
+"""Writing of a video file: upscaled frames are encoded; sound, subtitles, chapters and tags are copied."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.inference.tiling import Pixels
+from dasr_arch.inference.images.pixels import Pixels
 from dasr_arch.inference.video.colour import make_frame, pixel_format, tag
 from dasr_arch.inference.video.reader import CONTAINERS, VideoFacts, VideoSettings
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-_FEW = 4  # frames; x265 gives the packets of fewer no valid time when it reorders them
+_FEW = 4  # frames; x265 gives the packets of shorter videos invalid time stamps when it reorders them
 _COPIED = ('audio', 'subtitle', 'attachment')
 _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration', 'bps', 'number_of', '_stat')
 
 
 class VideoSource(NamedTuple):
-    """What a new video is made from.
+    """An opened source video.
 
     Attributes:
         container: the opened file.
-        stream: its video.
-        facts: what was found out about it before.
+        stream: its video stream.
+        facts: result of ``scan_video``.
     """
 
     container: 'InputContainer'
@@ -42,13 +42,13 @@ class VideoSource(NamedTuple):
 
 
 class VideoWriter:
-    """Writes a video; a context manager that finishes the file at its end.
+    """Writes a video; a context manager that completes the file on exit.
 
     Args:
-        path: where to, usually a temporary file.
-        target: the name that it will have, which chooses the format.
-        source: what it is made from.
-        size: width and height of the enlarged frames.
+        path: the file to write, usually a temporary one.
+        target: its final name, which determines the format.
+        source: the source video.
+        size: width and height of the upscaled frames.
         settings: codec and quality.
 
     Raises:
@@ -67,7 +67,7 @@ class VideoWriter:
             subsampled=source.facts.colour.subsampled or not encoder.full_chroma,
         )
         self.notes: list[str] = []
-        """What was not copied, and why."""
+        """Streams that were not copied, with the reason."""
         kind = CONTAINERS[target.suffix.lower()]
         flags = {'movflags': '+faststart'} if kind in ('mp4', 'mov') else {}
         self._container = self._av.open(str(path), 'w', format=kind, container_options=flags)
@@ -85,7 +85,7 @@ class VideoWriter:
                 ) from error
             raise
         self._last: int | None = None
-        self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not hand them on
+        self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not pass them on
 
     def __enter__(self) -> Self:
         """The writer itself."""
@@ -94,7 +94,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the encoding, if nothing went wrong, and closes the file."""
+        """Flushes the encoder unless there was an exception, and closes the file."""
         if kind is not None:
             self._abandon()
             return
@@ -106,7 +106,7 @@ class VideoWriter:
         self._container.close()
 
     def _abandon(self) -> None:
-        """Closes a file that nobody wants; without its name, FFmpeg does not spend time on its table of contents."""
+        """Closes and deletes the file; deleted first, because FFmpeg would rewrite it for its table of contents."""
         with suppress(OSError):
             self._path.unlink()
         with suppress(self._av.FFmpegError, OSError, ValueError):
@@ -117,7 +117,7 @@ class VideoWriter:
 
         Args:
             pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-            original: the frame that it was made from, which tells when it is shown, and for how long.
+            original: the source frame; gives time stamp and duration.
         """
         assert original.pts is not None
         assert original.time_base is not None
@@ -130,11 +130,11 @@ class VideoWriter:
         self._mux(self._stream.encode(frame))
 
     def copies(self) -> 'list[Stream]':
-        """The source's streams whose packets are to be copied."""
+        """The source's streams whose packets are copied."""
         return [stream for stream in self._source.container.streams if stream.index in self._copies]
 
     def copy(self, packet: 'Packet[Stream]') -> None:
-        """Writes a packet of one of ``copies`` as it is, its time counted from the origin."""
+        """Writes a packet of one of ``copies`` unchanged, with its time relative to the origin."""
         assert packet.time_base is not None
         shift = round(self._source.facts.origin / packet.time_base)
         if packet.pts is not None:
@@ -156,7 +156,7 @@ class VideoWriter:
         if self._source.facts.frames < _FEW:
             options['bf'] = '0'
         width, height = (side + side % 2 if self._colour.subsampled else side for side in size)
-        os.environ.setdefault('SVT_LOG', '1')  # errors alone; the encoder of AV1 would fill the terminal
+        os.environ.setdefault('SVT_LOG', '1')  # errors only; the AV1 encoder would fill the terminal
         rate = source.average_rate or source.guessed_rate or Fraction(25)
         stream = self._container.add_stream(encoder, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format(self._colour)
@@ -200,11 +200,11 @@ class VideoWriter:
 
 
 def _copy_facts(source: 'Stream', copy: Any) -> None:
-    """Language, title, and whether a stream is the default."""
+    """Copies language, title and disposition of a stream."""
     copy.metadata.update(_without_own(source.metadata))
     copy.disposition = source.disposition
 
 
 def _without_own(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags less those that describe the file they stand in."""
+    """Tags without those that describe the container itself."""
     return {key: value for key, value in tags.items() if not key.lower().startswith(_OWN_KEYS)}

@@ -1,4 +1,4 @@
-"""Transparency: no halo, no ringing."""
+"""Alpha channels without halos and ringing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Images of every mode taken apart and put together again."""
+"""Decomposition and reassembly of images of all modes."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_pillow_images_survive_unchanged(mode):
     ('mode', 'expected'),
     [('1', 'L'), ('P', 'RGB'), ('YCbCr', 'RGB'), ('HSV', 'RGB'), ('RGBX', 'RGB'), ('La', 'LA'), ('RGBa', 'RGBA')],
 )
-def test_modes_that_cannot_be_enlarged_become_the_nearest_that_can(mode, expected):
+def test_unsupported_modes_become_the_nearest_supported_one(mode, expected):
     source = {'La': 'LA', 'RGBa': 'RGBA'}.get(mode, 'RGB')
     image = make_image(source).convert(mode)
     out = decompose(image).assemble()
@@ -63,9 +63,9 @@ def test_transparent_grey_level_gets_alpha():
 
 def test_black_ink_is_a_layer_of_its_own_and_seen_by_the_encoder():
     image = Image.merge('CMYK', [Image.new('L', (4, 4), value) for value in (0, 255, 0, 128)])
-    layered = decompose(image)
-    assert [layer.shape for layer in layered.layers] == [(4, 4, 3), (4, 4, 1)]
-    assert layered.visible()[0, 0].tolist() == [127, 0, 127]
+    decomposed = decompose(image)
+    assert [pixels.shape for pixels in decomposed.components] == [(4, 4, 3), (4, 4, 1)]
+    assert decomposed.visible()[0, 0].tolist() == [127, 0, 127]
 
 
 @pytest.mark.parametrize('mode', ['LAB', 'F', 'I'])

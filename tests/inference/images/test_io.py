@@ -1,4 +1,4 @@
-"""Image files there and back: what people have is kept, what is broken is one line."""
+"""Reading and writing of image files: nothing is lost, and damaged files give one error line."""
 
 import struct
 import zlib
@@ -13,12 +13,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch import InputError
 from dasr_arch.data.image_io import turn_upright
+from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import (
     FORMATS,
     OutputSettings,
     check_output,
-    encode_image_file,
     read_header,
     read_image_file,
 )
@@ -52,7 +52,7 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def round_trip(data: bytes, **settings: Any) -> Image.Image:
-    """What is written of what was read, opened again."""
+    """Reads, encodes and opens an image file again."""
     file = read_image_file(data, 'in')
     chosen = OutputSettings(**settings)
     check_output(file, chosen, 1)

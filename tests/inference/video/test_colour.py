@@ -1,4 +1,4 @@
-"""Frames become the RGB that their standard says, and go back without loss."""
+"""Conversion between video frames and RGB by the standards, without loss."""
 
 from dataclasses import replace
 
@@ -120,7 +120,7 @@ def test_grey_frames_are_read_exactly(form, most, dtype):
     assert np.allclose(pixels, (values.astype(np.float32) / most)[..., None])
 
 
-def test_frames_of_few_colours_are_looked_up():
+def test_palette_frames_are_converted():
     frame = av.VideoFrame.from_ndarray(np.full((8, 12, 3), (255, 0, 0), np.uint8), format='rgb24')
     indexed = frame.reformat(format='rgb8')
     pixels = read_pixels(indexed, read_colour(indexed))

@@ -1,4 +1,4 @@
-"""Cuts are found where they are, and the representation is steady between them."""
+"""Cut detection, and the moving average of the representation within shots."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch import Look, Upscaler
+from dasr_arch import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.shots import SMOOTHING_SECONDS, CutDetector, ShotRepresentation
 from tests.inference.making import make_network
 from tests.inference.making_video import make_scene
@@ -106,18 +106,18 @@ def test_cut_forgets_the_shot_before(upscaler):
 
 def test_strength_blends_towards_the_clean_representation_of_the_shot(upscaler):
     frames = as_floats(make_scene(0, 3) + make_scene(5, 3))
-    represent = ShotRepresentation(upscaler, Look(strength=0.3))
+    represent = ShotRepresentation(upscaler, AdaptationOptions(strength=0.3))
     plain = ShotRepresentation(upscaler)
     for index, frame in enumerate(frames):
         found, own = represent(frame, index / 25), plain(frame, index / 25)
-        clean = upscaler.represent([frames[index - index % 3]], Look(strength=0))
+        clean = upscaler.represent([frames[index - index % 3]], AdaptationOptions(strength=0))
         assert torch.allclose(found, clean + 0.3 * (own - clean), atol=1e-6)
 
 
 def test_reference_holds_throughout(upscaler):
     frames = as_floats(make_scene(0, 3) + make_scene(5, 3))
     reference = make_scene(9, 1)[0]
-    represent = ShotRepresentation(upscaler, Look(like=reference, ensemble=True))
-    expected = upscaler.represent([reference], Look(ensemble=True))
+    represent = ShotRepresentation(upscaler, AdaptationOptions(reference=reference, ensemble=True))
+    expected = upscaler.represent([reference], AdaptationOptions(ensemble=True))
     for index, frame in enumerate(frames):
         assert torch.equal(represent(frame, index / 25), expected)

@@ -1,4 +1,4 @@
-"""Videos keep their time, sound, text, colour and rotation, and are there as a whole or not at all."""
+"""Upscaled videos keep time, sound, text, colour and rotation, and are written atomically."""
 
 import os
 import subprocess
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dasr_arch import InputError, Look, Upscaler
-from dasr_arch.inference.output_paths import Naming
+from dasr_arch import AdaptationOptions, InputError, Upscaler
+from dasr_arch.inference.output_paths import PathSettings
+from dasr_arch.inference.video.output_paths import is_video, plan_videos
 from dasr_arch.inference.video.reader import ENCODERS, VideoSettings
-from dasr_arch.inference.video.upscale_video import is_video, plan_videos, upscale_video
+from dasr_arch.inference.video.upscale_video import upscale_video
 from tests.inference.making import make_faithful, make_network
 from tests.inference.making_video import make_scene, read_packets, read_video, write_video
 
@@ -22,12 +23,12 @@ av = pytest.importorskip('av', reason="PyAV is not installed (extra 'video')")
 
 @pytest.fixture(scope='module')
 def upscaler():
-    """Enlarges bicubically, so that values can be told."""
+    """An upscaler close to bicubic upsampling, so that values can be predicted."""
     return Upscaler(2, make_faithful(2), device='cpu', precision='fp32')
 
 
-def upscale(upscaler, source, target, look=None, **settings):
-    return upscale_video(upscaler, source, target, VideoSettings(**settings), look, progress=False)
+def upscale(upscaler, source, target, adaptation=None, **settings):
+    return upscale_video(upscaler, source, target, VideoSettings(**settings), adaptation, progress=False)
 
 
 def times(path):
@@ -92,7 +93,7 @@ def test_clock_that_starts_late_starts_at_nought(tmp_path, upscaler):
     source = write_video(tmp_path / 'in.ts', make_scene(0, 10), delay=1400)
     first = times(source)[0]
     assert first > 1
-    (job,) = plan_videos([str(source)], None, Naming(2)).jobs
+    (job,) = plan_videos([str(source)], None, PathSettings(2)).jobs
     assert job.target.name == 'in_x2.mkv'
     upscale(upscaler, source, job.target)
     with av.open(str(source)) as old, av.open(str(job.target)) as new:
@@ -314,9 +315,9 @@ def test_representation_begins_anew_at_a_cut(tmp_path):
         assert np.array_equal(one.to_ndarray(), other.to_ndarray())
 
 
-def test_look_is_taken(tmp_path, upscaler):
+def test_adaptation_options_are_used(tmp_path, upscaler):
     source = write_video(tmp_path / 'in.mp4', make_scene(0, 4))
-    report = upscale(upscaler, source, tmp_path / 'out.mp4', Look(make_scene(5, 1)[0], 0.5, True))
+    report = upscale(upscaler, source, tmp_path / 'out.mp4', AdaptationOptions(make_scene(5, 1)[0], 0.5, True))
     assert report.frames == 4
 
 
@@ -330,7 +331,7 @@ def test_truncated_file_is_refused_before_the_work(tmp_path, upscaler, monkeypat
     cut.write_bytes(data[: len(data) * 6 // 10])
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as context:
-        context.setattr(upscaler, 'upscale_layered', None)  # the work would fail
+        context.setattr(upscaler, 'upscale_decomposed', None)  # the work would fail
         with pytest.raises(InputError, match=r'is truncated, \d\.\d of 6\.0 seconds are there') as raised:
             upscale(upscaler, cut, tmp_path / 'out.mkv')
     assert sorted(tmp_path.iterdir()) == before
@@ -425,28 +426,28 @@ def test_results_are_named_and_nothing_is_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('a.mp4', 'b.avi', 'c.webm'):
         Path(name).touch()
-    plan = plan_videos(['*.mp4', 'b.avi', 'c.webm'], None, Naming(4))
+    plan = plan_videos(['*.mp4', 'b.avi', 'c.webm'], None, PathSettings(4))
     assert [job.target.name for job in plan.jobs] == ['a_x4.mp4', 'b_x4.mkv', 'c_x4.webm']
-    assert [job.target for job in plan_videos(['a.mp4', 'b.avi'], 'out/', Naming(4)).jobs] == [
+    assert [job.target for job in plan_videos(['a.mp4', 'b.avi'], 'out/', PathSettings(4)).jobs] == [
         Path('out/a.mp4'),
         Path('out/b.mkv'),
     ]
-    assert plan_videos(['a.mp4'], '.', Naming(4)).jobs[0].target == Path('a_x4.mp4')
+    assert plan_videos(['a.mp4'], '.', PathSettings(4)).jobs[0].target == Path('a_x4.mp4')
     Path('a_x4.mp4').touch()
-    assert plan_videos(['a.mp4'], None, Naming(4, resume=True)) == ([], [Path('a_x4.mp4')])
-    assert plan_videos(['a.mp4'], None, Naming(4, force=True)).jobs
+    assert plan_videos(['a.mp4'], None, PathSettings(4, resume=True)) == ([], [Path('a_x4.mp4')], [])
+    assert plan_videos(['a.mp4'], None, PathSettings(4, force=True)).jobs
     for sources, target, naming, message in (
-        (['a.mp4'], None, Naming(4), 'exists already'),
-        (['a.mp4'], 'a.mp4', Naming(4, force=True), 'is one of the originals'),
-        (['a.mp4'], 'out.avi', Naming(4), "videos are not written as '.avi'; use one of .mp4"),
-        (['a.mp4', 'b.avi'], 'out.mp4', Naming(4), 'expected a folder for several videos'),
-        (['*.flv'], None, Naming(4), 'matches no video'),
+        (['a.mp4'], None, PathSettings(4), 'exists already'),
+        (['a.mp4'], 'a.mp4', PathSettings(4, force=True), 'is one of the originals'),
+        (['a.mp4'], 'out.avi', PathSettings(4), "videos are not written as '.avi'; use one of .mp4"),
+        (['a.mp4', 'b.avi'], 'out.mp4', PathSettings(4), 'expected a folder for several videos'),
+        (['*.flv'], None, PathSettings(4), 'matches no video'),
     ):
         with pytest.raises(InputError, match=message):
             plan_videos(sources, target, naming)
 
 
-def test_videos_are_told_from_images_by_name():
+def test_videos_are_recognised_by_name():
     assert is_video('a/clip.MP4')
     assert is_video('clips/*.mkv')
     assert not is_video('photo.jpg')
@@ -467,7 +468,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    """A tenth of what the frames of the longer one would take, decoded or enlarged."""
+    """A tenth of what the frames of the longer one would take, decoded or upscaled."""
     pytest.importorskip('resource', reason='this system does not tell the memory of a process')
     peaks = []
     root = Path(__file__).parents[3]

@@ -1,0 +1,57 @@
+"""Arguments that several subcommands share, and old spellings of options."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from dasr_cli.messages import print_warning
+
+_MODEL = 'general, iso, a name that `dasr models` lists, or a weights file'
+
+
+class RenamedOption(argparse.Action):
+    """Old spelling of an option: not shown in the help; stores the value as the new option does and prints a warning.
+
+    Args:
+        new: the new spelling.
+    """
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, new: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, help=argparse.SUPPRESS, **options)
+        self._new = new
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Stores the value."""
+        print_warning(f'{option_string} is now {self._new}; the old name will be removed')
+        setattr(namespace, self.dest, values)
+
+
+def add_model(parser: argparse.ArgumentParser, positional: bool = False) -> None:
+    """Adds the model, as MODEL or as --model, and --scale."""
+    if positional:
+        parser.add_argument('model', metavar='MODEL', help=_MODEL)
+    else:
+        parser.add_argument('--model', default='general', help=f'{_MODEL} (general)')
+    parser.add_argument('--scale', type=int, help='up-sampling factor (that of a named model or file, else 4)')
+
+
+def add_device(parser: 'argparse._ArgumentGroup') -> None:
+    """Adds --device and --precision."""
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or mps (auto)')
+    parser.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
+
+
+def add_force(parser: 'argparse.ArgumentParser | argparse._ArgumentGroup') -> None:
+    """Adds --force."""
+    parser.add_argument('--force', action='store_true', help='replace existing files')
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds --json."""
+    parser.add_argument('--json', action='store_true', help='print JSON instead of text')
