@@ -1,4 +1,4 @@
-"""Facts that a network declares about itself: what it must be given, what it returns, what its weights files hold.
+"""Facts that a network declares: inputs, output, submodules with their own weights, released tensor names.
 
 Training, tests and checkpoints ask :func:`facts_of`, for networks of this package and for BasicSR's alike.
 """
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class SRNetwork(nn.Module):
     """Base class of the package's networks; a network overrides the facts that differ from the defaults.
 
-    ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); what ``needs`` names are
-    keyword arguments of it. A fact is a class attribute, or an instance attribute where an argument decides it.
+    ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); the inputs in
+    ``needs`` are keyword arguments. A fact is a class attribute, or an instance attribute where an argument decides it.
 
     Attributes:
         blind: whether the network estimates the degradation from the LR image. False for non-blind networks and for

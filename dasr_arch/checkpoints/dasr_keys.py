@@ -1,7 +1,7 @@
-"""Names of the authors' released DASR checkpoints, and what each is called here.
+"""Key map of the authors' released DASR checkpoints.
 
-Released files hold ``G`` (super-resolution network) and ``E.encoder_q`` (encoder with projection head); the key encoder
-and the queue, which exist during training only, may be there too.
+Released files contain ``G`` (super-resolution network) and ``E.encoder_q`` (encoder with projection head), and may
+contain the key encoder and the queue of the training.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dasr_arch.archs.key_map import KeyMap
 
-# Our names behind 'contrast:' belong to the training's contrastive part, all others to the network.
+# Our names with the prefix 'contrast:' belong to the contrastive part, all others to the network.
 _BLOCK, _GROUP = r'G\.body\.(\d+)\.body\.(\d+)', r'groups.\1.blocks.\2'
 _NAMES = KeyMap(
     'G.head.0.weight',
@@ -36,30 +36,30 @@ _NAMES = KeyMap(
 
 
 def is_released(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict carries the authors' names."""
+    """True for a state dict with the authors' names."""
     return _NAMES.is_released(state)
 
 
 def our_name(name: str) -> str | None:
-    """What a tensor of a released checkpoint is called here.
+    """Our name of a tensor in a released checkpoint.
 
     Args:
         name: the authors' name.
 
     Returns:
-        Our name, behind 'contrast:' if it belongs to the contrastive part; None for constants and unknown names.
+        Our name, with the prefix 'contrast:' for the contrastive part; None for constants and unknown names.
     """
     return _NAMES.our_name(name)
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """Splits a released checkpoint into the parts that exist here.
+    """Splits a released checkpoint into network and contrastive part.
 
     Args:
         state: tensors under the authors' names.
 
     Returns:
-        The network's state dict, the contrastive part's (possibly empty), and the names that have no place in them.
+        The network's state dict, the contrastive part's (possibly empty), and the unknown names.
     """
     translated, unknown = _NAMES.translate(state)
     network: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Reading weights files without running anything in them, and building the network that a file holds."""
+"""Weights files: safe reading, loading into networks, and building a DASR from its state dict."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ from dasr_arch.checkpoints.dasr_keys import is_released, translate
 from dasr_arch.checkpoints.rcan_edsr_keys import absorb_mean_shift, find_released_names
 
 PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
-# What the readers of torch and safetensors were seen to raise on files with changed bytes.
+# Exceptions of torch's and safetensors' readers on corrupted files, as observed.
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -44,7 +44,7 @@ class DASRWeights(NamedTuple):
 
     Attributes:
         network: state dict of the network.
-        contrast: tensors of the contrastive part that the file holds, at most its whole state dict; may be empty.
+        contrast: state dict of the contrastive part, as far as the file contains it; may be empty.
     """
 
     network: dict[str, Tensor]
@@ -52,16 +52,16 @@ class DASRWeights(NamedTuple):
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a .pth, .pt or .safetensors file on the CPU; code in it is refused, never run.
+    """Reads a .pth, .pt or .safetensors file on the CPU; pickled code is refused.
 
     Args:
         path: the file.
 
     Returns:
-        What the file holds: tensors by name, or BasicSR's dictionary of such dictionaries.
+        Tensors by name, or BasicSR's dictionary of such dictionaries.
 
     Raises:
-        InputError: if the file is missing, truncated, not a weights file, or carries something else than weights.
+        InputError: if the file is missing, truncated, not a weights file, or contains objects other than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,7 +88,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
-    """Reads the state dict of one network of any kind.
+    """Reads the state dict of any network.
 
     Args:
         path: .pth, .pt or .safetensors file.
@@ -98,13 +98,13 @@ def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> 
         Tensors by name, without the prefix 'module.' of data-parallel training.
 
     Raises:
-        InputError: as :func:`read_file`, or if the key is missing or something in it is no tensor.
+        InputError: as :func:`read_file`, or if the key is missing or an entry is no tensor.
     """
     return _pick_state(read_file(path), f"weights file '{path}'", param_key)
 
 
 def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None) -> DASRWeights:
-    """Reads DASR weights, ours or the authors', which are told apart by their names.
+    """Reads DASR weights, ours or the authors', recognised by their tensor names.
 
     Args:
         source: a file or an already loaded dictionary.
@@ -127,7 +127,7 @@ def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_
 def _read_under_our_names(
     source: str | os.PathLike[str] | Mapping[str, Any], name: str, param_key: str | None = None
 ) -> DASRWeights:
-    """What a file or dictionary holds, whether or not it is a whole network."""
+    """Tensors of a file or dictionary under our names, also of an incomplete network."""
     content = read_file(source) if isinstance(source, str | os.PathLike) else dict(source)
     state = _pick_state(content, name, param_key)
     if is_released(state):
@@ -143,15 +143,15 @@ def _read_under_our_names(
 
 
 def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Gives a network the degradation encoder of another, whatever the rest and the scale of that one.
+    """Loads the degradation encoder of another network, which may have another scale.
 
     Args:
-        network: what gets it.
-        source: a file of ours or of the authors, or of an encoder alone (`dasr convert --encoder`); averaged weights
+        network: the network.
+        source: our file or the authors', or a file of an encoder alone (`dasr convert --encoder`); averaged weights
             come first.
 
     Returns:
-        The contrastive part that the file holds beside the encoder, perhaps none, under our names.
+        The contrastive part in the file under our names; may be empty.
 
     Raises:
         InputError: if the file is no DASR with an encoder, or that is of another size.
@@ -167,12 +167,12 @@ def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Ten
 def load_network(
     source: str | os.PathLike[str] | Mapping[str, Any], scale: int | None = None, device: str | torch.device = 'cpu'
 ) -> DASR:
-    """Builds the DASR that a file or state dict holds, ready to upscale.
+    """Builds a DASR from a weights file or state dict, ready for inference.
 
     Args:
-        source: our file, the authors' file (told apart by their names), or a state dict of either.
-        scale: the scale that is expected; None accepts any.
-        device: where the network goes.
+        source: our file, the authors' file, or a state dict of either.
+        scale: expected scale; None accepts any.
+        device: device of the network.
 
     Returns:
         The network in evaluation mode; RGB in [0, 1] in and out.
@@ -191,17 +191,17 @@ def load_network(
 
 
 def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> DASR:
-    """Builds a DASR from its state dict alone: names and shapes tell every size.
+    """Builds a DASR from its state dict alone; names and shapes determine all arguments.
 
     Args:
         state: tensors under our names.
-        name: what to call the source in messages.
+        name: name of the source, for messages.
 
     Returns:
         The network with these weights, on the CPU.
 
     Raises:
-        InputError: if tensors are missing, too many, or of the wrong shape.
+        InputError: if tensors are missing, unexpected, or of the wrong shape.
     """
     try:
         network = DASR(**infer_arguments(state))
@@ -212,14 +212,14 @@ def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> D
 
 
 def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """The part of a network that weights are for: IKC takes those of its three networks one by one.
+    """The part of a network that weights belong to, such as one of IKC's three networks.
 
     Args:
         network: a network; its fact ``parts`` names the submodules that have weights files of their own.
         state: tensors, under our names or the authors'.
 
     Returns:
-        The part whose tensors these are; the network itself if they are of none.
+        The part with these tensors; the network itself if there is none.
     """
     for name in facts_of(network).parts:
         part = network.get_submodule(name)
@@ -229,15 +229,15 @@ def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Loads a state dict, every tensor or none.
+    """Loads a state dict if it fits completely; else nothing is loaded.
 
     Args:
-        network: where to.
-        state: what, under our names or those of the network's ``released_names``.
-        name: what to call the source in messages.
+        network: the network.
+        state: tensors, under our names or those of the network's ``released_names``.
+        name: name of the source, for messages.
 
     Raises:
-        InputError: naming the first tensor that is missing, too many or of another shape.
+        InputError: naming the first tensor that is missing, unexpected or of another shape.
     """
     state, unknown = _translate_released(network, state)
     own = network.state_dict()
@@ -259,14 +259,14 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 
 
 def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, list[str]]:
-    """Loads the tensors whose name and shape fit and leaves the others alone.
+    """Loads the tensors whose name and shape fit.
 
     Args:
-        network: where to.
-        state: what, under our names or those of the network's ``released_names``.
+        network: the network.
+        state: tensors, under our names or those of the network's ``released_names``.
 
     Returns:
-        How many were loaded, and the names of the network's tensors that were not.
+        The number of loaded tensors, and the names of the network's other tensors.
     """
     state = _translate_released(network, state)[0]
     own = network.state_dict()
@@ -276,7 +276,7 @@ def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, 
 
 
 def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The state dict under our names, and the names of the authors that have no place among them."""
+    """The state dict under our names, and the authors' names that have no equivalent."""
     key_map = find_released_names(network) or facts_of(network).released_names
     if key_map is None or not key_map.is_released(state):
         return state, []
@@ -288,7 +288,7 @@ def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tupl
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constructor's arguments of the DASR that a state dict belongs to.
+    """Constructor arguments of the DASR with a state dict.
 
     Args:
         state: tensors under our names.
@@ -297,14 +297,14 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
         Keyword arguments for :class:`DASR`.
 
     Raises:
-        KeyError: if a tensor that tells one is missing.
+        KeyError: if a tensor that determines an argument is missing.
     """
     num_feat, representation_dim = state['compress.weight'].shape
     indices = [re.match(r'groups\.(\d+)\.blocks\.(\d+)\.', key) for key in state]
     found = [(int(match[1]), int(match[2])) for match in indices if match]
     num_groups = 1 + max((group for group, _ in found), default=0)
     num_blocks = 1 + max((block for _, block in found), default=0)
-    if len(set(found)) != num_groups * num_blocks:  # before a wrong number makes a huge network
+    if len(set(found)) != num_groups * num_blocks:  # before a wrong index builds a huge network
         raise KeyError('one of groups.*.blocks.*')
     arguments: dict[str, Any] = {
         'scale': _infer_scale(state, num_feat),
@@ -332,7 +332,7 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
-    """The scale, from the shapes of the tail."""
+    """The scale, from the shapes of upsampler and last convolution."""
     scale = 1
     steps = [state[key].shape[0] for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
     for channels in steps:
@@ -341,7 +341,7 @@ def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
 
 
 def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:
-    """The state dict inside the content of a file."""
+    """The state dict in the content of a file."""
     nested = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
     keys = (param_key,) if param_key is not None else PARAMETER_KEYS
     chosen = next((nested[key] for key in keys if key in nested), None)
@@ -351,19 +351,25 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
     wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
         raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
-    hollow = next((key for key, value in state.items() if value.numel() * value.element_size() > _held(value)), None)
-    if hollow is not None:
-        raise InputError(f"{name}: '{hollow}' holds fewer numbers than its shape says; save it with contiguous tensors")
+    expanded = next((key for key, value in state.items() if _size(value) > _stored_size(value)), None)
+    if expanded is not None:
+        raise InputError(
+            f"{name}: '{expanded}' holds fewer numbers than its shape says; save it with contiguous tensors"
+        )
     return state
 
 
-def _held(tensor: Tensor) -> int:
-    """Bytes behind a tensor, which are fewer than it seems to have when a view repeats them."""
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _stored_size(tensor: Tensor) -> int:
+    """Bytes of a tensor's storage, fewer than its size for an expanded view."""
     return tensor.untyped_storage().nbytes()
 
 
 def _refuse_compressed(path: Path) -> None:
-    """Raises InputError for an archive that unpacks to more than it is; torch's own are not compressed."""
+    """Raises InputError for a compressed archive; torch's own archives are not compressed."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -376,6 +382,6 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _starts_as_pickle(path: Path) -> bool:
-    """Whether a file begins as Python's pickles do, from protocol 2 on."""
+    """True for the first byte of Python's pickles, from protocol 2 on."""
     with path.open('rb') as file:
         return file.read(1) == b'\x80'

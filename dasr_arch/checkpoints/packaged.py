@@ -1,4 +1,4 @@
-"""The weights that are installed with the package, as its manifest lists them; nothing is fetched from anywhere."""
+"""Weights that are installed with the package, listed in its manifest; nothing is downloaded."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ import msgspec
 from dasr_arch._errors import InputError, suggest
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / 'assets' / 'weights'
-"""Where the package keeps its weights; the environment variable DASR_WEIGHTS names another folder."""
+"""Folder of the packaged weights; the environment variable DASR_WEIGHTS overrides it."""
 
 MANIFEST_NAME = 'manifest.json'
 Setting = Literal['iso', 'general']
 SETTINGS: tuple[Setting, ...] = ('general', 'iso')
-"""What weights were trained for: 'general' on anisotropic blur with noise, 'iso' on isotropic blur without noise."""
+"""Degradations of the training: 'general' is anisotropic blur with noise, 'iso' isotropic blur without noise."""
 
 _FORMAT = 1
 
@@ -24,16 +24,16 @@ class PackagedWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the manifest.
 
     Attributes:
-        name: what ``--model`` may say instead of a setting.
-        setting: what the network was trained for.
-        scale: up-sampling factor.
+        name: value of ``--model`` for these weights.
+        setting: degradations of the training.
+        scale: upsampling factor.
         file: name of the .safetensors file beside the manifest.
         sha256: checksum of the file, hexadecimal.
-        size: of the file in bytes.
-        parameters: how many numbers the network learned.
-        figures: measured results, each under what was measured, such as 'Set14, width 2.4: PSNR'.
-        trained_on: the images of the training.
-        date: day of the training's end, as 2026-01-31.
+        size: size of the file in bytes.
+        parameters: number of parameters.
+        figures: measured results by name, such as 'Set14, width 2.4: PSNR'.
+        trained_on: training images.
+        date: last day of the training, as 2026-01-31.
         card: path or address of the model card.
     """
 
@@ -55,7 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         format: version of this layout.
-        files: the weights; of several with one setting and scale, the first is the default.
+        files: the weights; the first of a setting and scale is its default.
     """
 
     format: int
@@ -63,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def weights_folder() -> Path:
-    """The folder that holds the weights: the package's own, unless DASR_WEIGHTS names another."""
+    """Folder of the packaged weights, or DASR_WEIGHTS."""
     return Path(os.environ.get('DASR_WEIGHTS') or WEIGHTS_FOLDER)
 
 
@@ -71,10 +71,10 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
     """Reads and checks a manifest.
 
     Args:
-        folder: where it lies; None is ``weights_folder()``.
+        folder: its folder; None is ``weights_folder()``.
 
     Raises:
-        InputError: if it is missing or says something that it may not.
+        InputError: if it is missing or invalid.
     """
     path = Path(folder or weights_folder()) / MANIFEST_NAME
     try:
@@ -92,15 +92,15 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
 
 
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
-    """The entry that a name stands for.
+    """The manifest entry of a name.
 
     Args:
         name: a setting, or the name of an entry.
-        scale: up-sampling factor.
-        folder: where the manifest lies; None is ``weights_folder()``.
+        scale: upsampling factor.
+        folder: folder of the manifest; None is ``weights_folder()``.
 
     Raises:
-        InputError: listing what there is, if there is no such entry.
+        InputError: listing the entries, if there is none of that name.
     """
     entries = read_manifest(folder).files
     for entry in entries:
@@ -115,14 +115,14 @@ def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None =
 
 
 def check_packaged(entry: PackagedWeights, folder: str | os.PathLike[str] | None = None) -> Path:
-    """The path of an entry's file, once its checksum is found to be right.
+    """Path of an entry's file, after verifying its checksum.
 
     Args:
-        entry: what the manifest says.
-        folder: where the manifest lies; None is ``weights_folder()``.
+        entry: manifest entry.
+        folder: folder of the manifest; None is ``weights_folder()``.
 
     Raises:
-        InputError: if the file is missing or not the one that was packaged.
+        InputError: if the file is missing or its checksum differs.
     """
     path = Path(folder or weights_folder()) / entry.file
     try:

@@ -1,8 +1,7 @@
-"""BasicSR's RCAN and EDSR read what their authors published.
+"""Key maps of the authors' RCAN and EDSR checkpoints for BasicSR's networks.
 
-The authors' networks begin and end with a 1 x 1 convolution that shifts the mean colour. BasicSR's have a constant
-there. RCAN's authors froze those layers without effect, so that they may have learned, too; here they become part of
-their neighbours, exactly.
+The authors' networks begin and end with a 1 x 1 convolution that shifts the mean colour, where BasicSR's have a
+constant. RCAN's was trained, because freezing it had no effect; it is merged into the adjacent convolutions exactly.
 
 Sources: Zhang et al., ECCV 2018 (RCAN); Lim et al., CVPRW 2017 (EDSR); names of their public checkpoints.
 """
@@ -49,16 +48,16 @@ _NAMES = {
 
 
 def find_released_names(network: nn.Module) -> KeyMap | None:
-    """The authors' names for one of BasicSR's networks; None for all others."""
+    """Key map of the authors' checkpoints for BasicSR's RCAN and EDSR; None for all other networks."""
     kind = type(network)
     return _NAMES.get(kind.__name__) if kind.__module__.startswith('basicsr.') else None
 
 
 def absorb_mean_shift(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Makes the authors' colour shifts part of the convolutions beside them and of the network's constant.
+    """Merges the authors' colour shifts into the adjacent convolutions and the network's constant.
 
     Args:
-        network: BasicSR's RCAN or EDSR; its ``mean`` becomes what the checkpoint subtracts.
+        network: BasicSR's RCAN or EDSR; its ``mean`` is set to that of the checkpoint.
         state: tensors under the authors' names, with or without 'sub_mean' and 'add_mean'.
 
     Returns:
@@ -91,7 +90,7 @@ def absorb_mean_shift(network: nn.Module, state: Mapping[str, Tensor]) -> dict[s
 
 
 def _check_shapes(state: Mapping[str, Tensor]) -> None:
-    """Only what can be multiplied is multiplied."""
+    """Raises InputError for shapes that cannot be merged."""
     for layer in ('sub_mean', 'add_mean'):
         for name, shape in ((f'{layer}.weight', (3, 3, 1, 1)), (f'{layer}.bias', (3,))):
             if tuple(state[name].shape) != shape:

@@ -119,7 +119,7 @@ class MZSRModel(SupervisedModel):
 
     def _loss(self, parameters: dict[str, Tensor], upsampled: Tensor, gt: Tensor) -> Tensor:
         assert self.cri_pix is not None
-        loss: Tensor = self.cri_pix(functional_call(self.net_g, parameters, (upsampled,), {'enlarged': True}), gt)
+        loss: Tensor = self.cri_pix(functional_call(self.net_g, parameters, (upsampled,), {'is_upsampled': True}), gt)
         return loss
 
     def test(self) -> None:

@@ -1,4 +1,4 @@
-"""`dasr probe`: fits a probe to an encoder, tests it on other images, and writes what it found."""
+"""`dasr probe`: fits a probe to an encoder, tests it on other images, and writes a report."""
 
 import importlib.util
 import json
@@ -37,13 +37,13 @@ _COLOURS = ('#2a78d6', '#eb6834', '#1baf7a', '#8a5cd1')
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What is fitted and tested.
+    """Settings of `dasr probe`.
 
     Attributes:
-        images: folders or LMDBs of HR images to fit to.
-        test: folder or LMDB of other HR images.
-        setting: degradations to tell apart, see :func:`list_kernels`.
-        limit: fit to so many images at most, spread evenly over all; None takes all.
+        images: folders or LMDBs of HR training images.
+        test: folder or LMDB of HR test images.
+        setting: degradations to classify, see :func:`list_kernels`.
+        limit: largest number of training images, spread evenly over all; None takes all.
         progress: show a progress bar on stderr.
     """
 
@@ -55,13 +55,13 @@ class ProbeSettings:
 
 
 class ProbeReport(NamedTuple):
-    """What came out.
+    """Results of a probe.
 
     Attributes:
-        confusions: by quantity.
-        train_images: number of images fitted to.
-        test_images: number of images tested on.
-        maps: of the test images under four kernels and, for 'general', four noise levels.
+        confusions: confusion matrices by quantity.
+        train_images: number of training images.
+        test_images: number of test images.
+        maps: maps of the test images under four kernels and, for 'general', four noise levels.
     """
 
     confusions: Mapping[Quantity, Confusion]
@@ -71,7 +71,7 @@ class ProbeReport(NamedTuple):
 
 
 class _Subset(ImageSource):
-    """Some images of a source, spread evenly."""
+    """Evenly spaced images of a source."""
 
     def __init__(self, source: ImageSource, count: int) -> None:
         self.root = source.root
@@ -92,13 +92,13 @@ def run_probing(
     """Fits, tests and saves a probe.
 
     Args:
-        network: the network whose encoder is probed.
-        settings: what is fitted and tested.
-        out: the probe's file.
+        network: the network of the encoder.
+        settings: images and degradations.
+        out: file of the probe.
         with_maps: also map the test images by t-SNE, which needs scikit-learn (extra `report`).
 
     Raises:
-        InputError: if images are missing, the test images are those of the fit or too few for maps, or scikit-learn
+        InputError: if images are missing, the test images are training images or too few for maps, or scikit-learn
             is not installed.
         OSError: if the file cannot be written.
     """
@@ -117,7 +117,7 @@ def run_probing(
         train = _Subset(train, settings.limit)
     kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
     with progress_bar(
-        total=len(train) + len(test), desc='pictures', unit='image', disable=not settings.progress, leave=False
+        total=len(train) + len(test), desc='images', unit='image', disable=not settings.progress, leave=False
     ) as bar:
         fitted = gather_samples(network, train, kernels, noises, bar.update)
         tested = gather_samples(network, test, kernels, noises, bar.update)
@@ -132,8 +132,8 @@ def run_probing(
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
     """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
 
-    The paper's figures 3 and 6 show the same. 'iso' takes four widths; 'general' a narrow and a wide round kernel and
-    two oblong ones.
+    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' a narrow and a wide isotropic kernel and two
+    anisotropic ones.
 
     Raises:
         InputError: if scikit-learn is not installed.
@@ -143,18 +143,18 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
     if setting == 'iso':
         chosen = [classes[round(index * (len(classes) - 1) / 3)] for index in range(4)]
         return [_map(network, source, 'four blur widths', [(one, clean, one.label) for one in chosen])]
-    round_ones = [one for one in classes if 'sigma' in one.values]
+    isotropic = [one for one in classes if 'sigma' in one.values]
     widest = max(one.values['lambda_1'] for one in classes if 'lambda_1' in one.values)
     narrow = min(one.values['lambda_2'] for one in classes if 'lambda_2' in one.values)
-    oblong = [
+    anisotropic = [
         one
         for one in classes
         if (one.values.get('lambda_1'), one.values.get('lambda_2')) == (widest, narrow)
         and one.values['theta_deg'] in (0.0, 90.0)
     ]
-    kernels = [(one, clean, one.label) for one in [round_ones[0], round_ones[-1], *oblong]]
+    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *anisotropic]]
     levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
-    middle = round_ones[len(round_ones) // 2]
+    middle = isotropic[len(isotropic) // 2]
     return [
         _map(network, source, 'four kernels', kernels),
         _map(network, source, f'four noise levels, {middle.label}', [(middle, one, one.label) for one in levels]),
@@ -162,12 +162,12 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
-    """Writes report.json, report.md and an image map_N.svg for each map.
+    """Writes report.json, report.md and map_N.svg for each map.
 
     Args:
-        folder: made if it is missing.
-        report: what came out.
-        about: what else the report should say, such as the weights and the date.
+        folder: created if it is missing.
+        report: the results.
+        about: further entries of the report, such as the weights and the date.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -208,12 +208,12 @@ def _map(
 
 def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
     lines = [
-        '# What the representation tells',
+        '# Linear probe of the degradation representation',
         '',
         *(f'- {name}: {value}' for name, value in about.items()),
         f'- fitted to {report.train_images} images, tested on {report.test_images} others',
         '',
-        '| names the | of | rightly | at most one class off | by chance |',
+        '| quantity | classes | accuracy | at most one class off | chance |',
         '| --- | ---: | ---: | ---: | ---: |',
     ]
     for quantity, one in report.confusions.items():
@@ -225,7 +225,7 @@ def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
     for quantity, one in report.confusions.items():
         rates = np.diag(one.counts) / one.counts.sum(1).clip(1)
         shown = ', '.join(f'{label} {100 * rate:.0f} %' for label, rate in zip(one.labels, rates, strict=True))
-        lines += ['', f'Rightly named by {quantity}: {shown}.']
+        lines += ['', f'Accuracy by {quantity}: {shown}.']
     for number, one_map in enumerate(report.maps, 1):
         lines += ['', f'![{one_map.title}](map_{number}.svg)', '', f'{one_map.title}. {one_map.method}']
     return '\n'.join(lines) + '\n'

@@ -1,4 +1,4 @@
-"""Fitting a linear probe to an encoder, and measuring how well it names degradations of images it has never seen."""
+"""Fitting of a linear probe, and its confusion matrices on test images."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,19 +21,19 @@ NOISE_LEVELS = (0, 5, 10, 15, 20, 25)
 """Grey levels of 0..255."""
 
 MAP_NOISE_LEVELS = (0, 5, 10, 15)
-"""Of the map, as in the paper's figure 6."""
+"""Noise levels of the map, as in the paper's figure 6."""
 
 _AXES = (0.6, 1.4, 2.2, 3.0, 3.8)  # HR pixels at x4
 _ANGLES = (0, 45, 90, 135)  # degrees
 _PENALTY = 1e-4  # on squared weights, mean over samples
 _STEPS = 400
-_SIDE = 512  # HR pixels of an image that are looked at
+_SIDE = 512  # HR pixels, centre crop
 
 Progress = Callable[[int], object]
 
 
 class Samples(NamedTuple):
-    """Representations with the degradation of each.
+    """Representations and their degradations.
 
     Attributes:
         vectors: shape (N, representation_dim), float64.
@@ -48,11 +48,11 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each degradation was named as each.
+    """Confusion matrix.
 
     Attributes:
-        labels: of the classes.
-        counts: shape (C, C); row: what it was, column: what was named.
+        labels: names of the classes.
+        counts: shape (C, C); rows are true classes, columns predicted ones.
     """
 
     labels: Sequence[str]
@@ -60,22 +60,22 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Share that was named rightly, in [0, 1]."""
+        """Top-1 accuracy, in [0, 1]."""
         return float(np.trace(self.counts) / self.counts.sum())
 
     def within(self, steps: int) -> float:
-        """Share that was named rightly or as a class at most some steps away in the list, in [0, 1]."""
+        """Share of predictions at most ``steps`` classes from the true one, in [0, 1]; for ordered classes."""
         rows, columns = np.indices(self.counts.shape)
         return float(self.counts[np.abs(rows - columns) <= steps].sum() / self.counts.sum())
 
 
 def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
-    """The kernels that a probe tells apart.
+    """Kernel classes of a probe.
 
     Args:
-        setting: 'iso': widths 0.2, 0.6, ... up to the scale; 'general': five widths, and all pairs of different ones
-            as axes at four angles, 45 in all.
-        scale: up-sampling factor; the widths of 'general' shrink with it from those of x4.
+        setting: 'iso': widths 0.2, 0.6, ... up to the scale; 'general': five isotropic kernels and all pairs of
+            different axis widths at four angles, 45 in all.
+        scale: upsampling factor; the widths of 'general' are proportional to it.
 
     Returns:
         The classes, with the parameters of a degradation.
@@ -97,7 +97,7 @@ def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
 
 
 def list_noises(setting: Setting) -> list[ProbeClass]:
-    """The noise levels that a probe tells apart: for 'iso' none but 0."""
+    """Noise classes of a probe; for 'iso' 0 alone."""
     return [
         ProbeClass(f'noise {level}', {'noise': float(level)})
         for level in NOISE_LEVELS[: 1 if setting == 'iso' else None]
@@ -105,7 +105,7 @@ def list_noises(setting: Setting) -> list[ProbeClass]:
 
 
 def degradation_options(kernel: ProbeClass, noise: ProbeClass) -> dict[str, Any]:
-    """Options of `build_degradation` for a pair of classes."""
+    """Options of `build_degradation` for a kernel class and a noise class."""
     kind = 'IsotropicGaussian' if 'sigma' in kernel.values else 'AnisotropicGaussian'
     return {'type': kind, **kernel.values, **noise.values}
 
@@ -117,13 +117,13 @@ def gather_samples(
     noises: Sequence[ProbeClass],
     progress: Progress | None = None,
 ) -> Samples:
-    """The representation of every image under every kernel, each at one noise level, which goes round.
+    """Representations of all images with all kernels; noise levels alternate.
 
     Args:
         network: in evaluation mode, on the CPU.
-        source: HR images; the middle 512 pixels of those that are larger.
-        kernels: classes.
-        noises: classes.
+        source: HR images; larger ones are cropped to 512 x 512 at the centre.
+        kernels: kernel classes.
+        noises: noise classes.
         progress: called with 1 after each image.
     """
     vectors, rows, columns = [], [], []
@@ -141,7 +141,7 @@ def gather_samples(
 
 
 def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
-    """The representation of an image (h, w, 3), shape (representation_dim,), float32."""
+    """Representation of an image (h, w, 3), shape (representation_dim,), float32."""
     x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).unsqueeze(0).float() / 255
     with torch.inference_mode():
         return network.encode(x)[0].float()
@@ -150,21 +150,21 @@ def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
 def fit_probe(
     network: DASR, train: Samples, test: Samples, classes: Mapping[Quantity, Sequence[ProbeClass]], tested_on: str
 ) -> tuple[Probe, dict[Quantity, Confusion]]:
-    """Fits multinomial logistic regression, and names the degradations of the test samples.
+    """Fits multinomial logistic regression, and classifies the test samples.
 
     Args:
-        network: whose representations these are.
-        train: what is fitted.
+        network: network of the representations.
+        train: training samples.
         test: samples of other images.
-        classes: by quantity; one with a single class is left out.
+        classes: by quantity; a quantity with a single class is left out.
         tested_on: name of the test images.
 
     Returns:
-        The probe, and what it said of the test samples by quantity.
+        The probe, and confusion matrices on the test samples by quantity.
     """
     mean, spread = train.vectors.mean(0), train.vectors.std(0).clamp_min(1e-8)
     inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
-    readings: dict[Quantity, LinearClassifier] = {}
+    classifiers: dict[Quantity, LinearClassifier] = {}
     confusions: dict[Quantity, Confusion] = {}
     targets: dict[Quantity, tuple[Tensor, Tensor]] = {
         'kernel': (train.kernels, test.kernels),
@@ -173,21 +173,23 @@ def fit_probe(
     for quantity, known in classes.items():
         if len(known) < 2:
             continue
-        wanted, actual = targets[quantity]
-        weight, bias = fit_logistic(inputs, wanted, len(known))
-        named = (outputs @ weight.T + bias).argmax(1)
-        counts = torch.bincount(actual * len(known) + named, minlength=len(known) ** 2).reshape(len(known), -1)
+        train_targets, test_targets = targets[quantity]
+        weight, bias = fit_logistic(inputs, train_targets, len(known))
+        predicted = (outputs @ weight.T + bias).argmax(1)
+        counts = torch.bincount(test_targets * len(known) + predicted, minlength=len(known) ** 2).reshape(
+            len(known), -1
+        )
         confusions[quantity] = Confusion([one.label for one in known], counts.numpy())
-        readings[quantity] = LinearClassifier(known, weight.float(), bias.float(), confusions[quantity].accuracy)
-    probe = Probe(identify_encoder(network), mean.float(), spread.float(), readings, tested_on)
+        classifiers[quantity] = LinearClassifier(known, weight.float(), bias.float(), confusions[quantity].accuracy)
+    probe = Probe(identify_encoder(network), mean.float(), spread.float(), classifiers, tested_on)
     return probe, confusions
 
 
 def fit_logistic(inputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression with a small penalty on the weights, by L-BFGS from zero.
+    """Multinomial logistic regression with L2 penalty, by L-BFGS from zero.
 
     Args:
-        inputs: shape (N, D), float64, of mean 0 and spread 1.
+        inputs: shape (N, D), float64, of mean 0 and deviation 1.
         targets: shape (N,), int64, below ``classes``.
         classes: number of classes.
 

@@ -1,7 +1,7 @@
-"""A linear probe: names the known degradation that a representation is most similar to, and how sure that is.
+"""Linear probe on the degradation representation: classification of blur kernel and noise level, with confidence.
 
-An encoder may be trained without labels. If it has learned degradations all the same, one linear layer, fitted on
-images whose degradation is known, reads width, axes and noise level out of its representation.
+A linear classifier, fitted on images of known degradation, shows whether the encoder, trained without labels,
+distinguishes degradations.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from dasr_arch._files import atomic_write
 from dasr_arch.archs.dasr_arch import DASR
 
 PROBE_SUFFIX = '.probe.safetensors'
-"""What the name of a probe's file has in place of .safetensors or .pth of the weights'."""
+"""Suffix of a probe's file; replaces .safetensors or .pth of the weights file."""
 
 Quantity = Literal['kernel', 'noise']
 _FORMAT = '1'
 
 
 class Guess(NamedTuple):
-    """One known degradation.
+    """Confidence of one class.
 
     Attributes:
         label: such as 'width 1.4', 'axes 3 x 1.4 at 45' or 'noise 10'.
         values: its parameters, such as {'sigma': 1.4} or {'noise': 10}; lengths in HR pixels, angles in degrees.
-        confidence: the probability that the probe gives it, in [0, 1]; those of one quantity add up to 1.
+        confidence: probability in [0, 1]; the sum over the classes of a quantity is 1.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Guess(NamedTuple):
 
 
 class ProbeClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A degradation that a probe knows.
+    """Class of a probe.
 
     Attributes:
         label: its name.
@@ -56,13 +56,13 @@ class ProbeClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """What a probe reads one quantity with.
+    """Linear classifier of one quantity.
 
     Attributes:
-        classes: the known degradations, C of them.
-        weight: shape (C, representation_dim), for representations that were normalised.
+        classes: the C classes.
+        weight: shape (C, representation_dim), for normalised representations.
         bias: shape (C,).
-        accuracy: share of the test images whose degradation came first, in [0, 1].
+        accuracy: top-1 accuracy on the test images, in [0, 1].
     """
 
     classes: Sequence[ProbeClass]
@@ -76,39 +76,39 @@ class Probe:
     """A fitted probe.
 
     Attributes:
-        encoder: :func:`identify_encoder` of the encoder that it was fitted to; it fits no other.
-        mean, spread: of the representations that it was fitted to, shape (representation_dim,).
-        readings: by quantity, 'kernel' and, if the network knows noise, 'noise'.
-        tested_on: the images that the accuracies come from.
+        encoder: :func:`identify_encoder` of its encoder; the probe is valid for no other.
+        mean, spread: mean and deviation of the training representations, shape (representation_dim,).
+        classifiers: by quantity, 'kernel' and, for networks trained with noise, 'noise'.
+        tested_on: name of the test images.
     """
 
     encoder: str
     mean: Tensor
     spread: Tensor
-    readings: dict[Quantity, LinearClassifier]
+    classifiers: dict[Quantity, LinearClassifier]
     tested_on: str
 
     def read(self, representation: Tensor) -> dict[Quantity, list[Guess]]:
-        """Every known degradation, the most similar first.
+        """Classifies a representation.
 
         Args:
             representation: of one image, shape (1, representation_dim) or (representation_dim,).
 
         Returns:
-            By quantity; all classes.
+            All classes by quantity, in the order of confidence.
         """
         normalised = (representation.detach().cpu().float().reshape(-1) - self.mean) / self.spread
         out: dict[Quantity, list[Guess]] = {}
-        for quantity, reading in self.readings.items():
-            shares = (reading.weight @ normalised + reading.bias).softmax(0).tolist()
-            pairs = zip(reading.classes, shares, strict=True)
-            guesses = [Guess(one.label, dict(one.values), share) for one, share in pairs]
+        for quantity, classifier in self.classifiers.items():
+            confidences = (classifier.weight @ normalised + classifier.bias).softmax(0).tolist()
+            pairs = zip(classifier.classes, confidences, strict=True)
+            guesses = [Guess(one.label, dict(one.values), confidence) for one, confidence in pairs]
             out[quantity] = sorted(guesses, key=lambda guess: -guess.confidence)
         return out
 
 
 def identify_encoder(network: DASR) -> str:
-    """A checksum of the encoder that is the same whether its file holds 32-bit or 16-bit floats."""
+    """Checksum of the encoder, the same for 32-bit and 16-bit weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.encoder.state_dict().items()):
         if tensor.is_floating_point():
@@ -125,9 +125,9 @@ def write_probe(path: str | os.PathLike[str], probe: Probe) -> None:
     """
     tensors = {'mean': probe.mean, 'spread': probe.spread}
     about: dict[str, object] = {}
-    for quantity, reading in probe.readings.items():
-        tensors[f'{quantity}.weight'], tensors[f'{quantity}.bias'] = reading.weight, reading.bias
-        about[quantity] = {'classes': msgspec.to_builtins(reading.classes), 'accuracy': reading.accuracy}
+    for quantity, classifier in probe.classifiers.items():
+        tensors[f'{quantity}.weight'], tensors[f'{quantity}.bias'] = classifier.weight, classifier.bias
+        about[quantity] = {'classes': msgspec.to_builtins(classifier.classes), 'accuracy': classifier.accuracy}
     texts = {'probe': _FORMAT, 'encoder': probe.encoder, 'tested_on': probe.tested_on, 'readings': json.dumps(about)}
     with atomic_write(path) as temporary:
         save_file({name: tensor.float().contiguous() for name, tensor in tensors.items()}, temporary, texts)
@@ -137,8 +137,8 @@ def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
     """Reads a probe for a network.
 
     Args:
-        path: file that ``dasr probe`` wrote.
-        network: the network whose representations will be read.
+        path: file written by ``dasr probe``.
+        network: the network of the encoder.
 
     Raises:
         InputError: if the file is missing, is no probe, or belongs to another encoder.
@@ -162,15 +162,15 @@ def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
 
 
 def probe_path(weights: str | os.PathLike[str]) -> Path:
-    """Where the probe of a weights file lies: beside it."""
+    """Path of a weights file's probe, in the same folder."""
     path = Path(weights)
     return path.with_name(path.name.removesuffix(path.suffix) + PROBE_SUFFIX)
 
 
 def _build(texts: dict[str, str], tensors: dict[str, Tensor]) -> Probe:
-    """The probe of a file; KeyError, TypeError or ValueError if it does not hold together."""
+    """The probe of a file; KeyError, TypeError or ValueError if its content is inconsistent."""
     mean, spread = tensors['mean'], tensors['spread']
-    readings: dict[Quantity, LinearClassifier] = {}
+    classifiers: dict[Quantity, LinearClassifier] = {}
     for quantity in ('kernel', 'noise'):
         about = json.loads(texts['readings']).get(quantity)
         if about is None:
@@ -179,5 +179,5 @@ def _build(texts: dict[str, str], tensors: dict[str, Tensor]) -> Probe:
         weight, bias = tensors[f'{quantity}.weight'], tensors[f'{quantity}.bias']
         if weight.shape != (len(classes), len(mean)) or bias.shape != (len(classes),) or spread.shape != mean.shape:
             raise ValueError(f'the shapes of {quantity} do not fit together')
-        readings[quantity] = LinearClassifier(classes, weight, bias, float(about['accuracy']))
-    return Probe(texts['encoder'], mean, spread, readings, texts['tested_on'])
+        classifiers[quantity] = LinearClassifier(classes, weight, bias, float(about['accuracy']))
+    return Probe(texts['encoder'], mean, spread, classifiers, texts['tested_on'])

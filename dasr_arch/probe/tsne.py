@@ -1,4 +1,4 @@
-"""Degradation representations of many patches, and their map in two dimensions, saved for reports."""
+"""Two-dimensional maps of degradation representations, by t-SNE or PCA, saved for reports."""
 
 import importlib.util
 import json
@@ -19,16 +19,16 @@ _PERPLEXITY = 20.0
 _PAPER_PERPLEXITY = 30.0
 
 MIN_MAP_POINTS = int(2 * _PAPER_PERPLEXITY) + 1
-"""A map by t-SNE needs more points than this."""
+"""A t-SNE map needs more points than this."""
 
 
 class MapPoint(NamedTuple):
     """One patch on a map.
 
     Attributes:
-        image: name of the image that it was cut from.
+        image: name of its image.
         degradation: label of its degradation.
-        x, y: place on the map, without unit.
+        x, y: coordinates, without unit.
     """
 
     image: str
@@ -41,8 +41,8 @@ class RepresentationMap(NamedTuple):
     """A saved map.
 
     Attributes:
-        title: what it shows, a few words.
-        method: how it was made, whole sentences.
+        title: a few words.
+        method: description of the method, whole sentences.
         points: the patches.
     """
 
@@ -52,7 +52,7 @@ class RepresentationMap(NamedTuple):
 
 
 class EncodedPatches(NamedTuple):
-    """Representations of the same patches under each of some degradations.
+    """Representations of the same patches under several degradations.
 
     Attributes:
         images: name of the image of each patch, length N.
@@ -68,13 +68,13 @@ class EncodedPatches(NamedTuple):
 def encode_patches(
     network: DASR, images: Mapping[str, Mapping[str, NDArray[np.uint8]]], patch: int, step: int
 ) -> EncodedPatches:
-    """Finds the representation of every patch of some LR images.
+    """Representations of all patches of LR images.
 
     Args:
         network: the network, in evaluation mode on the CPU.
         images: by degradation and name, RGB of shape (h, w, 3); the same names and sizes for each degradation.
-        patch: side of the patches in LR pixels; at an image with a shorter side, that one.
-        step: from one patch to the next, LR pixels.
+        patch: patch size in LR pixels; at most the shorter side of the image.
+        step: stride of the patches, LR pixels.
 
     Returns:
         The representations.
@@ -93,13 +93,13 @@ def encode_patches(
 
 
 def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
-    """Reduces representations to two dimensions; degradations are used for colours alone, and to form pairs.
+    """Reduces representations to two dimensions; the degradations only give colours and the mean of each patch.
 
     Args:
         encoded: the representations.
 
     Returns:
-        A map of the representations as they are, and one of what the degradation changes in each patch.
+        A map of the representations, and one of their differences from the mean of each patch.
     """
     count, patches, length = encoded.vectors.shape
     plain = encoded.vectors - encoded.vectors.mean((0, 1))
@@ -126,15 +126,15 @@ def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
 
 
 def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
-    """A map by t-SNE of representations as they are, as the paper draws them.
+    """A t-SNE map of representations, as in the paper.
 
     Args:
         encoded: the representations, more than 61 in all.
-        title: what it shows.
+        title: title of the map.
 
     Raises:
         ImportError: if scikit-learn is not installed.
-        ValueError: if there are too few.
+        ValueError: if there are too few representations.
     """
     count, images, length = encoded.vectors.shape
     if count * images <= MIN_MAP_POINTS:

@@ -155,7 +155,7 @@ def adapt_mzsr(
         upsampled = upsample_to(downscaler(lq), network.scale, lq)
         losses, rates = [], []
         for step in range(options.steps):
-            loss = (adapted(upsampled, enlarged=True) - lq).abs().mean()
+            loss = (adapted(upsampled, is_upsampled=True) - lq).abs().mean()
             gradients = torch.autograd.grad(loss, parameters)
             losses.append(float(loss.detach()))
             rates.append(options.rate(step))

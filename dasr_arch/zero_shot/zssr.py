@@ -143,7 +143,7 @@ def train_zssr(
             lq = lq + noise * (options.lq_noise / 255)
         upsampled = upsample_to(lq.clamp(0, 1), downscaler.scale, hr)
         optimizer.zero_grad(set_to_none=True)
-        loss = (network(upsampled, enlarged=True) - hr).abs().mean()
+        loss = (network(upsampled, is_upsampled=True) - hr).abs().mean()
         loss.backward()
         rates.append(schedule.rate)
         for group in optimizer.param_groups:
@@ -161,7 +161,7 @@ def train_zssr(
 def _reconstruction_error(network: ResidualCNN, image: Tensor, downscaler: Downscaler) -> float:
     """Mean squared error between the image and its reconstruction from its downscaled version."""
     upsampled = upsample_to(downscaler(image), downscaler.scale, image)
-    return float((network(upsampled, enlarged=True).clamp(0, 1) - image).square().mean())
+    return float((network(upsampled, is_upsampled=True).clamp(0, 1) - image).square().mean())
 
 
 class PlateauSchedule:

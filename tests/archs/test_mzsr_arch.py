@@ -13,7 +13,7 @@ def make_images(batch: int = 1, height: int = 9, width: int = 7, seed: int = 0) 
 
 
 def loss_with(network: MZSR, weights: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return (functional_call(network, weights, (x,), {'enlarged': True}) - y).abs().mean()
+    return (functional_call(network, weights, (x,), {'is_upsampled': True}) - y).abs().mean()
 
 
 def test_size_is_that_of_the_paper():

@@ -41,8 +41,8 @@ def test_image_that_is_enlarged_already_keeps_its_size():
     torch.manual_seed(0)
     network, lq = ZSSR(scale=3), make_images()
     enlarged = upsample_bicubic(lq, 3, 'mirror')
-    assert torch.equal(network(enlarged, enlarged=True), network(lq))
-    assert network(make_images(1, 10, 13), enlarged=True).shape == (1, 3, 10, 13)  # by a factor that is not whole
+    assert torch.equal(network(enlarged, is_upsampled=True), network(lq))
+    assert network(make_images(1, 10, 13), is_upsampled=True).shape == (1, 3, 10, 13)  # by a factor that is not whole
 
 
 def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
@@ -58,7 +58,7 @@ def test_a_few_steps_on_the_image_itself_lower_the_loss():
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(30):
-        loss = (network(son, enlarged=True) - father).abs().mean()
+        loss = (network(son, is_upsampled=True) - father).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

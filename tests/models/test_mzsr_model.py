@@ -81,14 +81,14 @@ def test_first_order_gradient_is_that_of_the_query_at_the_adapted_weights():
     generator = torch.Generator().manual_seed(0)
     enlarged, gt = (torch.rand(3, 3, 12, 12, generator=generator) for _ in range(2))
     parameters = list(model.net_g.parameters())
-    support = (model.net_g(enlarged[:2], enlarged=True) - gt[:2]).abs().mean()
+    support = (model.net_g(enlarged[:2], is_upsampled=True) - gt[:2]).abs().mean()
     adapted = {
         name: (value - 0.01 * gradient).detach().requires_grad_()
         for (name, value), gradient in zip(
             model.net_g.named_parameters(), torch.autograd.grad(support, parameters), strict=True
         )
     }
-    query = (functional_call(model.net_g, adapted, (enlarged[2:],), {'enlarged': True}) - gt[2:]).abs().mean()
+    query = (functional_call(model.net_g, adapted, (enlarged[2:],), {'is_upsampled': True}) - gt[2:]).abs().mean()
     expected = torch.autograd.grad(query, list(adapted.values()))
     (loss,) = model._run_task(enlarged, gt)
     for own, other in zip(torch.autograd.grad(loss, parameters), expected, strict=True):

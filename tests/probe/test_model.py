@@ -44,7 +44,7 @@ def test_a_file_holds_the_whole_probe(network: DASR, tmp_path: Path) -> None:
     read = read_probe(tmp_path / 'a.probe.safetensors', network)
     vector = torch.arange(8.0)
     assert read.read(vector) == probe.read(vector)
-    assert read.readings['kernel'].accuracy == 0.75
+    assert read.classifiers['kernel'].accuracy == 0.75
     assert read.tested_on == 'B100'
 
 
@@ -78,7 +78,7 @@ def test_missing_and_damaged_files_are_one_line(network: DASR, tmp_path: Path) -
 
 def test_shapes_that_do_not_fit_are_refused(network: DASR, tmp_path: Path) -> None:
     probe = make_probe(network)
-    short = LinearClassifier(probe.readings['kernel'].classes, torch.eye(2, 7), torch.zeros(2), 0.5)
+    short = LinearClassifier(probe.classifiers['kernel'].classes, torch.eye(2, 7), torch.zeros(2), 0.5)
     write_probe(tmp_path / 'a', Probe(probe.encoder, probe.mean, probe.spread, {'kernel': short}, ''))
     with pytest.raises(InputError, match='shapes of kernel do not fit'):
         read_probe(tmp_path / 'a', network)

@@ -102,7 +102,7 @@ def test_mzsr_takes_the_gradient_step_of_the_paper():
     out = adapt_mzsr(network, lq, MZSROptions(steps=1, rates=(0.1,)))
     lr_up = torch.nn.functional.interpolate(lq, (8, 6), mode='bicubic', antialias=True)  # differs at the border alone
     assert lr_up.shape == (1, 3, 8, 6)
-    loss = (network(upsample_downscaled(lq), enlarged=True) - lq).abs().mean()
+    loss = (network(upsample_downscaled(lq), is_upsampled=True) - lq).abs().mean()
     assert out.losses[0] == pytest.approx(loss.item(), rel=1e-6)
     for (name, value), gradient in zip(
         network.named_parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True

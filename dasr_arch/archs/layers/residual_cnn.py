@@ -1,6 +1,6 @@
 """Bicubic upsampling and a residual CNN, the network of ZSSR and MZSR.
 
-Its test-time adaptation is in :mod:`dasr_arch.zero_shot.adaptation`, which upsamples images itself (``enlarged``).
+Its test-time adaptation is in :mod:`dasr_arch.zero_shot.adaptation`, which upsamples images itself (``is_upsampled``).
 """
 
 from torch import Tensor
@@ -34,16 +34,16 @@ class ResidualCNN(SRNetwork):
         self.num_layers = num_layers
         self.body = ConvReLUStack(3, num_feat, 3, num_layers, bias=bias)
 
-    def forward(self, lq: Tensor, *, enlarged: bool = False) -> Tensor:
+    def forward(self, lq: Tensor, *, is_upsampled: bool = False) -> Tensor:
         """Super-resolves images.
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1].
-            enlarged: whether ``lq`` is upsampled already, by any factor.
+            is_upsampled: whether ``lq`` is upsampled already, by any factor.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale), or (B, 3, h, w) with enlarged; around [0, 1], not clamped.
+            RGB of shape (B, 3, h * scale, w * scale), or (B, 3, h, w) with is_upsampled; around [0, 1], not clamped.
         """
-        x = lq if enlarged else upsample_bicubic_symmetric(lq, self.scale)
+        x = lq if is_upsampled else upsample_bicubic_symmetric(lq, self.scale)
         out: Tensor = x + self.body(x)
         return out
