@@ -72,6 +72,7 @@ def load_training_options(
     root: str | Path | None = None,
     launcher: Launcher = 'none',
     auto_resume: bool = False,
+    smoke: bool = False,
 ) -> dict[str, object]:
     """Read a training file and check all of it.
 
@@ -83,6 +84,7 @@ def load_training_options(
         root: folder of `experiments/` and `tb_logger/`; the current one by default.
         launcher: 'pytorch' under torchrun, whose variables then tell rank and number of processes.
         auto_resume: passed on to BasicSR.
+        smoke: take a small version of the file, of a few iterations on a CPU with the demo images.
 
     Returns:
         BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds
@@ -93,7 +95,7 @@ def load_training_options(
         InputError: on the first thing that is wrong, in one line.
     """
     where = str(path)
-    data = read_yaml(path, overrides)
+    data = read_yaml(path, overrides, smoke=smoke)
     for key in ('path', 'logger', 'dist_params'):
         if key in data and data[key] is None:
             del data[key]
