@@ -27,6 +27,11 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         help='lay a value over the file, such as train.total_iter=20; may be repeated',
     )
     parser.add_argument(
+        '--smoke',
+        action='store_true',
+        help='at most 20 iterations on the CPU with small sizes and the demo images, to see that everything runs',
+    )
+    parser.add_argument(
         '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
     )
     parser.add_argument(
@@ -66,6 +71,8 @@ def rebuild_arguments(args: argparse.Namespace) -> list[str]:
         line.append(f'--set={override}')
     if args.auto_resume:
         line.append('--auto_resume')
+    if args.smoke:
+        line.append('--smoke')
     if args.debug or getattr(args, 'debug_first', False):
         line.append('--debug')
     return line

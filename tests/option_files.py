@@ -16,7 +16,10 @@ SHALLOW = {
     'UDVD': ['num_blocks=1'],
 }
 """What makes the deepest networks quick to build."""
-TRAINING_FILES = sorted(path for path in OPTIONS.rglob('*.yml') if 'network_g' in read_yaml(path))
+COURSES = OPTIONS.parent / 'docs' / 'models' / 'courses'
+TRAINING_FILES = sorted(
+    path for folder in (OPTIONS, COURSES) for path in folder.rglob('*.yml') if 'network_g' in read_yaml(path)
+)
 
 
 def write_images(folder: Path, count: int = 4, side: int = 256, name: str = '{}') -> Path:
@@ -34,13 +37,13 @@ def write_images(folder: Path, count: int = 4, side: int = 256, name: str = '{}'
     return folder
 
 
-def stand_in(path: Path, folder: Path) -> list[str]:
+def stand_in(path: Path, folder: Path, *, smoke: bool = False) -> list[str]:
     """Overrides that point a file at small images, made in a folder, with small batches, and at no weights."""
-    options = read_yaml(path)
+    options = read_yaml(path, smoke=smoke)
     scale = options['scale']
     batch = 2
     overrides = ['datasets.train.num_worker_per_gpu=0', 'num_gpu=0', 'path.pretrain_network_g=~']
-    if 'pretrain_network_encoder' in options['path']:
+    if 'pretrain_network_encoder' in options.get('path', {}):
         overrides.append('path.pretrain_network_encoder=~')
     if options['train'].get('freeze_encoder'):
         overrides.append('train.freeze_encoder=false')  # it needs weights

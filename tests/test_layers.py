@@ -16,9 +16,9 @@ LAYERS = (
     {'checkpoints', 'losses'},
     {'inference'},
     {'zero_shot', 'probe'},
+    {'config'},
     {'models'},
     {'export', 'benchmark'},
-    {'config'},
     {'pipelines', 'web'},
 )
 TOGETHER = {'archs', 'backends'}  # a network and the ways to compute it

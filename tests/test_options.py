@@ -1,7 +1,5 @@
 """Every training file in options/ is read, and its data sets, network and model are built and run."""
 
-import re
-
 import pytest
 import torch
 from basicsr.data import build_dataset
@@ -10,8 +8,6 @@ from basicsr.models import build_model
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, TRAINING_FILES, stand_in
-
-SMOKE_FILES = [path for path in TRAINING_FILES if path.parent.name == 'smoke']
 
 each_file = pytest.mark.parametrize('path', TRAINING_FILES, ids=lambda path: path.stem)
 
@@ -38,19 +34,6 @@ def test_names_equal_file_stems_and_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_every_file_of_dasr_has_a_smoke_file():
-    files = [path.stem for path in TRAINING_FILES if path.parent == OPTIONS]
-    stems = {stem.replace('train_', 'smoke_') for stem in files if stem.startswith(('train_dasr_', 'train_encoder_'))}
-    assert stems <= {path.stem for path in SMOKE_FILES}
-
-
-def test_every_system_has_a_smoke_file_and_every_smoke_file_a_system():
-    systems = {
-        re.sub(r'_x\d.*', '', path.stem).removeprefix('train_') for path in TRAINING_FILES if path.parent == OPTIONS
-    }
-    assert systems == {re.sub(r'_x\d.*', '', path.stem).removeprefix('smoke_') for path in SMOKE_FILES}
-
-
 @pytest.mark.parametrize(
     ('system', 'scales'),
     [
@@ -67,8 +50,9 @@ def test_scales_of_a_system_differ_in_what_depends_on_the_scale_alone(system, sc
             scale,
             other['datasets']['train']['degradation']['type'],
         )
-        assert {key for key in options if options[key] != other[key]} - by_scale <= {'datasets', 'train', 'val'}
-        assert options['train']['optim_g'] == other['train']['optim_g']
+        changed = {key for key in options.keys() | other.keys() if options.get(key) != other.get(key)}
+        assert changed - by_scale <= {'datasets', 'train', 'val'}
+        assert options['train'].get('optim_g') == other['train'].get('optim_g')
         assert options['val']['metrics']['psnr']['crop_border'] == scale
         patch, batch = (options['datasets']['train'][key] for key in ('gt_size', 'batch_size_per_gpu'))
         assert patch % scale == 0
@@ -95,6 +79,7 @@ def test_the_papers_model_4_is_dasr_in_the_race_but_for_the_noise():
     for options in (model, racer):
         for section in ('name', 'val', 'logger'):  # nothing is chosen by validation
             del options[section]
+        assert options['train'].pop('precision', 'auto') == 'auto'  # the default
         options['datasets'] = {'train': options['datasets']['train']}
     assert model == racer
 
@@ -138,14 +123,19 @@ def test_data_sets_network_and_model_are_built(path, tmp_path):
     assert not (tmp_path / 'experiments').exists()
 
 
-@pytest.mark.parametrize('path', SMOKE_FILES, ids=lambda path: path.stem)
-def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
-    options = read_yaml(path)
+@each_file
+def test_smoke_run_takes_at_most_twenty_iterations_on_the_cpu(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(OPTIONS.parent)  # the demo images
+    pairs = 'dataroot_lq' in (data := read_yaml(path)['datasets']['train']) and 'dataroot_gt' in data
+    overrides = stand_in(path, tmp_path, smoke=True) if pairs else ()
+    options = load_training_options(path, overrides, root=tmp_path, smoke=True)
+    assert options['name'] == f'smoke_{path.stem.removeprefix("train_")}'
     assert options['num_gpu'] == 0
-    assert options['train']['total_iter'] <= 20
-    assert all(
-        dataset.get('dataroot_gt', 'datasets/demo') == 'datasets/demo' for dataset in options['datasets'].values()
-    )
+    assert 0 < options['train']['total_iter'] <= 20
+    assert not options['path']['pretrain_network_g']
+    if not pairs:
+        roots = [dataset.get('dataroot_gt') or dataset['dataroot_lq'] for dataset in options['datasets'].values()]
+        assert set(roots) == {'datasets/demo'}
 
 
 @pytest.mark.parametrize(
@@ -172,12 +162,14 @@ def test_smoke_file_runs_on_the_cpu_in_at_most_twenty_iterations(path):
         'train_rcan_iso_x4',
     ],
 )
-def test_model_of_file_takes_a_step_and_restores_a_image(name, tmp_path):
-    path = next(path for path in TRAINING_FILES if path.stem == name)
-    overrides = stand_in(path, tmp_path)
+def test_model_of_file_takes_a_step_and_restores_an_image(name, tmp_path):
+    smoke = name.startswith('smoke_')
+    stem = name.replace('smoke_', 'train_')
+    path = next(path for path in TRAINING_FILES if path.stem == stem)
+    overrides = stand_in(path, tmp_path, smoke=smoke)
     if name == 'train_srmodel_dasr_x4':
         overrides += ['network_g.num_groups=1', 'network_g.num_blocks=1']
-    options = load_training_options(path, overrides, root=tmp_path)
+    options = load_training_options(path, overrides, root=tmp_path, smoke=smoke)
     torch.manual_seed(0)
     model = build_model(options)
     before = {key: value.clone() for key, value in model.get_bare_model(model.net_g).state_dict().items()}

@@ -21,7 +21,7 @@ class Training(NamedTuple):
 
     Attributes:
         name: what the title says.
-        courses: option files in options/weights, one after the other, each with a log of its name.
+        courses: names of option files, one after the other, each with a log of its name.
         bicubic: mean PSNR of Bicubic over the images and degradations of the validation, in dB.
     """
 
@@ -42,6 +42,12 @@ TRAININGS = (
     Training('x2 general', ('weights_x2_general',), 27.37),
     Training('x3 general', ('weights_x3_general',), 25.41),
 )
+
+
+def find_options(name: str) -> Path:
+    """The option file of a course: earlier ones lie beside the model cards, the last ones in options/weights."""
+    earlier = ROOT / 'docs' / 'models' / 'courses' / f'{name}.yml'
+    return earlier if earlier.is_file() else ROOT / 'options' / 'weights' / f'{name}.yml'
 
 
 def read_course(log: str, options: str) -> dict[int, float]:
@@ -79,7 +85,7 @@ def draw(trainings: Sequence[Training], out: Path) -> None:
             courses = [
                 read_course(
                     (logs / f'{name}.log').read_text(encoding='utf-8'),
-                    (ROOT / 'options' / 'weights' / f'{name}.yml').read_text(encoding='utf-8'),
+                    find_options(name).read_text(encoding='utf-8'),
                 )
                 for name in one.courses
             ]

@@ -8,6 +8,8 @@ from typing import Literal, NoReturn
 
 Launcher = Literal['none', 'pytorch']
 
+SMOKE_HELP = 'at most 20 iterations on the CPU with small sizes and the demo images, to see that everything runs'
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Parser whose errors are one line that names the way out, like every other error."""
@@ -25,6 +27,7 @@ class TrainingArguments:
         options: the option file.
         overrides: `key=value`, laid over the file.
         auto_resume: continue from the newest whole state of the experiment, if there is one.
+        smoke: train a small version of the file, to see that everything runs.
         launcher: 'pytorch' when torchrun started this process among several.
         debug: show the traceback of an error.
     """
@@ -32,6 +35,7 @@ class TrainingArguments:
     options: Path
     overrides: tuple[str, ...] = ()
     auto_resume: bool = False
+    smoke: bool = False
     launcher: Launcher = 'none'
     debug: bool = False
 
@@ -55,6 +59,7 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
         metavar='KEY=VALUE',
         help='lay a value over the file, such as train.total_iter=20; may be repeated',
     )
+    parser.add_argument('--smoke', action='store_true', help=SMOKE_HELP)
     parser.add_argument(
         '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
     )
@@ -71,6 +76,7 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
         options=parsed.options,
         overrides=(*parsed.set, *parsed.force_yml),
         auto_resume=parsed.auto_resume,
+        smoke=parsed.smoke,
         launcher=parsed.launcher,
         debug=parsed.debug,
     )

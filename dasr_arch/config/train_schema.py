@@ -1,7 +1,9 @@
-"""The sections and keys of a training file, with their units, ranges and defaults.
+"""Sections and keys of a training file, with their types, units, ranges and defaults.
 
-Sections keep BasicSR's names and order. What is free here (network_g, a loss, a degradation) is held against the class
-that takes it, in `options.py`.
+The only place of each: a field that is added here is read, checked, documented and given to the model, which reads it
+from its `settings`. Sections keep BasicSR's names and order. Free mappings (network_g, a loss, a degradation) are held
+against the class that takes them, in `registry_checks.py`. Defaults of a network, loss or degradation are those of its
+constructor.
 """
 
 from itertools import pairwise
@@ -9,6 +11,9 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from dasr_arch.config.typed import convert
+from dasr_arch.zero_shot.adaptation import MZSROptions
 
 Count = Annotated[int, Meta(ge=1)]
 WholeNumber = Annotated[int, Meta(ge=0)]
@@ -28,11 +33,17 @@ Mapping = dict[str, object]
 
 
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """What all structures share: keys by name, no unknown ones, read only."""
+    """Base of all structures: keys by name, no unknown ones, read only.
+
+    Attributes:
+        renamed: deprecated names of keys and the names of today; the old ones are accepted with a warning.
+    """
+
+    renamed: ClassVar[dict[str, str]] = {}
 
 
 class LoaderOptions(Options, kw_only=True, frozen=True):
-    """What the loader takes from every training set."""
+    """Keys of every training set."""
 
     name: Name
     type: str
@@ -77,13 +88,13 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
     type: str
     dataroot_gt: Folders
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
-    seed: Seed = 0
-    max_images: Count | None = None  # the first so many
+    seed: Seed = 0  # of the noise
+    max_images: Count | None = None  # number of images, from the first on
     scale: Count | None = None
 
 
 class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
-    """What data sets of BasicSR share; further keys are their own affair."""
+    """Keys that data sets of BasicSR share; further keys are not checked."""
 
     name: Name
     type: str
@@ -94,7 +105,7 @@ class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
 
 
 class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
-    """What training sets of BasicSR share; further keys are their own affair."""
+    """Keys that training sets of BasicSR share; further keys are not checked."""
 
     dataroot_gt: Folders | UnsetType = UNSET
     dataroot_lq: Folders | UnsetType = UNSET
@@ -119,16 +130,16 @@ class PathOptions(Options, kw_only=True, frozen=True):
 
 
 class StageOptions(Options, kw_only=True, frozen=True):
-    """Length and learning rate of one stage; milestones count from the start of the stage."""
+    """Length and learning rate of one stage."""
 
-    total_iter: WholeNumber
-    lr: Positive
-    schedule: Literal['step', 'cosine'] = 'step'
-    milestones: list[Count] = []
+    total_iter: WholeNumber  # iterations; 0 leaves the stage out
+    lr: Positive  # at the start
+    schedule: Literal['step', 'cosine'] = 'step'  # times gamma at each milestone, or half a cosine down to lr_min
+    milestones: list[Count] = []  # iterations from the start of the stage, after which the rate changes
     gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
-    lr_min: NotNegative = 0.0
-    periods: Count = 1
-    warmup_iter: WholeNumber = 0
+    lr_min: NotNegative = 0.0  # at the end of cosine
+    periods: Count = 1  # equal parts, in each of which cosine starts anew
+    warmup_iter: WholeNumber = 0  # iterations in which the rate first rises from zero
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
@@ -159,17 +170,17 @@ class OptimizerOptions(Options, kw_only=True, frozen=True):
 
 
 class ContrastOptions(Options, kw_only=True, frozen=True):
-    """The contrastive loss of the encoder."""
+    """Contrastive loss of the encoder."""
 
     loss_weight: NotNegative = 1.0
     queue_length: Annotated[int, Meta(ge=1, le=1 << 24)] = 8192  # keys
-    momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999
-    temperature: Positive = 0.07
-    positives: Literal['same', 'other'] = 'same'
+    momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999  # of the key encoder
+    temperature: Positive = 0.07  # divisor of the logits
+    positives: Literal['same', 'other'] = 'same'  # patches of one image, or of two images with the same degradation
 
 
 class CodeOptions(Options, kw_only=True, frozen=True):
-    """What the encoder must tell of the known degradation, in training alone."""
+    """Regression of the known degradation from the representation, in training alone."""
 
     loss_weight: NotNegative = 1.0
     kernel: Literal['widths', 'components'] = 'widths'
@@ -178,16 +189,16 @@ class CodeOptions(Options, kw_only=True, frozen=True):
 
 
 class FilterOptions(Options, kw_only=True, frozen=True):
-    """That the filter of ``network_g.skip: wiener`` must suit the known degradation, in training alone."""
+    """Loss on the filter of ``network_g.skip: wiener`` against that of the known degradation, in training alone."""
 
     loss_weight: NotNegative = 5.0  # of a decibel
 
 
 class TeacherOptions(Options, kw_only=True, frozen=True):
-    """What the encoder copies: a teacher that sees HR images, in training alone."""
+    """Distillation of the encoder from a teacher that sees HR images, in training alone."""
 
     loss_weight: NotNegative = 1.0
-    temperature: Positive = 0.15
+    temperature: Positive = 0.15  # of the softmax of both representations
 
 
 class MetaOptions(Options, kw_only=True, frozen=True):
@@ -203,11 +214,11 @@ class MetaOptions(Options, kw_only=True, frozen=True):
 
 
 class AdaptationOptions(Options, kw_only=True, frozen=True):
-    """How MZSR adapts to an image of the validation."""
+    """MZSR's adaptation to an image of the validation, with the defaults of a test."""
 
-    steps: WholeNumber = 10
-    rates: list[Positive] = msgspec.field(default_factory=lambda: [0.01, 0.01, 0.01, 0.001])  # the last one holds on
-    back_projections: WholeNumber = 0
+    steps: WholeNumber = MZSROptions.steps
+    rates: list[Positive] = msgspec.field(default_factory=lambda: list(MZSROptions.rates))  # the last one holds on
+    back_projections: WholeNumber = MZSROptions.back_projections
 
     def __post_init__(self) -> None:
         """Checks that there is a rate."""
@@ -215,14 +226,20 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
             raise ValueError('rates must hold at least one number')
 
 
-class CommonTrainOptions(Options, kw_only=True, frozen=True):
-    """What every model of ours can do while training."""
+class TrainOptions(Options, kw_only=True, frozen=True):
+    """Section `train` of every model of ours."""
 
-    total_iter: Count
+    total_iter: Count  # iterations, the sum of the stages
+    ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
+    optim_g: OptimizerOptions = OptimizerOptions()
+
+
+class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
+    """Section `train` of every model of ours but MZSR's, whose inner loop takes whole tasks in float32."""
+
     precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
-    ema_decay: Decay = 0.0  # 0 = off
-    accumulate: Count = 1  # parts that a batch is computed in
-    sync_batchnorm: bool = False
+    accumulate: Count = 1  # parts that a batch is computed in, to save memory
+    sync_batchnorm: bool = False  # several GPUs normalise as one
 
 
 class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
@@ -231,7 +248,6 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     stage_1: StageOptions
     stage_2: StageOptions
     compile: bool = False  # the networks through torch.compile
-    optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
@@ -270,7 +286,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
 
 class ValOptions(Options, kw_only=True, frozen=True):
-    """When and how validation measures."""
+    """Validation during training."""
 
     val_freq: Count  # iterations
     save_img: bool = False
@@ -278,7 +294,7 @@ class ValOptions(Options, kw_only=True, frozen=True):
 
 
 class LoggerOptions(Options, kw_only=True, frozen=True):
-    """When training reports and saves; all in iterations."""
+    """Intervals of reports and checkpoints, in iterations."""
 
     print_freq: Count = 100
     save_checkpoint_freq: Count = 5000
@@ -287,7 +303,7 @@ class LoggerOptions(Options, kw_only=True, frozen=True):
 
 
 class DistributedOptions(Options, kw_only=True, frozen=True):
-    """How processes find each other."""
+    """Communication between processes."""
 
     backend: Literal['auto', 'gloo', 'nccl'] = 'auto'
     timeout: Positive = 1800.0  # seconds
@@ -316,7 +332,7 @@ class GeneralOptions(Options, kw_only=True, frozen=True):
 
 
 class ForeignTrainOptions(Options, kw_only=True, frozen=True):
-    """What training sections of BasicSR's models share; further keys are their own affair."""
+    """Section `train` of BasicSR's models; further keys are not checked."""
 
     total_iter: Count
     warmup_iter: int = -1
@@ -332,7 +348,6 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
     schedule: StageOptions
     compile: bool = False  # the network through torch.compile
-    optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
     lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names
     multi_stage: bool = False  # the loss is summed over all stages' images
@@ -350,7 +365,6 @@ class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     stage_1: StageOptions
     stage_2: StageOptions
     stage_3: StageOptions
-    optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
     corrections: Count = 7  # steps of the Corrector in an iteration
 
@@ -364,14 +378,11 @@ class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
             )
 
 
-class MZSRTrainOptions(Options, kw_only=True, frozen=True):
+class MZSRTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """MZSR's meta-training; the inner loop needs float32."""
 
-    total_iter: Count
     precision: Literal['fp32'] = 'fp32'
-    ema_decay: Decay = 0.0  # 0 = off
     schedule: StageOptions
-    optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping
     meta_opt: MetaOptions = MetaOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
@@ -402,7 +413,7 @@ class CosineOptions(Options, kw_only=True, frozen=True):
 
 
 class RateOptions(Options, kw_only=True, frozen=True):
-    """What every optimiser of BasicSR's models is given."""
+    """Keys of every optimiser of BasicSR's models."""
 
     type: str
     lr: Positive
@@ -413,9 +424,9 @@ SCHEDULE_OPTIONS: dict[str, type[Options]] = {
     'MultiStepRestartLR': MultiStepOptions,
     'CosineAnnealingRestartLR': CosineOptions,
 }
-"""What BasicSR's models call their schedules."""
+"""Schedules of BasicSR's models."""
 
-TRAIN_OPTIONS: dict[str, type[Options]] = {
+TRAIN_OPTIONS: dict[str, type[TrainOptions]] = {
     'DASRModel': DASRTrainOptions,
     'IKCModel': IKCTrainOptions,
     'MZSRModel': MZSRTrainOptions,
@@ -429,3 +440,21 @@ DATASET_OPTIONS: dict[str, type[Options]] = {
     'LQDataset': LQDatasetOptions,
 }
 """Our own datasets."""
+
+
+def check_train_section(model: str, train: Mapping, where: str, *, foreign: bool = False) -> TrainOptions:
+    """Section `train` of one of our models as its structure.
+
+    Args:
+        model: a key of TRAIN_OPTIONS.
+        train: the section; not altered.
+        where: what opens messages: the file.
+        foreign: leave unknown keys out with a warning, where another loop than ours reads the section as well.
+
+    Returns:
+        The structure, defaults included.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    return convert(train, TRAIN_OPTIONS[model], where, 'train', foreign=foreign)

@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 
 from dasr_arch._errors import InputError
+from dasr_arch.config.moved_files import find_moved
+from dasr_arch.config.smoke import shrink_options
 
 MAX_BYTES = 1 << 20
 """The largest option file that is read; a longer one is some other kind of file."""
@@ -32,13 +34,15 @@ _PlainLoader.yaml_implicit_resolvers = {
 }
 
 
-def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, object]:
+def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> dict[str, object]:
     """Read an option file and lay single values over it.
 
     Args:
-        path: the file, UTF-8, a mapping at the top.
+        path: the file, UTF-8, a mapping at the top. Old paths of files that have moved are accepted with a warning.
         overrides: `train.total_iter=20` or BasicSR's `train:total_iter=20`; values are YAML, read as safely as the
             file. A part that is a number picks from a list. Whether a new key is allowed is for the schema to say.
+        smoke: make a training file small (:func:`~dasr_arch.config.smoke.shrink_options`) before values are laid
+            over it.
 
     Returns:
         Dictionaries, lists, text, numbers, truth values and None only.
@@ -47,11 +51,14 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, obje
         InputError: if the file is missing, a folder, binary, empty, not YAML, carries code or other tags, names a key
             twice, or an override cannot be applied.
     """
-    options = parse_yaml(_read_text(Path(path)), str(path))
+    path, moved_smoke = find_moved(Path(path))
+    options = parse_yaml(_read_text(path), str(path))
     if options is None:
         raise InputError(f'{path}: the option file is empty; expected sections such as name, datasets and network_g')
     if not isinstance(options, dict):
         raise InputError(f'{path}: expected a mapping (key: value) at the top, got {_kind(options)}')
+    if smoke or moved_smoke:
+        options = shrink_options(options)
     for override in overrides:
         _apply_override(options, override)
     return options

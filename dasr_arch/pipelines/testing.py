@@ -24,13 +24,13 @@ from dasr_arch.benchmark.crops import Crop, write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
 from dasr_arch.benchmark.methods import build_system, describe_system, probe_system
+from dasr_arch.benchmark.network_options import Block, Missing, find_missing_file, plan_network
 from dasr_arch.benchmark.pages.comparison_page import write_comparison
 from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.tables.formats import Extras, format_console, record_results, write_tables
 from dasr_arch.config.arguments import parse_testing_arguments
-from dasr_arch.config.test_config import Block, Missing, find_missing_file, plan_network
 from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml

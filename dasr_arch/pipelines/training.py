@@ -65,6 +65,7 @@ def run_training(arguments: TrainingArguments) -> int:
         arguments.overrides,
         launcher=arguments.launcher,
         auto_resume=arguments.auto_resume,
+        smoke=arguments.smoke,
     )
     if options['dist']:
         initialise_distributed(**(options.get('dist_params') or {}), on_gpu=options['num_gpu'] > 0)

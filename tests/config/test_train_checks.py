@@ -12,19 +12,21 @@ from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, stand_in, write_images
 
-DASR_FILE = OPTIONS / 'smoke' / 'smoke_dasr_s_x2.yml'
-ENCODER_FILE = OPTIONS / 'smoke' / 'smoke_encoder_lq.yml'
+DASR_FILE = OPTIONS / 'train_dasr_s_x2.yml'
+ENCODER_FILE = OPTIONS / 'train_encoder_lq.yml'
 FOREIGN_FILE = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
-IKC_FILE = OPTIONS / 'smoke' / 'smoke_ikc_x4.yml'
-MZSR_FILE = OPTIONS / 'smoke' / 'smoke_mzsr_x2.yml'
-SRCNN_FILE = OPTIONS / 'smoke' / 'smoke_srcnn_x4.yml'
-SRMDNF_FILE = OPTIONS / 'smoke' / 'smoke_srmdnf_x4.yml'
+IKC_FILE = OPTIONS / 'train_ikc_x4.yml'
+MZSR_FILE = OPTIONS / 'train_mzsr_x2.yml'
+SRCNN_FILE = OPTIONS / 'train_srcnn_x4.yml'
+SRMDNF_FILE = OPTIONS / 'train_srmdnf_x4.yml'
 SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_iso_x4.yml'
+SMALL = {DASR_FILE, ENCODER_FILE, IKC_FILE, MZSR_FILE, SRCNN_FILE, SRMDNF_FILE}  # loaded as smoke runs
 SMALL_NETWORKS = {
     DASR_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     ENCODER_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     FOREIGN_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     SUPERVISED_FILE: ['network_g.num_group=1', 'network_g.num_block=1'],
+    IKC_FILE: ['train.total_iter=14', 'train.stage_2.total_iter=4', 'train.stage_3.total_iter=4'],
     MZSR_FILE: ['datasets.train.batch_size_per_gpu=4', 'train.meta_opt.query=2'],
 }
 
@@ -51,7 +53,7 @@ def load(images, tmp_path):
         root = tmp_path / 'root'
         root.mkdir(exist_ok=True)
         try:
-            return load_training_options(file, [*fitted, *overrides], root=root, **arguments)
+            return load_training_options(file, [*fitted, *overrides], root=root, smoke=file in SMALL, **arguments)
         finally:
             assert not list(root.iterdir())
 
@@ -141,7 +143,7 @@ def test_rank_comes_from_torchrun(load, monkeypatch):
 def test_relative_roots_count_from_the_current_folder(images, tmp_path, monkeypatch):
     monkeypatch.chdir(images)
     overrides = ['datasets.train.dataroot_gt=hr', 'datasets.val_1.dataroot_gt=hr', *SMALL_NETWORKS[DASR_FILE]]
-    options = load_training_options(DASR_FILE, overrides)
+    options = load_training_options(DASR_FILE, overrides, smoke=True)
     assert options['path']['experiments_root'] == str(images / 'experiments' / 'smoke_dasr_s_x2')
 
 
@@ -539,7 +541,7 @@ def test_folder_of_experiments_that_is_a_file_is_refused(images, tmp_path):
     (tmp_path / 'experiments').write_text('')
     overrides = [f'datasets.{key}.dataroot_gt={images / "hr"}' for key in ('train', 'val_1')]
     with pytest.raises(InputError, match="experiments' is a file"):
-        load_training_options(DASR_FILE, [*overrides, *SMALL_NETWORKS[DASR_FILE]], root=tmp_path)
+        load_training_options(DASR_FILE, [*overrides, *SMALL_NETWORKS[DASR_FILE]], root=tmp_path, smoke=True)
 
 
 def test_code_in_an_option_file_never_runs(tmp_path):
@@ -563,7 +565,8 @@ def list_places(value, path=()):
     'file', [DASR_FILE, ENCODER_FILE, FOREIGN_FILE, IKC_FILE, MZSR_FILE, SRCNN_FILE], ids=lambda file: file.stem
 )
 def test_any_value_anywhere_gives_options_or_one_line(file, tmp_path):
-    base = read_yaml(file, [*stand_in(file, tmp_path), *SMALL_NETWORKS.get(file, ())])
+    smoke = file in SMALL
+    base = read_yaml(file, [*stand_in(file, tmp_path, smoke=smoke), *SMALL_NETWORKS.get(file, ())], smoke=smoke)
     for place in list_places(base):
         for value in (None, '', -1, 'x', [], {}, float('nan'), True, [{}], {'a': 1}):
             changed = deepcopy(base)

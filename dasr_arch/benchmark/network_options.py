@@ -1,4 +1,4 @@
-"""The systems of a test file: what each entry under `networks` may say, held against the archs that it names."""
+"""Entries under `networks` of a test file, checked against the archs that they name."""
 
 import inspect
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ Missing = Literal['skip', 'error']
 
 
 class SystemOptions(Options, kw_only=True, frozen=True):
-    """What an entry says beside the arguments of its arch."""
+    """Keys of an entry beside the arguments of its arch."""
 
     type: str
     path: Annotated[str, Meta(min_length=1)] | None = None
@@ -49,7 +49,7 @@ class SystemOptions(Options, kw_only=True, frozen=True):
 
 
 class PartOptions(Options, kw_only=True, frozen=True):
-    """What a predictor or denoiser says beside the arguments of its arch."""
+    """Keys of a predictor or denoiser beside the arguments of its arch."""
 
     path: Annotated[str, Meta(min_length=1)]
     type: str | None = None
@@ -57,7 +57,7 @@ class PartOptions(Options, kw_only=True, frozen=True):
 
 
 def plan_network(label: str, block: Mapping[str, object], scale: int) -> NetworkPlan:
-    """A system from its entry.
+    """Reads the plan of a system from its entry.
 
     Args:
         label: its name in the tables.
@@ -65,7 +65,7 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
         scale: the factor of the test, which the arch gets unless the entry says the same.
 
     Returns:
-        The plan; files are not looked at.
+        The plan; files are not opened.
 
     Raises:
         InputError: on an unknown arch, argument or choice.

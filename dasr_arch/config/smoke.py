@@ -1,0 +1,146 @@
+"""Small version of a training file: a few iterations on a CPU with the demo images, to see that everything runs."""
+
+from collections.abc import Mapping
+
+ITERATIONS = 20
+"""Iterations of a smoke run at most, shared equally by the stages."""
+
+DEMO_FOLDER = 'datasets/demo'
+
+SMALL_NETWORKS: dict[object, dict[str, object]] = {
+    'DnCNN': {'num_layers': 6},
+    'EDSR': {'num_feat': 32, 'num_block': 4},
+    'IKC': {'num_blocks': 2, 'num_steps': 2},
+    'MZSR': {'num_feat': 16},
+    'RCAN': {'num_group': 2, 'num_block': 2},
+    'SAN': {'num_groups': 2, 'num_blocks': 2},
+    'SRMD': {'num_layers': 6},
+    'SRMDNF': {'num_layers': 6},
+    'UDVD': {'num_feat': 32, 'num_blocks': 2},
+}
+"""Arguments by arch that make slow networks quick to train; other archs keep the size of the file."""
+
+SMALL_TRAINING: dict[str, object] = {
+    'precision': 'fp32',
+    'ema_decay': 0.99,
+    'accumulate': 1,
+    'compile': False,
+    'corrections': 2,
+    'contrast_opt': {'queue_length': 256},
+    'meta_opt': {'support': 2, 'query': 1, 'inner_steps': 2, 'anneal_iter': 10},
+    'adaptation': {'steps': 2},
+}
+"""Values of the section `train` that are laid over what a file gives; keys that a file lacks stay absent."""
+
+LOGGER = {'print_freq': 5, 'save_checkpoint_freq': 10, 'use_tb_logger': False}
+
+
+def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
+    """A training file with few iterations, small batches, networks and images.
+
+    Learning rates, losses, degradations of the training and everything else stay. Schedules shrink in proportion.
+    Weights to start from are left out; data sets of LR-HR pairs keep their folders, since the demo images are no pairs.
+
+    Args:
+        options: what the file holds; not altered. Parts of the wrong type stay as they are.
+
+    Returns:
+        The small options, with `smoke_` in place of `train_` at the start of the name.
+    """
+    small = dict(options)
+    name = options.get('name')
+    if isinstance(name, str):
+        small['name'] = f'smoke_{name.removeprefix("train_")}'
+    small['num_gpu'] = 0
+    for key, shrink in (('train', _shrink_training), ('path', _drop_weights), ('network_g', _shrink_network)):
+        part = options.get(key)
+        if isinstance(part, dict):
+            small[key] = shrink(part)
+    scale, datasets = options.get('scale'), options.get('datasets')
+    if isinstance(datasets, dict):
+        images = 6 if 'meta_opt' in _mapping(options.get('train')) else 2  # two tasks of support + query
+        small['datasets'] = {
+            key: _shrink_dataset(key, value, scale if isinstance(scale, int) else 1, images)
+            for key, value in datasets.items()
+        }
+    if isinstance(options.get('val'), dict):
+        small['val'] = {**_mapping(options['val']), 'val_freq': 10}
+    small['logger'] = {**_mapping(options.get('logger')), **LOGGER}
+    return small
+
+
+def _shrink_training(train: dict[str, object]) -> dict[str, object]:
+    small = {**train, **{key: value for key, value in SMALL_TRAINING.items() if train.get(key)}}
+    for key, value in SMALL_TRAINING.items():
+        given = train.get(key)
+        if isinstance(value, dict) and isinstance(given, dict):
+            small[key] = {**given, **value}
+    stages = [key for key in ('schedule', 'stage_1', 'stage_2', 'stage_3') if isinstance(train.get(key), dict)]
+    lengths = {}
+    for key in stages:
+        small[key] = _shrink_stage(_mapping(train[key]), ITERATIONS // len(stages))
+        lengths[key] = _mapping(small[key]).get('total_iter')
+    total = sum(length for length in lengths.values() if isinstance(length, int))
+    if isinstance(train.get('scheduler'), dict):  # of a model of BasicSR
+        small['scheduler'] = _shrink_milestones(_mapping(train['scheduler']), train.get('total_iter'), ITERATIONS)
+    small['total_iter'] = total or ITERATIONS
+    if lengths.get('stage_1') == 0:
+        small['freeze_encoder'] = False  # its weights are left out
+    return small
+
+
+def _shrink_stage(stage: dict[str, object], iterations: int) -> dict[str, object]:
+    """A stage of so many iterations; one that is left out stays so."""
+    total = stage.get('total_iter')
+    if not isinstance(total, int) or not total:
+        return stage
+    small = {**_shrink_milestones(stage, total, iterations), 'total_iter': iterations}
+    warmup, periods = stage.get('warmup_iter'), stage.get('periods')
+    if isinstance(warmup, int):
+        small['warmup_iter'] = warmup * iterations // total
+    if isinstance(periods, int):
+        small['periods'] = min(periods, 2)
+    return small
+
+
+def _shrink_milestones(options: dict[str, object], total: object, iterations: int) -> dict[str, object]:
+    given = options.get('milestones')
+    if not isinstance(given, list) or not isinstance(total, int):
+        return options
+    scaled = {round(one * iterations / total) for one in given if isinstance(one, int)}
+    return {**options, 'milestones': sorted(one for one in scaled if 0 < one < iterations)}
+
+
+def _drop_weights(paths: dict[str, object]) -> dict[str, object]:
+    return {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
+
+
+def _shrink_network(network: dict[str, object]) -> dict[str, object]:
+    return {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
+
+
+def _shrink_dataset(key: str, dataset: object, scale: int, images: int) -> object:
+    """A data set of demo images; patches of 24 LR pixels, at least 48 HR pixels."""
+    if not isinstance(dataset, dict):
+        return dataset
+    small = dict(dataset)
+    folders = [name for name in ('dataroot_gt', 'dataroot_lq') if name in dataset]
+    if len(folders) == 1:
+        small |= {'name': f'demo_{key}', folders[0]: DEMO_FOLDER}
+    if key != 'train':
+        degradations = dataset.get('degradation')
+        if isinstance(degradations, list) and degradations:
+            small['degradation'] = [degradations[len(degradations) // 2]]
+        if dataset.get('type') == 'DegradedTestDataset':
+            small.pop('max_pictures', None)  # the old name
+            small['max_images'] = 1
+        return small
+    for name, side in (('gt_size', max(48, 24 * scale)), ('lq_size', 24)):
+        given = dataset.get(name)
+        if isinstance(given, int):
+            small[name] = min(given, side)
+    return {**small, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': images}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
