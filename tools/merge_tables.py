@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dasr_arch.benchmark.pages.comparison_page import write_comparison
+from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.tables.formats import format_console, read_results, write_tables
 from dasr_arch.benchmark.tables.merge_results import merge_records
 from dasr_arch.pipelines.exit_codes import run_guarded
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = merge_records([read_results(path) for path in args.tables])
         args.output.mkdir(parents=True, exist_ok=True)
         write_tables(args.output, record)
-        write_comparison(args.output, args.output / 'comparison.html')
+        write_results_page(args.output, args.output / 'comparison.html')
         sys.stdout.write(f'{format_console(record)}\ntables: {args.output}\n')
         return 0
 

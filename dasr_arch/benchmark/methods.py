@@ -148,7 +148,7 @@ def describe_system(system: System) -> dict[str, object]:
     """What stands beside a system's numbers, ready for JSON.
 
     Returns:
-        'type', 'told' (in words), 'upper_bound' (whether it is told something true that others must find out),
+        'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
         'predictor', 'denoiser' (names of archs or None), 'adapts' (whether it trains on the test image), 'tile'.
     """
     plan, needs = system.plan, system.needs
@@ -159,7 +159,7 @@ def describe_system(system: System) -> dict[str, object]:
         words.append('noise level')
     return {
         'type': plan.type,
-        'told': ', '.join(words) or 'nothing',
+        'known': ', '.join(words) or 'nothing',
         'upper_bound': any(word != 'predicted kernel' for word in words),
         'predictor': plan.predictor.type if plan.predictor else None,
         'denoiser': plan.denoiser.type if plan.denoiser else None,

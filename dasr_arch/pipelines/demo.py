@@ -36,7 +36,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import build_degradations, folder_name
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.pages.demo_page import ReportSources, write_report
+from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
 from dasr_arch.config.arguments import TrainingArguments
@@ -65,11 +65,12 @@ _MAP = 'representations.json'
 _TRAINING, _TEST = 'train_demo', 'test_demo'
 _WEIGHTS = Path('experiments') / _TRAINING / 'models' / 'net_g_latest.pth'
 _TRAINING_SIDE = 512  # pixels
-_TEST_WINDOWS = {  # top, left, height and width of the part of each test image that is worth looking at
-    'astronaut': (0, 96, 256, 256),
-    'chelsea': (22, 60, 256, 256),
-    'rocket': (150, 200, 256, 256),
-    'text': (0, 0, 172, 256),
+_TEST_SIDE = 256  # pixels
+_TEST_WINDOWS = {  # top, left, height and width of the part of each test image that is used
+    'astronaut': (0, 96, _TEST_SIDE, _TEST_SIDE),
+    'chelsea': (22, 60, _TEST_SIDE, _TEST_SIDE),
+    'rocket': (150, 200, _TEST_SIDE, _TEST_SIDE),
+    'text': (0, 0, 172, _TEST_SIDE),
 }
 _OURS, _PACKAGED = 'DASR, minutes', 'DASR-S, packaged'
 """What the demo trains, and the network of the package, which is shown beside it."""
@@ -205,20 +206,17 @@ def write_demo_page(folder: Path) -> None:
         stages, facts = record['stages'], record['facts']
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path}: missing or damaged; run the demo again') from error
-    sources = ReportSources(
+    demo = DemoContent(
         title='DASR: blind super-resolution that adapts to the degradation',
         network=_OURS,
         shown=_PACKAGED,
-        results=folder / 'results' / _TEST,
-        hr=folder / 'images' / 'test',
-        lq=folder / 'lq',
         history=read_history(folder / 'experiments' / _TRAINING / HISTORY_NAME),
         stages=[(count, name) for count, name in stages],
         representations=folder / _MAP,
         facts=[(name, value) for name, value in facts],
         credits=[f'{image.file} ({image.part}): {image.content}; {image.licence}' for image in SAMPLE_IMAGES],
     )
-    write_report(sources, folder / PAGE_NAME)
+    write_results_page(folder / 'results' / _TEST, folder / PAGE_NAME, demo)
 
 
 def make_training_options(settings: DemoSettings) -> dict[str, Any]:
@@ -294,6 +292,7 @@ def make_test_options() -> dict[str, Any]:
         },
         'metrics': _METRICS,
         'save_img': True,
+        'crops': {'images': len(_TEST_WINDOWS), 'size': _TEST_SIDE},
     }
 
 

@@ -24,7 +24,7 @@ from dasr_arch.benchmark.crops import Crop, write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
 from dasr_arch.benchmark.methods import build_system, describe_system, probe_system
-from dasr_arch.benchmark.pages.comparison_page import write_comparison
+from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
@@ -178,7 +178,7 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
     write_tables(folder, record)
     if checked.report:
-        write_comparison(folder, folder / REPORT_NAME)
+        write_results_page(folder, folder / REPORT_NAME)
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 

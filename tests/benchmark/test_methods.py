@@ -64,7 +64,7 @@ def test_network_is_told_the_true_kernel(folder: Path) -> None:
     system = build_system(srmdnf(folder), 4)
     with torch.no_grad():
         assert torch.equal(restore(system), system.network(LQ, kernel=DRAWS['kernel'][None]))
-    assert describe_system(system)['told'] == 'kernel'
+    assert describe_system(system)['known'] == 'kernel'
     assert describe_system(system)['upper_bound'] is True
 
 
@@ -75,7 +75,7 @@ def test_network_is_told_the_kernel_that_the_predictor_finds_and_never_the_truth
         expected = system.network(LQ, kernel=estimate_kernel(system.estimator, LQ))
     assert torch.equal(restore(system), expected)
     assert torch.equal(system.restore(LQ, {}, 4, image_generator(0, '')), expected)  # no truth at hand
-    assert describe_system(system)['told'] == 'predicted kernel'
+    assert describe_system(system)['known'] == 'predicted kernel'
     assert describe_system(system)['upper_bound'] is False
     probe_system(system, BLUR)
 
@@ -111,8 +111,8 @@ def test_noise_level_can_be_kept_back(folder: Path) -> None:
     plan = NetworkPlan('Ours', 'SRMD', SMALL_SRMD, folder / 'srmd.pth')
     told = build_system(plan, 4)
     untold = build_system(NetworkPlan('Ours', 'SRMD', SMALL_SRMD, folder / 'srmd.pth', noise_level='none'), 4)
-    assert describe_system(told)['told'] == 'kernel, noise level'
-    assert describe_system(untold)['told'] == 'kernel'
+    assert describe_system(told)['known'] == 'kernel, noise level'
+    assert describe_system(untold)['known'] == 'kernel'
     assert not torch.equal(restore(told), restore(untold))
 
 
@@ -131,7 +131,7 @@ def test_system_that_trains_on_the_image_is_seeded_by_it_and_left_as_it_was(fold
     system = build_system(NetworkPlan('Z', 'ZSSR', arguments, None, kernel='none', adapt=adapt), 4)
     assert system.digest == ''
     assert describe_system(system)['adapts'] is True
-    assert describe_system(system)['told'] == 'nothing'
+    assert describe_system(system)['known'] == 'nothing'
     probe_system(system, BLUR)
     first, again, other = restore(system), restore(system), restore(system, 'b')
     assert torch.equal(first, again)
@@ -144,7 +144,7 @@ def test_training_on_the_image_is_told_the_kernel(folder: Path) -> None:
     system = build_system(plan, 4)
     expected = build_adapter('MZSR', {'steps': 2})(system.network, LQ, kernel=DRAWS['kernel']).sr
     assert torch.equal(restore(system), expected)
-    assert describe_system(system)['told'] == 'kernel'
+    assert describe_system(system)['known'] == 'kernel'
 
 
 @pytest.mark.parametrize('name', ['dasr', 'srcnn'])

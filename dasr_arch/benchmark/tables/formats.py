@@ -23,6 +23,7 @@ from dasr_arch.benchmark.tables.results_table import (
     Record,
     build_grid,
     format_values,
+    known_degradation,
     list_costs,
     list_datasets,
     list_published_costs,
@@ -251,12 +252,13 @@ def format_systems_csv(record: Record) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    facts = ('type', 'told', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
+    facts = ('type', 'known', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
     costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
     writer.writerow(['system', *facts, *costs])
     for label, system in record.get('systems', {}).items():
         measured = system.get('costs') or {}
-        values = [system.get(key) for key in facts] + [measured.get(key) for key in costs]
+        known = {**system, 'known': known_degradation(system)}
+        values = [known.get(key) for key in facts] + [measured.get(key) for key in costs]
         writer.writerow([label, *['' if value is None else value for value in values]])
     return text.getvalue()
 

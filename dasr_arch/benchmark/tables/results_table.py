@@ -1,4 +1,4 @@
-"""One data set of a table of results: systems x degradations, with averages and published figures beside them."""
+"""Table model of one data set: systems x degradations, with averages and published figures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,19 +13,19 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class GridRow:
-    """One system of a grid.
+    """One system of a table.
 
     Attributes:
-        label: what tables call it.
-        told: what it is told, in words; empty for published systems, where the name says it.
-        source: name of the published table, empty for what was measured here.
-        upper_bound: whether it is told something true that others must find out.
-        values: metric's value by column and metric; what is missing was not computed or not printed.
+        label: its name in tables.
+        known: the inputs of a non-blind network, in words; empty for published systems.
+        source: name of the published table, empty for systems that were measured here.
+        upper_bound: whether it is given the true degradation, which others must estimate.
+        values: values by column and metric; those that were not computed or not printed are missing.
         failures: reason by column.
     """
 
     label: str
-    told: str = 'nothing'
+    known: str = 'nothing'
     source: str = ''
     upper_bound: bool = False
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Systems x degradations of one data set.
+    """Table of one data set: systems x degradations.
 
     Attributes:
         dataset: its name.
-        images: how many count.
+        images: number of images.
         columns: labels of degradations and of averages.
         averages: the columns that are means over others.
         rows: measured systems in the order of the option file, then published ones.
@@ -52,15 +52,20 @@ class Grid:
     rows: tuple[GridRow, ...]
     metrics: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def main_column(self) -> str:
+        """The column that systems are judged by: the first average, else the last degradation."""
+        return next((name for name in self.columns if name in self.averages), self.columns[-1])
+
     def rank(self, column: str, metric: str) -> tuple[str, str]:
-        """The best and the second best of the measured systems that are not told the truth.
+        """The best and the second best of the measured systems that are not given the true degradation.
 
         Args:
             column: a column.
             metric: label of a metric.
 
         Returns:
-            Two labels, empty where there is none; a system without rivals is no best one.
+            Two labels; both are empty where fewer than two systems have a value.
         """
         lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
@@ -99,7 +104,7 @@ def build_grid(record: Record, dataset: str) -> Grid:
         grid_rows.append(
             GridRow(
                 label,
-                facts.get('told', 'nothing'),
+                known_degradation(facts) or 'nothing',
                 '',
                 facts.get('upper_bound', False),
                 {**values, **{name: mean for name, mean in means.items() if mean}},
@@ -112,12 +117,12 @@ def build_grid(record: Record, dataset: str) -> Grid:
 
 
 def digits_of(metric_type: str) -> int:
-    """How many decimals a metric is printed with."""
+    """Number of decimals of a metric in tables."""
     return 2 if 'psnr' in metric_type or 'niqe' in metric_type else 4
 
 
 def format_values(grid: Grid, row: GridRow, column: str) -> str:
-    """The metrics of a cell, separated by slashes; 'failed', or a dash where there is nothing."""
+    """The metrics of one row and column, separated by slashes; 'failed', or a dash without values."""
     if column in row.failures:
         return FAILED
     values = row.values.get(column, {})
@@ -135,10 +140,10 @@ PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for images o
 
 
 def name_row(row: GridRow) -> str:
-    """A system's name with what it is told, or that it was published."""
+    """A system's name with its non-blind inputs, or with the table that published it."""
     if row.source:
         return f'{row.label} [{row.source}]'
-    return row.label if row.told == 'nothing' else f'{row.label} ({row.told})'
+    return row.label if row.known == 'nothing' else f'{row.label} ({row.known})'
 
 
 def unique(values: Iterable[str]) -> list[str]:
@@ -153,7 +158,7 @@ def _list_published(record: Record, dataset: str) -> list[GridRow]:
             columns = found.setdefault((entry['table'], entry['system']), {})
             columns.setdefault(entry['column'], {})[entry['metric']] = entry['value']
     averages: Mapping[str, Sequence[str]] = record.get('averages', {})
-    for values in found.values():  # what is not printed itself is the mean of what is
+    for values in found.values():  # averages that are not printed
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         values.update({name: mean for name, mean in means.items() if mean and name not in values})
     return [GridRow(system, '', table, False, values) for (table, system), values in found.items()]
@@ -176,43 +181,50 @@ def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
 
 
 def list_costs(record: Record) -> list[list[str]]:
-    """What systems are told and cost, as texts: the heads, then a row for each; nothing if it was not asked for."""
+    """Non-blind inputs and costs as texts: the heads, then a row for each system; empty if no costs were measured."""
     systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
     if not systems:
         return []
     size = next(iter(systems.values()))['costs']['size']
     time = f'ms ({size} x {size})'
-    rows = [['system', 'told', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test image']]
+    rows = [['system', 'known', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test image']]
     for label, system in systems.items():
-        costs = system['costs']
-        memory = None if costs['peak_mib'] is None else costs['peak_mib'] - costs['base_mib']
-        rows.append(
-            [
-                label,
-                str(system.get('told', '')),
-                f'{costs["parameters"] / 1e6:.3f} M',
-                f'{costs["multiply_adds"] / 1e9:.1f} G' if costs['multiply_adds'] else NOTHING,
-                NOTHING if costs['milliseconds'] is None else f'{costs["milliseconds"]:.0f}',
-                NOTHING if memory is None else f'{memory:.0f}',
-                NOTHING if system['seconds_per_picture'] is None else f'{system["seconds_per_picture"]:.2f}',
-            ]
-        )
+        texts = map(_format_cost, find_costs(system), (3, 1, 0, 0, 2), (' M', ' G', '', '', ''))
+        rows.append([label, known_degradation(system), *texts])
     return rows
 
 
+def find_costs(system: Record) -> tuple[float | None, ...]:
+    """Costs of a system; None where one was not measured.
+
+    Args:
+        system: facts of a system, as they are stored.
+
+    Returns:
+        Parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, seconds per test image.
+    """
+    costs = system.get('costs') or {}
+    parameters, multiply_adds = costs.get('parameters'), costs.get('multiply_adds')
+    peak = costs.get('peak_mib')
+    return (
+        None if parameters is None else parameters / 1e6,
+        multiply_adds / 1e9 if multiply_adds else None,
+        costs.get('milliseconds'),
+        None if peak is None else peak - costs['base_mib'],
+        system.get('seconds_per_picture'),
+    )
+
+
+def known_degradation(system: Record) -> str:
+    """The non-blind inputs of a system in words; older tables have another key."""
+    return str(system.get('known', system.get('told', '')))
+
+
 def list_published_costs(record: Record) -> list[list[str]]:
-    """What papers print about costs, as texts: the heads, then a row for each system; nothing if they do not."""
+    """Published costs as texts: the heads, then a row for each system; empty if there are none."""
     rows = [['system', 'parameters', 'multiply-adds', 'ms']]
     for (table, system), costs in find_published_costs(record).items():
-        parameters, multiply_adds, milliseconds = costs
-        rows.append(
-            [
-                f'{system} [{table}]',
-                NOTHING if parameters is None else f'{parameters:.2f} M',
-                NOTHING if multiply_adds is None else f'{multiply_adds:.1f} G',
-                NOTHING if milliseconds is None else f'{milliseconds:.0f}',
-            ]
-        )
+        rows.append([f'{system} [{table}]', *map(_format_cost, costs, (2, 1, 0), (' M', ' G', ''))])
     return rows if len(rows) > 1 else []
 
 
@@ -224,3 +236,7 @@ def find_published_costs(record: Record) -> dict[tuple[str, str], tuple[float | 
         for entry in record.get('published', {}).get('rows', ())
     }
     return {key: costs for key, costs in found.items() if any(cost is not None for cost in costs)}
+
+
+def _format_cost(value: float | None, digits: int, unit: str) -> str:
+    return NOTHING if value is None else f'{value:.{digits}f}{unit}'
