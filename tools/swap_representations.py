@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             lent = [lend(network, others, width, args.noise, args.limit) for width in args.widths]
             for width in args.widths:
                 values = measure(network, test, width, args.noise, [None, *lent])
-                cells = ' | '.join(f'{value:.2f}' for value in values)
-                sys.stdout.write(f'| {model} | {width:g} | {cells} |\n')
+                evaluations = ' | '.join(f'{value:.2f}' for value in values)
+                sys.stdout.write(f'| {model} | {width:g} | {evaluations} |\n')
                 sys.stdout.flush()
         return 0
 
@@ -71,7 +71,7 @@ def load(model: str, scale: int | None) -> DASR:
     factor = find_scale(model, scale)
     network = load_network(locate_weights(model, factor), factor).eval()
     if not network.blind:
-        raise InputError(f'{model}: is told the kernel and has no representation of images')
+        raise InputError(f'{model}: is non-blind and has no representation of images')
     return network
 
 

@@ -1,4 +1,4 @@
-"""The cell engine on real images: protocol, what is kept, what is computed again, and what may fail."""
+"""The runner on real images: protocol, cache, resuming and failures."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def rows_of(name: str = 'trial') -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(row['network'], row['dataset'], row['degradation']): row for row in record['rows']}
 
 
-def stored_cells() -> dict[str, bytes]:
+def stored_results() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path('results/trial/cells').iterdir()}
 
 
@@ -68,27 +68,27 @@ def test_images_are_written_where_the_protocol_says() -> None:
 def test_second_run_computes_nothing() -> None:
     options = make_options(write_images(Path('own')), save_img=True)
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     images = {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')}
     run_test(options)
-    assert stored_cells() == cells
+    assert stored_results() == evaluations
     assert {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')} == images
 
 
-def test_changed_image_invalidates_the_cells_of_its_data_set_alone() -> None:
+def test_changed_image_invalidates_the_results_of_its_data_set_alone() -> None:
     options = make_options(write_images(Path('own')))
     options['datasets']['Other'] = {'dataroot_gt': str(write_images(Path('other'), height=48))}
     run_test(options)
-    cells, before = stored_cells(), rows_of()
+    evaluations, before = stored_results(), rows_of()
     write_image(Path('own/p1.png'), make_image(seed=9))
     run_test(options)
     after = rows_of()
-    assert len(stored_cells()) == len(cells) + 2
+    assert len(stored_results()) == len(evaluations) + 2
     for key, row in after.items():
         assert (row == before[key]) == (key[1] == 'Other')
 
 
-def test_changed_weights_invalidate_the_cells_of_their_network_alone() -> None:
+def test_changed_weights_invalidate_the_results_of_their_network_alone() -> None:
     torch.manual_seed(0)
     path = save_weights(DASR(**small_dasr()), Path('net.pth'))
     options = make_options(write_images(Path('own')))
@@ -106,35 +106,35 @@ def test_saving_the_same_weights_again_changes_nothing() -> None:
     options = make_options(write_images(Path('own')))
     options['networks'] = {'Ours': {'type': 'DASR', 'path': str(save_weights(network, Path('a.pth')))}}
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     options['networks'] = {'Renamed': {'type': 'DASR', 'path': str(save_weights(network, Path('b.pth')))}}
     run_test(options)
-    assert stored_cells() == cells
+    assert stored_results() == evaluations
     assert set(rows_of()) == {('Renamed', 'Own', 'width 0'), ('Renamed', 'Own', 'width 1.2')}
 
 
-def test_added_degradation_computes_its_cell_alone() -> None:
+def test_added_degradation_computes_its_evaluation_alone() -> None:
     options = make_options(write_images(Path('own')))
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     run_test({**options, 'degradations': [{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}]})
-    assert cells.items() <= stored_cells().items()
-    assert len(stored_cells()) == 3
+    assert evaluations.items() <= stored_results().items()
+    assert len(stored_results()) == 3
 
 
-def test_interrupted_cell_goes_on_with_its_finished_images() -> None:
+def test_interrupted_evaluation_goes_on_with_its_finished_images() -> None:
     options = make_options(write_images(Path('own'), count=3), degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
     run_test(options)
-    (name,) = stored_cells()
-    cell = Path('results/trial/cells') / name
-    record = json.loads(cell.read_text())
-    cell.unlink()
+    (name,) = stored_results()
+    evaluation = Path('results/trial/cells') / name
+    record = json.loads(evaluation.read_text())
+    evaluation.unlink()
     kept = {'name': 'p1', 'scores': {'psnr': 12.5, 'ssim': 0.25}, 'seconds': 0.0}  # no network computes these
     torn = json.dumps({'name': 'p2', 'scores': {'psnr': 1.0, 'ssim': 0.5}, 'seconds': 0.0})[:30]
-    partial = cell.with_name(f'{record["fingerprint"]}.images.jsonl')
+    partial = evaluation.with_name(f'{record["fingerprint"]}.images.jsonl')
     partial.write_text(f'{json.dumps(kept)}\n{torn}')
     run_test(options)
-    scores = json.loads(cell.read_text())['pictures']
+    scores = json.loads(evaluation.read_text())['pictures']
     assert scores == {**record['pictures'], 'p1': {'psnr': 12.5, 'ssim': 0.25}}
     assert list(scores) == ['p0', 'p1', 'p2']
     assert not partial.exists()
@@ -143,9 +143,9 @@ def test_interrupted_cell_goes_on_with_its_finished_images() -> None:
 def test_images_asked_for_later_are_written_and_numbers_kept() -> None:
     options = make_options(write_images(Path('own')))
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     run_test({**options, 'save_img': True})
-    assert stored_cells() == cells
+    assert stored_results() == evaluations
     assert len(list(Path('results/trial/visualization').rglob('*.png'))) == 4
 
 
@@ -193,7 +193,7 @@ def test_two_data_sets_on_one_lmdb_equal_the_folder() -> None:
     rows = rows_of()
     means = [rows['Bicubic', name, 'width 1.2']['means'] for name in ('A', 'B', 'Folder')]
     assert means[0] == means[1] == means[2]
-    assert len(stored_cells()) == 2  # equal images are one cell, wherever they lie
+    assert len(stored_results()) == 2  # equal images are one evaluation, wherever they lie
 
 
 def test_grey_16_bit_and_small_images_are_tested_or_skipped_by_name() -> None:
@@ -211,7 +211,7 @@ def test_grey_16_bit_and_small_images_are_tested_or_skipped_by_name() -> None:
     assert 'skipped: Own, tiny: 30 x 19 pixels, but the metrics need 19 on each side at scale 4' in report.console
 
 
-def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
+def test_non_blind_network_gets_the_kernel_of_every_degradation() -> None:
     torch.manual_seed(1)
     path = save_weights(DASR(**small_dasr(condition='kernel')), Path('net.pth'))
     options = make_options(write_images(Path('own'), count=1), save_img=True)

@@ -26,10 +26,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, li
     """Exit code, rows of the table and what stands on stderr."""
     code = MAIN([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
-    return code, [[cell.strip() for cell in line.split('|')[1:-1]] for line in out.splitlines()], err
+    return code, [[evaluation.strip() for evaluation in line.split('|')[1:-1]] for line in out.splitlines()], err
 
 
-def test_a_network_that_ignores_its_representation_is_told_from_one_that_does_not(
+def test_a_network_that_ignores_its_representation_differs_from_one_that_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ['--test', write_images(tmp_path / 'test'), '--others', write_images(tmp_path / 'others', 3, 60, 64)]
@@ -54,13 +54,13 @@ def test_a_lent_representation_of_the_same_image_is_its_own(tmp_path: Path, caps
     assert rows[2][2] == rows[2][3]
 
 
-@pytest.mark.parametrize('case', ['told', 'limit', 'small', 'missing'])
+@pytest.mark.parametrize('case', ['non-blind', 'limit', 'small', 'missing'])
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
-    told = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'told.pth')
+    known = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'known.pth')
     blind = make_weights(tmp_path / 'blind.pth', False)
     images, small = write_images(tmp_path / 'some'), write_images(tmp_path / 'small', 1, 8, 60)
     arguments, message = {
-        'told': ([told, '--test', images], 'told.pth: is told the kernel'),
+        'non-blind': ([known, '--test', images], 'known.pth: is non-blind'),
         'limit': ([blind, '--test', images, '--limit', 0], '--limit must be at least 1, got 0'),
         'small': ([blind, '--test', small], 'a test image of 60 x 8 pixels is too small to measure'),
         'missing': ([blind, '--test', tmp_path / 'none'], 'none'),

@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from dasr_arch._svg import Axes, Series, draw_labelled_points, draw_legend, draw_lines, draw_scatter
-from dasr_arch.benchmark.tables.results_table import Grid, GridRow, Record, find_published_costs, unique
+from dasr_arch.benchmark.tables.results_table import Record, ResultsRow, ResultsTable, find_published_costs, unique
 from dasr_arch.probe.tsne import RepresentationMap
 
 PALETTE = (
     '#2f6fc4', '#d1495b', '#2a9d8f', '#8f5bb5', '#6b7780', '#3f8f4f', '#c2528b', '#5a7d2a', '#00869e', '#7a5c43',
     '#5b5bd6', '#b0413e', '#b8860b', '#4a90a4', '#a0527a', '#6a9a1f', '#d2691e', '#3d6b6b', '#8b3fa8', '#4f5d9a',
 )  # fmt: skip
-"""One colour for each measured system or degradation, the same in every chart; readable on light and dark."""
+"""One colour for each measured method or degradation, the same in every chart; readable on light and dark."""
 
 AMBERS = (
     '#c98a2b', '#9a5b13', '#e0a35a', '#7d6a2f', '#b5713a', '#d9b44a', '#8a4b08', '#bf9000', '#a67c52', '#e0b080',
     '#6e5a1e', '#c77f4a',
 )  # fmt: skip
-"""Colours of published systems, apart from those of PALETTE."""
+"""Colours of published methods, apart from those of PALETTE."""
 
 _LOSSES = {'l_contrast': 'contrastive loss', 'l_pix': 'reconstruction loss, grey levels'}
 
@@ -40,18 +40,18 @@ class Chart(NamedTuple):
 
 
 class Colours:
-    """The colours of the systems of a page, measured and published.
+    """The colours of the methods of a page, measured and published.
 
     Args:
         rows: rows of all tables.
     """
 
-    def __init__(self, rows: Iterable[GridRow]) -> None:
+    def __init__(self, rows: Iterable[ResultsRow]) -> None:
         listed = list(rows)
         self.measured = assign(unique(row.label for row in listed if not row.source), PALETTE)
         self.published = assign(unique(row.label for row in listed if row.source), AMBERS)
 
-    def of(self, row: GridRow) -> str:
+    def of(self, row: ResultsRow) -> str:
         """The colour of a row."""
         return (self.published if row.source else self.measured)[row.label]
 
@@ -61,19 +61,21 @@ def assign(names: Sequence[str], colours: Sequence[str]) -> dict[str, str]:
     return {name: colours[index % len(colours)] for index, name in enumerate(names)}
 
 
-def draw_curves(grid: Grid, specifications: Mapping[str, Mapping[str, Any]], colours: Colours) -> Iterator[Chart]:
+def draw_curves(
+    table: ResultsTable, specifications: Mapping[str, Mapping[str, Any]], colours: Colours
+) -> Iterator[Chart]:
     """Every metric against kernel width and noise level, where the degradations differ in these.
 
     Args:
-        grid: one data set.
+        table: of one data set.
         specifications: of the degradations, by label.
-        colours: of the systems.
+        colours: of the methods.
     """
-    for index, metric in enumerate(grid.metrics):
+    for index, metric in enumerate(table.metrics):
         for title, axis, columns in _find_axes(specifications):
             curves = [
                 Series(row.label, colours.of(row), _average_points(row, metric, columns), hollow=bool(row.source))
-                for row in grid.rows
+                for row in table.rows
             ]
             curves = [curve for curve in curves if len(curve.points) > 1]
             if curves:
@@ -83,26 +85,26 @@ def draw_curves(grid: Grid, specifications: Mapping[str, Mapping[str, Any]], col
                 yield Chart(Markup(drawing + legend), f'{metric.upper()} against {title}.{dashed}', index)
 
 
-def draw_times(record: Record, grid: Grid, metric: str, colours: Colours) -> Iterator[Chart]:
+def draw_times(record: Record, table: ResultsTable, metric: str, colours: Colours) -> Iterator[Chart]:
     """A metric in the main column against seconds per test image; none if no times were measured.
 
     Args:
-        record: the table of results.
-        grid: one data set of it.
+        record: content of ``table.json``.
+        table: of one data set.
         metric: label of the metric.
-        colours: of the systems.
+        colours: of the methods.
     """
     points = []
-    for row in grid.rows:
-        value = row.values.get(grid.main_column, {}).get(metric, math.nan)
-        seconds = _find_seconds(record, grid.dataset, row)
+    for row in table.rows:
+        value = row.values.get(table.main_column, {}).get(metric, math.nan)
+        seconds = _find_seconds(record, table.dataset, row)
         if math.isfinite(value) and seconds > 0:
             points.append(Series(row.label, colours.of(row), [(seconds, value)], hollow=bool(row.source)))
     if not points:
         return
     axes = Axes('seconds for an image', metric.upper(), description='time', logarithmic=True)
     caption = (
-        f'{metric.upper()} ({grid.main_column}) against the mean time for a test image of this set on this machine, '
+        f'{metric.upper()} ({table.main_column}) against the mean time for a test image of this set on this machine, '
         'test-time training included. Up and left is better.'
     )
     if any(entry.hollow for entry in points):
@@ -178,7 +180,7 @@ def _find_axes(
 
 
 def _average_points(
-    row: GridRow, metric: str, columns: Sequence[tuple[float, Sequence[str]]]
+    row: ResultsRow, metric: str, columns: Sequence[tuple[float, Sequence[str]]]
 ) -> list[tuple[float, float]]:
     """The points of a curve, where all values that are averaged are there."""
     points = []
@@ -189,7 +191,7 @@ def _average_points(
     return points
 
 
-def _find_seconds(record: Record, dataset: str, row: GridRow) -> float:
+def _find_seconds(record: Record, dataset: str, row: ResultsRow) -> float:
     """Mean seconds per image of a data set, or the published time; 0 if there is none."""
     if row.source:
         *_, milliseconds = find_published_costs(record).get((row.source, row.label), (None,))

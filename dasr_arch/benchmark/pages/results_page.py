@@ -25,10 +25,10 @@ from dasr_arch.benchmark.tables.results_table import (
     FAILED,
     NOTHING,
     PUBLISHED_COSTS,
-    Grid,
-    GridRow,
     Record,
-    build_grid,
+    ResultsRow,
+    ResultsTable,
+    build_table,
     digits_of,
     find_costs,
     find_published_costs,
@@ -82,7 +82,7 @@ class Number(NamedTuple):
     kind: str = ''
 
 
-class Cell(NamedTuple):
+class PageCell(NamedTuple):
     """A cell of a table of metrics: the reason of a failure, or one number for each metric."""
 
     kind: str
@@ -90,12 +90,12 @@ class Cell(NamedTuple):
     values: Sequence[Number] = ()
 
 
-class TableRow(NamedTuple):
+class PageRow(NamedTuple):
     """A row of a table."""
 
     label: str
     badges: Sequence[str]
-    cells: Sequence[Cell] = ()
+    cells: Sequence[PageCell] = ()
     texts: Sequence[str] = ()
     numbers: Sequence[Number] = ()
     kind: str = ''
@@ -142,12 +142,12 @@ def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
     extra = _DemoView(view, demo) if demo is not None else None
     return render_template(
         'page.html',
-        title=demo.title if demo else f'{record["name"]}: {len(view.systems)} systems at x{record["scale"]}',
+        title=demo.title if demo else f'{record["name"]}: {len(view.systems)} methods at x{record["scale"]}',
         lead=extra.describe_gains() if extra else view.describe_best(),
         slider=extra.make_slider() if extra else None,
         metrics=[metric.upper() for metric in view.metrics],
         has_published=bool(view.colours.published),
-        datasets=[view.make_dataset(grid) for grid in view.grids],
+        datasets=[view.make_dataset(table) for table in view.tables],
         costs=view.make_costs(),
         blocks=[view.make_block(Crop.decode(entry)) for entry in record.get('crops', ())],
         sections=extra.list_sections() if extra else (),
@@ -173,11 +173,11 @@ class _View:
         self.metrics: Mapping[str, Mapping[str, Any]] = record['metrics']
         self.systems = unique(row['network'] for row in record['rows'])
         self.facts: Mapping[str, Any] = record.get('systems', {})
-        self.grids = [build_grid(record, dataset) for dataset in list_datasets(record)]
+        self.tables = [build_table(record, dataset) for dataset in list_datasets(record)]
         self.degradations = {row['degradation']: row['specification'] for row in record['rows']}
         psnr = [label for label, options in self.metrics.items() if 'psnr' in options['type']]
         self.main = [*psnr, *self.metrics][0]
-        self.colours = Colours(row for grid in self.grids for row in grid.rows)
+        self.colours = Colours(row for table in self.tables for row in table.rows)
 
     def format(self, metric: str, value: float) -> str:
         """A metric's value as text."""
@@ -191,75 +191,76 @@ class _View:
     # --- numbers ---
 
     def describe_best(self) -> Markup:
-        """The best system of each data set in one sentence."""
+        """The best method of each data set in one sentence."""
         leads = []
-        for grid in self.grids:
-            best = grid.rank(grid.main_column, self.main)[0]
+        for table in self.tables:
+            best = table.rank(table.main_column, self.main)[0]
             if best:
-                row = next(row for row in grid.rows if row.label == best and not row.source)
-                value = self.format(self.main, row.values[grid.main_column][self.main])
-                leads.append(Markup('{}: <b>{}</b> with {}').format(grid.dataset, best, value + self.unit))
-        average = next((name for grid in self.grids for name in grid.columns if name in grid.averages), None)
+                row = next(row for row in table.rows if row.label == best and not row.source)
+                value = self.format(self.main, row.values[table.main_column][self.main])
+                leads.append(Markup('{}: <b>{}</b> with {}').format(table.dataset, best, value + self.unit))
+        average = next((name for table in self.tables for name in table.columns if name in table.averages), None)
         where = f', {average}' if average else ''
-        head = f'Best {self.main.upper()}{where}, of the systems that are not given the true degradation: '
+        head = f'Best {self.main.upper()}{where}, of the methods that are not given the true degradation: '
         return Markup('{}{}.').format(head, Markup('; ').join(leads)) if leads else Markup('Nothing could be ranked.')
 
-    def make_dataset(self, grid: Grid) -> dict[str, object]:
+    def make_dataset(self, table: ResultsTable) -> dict[str, object]:
         """Table and charts of one data set."""
         groups = []
         for title, published, bound in _GROUPS:
-            rows = [row for row in grid.rows if bool(row.source) == published and row.upper_bound == bound]
+            rows = [row for row in table.rows if bool(row.source) == published and row.upper_bound == bound]
             if rows:
-                table = [self._make_row(grid, row) for row in rows]
-                groups.append({'title': title, 'published': published, 'rows': table})
-        curves = draw_curves(grid, self.degradations, self.colours)
+                groups.append(
+                    {'title': title, 'published': published, 'rows': [self._make_row(table, row) for row in rows]}
+                )
+        curves = draw_curves(table, self.degradations, self.colours)
         return {
-            'name': grid.dataset,
-            'images': grid.images,
-            'columns': grid.columns,
-            'averages': grid.averages,
+            'name': table.dataset,
+            'images': table.images,
+            'columns': table.columns,
+            'averages': table.averages,
             'groups': groups,
-            'charts': [*curves, *draw_times(self.record, grid, self.main, self.colours)],
+            'charts': [*curves, *draw_times(self.record, table, self.main, self.colours)],
         }
 
-    def _make_row(self, grid: Grid, row: GridRow) -> TableRow:
+    def _make_row(self, table: ResultsTable, row: ResultsRow) -> PageRow:
         badge = row.source or (row.known if row.known != 'nothing' else '')
-        return TableRow(
-            row.label, [badge] if badge else [], [self._make_cell(grid, row, name) for name in grid.columns]
+        return PageRow(
+            row.label, [badge] if badge else [], [self._make_cell(table, row, name) for name in table.columns]
         )
 
-    def _make_cell(self, grid: Grid, row: GridRow, column: str) -> Cell:
-        side = 'average' if column in grid.averages else ''
+    def _make_cell(self, table: ResultsTable, row: ResultsRow, column: str) -> PageCell:
+        side = 'average' if column in table.averages else ''
         if column in row.failures:
-            return Cell(side, row.failures[column])
+            return PageCell(side, row.failures[column])
         numbers = []
         for metric in self.metrics:
             value = row.values.get(column, {}).get(metric)
-            ranks = dict(zip(grid.rank(column, metric), ('best', 'second'), strict=True))
+            ranks = dict(zip(table.rank(column, metric), ('best', 'second'), strict=True))
             kind = f'{side} {"" if row.source else ranks.get(row.label, "")}'.strip()
             text = NOTHING if value is None else self.format(metric, value)
             numbers.append(Number(text, '' if value is None else _format_sorting(value), kind))
-        return Cell(side, '', numbers)
+        return PageCell(side, '', numbers)
 
     def make_costs(self) -> dict[str, object]:
-        """Known degradation and costs of the systems, and published costs."""
+        """Known degradation and costs of the methods, and published costs."""
         rows = []
         for label, system in self.facts.items():
             badges = [f'after {system["denoiser"]}'] if system.get('denoiser') else []
             badges += [f'estimated by {system["predictor"]}'] if system.get('predictor') else []
             badges += ['test-time training'] if system.get('adapts') else []
             numbers = list(map(_format_number, find_costs(system), (3, 1, 0, 0, 2)))
-            rows.append(TableRow(label, badges, texts=[known_degradation(system)], numbers=numbers))
+            rows.append(PageRow(label, badges, texts=[known_degradation(system)], numbers=numbers))
         published = [
-            TableRow(system, [table], numbers=list(map(_format_number, costs, (2, 1, 0))), kind='published')
+            PageRow(system, [table], numbers=list(map(_format_number, costs, (2, 1, 0))), kind='published')
             for (table, system), costs in find_published_costs(self.record).items()
         ]
         return {
             'caption': self._describe_costs(),
-            'heads': ('system', 'known', *_COST_HEADS, 'memory, MiB', 's per test image'),
+            'heads': ('method', 'known', *_COST_HEADS, 'memory, MiB', 's per test image'),
             'rows': rows,
             'published_caption': PUBLISHED_COSTS,
-            'published_heads': ('system', *_COST_HEADS),
+            'published_heads': ('method', *_COST_HEADS),
             'published': published,
         }
 
@@ -289,7 +290,7 @@ class _View:
         }
 
     def _list_figures(self, crop: Crop, degradation: str) -> Iterator[Figure]:
-        """HR crop, LR crop, and the result of every system that is tested on the data set."""
+        """HR crop, LR crop, and the result of every method that is tested on the data set."""
         folder = self.results / 'crops' / folder_name(crop.dataset) / folder_name(crop.image)
         low = read_image(folder / f'{folder_name(degradation)}.png')
         yield Figure(embed_image(read_image(folder / 'hr.png')), 'original', '', 'truth')
@@ -312,7 +313,7 @@ class _View:
             yield Figure(embed_image(part), label, ' / '.join(values), 'best' if label == best else '', data=data)
 
     def _find_best(self, scores: Mapping[str, Mapping[str, Any]]) -> str:
-        """The best system on one image, of at least two that are not given the true degradation."""
+        """The best method on one image, of at least two that are not given the true degradation."""
         fair = [label for label in scores if not self.facts.get(label, {}).get('upper_bound')]
         choose = min if self.metrics[self.main]['type'] in LOWER_IS_BETTER else max
         return choose(fair, key=lambda label: float(scores[label][self.main])) if len(fair) > 1 else ''
@@ -363,7 +364,7 @@ class _DemoView:
 
     def _describe_gain(self, network: str) -> Markup:
         view, gains = self.view, []
-        values = {row.label: row.values for row in view.grids[0].rows if not row.source}
+        values = {row.label: row.values for row in view.tables[0].rows if not row.source}
         for label in view.degradations:
             pair = [values[name].get(label, {}).get(view.main, math.nan) for name in (network, self.demo.against)]
             if all(map(math.isfinite, pair)):

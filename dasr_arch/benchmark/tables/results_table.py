@@ -1,4 +1,4 @@
-"""Table model of one data set: systems x degradations, with averages and published figures."""
+"""Table model of one data set: methods x degradations, with averages and published figures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class GridRow:
-    """One system of a table.
+class ResultsRow:
+    """One method of a table.
 
     Attributes:
         label: its name in tables.
-        known: the inputs of a non-blind network, in words; empty for published systems.
-        source: name of the published table, empty for systems that were measured here.
+        known: the inputs of a non-blind network, in words; empty for published methods.
+        source: name of the published table, empty for methods that were measured here.
         upper_bound: whether it is given the true degradation, which others must estimate.
         values: values by column and metric; those that were not computed or not printed are missing.
         failures: reason by column.
@@ -33,15 +33,15 @@ class GridRow:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Table of one data set: systems x degradations.
+class ResultsTable:
+    """Table of one data set: methods x degradations.
 
     Attributes:
         dataset: its name.
         images: number of images.
         columns: labels of degradations and of averages.
         averages: the columns that are means over others.
-        rows: measured systems in the order of the option file, then published ones.
+        rows: measured methods in the order of the option file, then published ones.
         metrics: for each metric's label its type and options.
     """
 
@@ -49,23 +49,23 @@ class Grid:
     images: int
     columns: tuple[str, ...]
     averages: frozenset[str]
-    rows: tuple[GridRow, ...]
+    rows: tuple[ResultsRow, ...]
     metrics: Mapping[str, Mapping[str, Any]]
 
     @property
     def main_column(self) -> str:
-        """The column that systems are judged by: the first average, else the last degradation."""
+        """The column that methods are ranked by: the first average, else the last degradation."""
         return next((name for name in self.columns if name in self.averages), self.columns[-1])
 
     def rank(self, column: str, metric: str) -> tuple[str, str]:
-        """The best and the second best of the measured systems that are not given the true degradation.
+        """The best and the second best of the measured methods that are not given the true degradation.
 
         Args:
             column: a column.
             metric: label of a metric.
 
         Returns:
-            Two labels; both are empty where fewer than two systems have a value.
+            Two labels; both are empty where fewer than two methods have a value.
         """
         lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
@@ -81,28 +81,28 @@ def list_datasets(record: Record) -> list[str]:
     return unique(row['dataset'] for row in record['rows'])
 
 
-def build_grid(record: Record, dataset: str) -> Grid:
-    """The grid of one data set.
+def build_table(record: Record, dataset: str) -> ResultsTable:
+    """The table of one data set.
 
     Args:
-        record: what `record_results` gave, or a file of it.
+        record: result of `record_results`, or content of a ``table.json``.
         dataset: name of the data set.
 
     Returns:
-        The grid. An average exists for a system only where none of its columns failed.
+        The table. An average exists for a method only where none of its columns failed.
     """
     rows = [row for row in record['rows'] if row['dataset'] == dataset]
     averages: Mapping[str, Sequence[str]] = record.get('averages', {})
     columns = (*unique(row['degradation'] for row in record['rows']), *averages)
     systems: Record = record.get('systems', {})
-    grid_rows = []
+    table_rows = []
     for label in unique(row['network'] for row in rows):
         own = {row['degradation']: row for row in rows if row['network'] == label}
         values = {key: _decode(row['means']) for key, row in own.items() if not row['failure']}
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         facts = systems.get(label, {})
-        grid_rows.append(
-            GridRow(
+        table_rows.append(
+            ResultsRow(
                 label,
                 known_degradation(facts) or 'nothing',
                 '',
@@ -111,9 +111,9 @@ def build_grid(record: Record, dataset: str) -> Grid:
                 {key: row['failure'] for key, row in own.items() if row['failure']},
             )
         )
-    grid_rows += _list_published(record, dataset)
+    table_rows += _list_published(record, dataset)
     count = max((len(row['pictures']) for row in rows), default=0)
-    return Grid(dataset, count, columns, frozenset(averages), tuple(grid_rows), record['metrics'])
+    return ResultsTable(dataset, count, columns, frozenset(averages), tuple(table_rows), record['metrics'])
 
 
 def digits_of(metric_type: str) -> int:
@@ -121,14 +121,14 @@ def digits_of(metric_type: str) -> int:
     return 2 if 'psnr' in metric_type or 'niqe' in metric_type else 4
 
 
-def format_values(grid: Grid, row: GridRow, column: str) -> str:
+def format_values(table: ResultsTable, row: ResultsRow, column: str) -> str:
     """The metrics of one row and column, separated by slashes; 'failed', or a dash without values."""
     if column in row.failures:
         return FAILED
     values = row.values.get(column, {})
     texts = [
         f'{values[label]:.{digits_of(options["type"])}f}' if label in values else NOTHING
-        for label, options in grid.metrics.items()
+        for label, options in table.metrics.items()
     ]
     if all(text == NOTHING for text in texts):
         return NOTHING
@@ -139,8 +139,8 @@ FAILED, NOTHING = 'failed', '-'
 PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for images of another size'
 
 
-def name_row(row: GridRow) -> str:
-    """A system's name with its non-blind inputs, or with the table that published it."""
+def name_row(row: ResultsRow) -> str:
+    """A method's name with its non-blind inputs, or with the table that published it."""
     if row.source:
         return f'{row.label} [{row.source}]'
     return row.label if row.known == 'nothing' else f'{row.label} ({row.known})'
@@ -151,7 +151,7 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _list_published(record: Record, dataset: str) -> list[GridRow]:
+def _list_published(record: Record, dataset: str) -> list[ResultsRow]:
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for entry in record.get('published', {}).get('rows', ()):
         if entry['dataset'] == dataset:
@@ -161,7 +161,7 @@ def _list_published(record: Record, dataset: str) -> list[GridRow]:
     for values in found.values():  # averages that are not printed
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         values.update({name: mean for name, mean in means.items() if mean and name not in values})
-    return [GridRow(system, '', table, False, values) for (table, system), values in found.items()]
+    return [ResultsRow(system, '', table, False, values) for (table, system), values in found.items()]
 
 
 def _average(
@@ -181,7 +181,7 @@ def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
 
 
 def list_costs(record: Record) -> list[list[str]]:
-    """Non-blind inputs and costs as texts: the heads, then a row for each system; empty if no costs were measured."""
+    """Non-blind inputs and costs as texts: the heads, then a row for each method; empty if no costs were measured."""
     systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
     if not systems:
         return []
@@ -195,10 +195,10 @@ def list_costs(record: Record) -> list[list[str]]:
 
 
 def find_costs(system: Record) -> tuple[float | None, ...]:
-    """Costs of a system; None where one was not measured.
+    """Costs of a method; None where one was not measured.
 
     Args:
-        system: facts of a system, as they are stored.
+        system: stored facts of a method.
 
     Returns:
         Parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, seconds per test image.
@@ -216,12 +216,12 @@ def find_costs(system: Record) -> tuple[float | None, ...]:
 
 
 def known_degradation(system: Record) -> str:
-    """The non-blind inputs of a system in words; older tables have another key."""
+    """The non-blind inputs of a method in words, also from older tables with the key 'told'."""
     return str(system.get('known', system.get('told', '')))
 
 
 def list_published_costs(record: Record) -> list[list[str]]:
-    """Published costs as texts: the heads, then a row for each system; empty if there are none."""
+    """Published costs as texts: the heads, then a row for each method; empty if there are none."""
     rows = [['system', 'parameters', 'multiply-adds', 'ms']]
     for (table, system), costs in find_published_costs(record).items():
         rows.append([f'{system} [{table}]', *map(_format_cost, costs, (2, 1, 0), (' M', ' G', ''))])
@@ -229,7 +229,7 @@ def list_published_costs(record: Record) -> list[list[str]]:
 
 
 def find_published_costs(record: Record) -> dict[tuple[str, str], tuple[float | None, ...]]:
-    """Millions of parameters, 1e9 multiply-adds and milliseconds by table and system, where one of them is printed."""
+    """Millions of parameters, 1e9 multiply-adds and milliseconds by table and method, where one of them is printed."""
     keys = ('parameters', 'multiply_adds', 'milliseconds')
     found = {
         (entry['table'], entry['system']): tuple(entry.get(key) for key in keys)

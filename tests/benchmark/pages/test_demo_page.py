@@ -136,7 +136,7 @@ def test_page_without_training_and_map_says_so(saved: Path) -> None:
     assert 'No map was saved.' in page.text
 
 
-def test_failed_cells_are_named(saved: Path, tmp_path: Path) -> None:
+def test_failed_evaluations_are_named(saved: Path, tmp_path: Path) -> None:
     results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
     record = json.loads((results / 'table.json').read_text())
     record['rows'][-1].update(failure='out of <memory>', means={}, pictures=[])

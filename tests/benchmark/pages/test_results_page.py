@@ -109,7 +109,7 @@ def test_crops_stand_side_by_side_with_their_numbers(tmp_path: Path) -> None:
     assert re.search(r'<figure class="best" data-swap><img [^>]*><figcaption><b>DASR</b><br>31.00', page)
 
 
-def test_crops_leave_out_systems_that_are_not_tested_there_and_name_those_that_failed(tmp_path: Path) -> None:
+def test_crops_leave_out_methods_that_are_not_tested_there_and_name_those_that_failed(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     record = json.loads((results / 'table.json').read_text())
     record['systems']['ZSSR'] = {**record['systems']['DASR']}
@@ -119,7 +119,7 @@ def test_crops_leave_out_systems_that_are_not_tested_there_and_name_those_that_f
     assert '<b>ZSSR</b>' not in page
 
 
-def test_every_system_of_a_shipped_comparison_has_a_colour_of_its_own() -> None:
+def test_every_method_of_a_shipped_comparison_has_a_colour_of_its_own() -> None:
     assert len(set(PALETTE)) == len(PALETTE)
     assert not set(PALETTE) & set(AMBERS)
     for path in (Path(__file__).parents[3] / 'options' / 'compare').glob('*.yml'):

@@ -89,7 +89,7 @@ def test_markdown_names_date_commit_versions_hardware_protocol_and_options() -> 
     assert '- failed: DASR on Set5, width 1: baby' in text
 
 
-def test_csv_has_a_line_per_cell_with_full_precision() -> None:
+def test_csv_has_a_line_per_evaluation_with_full_precision() -> None:
     rows = list(csv.DictReader(io.StringIO(format_csv(make_record()))))
     assert len(rows) == 4
     assert rows[0]['psnr'] == '28.4262'

@@ -16,20 +16,22 @@ from tests.benchmark.tables.test_formats import make_record, make_row
 TOOL = runpy.run_path(str(Path(__file__).parents[3] / 'tools' / 'merge_tables.py'))
 
 
-def cells(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+def list_places(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(row['network'], row['degradation'], row['failure']) for row in record['rows']]
 
 
-def test_later_cells_count_unless_they_failed() -> None:
+def test_later_rows_count_unless_they_failed() -> None:
     first, second = make_record(), make_record()
     second['rows'] = [make_row('DASR', 'width 1', 30.0), make_row('DASR', 'width 0', 0, failure='no memory')]
     merged = merge_records([first, second])
-    assert cells(merged) == [(network, f'width {number}', '') for network in ('Bicubic', 'DASR') for number in (0, 1)]
+    assert list_places(merged) == [
+        (network, f'width {number}', '') for network in ('Bicubic', 'DASR') for number in (0, 1)
+    ]
     assert [row['means']['psnr'] for row in merged['rows']] == [28.4262, 29.4262, 31.9, 30.0]
     assert merge_records([first])['rows'] == first['rows']
 
 
-def test_systems_stand_in_the_order_of_the_longest_option_file() -> None:
+def test_methods_are_in_the_order_of_the_longest_option_file() -> None:
     records = []
     for names in (['B'], ['A', 'B', 'C'], ['D', 'A']):
         record = make_record()
@@ -37,7 +39,7 @@ def test_systems_stand_in_the_order_of_the_longest_option_file() -> None:
         record['rows'] = [make_row(name, 'width 0', 1.0) for name in names if name != 'C']
         records.append(record)
     merged = merge_records(records)
-    assert [network for network, _, _ in cells(merged)] == ['A', 'B', 'D']
+    assert [network for network, _, _ in list_places(merged)] == ['A', 'B', 'D']
     assert list(merged['options']['networks']) == ['A', 'B', 'C', 'D']
     assert list(merge_records([merged, records[0]])['options']['networks']) == ['A', 'B', 'C', 'D']
 
