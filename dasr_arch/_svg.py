@@ -193,8 +193,8 @@ def draw_legend(series: Sequence[Series]) -> str:
     """A legend as an HTML list."""
     entries = []
     for entry in series:
-        kind, look = ('swatch hollow', 'border-color') if entry.hollow else ('swatch', 'background')
-        swatch = f'<span class="{kind}" style="{look}:{escape(entry.colour)}"></span>'
+        kind, style = ('swatch hollow', 'border-color') if entry.hollow else ('swatch', 'background')
+        swatch = f'<span class="{kind}" style="{style}:{escape(entry.colour)}"></span>'
         entries.append(f'<li>{swatch}{escape(entry.label)}</li>')
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
@@ -310,7 +310,7 @@ def _find_scales(series: Sequence[Series], axes: Axes) -> tuple[_Scale, _Scale]:
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
-    """A range with some room, never empty."""
+    """A range with free space on both sides, never empty."""
     room = (high - low) * _PADDING or max(abs(high), 1.0) * _PADDING
     return low - room, high + room
 
@@ -344,8 +344,8 @@ def _draw_point(x: float, y: float, series: Series, name: str, radius: float) ->
     title = f'<title>{escape(series.label)}, {escape(name)}</title>' if name != series.label else ''
     kind = 'dot' if radius > 3 else 'node'
     colour = escape(series.colour)
-    look = f'class="{kind} hollow" style="stroke:{colour}"' if series.hollow else f'class="{kind}" fill="{colour}"'
-    return f'<circle {look} cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+    style = f'class="{kind} hollow" style="stroke:{colour}"' if series.hollow else f'class="{kind}" fill="{colour}"'
+    return f'<circle {style} cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
 
 
 def _open(axes: Axes) -> str:

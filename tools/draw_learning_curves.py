@@ -95,7 +95,7 @@ def make_panel(training: Training, logs: Path) -> Panel:
 
 
 def main() -> int:
-    """Reads the arguments and draws; 2 if something is wrong."""
+    """Reads the arguments and draws; 2 on failure."""
     parser = argparse.ArgumentParser(description='Draw the learning curves of the packaged weights.')
     parser.add_argument('--out', type=Path, default=TARGET, help='SVG file (docs/images/learning_curves.svg)')
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Makes one table of several of one test: `python tools/merge_tables.py A/table.json B/table.json -o FOLDER`."""
+"""Merges tables of one test: `python tools/merge_tables.py A/table.json B/table.json -o FOLDER`."""
 
 import argparse
 import sys
@@ -14,9 +14,9 @@ from dasr_arch.pipelines.exit_codes import run_guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments and writes tables and page; 2 for bad input."""
     parser = argparse.ArgumentParser(
-        description='Make one table of several of one test, of some systems each or of several machines.'
+        description='Merge tables of one test that was run on several machines or with some methods at a time.'
     )
-    parser.add_argument('tables', nargs='+', type=Path, help='table.json of each; of one cell, the last one counts')
+    parser.add_argument('tables', nargs='+', type=Path, help='table.json files; the last result counts')
     parser.add_argument('-o', '--output', type=Path, required=True, help='folder for tables and comparison.html')
     args = parser.parse_args(argv)
 

@@ -35,6 +35,7 @@ from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
+from dasr_arch.degradations.labels import update_label
 from dasr_arch.pipelines.exit_codes import run_guarded
 
 RESULTS_FOLDER = Path('results')  # below the current folder
@@ -281,7 +282,7 @@ def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) ->
     for name, members in (options.averages or {}).items():
         if name in labels:
             raise InputError(f"averages: '{name}' is a degradation already; choose another name")
-        chosen = labels if members == 'all' else list(members)
+        chosen = labels if members == 'all' else list(map(update_label, members))
         for label in chosen:
             if label not in labels:
                 raise InputError(f"averages.{name}: no degradation is called '{label}'{suggest(label, labels)}")

@@ -151,7 +151,7 @@ def test_files_of_other_authors_give_their_golden_outputs(
     name: str,
     kind: str,
     arguments: dict[str, object],
-    known: tuple[str, ...],
+    needs: tuple[str, ...],
     inputs: str,
     outputs: str,
     tmp_path: Path,
@@ -162,7 +162,7 @@ def test_files_of_other_authors_give_their_golden_outputs(
     levels = golden[inputs].max().round()
     with torch.no_grad():
         out = network(
-            torch.from_numpy(golden[inputs]) / levels, **{key: torch.from_numpy(golden[key]) for key in known}
+            torch.from_numpy(golden[inputs]) / levels, **{key: torch.from_numpy(golden[key]) for key in needs}
         )
     assert relative_error(out * levels, golden[outputs]) < 1e-5
 

@@ -34,10 +34,10 @@ def test_a_network_that_ignores_its_representation_differs_from_one_that_does_no
 ) -> None:
     data = ['--test', write_images(tmp_path / 'test'), '--others', write_images(tmp_path / 'others', 3, 60, 64)]
     models = [make_weights(tmp_path / 'deaf.pth', True), make_weights(tmp_path / 'listens.pth', False)]
-    code, rows, _ = run(capsys, *models, *data, '--widths', 0, 2.4)
+    code, rows, _ = run(capsys, *models, *data, '--sigma', 0, 2.4)
     assert code == 0
-    assert rows[0] == ['', 'width', 'own', '0', '2.4']
-    assert [row[:2] for row in rows[2:]] == [[str(model), width] for model in models for width in ('0', '2.4')]
+    assert rows[0] == ['', 'sigma', 'own', '0', '2.4']
+    assert [row[:2] for row in rows[2:]] == [[str(model), sigma] for model in models for sigma in ('0', '2.4')]
     for deaf, listens in zip(rows[2:4], rows[4:], strict=True):
         assert len(set(deaf[2:])) == 1
         assert len(set(listens[2:])) > 1

@@ -94,8 +94,8 @@ MISTAKES = [
     (change('networks.Ours.denoiser', {}), "networks.Ours.denoiser: the key 'path' is missing"),
     (change('networks.Ours.denoiser', {'path': 'a.pth', 'nmu': 1}), "networks.Ours.denoiser: DnCNN takes no .*'nmu'"),
     (change('networks.Ours.type', 'Predictor'), r"networks.Ours: weights file 'net\.pth' does not fit this Predictor"),
-    (change('averages', {'mean': ['width 9']}), "averages.mean: no degradation is called 'width 9'"),
-    (change('averages', {'width 0': 'all'}), "averages: 'width 0' is a degradation already"),
+    (change('averages', {'mean': ['sigma 9']}), "averages.mean: no degradation is called 'sigma 9'"),
+    (change('averages', {'sigma 0': 'all'}), "averages: 'sigma 0' is a degradation already"),
     (change('averages', {'mean': []}), 'averages.mean: expected at least one degradation'),
     (change('published', ['dasr_table_2']), "published: no figures .*did you mean 'dasr_table2'"),
     (change('published', ['dasr_table2', 'dasr_table3', 'gaussian']), "published: .*'gaussian'"),
@@ -205,7 +205,7 @@ def test_command_prints_the_table_and_where_the_files_are(
     assert test(['-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
     out = capsys.readouterr().out
     assert 'Own x4, 2 images, psnr/ssim' in out
-    assert 'width 0 ' not in out
+    assert 'sigma 0 ' not in out
     assert out.splitlines()[-1].endswith('results/trial')
 
 

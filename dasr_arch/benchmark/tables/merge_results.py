@@ -6,6 +6,7 @@ from typing import Any
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.environment import now
 from dasr_arch.benchmark.tables.results_table import Record, unique
+from dasr_arch.degradations.labels import update_label
 
 _SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')
 
@@ -26,6 +27,7 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     """
     if not records:
         raise InputError('nothing to merge: expected at least one table')
+    records = list(map(_update_labels, records))
     last = records[-1]
     for record in records:
         for key in _SHARED:
@@ -76,6 +78,18 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
         'crops': [],
         'rows': ordered,
     }
+
+
+def _update_labels(record: Record) -> dict[str, Any]:
+    """A record with the present labels of degradations, so that older tables can be merged with newer ones."""
+    published = record.get('published') or {}
+    figures = [{**row, 'column': update_label(row['column'])} for row in published.get('rows', ())]
+    changed: dict[str, Any] = {
+        'rows': [{**row, 'degradation': update_label(row['degradation'])} for row in record['rows']],
+        'averages': {name: list(map(update_label, names)) for name, names in record.get('averages', {}).items()},
+        'published': {**published, 'rows': figures} if published else published,
+    }
+    return {**record, **{key: value for key, value in changed.items() if key in record}}
 
 
 def _name(record: Record) -> str:

@@ -23,13 +23,13 @@ HISTORY = [
     {'iter': 2, 'l_contrast': 3.0, 'l_pix': 9.0},
     {
         'iter': 2,
-        'validation': {'Own': {'width 0': {'psnr': 20.0}, 'width 1.2': {'psnr': 19.0}, 'mean': {'psnr': 19.5}}},
+        'validation': {'Own': {'sigma 0': {'psnr': 20.0}, 'sigma 1.2': {'psnr': 19.0}, 'mean': {'psnr': 19.5}}},
     },
 ]
 
 
 class Page(HTMLParser):
-    """What is on a page: open tags that were not closed, images, addresses and text."""
+    """Content of a page: open tags that were not closed, images, addresses and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     weights = save_weights(DASR(**small_dasr()), folder / 'small.pth')
     networks = {'Bicubic': {'type': 'Bicubic'}, 'DASR': {'type': 'DASR', 'path': str(weights)}}
     run_test(make_options(write_images(Path('hr')), networks=networks, crops={'images': 2, 'size': 16}))
-    points = [MapPoint('p0', 'width 0', 0.0, 1.0), MapPoint('p1', 'width 1.2', 2.0, 3.0)]
+    points = [MapPoint('p0', 'sigma 0', 0.0, 1.0), MapPoint('p1', 'sigma 1.2', 2.0, 3.0)]
     write_maps(Path('maps.json'), [RepresentationMap('some map', 'By hand.', points)])
     os.chdir(before)
     yield folder
@@ -114,9 +114,9 @@ def test_page_shows_every_image_of_every_network(saved: Path) -> None:
 def test_page_states_the_gain_of_the_table(saved: Path) -> None:
     record = json.loads((saved / 'results/trial/table.json').read_text())
     means = {(row['network'], row['degradation']): row['means']['psnr'] for row in record['rows']}
-    gain = means['DASR', 'width 1.2'] - means['Bicubic', 'width 1.2']
+    gain = means['DASR', 'sigma 1.2'] - means['Bicubic', 'sigma 1.2']
     shown = f'{gain:+.2f}'.replace('-', '\N{MINUS SIGN}')
-    assert f'{shown} at width 1.2' in Page(render(saved)).text
+    assert f'{shown} at sigma 1.2' in Page(render(saved)).text
 
 
 def test_page_shows_curves_map_facts_and_credits(saved: Path) -> None:
@@ -142,7 +142,7 @@ def test_failed_evaluations_are_named(saved: Path, tmp_path: Path) -> None:
     record['rows'][-1].update(failure='out of <memory>', means={}, pictures=[])
     (results / 'table.json').write_text(json.dumps(record))
     page = Page(render(saved, results))
-    assert 'failed: DASR on Own, width 1.2: out of <memory>' in page.text
+    assert 'failed: DASR on Own, sigma 1.2: out of <memory>' in page.text
     assert page.open == []
 
 
