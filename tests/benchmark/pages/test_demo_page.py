@@ -17,6 +17,7 @@ from dasr_arch.benchmark.pages.results_page import DemoContent, render_results_p
 from dasr_arch.pipelines.testing import run_test
 from dasr_arch.probe.tsne import MapPoint, RepresentationMap, write_maps
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
+from tests.benchmark.pages.chromium import dump_dom
 
 HISTORY = [
     {'iter': 1, 'l_contrast': 4.0},
@@ -144,6 +145,30 @@ def test_failed_evaluations_are_named(saved: Path, tmp_path: Path) -> None:
     page = Page(render(saved, results))
     assert 'failed: DASR on Own, sigma 1.2: out of <memory>' in page.text
     assert page.open == []
+
+
+@pytest.mark.slow
+def test_slider_shows_the_chosen_image_of_both_networks(saved: Path, tmp_path: Path) -> None:
+    script = """
+    var box = document.getElementById('compare');
+    box.querySelector('button[data-kind="image"][data-value="p1"]').click();
+    box.querySelector('button[data-kind="degradation"][data-value="sigma 0"]').click();
+    var images = document.querySelectorAll('img[data-image="p1"][data-degradation="sigma 0"]');
+    function find(network) {
+      return Array.prototype.find.call(images, function (image) { return image.dataset.network === network; }).src;
+    }
+    document.body.dataset.found = [
+      box.hidden,
+      box.querySelector('.under').src === find('Bicubic'),
+      box.querySelector('.over').src === find('DASR'),
+      box.querySelector('.tag.right').textContent.slice(0, 5),
+      document.querySelectorAll('.crop-block .crops:not([hidden])').length
+    ].join(' | ');
+    """
+    dom = dump_dom(render(saved), script, tmp_path)
+    found = re.search(r'data-found="([^"]*)"', dom)
+    assert found is not None
+    assert found[1] == 'false | true | true | DASR  | 2'
 
 
 def test_missing_results_leave_an_older_page(saved: Path, tmp_path: Path) -> None:
