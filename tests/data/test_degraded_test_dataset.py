@@ -49,7 +49,7 @@ def test_saved_names_are_unique_and_survive_cutting_the_ending(demo_folder):
     dataset = make_dataset(demo_folder, degradation=specifications, max_images=2)
     stems = {Path(dataset[i]['lq_path']).stem for i in range(len(dataset))}
     assert len(stems) == 8
-    assert 'astronaut_width_1_2' in stems
+    assert 'astronaut_sigma_1_2' in stems
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_image):

@@ -87,7 +87,7 @@ MISTAKES = [
     (change('networks.Ours.path', 'cut.pth'), r'networks.Ours: .*cut\.pth.* damaged or truncated'),
     (change('networks.Ours.kernel', 'lies'), "networks.Ours: kernel: expected one of 'true', 'predicted', 'none'"),
     (change('networks.Ours.kernel', 'predicted'), 'networks.Ours: DASR takes no kernel; remove `kernel'),
-    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR does not train on test images'),
+    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR has no test-time training'),
     (change('networks.Ours.tile', 4), 'networks.Ours: tile: expected a whole number of at least 16'),
     (change('networks.Ours.datasets', ['Onw']), r"networks.Ours.datasets: .*'Onw'; did you mean 'Own'"),
     (change('networks.Ours.denoiser', {'path': 'none.pth'}), r'networks.Ours: .*none\.pth.* does not exist'),
@@ -387,7 +387,7 @@ def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypat
         record = read_results(report.folder / 'table.json')
         assert {row['network'] for row in record['rows']} == set(options['networks'])
     assert {row['degradation'] for row in record['rows']} == {
-        label for width in (0, 1.2, 2.4, 3.6) for label in (f'width {width}', f'width {width}, noise 10')
+        label for sigma in (0, 1.2, 2.4, 3.6) for label in (f'sigma {sigma}', f'sigma {sigma}, noise 10')
     }
     bounds = {label for label, system in record['systems'].items() if system['upper_bound']}
     assert bounds == {'MZSR', 'Wiener', 'SRMDNF', 'SRMD', 'UDVD'}

@@ -78,7 +78,7 @@ def test_console_blocks_fit_the_width_and_lose_no_column() -> None:
         ['degradation', 'Bicubic'],
         ['degradation', 'DASR'],
     ]
-    assert sum(line.startswith('width') for line in lines) == 2 * 27
+    assert sum(line.startswith('sigma') for line in lines) == 2 * 27
 
 
 def test_markdown_names_date_commit_versions_hardware_protocol_and_options() -> None:
