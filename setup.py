@@ -40,11 +40,12 @@ REQUIRED = [
     'tqdm>=4.66',
     'scikit-image>=0.22',  # BasicSR needs it as well; the demo's images are inside it
     'msgspec>=0.19',  # typed schemas of the option files
+    'jinja2>=3.1',  # templates of the pages; torch needs it as well
     'safetensors>=0.4.3',  # weights files that cannot carry code
     'pillow>=11.3',  # common image formats with profiles and metadata; AVIF since 11.3
 ]
 LPIPS = ['lpips>=0.1.4']  # a metric; the user provides its backbone's weights
-REPORT = ['scikit-learn>=1.3', 'matplotlib>=3.8']
+REPORT = ['scikit-learn>=1.3']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20']
 OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # reads the ONNX files that torch writes
 NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backends/ncnn_net.py

@@ -30,7 +30,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         help='auto, reference, fast, ncnn, compiled (reference, fast, and ncnn if installed)',
     )
     parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 only with hardware support)')
-    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, parts (all)')
+    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, components (all)')
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training uses the largest')
     parser.add_argument('--size', type=int, metavar='N', help='side of the LR image, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')

@@ -205,7 +205,7 @@ def _check_viewer() -> Feature:
 def _check_extras() -> list[Feature]:
     """Features that need packages of an extra."""
     extras = {
-        'maps of representations, figures': ('report', ('sklearn', 'matplotlib')),
+        'maps of representations, figures': ('report', ('sklearn',)),
         'export to ONNX': ('onnx', ('onnx', 'onnxscript', 'onnxruntime')),
         'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
         'faster inference on CPUs': ('ncnn', ('ncnn',)),

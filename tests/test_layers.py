@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {'_bars', '_compat', '_plugin', '_registration', '_renamed', '_errors', '_extras', '_files', '_memory', 'version'},
+    {
+        '_bars',
+        '_compat',
+        '_plugin',
+        '_registration',
+        '_renamed',
+        '_errors',
+        '_extras',
+        '_files',
+        '_memory',
+        '_svg',
+        'version',
+    },
     {'degradations', 'metrics'},
     {'data'},
     {'archs', 'backends'},

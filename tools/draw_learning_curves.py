@@ -1,4 +1,4 @@
-"""Draws how the packaged weights learned, from docs/results/logs: `python tools/draw_learning_curves.py`."""
+"""Draws the learning curves of the packaged weights from docs/results/logs: `python tools/draw_learning_curves.py`."""
 
 import argparse
 import re
@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+
+from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / 'docs' / 'images' / 'learning_curves.svg'
+COLOURS = ('#2f6fc4', '#d1495b', '#2a9d8f', '#8f5bb5', '#b8860b')  # of the runs
 MEAN = re.compile(r'validation (\d+), Set14, mean: psnr ([\d.]+)')
 
 
 class Training(NamedTuple):
-    """One file of weights.
+    """Trainings that led to one file of weights.
 
     Attributes:
-        name: what the title says.
-        courses: names of option files, one after the other, each with a log of its name.
+        name: title of the chart.
+        runs: stems of option files in order; each run has a log of that name.
         bicubic: mean PSNR of Bicubic over the images and degradations of the validation, in dB.
     """
 
     name: str
-    courses: tuple[str, ...]
+    runs: tuple[str, ...]
     bicubic: float
 
 
@@ -45,63 +46,63 @@ TRAININGS = (
 
 
 def find_options(name: str) -> Path:
-    """The option file of a course: earlier ones lie beside the model cards, the last ones in options/weights."""
+    """Option file of a run: earlier ones are beside the model cards, the last ones in options/weights."""
     earlier = ROOT / 'docs' / 'models' / 'courses' / f'{name}.yml'
     return earlier if earlier.is_file() else ROOT / 'options' / 'weights' / f'{name}.yml'
 
 
-def read_course(log: str, options: str) -> dict[int, float]:
-    """Mean PSNR after as many joint iterations.
+def read_curve(log: str, options: str) -> dict[int, float]:
+    """Mean PSNR by number of joint iterations.
 
     Args:
-        log: text of a training's log; of an iteration that was validated twice, the later counts.
-        options: text of its option file, which says how many iterations the encoder was trained alone.
+        log: text of a training's log; the later of two validations of one iteration counts.
+        options: text of its option file, which has the number of iterations of the encoder alone.
     """
     alone = int(yaml.safe_load(options)['train']['stage_1']['total_iter'])
     return {int(n) - alone: float(psnr) for n, psnr in MEAN.findall(log) if int(n) > alone}
 
 
-def join(courses: Sequence[dict[int, float]]) -> list[list[tuple[int, float]]]:
-    """Points of each course, behind the iterations of the ones before."""
-    lines, done = [], 0
-    for course in courses:
-        lines.append([(done + n, psnr) for n, psnr in sorted(course.items())])
-        done += max(course, default=0)
+def join_curves(curves: Sequence[dict[int, float]]) -> list[list[tuple[float, float]]]:
+    """Points of each curve; each curve starts where the one before ends."""
+    lines: list[list[tuple[float, float]]] = []
+    done = 0
+    for curve in curves:
+        lines.append([(done + n, psnr) for n, psnr in sorted(curve.items())])
+        done += max(curve, default=0)
     return lines
 
 
 def draw(trainings: Sequence[Training], out: Path) -> None:
-    """One panel for each training whose logs are there.
+    """Draws one chart for each training whose logs are there.
 
     Raises:
         OSError: if a log cannot be read or the image not be written.
     """
     logs = ROOT / 'docs' / 'results' / 'logs'
-    shown = [one for one in trainings if all((logs / f'{name}.log').is_file() for name in one.courses)]
-    with rc_context({'svg.hashsalt': 'curves', 'font.size': 9}):  # the same file for the same logs
-        figure = Figure(figsize=(9, 2.6 * ((len(shown) + 1) // 2)), layout='constrained')
-        panels = figure.subplots((len(shown) + 1) // 2, 2, squeeze=False).flat
-        for one, axes in zip(shown, panels, strict=False):
-            courses = [
-                read_course(
-                    (logs / f'{name}.log').read_text(encoding='utf-8'),
-                    find_options(name).read_text(encoding='utf-8'),
-                )
-                for name in one.courses
-            ]
-            for name, points in zip(one.courses, join(courses), strict=True):
-                axes.plot(*zip(*points, strict=True), marker='.', label=name)
-            axes.axhline(one.bicubic, color='grey', linestyle='dashed', label='Bicubic')
-            axes.set(title=one.name, xlabel='joint iterations', ylabel='mean PSNR on Set14, dB')
-            axes.legend(loc='center right')
-        for axes in list(panels):
-            axes.set_axis_off()
-        figure.savefig(out, format='svg', metadata={'Date': None})
+    shown = [one for one in trainings if all((logs / f'{name}.log').is_file() for name in one.runs)]
+    out.write_text(draw_figure([make_panel(one, logs) for one in shown], columns=2), encoding='utf-8')
+
+
+def make_panel(training: Training, logs: Path) -> Panel:
+    """The chart of one training."""
+    curves = [
+        read_curve(
+            (logs / f'{name}.log').read_text(encoding='utf-8'),
+            find_options(name).read_text(encoding='utf-8'),
+        )
+        for name in training.runs
+    ]
+    lines = join_curves(curves)
+    series = [Series(*facts) for facts in zip(training.runs, COLOURS, lines, strict=False)]
+    end = max((x for line in lines for x, _ in line), default=1)
+    series.append(Series('Bicubic', '#888888', [(0, training.bicubic), (end, training.bicubic)]))
+    axes = Axes('joint iterations', 'mean PSNR on Set14, dB', description=training.name)
+    return Panel(training.name, draw_lines(series, axes), series)
 
 
 def main() -> int:
-    """Reads the arguments and draws; 2 if something is wrong."""
-    parser = argparse.ArgumentParser(description='Draw how the packaged weights learned.')
+    """Reads the arguments and draws; 2 on failure."""
+    parser = argparse.ArgumentParser(description='Draw the learning curves of the packaged weights.')
     parser.add_argument('--out', type=Path, default=TARGET, help='SVG file (docs/images/learning_curves.svg)')
     args = parser.parse_args()
     try:

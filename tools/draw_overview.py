@@ -1,4 +1,4 @@
-"""Draws the image that opens the README: `python tools/draw_overview.py`; free images, the package's weights."""
+"""Draws the first image of the README: `python tools/draw_overview.py`, from free images and packaged weights."""
 
 import argparse
 import sys
@@ -25,14 +25,14 @@ TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'images' / 'overview.png
 
 
 class Row(NamedTuple):
-    """One image, degraded in one way.
+    """One image with one degradation.
 
     Attributes:
         image: name of a sample image.
-        window: top and left of the part that is shown.
+        window: top and left of the shown part.
         model: setting of the packaged weights.
         degradation: block of an option file.
-        label: what was done, in words.
+        label: description of the degradation.
     """
 
     image: str
@@ -55,7 +55,7 @@ ROWS = (
 
 
 def compute_row(row: Row) -> list[tuple[NDArray[np.uint8], str]]:
-    """The original, the degraded image, Bicubic and the network, each with what stands below it."""
+    """The original, the LR image, Bicubic and the network, each with its caption."""
     source = next(path for path in find_sample_images('test') if path.stem == row.image)
     top, left = row.window
     truth = np.ascontiguousarray(read_image(source)[top : top + SIDE, left : left + SIDE])
@@ -93,8 +93,8 @@ def draw(rows: list[list[tuple[NDArray[np.uint8], str]]]) -> Image.Image:
 
 
 def main() -> int:
-    """Reads the arguments and writes the image; 2 if something is wrong."""
-    parser = argparse.ArgumentParser(description='Draw the image that opens the README.')
+    """Reads the arguments and writes the image; 2 on failure."""
+    parser = argparse.ArgumentParser(description='Draw the first image of the README.')
     parser.add_argument('--out', type=Path, default=TARGET, help='docs/images/overview.png')
     args = parser.parse_args()
     try:

@@ -11,10 +11,10 @@ FOLDER = Path(__file__).resolve().parents[1] / 'dasr_arch' / 'assets' / 'weights
 
 
 def main() -> int:
-    """Reads the arguments, writes the file and the manifest, and prints the entry; 2 if something is wrong."""
+    """Reads the arguments, writes the file and the manifest, and prints the entry; 2 on failure."""
     parser = argparse.ArgumentParser(description='Put the weights of a training into the package.')
     parser.add_argument('source', help="the training's net_g_latest.pth")
-    parser.add_argument('name', help='of the entry, such as dasr_s_x4_iso')
+    parser.add_argument('name', help='name of the entry, such as dasr_s_x4_iso')
     parser.add_argument('--setting', required=True, help='general or iso')
     parser.add_argument('--trained-on', required=True, help='images of the training')
     parser.add_argument('--date', required=True, help="day of the training's end, as 2026-01-31")
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument(
         '--figure', nargs=2, action='append', default=[], metavar=('WHAT', 'VALUE'), help='a measured result; repeat'
     )
-    parser.add_argument('--folder', type=Path, default=FOLDER, help='where manifest.json lies')
+    parser.add_argument('--folder', type=Path, default=FOLDER, help='folder of manifest.json')
     args = parser.parse_args()
     try:
         figures = {what: float(value) for what, value in args.figure}

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments and works; 1 if a training or a test failed, 2 for bad input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description='Train networks for the same minutes and compare them.')
     commands = parser.add_subparsers(dest='command', required=True)
-    plan = _add_command(commands, 'plan', 'measure iterations and write how many fit into the minutes')
+    plan = _add_command(commands, 'plan', 'measure iterations and write the numbers that fit into the minutes')
     plan.add_argument('--minutes', type=float, help="budget of a training, on all cores (the race file's)")
     plan.add_argument('--jobs', type=int, nargs='+', default=None, help='trainings at once (1, and one on each core)')
     plan.add_argument('--rounds', type=int, default=3, help='rounds of measurements (3)')

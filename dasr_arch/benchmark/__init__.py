@@ -1,1 +1,1 @@
-"""Testing: data sets x degradations x networks, in cells that are stored one by one, and their tables."""
+"""Testing: data sets x degradations x methods, with a cache of results, tables and pages; timing."""

@@ -1,4 +1,4 @@
-"""Building the networks of a benchmark, and finding out before anything is computed whether they can be built."""
+"""Networks of a benchmark: built and checked before anything is computed."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from dasr_arch.checkpoints.io import infer_arguments, load_strictly, read_dasr_w
 def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
     """A network in evaluation mode, on the CPU, in float32.
 
-    A DASR takes from its weights file what the arguments leave open: ``{type: DASR, path: FILE}`` fits any size.
+    Missing arguments of a DASR are inferred from its weights file: ``{type: DASR, path: FILE}`` fits any size.
 
     Args:
         plan: arch, arguments and weights.
@@ -54,11 +54,11 @@ def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str
 
     Args:
         kind: its class.
-        arguments: what its constructor gets.
-        where: what opens the message.
+        arguments: of its constructor.
+        where: start of the message.
 
     Raises:
-        InputError: if the constructor refuses them, in one line.
+        InputError: if the constructor refuses them; one line.
     """
     try:
         return kind(**arguments)
@@ -67,7 +67,7 @@ def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str
 
 
 def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object], name: str) -> dict[str, object]:
-    """The arguments of the DASR in a file, overruled by those that are given, except for the scale."""
+    """The arguments of the DASR in a file; given ones take precedence, except for the scale."""
     try:
         inferred = infer_arguments(state)
     except (KeyError, IndexError, ValueError) as error:
@@ -80,13 +80,13 @@ def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object],
 
 
 def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> Tensor:
-    """One forward pass whose result is checked.
+    """One forward pass with a checked result.
 
     Args:
         network: network in evaluation mode.
         lq: LR images of shape (1, 3, h, w) in [0, 1], on the network's device.
-        conditions: what a non-blind network is told.
-        scale: the factor it must enlarge by.
+        conditions: inputs of a non-blind network.
+        scale: upsampling factor of the test.
 
     Returns:
         SR images of shape (1, 3, h * scale, w * scale), not clamped.
@@ -106,7 +106,7 @@ def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor]
 
 
 def check_finite(sr: Tensor) -> None:
-    """Raises ValueError if an SR image holds values that no pixel can have, as after a diverged training."""
+    """Raises ValueError if an SR image holds NaN or infinity, as after a diverged training."""
     if not torch.isfinite(sr).all():
         raise ValueError('the output holds NaN or infinite values; the weights have diverged or overflowed')
 

@@ -1,7 +1,7 @@
-"""What a system costs: parameters, multiply-adds, time and memory for an image of a given size.
+"""Complexity of methods: parameters, multiply-adds, time and memory for an image of a given size.
 
-Time and memory are measured in a process of their own, so that one system's memory never hides another's and running
-out of it ends nothing else. Run as a module, this file is that process.
+Time and memory are measured in a process of their own for each method, so that peak memory is that of one method and
+running out of memory stops nothing else. Run as a module, this file is that process.
 """
 
 import copy
@@ -31,7 +31,7 @@ from dasr_arch.backends.precision import exact_float32
 from dasr_arch.benchmark.build import first_line
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.methods import System, build_system
+from dasr_arch.benchmark.methods import Method, build_method
 from dasr_arch.benchmark.result_cache import describe_network
 from dasr_arch.benchmark.timing.cases import read_peak_memory
 from dasr_arch.degradations import image_generator
@@ -39,24 +39,24 @@ from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.zero_shot.adaptation import build_adapter
 
 _MEBIBYTE = 1 << 20
-_TIME_LIMIT = 3600  # seconds, of one system
+_TIME_LIMIT = 3600  # seconds for one method
 _MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
-_WIDTH = 1.2  # HR pixels, of the kernel that is told
+_WIDTH = 1.2  # HR pixels, of the kernel given to non-blind networks
 _FEW_STEPS = 3
 
 COST_VERSION = 3
-"""Raised whenever the same network would cost something else; older stored costs are then measured again."""
+"""Increased whenever costs are counted or measured differently; older stored costs are then measured again."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CostPlan:
-    """How costs are measured.
+    """Settings of the measurement.
 
     Attributes:
         size: side of the square LR image in pixels.
-        repeats: passes that are timed, after one that is not; their median counts.
+        repeats: timed passes after a warm-up; the result is their median.
     """
 
     size: int = 180
@@ -65,19 +65,18 @@ class CostPlan:
 
 @dataclass(frozen=True)
 class Costs:
-    """What one system costs.
+    """Costs of one method.
 
     Attributes:
         size: side of the LR image in pixels.
-        parameters: learnable numbers of all networks that compute.
-        multiply_adds: of convolutions and matrix products in one pass over the image, without the training on it;
-            None if it failed.
-        milliseconds: for the image, median, with a short training on it (MZSR); None for systems that train on it for
-            long (ZSSR), whose time is that of the test.
-        peak_mib: the most memory that the process, or the GPU, held; None if it failed.
-        base_mib: what Python and its libraries held before; 0 on a GPU.
-        failure: why nothing could be measured, empty if it could.
-        date: when, ISO 8601.
+        parameters: number of parameters of all networks.
+        multiply_adds: of convolutions and matrix products in one pass, without test-time training; None on failure.
+        milliseconds: median, with short test-time training (MZSR); None for long test-time training (ZSSR), which is
+            timed in the test.
+        peak_mib: peak memory of the process or of the GPU; None on failure.
+        base_mib: memory of Python and its libraries before; 0 on a GPU.
+        failure: reason of a failure, else empty.
+        date: ISO 8601.
         environment: versions and hardware.
     """
 
@@ -93,27 +92,27 @@ class Costs:
 
 
 class CostStore:
-    """Costs that were measured before, one file for each system, size and machine.
+    """Cache of measured costs: one file for each method, size and machine.
 
     Args:
-        folder: made when the first file is written.
+        folder: created with the first file.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def measure(self, system: System, scale: int, plan: CostPlan, device: torch.device) -> Costs:
-        """The costs of a system, measured unless they are known.
+    def measure(self, method: Method, scale: int, plan: CostPlan, device: torch.device) -> Costs:
+        """The costs of a method, measured unless they are cached.
 
         Args:
-            system: on the CPU.
-            scale: up-sampling factor.
-            plan: how they are measured.
-            device: where time and memory are measured.
+            method: on the CPU.
+            scale: upsampling factor.
+            plan: settings of the measurement.
+            device: device of the measurement.
         """
         environment = describe_environment(device)
         machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
-        inputs = {'network': describe_network(system.plan, system.digest), 'scale': scale, 'plan': asdict(plan)}
+        inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': asdict(plan)}
         code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
         text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
         path = self._folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
@@ -123,33 +122,33 @@ class CostStore:
             pass
         except (ValueError, TypeError) as error:
             _LOGGER.warning('%s: the stored costs cannot be used (%s); they are measured again', path, error)
-        found = _measure_in_process(system.plan, scale, plan, device)
-        costs = Costs(plan.size, count_parameters(system), **found, date=now(), environment=environment)
+        found = _measure_in_process(method.plan, scale, plan, device)
+        costs = Costs(plan.size, count_parameters(method), **found, date=now(), environment=environment)
         if not costs.failure:
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
         return costs
 
 
-def count_parameters(system: System) -> int:
-    """Learnable numbers of all networks of a system."""
-    return sum(parameter.numel() for network in system.list_networks() for parameter in network.parameters())
+def count_parameters(method: Method) -> int:
+    """Number of parameters of all networks of a method."""
+    return sum(parameter.numel() for network in method.list_networks() for parameter in network.parameters())
 
 
-def count_multiply_adds(system: System, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products in one pass over a square image, which is computed for that.
+def count_multiply_adds(method: Method, size: int) -> int:
+    """Multiply-adds of convolutions and matrix products, counted in one pass over a square image.
 
-    A DASR is counted in the authors' formulation, since the faster one merges layers.
+    A DASR is counted in the authors' formulation, because the faster one merges layers.
 
     Args:
-        system: on any device.
+        method: on any device.
         size: side of the LR image in pixels.
 
     Returns:
         The number; half of the floating point operations.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        for network in system.list_networks():
+        for network in method.list_networks():
             counted = copy.deepcopy(network)
             if isinstance(counted, DASR):
                 counted.set_implementation('reference')
@@ -159,10 +158,10 @@ def count_multiply_adds(system: System, size: int) -> int:
 
 
 def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """Arguments that a network's forward must be told."""
+    """Non-blind inputs of a network's forward."""
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH])).to(device)
-    told = {'kernel': kernel, 'noise_level': torch.zeros(1, device=device)}
-    return {name: told[name] for name in facts_of(network).needs}
+    inputs = {'kernel': kernel, 'noise_level': torch.zeros(1, device=device)}
+    return {name: inputs[name] for name in facts_of(network).needs}
 
 
 def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:
@@ -188,17 +187,16 @@ def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: 
 
 
 def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
-    """Multiply-adds, time and memory of a system in this process, which must be new.
+    """Multiply-adds, time and memory of a method in this process, which must be new.
 
     Args:
         request: 'network', 'scale', 'plan', 'device', 'threads', as JSON can hold them.
 
     Returns:
-        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for systems that train on the
-        image for long.
+        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for ZSSR.
 
     Raises:
-        InputError: if the system cannot be built.
+        InputError: if the method cannot be built.
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])
@@ -206,22 +204,22 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
     plan = _decode_plan(request['network'])
-    system = build_system(plan, request['scale']).to(device)
+    method = build_method(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
-    if isinstance(system.network, ZSSR):  # its time is that of the test; a few steps show the memory
-        system.adapter = build_adapter(plan.type, {**plan.adapt, 'max_steps': _FEW_STEPS})
-        _time(system, request['scale'], replace(costs, repeats=1), device)
+    if isinstance(method.network, ZSSR):  # its time is that of the test; a few steps show the memory
+        method.adapter = build_adapter(plan.type, {**plan.adapt, 'max_steps': _FEW_STEPS})
+        _time(method, request['scale'], replace(costs, repeats=1), device)
     else:
         with exact_float32():
-            found['milliseconds'] = _time(system, request['scale'], costs, device) * 1000
+            found['milliseconds'] = _time(method, request['scale'], costs, device) * 1000
     peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
     found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
-    found['multiply_adds'] = count_multiply_adds(system, costs.size)
+    found['multiply_adds'] = count_multiply_adds(method, costs.size)
     return found
 
 
-def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> float:
-    """Median seconds for an image, after a pass that does not count."""
+def _time(method: Method, scale: int, costs: CostPlan, device: torch.device) -> float:
+    """Median seconds for an image, after a warm-up."""
     generator = image_generator(0, '')
     lq = torch.rand(1, 3, costs.size, costs.size, generator=generator).to(device)
     kernel = isotropic_gaussian_kernel(torch.tensor([_WIDTH]))[0]
@@ -229,7 +227,7 @@ def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> 
     seconds = []
     for _ in range(costs.repeats + 1):
         started = time.perf_counter()
-        system.restore(lq, draws, scale, generator)
+        method.restore(lq, draws, scale, generator)
         if device.type == 'cuda':
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
@@ -237,7 +235,7 @@ def _time(system: System, scale: int, costs: CostPlan, device: torch.device) -> 
 
 
 def _decode_plan(record: Mapping[str, Any]) -> NetworkPlan:
-    """A plan that went through JSON."""
+    """A plan from JSON."""
     values = {**record, 'weights': _decode_path(record['weights'])}
     for key in ('predictor', 'denoiser'):
         part = record[key]
@@ -250,7 +248,7 @@ def _decode_path(text: str | None) -> Path | None:
 
 
 def main() -> int:
-    """Reads a request from the standard input and writes what was measured as one line of JSON."""
+    """Reads a request from the standard input and writes the costs as one line of JSON."""
     try:
         sys.stdout.write(json.dumps(measure_here(json.loads(sys.stdin.read()))) + '\n')
     except (InputError, RuntimeError, ValueError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""What a test computes: data sets x degradations x networks x metrics, and the grids of option files."""
+"""Plan of a test: data sets x degradations x networks x metrics, and the grids of option files."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from dasr_arch._errors import InputError
 from dasr_arch.degradations import Degradation, build_degradation
 
 KernelSource = Literal['true', 'predicted', 'none']
-"""Where a network that must be told the blur kernel has it from: the truth, a Predictor's estimate, or nowhere."""
+"""Source of the kernel of a non-blind network: ground truth, estimate of a Predictor, or none."""
 
 NoiseSource = Literal['true', 'none']
-"""Where a network that must be told the noise level has it from; without it the arch's own default applies."""
+"""Source of the noise level of a non-blind network: ground truth, or the default of the arch."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DatasetPlan:
     """A named set of HR images.
 
     Attributes:
-        name: what tables call it.
+        name: its name in tables.
         root: folder of images, or LMDB folder.
     """
 
@@ -32,13 +32,13 @@ class DatasetPlan:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """A network that works for another one: one that removes noise before, or one that estimates the kernel.
+    """An auxiliary network of a method: a denoiser or a kernel estimator.
 
     Attributes:
         type: name of the arch in BasicSR's registry.
-        arguments: what its constructor gets.
+        arguments: of its constructor.
         weights: checkpoint.
-        param_key: which of the state dicts in a BasicSR checkpoint; None prefers the averaged one.
+        param_key: key of the state dict in a BasicSR checkpoint; None prefers the averaged one.
     """
 
     type: str
@@ -49,20 +49,20 @@ class PartPlan:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """A named system to test: a network, and whatever it needs around it.
+    """A method to test: a network with its auxiliary networks and options.
 
     Attributes:
-        label: what tables call it.
+        label: its name in tables.
         type: name of the arch in BasicSR's registry.
-        arguments: what its constructor gets.
+        arguments: of its constructor.
         weights: checkpoint, None for a network without weights.
-        param_key: which of the state dicts in a BasicSR checkpoint; None prefers the averaged one.
-        kernel: where an arch that must be told the blur kernel has it from.
-        noise_level: where an arch that must be told the noise level has it from.
-        predictor: the network that estimates the kernel, for ``kernel='predicted'``.
-        denoiser: a network of scale 1 that every image goes through before.
-        adapt: options of the training on the test image, for archs that have one.
-        tile: side in LR pixels of the tiles that images are cut into; None takes them whole, as the protocol does.
+        param_key: key of the state dict in a BasicSR checkpoint; None prefers the averaged one.
+        kernel: source of the blur kernel of a non-blind arch.
+        noise_level: source of the noise level of a non-blind arch.
+        predictor: network that estimates the kernel, for ``kernel='predicted'``.
+        denoiser: network of scale 1 that is applied first.
+        adapt: options of test-time training, for archs that have one.
+        tile: side of tiles in LR pixels; None computes whole images, as the protocol does.
         datasets: names of the data sets that it is tested on; None for all.
     """
 
@@ -85,7 +85,7 @@ class MetricPlan:
     """A named metric.
 
     Attributes:
-        label: what tables call it.
+        label: its name in tables.
         type: name of the function in BasicSR's registry.
         options: its keyword arguments.
     """
@@ -110,18 +110,18 @@ class Suite:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything that one option file asks for.
+    """Plan of one option file.
 
     Attributes:
-        name: names the results' folder.
+        name: name of the results' folder.
         scale: integer upsampling factor.
         seed: seed of the noise; with an image's name it determines the image's draws.
         datasets: sets of HR images.
         degradations: settings, with different labels.
         networks: networks, with different labels.
         metrics: metrics, with different labels.
-        save_img: whether the SR images are written.
-        shown: names of the images, by data set, whose SR images are written in any case.
+        save_img: writes all SR images.
+        shown: names of the images, by data set, whose SR images are always written.
     """
 
     name: str
@@ -135,14 +135,14 @@ class Benchmark:
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
-        """Every data set with every degradation, in the order of the option file; of one network those it is on."""
+        """Every data set of a network (all for None) with every degradation, in the order of the option file."""
         chosen = network.datasets if network is not None else None
         datasets = [dataset for dataset in self.datasets if chosen is None or dataset.name in chosen]
         return [Suite(*pair) for pair in product(datasets, self.degradations)]
 
 
 def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
-    """Writes out the combinations that a degradation block with lists stands for.
+    """Expands a degradation block with lists into its combinations.
 
     Args:
         specification: a degradation block; a list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a
@@ -167,7 +167,7 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
 
     Args:
         specifications: blocks, possibly grids.
-        scale: integer down-sampling factor.
+        scale: integer downsampling factor.
 
     Returns:
         Degradations with different labels, in the order of the file.
@@ -193,7 +193,7 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
 
 
 def folder_name(label: str) -> str:
-    """A label as the name of a folder: what file systems may not take becomes an underscore.
+    """A label as the name of a folder; characters that file systems may refuse become underscores.
 
     Args:
         label: name of a network, data set or degradation.

@@ -1,4 +1,4 @@
-"""Crops of test images, so that a report can show systems side by side."""
+"""Crops of test images, which a page shows side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,11 +45,11 @@ class Crop(NamedTuple):
 
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
-    """Where an image has the most detail: the square with the largest mean gradient of luma.
+    """The square of an image with the most detail, by the mean gradient of luma.
 
     Args:
         image: HR image (H, W, 3), RGB.
-        side: of the square, pixels, at most the shorter side.
+        side: of the square in pixels, at most the shorter side of the image.
         step: corners are multiples of it.
 
     Returns:
@@ -66,12 +66,12 @@ def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, 
 
 
 def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: int, folder: Path) -> list[Crop]:
-    """Cuts HR and LR crops of the images that a report shows.
+    """Writes HR and LR crops of the images that a page shows.
 
     Args:
-        benchmark: what was computed.
+        benchmark: plan of the test.
         shown: names of the images, by data set.
-        side: of the squares in HR pixels; smaller where an image is.
+        side: of the squares in HR pixels, at most the shorter side of the image.
         folder: gets ``<dataset>/<image>/hr.png`` and ``<degradation>.png``.
 
     Returns:
@@ -108,7 +108,7 @@ def read_result_crop(root: Path, labels: tuple[str, str, str], crop: Crop) -> ND
     Args:
         root: folder of all SR images.
         labels: network, data set, degradation.
-        crop: which part.
+        crop: position and size.
     """
     path = root.joinpath(*map(folder_name, labels)) / SRImageFolder.file_name(crop.image)
     return cut(read_image(path), crop, 1) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Where and with what numbers were made: versions, hardware, commit."""
+"""Environment record of results: versions, hardware, commit."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ _GIT_TIMEOUT = 10  # seconds
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:
-    """What stands beside numbers.
+    """The environment of a run.
 
     Args:
         device: the device that computes.
@@ -34,7 +34,7 @@ def describe_environment(device: torch.device) -> dict[str, object]:
 
 
 def name_device(device: torch.device) -> str:
-    """The marketing name of a GPU, or of the processor."""
+    """Product name of the GPU or of the processor."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     try:
@@ -46,7 +46,7 @@ def name_device(device: torch.device) -> str:
 
 
 def read_commit() -> str | None:
-    """Commit of the checkout that holds this package, with '+' if tracked files were changed; None elsewhere."""
+    """Commit of this package's checkout, with '+' if tracked files were changed; None outside a checkout."""
     folder = Path(__file__).resolve().parent
     # A package installed below somebody's checkout is not tracked there and must not report that one's commit.
     if _run_git(folder, 'ls-files', '--error-unmatch', Path(__file__).name) is None:
@@ -57,7 +57,7 @@ def read_commit() -> str | None:
 
 
 def now() -> str:
-    """The present moment as ISO 8601, UTC, to the second."""
+    """Current time as ISO 8601, UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0).isoformat()
 
 

@@ -1,4 +1,4 @@
-"""Measuring one SR image with the metrics of BasicSR's registry."""
+"""Metrics of BasicSR's registry on one SR image."""
 
 import inspect
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from dasr_arch.metrics.lpips_metric import check_backbone
 from dasr_arch.metrics.structural_similarity import WINDOW_SIZE, calculate_ssim_separable
 
 FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
-"""Registered metrics that the benchmark computes by a faster function with the same results (tested to 1e-10)."""
+"""Faster functions for registered metrics, with the same results (tested to 1e-10)."""
 
 LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
-"""Registered metrics that are better when they are lower; all others are better when they are higher."""
+"""Registered metrics where lower is better."""
 
 SMALLEST = {'calculate_niqe': 96, 'calculate_lpips': 64}
 """Sides in pixels, after the border is cut off, that metrics need beyond SSIM's window."""
@@ -25,10 +25,10 @@ _IMAGES = ('img', 'img2')
 
 
 def check_metric(metric: MetricPlan) -> None:
-    """Find out, before anything is computed, whether a metric exists and takes its options.
+    """Checks that a metric exists and takes its options.
 
     Args:
-        metric: what the option file says.
+        metric: from the option file.
 
     Raises:
         InputError: on an unknown metric, one that works on tensors, and unknown or missing options.

@@ -1,7 +1,6 @@
-"""A system of a comparison: a network with what it needs around it, from one line of an option file.
+"""Methods of a comparison: an SR network with optional denoiser, kernel estimator and test-time training.
 
-Around it may stand a network that removes noise before, one that estimates the kernel, and the training on the test
-image itself that ZSSR and MZSR consist of. Nothing here ever sees an HR image.
+Test-time training is that of ZSSR and MZSR. Methods never see an HR image.
 """
 
 import hashlib
@@ -27,21 +26,21 @@ from dasr_arch.inference.tiling import plan_squares
 from dasr_arch.zero_shot.adaptation import Adapter, adapts, build_adapter
 from dasr_arch.zero_shot.kernel_estimation import estimate_kernel
 
-PROBE_SIDE = 48  # LR pixels: the paper's patch, and a multiple of the windows of common archs
-TILE_PAD = 32  # LR pixels that are computed around a tile and cut off
+PROBE_SIDE = 48  # LR pixels: the paper's patch, and a multiple of the window sizes of common archs
+TILE_PAD = 32  # LR pixels around a tile that are computed and cut off
 
 
 @dataclass
-class System:
-    """Everything that makes an SR image from an LR image.
+class Method:
+    """The networks that turn an LR image into an SR image.
 
     Attributes:
-        plan: how it was asked for.
+        plan: from the option file.
         network: the network, in evaluation mode.
         digest: SHA-256 of all weights, empty if there are none.
         denoiser: network of scale 1 that comes first.
         estimator: the IKC whose Predictor estimates the kernel.
-        adapter: trains the network on the image.
+        adapter: test-time training.
     """
 
     plan: NetworkPlan
@@ -51,7 +50,7 @@ class System:
     estimator: IKC | None = None
     adapter: Adapter | None = None
 
-    def to(self, device: torch.device) -> 'System':
+    def to(self, device: torch.device) -> 'Method':
         """Moves all networks."""
         self.network.to(device)
         if self.denoiser is not None:
@@ -61,7 +60,7 @@ class System:
         return self
 
     def estimate(self, lq: Tensor) -> Tensor:
-        """The kernel (1, k, k) that the Predictor finds in an LR image (1, 3, h, w)."""
+        """The kernel (1, k, k) that the Predictor estimates from an LR image (1, 3, h, w)."""
         if self.estimator is None:
             raise ValueError('the kernel is to be predicted, but there is no predictor')
         with torch.inference_mode():
@@ -69,11 +68,11 @@ class System:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it must be told."""
+        """Its non-blind inputs."""
         return facts_of(self.network).conditions
 
     def list_networks(self) -> list[nn.Module]:
-        """All networks that compute, in the order in which they do."""
+        """All networks, in the order of computation."""
         found = [self.denoiser, self.estimator.predictor if self.estimator else None, self.network]
         return [network for network in found if network is not None]
 
@@ -82,19 +81,19 @@ class System:
 
         Args:
             lq: RGB of shape (1, 3, h, w) in [0, 1], on the networks' device.
-            draws: the true degradation, of which the system is told what its plan says; may be empty if
-                it needs nothing.
-            scale: the factor it must enlarge by.
-            generator: CPU generator of what a training on the image draws.
+            draws: the true degradation, of which the method gets the inputs of its plan; may be empty for a blind
+                method.
+            scale: upsampling factor.
+            generator: CPU generator for test-time training.
 
         Returns:
             RGB of shape (1, 3, h * scale, w * scale), not clamped.
 
         Raises:
-            ValueError: if a network gives something else than such an image.
+            ValueError: if a network returns anything else.
         """
         if self.denoiser is not None:
-            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as an image that was stored in between
+            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as if the image were stored in between
         sources = (self.plan.kernel, self.plan.noise_level)
         conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:
@@ -108,15 +107,15 @@ class System:
         return run_network(self.network, lq, conditions, scale)
 
 
-def build_system(plan: NetworkPlan, scale: int) -> System:
-    """A system in evaluation mode, on the CPU, in float32.
+def build_method(plan: NetworkPlan, scale: int) -> Method:
+    """Builds a method in evaluation mode, on the CPU, in float32.
 
     Args:
-        plan: what the option file says.
-        scale: the factor it enlarges by.
+        plan: from the option file.
+        scale: upsampling factor.
 
     Returns:
-        The system.
+        The method.
 
     Raises:
         InputError: if weights are missing, unreadable or of another network, a part is missing, or an option is wrong.
@@ -124,34 +123,34 @@ def build_system(plan: NetworkPlan, scale: int) -> System:
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
     if not facts_of(network).restores:
-        raise InputError(f'{where}: {plan.type} gives no image; it can be the predictor of another network')
-    system = System(plan, network, digest)
-    _check_told(system, where)
+        raise InputError(f'{where}: {plan.type} returns no image; it can be the predictor of another network')
+    method = Method(plan, network, digest)
+    _check_inputs(method, where)
     digests = [digest]
     try:
         if plan.denoiser is not None:
-            system.denoiser, state = _build_part(plan.denoiser)
+            method.denoiser, state = _build_part(plan.denoiser)
             digests.append(digest_weights(state))
         if plan.predictor is not None:
-            system.estimator, state = _build_estimator(plan.predictor, scale)
+            method.estimator, state = _build_estimator(plan.predictor, scale)
             digests.append(digest_weights(state))
         if adapts(network):
-            system.adapter = build_adapter(plan.type, plan.adapt)
+            method.adapter = build_adapter(plan.type, plan.adapt)
     except InputError as error:
         raise InputError(f'{where}: {error}') from error
     if len(digests) > 1:
-        system.digest = hashlib.sha256('|'.join(digests).encode()).hexdigest()
-    return system
+        method.digest = hashlib.sha256('|'.join(digests).encode()).hexdigest()
+    return method
 
 
-def describe_system(system: System) -> dict[str, object]:
-    """What stands beside a system's numbers, ready for JSON.
+def describe_method(method: Method) -> dict[str, object]:
+    """Facts of a method for its table, ready for JSON.
 
     Returns:
-        'type', 'told' (in words), 'upper_bound' (whether it is told something true that others must find out),
-        'predictor', 'denoiser' (names of archs or None), 'adapts' (whether it trains on the test image), 'tile'.
+        'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
+        'predictor', 'denoiser' (names of archs or None), 'adapts' (true with test-time training), 'tile'.
     """
-    plan, needs = system.plan, system.needs
+    plan, needs = method.plan, method.needs
     words = []
     if 'kernel' in needs and plan.kernel != 'none':
         words.append('kernel' if plan.kernel == 'true' else 'predicted kernel')
@@ -159,70 +158,70 @@ def describe_system(system: System) -> dict[str, object]:
         words.append('noise level')
     return {
         'type': plan.type,
-        'told': ', '.join(words) or 'nothing',
+        'known': ', '.join(words) or 'nothing',
         'upper_bound': any(word != 'predicted kernel' for word in words),
         'predictor': plan.predictor.type if plan.predictor else None,
         'denoiser': plan.denoiser.type if plan.denoiser else None,
-        'adapts': system.adapter is not None,
+        'adapts': method.adapter is not None,
         'tile': plan.tile,
     }
 
 
-def probe_system(system: System, degradation: Degradation) -> None:
-    """Runs a system once on a small grey image, so that a wrong scale shows before the benchmark starts.
+def probe_method(method: Method, degradation: Degradation) -> None:
+    """Runs a method once on a small grey image, which finds a wrong scale before the test starts.
 
-    The training on the image is left out, which may take long.
+    Test-time training is left out.
 
     Args:
-        system: the system, on the CPU.
-        degradation: any degradation of the benchmark; gives the scale and what the system is told.
+        method: the method, on the CPU.
+        degradation: any degradation of the test; gives the scale and the non-blind inputs.
 
     Raises:
-        InputError: if a network fails, or does not enlarge by the scale.
+        InputError: if a network fails or has another scale.
     """
-    plan = system.plan
+    plan = method.plan
     where = f'networks.{plan.label}'
     size = (PROBE_SIDE, PROBE_SIDE)
     generator = image_generator(0, '')
     draws = degradation.draw(generator, size)
     lq = torch.full((1, 3, *size), 0.5)
-    trained = System(plan, system.network, system.digest, system.denoiser, system.estimator)
+    trained = Method(plan, method.network, method.digest, method.denoiser, method.estimator)
     try:
-        if system.adapter is None:
+        if method.adapter is None:
             trained.restore(lq, draws, degradation.scale, generator)
         else:
-            gather_conditions(system.needs, (plan.kernel, plan.noise_level), lq, draws, system.estimate)
-            run_network(system.network, lq, {}, degradation.scale)
+            gather_conditions(method.needs, (plan.kernel, plan.noise_level), lq, draws, method.estimate)
+            run_network(method.network, lq, {}, degradation.scale)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         side = f'{PROBE_SIDE} x {PROBE_SIDE}'
         raise InputError(f'{where}: {plan.type} fails on an image of {side}: {first_line(error)}') from error
 
 
-def _check_told(system: System, where: str) -> None:
-    """What a system is told must be what it can be told."""
-    plan, needs = system.plan, system.needs
-    must = 'kernel' in facts_of(system.network).needs  # the training on the image can do without
+def _check_inputs(method: Method, where: str) -> None:
+    """Checks that the options of a method fit the inputs of its network."""
+    plan, needs = method.plan, method.needs
+    must = 'kernel' in facts_of(method.network).needs  # test-time training does not require it
     if must and plan.kernel == 'none':
         raise InputError(
-            f'{where}: {plan.type} must be told the blur kernel, and `kernel: none` tells it nothing; '
+            f'{where}: {plan.type} is non-blind and needs the blur kernel, which `kernel: none` withholds; '
             'use true or predicted'
         )
     if plan.kernel == 'predicted' and 'kernel' not in needs:
-        raise InputError(f'{where}: {plan.type} is not told a kernel; remove `kernel: predicted`')
+        raise InputError(f'{where}: {plan.type} takes no kernel; remove `kernel: predicted`')
     if plan.kernel == 'predicted' and plan.predictor is None:
         raise InputError(
             f'{where}: `kernel: predicted` needs `predictor: {{path: FILE}}`, the weights of a Predictor or of an IKC'
         )
     if plan.kernel != 'predicted' and plan.predictor is not None:
         raise InputError(f'{where}: a predictor is given but not used; write `kernel: predicted`, or remove it')
-    if plan.adapt and not adapts(system.network):
-        raise InputError(f'{where}: {plan.type} does not train on test images; remove `adapt`')
-    if plan.tile is not None and adapts(system.network):
+    if plan.adapt and not adapts(method.network):
+        raise InputError(f'{where}: {plan.type} has no test-time training; remove `adapt`')
+    if plan.tile is not None and adapts(method.network):
         raise InputError(f'{where}: {plan.type} trains on the whole image and cannot be cut into tiles; remove `tile`')
 
 
 def _build_part(plan: PartPlan) -> tuple[nn.Module, Mapping[str, Tensor]]:
-    """A network that works for another one, in evaluation mode, and its weights as the file holds them."""
+    """An auxiliary network in evaluation mode, and its weights as in the file."""
     network = construct(ARCH_REGISTRY.get(plan.type), plan.arguments, plan.type)
     state = read_weights(plan.weights, plan.param_key)
     load_strictly(network, state, f"weights file '{plan.weights}'")
@@ -230,7 +229,7 @@ def _build_part(plan: PartPlan) -> tuple[nn.Module, Mapping[str, Tensor]]:
 
 
 def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tensor]]:
-    """The IKC whose Predictor is asked, from a file of the whole or of the Predictor alone, and the file's tensors."""
+    """The IKC that estimates kernels, from a file of the whole IKC or of its Predictor, and the file's tensors."""
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if not issubclass(kind, IKC):
         raise InputError(f'predictor: expected an IKC, got {plan.type}; its coefficients have no known basis')
@@ -253,12 +252,12 @@ def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tens
 
 
 def is_released_name(name: str) -> bool:
-    """Whether a tensor of a Predictor is called as in the authors' files."""
+    """True if a tensor of a Predictor has a name of the authors' files."""
     return name.startswith('ConvNet.')
 
 
 def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int, size: int) -> Tensor:
-    """The image in tiles with margins; a DASR adapts them to the whole image, other networks to each alone."""
+    """The image in overlapping tiles; a DASR takes the representation of the whole image for all of them."""
     conditions = dict(conditions)
     if isinstance(network, DASR):
         with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""What a network is told about the degradation of a test image, and by whom.
+"""Inputs of non-blind networks in a test: ground-truth or estimated blur kernel, and noise level.
 
-An arch names what it must be told in its class attribute ``needs``, one that trains on the test image in
-``adapts_to``; blind archs, and BasicSR's, name nothing.
+An arch lists its inputs in the class attribute ``needs``, and those of its test-time training in ``adapts_to``. Blind
+archs and those of BasicSR list none.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 from dasr_arch.benchmark.config import KernelSource, NoiseSource
 
 Estimate = Callable[[Tensor], Tensor]
-"""Takes an LR image (1, 3, h, w) in [0, 1] and gives its blur kernel (1, k, k)."""
+"""Estimates the blur kernel (1, k, k) of an LR image (1, 3, h, w) in [0, 1]."""
 
 
 def gather_conditions(
@@ -24,21 +24,21 @@ def gather_conditions(
     """Keyword arguments for one call of a network.
 
     Args:
-        needs: what the network must be told: 'kernel', 'noise_level'.
-        sources: where it has the kernel from, and the noise level.
+        needs: non-blind inputs of the network: 'kernel', 'noise_level'.
+        sources: source of the kernel, and of the noise level.
         lq: LR image of shape (1, 3, h, w) in [0, 1].
-        draws: draws of one image, without batch axis; the truth.
-        estimate: what guesses the kernel from the image, for the source 'predicted'.
+        draws: true degradation of one image, without batch axis.
+        estimate: estimates the kernel, for the source 'predicted'.
 
     Returns:
         'kernel' (1, k, k) and 'noise_level' (1,), as far as they are needed and known, on the image's device.
     """
     kernel, noise_level = sources
-    told: dict[str, Tensor] = {}
+    known_inputs: dict[str, Tensor] = {}
     if 'kernel' in needs and kernel == 'true':
-        told['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
+        known_inputs['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
     if 'kernel' in needs and kernel == 'predicted':
-        told['kernel'] = estimate(lq)
+        known_inputs['kernel'] = estimate(lq)
     if 'noise_level' in needs and noise_level == 'true':
-        told['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
-    return told
+        known_inputs['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
+    return known_inputs

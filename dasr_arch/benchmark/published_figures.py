@@ -1,7 +1,7 @@
-"""Figures that papers print, beside those that are measured here: read from data files, matched by what was computed.
+"""Published results for comparison, read from data files.
 
-A published figure stands beside ours only where scale, data set, metric and every parameter of the degradation are the
-same; nothing is matched by a name alone.
+A published figure is matched with a measured one if scale, data set, metric and every parameter of the degradation are
+the same; labels are not compared.
 """
 
 import json
@@ -16,7 +16,7 @@ from dasr_arch._errors import InputError, suggest
 from dasr_arch.benchmark.config import build_degradations
 
 METRIC_TYPES = {'psnr': 'calculate_psnr', 'ssim': 'calculate_ssim'}
-"""What measures a published metric here, on luma with as many pixels cut off as the scale."""
+"""Registered metrics of published ones, on luma with a crop border of the scale."""
 
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,10 +46,10 @@ class PublishedFigure(NamedTuple):
     """One printed number.
 
     Attributes:
-        table: name of the data file that it stands in.
-        system: what the paper calls it.
+        table: name of its data file.
+        system: name of the method in the paper.
         dataset: name of the data set.
-        degradations: the degradation, or all that it is the mean over, as text to compare.
+        degradations: keys of the degradation, or of all that the figure is the mean over.
         metric: 'psnr' or 'ssim'.
         value: the number; dB for PSNR.
         parameters: millions, None if not printed.
@@ -85,7 +85,7 @@ def read_published(name: str, scale: int) -> list[PublishedFigure]:
 
     Args:
         name: name of the file, such as 'dasr_table2'.
-        scale: up-sampling factor.
+        scale: upsampling factor.
 
     Returns:
         The figures, in the order of the file.
@@ -104,7 +104,7 @@ def read_published(name: str, scale: int) -> list[PublishedFigure]:
 
 
 def key_of(specification: Mapping[str, object]) -> str:
-    """A degradation's specification as text that is equal where the degradations are."""
+    """A degradation's specification as text; equal degradations have equal keys."""
     plain = {k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in specification.items()}
     return json.dumps(plain, sort_keys=True)
 

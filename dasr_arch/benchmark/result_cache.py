@@ -1,8 +1,7 @@
-"""Cells of a benchmark: one network on one suite, stored in one file that is named by what went into it.
+"""Cache of results: one JSON file per evaluation (method, data set, degradation), named by a hash of all its inputs.
 
-A cell's name is the SHA-256 of everything that determines its numbers. A later run that asks for the same finds the
-file; a changed weight, image, degradation or metric asks for another file. While a cell is being computed, the result
-of each image is appended to a second file, so that a killed run loses one image at most.
+The hash covers weights, images, degradation, metrics and seed, but no labels. During an evaluation the scores of each
+image are appended to a second file, so that a killed run loses at most one image.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite
 from dasr_arch.degradations import Degradation, degrade_image, image_generator
 
 PROTOCOL_VERSION = 2
-"""Raised whenever the same inputs would give other numbers; stored cells of older versions are then computed again."""
+"""Increased whenever the same inputs would give other numbers; cached results of older versions are then not used."""
 
 Scores = dict[str, float]
 
@@ -38,7 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a cell knows of an HR image without holding it.
+    """Name, size and hash of an HR image.
 
     Attributes:
         name: key in its data set.
@@ -54,16 +53,16 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One network on one suite.
+class Evaluation:
+    """One method on one data set with one degradation.
 
     Attributes:
-        network: the network.
-        weights_digest: SHA-256 of its weights, those of its parts included; empty if it has none.
+        network: plan of the method.
+        weights_digest: SHA-256 of the weights of all its networks; empty if it has none.
         suite: data set, degradation and scale.
-        images: the images that count.
-        metrics: what is measured.
-        seed: seed of the degradation's draws.
+        images: the images to evaluate.
+        metrics: the metrics.
+        seed: of the draws of the degradation.
     """
 
     network: NetworkPlan
@@ -93,15 +92,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """The numbers of a finished cell.
+class EvaluationResult:
+    """The numbers of a finished evaluation.
 
     Attributes:
-        fingerprint: the cell's.
+        fingerprint: of the evaluation.
         scores: for each image, the value of each metric.
-        date: when the cell was finished, ISO 8601 with time zone.
+        date: time of its end, ISO 8601 with time zone.
         seconds: time spent in the network, over all images.
-        environment: versions and hardware that computed it.
+        environment: versions and hardware.
     """
 
     fingerprint: str
@@ -116,64 +115,64 @@ class CellResult:
         return {label: float(np.mean([scores[label] for scores in self.scores.values()])) for label in labels}
 
 
-class CellStore:
-    """The folder of stored cells.
+class ResultCache:
+    """The folder of cached results.
 
     Args:
-        folder: made when the first cell is written.
+        folder: created with the first result.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, fingerprint: str) -> Path:
-        """File of a finished cell."""
+        """File of a finished evaluation."""
         return self.folder / f'{fingerprint}.json'
 
-    def read(self, cell: Cell) -> CellResult | None:
-        """The stored result of a cell, None if there is none that can be trusted."""
-        fingerprint = cell.fingerprint
+    def read(self, evaluation: Evaluation) -> EvaluationResult | None:
+        """The cached result of an evaluation; None if there is no valid one."""
+        fingerprint = evaluation.fingerprint
         path = self.path(fingerprint)
         try:
             record = json.loads(path.read_text(encoding='utf-8'))
             scores = {name: _decode_scores(values) for name, values in record['pictures'].items()}
-            result = CellResult(fingerprint, scores, record['date'], record['seconds'], record['environment'])
-            complete = list(scores) == [image.name for image in cell.images]
-            if record['fingerprint'] != fingerprint or not complete or not _cover(scores.values(), cell):
+            result = EvaluationResult(fingerprint, scores, record['date'], record['seconds'], record['environment'])
+            complete = list(scores) == [image.name for image in evaluation.images]
+            if record['fingerprint'] != fingerprint or not complete or not _cover(scores.values(), evaluation):
                 raise ValueError('its content does not belong to its name')
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOGGER.warning('%s: the stored cell cannot be used (%s); it is computed again', path, error)
+            _LOGGER.warning('%s: the stored result cannot be used (%s); it is computed again', path, error)
             return None
         return result
 
-    def write(self, cell: Cell, result: CellResult) -> None:
-        """Stores a finished cell and forgets its partial results."""
+    def write(self, evaluation: Evaluation, result: EvaluationResult) -> None:
+        """Stores a finished evaluation and removes its partial results."""
         record = {
             'fingerprint': result.fingerprint,
-            'network': cell.network.label,
-            'dataset': cell.suite.dataset.name,
-            'label': cell.suite.degradation.label,
+            'network': evaluation.network.label,
+            'dataset': evaluation.suite.dataset.name,
+            'label': evaluation.suite.degradation.label,
             'date': result.date,
             'seconds': result.seconds,
             'environment': dict(result.environment),
-            'inputs': cell.describe(),
+            'inputs': evaluation.describe(),
             'pictures': {name: _encode_scores(scores) for name, scores in result.scores.items()},
         }
         with atomic_write(self.path(result.fingerprint)) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n', encoding='utf-8')
         self._partial_path(result.fingerprint).unlink(missing_ok=True)
 
-    def read_partial(self, cell: Cell) -> dict[str, tuple[Scores, float]]:
+    def read_partial(self, evaluation: Evaluation) -> dict[str, tuple[Scores, float]]:
         """Scores and seconds of the images that an interrupted run finished; a torn last line is dropped.
 
         The file is then written anew without it, so that later lines do not continue it.
         """
-        path = self._partial_path(cell.fingerprint)
+        path = self._partial_path(evaluation.fingerprint)
         if not path.exists():
             return {}
-        wanted = {image.name for image in cell.images}
+        wanted = {image.name for image in evaluation.images}
         found: dict[str, tuple[Scores, float]] = {}
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
@@ -181,16 +180,16 @@ class CellStore:
                 name, scores, seconds = record['name'], _decode_scores(record['scores']), float(record['seconds'])
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-            if name in wanted and _cover([scores], cell):
+            if name in wanted and _cover([scores], evaluation):
                 found[name] = (scores, seconds)
         with atomic_write(path) as temporary:
             lines = [_partial_line(name, scores, seconds) for name, (scores, seconds) in found.items()]
             temporary.write_text(''.join(lines), encoding='utf-8')
         return found
 
-    def append_partial(self, cell: Cell, name: str, scores: Scores, seconds: float) -> None:
-        """Keeps the result of one image until the cell is finished."""
-        path = self._partial_path(cell.fingerprint)
+    def append_partial(self, evaluation: Evaluation, name: str, scores: Scores, seconds: float) -> None:
+        """Stores the scores of one image until the evaluation is finished."""
+        path = self._partial_path(evaluation.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open('a', encoding='utf-8') as file:
             file.write(_partial_line(name, scores, seconds))
@@ -200,11 +199,11 @@ class CellStore:
 
 
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
-    """Everything of a system that determines its images, ready for JSON; no paths and no label.
+    """Everything of a method that determines its images, ready for JSON; no paths and no label.
 
     Args:
-        plan: the system.
-        weights_digest: digest of all its weights, those of its parts included.
+        plan: the method.
+        weights_digest: digest of the weights of all its networks.
     """
     described: dict[str, object] = {
         'type': plan.type,
@@ -225,7 +224,7 @@ def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object
 
 
 def describe_metric(metric: MetricPlan) -> dict[str, object]:
-    """Type and options of a metric; a file among them is named by its content."""
+    """Type and options of a metric; files are replaced by the hash of their content."""
     described = {'type': metric.type, **metric.options}
     for key in FILE_OPTIONS & metric.options.keys():
         path = Path(str(metric.options[key])).expanduser()
@@ -249,7 +248,7 @@ def digest_image(image: NDArray[np.uint8]) -> str:
 
 @lru_cache(maxsize=256)
 def digest_degradation(degradation: Degradation, seed: int) -> str:
-    """SHA-256 of what a degradation makes of a small fixed image, so that changed code counts as a change."""
+    """SHA-256 of a small fixed image after the degradation, so that changed code changes the fingerprint."""
     side = _CHECK_SIDE * degradation.scale
     image = torch.randint(0, 256, (side, side, 3), generator=image_generator(0, ''), dtype=torch.uint8)
     return digest_image(degrade_image(degradation, image.numpy(), seed, ''))
@@ -270,8 +269,8 @@ def encode_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _cover(records: Iterable[Scores], cell: Cell) -> bool:
-    labels = {metric.label for metric in cell.metrics}
+def _cover(records: Iterable[Scores], evaluation: Evaluation) -> bool:
+    labels = {metric.label for metric in evaluation.metrics}
     return all(scores.keys() == labels for scores in records)
 
 

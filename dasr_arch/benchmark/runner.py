@@ -1,4 +1,4 @@
-"""The cell engine: computes what is not stored yet, one image at a time, and goes on after a failure or a kill."""
+"""Runs the evaluations of a test that are not stored yet, image by image; resumes after a failure or a kill."""
 
 import logging
 import time
@@ -20,8 +20,8 @@ from dasr_arch.benchmark.build import check_finite, first_line
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.image_metrics import measure_image
-from dasr_arch.benchmark.methods import System, build_system
-from dasr_arch.benchmark.result_cache import Cell, CellResult, CellStore, ImageFacts, Scores, digest_image
+from dasr_arch.benchmark.methods import Method, build_method
+from dasr_arch.benchmark.result_cache import Evaluation, EvaluationResult, ImageFacts, ResultCache, Scores, digest_image
 from dasr_arch.benchmark.sr_images import SRImageFolder
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
@@ -32,22 +32,22 @@ _LOGGER = logging.getLogger(__name__)
 _LEVELS = 255
 
 
-class CellError(Exception):
-    """A cell cannot be computed; the message is one line for the table. Other cells go on."""
+class EvaluationError(Exception):
+    """An evaluation failed; the message is one line for the table. Other evaluations continue."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell.
+    """Outcome of one evaluation.
 
     Attributes:
-        cell: the cell.
+        evaluation: the evaluation.
         result: its numbers, None if it failed.
-        reason: why it failed, one line; empty if it did not.
+        reason: of the failure, one line; empty on success.
     """
 
-    cell: Cell
-    result: CellResult | None
+    evaluation: Evaluation
+    result: EvaluationResult | None
     reason: str = ''
 
 
@@ -59,10 +59,10 @@ def inspect_dataset(
     Args:
         plan: the data set.
         scale: images are cropped to a multiple of it.
-        smallest: shortest side, in pixels after that crop, that the metrics can measure.
+        smallest: shortest side in pixels, after that crop, that the metrics accept.
 
     Returns:
-        The images that count, and name and reason of those that are too small.
+        The images to evaluate, and name and reason of those that are too small.
 
     Raises:
         InputError: if an image is unreadable or none is large enough.
@@ -84,19 +84,19 @@ def inspect_dataset(
 
 @dataclass
 class _Work:
-    """What is known of a cell, and what is left to do.
+    """State of one evaluation.
 
     Attributes:
-        cell: the cell.
-        stored: its result, if it was finished before; then only images can be missing.
-        known: scores and seconds of the images that are finished.
-        sr_images: where SR images go.
+        evaluation: the evaluation.
+        stored: its result if it is in the cache; only SR images can be missing then.
+        known: scores and seconds of the finished images.
+        sr_images: folder of the SR images.
         wanted: names of the images whose SR images are written.
         remaining: the images that are left.
     """
 
-    cell: Cell
-    stored: CellResult | None
+    evaluation: Evaluation
+    stored: EvaluationResult | None
     known: dict[str, tuple[Scores, float]]
     sr_images: SRImageFolder
     wanted: Collection[str]
@@ -104,14 +104,14 @@ class _Work:
 
 
 class Runner:
-    """Computes the cells of one benchmark.
+    """Runs the evaluations of one test.
 
     Args:
-        benchmark: what to compute.
-        images: for each data set's name, the images that count.
-        digests: for each network's label, the digest of its weights.
-        folder: the results' folder; cells go to ``cells/``, SR images to ``visualization/``.
-        device: where networks run. Degradations always run on the CPU, so that LR images never depend on it.
+        benchmark: plan of the test.
+        images: images to evaluate by name of the data set.
+        digests: digest of the weights by label of the network.
+        folder: the results' folder; results are cached in ``cells/``, SR images go to ``visualization/``.
+        device: device of the networks. Degradations always run on the CPU, so that LR images never depend on it.
     """
 
     def __init__(
@@ -126,23 +126,23 @@ class Runner:
         self._images = images
         self._digests = digests
         self._device = device
-        self._store = CellStore(folder / 'cells')
+        self._cache = ResultCache(folder / 'cells')
         self._image_root = folder / 'visualization'
         self._environment = describe_environment(device)
         self._sources: dict[str, tuple[ImageSource, dict[str, int]]] = {}
 
     def run(self) -> list[Outcome]:
-        """Computes every cell that is not stored; a progress bar counts images.
+        """Runs every evaluation that is not cached; a progress bar counts images.
 
         Returns:
-            One outcome per cell, in the order networks, data sets, degradations.
+            One outcome per evaluation, in the order networks, data sets, degradations.
 
         Raises:
-            OSError: if results cannot be written. What is finished stays.
+            OSError: if results cannot be written. Finished results stay.
         """
         plans = self._benchmark.networks
         works = {
-            plan.label: [self._look_up(self._cell(plan, suite)) for suite in self._benchmark.suites(plan)]
+            plan.label: [self._look_up(self._evaluation(plan, suite)) for suite in self._benchmark.suites(plan)]
             for plan in plans
         }
         total = sum(len(work.remaining) for group in works.values() for work in group)
@@ -152,114 +152,119 @@ class Runner:
                 outcomes += self._run_network(plan, works[plan.label], bar)
         return outcomes
 
-    def _cell(self, plan: NetworkPlan, suite: Suite) -> Cell:
+    def _evaluation(self, plan: NetworkPlan, suite: Suite) -> Evaluation:
         images = tuple(self._images[suite.dataset.name])
-        return Cell(plan, self._digests[plan.label], suite, images, self._benchmark.metrics, self._benchmark.seed)
+        return Evaluation(plan, self._digests[plan.label], suite, images, self._benchmark.metrics, self._benchmark.seed)
 
-    def _look_up(self, cell: Cell) -> _Work:
-        stored = self._store.read(cell)
+    def _look_up(self, evaluation: Evaluation) -> _Work:
+        stored = self._cache.read(evaluation)
         if stored is not None:
             known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
         else:
-            known = self._store.read_partial(cell)
-        names = [image.name for image in cell.images]
-        wanted = set(names if self._benchmark.save_img else self._benchmark.shown.get(cell.suite.dataset.name, ()))
-        sr_images = SRImageFolder(self._image_root, cell)
+            known = self._cache.read_partial(evaluation)
+        names = [image.name for image in evaluation.images]
+        wanted = set(
+            names if self._benchmark.save_img else self._benchmark.shown.get(evaluation.suite.dataset.name, ())
+        )
+        sr_images = SRImageFolder(self._image_root, evaluation)
         remaining = [
             image
-            for image in cell.images
+            for image in evaluation.images
             if image.name not in known or (image.name in wanted and not sr_images.holds(image.name))
         ]
-        return _Work(cell, stored, known, sr_images, wanted, remaining)
+        return _Work(evaluation, stored, known, sr_images, wanted, remaining)
 
     def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
-        system: System | None = None
+        method: Method | None = None
         reason = ''
         if any(work.remaining for work in works):
             try:
-                system = self._build(plan)
-            except (InputError, CellError, RuntimeError) as error:
+                method = self._build(plan)
+            except (InputError, EvaluationError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
         outcomes = []
         for work in works:
-            outcome = self._run_cell(work, system, reason, bar)
+            outcome = self._run_evaluation(work, method, reason, bar)
             if outcome.reason:
-                suite = outcome.cell.suite
+                suite = outcome.evaluation.suite
                 _LOGGER.warning(
                     '%s on %s, %s: failed: %s', plan.label, suite.dataset.name, suite.degradation.label, outcome.reason
                 )
             outcomes.append(outcome)
         return outcomes
 
-    def _build(self, plan: NetworkPlan) -> System:
-        system = build_system(plan, self._benchmark.scale)
-        if system.digest != self._digests[plan.label]:
-            raise CellError(f'{plan.weights} has changed since the test began; run the test again')
-        return system.to(self._device)
+    def _build(self, plan: NetworkPlan) -> Method:
+        method = build_method(plan, self._benchmark.scale)
+        if method.digest != self._digests[plan.label]:
+            raise EvaluationError(f'{plan.weights} has changed since the test began; run the test again')
+        return method.to(self._device)
 
-    def _run_cell(self, work: _Work, system: System | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
+    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
         bar.set_postfix_str(
-            f'{work.cell.network.label}, {work.cell.suite.dataset.name}, {work.cell.suite.degradation.label}'
+            f'{work.evaluation.network.label}, {work.evaluation.suite.dataset.name}, '
+            f'{work.evaluation.suite.degradation.label}'
         )
         for done, facts in enumerate(work.remaining):
             try:
-                if system is None:
-                    raise CellError(reason)
-                sr, scores, seconds = self._evaluate(work.cell, facts, system)
-            except CellError as error:
+                if method is None:
+                    raise EvaluationError(reason)
+                sr, scores, seconds = self._evaluate(work.evaluation, facts, method)
+            except EvaluationError as error:
                 bar.update(len(work.remaining) - done)
-                return Outcome(work.cell, None, str(error))
+                return Outcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)
             if work.stored is None:
                 work.known[facts.name] = (scores, seconds)
-                self._store.append_partial(work.cell, facts.name, scores, seconds)
+                self._cache.append_partial(work.evaluation, facts.name, scores, seconds)
             bar.update()
-        return Outcome(work.cell, work.stored or self._finish(work))
+        return Outcome(work.evaluation, work.stored or self._finish(work))
 
-    def _finish(self, work: _Work) -> CellResult:
-        ordered = {image.name: work.known[image.name] for image in work.cell.images}
-        result = CellResult(
-            work.cell.fingerprint,
+    def _finish(self, work: _Work) -> EvaluationResult:
+        ordered = {image.name: work.known[image.name] for image in work.evaluation.images}
+        result = EvaluationResult(
+            work.evaluation.fingerprint,
             {name: scores for name, (scores, _) in ordered.items()},
             now(),
             sum(seconds for _, seconds in ordered.values()),
             self._environment,
         )
-        self._store.write(work.cell, result)
+        self._cache.write(work.evaluation, result)
         return result
 
-    def _evaluate(self, cell: Cell, facts: ImageFacts, system: System) -> tuple[NDArray[np.uint8], Scores, float]:
-        """SR image (H, W, 3), scores and seconds of restoring one image; whatever goes wrong is a CellError."""
+    def _evaluate(
+        self, evaluation: Evaluation, facts: ImageFacts, method: Method
+    ) -> tuple[NDArray[np.uint8], Scores, float]:
+        """SR image (H, W, 3), scores and seconds of one image; every failure becomes an EvaluationError."""
         try:
-            hr = self._read(cell.suite.dataset, facts)
-            lq, draws = self._degrade(cell, facts, system, hr)
-            generator = image_generator(cell.seed, facts.name)
+            hr = self._read(evaluation.suite.dataset, facts)
+            lq, draws = self._degrade(evaluation, facts, method, hr)
+            generator = image_generator(evaluation.seed, facts.name)
             started = time.perf_counter()
-            sr = _to_pixels(system.restore(lq, draws, cell.suite.scale, generator))
+            sr = _to_pixels(method.restore(lq, draws, evaluation.suite.scale, generator))
             seconds = time.perf_counter() - started
-            scores = {metric.label: measure_image(metric, sr, hr) for metric in cell.metrics}
-        except CellError:
+            scores = {metric.label: measure_image(metric, sr, hr) for metric in evaluation.metrics}
+        except EvaluationError:
             raise
-        except Exception as error:  # a fault of one network or image must not end the other cells
-            _LOGGER.debug('%s on %s', cell.network.label, facts.name, exc_info=True)
-            raise CellError(f'{facts.name}: {self._explain(error, facts, system)}') from error
+        except Exception as error:  # a failure of one network or image must not stop the other evaluations
+            _LOGGER.debug('%s on %s', evaluation.network.label, facts.name, exc_info=True)
+            raise EvaluationError(f'{facts.name}: {self._explain(error, facts, method)}') from error
         undefined = [label for label, value in scores.items() if np.isnan(value)]
         if undefined:
-            raise CellError(f'{facts.name}: {undefined[0]} is not a number')
+            raise EvaluationError(f'{facts.name}: {undefined[0]} is not a number')
         return sr, scores, seconds
 
-    def _explain(self, error: Exception, facts: ImageFacts, system: System) -> str:
-        """The reason of a failure in one line, with the way out where the memory was too small."""
+    def _explain(self, error: Exception, facts: ImageFacts, method: Method) -> str:
+        """The reason of a failure in one line, with a remedy if memory was too small."""
         if not is_out_of_memory(error):
             return first_line(error)
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
         scale = self._benchmark.scale
         size = f'{facts.width // scale} x {facts.height // scale} LR pixels'
-        if system.adapter is not None:
+        if method.adapter is not None:
             return f'not enough memory for {size}; it trains on the whole image, so run it on another device'
-        tile = 256 if system.plan.tile is None else max(1, system.plan.tile // 2)
+        tile = 256 if method.plan.tile is None else max(1, method.plan.tile // 2)
         return f'not enough memory for {size}; give the network `tile: {tile}`, or run on another device'
 
     def _read(self, dataset: DatasetPlan, facts: ImageFacts) -> NDArray[np.uint8]:
@@ -269,23 +274,25 @@ class Runner:
         source, index = self._sources[dataset.name]
         image = source.read(index[facts.name])
         if digest_image(image) != facts.digest:
-            raise CellError(f'{facts.name} of {dataset.name} has changed since the test began; run the test again')
+            raise EvaluationError(
+                f'{facts.name} of {dataset.name} has changed since the test began; run the test again'
+            )
         return crop_to_multiple(image, self._benchmark.scale)
 
     def _degrade(
-        self, cell: Cell, facts: ImageFacts, system: System, hr: NDArray[np.uint8]
+        self, evaluation: Evaluation, facts: ImageFacts, method: Method, hr: NDArray[np.uint8]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """LR image (1, 3, h, w) in [0, 1] of an HR image (H, W, 3), and the truth about it if any of it is told."""
-        degradation, seed = cell.suite.degradation, cell.seed
+        """LR image (1, 3, h, w) in [0, 1] of an HR image (H, W, 3), and the draws that non-blind methods need."""
+        degradation, seed = evaluation.suite.degradation, evaluation.seed
         small = degrade_image(degradation, hr, seed, facts.name)
         lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
-        # The same generator gives the draws that the image was degraded with.
-        draws = degradation.draw(image_generator(seed, facts.name), small.shape[:2]) if system.needs else {}
+        # The same generator repeats the draws of the degradation.
+        draws = degradation.draw(image_generator(seed, facts.name), small.shape[:2]) if method.needs else {}
         return lq, draws
 
 
 def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
-    """SR image (H, W, 3), RGB, rounded as the protocol says."""
+    """SR image (H, W, 3), RGB, rounded to 8 bit."""
     check_finite(sr)
     levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The folder of SR images that one cell wrote, which knows which cell that was."""
+"""SR images of one evaluation, tagged with its fingerprint."""
 
 from pathlib import Path
 
@@ -7,33 +7,33 @@ from numpy.typing import NDArray
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import folder_name
-from dasr_arch.benchmark.result_cache import Cell
+from dasr_arch.benchmark.result_cache import Evaluation
 from dasr_arch.data.image_io import write_image
 
 _MARKER = 'cell.txt'
 
 
 class SRImageFolder:
-    """SR images of one cell, ``<root>/<network>/<dataset>/<degradation>/<image>.png``.
+    """SR images of one evaluation, ``<root>/<network>/<dataset>/<degradation>/<image>.png``.
 
-    A file beside them names the cell by its fingerprint, so that images of older weights are never taken for new.
+    A file beside them holds the fingerprint of the evaluation, so that images of older weights are never reused.
 
     Args:
-        root: folder of all cells' images.
-        cell: the cell.
+        root: folder of the images of all evaluations.
+        evaluation: the evaluation.
     """
 
-    def __init__(self, root: Path, cell: Cell) -> None:
-        labels = (cell.network.label, cell.suite.dataset.name, cell.suite.degradation.label)
+    def __init__(self, root: Path, evaluation: Evaluation) -> None:
+        labels = (evaluation.network.label, evaluation.suite.dataset.name, evaluation.suite.degradation.label)
         self.folder = root.joinpath(*map(folder_name, labels))
-        self._fingerprint = cell.fingerprint
+        self._fingerprint = evaluation.fingerprint
 
     def holds(self, name: str) -> bool:
-        """Whether this very cell has already written the image."""
+        """True if this evaluation has already written the image."""
         return self._is_ours() and self._path(name).is_file()
 
     def write(self, name: str, image: NDArray[np.uint8]) -> None:
-        """Writes an RGB image (H, W, 3); the first one removes the images of another cell."""
+        """Writes an RGB image (H, W, 3); the first one removes the images of another evaluation."""
         if not self._is_ours():
             for stale in self.folder.glob('*.png'):
                 stale.unlink()
@@ -49,7 +49,7 @@ class SRImageFolder:
 
     @staticmethod
     def file_name(name: str) -> str:
-        """The name of an image's file; a key never leads out of the folder."""
+        """The file name of an image, always inside the folder."""
         return f'{name if Path(name).name == name else folder_name(name)}.png'
 
     def _path(self, name: str) -> Path:

@@ -69,14 +69,14 @@ class AnisotropicGaussian(Degradation):
 
     @property
     def kernel_label(self) -> str:
-        """'axes 2 x 0.5 at 10' or 'axes 0.2-4 at 0-180'."""
+        """'lambda 2 0.5, theta 10' or 'lambda 0.2-4, theta 0-180'."""
         if self.theta_deg_range is not None:
             theta = format_range(self.theta_deg_range)
         else:
             theta = format_number(self.theta_deg)
         if self.lambda_range is not None:
-            return f'axes {format_range(self.lambda_range)} at {theta}'
-        return f'axes {format_number(self.lambda_1)} x {format_number(self.lambda_2)} at {theta}'
+            return f'lambda {format_range(self.lambda_range)}, theta {theta}'
+        return f'lambda {format_number(self.lambda_1)} {format_number(self.lambda_2)}, theta {theta}'
 
     @property
     def fixed_kernel(self) -> bool:

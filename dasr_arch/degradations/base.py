@@ -98,7 +98,7 @@ class Degradation(ABC):
     @property
     @abstractmethod
     def kernel_label(self) -> str:
-        """The kernel's parameters in a few characters, such as 'width 1.2'."""
+        """The kernel's parameters in a few characters, such as 'sigma 1.2'."""
 
     @property
     @abstractmethod
@@ -144,7 +144,7 @@ class Degradation(ABC):
 
     @property
     def label(self) -> str:
-        """A short name that tells settings apart: 'width 1.2', 'axes 2 x 0.5 at 10, noise 5'."""
+        """A short name that tells settings apart: 'sigma 1.2', 'lambda 2 0.5, theta 10, noise 5'."""
         parts = [self.kernel_label]
         if self.noise_range is not None:
             parts.append(f'noise {format_range(self.noise_range)}')

@@ -91,10 +91,10 @@ class IsotropicGaussian(Degradation):
 
     @property
     def kernel_label(self) -> str:
-        """'width 1.2' or 'width 0.2-4'."""
+        """'sigma 1.2' or 'sigma 0.2-4'."""
         if self.sigma_range is not None:
-            return f'width {format_range(self.sigma_range)}'
-        return f'width {format_number(self.sigma)}'
+            return f'sigma {format_range(self.sigma_range)}'
+        return f'sigma {format_number(self.sigma)}'
 
     @property
     def fixed_kernel(self) -> bool:

@@ -1,19 +1,17 @@
-"""The demo: everything the project does, once, on a dozen free images that scikit-image brings along.
+"""The demo: prepares data, trains a small DASR, tests it and writes a page, on a dozen free images of scikit-image.
 
-Beside the small network that it trains stands the one of the package, trained for hours.
-
-All files lie in one folder of its own; a page that needs nothing else shows what came out:
+The packaged network, trained for hours, is tested for comparison. All files are in one folder:
 
     index.html            the page
-    demo.json             settings, times and versions, for the page
-    images/train, test  the images; the two share none
-    train.lmdb/           made from images/train, as `dasr prepare` makes it
-    lq/<degradation>/     LR test images with their specification, as `dasr degrade` makes them
-    train_demo.yml        for `dasr train`; both stages
-    test_demo.yml         for `dasr test`
-    experiments/          what the training left
-    results/              what the test left
-    representations.json  the map of degradation representations
+    demo.json             settings, times and versions for the page
+    images/train, test    disjoint images
+    train.lmdb/           from images/train, as by `dasr prepare`
+    lq/<degradation>/     LR test images with their specification, as by `dasr degrade`
+    train_demo.yml        option file for `dasr train`; both stages
+    test_demo.yml         option file for `dasr test`
+    experiments/          output of the training
+    results/              output of the test
+    representations.json  map of degradation representations
 """
 
 import json
@@ -36,7 +34,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import build_degradations, folder_name
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.pages.demo_page import ReportSources, write_report
+from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
 from dasr_arch.config.arguments import TrainingArguments
@@ -57,7 +55,7 @@ DEGRADATIONS: tuple[dict[str, object], ...] = (
     {'type': 'IsotropicGaussian', 'sigma': [0.0, 1.2, 2.4, 3.6]},
     {'type': 'AnisotropicGaussian', 'lambda_1': 3.6, 'lambda_2': 1.2, 'theta_deg': 45.0},
 )
-"""The test grid; the paper's widths at x4, and one blur of a kind that the training never shows."""
+"""Degradations of the test: the paper's kernel widths at x4, and an anisotropic blur that is not in the training."""
 
 _DEFAULT_FOLDER = Path('results') / 'demo'
 _RECORD = 'demo.json'
@@ -65,14 +63,15 @@ _MAP = 'representations.json'
 _TRAINING, _TEST = 'train_demo', 'test_demo'
 _WEIGHTS = Path('experiments') / _TRAINING / 'models' / 'net_g_latest.pth'
 _TRAINING_SIDE = 512  # pixels
-_TEST_WINDOWS = {  # top, left, height and width of the part of each test image that is worth looking at
-    'astronaut': (0, 96, 256, 256),
-    'chelsea': (22, 60, 256, 256),
-    'rocket': (150, 200, 256, 256),
-    'text': (0, 0, 172, 256),
+_TEST_SIDE = 256  # pixels
+_TEST_WINDOWS = {  # top, left, height and width of the part of each test image that is used
+    'astronaut': (0, 96, _TEST_SIDE, _TEST_SIDE),
+    'chelsea': (22, 60, _TEST_SIDE, _TEST_SIDE),
+    'rocket': (150, 200, _TEST_SIDE, _TEST_SIDE),
+    'text': (0, 0, 172, _TEST_SIDE),
 }
 _OURS, _PACKAGED = 'DASR, minutes', 'DASR-S, packaged'
-"""What the demo trains, and the network of the package, which is shown beside it."""
+"""The network that the demo trains, and the packaged one."""
 
 _METRICS = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': SCALE, 'test_y_channel': True},
@@ -86,11 +85,11 @@ class DemoSettings:
 
     Attributes:
         stage_1: iterations of the encoder alone.
-        stage_2: iterations of everything.
-        batch_size: images in a batch, two patches of each.
+        stage_2: joint iterations.
+        batch_size: images in a batch, with two patches each.
         gt_size: side of a patch in HR pixels, a multiple of the scale.
-        network: arguments of the DASR, apart from its scale.
-        map_patch: side of the patches on the map, LR pixels.
+        network: arguments of the DASR, without the scale.
+        map_patch: side of the patches of the map in LR pixels.
     """
 
     stage_1: int = 150
@@ -114,12 +113,12 @@ class DemoSettings:
 
 
 class DemoReport(NamedTuple):
-    """What a demo leaves.
+    """Result of a demo.
 
     Attributes:
-        page: the page to open.
+        page: the page.
         console: the table of the test as text.
-        seconds: how long it took.
+        seconds: wall time.
     """
 
     page: Path
@@ -131,10 +130,10 @@ def choose_folder(out: Path | None = None) -> Path:
     """The folder of a new demo.
 
     Args:
-        out: the user's choice; by default results/demo, or with a number the first that is free.
+        out: the user's choice; by default results/demo, with a number if that exists.
 
     Raises:
-        InputError: if the user's choice holds something already.
+        InputError: if the user's choice is not empty.
     """
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -150,7 +149,7 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
     """Prepares data, trains both stages, tests on a grid, maps the representations and writes the page.
 
     Args:
-        folder: an empty or new folder; what was made stays there if the demo is interrupted.
+        folder: an empty or new folder; its files are kept if the demo is interrupted.
         settings: size of the demo.
 
     Raises:
@@ -190,13 +189,13 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
 
 
 def write_demo_page(folder: Path) -> None:
-    """Writes the page of a finished demo from what it saved.
+    """Writes the page of a finished demo from its saved files.
 
     Args:
         folder: the demo's folder.
 
     Raises:
-        InputError: if something that it saves is missing.
+        InputError: if a saved file is missing.
         OSError: if the page cannot be written.
     """
     path = folder / _RECORD
@@ -205,24 +204,21 @@ def write_demo_page(folder: Path) -> None:
         stages, facts = record['stages'], record['facts']
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path}: missing or damaged; run the demo again') from error
-    sources = ReportSources(
+    demo = DemoContent(
         title='DASR: blind super-resolution that adapts to the degradation',
         network=_OURS,
         shown=_PACKAGED,
-        results=folder / 'results' / _TEST,
-        hr=folder / 'images' / 'test',
-        lq=folder / 'lq',
         history=read_history(folder / 'experiments' / _TRAINING / HISTORY_NAME),
         stages=[(count, name) for count, name in stages],
         representations=folder / _MAP,
         facts=[(name, value) for name, value in facts],
         credits=[f'{image.file} ({image.part}): {image.content}; {image.licence}' for image in SAMPLE_IMAGES],
     )
-    write_report(sources, folder / PAGE_NAME)
+    write_results_page(folder / 'results' / _TEST, folder / PAGE_NAME, demo)
 
 
 def make_training_options(settings: DemoSettings) -> dict[str, Any]:
-    """The content of the option file of the training, whose paths are relative to the demo's folder."""
+    """Content of the option file of the training; paths are relative to the demo's folder."""
     total = settings.stage_1 + settings.stage_2
     return {
         'name': _TRAINING,
@@ -278,7 +274,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
 
 
 def make_test_options() -> dict[str, Any]:
-    """The content of the option file of the test."""
+    """Content of the option file of the test."""
     return {
         'name': _TEST,
         'scale': SCALE,
@@ -294,11 +290,12 @@ def make_test_options() -> dict[str, Any]:
         },
         'metrics': _METRICS,
         'save_img': True,
+        'crops': {'images': len(_TEST_WINDOWS), 'size': _TEST_SIDE},
     }
 
 
 class _Steps:
-    """A bar that counts the steps of the demo; the bars of the steps themselves stand below it."""
+    """Progress bar over the steps of the demo; each step has a bar of its own below."""
 
     def __init__(self, count: int) -> None:
         self.bar: tqdm[Any] = tqdm(total=count, unit='step', bar_format='{desc} [{elapsed}]')
@@ -312,14 +309,14 @@ class _Steps:
 
     @contextmanager
     def announce(self, name: str) -> Iterator[None]:
-        """Says what is going on, and counts it when it is done."""
+        """Shows the name of a step, and counts the step at its end."""
         self.bar.set_description_str(f'demo, step {self.bar.n + 1} of {self.count}: {name}')
         yield
         self.bar.update()
 
 
 def _copy_images() -> None:
-    """The middle of large training images, and of each test image the part that is worth looking at, as PNG."""
+    """Writes the centre of training images, and a window of each test image, as PNG."""
     for path in find_sample_images('train'):
         image = read_image(path)
         top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in image.shape[:2])
@@ -385,13 +382,19 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
             _OURS,
             f'DASR x{SCALE}, {count:,d} parameters ({arguments}); the paper has 64 features, 5 groups of 5 blocks',
         ),
-        ('training', f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has some 600,000'),
+        (
+            'training',
+            f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has about 600,000',
+        ),
         (
             _PACKAGED,
-            f'{packaged.name}, {packaged.parameters:,d} parameters, which `dasr upscale --model iso` uses; trained on '
+            f'{packaged.name}, {packaged.parameters:,d} parameters, used by `dasr upscale --model iso`; trained on '
             f'{packaged.trained_on}, {packaged.date}',
         ),
-        ('degradations seen', 'isotropic Gaussian blur of width 0.2 to 4 HR pixels, bicubic down-sampling, no noise'),
+        (
+            'training degradations',
+            'isotropic Gaussian blur of kernel width 0.2 to 4 HR pixels, bicubic downsampling, no noise',
+        ),
         ('machine', f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads'),
         ('versions', f'{versions}, commit {environment["commit"] or "none"}'),
         ('date', now()),

@@ -1,4 +1,4 @@
-"""From a test file to tables: everything is checked before anything is computed."""
+"""Tests of an option file: checks everything, runs the evaluations and writes tables and the page."""
 
 import logging
 import sys
@@ -23,9 +23,9 @@ from dasr_arch.benchmark.config import (
 from dasr_arch.benchmark.crops import Crop, write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
-from dasr_arch.benchmark.methods import build_system, describe_system, probe_system
+from dasr_arch.benchmark.methods import build_method, describe_method, probe_method
 from dasr_arch.benchmark.network_options import Block, Missing, find_missing_file, plan_network
-from dasr_arch.benchmark.pages.comparison_page import write_comparison
+from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
@@ -35,6 +35,7 @@ from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
+from dasr_arch.degradations.labels import update_label
 from dasr_arch.pipelines.exit_codes import run_guarded
 
 RESULTS_FOLDER = Path('results')  # below the current folder
@@ -47,20 +48,20 @@ class DatasetOptions(Options, kw_only=True, frozen=True):
     """One set of HR images."""
 
     dataroot_gt: Annotated[str, Meta(min_length=1)]
-    missing: Missing | None = None  # what the file says for all, if absent
+    missing: Missing | None = None  # the file's `missing` if absent
 
 
 class CropOptions(Options, kw_only=True, frozen=True):
-    """Which parts of which images a report shows."""
+    """Crops of images for the page."""
 
     renamed: ClassVar[dict[str, str]] = {'pictures': 'images'}
 
-    images: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # so many of each data set, or names by data set
+    images: Annotated[int, Meta(ge=1)] | dict[str, list[str]] = 1  # number per data set, or names by data set
     size: Annotated[int, Meta(ge=16)] = 96  # HR pixels
 
 
 class CostOptions(Options, kw_only=True, frozen=True):
-    """How parameters, multiply-adds, time and memory are measured."""
+    """Settings of the measurement of parameters, multiply-adds, time and memory."""
 
     size: Annotated[int, Meta(ge=16)] = 180  # LR pixels
     repeats: Count = 3
@@ -89,19 +90,19 @@ class TestOptions(Options, kw_only=True, frozen=True):
     report: bool = False
 
     def __post_init__(self) -> None:
-        """Checks that there is something to do."""
+        """Checks that nothing required is empty."""
         for key in ('datasets', 'degradations', 'networks', 'metrics'):
             if not getattr(self, key):
                 raise ValueError(f'{key}: expected at least one entry, got none')
 
 
 class TestReport(NamedTuple):
-    """What a test leaves.
+    """Result of a test.
 
     Attributes:
         console: the tables as text.
-        folder: where the files are.
-        failures: number of cells that could not be computed.
+        folder: folder of the results.
+        failures: number of failed evaluations.
     """
 
     console: str
@@ -110,12 +111,12 @@ class TestReport(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 if a cell failed."""
+        """0, or 1 if an evaluation failed."""
         return 1 if self.failures else 0
 
 
 class _Prepared(NamedTuple):
-    """A benchmark whose every part has been tried."""
+    """A test whose networks and data sets have been checked."""
 
     benchmark: Benchmark
     images: dict[str, tuple[ImageFacts, ...]]
@@ -126,28 +127,28 @@ class _Prepared(NamedTuple):
 
 
 def run_test_file(path: Path, overrides: Sequence[str] = ()) -> TestReport:
-    """Runs the test that an option file describes.
+    """Runs the test of an option file.
 
     Args:
         path: the file.
-        overrides: ``key=value`` pairs laid over it.
+        overrides: ``key=value`` pairs that override its options.
 
     Returns:
         The report; its files are in ``results/<name>``.
 
     Raises:
-        InputError: if anything in the file, or anything that it names, is wrong. Nothing has been computed then.
+        InputError: if the file, a network or a data set is wrong; raised before anything is computed.
         OSError: if results cannot be written.
     """
     return run_test(read_yaml(path, overrides), str(path))
 
 
 def run_test(options: Mapping[str, object], where: str = 'options') -> TestReport:
-    """Runs a test; cells that an earlier run has stored are not computed again.
+    """Runs a test; cached evaluations are not computed again.
 
     Args:
         options: content of a test file; not altered.
-        where: what messages call it.
+        where: name of the file in messages.
 
     Returns:
         The report.
@@ -178,21 +179,21 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
     write_tables(folder, record)
     if checked.report:
-        write_comparison(folder, folder / REPORT_NAME)
+        write_results_page(folder, folder / REPORT_NAME)
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 
 def _measure_costs(
     benchmark: Benchmark, options: CostOptions | None, folder: Path, device: torch.device
 ) -> dict[str, Costs]:
-    """The costs of every system, one after the other, if they are asked for."""
+    """The costs of every method; empty without options."""
     if options is None:
         return {}
     store, plan = CostStore(folder / 'costs'), CostPlan(options.size, options.repeats)
     costs = {}
     for network in benchmark.networks:
         _LOGGER.info('measuring the costs of %s', network.label)
-        costs[network.label] = store.measure(build_system(network, benchmark.scale), benchmark.scale, plan, device)
+        costs[network.label] = store.measure(build_method(network, benchmark.scale), benchmark.scale, plan, device)
     return costs
 
 
@@ -201,7 +202,7 @@ def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
 
     Args:
         num_gpu: 'auto' takes a GPU if there is one, 0 the CPU.
-        where: opens the message.
+        where: start of the message.
 
     Returns:
         The device.
@@ -218,7 +219,7 @@ def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
 
 
 def _prepare(options: TestOptions, where: str) -> _Prepared:
-    """Plans everything, then tries every network and reads every image once."""
+    """Plans the test, runs every network on a small image and reads every image once."""
     try:
         degradations = build_degradations(options.degradations, options.scale)
         metrics = tuple(_plan_metric(label, block) for label, block in options.metrics.items())
@@ -233,10 +234,10 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
         skipped += absent
         digests, systems = {}, {}
         for plan in networks:
-            system = build_system(plan, options.scale)
-            probe_system(system, degradations[0])
-            digests[plan.label], systems[plan.label] = system.digest, describe_system(system)
-            del system
+            method = build_method(plan, options.scale)
+            probe_method(method, degradations[0])
+            digests[plan.label], systems[plan.label] = method.digest, describe_method(method)
+            del method
         images: dict[str, tuple[ImageFacts, ...]] = {}
         for dataset in datasets:
             images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
@@ -254,7 +255,7 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
 
 
 def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[dict[str, str]]]:
-    """The systems whose weights are there, and those whose weights are not but may be skipped."""
+    """The methods whose weights exist, and entries for those that are skipped."""
     found, skipped = [], []
     for label, block in options.networks.items():
         plan = plan_network(label, block, options.scale)
@@ -275,13 +276,13 @@ def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[
 
 
 def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) -> dict[str, tuple[str, ...]]:
-    """The columns that are means over others, by the labels of those."""
+    """The columns that are means over others, with the labels of those."""
     labels = [degradation.label for degradation in degradations]
     averages = {}
     for name, members in (options.averages or {}).items():
         if name in labels:
             raise InputError(f"averages: '{name}' is a degradation already; choose another name")
-        chosen = labels if members == 'all' else list(members)
+        chosen = labels if members == 'all' else list(map(update_label, members))
         for label in chosen:
             if label not in labels:
                 raise InputError(f"averages.{name}: no degradation is called '{label}'{suggest(label, labels)}")
@@ -294,7 +295,7 @@ def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) ->
 def _choose_shown(
     options: CropOptions | None, images: Mapping[str, Sequence[ImageFacts]]
 ) -> dict[str, tuple[str, ...]]:
-    """The images that a report shows, by data set; names that are not there are left out with a warning."""
+    """The images that the page shows, by data set; unknown names are left out with a warning."""
     if options is None:
         return {}
     names = {dataset: [facts.name for facts in group] for dataset, group in images.items()}
@@ -321,7 +322,7 @@ def _leave_out(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def _find_datasets(options: TestOptions) -> tuple[tuple[DatasetPlan, ...], list[dict[str, str]]]:
-    """The data sets that are there, and those that are not but may be skipped."""
+    """The data sets that exist, and entries for those that are skipped."""
     found, skipped = [], []
     for name, entry in options.datasets.items():
         root = Path(entry.dataroot_gt)
@@ -330,7 +331,7 @@ def _find_datasets(options: TestOptions) -> tuple[tuple[DatasetPlan, ...], list[
             continue
         reason = f"'{root}' does not exist; datasets/README.md tells how to get it"
         if (entry.missing or options.missing) == 'error':
-            raise InputError(f'datasets.{name}.dataroot_gt: {reason}, and `missing: skip` goes on without it')
+            raise InputError(f'datasets.{name}.dataroot_gt: {reason}, and `missing: skip` leaves it out')
         skipped.append({'dataset': name, 'picture': '', 'reason': reason})
     if not found:
         names = ', '.join(options.datasets)
@@ -348,13 +349,13 @@ def _plan_metric(label: str, block: Block) -> MetricPlan:
 
 
 def test(argv: Sequence[str] | None = None) -> int:
-    """What test.py runs: tests what an option file describes and writes the tables to the standard output.
+    """Entry point of test.py: runs the test of an option file and prints its tables.
 
     Args:
         argv: arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0, 1 if a cell failed, 2 for what the user got wrong, 130 after Ctrl-C.
+        Exit code: 0, 1 if an evaluation failed, 2 for wrong input, 130 after Ctrl-C.
     """
     arguments = parse_testing_arguments(argv)
 
@@ -370,6 +371,6 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for
 
 
 def describe_report(report: TestReport) -> str:
-    """The tables, and a last line that says where the files are."""
-    failures = f'; {report.failures} cells failed' if report.failures else ''
-    return f'{report.console}\ntables, stored cells and images: {report.folder}{failures}\n'
+    """The tables, and a last line with the folder of the files."""
+    failures = f'; {report.failures} evaluations failed' if report.failures else ''
+    return f'{report.console}\ntables, cached results and images: {report.folder}{failures}\n'

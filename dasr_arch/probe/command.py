@@ -14,6 +14,7 @@ import torch
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.image_source import ImageSource
@@ -102,8 +103,8 @@ def run_probing(
             is not installed.
         OSError: if the file cannot be written.
     """
-    if with_maps and any(importlib.util.find_spec(name) is None for name in ('sklearn', 'matplotlib')):
-        raise InputError('maps need scikit-learn and matplotlib; install the extra `report`')
+    if with_maps and importlib.util.find_spec('sklearn') is None:
+        raise InputError('maps need scikit-learn; install the extra `report`')
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f'limit must be at least 1, got {settings.limit}')
     train, test = open_sources(list(settings.images)), open_sources(settings.test)
@@ -188,7 +189,7 @@ def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object])
         temporary.write_text(_format_markdown(report, about), encoding='utf-8')
     for number, one in enumerate(report.maps, 1):
         with atomic_write(folder / f'map_{number}.svg') as temporary:
-            _draw(one, temporary)
+            temporary.write_text(_draw(one), encoding='utf-8')
 
 
 def _map(
@@ -231,18 +232,9 @@ def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _draw(one: RepresentationMap, path: Path) -> None:
-    from matplotlib import rc_context  # noqa: PLC0415 (optional, slow to import)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    with rc_context({'svg.hashsalt': 'map', 'font.size': 9}):  # the same file for the same map
-        figure = Figure(figsize=(5, 4), layout='constrained')
-        axes = figure.subplots()
-        for number, label in enumerate(dict.fromkeys(point.degradation for point in one.points)):
-            x = [point.x for point in one.points if point.degradation == label]
-            y = [point.y for point in one.points if point.degradation == label]
-            colour = _COLOURS[number % len(_COLOURS)]
-            axes.scatter(x, y, s=14, label=label, color=colour, edgecolors='white')
-        axes.set(xticks=[], yticks=[], title=one.title)
-        axes.legend(loc='best', framealpha=0.8)
-        figure.savefig(path, format='svg', metadata={'Date': None})
+def _draw(one: RepresentationMap) -> str:
+    groups = []
+    for number, label in enumerate(dict.fromkeys(point.degradation for point in one.points)):
+        points = [(point.x, point.y) for point in one.points if point.degradation == label]
+        groups.append(Series(label, _COLOURS[number % len(_COLOURS)], points))
+    return draw_figure([Panel(one.title, draw_scatter(groups, Axes('', '', description=one.title)), groups)])

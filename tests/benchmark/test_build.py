@@ -12,7 +12,7 @@ from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.build import build_network, check_finite
 from dasr_arch.benchmark.config import NetworkPlan
-from dasr_arch.benchmark.methods import build_system, probe_system
+from dasr_arch.benchmark.methods import build_method, probe_method
 from dasr_arch.benchmark.oracle_inputs import gather_conditions
 from dasr_arch.degradations import build_degradation, image_generator
 from tests.benchmark.making import save_weights, small_dasr
@@ -42,11 +42,11 @@ def test_networks_of_basicsr_are_built_and_tried(tmp_path: Path) -> None:
     arguments = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'upscale': 4}
     path = save_weights(MSRResNet(**arguments), tmp_path / 'net.pth')
     plan = NetworkPlan('Theirs', 'MSRResNet', arguments, path)
-    system = build_system(plan, 4)
-    probe_system(system, BLUR)
+    system = build_method(plan, 4)
+    probe_method(system, BLUR)
     wrong = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 2)
     with pytest.raises(InputError, match=r'expected an output of 96 x 96 pixels \(scale 2\), got 192 x 192'):
-        probe_system(system, wrong)
+        probe_method(system, wrong)
 
 
 def test_checkpoint_of_another_scale_is_refused(tmp_path: Path) -> None:
@@ -84,16 +84,16 @@ def test_constructor_that_refuses_is_one_line() -> None:
     assert '\n' not in str(caught.value)
 
 
-def test_non_blind_network_is_told_the_true_kernel() -> None:
+def test_non_blind_network_gets_the_true_kernel() -> None:
     network = DASR(**small_dasr(condition='kernel')).eval()
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     lq = torch.zeros(1, 3, 8, 8)
-    told = gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody)
-    assert list(told) == ['kernel']
-    assert torch.equal(told['kernel'], draws['kernel'][None])
+    known = gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody)
+    assert list(known) == ['kernel']
+    assert torch.equal(known['kernel'], draws['kernel'][None])
 
 
-def test_network_is_told_nothing_where_the_file_says_so() -> None:
+def test_network_gets_nothing_where_the_file_says_so() -> None:
     draws = BLUR.draw(image_generator(0, ''), (8, 8))
     for needs in (('kernel',), ('kernel', 'noise_level')):
         assert gather_conditions(needs, ('none', 'none'), torch.zeros(1, 3, 8, 8), draws, nobody) == {}
@@ -108,13 +108,13 @@ def test_predicted_kernel_comes_from_the_image_and_the_noise_from_the_truth() ->
         return kernel
 
     draws = {'kernel': torch.zeros(21, 21), 'noise_level': torch.tensor(5.0)}
-    told = gather_conditions(('kernel', 'noise_level'), ('predicted', 'true'), lq, draws, estimate)
-    assert told['kernel'] is kernel
-    assert told['noise_level'].tolist() == [5.0]
+    known = gather_conditions(('kernel', 'noise_level'), ('predicted', 'true'), lq, draws, estimate)
+    assert known['kernel'] is kernel
+    assert known['noise_level'].tolist() == [5.0]
     assert seen[0] is lq
 
 
-def test_blind_and_foreign_networks_are_told_nothing() -> None:
+def test_blind_and_foreign_networks_get_no_inputs() -> None:
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
         lq = torch.zeros(1, 3, 8, 8)
@@ -139,7 +139,7 @@ def test_checkpoint_with_the_authors_names_gives_the_golden_output(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ('name', 'kind', 'arguments', 'told', 'inputs', 'outputs'),
+    ('name', 'kind', 'arguments', 'needs', 'inputs', 'outputs'),
     [
         ('san_small_x3', 'SAN', {'scale': 3, 'num_groups': 2, 'num_blocks': 2}, (), 'lr', 'sr'),
         ('srmdnf_x4', 'SRMDNF', {'scale': 4}, ('code',), 'lr', 'sr'),
@@ -148,22 +148,30 @@ def test_checkpoint_with_the_authors_names_gives_the_golden_output(tmp_path: Pat
     ],
 )
 def test_files_of_other_authors_give_their_golden_outputs(
-    name: str, kind: str, arguments: dict[str, object], told: tuple[str, ...], inputs: str, outputs: str, tmp_path: Path
+    name: str,
+    kind: str,
+    arguments: dict[str, object],
+    needs: tuple[str, ...],
+    inputs: str,
+    outputs: str,
+    tmp_path: Path,
 ) -> None:
     golden = np.load(GOLDEN / f'{name}.npz')
     torch.save(golden_state(golden), tmp_path / 'net.pth')
     network, _ = build_network(NetworkPlan(kind, kind, arguments, tmp_path / 'net.pth'))
     levels = golden[inputs].max().round()
     with torch.no_grad():
-        out = network(torch.from_numpy(golden[inputs]) / levels, **{key: torch.from_numpy(golden[key]) for key in told})
+        out = network(
+            torch.from_numpy(golden[inputs]) / levels, **{key: torch.from_numpy(golden[key]) for key in needs}
+        )
     assert relative_error(out * levels, golden[outputs]) < 1e-5
 
 
-def test_weights_of_other_authors_are_told_kernels_only_in_their_own_basis(tmp_path: Path) -> None:
+def test_weights_of_other_authors_get_kernels_only_in_their_own_basis(tmp_path: Path) -> None:
     torch.save(golden_state(np.load(GOLDEN / 'srmd_x4.npz')), tmp_path / 'net.pth')
     plan = NetworkPlan('SRMD', 'SRMD', {'scale': 4}, tmp_path / 'net.pth')
     with pytest.raises(InputError, match='came without the basis of their kernels'):
-        probe_system(build_system(plan, 4), BLUR)
+        probe_method(build_method(plan, 4), BLUR)
     np.save(tmp_path / 'basis.npy', np.eye(15, 225))
     given = NetworkPlan('SRMD', 'SRMD', {'scale': 4, 'basis_path': str(tmp_path / 'basis.npy')}, tmp_path / 'net.pth')
-    probe_system(build_system(given, 4), BLUR)
+    probe_method(build_method(given, 4), BLUR)

@@ -11,15 +11,15 @@ from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srmd_arch import SRMDNF
 from dasr_arch.benchmark.complexity import CostPlan, CostStore, count_multiply_adds, count_parameters
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.methods import System, build_system
+from dasr_arch.benchmark.methods import Method, build_method
 from tests.benchmark.making import save_weights
 
 PLAN = CostPlan(size=16, repeats=1)
 CPU = torch.device('cpu')
 
 
-def make_system(network: torch.nn.Module, kind: str) -> System:
-    return System(NetworkPlan('N', kind), network.eval(), 'digest')
+def make_system(network: torch.nn.Module, kind: str) -> Method:
+    return Method(NetworkPlan('N', kind), network.eval(), 'digest')
 
 
 def test_multiply_adds_of_plain_convolutions_are_those_by_hand() -> None:
@@ -29,10 +29,10 @@ def test_multiply_adds_of_plain_convolutions_are_those_by_hand() -> None:
 
 
 def test_papers_network_costs_what_is_published() -> None:
-    system = make_system(DASR(scale=4), 'DASR')
-    assert count_parameters(system) == pytest.approx(5.84e6, rel=0.002)  # KDSR's table
+    method = make_system(DASR(scale=4), 'DASR')
+    assert count_parameters(method) == pytest.approx(5.84e6, rel=0.002)  # KDSR's table
     # The same table has 185.66 G for 180 x 320 pixels.
-    assert count_multiply_adds(system, 30) == pytest.approx(185.66e9 * 30**2 / (180 * 320), rel=0.02)
+    assert count_multiply_adds(method, 30) == pytest.approx(185.66e9 * 30**2 / (180 * 320), rel=0.02)
 
 
 def test_parts_are_counted_with_the_network(tmp_path: Path) -> None:
@@ -40,16 +40,16 @@ def test_parts_are_counted_with_the_network(tmp_path: Path) -> None:
     path = save_weights(denoiser, tmp_path / 'dncnn.pth')
     plain = NetworkPlan('B', 'Bicubic', {'scale': 4})
     part = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, path)
-    system = build_system(NetworkPlan('B', 'Bicubic', {'scale': 4}, denoiser=part), 4)
-    assert count_parameters(system) == sum(p.numel() for p in denoiser.parameters())
-    more = count_multiply_adds(system, 10) - count_multiply_adds(build_system(plain, 4), 10)
+    method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}, denoiser=part), 4)
+    assert count_parameters(method) == sum(p.numel() for p in denoiser.parameters())
+    more = count_multiply_adds(method, 10) - count_multiply_adds(build_method(plain, 4), 10)
     assert more == 9 * (3 * 8 + 8 * 8 + 8 * 3) * 100
 
 
 def test_time_and_memory_are_measured_once_and_kept(tmp_path: Path) -> None:
-    system = build_system(NetworkPlan('B', 'Bicubic', {'scale': 4}), 4)
+    method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}), 4)
     store = CostStore(tmp_path / 'costs')
-    first = store.measure(system, 4, PLAN, CPU)
+    first = store.measure(method, 4, PLAN, CPU)
     assert first.failure == ''
     assert first.milliseconds is not None
     assert first.milliseconds > 0
@@ -59,24 +59,24 @@ def test_time_and_memory_are_measured_once_and_kept(tmp_path: Path) -> None:
     assert first.parameters == 0
     (file,) = (tmp_path / 'costs').iterdir()
     written = file.stat().st_mtime_ns
-    assert store.measure(system, 4, PLAN, CPU) == first
+    assert store.measure(method, 4, PLAN, CPU) == first
     assert file.stat().st_mtime_ns == written
 
 
-def test_failure_is_told_and_not_kept(tmp_path: Path) -> None:
+def test_failure_is_reported_and_not_cached(tmp_path: Path) -> None:
     path = save_weights(DnCNN(num_feat=8, num_layers=3), tmp_path / 'dncnn.pth')
     part = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, path)
-    system = build_system(NetworkPlan('B', 'Bicubic', {'scale': 4}, denoiser=part), 4)
+    method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}, denoiser=part), 4)
     path.unlink()
-    costs = CostStore(tmp_path / 'costs').measure(system, 4, PLAN, CPU)
+    costs = CostStore(tmp_path / 'costs').measure(method, 4, PLAN, CPU)
     assert 'dncnn.pth' in costs.failure
     assert costs.milliseconds is None
     assert not (tmp_path / 'costs').exists()
 
 
-def test_system_that_trains_on_the_image_is_counted_but_not_timed(tmp_path: Path) -> None:
+def test_method_with_test_time_training_is_counted_but_not_timed(tmp_path: Path) -> None:
     plan = NetworkPlan('Z', 'ZSSR', {'scale': 2}, adapt={'max_steps': 3000})
-    costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)
+    costs = CostStore(tmp_path / 'costs').measure(build_method(plan, 2), 2, PLAN, CPU)
     assert costs.parameters == 224_640
     assert costs.multiply_adds == pytest.approx(224_640 * 32 * 32, rel=0.01)
     assert costs.milliseconds is None
@@ -89,7 +89,7 @@ def test_system_that_trains_on_the_image_is_counted_but_not_timed(tmp_path: Path
 def test_short_training_on_the_image_is_timed(tmp_path: Path) -> None:
     path = save_weights(MZSR(scale=2), tmp_path / 'mzsr.pth')
     plan = NetworkPlan('M', 'MZSR', {'scale': 2}, path, adapt={'steps': 1})
-    costs = CostStore(tmp_path / 'costs').measure(build_system(plan, 2), 2, PLAN, CPU)
+    costs = CostStore(tmp_path / 'costs').measure(build_method(plan, 2), 2, PLAN, CPU)
     assert costs.failure == ''
     assert costs.milliseconds is not None
     assert costs.milliseconds > 0

@@ -31,7 +31,7 @@ def test_degradations_come_in_the_order_of_the_file() -> None:
     built = build_degradations(
         [{'type': 'IsotropicGaussian', 'sigma': [3.6, 0]}, {'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}], 4
     )
-    assert [degradation.label for degradation in built] == ['width 3.6', 'width 0', 'width 1.2, noise 5']
+    assert [degradation.label for degradation in built] == ['sigma 3.6', 'sigma 0', 'sigma 1.2, noise 5']
     assert {degradation.scale for degradation in built} == {4}
 
 
@@ -40,7 +40,7 @@ def test_degradations_come_in_the_order_of_the_file() -> None:
     [
         ([], 'at least one setting'),
         ([{'type': 'IsotropicGaussian', 'sigma': []}], 'sigma is an empty list'),
-        ([{'type': 'IsotropicGaussian', 'sigma': [1.2, 1.2]}], "entry 1: 'width 1.2' is there twice"),
+        ([{'type': 'IsotropicGaussian', 'sigma': [1.2, 1.2]}], "entry 1: 'sigma 1.2' is there twice"),
         ([{'type': 'IsotropicGausian', 'sigma': 1}], "entry 1: .*did you mean 'IsotropicGaussian'"),
         ([{'type': 'IsotropicGaussian', 'sigma': [1, -1]}], 'entry 1: .*-1'),
         ([{'type': 'IsotropicGaussian', 'sigma': 0}, {'type': 'IsotropicGaussian', 'sgima': 0}], 'entry 2: .*sigma'),
@@ -54,7 +54,7 @@ def test_wrong_degradations_are_named_by_their_entry(blocks: list[dict[str, obje
 @pytest.mark.parametrize(
     ('label', 'folder'),
     [
-        ('width 1.2, noise 5', 'width_1.2,_noise_5'),
+        ('sigma 1.2, noise 5', 'sigma_1.2,_noise_5'),
         ('DASR (ours)', 'DASR_(ours)'),
         ('../../etc', 'etc'),
         ('a/b\\c:d', 'a_b_c_d'),

@@ -50,10 +50,10 @@ def test_crops_of_hr_and_lr_are_parts_of_what_was_tested(tmp_path: Path) -> None
 
 
 def test_result_is_cut_where_it_was_written(tmp_path: Path) -> None:
-    crop, labels = Crop('Own', 'p0', 8, 4, 16), ('A b', 'Own', 'width 0')
+    crop, labels = Crop('Own', 'p0', 8, 4, 16), ('A b', 'Own', 'sigma 0')
     assert read_result_crop(tmp_path, labels, crop) is None
     image = make_image()
-    write_image(tmp_path / 'A_b/Own/width_0/p0.png', image)
+    write_image(tmp_path / 'A_b/Own/sigma_0/p0.png', image)
     found = read_result_crop(tmp_path, labels, crop)
     assert found is not None
     assert np.array_equal(found, image[4:20, 8:24])

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('matplotlib', reason='the extra report is not installed')
-
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = runpy.run_path(str(ROOT / 'tools' / 'draw_learning_curves.py'))
 OPTIONS = 'train: {stage_1: {total_iter: 100}}'
@@ -21,11 +19,11 @@ INFO: validation 300, Set14, mean: psnr 26.6, ssim 0.7
 
 
 def test_means_of_joint_iterations_are_read_and_the_later_of_two_counts():
-    assert TOOL['read_course'](LOG, OPTIONS) == {100: 26.0, 200: 26.6}
+    assert TOOL['read_curve'](LOG, OPTIONS) == {100: 26.0, 200: 26.6}
 
 
-def test_courses_follow_each_other():
-    assert TOOL['join']([{100: 1.0, 200: 2.0}, {}, {50: 3.0}]) == [[(100, 1.0), (200, 2.0)], [], [(250, 3.0)]]
+def test_curves_follow_each_other():
+    assert TOOL['join_curves']([{100: 1.0, 200: 2.0}, {}, {50: 3.0}]) == [[(100, 1.0), (200, 2.0)], [], [(250, 3.0)]]
 
 
 def test_image_in_the_documents_is_what_the_logs_say(tmp_path):

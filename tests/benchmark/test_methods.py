@@ -1,4 +1,4 @@
-"""Systems: what stands around a network, what it is told, and what is refused before anything is computed."""
+"""Methods: auxiliary networks, non-blind inputs, and what is refused before anything is computed."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.srmd_arch import SRMD, SRMDNF
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.methods import System, build_system, describe_system, probe_system
+from dasr_arch.benchmark.methods import Method, build_method, describe_method, probe_method
 from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.zero_shot.adaptation import build_adapter
 from dasr_arch.zero_shot.kernel_estimation import estimate_kernel
@@ -48,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def restore(system: System, name: str = 'a') -> torch.Tensor:
-    return system.restore(LQ, DRAWS, 4, image_generator(0, name))
+def restore(method: Method, name: str = 'a') -> torch.Tensor:
+    return method.restore(LQ, DRAWS, 4, image_generator(0, name))
 
 
 def srmdnf(folder: Path, **changes: Any) -> NetworkPlan:
@@ -60,33 +60,33 @@ def predictor(folder: Path, name: str = 'ikc') -> PartPlan:
     return PartPlan('IKC', {key: SMALL_IKC[key] for key in ('num_feat', 'num_blocks')}, folder / f'{name}.pth')
 
 
-def test_network_is_told_the_true_kernel(folder: Path) -> None:
-    system = build_system(srmdnf(folder), 4)
+def test_network_gets_the_true_kernel(folder: Path) -> None:
+    method = build_method(srmdnf(folder), 4)
     with torch.no_grad():
-        assert torch.equal(restore(system), system.network(LQ, kernel=DRAWS['kernel'][None]))
-    assert describe_system(system)['told'] == 'kernel'
-    assert describe_system(system)['upper_bound'] is True
+        assert torch.equal(restore(method), method.network(LQ, kernel=DRAWS['kernel'][None]))
+    assert describe_method(method)['known'] == 'kernel'
+    assert describe_method(method)['upper_bound'] is True
 
 
-def test_network_is_told_the_kernel_that_the_predictor_finds_and_never_the_truth(folder: Path) -> None:
-    system = build_system(srmdnf(folder, kernel='predicted', predictor=predictor(folder)), 4)
-    assert system.estimator is not None
+def test_network_gets_the_estimated_kernel_and_never_the_true_one(folder: Path) -> None:
+    method = build_method(srmdnf(folder, kernel='predicted', predictor=predictor(folder)), 4)
+    assert method.estimator is not None
     with torch.no_grad():
-        expected = system.network(LQ, kernel=estimate_kernel(system.estimator, LQ))
-    assert torch.equal(restore(system), expected)
-    assert torch.equal(system.restore(LQ, {}, 4, image_generator(0, '')), expected)  # no truth at hand
-    assert describe_system(system)['told'] == 'predicted kernel'
-    assert describe_system(system)['upper_bound'] is False
-    probe_system(system, BLUR)
+        expected = method.network(LQ, kernel=estimate_kernel(method.estimator, LQ))
+    assert torch.equal(restore(method), expected)
+    assert torch.equal(method.restore(LQ, {}, 4, image_generator(0, '')), expected)  # no truth at hand
+    assert describe_method(method)['known'] == 'predicted kernel'
+    assert describe_method(method)['upper_bound'] is False
+    probe_method(method, BLUR)
 
 
 def test_predictor_can_be_a_file_of_its_own(folder: Path) -> None:
-    system = build_system(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'predictor')), 4)
+    method = build_method(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'predictor')), 4)
     own = Predictor(num_feat=8).eval()
     own.load_state_dict(torch.load(folder / 'predictor.pth', weights_only=True)['params'])
-    assert system.estimator is not None
+    assert method.estimator is not None
     with torch.no_grad():
-        assert torch.equal(system.estimator.predictor(LQ), own(LQ))
+        assert torch.equal(method.estimator.predictor(LQ), own(LQ))
 
 
 def test_predictor_of_the_authors_needs_its_kernel_basis(folder: Path) -> None:
@@ -94,57 +94,57 @@ def test_predictor_of_the_authors_needs_its_kernel_basis(folder: Path) -> None:
     torch.save({key.replace('body.', 'ConvNet.'): value for key, value in own.items()}, folder / 'Predictor_G.pth')
     plan = srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'Predictor_G'))
     with pytest.raises(InputError, match="is the authors', whose coefficients mean nothing without their kernel basis"):
-        build_system(plan, 4)
+        build_method(plan, 4)
 
 
 def test_denoiser_comes_first_and_takes_the_noise_level_with_it(folder: Path) -> None:
     denoiser = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, folder / 'dncnn.pth')
-    system = build_system(srmdnf(folder, denoiser=denoiser), 4)
-    assert system.denoiser is not None
+    method = build_method(srmdnf(folder, denoiser=denoiser), 4)
+    assert method.denoiser is not None
     with torch.no_grad():
-        clean = (system.denoiser(LQ) * 255).round().clamp(0, 255) / 255
-        assert torch.equal(restore(system), system.network(clean, kernel=DRAWS['kernel'][None]))
-    assert [type(network).__name__ for network in system.list_networks()] == ['DnCNN', 'SRMDNF']
+        clean = (method.denoiser(LQ) * 255).round().clamp(0, 255) / 255
+        assert torch.equal(restore(method), method.network(clean, kernel=DRAWS['kernel'][None]))
+    assert [type(network).__name__ for network in method.list_networks()] == ['DnCNN', 'SRMDNF']
 
 
 def test_noise_level_can_be_kept_back(folder: Path) -> None:
     plan = NetworkPlan('Ours', 'SRMD', SMALL_SRMD, folder / 'srmd.pth')
-    told = build_system(plan, 4)
-    untold = build_system(NetworkPlan('Ours', 'SRMD', SMALL_SRMD, folder / 'srmd.pth', noise_level='none'), 4)
-    assert describe_system(told)['told'] == 'kernel, noise level'
-    assert describe_system(untold)['told'] == 'kernel'
-    assert not torch.equal(restore(told), restore(untold))
+    given = build_method(plan, 4)
+    without = build_method(NetworkPlan('Ours', 'SRMD', SMALL_SRMD, folder / 'srmd.pth', noise_level='none'), 4)
+    assert describe_method(given)['known'] == 'kernel, noise level'
+    assert describe_method(without)['known'] == 'kernel'
+    assert not torch.equal(restore(given), restore(without))
 
 
 def test_digest_covers_the_weights_of_every_part(folder: Path, tmp_path: Path) -> None:
-    alone = build_system(srmdnf(folder), 4).digest
-    first = build_system(srmdnf(folder, kernel='predicted', predictor=predictor(folder)), 4).digest
+    alone = build_method(srmdnf(folder), 4).digest
+    first = build_method(srmdnf(folder, kernel='predicted', predictor=predictor(folder)), 4).digest
     torch.manual_seed(1)
     save_weights(IKC(**SMALL_IKC), tmp_path / 'ikc.pth')
-    second = build_system(srmdnf(folder, kernel='predicted', predictor=predictor(tmp_path)), 4).digest
+    second = build_method(srmdnf(folder, kernel='predicted', predictor=predictor(tmp_path)), 4).digest
     assert len({alone, first, second}) == 3
 
 
-def test_system_that_trains_on_the_image_is_seeded_by_it_and_left_as_it_was(folder: Path) -> None:
+def test_test_time_training_is_seeded_by_it_and_left_as_it_was(folder: Path) -> None:
     arguments = {'scale': 4, 'num_feat': 8, 'num_layers': 3}
     adapt = {'max_steps': 3, 'crop_size': 16}
-    system = build_system(NetworkPlan('Z', 'ZSSR', arguments, None, kernel='none', adapt=adapt), 4)
-    assert system.digest == ''
-    assert describe_system(system)['adapts'] is True
-    assert describe_system(system)['told'] == 'nothing'
-    probe_system(system, BLUR)
-    first, again, other = restore(system), restore(system), restore(system, 'b')
+    method = build_method(NetworkPlan('Z', 'ZSSR', arguments, None, kernel='none', adapt=adapt), 4)
+    assert method.digest == ''
+    assert describe_method(method)['adapts'] is True
+    assert describe_method(method)['known'] == 'nothing'
+    probe_method(method, BLUR)
+    first, again, other = restore(method), restore(method), restore(method, 'b')
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_training_on_the_image_is_told_the_kernel(folder: Path) -> None:
+def test_test_time_training_gets_the_kernel(folder: Path) -> None:
     arguments = {'scale': 4, 'num_feat': 8, 'num_layers': 3}
     plan = NetworkPlan('M', 'MZSR', arguments, folder / 'mzsr.pth', adapt={'steps': 2})
-    system = build_system(plan, 4)
-    expected = build_adapter('MZSR', {'steps': 2})(system.network, LQ, kernel=DRAWS['kernel']).sr
-    assert torch.equal(restore(system), expected)
-    assert describe_system(system)['told'] == 'kernel'
+    method = build_method(plan, 4)
+    expected = build_adapter('MZSR', {'steps': 2})(method.network, LQ, kernel=DRAWS['kernel']).sr
+    assert torch.equal(restore(method), expected)
+    assert describe_method(method)['known'] == 'kernel'
 
 
 @pytest.mark.parametrize('name', ['dasr', 'srcnn'])
@@ -156,19 +156,19 @@ def test_tiles_fit_together(folder: Path, name: str) -> None:
         ),
     }
     lq = torch.rand(1, 3, 90, 100, generator=torch.Generator().manual_seed(1))
-    whole = build_system(plans[name](), 4).restore(lq, {}, 4, image_generator(0, ''))
-    tiled = build_system(plans[name](tile=40), 4).restore(lq, {}, 4, image_generator(0, ''))
+    whole = build_method(plans[name](), 4).restore(lq, {}, 4, image_generator(0, ''))
+    tiled = build_method(plans[name](tile=40), 4).restore(lq, {}, 4, image_generator(0, ''))
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().max() < 1e-4  # rounding: both networks see less far than the margin
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ('srmdnf', {'kernel': 'none'}, 'SRMDNF must be told the blur kernel, and `kernel: none` tells it nothing'),
+    ('srmdnf', {'kernel': 'none'}, 'SRMDNF is non-blind and needs the blur kernel, which `kernel: none` withholds'),
     ('srmdnf', {'kernel': 'predicted'}, '`kernel: predicted` needs `predictor: {path: FILE}`'),
-    ('srmdnf', {'adapt': {'steps': 1}}, 'SRMDNF does not train on test images; remove `adapt`'),
+    ('srmdnf', {'adapt': {'steps': 1}}, 'SRMDNF has no test-time training; remove `adapt`'),
     ('mzsr', {'adapt': {'stepps': 1}}, "unknown key 'stepps'"),
     ('mzsr', {'tile': 64}, 'MZSR trains on the whole image and cannot be cut into tiles; remove `tile`'),
-    ('srcnn', {'kernel': 'predicted'}, 'SRCNN is not told a kernel'),
+    ('srcnn', {'kernel': 'predicted'}, 'SRCNN takes no kernel'),
 ]
 
 
@@ -181,7 +181,7 @@ def test_what_makes_no_sense_is_one_line(folder: Path, name: str, changes: dict[
     }
     kind = {'srmdnf': 'SRMDNF', 'mzsr': 'MZSR', 'srcnn': 'SRCNN'}[name]
     with pytest.raises(InputError) as caught:
-        build_system(NetworkPlan('Ours', kind, arguments[name], folder / f'{name}.pth', **changes), 4)
+        build_method(NetworkPlan('Ours', kind, arguments[name], folder / f'{name}.pth', **changes), 4)
     assert str(caught.value).startswith('networks.Ours: ')
     assert message in str(caught.value)
     assert '\n' not in str(caught.value)
@@ -189,20 +189,20 @@ def test_what_makes_no_sense_is_one_line(folder: Path, name: str, changes: dict[
 
 def test_predictor_without_use_and_parts_of_other_networks_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match='a predictor is given but not used'):
-        build_system(srmdnf(folder, predictor=predictor(folder)), 4)
+        build_method(srmdnf(folder, predictor=predictor(folder)), 4)
     with pytest.raises(InputError, match=r"networks.Ours: weights file '.*srcnn.pth' does not fit this IKC"):
-        build_system(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'srcnn')), 4)
+        build_method(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'srcnn')), 4)
     wrong = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, folder / 'dasr.pth')
     with pytest.raises(InputError, match=r"networks.Ours: weights file '.*dasr.pth' does not fit this DnCNN"):
-        build_system(srmdnf(folder, denoiser=wrong), 4)
+        build_method(srmdnf(folder, denoiser=wrong), 4)
     other = PartPlan('Predictor', {'num_feat': 8}, folder / 'predictor.pth')
     with pytest.raises(InputError, match='predictor: expected an IKC, got Predictor'):
-        build_system(srmdnf(folder, kernel='predicted', predictor=other), 4)
+        build_method(srmdnf(folder, kernel='predicted', predictor=other), 4)
     small = PartPlan('IKC', {'scale': 2, 'num_feat': 8, 'num_blocks': 1}, folder / 'predictor.pth')
     with pytest.raises(InputError, match='predictor: scale is 2, but the test has scale 4'):
-        build_system(srmdnf(folder, kernel='predicted', predictor=small), 4)
+        build_method(srmdnf(folder, kernel='predicted', predictor=small), 4)
 
 
-def test_network_that_gives_no_image_is_no_system(folder: Path) -> None:
-    with pytest.raises(InputError, match=r'networks\.Ours: Predictor gives no image'):
-        build_system(NetworkPlan('Ours', 'Predictor', {'num_feat': 8}, folder / 'predictor.pth'), 4)
+def test_network_that_returns_no_image_is_no_method(folder: Path) -> None:
+    with pytest.raises(InputError, match=r'networks\.Ours: Predictor returns no image'):
+        build_method(NetworkPlan('Ours', 'Predictor', {'num_feat': 8}, folder / 'predictor.pth'), 4)

@@ -1,4 +1,4 @@
-"""What a stored cell is named by, and when it is believed."""
+"""Names of cached results, and when they are valid."""
 
 import dataclasses
 import json
@@ -11,10 +11,10 @@ import torch
 
 from dasr_arch.benchmark.config import DatasetPlan, MetricPlan, NetworkPlan, PartPlan, Suite
 from dasr_arch.benchmark.result_cache import (
-    Cell,
-    CellResult,
-    CellStore,
+    Evaluation,
+    EvaluationResult,
     ImageFacts,
+    ResultCache,
     digest_degradation,
     digest_image,
     digest_weights,
@@ -25,8 +25,8 @@ IMAGES = (ImageFacts('a', 40, 40, '11'), ImageFacts('b', 40, 44, '22'))
 SCORES = {'a': {'psnr': 30.25}, 'b': {'psnr': float('inf')}}
 
 
-def make_cell(sigma: float = 1.2) -> Cell:
-    return Cell(
+def make_evaluation(sigma: float = 1.2) -> Evaluation:
+    return Evaluation(
         network=NetworkPlan('Ours', 'DASR', {'scale': 4}, Path('somewhere.pth')),
         weights_digest='abc',
         suite=Suite(
@@ -38,61 +38,68 @@ def make_cell(sigma: float = 1.2) -> Cell:
     )
 
 
-def make_result(cell: Cell) -> CellResult:
-    return CellResult(cell.fingerprint, SCORES, '2026-01-01T00:00:00+00:00', 1.5, {'torch': '2'})
+def make_result(evaluation: Evaluation) -> EvaluationResult:
+    return EvaluationResult(evaluation.fingerprint, SCORES, '2026-01-01T00:00:00+00:00', 1.5, {'torch': '2'})
 
 
-CHANGES: dict[str, Callable[[Cell], Cell]] = {
-    'weights': lambda cell: dataclasses.replace(cell, weights_digest='abd'),
-    'arguments': lambda cell: dataclasses.replace(
-        cell, network=dataclasses.replace(cell.network, arguments={'scale': 4, 'num_feat': 32})
+CHANGES: dict[str, Callable[[Evaluation], Evaluation]] = {
+    'weights': lambda evaluation: dataclasses.replace(evaluation, weights_digest='abd'),
+    'arguments': lambda evaluation: dataclasses.replace(
+        evaluation, network=dataclasses.replace(evaluation.network, arguments={'scale': 4, 'num_feat': 32})
     ),
-    'arch': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, type='EDSR')),
-    'told': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, kernel='none')),
-    'training on the image': lambda cell: dataclasses.replace(
-        cell, network=dataclasses.replace(cell.network, adapt={'steps': 3})
+    'arch': lambda evaluation: dataclasses.replace(
+        evaluation, network=dataclasses.replace(evaluation.network, type='EDSR')
     ),
-    'tiles': lambda cell: dataclasses.replace(cell, network=dataclasses.replace(cell.network, tile=64)),
-    'denoiser': lambda cell: dataclasses.replace(
-        cell, network=dataclasses.replace(cell.network, denoiser=PartPlan('DnCNN', {'num_feat': 8}, Path('a.pth')))
+    'inputs': lambda evaluation: dataclasses.replace(
+        evaluation, network=dataclasses.replace(evaluation.network, kernel='none')
     ),
-    'an image': lambda cell: dataclasses.replace(cell, images=(IMAGES[0], ImageFacts('b', 40, 44, '23'))),
-    'number of images': lambda cell: dataclasses.replace(cell, images=IMAGES[:1]),
-    'seed': lambda cell: dataclasses.replace(cell, seed=1),
-    'metric': lambda cell: dataclasses.replace(
-        cell, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)
+    'training on the image': lambda evaluation: dataclasses.replace(
+        evaluation, network=dataclasses.replace(evaluation.network, adapt={'steps': 3})
     ),
-    'degradation': lambda cell: make_cell(sigma=1.3),
+    'tiles': lambda evaluation: dataclasses.replace(
+        evaluation, network=dataclasses.replace(evaluation.network, tile=64)
+    ),
+    'denoiser': lambda evaluation: dataclasses.replace(
+        evaluation,
+        network=dataclasses.replace(evaluation.network, denoiser=PartPlan('DnCNN', {'num_feat': 8}, Path('a.pth'))),
+    ),
+    'an image': lambda evaluation: dataclasses.replace(evaluation, images=(IMAGES[0], ImageFacts('b', 40, 44, '23'))),
+    'number of images': lambda evaluation: dataclasses.replace(evaluation, images=IMAGES[:1]),
+    'seed': lambda evaluation: dataclasses.replace(evaluation, seed=1),
+    'metric': lambda evaluation: dataclasses.replace(
+        evaluation, metrics=(MetricPlan('psnr', 'calculate_psnr', {'crop_border': 3}),)
+    ),
+    'degradation': lambda evaluation: make_evaluation(sigma=1.3),
 }
 
 
 @pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES.keys())
-def test_fingerprint_changes_with_everything_that_changes_numbers(change: Callable[[Cell], Cell]) -> None:
-    assert change(make_cell()).fingerprint != make_cell().fingerprint
+def test_fingerprint_changes_with_everything_that_changes_numbers(change: Callable[[Evaluation], Evaluation]) -> None:
+    assert change(make_evaluation()).fingerprint != make_evaluation().fingerprint
 
 
 def test_fingerprint_ignores_labels_and_paths() -> None:
-    cell = make_cell()
+    evaluation = make_evaluation()
     renamed = dataclasses.replace(
-        cell,
-        network=dataclasses.replace(cell.network, label='Theirs', weights=Path('elsewhere.pth')),
-        suite=Suite(DatasetPlan('Other', Path('elsewhere')), cell.suite.degradation),
+        evaluation,
+        network=dataclasses.replace(evaluation.network, label='Theirs', weights=Path('elsewhere.pth')),
+        suite=Suite(DatasetPlan('Other', Path('elsewhere')), evaluation.suite.degradation),
     )
-    assert renamed.fingerprint == cell.fingerprint
+    assert renamed.fingerprint == evaluation.fingerprint
 
 
-def test_stored_cell_comes_back_as_it_was(tmp_path: Path) -> None:
-    cell, store = make_cell(), CellStore(tmp_path / 'cells')
-    assert store.read(cell) is None
-    store.write(cell, make_result(cell))
-    assert store.read(cell) == make_result(cell)
-    assert [path.name for path in (tmp_path / 'cells').iterdir()] == [f'{cell.fingerprint}.json']
+def test_stored_result_is_read_as_written(tmp_path: Path) -> None:
+    evaluation, store = make_evaluation(), ResultCache(tmp_path / 'cells')
+    assert store.read(evaluation) is None
+    store.write(evaluation, make_result(evaluation))
+    assert store.read(evaluation) == make_result(evaluation)
+    assert [path.name for path in (tmp_path / 'cells').iterdir()] == [f'{evaluation.fingerprint}.json']
 
 
-def test_stored_cell_is_valid_json_despite_infinite_psnr(tmp_path: Path) -> None:
-    cell, store = make_cell(), CellStore(tmp_path)
-    store.write(cell, make_result(cell))
-    text = store.path(cell.fingerprint).read_text()
+def test_stored_result_is_valid_json_despite_infinite_psnr(tmp_path: Path) -> None:
+    evaluation, store = make_evaluation(), ResultCache(tmp_path)
+    store.write(evaluation, make_result(evaluation))
+    text = store.path(evaluation.fingerprint).read_text()
     record = json.loads(text, parse_constant=pytest.fail)
     assert record['pictures'] == {'a': {'psnr': 30.25}, 'b': {'psnr': 'inf'}}
 
@@ -108,46 +115,46 @@ def test_stored_cell_is_valid_json_despite_infinite_psnr(tmp_path: Path) -> None
         lambda text: text.replace('30.25', '"thirty"'),
     ],
 )
-def test_damaged_cell_is_not_believed(
+def test_damaged_result_is_not_used(
     tmp_path: Path, damage: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    cell, store = make_cell(), CellStore(tmp_path)
-    store.write(cell, make_result(cell))
-    path = store.path(cell.fingerprint)
+    evaluation, store = make_evaluation(), ResultCache(tmp_path)
+    store.write(evaluation, make_result(evaluation))
+    path = store.path(evaluation.fingerprint)
     path.write_text(damage(path.read_text()))
-    assert store.read(cell) is None
+    assert store.read(evaluation) is None
     assert 'computed again' in caplog.text
 
 
-def test_cell_under_another_name_is_not_believed(tmp_path: Path) -> None:
-    cell, other, store = make_cell(), make_cell(sigma=2.0), CellStore(tmp_path)
-    store.write(cell, make_result(cell))
-    store.path(cell.fingerprint).rename(store.path(other.fingerprint))
+def test_result_under_another_name_is_not_used(tmp_path: Path) -> None:
+    evaluation, other, store = make_evaluation(), make_evaluation(sigma=2.0), ResultCache(tmp_path)
+    store.write(evaluation, make_result(evaluation))
+    store.path(evaluation.fingerprint).rename(store.path(other.fingerprint))
     assert store.read(other) is None
 
 
 def test_partial_results_survive_a_torn_last_line(tmp_path: Path) -> None:
-    cell, store = make_cell(), CellStore(tmp_path)
-    store.append_partial(cell, 'a', {'psnr': 30.25}, 0.5)
-    store.append_partial(cell, 'b', {'psnr': 31.0}, 0.5)
+    evaluation, store = make_evaluation(), ResultCache(tmp_path)
+    store.append_partial(evaluation, 'a', {'psnr': 30.25}, 0.5)
+    store.append_partial(evaluation, 'b', {'psnr': 31.0}, 0.5)
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text()[:-20])
-    assert store.read_partial(cell) == {'a': ({'psnr': 30.25}, 0.5)}
-    store.append_partial(cell, 'b', {'psnr': 32.0}, 0.25)
-    assert store.read_partial(cell) == {'a': ({'psnr': 30.25}, 0.5), 'b': ({'psnr': 32.0}, 0.25)}
+    assert store.read_partial(evaluation) == {'a': ({'psnr': 30.25}, 0.5)}
+    store.append_partial(evaluation, 'b', {'psnr': 32.0}, 0.25)
+    assert store.read_partial(evaluation) == {'a': ({'psnr': 30.25}, 0.5), 'b': ({'psnr': 32.0}, 0.25)}
 
 
-def test_finishing_a_cell_removes_its_partial_results(tmp_path: Path) -> None:
-    cell, store = make_cell(), CellStore(tmp_path)
-    store.append_partial(cell, 'a', {'psnr': 30.25}, 0.5)
-    store.write(cell, make_result(cell))
-    assert store.read_partial(cell) == {}
+def test_finishing_an_evaluation_removes_its_partial_results(tmp_path: Path) -> None:
+    evaluation, store = make_evaluation(), ResultCache(tmp_path)
+    store.append_partial(evaluation, 'a', {'psnr': 30.25}, 0.5)
+    store.write(evaluation, make_result(evaluation))
+    assert store.read_partial(evaluation) == {}
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_mean_is_the_arithmetic_mean_over_images() -> None:
     scores = {'a': {'psnr': 30.0, 'ssim': 0.5}, 'b': {'psnr': 33.0, 'ssim': 0.75}}
-    assert CellResult('', scores, '', 0.0, {}).means() == {'psnr': 31.5, 'ssim': 0.625}
+    assert EvaluationResult('', scores, '', 0.0, {}).means() == {'psnr': 31.5, 'ssim': 0.625}
 
 
 def test_image_digest_tells_pixels_and_shapes_apart() -> None:

@@ -1,4 +1,4 @@
-"""The cell engine on real images: protocol, what is kept, what is computed again, and what may fail."""
+"""The runner on real images: protocol, cache, resuming and failures."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def rows_of(name: str = 'trial') -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(row['network'], row['dataset'], row['degradation']): row for row in record['rows']}
 
 
-def stored_cells() -> dict[str, bytes]:
+def stored_results() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path('results/trial/cells').iterdir()}
 
 
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_protocol_written_out() -> None:
     sr = Bicubic(4)(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
     sr = sr.round().astype(np.uint8)
     expected = calculate_psnr(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
-    row = rows_of()['Bicubic', 'Own', 'width 1.2, noise 5']
+    row = rows_of()['Bicubic', 'Own', 'sigma 1.2, noise 5']
     assert row['means']['psnr'] == pytest.approx(expected, abs=1e-9)
     assert row['pictures'] == [{'name': 'p0', **row['means']}]
 
@@ -59,36 +59,36 @@ def test_images_are_written_where_the_protocol_says() -> None:
     run_test(make_options(write_images(Path('own')), save_img=True))
     folder = Path('results/trial/visualization/Bicubic/Own')
     written = sorted(str(path.relative_to(folder)) for path in folder.rglob('*.png'))
-    assert written == ['width_0/p0.png', 'width_0/p1.png', 'width_1.2/p0.png', 'width_1.2/p1.png']
-    sr, hr = read_image(folder / 'width_0/p0.png'), read_image(Path('own/p0.png'))
+    assert written == ['sigma_0/p0.png', 'sigma_0/p1.png', 'sigma_1.2/p0.png', 'sigma_1.2/p1.png']
+    sr, hr = read_image(folder / 'sigma_0/p0.png'), read_image(Path('own/p0.png'))
     psnr = calculate_psnr(sr[..., ::-1], hr[..., ::-1], crop_border=4, test_y_channel=True)
-    assert rows_of()['Bicubic', 'Own', 'width 0']['pictures'][0]['psnr'] == pytest.approx(psnr, abs=1e-9)
+    assert rows_of()['Bicubic', 'Own', 'sigma 0']['pictures'][0]['psnr'] == pytest.approx(psnr, abs=1e-9)
 
 
 def test_second_run_computes_nothing() -> None:
     options = make_options(write_images(Path('own')), save_img=True)
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     images = {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')}
     run_test(options)
-    assert stored_cells() == cells
+    assert stored_results() == evaluations
     assert {path: path.stat().st_mtime_ns for path in Path('results/trial/visualization').rglob('*.png')} == images
 
 
-def test_changed_image_invalidates_the_cells_of_its_data_set_alone() -> None:
+def test_changed_image_invalidates_the_results_of_its_data_set_alone() -> None:
     options = make_options(write_images(Path('own')))
     options['datasets']['Other'] = {'dataroot_gt': str(write_images(Path('other'), height=48))}
     run_test(options)
-    cells, before = stored_cells(), rows_of()
+    evaluations, before = stored_results(), rows_of()
     write_image(Path('own/p1.png'), make_image(seed=9))
     run_test(options)
     after = rows_of()
-    assert len(stored_cells()) == len(cells) + 2
+    assert len(stored_results()) == len(evaluations) + 2
     for key, row in after.items():
         assert (row == before[key]) == (key[1] == 'Other')
 
 
-def test_changed_weights_invalidate_the_cells_of_their_network_alone() -> None:
+def test_changed_weights_invalidate_the_results_of_their_network_alone() -> None:
     torch.manual_seed(0)
     path = save_weights(DASR(**small_dasr()), Path('net.pth'))
     options = make_options(write_images(Path('own')))
@@ -106,35 +106,35 @@ def test_saving_the_same_weights_again_changes_nothing() -> None:
     options = make_options(write_images(Path('own')))
     options['networks'] = {'Ours': {'type': 'DASR', 'path': str(save_weights(network, Path('a.pth')))}}
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     options['networks'] = {'Renamed': {'type': 'DASR', 'path': str(save_weights(network, Path('b.pth')))}}
     run_test(options)
-    assert stored_cells() == cells
-    assert set(rows_of()) == {('Renamed', 'Own', 'width 0'), ('Renamed', 'Own', 'width 1.2')}
+    assert stored_results() == evaluations
+    assert set(rows_of()) == {('Renamed', 'Own', 'sigma 0'), ('Renamed', 'Own', 'sigma 1.2')}
 
 
-def test_added_degradation_computes_its_cell_alone() -> None:
+def test_added_degradation_computes_its_evaluation_alone() -> None:
     options = make_options(write_images(Path('own')))
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     run_test({**options, 'degradations': [{'type': 'IsotropicGaussian', 'sigma': [0, 1.2, 2.4]}]})
-    assert cells.items() <= stored_cells().items()
-    assert len(stored_cells()) == 3
+    assert evaluations.items() <= stored_results().items()
+    assert len(stored_results()) == 3
 
 
-def test_interrupted_cell_goes_on_with_its_finished_images() -> None:
+def test_interrupted_evaluation_goes_on_with_its_finished_images() -> None:
     options = make_options(write_images(Path('own'), count=3), degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
     run_test(options)
-    (name,) = stored_cells()
-    cell = Path('results/trial/cells') / name
-    record = json.loads(cell.read_text())
-    cell.unlink()
+    (name,) = stored_results()
+    evaluation = Path('results/trial/cells') / name
+    record = json.loads(evaluation.read_text())
+    evaluation.unlink()
     kept = {'name': 'p1', 'scores': {'psnr': 12.5, 'ssim': 0.25}, 'seconds': 0.0}  # no network computes these
     torn = json.dumps({'name': 'p2', 'scores': {'psnr': 1.0, 'ssim': 0.5}, 'seconds': 0.0})[:30]
-    partial = cell.with_name(f'{record["fingerprint"]}.images.jsonl')
+    partial = evaluation.with_name(f'{record["fingerprint"]}.images.jsonl')
     partial.write_text(f'{json.dumps(kept)}\n{torn}')
     run_test(options)
-    scores = json.loads(cell.read_text())['pictures']
+    scores = json.loads(evaluation.read_text())['pictures']
     assert scores == {**record['pictures'], 'p1': {'psnr': 12.5, 'ssim': 0.25}}
     assert list(scores) == ['p0', 'p1', 'p2']
     assert not partial.exists()
@@ -143,9 +143,9 @@ def test_interrupted_cell_goes_on_with_its_finished_images() -> None:
 def test_images_asked_for_later_are_written_and_numbers_kept() -> None:
     options = make_options(write_images(Path('own')))
     run_test(options)
-    cells = stored_cells()
+    evaluations = stored_results()
     run_test({**options, 'save_img': True})
-    assert stored_cells() == cells
+    assert stored_results() == evaluations
     assert len(list(Path('results/trial/visualization').rglob('*.png'))) == 4
 
 
@@ -154,7 +154,7 @@ def test_images_of_older_weights_are_replaced() -> None:
     options = make_options(root, save_img=True, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0}])
     first, second = (DASR(**small_dasr()) for _ in range(2))
     options['networks'] = {'Ours': {'type': 'DASR', 'path': 'net.pth'}}
-    written = Path('results/trial/visualization/Ours/Own/width_0/p0.png')
+    written = Path('results/trial/visualization/Ours/Own/sigma_0/p0.png')
     contents = []
     for network in (first, second, first):
         save_weights(network, Path('net.pth'))
@@ -178,10 +178,10 @@ def test_failing_network_is_reported_and_the_rest_goes_on(caplog: pytest.LogCapt
     assert report.failures == 2
     assert report.exit_code == 1
     rows = rows_of()
-    assert 'p0: ValueError: the output holds NaN' in rows['Broken', 'Own', 'width 0']['failure']
-    assert rows['Bicubic', 'Own', 'width 0']['failure'] == ''
-    assert 'failed: Broken on Own, width 0: p0: ValueError' in report.console
-    assert 'Broken on Own, width 0: failed' in caplog.text
+    assert 'p0: ValueError: the output holds NaN' in rows['Broken', 'Own', 'sigma 0']['failure']
+    assert rows['Bicubic', 'Own', 'sigma 0']['failure'] == ''
+    assert 'failed: Broken on Own, sigma 0: p0: ValueError' in report.console
+    assert 'Broken on Own, sigma 0: failed' in caplog.text
 
 
 def test_two_data_sets_on_one_lmdb_equal_the_folder() -> None:
@@ -191,9 +191,9 @@ def test_two_data_sets_on_one_lmdb_equal_the_folder() -> None:
     options['datasets']['Folder'] = {'dataroot_gt': 'own.source'}
     run_test(options)
     rows = rows_of()
-    means = [rows['Bicubic', name, 'width 1.2']['means'] for name in ('A', 'B', 'Folder')]
+    means = [rows['Bicubic', name, 'sigma 1.2']['means'] for name in ('A', 'B', 'Folder')]
     assert means[0] == means[1] == means[2]
-    assert len(stored_cells()) == 2  # equal images are one cell, wherever they lie
+    assert len(stored_results()) == 2  # equal images are one evaluation, wherever they lie
 
 
 def test_grey_16_bit_and_small_images_are_tested_or_skipped_by_name() -> None:
@@ -206,12 +206,12 @@ def test_grey_16_bit_and_small_images_are_tested_or_skipped_by_name() -> None:
     write_image(root / 'tiny.png', make_image(19, 30))
     write_image(root / 'just.png', make_image(20, 30))
     report = run_test(make_options(root))
-    row = rows_of()['Bicubic', 'Own', 'width 1.2']
+    row = rows_of()['Bicubic', 'Own', 'sigma 1.2']
     assert [entry['name'] for entry in row['pictures']] == ['deep', 'grey', 'just', 'p0']
     assert 'skipped: Own, tiny: 30 x 19 pixels, but the metrics need 19 on each side at scale 4' in report.console
 
 
-def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
+def test_non_blind_network_gets_the_kernel_of_every_degradation() -> None:
     torch.manual_seed(1)
     path = save_weights(DASR(**small_dasr(condition='kernel')), Path('net.pth'))
     options = make_options(write_images(Path('own'), count=1), save_img=True)
@@ -226,7 +226,7 @@ def test_non_blind_network_is_told_the_kernel_of_every_degradation() -> None:
     with torch.no_grad():
         sr = network(torch.from_numpy(lq).permute(2, 0, 1)[None].float() / 255, kernel=kernel)
     expected = (sr[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    written = read_image(Path('results/trial/visualization/Model_5/Own/width_1.2/p0.png'))
+    written = read_image(Path('results/trial/visualization/Model_5/Own/sigma_1.2/p0.png'))
     assert np.array_equal(written, expected)
 
 
@@ -234,12 +234,12 @@ def test_noise_depends_on_the_seed_and_not_on_the_order_of_images() -> None:
     root = write_images(Path('own'), count=2)
     options = make_options(root, degradations=[{'type': 'IsotropicGaussian', 'sigma': 0, 'noise': 10}])
     run_test(options)
-    both = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    both = rows_of()['Bicubic', 'Own', 'sigma 0, noise 10']['pictures']
     run_test({**options, 'seed': 1})
-    reseeded = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    reseeded = rows_of()['Bicubic', 'Own', 'sigma 0, noise 10']['pictures']
     (root / 'p0.png').unlink()
     run_test(options)
-    alone = rows_of()['Bicubic', 'Own', 'width 0, noise 10']['pictures']
+    alone = rows_of()['Bicubic', 'Own', 'sigma 0, noise 10']['pictures']
     assert alone == both[1:]
     assert reseeded[0]['psnr'] != both[0]['psnr']
 
@@ -290,11 +290,11 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
     options['datasets']['Large'] = {'dataroot_gt': str(write_images(Path('large'), count=1, width=64))}
     report = run_test(options)
     assert report.failures == 2
-    reason = rows_of()['Bicubic', 'Large', 'width 0']['failure']
+    reason = rows_of()['Bicubic', 'Large', 'sigma 0']['failure']
     assert reason == (
         'p0: not enough memory for 16 x 10 LR pixels; give the network `tile: 256`, or run on another device'
     )
-    assert rows_of()['Bicubic', 'Own', 'width 0']['failure'] == ''
+    assert rows_of()['Bicubic', 'Own', 'sigma 0']['failure'] == ''
 
 
 @pytest.mark.parametrize('key', ['images', 'pictures'])  # the latter is deprecated

@@ -26,18 +26,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, li
     """Exit code, rows of the table and what stands on stderr."""
     code = MAIN([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
-    return code, [[cell.strip() for cell in line.split('|')[1:-1]] for line in out.splitlines()], err
+    return code, [[evaluation.strip() for evaluation in line.split('|')[1:-1]] for line in out.splitlines()], err
 
 
-def test_a_network_that_ignores_its_representation_is_told_from_one_that_does_not(
+def test_a_network_that_ignores_its_representation_differs_from_one_that_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ['--test', write_images(tmp_path / 'test'), '--others', write_images(tmp_path / 'others', 3, 60, 64)]
     models = [make_weights(tmp_path / 'deaf.pth', True), make_weights(tmp_path / 'listens.pth', False)]
-    code, rows, _ = run(capsys, *models, *data, '--widths', 0, 2.4)
+    code, rows, _ = run(capsys, *models, *data, '--sigma', 0, 2.4)
     assert code == 0
-    assert rows[0] == ['', 'width', 'own', '0', '2.4']
-    assert [row[:2] for row in rows[2:]] == [[str(model), width] for model in models for width in ('0', '2.4')]
+    assert rows[0] == ['', 'sigma', 'own', '0', '2.4']
+    assert [row[:2] for row in rows[2:]] == [[str(model), sigma] for model in models for sigma in ('0', '2.4')]
     for deaf, listens in zip(rows[2:4], rows[4:], strict=True):
         assert len(set(deaf[2:])) == 1
         assert len(set(listens[2:])) > 1
@@ -54,13 +54,13 @@ def test_a_lent_representation_of_the_same_image_is_its_own(tmp_path: Path, caps
     assert rows[2][2] == rows[2][3]
 
 
-@pytest.mark.parametrize('case', ['told', 'limit', 'small', 'missing'])
+@pytest.mark.parametrize('case', ['non-blind', 'limit', 'small', 'missing'])
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
-    told = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'told.pth')
+    known = save_weights(DASR(**small_dasr(condition='kernel')), tmp_path / 'known.pth')
     blind = make_weights(tmp_path / 'blind.pth', False)
     images, small = write_images(tmp_path / 'some'), write_images(tmp_path / 'small', 1, 8, 60)
     arguments, message = {
-        'told': ([told, '--test', images], 'told.pth: is told the kernel'),
+        'non-blind': ([known, '--test', images], 'known.pth: is non-blind'),
         'limit': ([blind, '--test', images, '--limit', 0], '--limit must be at least 1, got 0'),
         'small': ([blind, '--test', small], 'a test image of 60 x 8 pixels is too small to measure'),
         'missing': ([blind, '--test', tmp_path / 'none'], 'none'),

@@ -28,7 +28,7 @@ def specification(path: str) -> dict[str, object]:
 def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['degrade', 'in', 'low', '--scale', '2', '--sigma', '2.4', '--noise', '10']) == 0
     printed = capsys.readouterr()
-    assert printed.out == '2 LR images, x2, width 2.4, noise 10; see low/degradation.json\n'
+    assert printed.out == '2 LR images, x2, sigma 2.4, noise 10; see low/degradation.json\n'
     assert '2/2' in printed.err
     assert read_image('low/b.png').shape == (20, 24, 3)
     assert specification('low/degradation.json') == {'type': 'IsotropicGaussian', 'sigma': 2.4, 'noise': 10.0}

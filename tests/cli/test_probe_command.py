@@ -89,7 +89,6 @@ def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):
 
 def test_reports_have_maps(folder, tmp_path):
     pytest.importorskip('sklearn', reason='the extra `report` is not installed')
-    pytest.importorskip('matplotlib', reason='the extra `report` is not installed')
     many = tmp_path / 'many'
     many.mkdir()
     for seed in range(20, 36):

@@ -24,7 +24,7 @@ def test_command_prints_tables_and_writes_files(option_file: Path, capsys: pytes
     assert main(['test', '-opt', str(option_file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'Own x4, 2 images, psnr/ssim'
-    assert lines[-1] == 'tables, stored cells and images: results/trial'
+    assert lines[-1] == 'tables, cached results and images: results/trial'
     assert {path.name for path in Path('results/trial').iterdir()} == {
         'cells',
         'systems.csv',

@@ -24,7 +24,7 @@ def test_every_image_comes_under_every_degradation(demo_folder):
     dataset = make_dataset(demo_folder)
     names = [(dataset[i]['gt_path'], dataset[i]['degradation']) for i in range(len(dataset))]
     images = ['astronaut', 'camera', 'chelsea', 'coffee', 'gravel', 'rocket']
-    assert names == [(f'{name}.png', label) for label in ('width 0', 'width 1.2, noise 5') for name in images]
+    assert names == [(f'{name}.png', label) for label in ('sigma 0', 'sigma 1.2, noise 5') for name in images]
 
 
 def test_lr_images_are_those_of_the_command_and_the_benchmark(demo_folder):
@@ -49,7 +49,7 @@ def test_saved_names_are_unique_and_survive_cutting_the_ending(demo_folder):
     dataset = make_dataset(demo_folder, degradation=specifications, max_images=2)
     stems = {Path(dataset[i]['lq_path']).stem for i in range(len(dataset))}
     assert len(stems) == 8
-    assert 'astronaut_width_1_2' in stems
+    assert 'astronaut_sigma_1_2' in stems
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_image):
@@ -62,11 +62,11 @@ def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path, demo_image):
 def test_loader_gives_one_image_a_batch(demo_folder):
     (batch,) = list(DataLoader(make_dataset(demo_folder, degradation=NOISY, max_images=1), batch_size=1))
     assert batch['lq'].shape == (1, 3, 60, 60)
-    assert batch['degradation'] == ['width 1.2, noise 5']
+    assert batch['degradation'] == ['sigma 1.2, noise 5']
 
 
 def test_random_degradation_is_refused(demo_folder):
-    with pytest.raises(InputError, match=r"'width 0.2-4' is random; a test needs fixed values, no ranges"):
+    with pytest.raises(InputError, match=r"'sigma 0.2-4' is random; a test needs fixed values, no ranges"):
         make_dataset(demo_folder, degradation={'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]})
 
 

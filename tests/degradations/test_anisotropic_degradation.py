@@ -49,5 +49,5 @@ def test_axes_are_drawn_apart_and_angles_over_half_a_turn():
 def test_one_range_may_be_fixed():
     fixed_angle = build_degradation({**TRAINING, 'theta_deg_range': None, 'theta_deg': 45}, 4)
     assert not fixed_angle.fixed_kernel
-    assert fixed_angle.label == 'axes 0.2-4 at 45'
-    assert build_degradation(TRAINING, 4).label == 'axes 0.2-4 at 0-180'
+    assert fixed_angle.label == 'lambda 0.2-4, theta 45'
+    assert build_degradation(TRAINING, 4).label == 'lambda 0.2-4, theta 0-180'

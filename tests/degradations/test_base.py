@@ -254,10 +254,10 @@ def test_labels_tell_settings_apart():
 
 
 def test_labels_name_only_what_is_not_at_its_default():
-    assert build_degradation({**ISO, 'sigma': 1.2}, 4).label == 'width 1.2'
-    assert build_degradation({**ISO, 'sigma': 0, 'noise': 5}, 4).label == 'width 0, noise 5'
+    assert build_degradation({**ISO, 'sigma': 1.2}, 4).label == 'sigma 1.2'
+    assert build_degradation({**ISO, 'sigma': 0, 'noise': 5}, 4).label == 'sigma 0, noise 5'
     axes = {**ANISO, 'lambda_1': 2.0, 'lambda_2': 0.5, 'theta_deg': 10}
-    assert build_degradation(axes, 4).label == 'axes 2 x 0.5 at 10'
+    assert build_degradation(axes, 4).label == 'lambda 2 0.5, theta 10'
 
 
 def test_constants_are_fixed_and_ranges_are_not():

@@ -109,4 +109,4 @@ def test_wrong_distributions_are_refused(parameters, message):
 
 
 def test_label_of_a_range_names_its_ends():
-    assert build_degradation({'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}, 4).label == 'width 0.2-4'
+    assert build_degradation({'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]}, 4).label == 'sigma 0.2-4'

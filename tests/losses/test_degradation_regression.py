@@ -100,7 +100,7 @@ def test_widths_of_small_kernels_need_no_components():
 @pytest.mark.parametrize(
     ('degradation', 'components', 'message'),
     [
-        ({'type': 'IsotropicGaussian', 'sigma': 1.2}, 6, "'width 1.2' has one kernel for all images"),
+        ({'type': 'IsotropicGaussian', 'sigma': 1.2}, 6, "'sigma 1.2' has one kernel for all images"),
         (BLUR, 0, r'code_opt.components must lie in 1\.\.441'),
         ({**BLUR, 'kernel_size': 3}, 10, r'code_opt.components must lie in 1\.\.9'),
     ],

@@ -86,16 +86,16 @@ MISTAKES = [
     (change('networks.Ours.path', 'x2.pth'), 'networks.Ours: .*is for x2, not for x4'),
     (change('networks.Ours.path', 'cut.pth'), r'networks.Ours: .*cut\.pth.* damaged or truncated'),
     (change('networks.Ours.kernel', 'lies'), "networks.Ours: kernel: expected one of 'true', 'predicted', 'none'"),
-    (change('networks.Ours.kernel', 'predicted'), 'networks.Ours: DASR is not told a kernel; remove `kernel'),
-    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR does not train on test images'),
+    (change('networks.Ours.kernel', 'predicted'), 'networks.Ours: DASR takes no kernel; remove `kernel'),
+    (change('networks.Ours.adapt', {'steps': 1}), 'networks.Ours: DASR has no test-time training'),
     (change('networks.Ours.tile', 4), 'networks.Ours: tile: expected a whole number of at least 16'),
     (change('networks.Ours.datasets', ['Onw']), r"networks.Ours.datasets: .*'Onw'; did you mean 'Own'"),
     (change('networks.Ours.denoiser', {'path': 'none.pth'}), r'networks.Ours: .*none\.pth.* does not exist'),
     (change('networks.Ours.denoiser', {}), "networks.Ours.denoiser: the key 'path' is missing"),
     (change('networks.Ours.denoiser', {'path': 'a.pth', 'nmu': 1}), "networks.Ours.denoiser: DnCNN takes no .*'nmu'"),
     (change('networks.Ours.type', 'Predictor'), r"networks.Ours: weights file 'net\.pth' does not fit this Predictor"),
-    (change('averages', {'mean': ['width 9']}), "averages.mean: no degradation is called 'width 9'"),
-    (change('averages', {'width 0': 'all'}), "averages: 'width 0' is a degradation already"),
+    (change('averages', {'mean': ['sigma 9']}), "averages.mean: no degradation is called 'sigma 9'"),
+    (change('averages', {'sigma 0': 'all'}), "averages: 'sigma 0' is a degradation already"),
     (change('averages', {'mean': []}), 'averages.mean: expected at least one degradation'),
     (change('published', ['dasr_table_2']), "published: no figures .*did you mean 'dasr_table2'"),
     (change('published', ['dasr_table2', 'dasr_table3', 'gaussian']), "published: .*'gaussian'"),
@@ -205,17 +205,17 @@ def test_command_prints_the_table_and_where_the_files_are(
     assert test(['-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
     out = capsys.readouterr().out
     assert 'Own x4, 2 images, psnr/ssim' in out
-    assert 'width 0 ' not in out
+    assert 'sigma 0 ' not in out
     assert out.splitlines()[-1].endswith('results/trial')
 
 
-def test_command_exits_with_1_after_a_failed_cell(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_exits_with_1_after_a_failure(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     broken = DASR(**small_dasr())
     torch.nn.init.constant_(broken.last_conv.bias, float('nan'))
     save_weights(broken, Path('net.pth'))
     Path('trial.yml').write_text(yaml.safe_dump(options))
     assert test(['-opt', 'trial.yml']) == 1
-    assert capsys.readouterr().out.splitlines()[-1].endswith('2 cells failed')
+    assert capsys.readouterr().out.splitlines()[-1].endswith('2 evaluations failed')
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ def test_shipped_comparison_runs_with_small_networks(
     systems = {row['network'] for row in record['rows']}
     assert systems == set(options['networks'])
     assert {metric['crop_border'] for metric in record['metrics'].values()} == {options['scale']}
-    told = {label for label, system in record['systems'].items() if system['upper_bound']}
-    assert told == {'Wiener', 'UDVD', 'SRMD' if path.stem == 'table3_x4' else 'SRMDNF'}
+    bounds = {label for label, system in record['systems'].items() if system['upper_bound']}
+    assert bounds == {'Wiener', 'UDVD', 'SRMD' if path.stem == 'table3_x4' else 'SRMDNF'}
     published = record['published']['rows']
     assert {entry['column'] for entry in published if entry['metric'] == 'psnr'} == (
         {'mean'} if path.stem.startswith('gaussian8') else {row['degradation'] for row in record['rows']}
@@ -387,13 +387,13 @@ def test_comparison_of_a_race_runs_with_small_networks(tmp_path: Path, monkeypat
         record = read_results(report.folder / 'table.json')
         assert {row['network'] for row in record['rows']} == set(options['networks'])
     assert {row['degradation'] for row in record['rows']} == {
-        label for width in (0, 1.2, 2.4, 3.6) for label in (f'width {width}', f'width {width}, noise 10')
+        label for sigma in (0, 1.2, 2.4, 3.6) for label in (f'sigma {sigma}', f'sigma {sigma}, noise 10')
     }
-    told = {label for label, system in record['systems'].items() if system['upper_bound']}
-    assert told == {'MZSR', 'Wiener', 'SRMDNF', 'SRMD', 'UDVD'}
+    bounds = {label for label, system in record['systems'].items() if system['upper_bound']}
+    assert bounds == {'MZSR', 'Wiener', 'SRMDNF', 'SRMD', 'UDVD'}
 
 
-def test_system_without_weights_is_skipped_where_the_file_says_so(options: dict[str, Any]) -> None:
+def test_method_without_weights_is_skipped_where_the_file_says_so(options: dict[str, Any]) -> None:
     options['networks']['Absent'] = {'type': 'SRCNN', 'path': 'absent.pth'}
     with pytest.raises(InputError, match=r'networks\.Absent: .*absent\.pth'):
         run_test(options)
@@ -407,7 +407,7 @@ def test_system_without_weights_is_skipped_where_the_file_says_so(options: dict[
         run_test(alone)
 
 
-def test_system_can_be_kept_to_some_data_sets(options: dict[str, Any]) -> None:
+def test_method_can_be_limited_to_some_data_sets(options: dict[str, Any]) -> None:
     options['datasets']['Other'] = {'dataroot_gt': str(write_images(Path('other')))}
     options['networks']['Ours']['datasets'] = ['Other']
     report = run_test(options)

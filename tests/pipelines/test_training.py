@@ -137,7 +137,7 @@ def test_degradations_are_described_beside_the_weights(whole_run: Path) -> None:
     train_set = described['datasets']['train']
     assert train_set['seed'] == 3
     rebuilt = build_degradation(train_set['degradation'][0], described['scale'])
-    assert rebuilt.label == 'axes 0.2-4 at 0-180, noise 0-25'
+    assert rebuilt.label == 'lambda 0.2-4, theta 0-180, noise 0-25'
 
 
 @pytest.mark.parametrize('junk', [b'', b'PK', b'\x80\x02}q\x00.', bytes(range(256)) * 9])

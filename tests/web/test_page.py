@@ -438,7 +438,7 @@ def test_experiment_shows_images_numbers_kernel_and_map(page, server):
     page.wait(lambda: page.text('#pl-viewer .tag.right') == 'DASR')
     (job,) = [job for job in server.queue._jobs.values() if job.kind == 'playground']
     made = job.outcome.facts
-    assert page.text('#pl-kernel-label') == made.label == 'axes 3.6 x 1 at 75, noise 12'
+    assert page.text('#pl-kernel-label') == made.label == 'lambda 3.6 1, theta 75, noise 12'
     assert page.text('#pl-bicubic') == f'{made.psnr_bicubic:.2f}'
     assert page.text('#pl-sr') == f'{made.psnr_sr:.2f}'
     assert f'{made.width // 2} {TIMES} {made.height // 2} pixels' in page.text('#pl-lq-label')

@@ -83,13 +83,13 @@ def fetch(server, status, name):
         (
             {'width': 1.3, 'noise': 5, 'seed': 7},
             {'type': 'IsotropicGaussian', 'sigma': 1.3, 'noise': 5.0},
-            'width 1.3, noise 5',
+            'sigma 1.3, noise 5',
         ),
-        ({'width': 0}, {'type': 'IsotropicGaussian', 'sigma': 0.0}, 'width 0'),
+        ({'width': 0}, {'type': 'IsotropicGaussian', 'sigma': 0.0}, 'sigma 0'),
         (
             {'blur': 'aniso', 'axis_1': 2, 'axis_2': 0.5, 'theta': 30},
             {'type': 'AnisotropicGaussian', 'lambda_1': 2.0, 'lambda_2': 0.5, 'theta_deg': 30.0},
-            'axes 2 x 0.5 at 30',
+            'lambda 2 0.5, theta 30',
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.tables.formats import read_results
-from dasr_arch.benchmark.tables.results_table import Record, build_grid, digits_of, list_datasets
+from dasr_arch.benchmark.tables.results_table import Record, build_table, digits_of, list_datasets
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
 from race.evaluation import PROBES_NAME, list_trainings, name_test, read_networks
 from race.options import Race, Training
@@ -70,7 +70,7 @@ def summarise(race: Race, record: Record, networks: Mapping[str, object]) -> Sum
     groups = {training.name: training.group for training in race.trainings}
     collected: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
     for dataset in list_datasets(record):
-        for row in build_grid(record, dataset).rows:
+        for row in build_table(record, dataset).rows:
             used = set() if row.source else list_trainings(race, networks.get(row.label, {}))
             if len(used) != 1 or not used <= groups.keys():
                 continue

@@ -1,4 +1,4 @@
-"""Tables of a benchmark: one JSON file that holds every number, and console text, CSV and Markdown made from it."""
+"""Tables of a test: one JSON file with every number, and console text, CSV, Markdown and LaTeX made from it."""
 
 import csv
 import io
@@ -21,8 +21,9 @@ from dasr_arch.benchmark.tables.latex import format_latex
 from dasr_arch.benchmark.tables.results_table import (
     PUBLISHED_COSTS,
     Record,
-    build_grid,
+    build_table,
     format_values,
+    known_degradation,
     list_costs,
     list_datasets,
     list_published_costs,
@@ -30,19 +31,19 @@ from dasr_arch.benchmark.tables.results_table import (
 )
 
 CONSOLE_WIDTH = 120  # characters
-MARKDOWN_COLUMNS = 9  # beside the first
+MARKDOWN_COLUMNS = 9  # after the first
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a comparison holds beside the numbers of its cells.
+    """Contents of a table other than the results of evaluations.
 
     Attributes:
-        systems: what `describe_system` gave, by label.
-        averages: columns that are means over degradations, by their labels.
+        systems: results of `describe_method`, by label.
+        averages: columns that are means over degradations, by label.
         published: names of the files of published figures.
-        costs: costs by label, as far as they were measured.
-        crops: what a report shows.
+        costs: measured costs, by label.
+        crops: crops for the page.
     """
 
     systems: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -60,16 +61,16 @@ def record_results(
     environment: Mapping[str, object],
     extras: Extras | None = None,
 ) -> dict[str, Any]:
-    """Everything that reports need, ready for JSON.
+    """The content of ``table.json``.
 
     Args:
-        benchmark: what was asked for.
-        outcomes: what became of every cell.
-        skipped: networks, data sets and images that do not count: 'network' (may be absent), 'dataset', 'picture'
+        benchmark: plan of the test.
+        outcomes: outcome of every evaluation.
+        skipped: networks, data sets and images that were left out: 'network' (may be absent), 'dataset', 'picture'
             (empty for a whole set), 'reason'.
-        options: the option file as it was read, overrides included.
-        environment: versions and hardware of this run; each row holds those of the run that computed it.
-        extras: what a comparison holds beside.
+        options: content of the option file, overrides included.
+        environment: versions and hardware of this run; each row has those of the run that computed it.
+        extras: further contents.
 
     Returns:
         The record; the means are arithmetic means over the images.
@@ -101,7 +102,7 @@ def write_tables(folder: Path, record: Record) -> None:
 
     Args:
         folder: the results' folder.
-        record: what `record_results` gave.
+        record: result of `record_results`.
 
     Raises:
         OSError: if a file cannot be written.
@@ -119,7 +120,7 @@ def write_tables(folder: Path, record: Record) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Reads a ``table.json`` again, for reports.
+    """Reads a ``table.json``.
 
     Args:
         path: the file.
@@ -184,7 +185,7 @@ def format_markdown(record: Record) -> str:
             block = [[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table]
             lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
             lines += [*map(_markdown_row, block[1:]), '']
-    lines += _list_systems(record)
+    lines += _list_costs(record)
     lines += _list_published_costs(record)
     lines += [f'- {remark}' for remark in list_remarks(record)]
     lines += ['', 'Options:', '', '```json', json.dumps(record['options'], indent=1), '```']
@@ -192,7 +193,7 @@ def format_markdown(record: Record) -> str:
 
 
 def format_csv(record: Record) -> str:
-    """One line per cell: means, or the reason of a failure, and where and when the cell was computed.
+    """One line per evaluation: means, or the reason of a failure, with date and environment.
 
     Args:
         record: the record.
@@ -229,7 +230,7 @@ def format_csv(record: Record) -> str:
             + [environment.get('torch', ''), environment.get('device', ''), f'{row.get("seconds", 0.0):.3f}', '']
         )
     for dataset in list_datasets(record):
-        for row in build_grid(record, dataset).rows:
+        for row in build_table(record, dataset).rows:
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
                     writer.writerow(
@@ -241,7 +242,7 @@ def format_csv(record: Record) -> str:
 
 
 def format_systems_csv(record: Record) -> str:
-    """One line per system: what it is told, and what it costs.
+    """One line per method: non-blind inputs and costs.
 
     Args:
         record: the record.
@@ -251,25 +252,26 @@ def format_systems_csv(record: Record) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    facts = ('type', 'told', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
+    facts = ('type', 'known', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
     costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
     writer.writerow(['system', *facts, *costs])
     for label, system in record.get('systems', {}).items():
         measured = system.get('costs') or {}
-        values = [system.get(key) for key in facts] + [measured.get(key) for key in costs]
+        known = {**system, 'known': known_degradation(system)}
+        values = [known.get(key) for key in facts] + [measured.get(key) for key in costs]
         writer.writerow([label, *['' if value is None else value for value in values]])
     return text.getvalue()
 
 
 def _record_row(outcome: Outcome) -> dict[str, Any]:
-    cell, result = outcome.cell, outcome.result
+    evaluation, result = outcome.evaluation, outcome.result
     row: dict[str, Any] = {
-        'network': cell.network.label,
-        'dataset': cell.suite.dataset.name,
-        'degradation': cell.suite.degradation.label,
-        'specification': cell.suite.degradation.specification(),
-        'cell': cell.fingerprint,
-        'weights': cell.weights_digest,
+        'network': evaluation.network.label,
+        'dataset': evaluation.suite.dataset.name,
+        'degradation': evaluation.suite.degradation.label,
+        'specification': evaluation.suite.degradation.specification(),
+        'cell': evaluation.fingerprint,
+        'weights': evaluation.weights_digest,
         'failure': outcome.reason,
     }
     if result is None:
@@ -289,13 +291,13 @@ def _record_row(outcome: Outcome) -> dict[str, Any]:
 
 def _make_grid(record: Record, dataset: str) -> list[list[str]]:
     """Header and rows of one data set: networks x degradations."""
-    grid = build_grid(record, dataset)
-    rows = [[name_row(row), *[format_values(grid, row, column) for column in grid.columns]] for row in grid.rows]
-    return [['network', *grid.columns], *rows]
+    table = build_table(record, dataset)
+    rows = [[name_row(row), *[format_values(table, row, column) for column in table.columns]] for row in table.rows]
+    return [['network', *table.columns], *rows]
 
 
 def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[str, Any]:
-    """What a system is, with its costs and its mean time for a test image."""
+    """Facts of a method, with its costs and its mean time for a test image."""
     own = [row for row in rows if row['network'] == label and not row['failure']]
     images = sum(len(row['pictures']) for row in own)
     costs = extras.costs.get(label)
@@ -307,7 +309,7 @@ def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[s
 
 
 def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
-    """The published figures that belong to a column of this table."""
+    """The published figures that match a column of this table."""
     keys = {degradation.label: key_of(degradation.specification()) for degradation in benchmark.degradations}
     columns = {frozenset({key}): label for label, key in keys.items()}
     columns |= {frozenset(keys[member] for member in members): name for name, members in extras.averages.items()}
@@ -332,19 +334,19 @@ def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
     return {'sources': {name: describe_published(name) for name in used}, 'rows': rows}
 
 
-def _list_systems(record: Record) -> list[str]:
-    """What systems are told and cost, as a Markdown table; nothing if it was not asked for."""
+def _list_costs(record: Record) -> list[str]:
+    """Non-blind inputs and costs as a Markdown table; empty if no costs were measured."""
     rows = list_costs(record)
     if not rows:
         return []
     size = next(system['costs']['size'] for system in record['systems'].values() if system.get('costs'))
     lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(rows[0]), f'|---|---|{"---:|" * 5}']
     lines += map(_markdown_row, rows[1:])
-    return [*lines, '', 'Memory is what the process held at most, beside Python and its libraries.', '']
+    return [*lines, '', 'Memory is the peak of the process, without Python and its libraries.', '']
 
 
 def _list_published_costs(record: Record) -> list[str]:
-    """What papers print about costs, as a Markdown table; nothing if they do not."""
+    """Published costs as a Markdown table; empty if there are none."""
     rows = list_published_costs(record)
     if not rows:
         return []
@@ -364,7 +366,7 @@ def _measure_width(table: list[list[str]]) -> int:
 
 
 def _split_columns(table: list[list[str]], width: int) -> Iterator[list[list[str]]]:
-    """Blocks that repeat the first column and hold as many others as fit into the width, one at least."""
+    """Blocks that repeat the first column and hold as many others as fit into the width, at least one."""
     sizes = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     start = 1
     while start < len(sizes):
@@ -409,11 +411,11 @@ def _describe_metric(options: Record) -> str:
 
 
 def list_remarks(record: Record, published: bool = True) -> list[str]:
-    """One line for everything that failed or does not count.
+    """One line for every failure and omission.
 
     Args:
         record: the record.
-        published: whether the sources of published figures are listed, too.
+        published: lists the sources of published figures, too.
     """
     remarks = [
         f'failed: {row["network"]} on {row["dataset"]}, {row["degradation"]}: {row["failure"]}'

@@ -1,4 +1,4 @@
-"""Tables of a benchmark as LaTeX, to be set with the packages booktabs and xcolor."""
+"""Tables of a test as LaTeX, for the packages booktabs and xcolor."""
 
 import re
 
@@ -6,10 +6,10 @@ from dasr_arch.benchmark.tables.results_table import (
     FAILED,
     NOTHING,
     PUBLISHED_COSTS,
-    Grid,
-    GridRow,
     Record,
-    build_grid,
+    ResultsRow,
+    ResultsTable,
+    build_table,
     digits_of,
     list_costs,
     list_datasets,
@@ -17,7 +17,7 @@ from dasr_arch.benchmark.tables.results_table import (
     name_row,
 )
 
-COLUMNS = 9  # beside the first
+COLUMNS = 9  # after the first
 _ESCAPES = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
 _SPECIAL = re.compile(r'[\\~^&%$#_{}]')
 _PUBLISHED = 'published'
@@ -26,49 +26,49 @@ _PUBLISHED = 'published'
 def format_latex(record: Record) -> str:
     """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
 
-    Systems that are told the truth stand below a rule and are not ranked. Below a table stand the sources of its
-    published figures; the last tables have the costs, if they were measured, and published ones.
+    Methods that are given the true degradation are below a rule and not ranked. The sources of published figures are
+    below each table. The last tables hold measured and published costs.
 
     Args:
-        record: what `record_results` gave.
+        record: result of `record_results`.
 
     Returns:
-        LaTeX text for the body of a document; its first lines say what it needs.
+        LaTeX text for the body of a document; its first line is a comment with the packages that it needs.
     """
     lines = [
         r'% needs \usepackage{booktabs} and \usepackage{xcolor}',
         rf'\providecolor{{{_PUBLISHED}}}{{HTML}}{{9A5B13}}',
     ]
     for dataset in list_datasets(record):
-        grid = build_grid(record, dataset)
-        for metric in grid.metrics:
-            for first in range(0, len(grid.columns), COLUMNS):
-                lines += ['', *_draw(grid, metric, grid.columns[first : first + COLUMNS], record)]
+        table = build_table(record, dataset)
+        for metric in table.metrics:
+            for first in range(0, len(table.columns), COLUMNS):
+                lines += ['', *_draw(table, metric, table.columns[first : first + COLUMNS], record)]
     lines += _draw_costs(list_costs(record), 'Costs of an image', 'll')
     lines += _draw_costs(list_published_costs(record), PUBLISHED_COSTS, 'l')
     return '\n'.join(lines) + '\n'
 
 
 def escape_latex(text: str) -> str:
-    """Text in which LaTeX finds no commands."""
+    """Text with LaTeX's special characters escaped."""
     return _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], rf'\{found[0]}'), text)
 
 
-def _draw(grid: Grid, metric: str, columns: tuple[str, ...], record: Record) -> list[str]:
-    caption = f'{metric.upper()} on {grid.dataset}, x{record["scale"]}, mean over {grid.images} images.'
+def _draw(table: ResultsTable, metric: str, columns: tuple[str, ...], record: Record) -> list[str]:
+    caption = f'{metric.upper()} on {table.dataset}, x{record["scale"]}, mean over {table.images} images.'
     head = ' & '.join(['System', *map(escape_latex, columns)])
     lines = [r'\begin{table}', r'\centering', rf'\caption{{{escape_latex(caption)}}}']
     lines += [rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule', rf'{head} \\']
     sources: set[str] = set()
     for group in (
-        [row for row in grid.rows if not row.source and not row.upper_bound],
-        [row for row in grid.rows if not row.source and row.upper_bound],
-        [row for row in grid.rows if row.source],
+        [row for row in table.rows if not row.source and not row.upper_bound],
+        [row for row in table.rows if not row.source and row.upper_bound],
+        [row for row in table.rows if row.source],
     ):
         shown = [row for row in group if any(metric in row.values.get(c, {}) or c in row.failures for c in columns)]
         if shown:
             lines.append(r'\midrule')
-        lines += [_draw_row(grid, row, metric, columns) for row in shown]
+        lines += [_draw_row(table, row, metric, columns) for row in shown]
         sources |= {row.source for row in shown if row.source}
     lines += [r'\bottomrule', r'\end{tabular}']
     known = record.get('published', {}).get('sources', {})
@@ -80,7 +80,7 @@ def _draw(grid: Grid, metric: str, columns: tuple[str, ...], record: Record) -> 
 
 
 def _draw_costs(rows: list[list[str]], caption: str, texts: str) -> list[str]:
-    """A table of costs, whose first columns are texts; nothing without rows."""
+    """A table of costs; ``texts`` are the alignments of its first columns. Empty without rows."""
     if not rows:
         return []
     head, *body = [' & '.join(map(escape_latex, row)) for row in rows]
@@ -90,21 +90,21 @@ def _draw_costs(rows: list[list[str]], caption: str, texts: str) -> list[str]:
     return [*lines, *[rf'{line} \\' for line in body], r'\bottomrule', r'\end{tabular}', r'\end{table}']
 
 
-def _draw_row(grid: Grid, row: GridRow, metric: str, columns: tuple[str, ...]) -> str:
-    cells = [escape_latex(name_row(row)), *[_format(grid, row, metric, column) for column in columns]]
+def _draw_row(table: ResultsTable, row: ResultsRow, metric: str, columns: tuple[str, ...]) -> str:
+    texts = [escape_latex(name_row(row)), *[_format(table, row, metric, column) for column in columns]]
     if row.source:
-        cells = [rf'\textcolor{{{_PUBLISHED}}}{{{cell}}}' for cell in cells]
-    return rf'{" & ".join(cells)} \\'
+        texts = [rf'\textcolor{{{_PUBLISHED}}}{{{text}}}' for text in texts]
+    return rf'{" & ".join(texts)} \\'
 
 
-def _format(grid: Grid, row: GridRow, metric: str, column: str) -> str:
+def _format(table: ResultsTable, row: ResultsRow, metric: str, column: str) -> str:
     if column in row.failures:
         return FAILED
     value = row.values.get(column, {}).get(metric)
     if value is None:
         return f'{NOTHING * 2}'
-    text = f'{value:.{digits_of(grid.metrics[metric]["type"])}f}'
-    best, second = grid.rank(column, metric)
+    text = f'{value:.{digits_of(table.metrics[metric]["type"])}f}'
+    best, second = table.rank(column, metric)
     if row.source or row.label not in {best, second}:
         return text
     return rf'\textbf{{{text}}}' if row.label == best else rf'\underline{{{text}}}'

@@ -1,4 +1,4 @@
-"""One table of several: results of one test that were computed on several machines, or of some systems at a time."""
+"""Merges tables of one test that was run on several machines or with some methods at a time."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,19 +6,20 @@ from typing import Any
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.environment import now
 from dasr_arch.benchmark.tables.results_table import Record, unique
+from dasr_arch.degradations.labels import update_label
 
 _SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')
 
 
 def merge_records(records: Sequence[Record]) -> dict[str, Any]:
-    """Everything that several records hold; of what two of them hold, the later one counts unless it failed.
+    """Merges records; where two have the same evaluation, the later one counts unless it failed.
 
     Args:
-        records: contents of ``table.json``, of one test and with whatever systems.
+        records: contents of ``table.json`` of one test, each with any methods.
 
     Returns:
-        The record, named after the last one. Systems stand in the order of the option file that has most of them; crops
-        are left out, because their images lie beside the single tables.
+        The record, named after the last one. Methods are in the order of the option file with most of them; crops are
+        left out, because their images are beside the single tables.
 
     Raises:
         InputError: if the records are not of one test: other metrics, averages, scale or seed, another degradation
@@ -26,6 +27,7 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     """
     if not records:
         raise InputError('nothing to merge: expected at least one table')
+    records = list(map(_update_labels, records))
     last = records[-1]
     for record in records:
         for key in _SHARED:
@@ -34,22 +36,22 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
                     f"{_name(record)} and {_name(last)} differ in '{key}': {record.get(key)} and {last.get(key)}; "
                     'merge tables of one test file alone'
                 )
-    cells: dict[tuple[str, str, str], Record] = {}
+    rows: dict[tuple[str, str, str], Record] = {}
     for record in records:
         for row in record['rows']:
-            cell = row['network'], row['dataset'], row['degradation']
-            if cell not in cells or not row['failure'] or cells[cell]['failure']:
-                cells[cell] = row
-    _check_same(cells.values())
+            place = row['network'], row['dataset'], row['degradation']
+            if place not in rows or not row['failure'] or rows[place]['failure']:
+                rows[place] = row
+    _check_same(rows.values())
     largest = max(records, key=lambda record: len(record['rows']))
     networks, datasets = (_order(records, entry) for entry in ('networks', 'datasets'))
     degradations = unique(row['degradation'] for record in (largest, *records) for row in record['rows'])
     ordered = [
-        cells[network, dataset, degradation]
+        rows[network, dataset, degradation]
         for network in networks
         for dataset in datasets
         for degradation in degradations
-        if (network, dataset, degradation) in cells
+        if (network, dataset, degradation) in rows
     ]
     systems: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -78,19 +80,31 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def _update_labels(record: Record) -> dict[str, Any]:
+    """A record with the present labels of degradations, so that older tables can be merged with newer ones."""
+    published = record.get('published') or {}
+    figures = [{**row, 'column': update_label(row['column'])} for row in published.get('rows', ())]
+    changed: dict[str, Any] = {
+        'rows': [{**row, 'degradation': update_label(row['degradation'])} for row in record['rows']],
+        'averages': {name: list(map(update_label, names)) for name, names in record.get('averages', {}).items()},
+        'published': {**published, 'rows': figures} if published else published,
+    }
+    return {**record, **{key: value for key, value in changed.items() if key in record}}
+
+
 def _name(record: Record) -> str:
     return f"the table '{record.get('name', '')}' of {record.get('date', 'no date')}"
 
 
 def _order(records: Sequence[Record], entry: str) -> list[str]:
-    """Names of networks or data sets: those of the option file that has most of them, then all others."""
+    """Names of networks or data sets: those of the option file with most of them, then all others."""
     listed = sorted((list(record['options'].get(entry) or {}) for record in records), key=len, reverse=True)
     rows = (row[entry[:-1]] for record in records for row in record['rows'])
     return unique([*(name for names in listed for name in names), *rows])
 
 
 def _join(records: Sequence[Record], entry: str) -> dict[str, Any]:
-    """Networks or data sets of all option files; of those under one name the last one's."""
+    """Networks or data sets of all option files; of two with one name the later one."""
     found: dict[str, Any] = {}
     for record in records:
         found |= record['options'].get(entry) or {}
@@ -98,7 +112,7 @@ def _join(records: Sequence[Record], entry: str) -> dict[str, Any]:
 
 
 def _check_same(rows: Iterable[Record]) -> None:
-    """Refuses rows that have one name for two things."""
+    """Refuses rows in which one label stands for two degradations, or one name for two sets of images."""
     specifications: dict[str, Any] = {}
     images: dict[str, list[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""One data set of a table of results: systems x degradations, with averages and published figures beside them."""
+"""Table model of one data set: methods x degradations, with averages and published figures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,20 +12,20 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class GridRow:
-    """One system of a grid.
+class ResultsRow:
+    """One method of a table.
 
     Attributes:
-        label: what tables call it.
-        told: what it is told, in words; empty for published systems, where the name says it.
-        source: name of the published table, empty for what was measured here.
-        upper_bound: whether it is told something true that others must find out.
-        values: metric's value by column and metric; what is missing was not computed or not printed.
+        label: its name in tables.
+        known: the inputs of a non-blind network, in words; empty for published methods.
+        source: name of the published table, empty for methods that were measured here.
+        upper_bound: whether it is given the true degradation, which others must estimate.
+        values: values by column and metric; those that were not computed or not printed are missing.
         failures: reason by column.
     """
 
     label: str
-    told: str = 'nothing'
+    known: str = 'nothing'
     source: str = ''
     upper_bound: bool = False
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -33,15 +33,15 @@ class GridRow:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Systems x degradations of one data set.
+class ResultsTable:
+    """Table of one data set: methods x degradations.
 
     Attributes:
         dataset: its name.
-        images: how many count.
+        images: number of images.
         columns: labels of degradations and of averages.
         averages: the columns that are means over others.
-        rows: measured systems in the order of the option file, then published ones.
+        rows: measured methods in the order of the option file, then published ones.
         metrics: for each metric's label its type and options.
     """
 
@@ -49,18 +49,23 @@ class Grid:
     images: int
     columns: tuple[str, ...]
     averages: frozenset[str]
-    rows: tuple[GridRow, ...]
+    rows: tuple[ResultsRow, ...]
     metrics: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def main_column(self) -> str:
+        """The column that methods are ranked by: the first average, else the last degradation."""
+        return next((name for name in self.columns if name in self.averages), self.columns[-1])
+
     def rank(self, column: str, metric: str) -> tuple[str, str]:
-        """The best and the second best of the measured systems that are not told the truth.
+        """The best and the second best of the measured methods that are not given the true degradation.
 
         Args:
             column: a column.
             metric: label of a metric.
 
         Returns:
-            Two labels, empty where there is none; a system without rivals is no best one.
+            Two labels; both are empty where fewer than two methods have a value.
         """
         lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
@@ -76,54 +81,54 @@ def list_datasets(record: Record) -> list[str]:
     return unique(row['dataset'] for row in record['rows'])
 
 
-def build_grid(record: Record, dataset: str) -> Grid:
-    """The grid of one data set.
+def build_table(record: Record, dataset: str) -> ResultsTable:
+    """The table of one data set.
 
     Args:
-        record: what `record_results` gave, or a file of it.
+        record: result of `record_results`, or content of a ``table.json``.
         dataset: name of the data set.
 
     Returns:
-        The grid. An average exists for a system only where none of its columns failed.
+        The table. An average exists for a method only where none of its columns failed.
     """
     rows = [row for row in record['rows'] if row['dataset'] == dataset]
     averages: Mapping[str, Sequence[str]] = record.get('averages', {})
     columns = (*unique(row['degradation'] for row in record['rows']), *averages)
     systems: Record = record.get('systems', {})
-    grid_rows = []
+    table_rows = []
     for label in unique(row['network'] for row in rows):
         own = {row['degradation']: row for row in rows if row['network'] == label}
         values = {key: _decode(row['means']) for key, row in own.items() if not row['failure']}
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         facts = systems.get(label, {})
-        grid_rows.append(
-            GridRow(
+        table_rows.append(
+            ResultsRow(
                 label,
-                facts.get('told', 'nothing'),
+                known_degradation(facts) or 'nothing',
                 '',
                 facts.get('upper_bound', False),
                 {**values, **{name: mean for name, mean in means.items() if mean}},
                 {key: row['failure'] for key, row in own.items() if row['failure']},
             )
         )
-    grid_rows += _list_published(record, dataset)
+    table_rows += _list_published(record, dataset)
     count = max((len(row['pictures']) for row in rows), default=0)
-    return Grid(dataset, count, columns, frozenset(averages), tuple(grid_rows), record['metrics'])
+    return ResultsTable(dataset, count, columns, frozenset(averages), tuple(table_rows), record['metrics'])
 
 
 def digits_of(metric_type: str) -> int:
-    """How many decimals a metric is printed with."""
+    """Number of decimals of a metric in tables."""
     return 2 if 'psnr' in metric_type or 'niqe' in metric_type else 4
 
 
-def format_values(grid: Grid, row: GridRow, column: str) -> str:
-    """The metrics of a cell, separated by slashes; 'failed', or a dash where there is nothing."""
+def format_values(table: ResultsTable, row: ResultsRow, column: str) -> str:
+    """The metrics of one row and column, separated by slashes; 'failed', or a dash without values."""
     if column in row.failures:
         return FAILED
     values = row.values.get(column, {})
     texts = [
         f'{values[label]:.{digits_of(options["type"])}f}' if label in values else NOTHING
-        for label, options in grid.metrics.items()
+        for label, options in table.metrics.items()
     ]
     if all(text == NOTHING for text in texts):
         return NOTHING
@@ -134,11 +139,11 @@ FAILED, NOTHING = 'failed', '-'
 PUBLISHED_COSTS = 'Published costs, on the hardware of the authors, for images of another size'
 
 
-def name_row(row: GridRow) -> str:
-    """A system's name with what it is told, or that it was published."""
+def name_row(row: ResultsRow) -> str:
+    """A method's name with its non-blind inputs, or with the table that published it."""
     if row.source:
         return f'{row.label} [{row.source}]'
-    return row.label if row.told == 'nothing' else f'{row.label} ({row.told})'
+    return row.label if row.known == 'nothing' else f'{row.label} ({row.known})'
 
 
 def unique(values: Iterable[str]) -> list[str]:
@@ -146,17 +151,17 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _list_published(record: Record, dataset: str) -> list[GridRow]:
+def _list_published(record: Record, dataset: str) -> list[ResultsRow]:
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for entry in record.get('published', {}).get('rows', ()):
         if entry['dataset'] == dataset:
             columns = found.setdefault((entry['table'], entry['system']), {})
             columns.setdefault(entry['column'], {})[entry['metric']] = entry['value']
     averages: Mapping[str, Sequence[str]] = record.get('averages', {})
-    for values in found.values():  # what is not printed itself is the mean of what is
+    for values in found.values():  # averages that are not printed
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         values.update({name: mean for name, mean in means.items() if mean and name not in values})
-    return [GridRow(system, '', table, False, values) for (table, system), values in found.items()]
+    return [ResultsRow(system, '', table, False, values) for (table, system), values in found.items()]
 
 
 def _average(
@@ -176,51 +181,62 @@ def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
 
 
 def list_costs(record: Record) -> list[list[str]]:
-    """What systems are told and cost, as texts: the heads, then a row for each; nothing if it was not asked for."""
+    """Non-blind inputs and costs as texts: the heads, then a row for each method; empty if no costs were measured."""
     systems = {label: system for label, system in record.get('systems', {}).items() if system.get('costs')}
     if not systems:
         return []
     size = next(iter(systems.values()))['costs']['size']
     time = f'ms ({size} x {size})'
-    rows = [['system', 'told', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test image']]
+    rows = [['system', 'known', 'parameters', 'multiply-adds', time, 'memory, MiB', 's per test image']]
     for label, system in systems.items():
-        costs = system['costs']
-        memory = None if costs['peak_mib'] is None else costs['peak_mib'] - costs['base_mib']
-        rows.append(
-            [
-                label,
-                str(system.get('told', '')),
-                f'{costs["parameters"] / 1e6:.3f} M',
-                f'{costs["multiply_adds"] / 1e9:.1f} G' if costs['multiply_adds'] else NOTHING,
-                NOTHING if costs['milliseconds'] is None else f'{costs["milliseconds"]:.0f}',
-                NOTHING if memory is None else f'{memory:.0f}',
-                NOTHING if system['seconds_per_picture'] is None else f'{system["seconds_per_picture"]:.2f}',
-            ]
-        )
+        texts = map(_format_cost, find_costs(system), (3, 1, 0, 0, 2), (' M', ' G', '', '', ''))
+        rows.append([label, known_degradation(system), *texts])
     return rows
 
 
+def find_costs(system: Record) -> tuple[float | None, ...]:
+    """Costs of a method; None where one was not measured.
+
+    Args:
+        system: stored facts of a method.
+
+    Returns:
+        Parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, seconds per test image.
+    """
+    costs = system.get('costs') or {}
+    parameters, multiply_adds = costs.get('parameters'), costs.get('multiply_adds')
+    peak = costs.get('peak_mib')
+    return (
+        None if parameters is None else parameters / 1e6,
+        multiply_adds / 1e9 if multiply_adds else None,
+        costs.get('milliseconds'),
+        None if peak is None else peak - costs['base_mib'],
+        system.get('seconds_per_picture'),
+    )
+
+
+def known_degradation(system: Record) -> str:
+    """The non-blind inputs of a method in words, also from older tables with the key 'told'."""
+    return str(system.get('known', system.get('told', '')))
+
+
 def list_published_costs(record: Record) -> list[list[str]]:
-    """What papers print about costs, as texts: the heads, then a row for each system; nothing if they do not."""
+    """Published costs as texts: the heads, then a row for each method; empty if there are none."""
     rows = [['system', 'parameters', 'multiply-adds', 'ms']]
     for (table, system), costs in find_published_costs(record).items():
-        parameters, multiply_adds, milliseconds = costs
-        rows.append(
-            [
-                f'{system} [{table}]',
-                NOTHING if parameters is None else f'{parameters:.2f} M',
-                NOTHING if multiply_adds is None else f'{multiply_adds:.1f} G',
-                NOTHING if milliseconds is None else f'{milliseconds:.0f}',
-            ]
-        )
+        rows.append([f'{system} [{table}]', *map(_format_cost, costs, (2, 1, 0), (' M', ' G', ''))])
     return rows if len(rows) > 1 else []
 
 
 def find_published_costs(record: Record) -> dict[tuple[str, str], tuple[float | None, ...]]:
-    """Millions of parameters, 1e9 multiply-adds and milliseconds by table and system, where one of them is printed."""
+    """Millions of parameters, 1e9 multiply-adds and milliseconds by table and method, where one of them is printed."""
     keys = ('parameters', 'multiply_adds', 'milliseconds')
     found = {
         (entry['table'], entry['system']): tuple(entry.get(key) for key in keys)
         for entry in record.get('published', {}).get('rows', ())
     }
     return {key: costs for key, costs in found.items() if any(cost is not None for cost in costs)}
+
+
+def _format_cost(value: float | None, digits: int, unit: str) -> str:
+    return NOTHING if value is None else f'{value:.{digits}f}{unit}'

@@ -1,7 +1,7 @@
-"""What the speed benchmark runs: one forward pass, or one training step with its data.
+"""Cases of the timing: one forward pass, or one training step with its data.
 
-Run as a module it performs one case in a process of its own and reports the memory that this took:
-a process keeps the largest amount that it ever held, so cases in one process would hide each other.
+Run as a module, it runs one case in a process of its own and reports peak memory: the peak of a process never falls, so
+that cases in one process would hide each other.
 """
 
 import json
@@ -25,7 +25,7 @@ from dasr_arch.models.supervised_model import SupervisedModel
 
 Operation = Literal['inference', 'stage_1', 'stage_2']
 PAPER_RANGES = {2: [0.2, 2.0], 3: [0.2, 3.0], 4: [0.2, 4.0]}
-_FIRST_STAGE = 1000  # iterations of the first stage, of which none but the first is run
+_FIRST_STAGE = 1000  # iterations of the first stage; only its first one is run
 
 SPEED_NETWORKS: dict[str, dict[str, Any]] = {
     'Bicubic': {'type': 'Bicubic'},
@@ -50,10 +50,10 @@ SPEED_NETWORKS: dict[str, dict[str, Any]] = {
         'res_scale': 1,
     },
 }
-"""Networks by the name in the table, with the arguments of their option files."""
+"""Networks by their name in the table, with the arguments of their option files."""
 
 IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn', 'compiled')
-"""Ways in which DASR can compute the same values, the last through torch.compile; other networks have one, 'auto'."""
+"""Implementations of DASR with the same results, the last by torch.compile; other networks have only 'auto'."""
 
 PRECISIONS = ('fp32', 'bf16')
 
@@ -64,12 +64,12 @@ class SpeedCase:
 
     Attributes:
         network: key of SPEED_NETWORKS.
-        implementation: how it computes.
+        implementation: one of IMPLEMENTATIONS.
         precision: 'fp32', or 'bf16' under autocast.
         operation: what is timed; networks without an encoder have a single training stage, 'stage_2'.
-        scale: up-sampling factor.
+        scale: upsampling factor.
         size: side of the LR images or patches in pixels.
-        batch: number of images; in training of pairs of patches.
+        batch: number of images; in training, of pairs of patches.
         device: 'cpu' or 'cuda'.
     """
 
@@ -84,7 +84,7 @@ class SpeedCase:
 
     @property
     def label(self) -> str:
-        """Network, implementation and precision: what a baseline is named by."""
+        """Network, implementation and precision."""
         return f'{self.network} {self.implementation} {self.precision}'
 
 
@@ -93,7 +93,7 @@ class Timing(NamedTuple):
 
     Attributes:
         loading: cutting patches out of decoded images, in this process.
-        degrading: blur, down-sampling and noise on the device.
+        degrading: blur, downsampling and noise on the device.
         computing: the networks, the losses and the optimiser.
     """
 
@@ -103,10 +103,10 @@ class Timing(NamedTuple):
 
 
 def is_possible(case: SpeedCase) -> bool:
-    """Whether a case exists.
+    """True if a case exists.
 
-    Bicubic learns nothing, only DASR has an encoder stage and several ways to compute, the reference is float32, and
-    ncnn computes without gradients on CPUs, in float32.
+    Bicubic has no training. Only DASR has an encoder stage and several implementations. The reference is float32. ncnn
+    is float32 inference on CPUs.
     """
     kind = SPEED_NETWORKS[case.network]['type']
     if kind == 'Bicubic' and case.operation != 'inference':
@@ -228,15 +228,15 @@ def _autocast(case: SpeedCase) -> AbstractContextManager[Any]:
 
 
 def _wait(device: str) -> None:
-    """Waits for everything that the device has been given."""
+    """Waits until the device has finished."""
     if device == 'cuda':
         torch.cuda.synchronize()
 
 
 def read_peak_memory() -> int:
-    """Bytes that this process held at most, in main memory.
+    """Peak resident memory of this process in bytes.
 
-    Linux keeps the mark for each program separately (VmHWM); getrusage's would begin with that of the parent process.
+    On Linux it is VmHWM; getrusage would start from the peak of the parent process.
 
     Raises:
         InputError: on Windows.
@@ -262,11 +262,11 @@ def measure_memory(text: str) -> dict[str, int]:
     """Runs a case twice in this process, which must be new.
 
     Args:
-        text: what `encode_case` gave.
+        text: result of `encode_case`.
 
     Returns:
-        'peak' and 'base' in bytes: the most that was held, and what Python and its libraries held before; of the GPU's
-        memory if the case runs there, where the base is 0.
+        'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
+        memory, with base 0.
 
     Raises:
         InputError: if the case names no network.

@@ -1,4 +1,4 @@
-"""How long the parts around the networks take, each beside what it stands in for, interleaved in one run."""
+"""Timing of components other than networks, each interleaved with a baseline."""
 
 import statistics
 import tempfile
@@ -24,7 +24,7 @@ from dasr_arch.degradations.isotropic_degradation import IsotropicGaussian
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
 
-_SIDE = 1024  # of the image that is shrunk and measured, pixels
+_SIDE = 1024  # of the image that is downsampled and measured, pixels
 _PATCHES = 16
 _PATCH = 192  # HR pixels
 _SCALE = 4
@@ -34,20 +34,20 @@ Action = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class PartTime:
-    """One part and what it is compared with.
+class ComponentTime:
+    """One component and its baseline.
 
     Attributes:
-        part: what is done.
-        ours: how it is done here.
-        baseline: how it is done otherwise.
+        component: the task.
+        ours: our implementation.
+        baseline: the implementation that ours is compared with.
         milliseconds: median of ours.
-        baseline_milliseconds: median of the other.
-        ratio: how many times as fast ours is.
+        baseline_milliseconds: median of the baseline.
+        ratio: baseline time divided by our time.
         difference: largest difference of the two results, or None where they are not comparable.
     """
 
-    part: str
+    component: str
     ours: str
     baseline: str
     milliseconds: float
@@ -56,37 +56,42 @@ class PartTime:
     difference: float | None
 
 
-class _Part(NamedTuple):
-    part: str
+class _Component(NamedTuple):
+    component: str
     ours: tuple[str, Action]
     baseline: tuple[str, Action]
     compare: Callable[[Any, Any], float] | None
 
 
-def measure_parts(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[PartTime]:
-    """Measures every part.
+def measure_components(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[ComponentTime]:
+    """Measures every component.
 
     Args:
-        repeats: interleaved runs that count; one more warms up.
-        report: called with the name of a part before it is measured.
+        repeats: timed interleaved runs, after one warm-up.
+        report: called with the name of a component before it is measured.
 
     Returns:
-        A row for each part.
+        A row for each component.
 
     Raises:
         InputError: if the sample images are missing.
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
-        for part in [*_list_shrinking(), _describe_ssim(), _describe_degrading(), _describe_preparing(Path(folder))]:
-            report(part.part)
-            rows.append(_measure(part, repeats))
+        for component in [
+            *_list_downsampling(),
+            _describe_ssim(),
+            _describe_degrading(),
+            _describe_preparing(Path(folder)),
+        ]:
+            report(component.component)
+            rows.append(_measure(component, repeats))
     return rows
 
 
-def format_parts(rows: Sequence[dict[str, Any]]) -> list[str]:
+def format_components(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The rows as aligned lines of text, the first one the head."""
-    table = [['part', 'here', 'ms', 'compared with', 'ms', 'times as fast', 'difference']]
+    table = [['component', 'here', 'ms', 'baseline', 'ms', 'speedup', 'difference']]
     for row in rows:
         difference = '' if row['difference'] is None else f'{row["difference"]:.1e}'
         times = [f'{row[key]:.1f}' for key in ('milliseconds', 'baseline_milliseconds')]
@@ -95,13 +100,13 @@ def format_parts(rows: Sequence[dict[str, Any]]) -> list[str]:
     return ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
-def as_record(rows: Sequence[PartTime]) -> list[dict[str, Any]]:
+def as_record(rows: Sequence[ComponentTime]) -> list[dict[str, Any]]:
     """The rows, ready for JSON."""
-    return [asdict(row) for row in rows]
+    return [{'part' if key == 'component' else key: value for key, value in asdict(row).items()} for row in rows]
 
 
-def _measure(part: _Part, repeats: int) -> PartTime:
-    actions = [part.ours[1], part.baseline[1]]
+def _measure(component: _Component, repeats: int) -> ComponentTime:
+    actions = [component.ours[1], component.baseline[1]]
     results = [action() for action in actions]  # warms up
     seconds: list[list[float]] = [[], []]
     for _ in range(repeats):
@@ -110,8 +115,10 @@ def _measure(part: _Part, repeats: int) -> PartTime:
             action()
             found.append(time.perf_counter() - started)
     ours, baseline = (1000 * statistics.median(found) for found in seconds)
-    difference = part.compare(*results) if part.compare else None
-    return PartTime(part.part, part.ours[0], part.baseline[0], ours, baseline, baseline / ours, difference)
+    difference = component.compare(*results) if component.compare else None
+    return ComponentTime(
+        component.component, component.ours[0], component.baseline[0], ours, baseline, baseline / ours, difference
+    )
 
 
 def _make_image() -> Image:
@@ -123,14 +130,14 @@ def _make_image() -> Image:
     return np.ascontiguousarray(noisy.clip(0, 1).astype(np.float32))
 
 
-def _list_shrinking() -> list[_Part]:
+def _list_downsampling() -> list[_Component]:
     image = _make_image()
     tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).contiguous()
 
-    def make(scale: int) -> _Part:
+    def make(scale: int) -> _Component:
         side = _SIDE - _SIDE % scale
         cropped, tensor_cropped = image[:side, :side], tensor[..., :side, :side]
-        return _Part(
+        return _Component(
             f'bicubic down-sampling x{scale}, {_SIDE} x {_SIDE}',
             ('downsample_bicubic', lambda: downsample_bicubic(tensor_cropped, scale, 'mirror')),
             ("BasicSR's imresize", lambda: imresize(cropped, 1 / scale)),
@@ -140,11 +147,11 @@ def _list_shrinking() -> list[_Part]:
     return [make(scale) for scale in (2, 3, 4)]
 
 
-def _describe_ssim() -> _Part:
+def _describe_ssim() -> _Component:
     first = (_make_image() * 255).round().astype(np.uint8)
     noise = np.random.default_rng(1).integers(-9, 10, first.shape)
     second = (first.astype(np.int64) + noise).clip(0, 255).astype(np.uint8)
-    return _Part(
+    return _Component(
         f'SSIM of luma, {_SIDE} x {_SIDE}',
         ('calculate_ssim_separable', lambda: calculate_ssim_separable(first, second, 4, test_y_channel=True)),
         ("BasicSR's calculate_ssim", lambda: calculate_ssim(first, second, 4, test_y_channel=True)),
@@ -152,8 +159,8 @@ def _describe_ssim() -> _Part:
     )
 
 
-def _describe_degrading() -> _Part:
-    """A batch of patches from the inside of an image, so that both ways see the same borders."""
+def _describe_degrading() -> _Component:
+    """Degrading a batch of patches from the inside of an image, where padding does not matter."""
     degradation = IsotropicGaussian(scale=_SCALE, sigma_range=(0.2, 4.0))
     margin, side = degradation.margin, _PATCH + 2 * degradation.margin
     generator = image_generator(0, 'patches')
@@ -172,7 +179,7 @@ def _describe_degrading() -> _Part:
         shrunk = [imresize(cut, 1 / _SCALE)[crop:-crop, crop:-crop] for cut in blurred]
         return (np.stack(shrunk) * 255).round().clip(0, 255) / 255
 
-    return _Part(
+    return _Component(
         f'degrading {_PATCHES} patches of {_PATCH} x {_PATCH}, x{_SCALE}',
         ('a batch at once', lambda: degradation.apply(batch, stacked, inside)),
         ('filter2D and imresize, one by one', one_by_one),
@@ -180,7 +187,7 @@ def _describe_degrading() -> _Part:
     )
 
 
-def _describe_preparing(folder: Path) -> _Part:
+def _describe_preparing(folder: Path) -> _Component:
     images = find_sample_images('train')
 
     def run(workers: int) -> None:
@@ -188,7 +195,7 @@ def _describe_preparing(folder: Path) -> _Part:
         prepare(images, folder / f'{workers}.lmdb', Cutting(256, 64, 64), settings)
 
     cores = count_cores()
-    return _Part(
+    return _Component(
         f'preparing an LMDB of {len(images)} images',
         (f'{cores} processes', lambda: run(cores)),
         ('1 process', lambda: run(1)),

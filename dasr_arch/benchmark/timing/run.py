@@ -1,7 +1,7 @@
 """Time and memory of networks on this machine, as a table and as JSON.
 
-Repeats are interleaved: every case runs once, then every case again, so that whatever else the machine does falls on
-all of them alike. The median counts. Memory is measured in a process of its own for each case.
+Repeats are interleaved: every case runs once, then every case again, so that a drift of the machine affects all cases
+alike. The result is the median. Memory is measured in a process of its own for each case.
 """
 
 import json
@@ -38,16 +38,16 @@ from dasr_arch.benchmark.timing.cases import (
     encode_case,
     is_possible,
 )
-from dasr_arch.benchmark.timing.components import PartTime, as_record, format_parts, measure_parts
+from dasr_arch.benchmark.timing.components import ComponentTime, as_record, format_components, measure_components
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
 
 MEMORY_METHOD = {
-    'cpu': 'largest resident size of a process of its own (VmHWM), and without what Python and libraries take',
-    'cuda': 'largest amount that torch allocated on the GPU, in a process of its own',
+    'cpu': 'peak resident size of a process of its own (VmHWM); own: without Python and libraries',
+    'cuda': 'peak memory that torch allocated on the GPU, in a process of its own',
 }
-PARTS = 'parts'  # the operation that measures what stands around the networks
+COMPONENTS = 'components'  # the operation that measures everything but networks
 _TIME_LIMIT = 3600  # seconds for one case in a process of its own
 _MEBIBYTE = 1 << 20
 _PIECE = 480  # side of the images that training reads, pixels
@@ -57,19 +57,20 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What is measured.
+    """Settings of a benchmark.
 
     Attributes:
         networks: keys of SPEED_NETWORKS.
-        implementations: ways to compute, for the networks that have several; by default 'reference', 'fast', and
-            'ncnn' where it is installed.
-        precisions: 'fp32', 'bf16'; by default bf16 only where the hardware multiplies it.
-        operations: 'inference', 'stage_1', 'stage_2'; 'parts' for what stands around the networks.
-        scales: up-sampling factors of the inference; training has the largest.
+        implementations: of networks that have several; by default 'reference', 'fast', and 'ncnn' where it is
+            installed.
+        precisions: 'fp32', 'bf16'; by default bf16 only where the hardware supports it.
+        operations: 'inference', 'stage_1', 'stage_2'; 'components' for everything but networks ('parts' is its old
+            name).
+        scales: upsampling factors of inference; training uses the largest.
         size: side of the LR image, pixels.
         patch: side of the LR patches of training, pixels.
         batch: pairs of patches in a training step.
-        repeats: runs that count, three at least; one more warms up.
+        repeats: timed runs after one warm-up, three at least.
         baseline: network, implementation and precision that others are compared with, such as 'DASR reference fp32',
             the authors' formulation; by default that one, or the first row where it is not measured.
         device: 'cpu' or 'cuda'.
@@ -81,7 +82,7 @@ class SpeedSettings:
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
     implementations: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
-    operations: tuple[str, ...] = (*get_args(Operation), PARTS)
+    operations: tuple[str, ...] = (*get_args(Operation), COMPONENTS)
     scales: tuple[int, ...] = (2, 3, 4)
     size: int = 180
     patch: int = 48
@@ -92,6 +93,8 @@ class SpeedSettings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
+        operations = tuple(COMPONENTS if name == 'parts' else name for name in self.operations)
+        object.__setattr__(self, 'operations', operations)
         _check_names('networks', self.networks, SPEED_NETWORKS)
         if not self.implementations:
             usual = ('reference', 'fast', 'ncnn') if has_ncnn() else ('reference', 'fast')
@@ -99,7 +102,7 @@ class SpeedSettings:
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
         if 'ncnn' in self.implementations:
             import_ncnn()
-        _check_names('operations', self.operations, (*get_args(Operation), PARTS))
+        _check_names('operations', self.operations, (*get_args(Operation), COMPONENTS))
         _check_names('device', (self.device,), ('cpu', 'cuda'))
         for scale in self.scales:
             if scale not in PAPER_RANGES:
@@ -109,7 +112,9 @@ class SpeedSettings:
                 raise InputError(f'{name} must be at least {least}, got {getattr(self, name)}')
         if self.patch * max(self.scales, default=1) > _PIECE:
             side = self.patch * max(self.scales)
-            raise InputError(f'patch: at most {_PIECE} HR pixels are there to be cut, got {side}; make it smaller')
+            raise InputError(
+                f'patch: at most {_PIECE} HR pixels, the size of the training images, got {side}; make it smaller'
+            )
         if self.device == 'cuda' and not torch.cuda.is_available():
             raise InputError('device: cuda was asked for, but there is no GPU here; use cpu')
         if not self.precisions:
@@ -119,15 +124,15 @@ class SpeedSettings:
 
 
 def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
-    """Every row that the settings ask for and that exists.
+    """Every possible case of the settings.
 
     Raises:
-        InputError: if there is none, or the baseline is not among them.
+        InputError: if there is none, or the baseline is not one of them.
     """
     cases = []
     axes = (settings.networks, settings.implementations, settings.precisions)
     for operation in settings.operations:
-        if operation == PARTS:
+        if operation == COMPONENTS:
             continue
         inference = operation == 'inference'
         scales = settings.scales if inference else (max(settings.scales),)
@@ -137,7 +142,7 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
             case = SpeedCase(network, only, precision, operation, scale, *sides, settings.device)  # type: ignore[arg-type]
             if is_possible(case) and case not in cases:
                 cases.append(case)
-    if not cases and PARTS not in settings.operations:
+    if not cases and COMPONENTS not in settings.operations:
         raise InputError('nothing to measure: Bicubic has no training, and RCAN no encoder stage; choose more networks')
     if cases:
         choose_baseline(settings, cases)
@@ -145,10 +150,10 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
 
 
 def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
-    """The label of the row that others are compared with.
+    """The label of the baseline.
 
     Raises:
-        InputError: if the settings name one that is not measured.
+        InputError: if the settings name a row that is not measured.
     """
     labels = [case.label for case in cases]
     if settings.baseline and settings.baseline not in labels:
@@ -161,19 +166,19 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
     """Measures every case.
 
     Args:
-        settings: what to measure.
+        settings: of the benchmark.
 
     Returns:
         The record, ready for JSON.
 
     Raises:
-        InputError: if the settings ask for nothing, or the sample images are missing.
+        InputError: if there is nothing to measure, or the sample images are missing.
     """
     cases = list_cases(settings)
-    parts: list[PartTime] = []
+    components: list[ComponentTime] = []
     with _training_images() as images, _progress(len(cases) * (settings.repeats + 2)) as bar:
-        if PARTS in settings.operations:
-            parts = measure_parts(settings.repeats, bar.set_postfix_str)
+        if COMPONENTS in settings.operations:
+            components = measure_components(settings.repeats, bar.set_postfix_str)
         timings = _time_interleaved(cases, images, settings.repeats, bar)
         memory = []
         for case in cases:
@@ -189,15 +194,15 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'environment': describe_environment(device),
         'settings': asdict(settings),
         'baseline': baseline,
-        'time': 'median of interleaved repeats after one that warms up; loading: of decoded images, without workers',
+        'time': 'median of interleaved repeats after a warm-up; loading: of decoded images, without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
-        'parts': as_record(parts),
+        'parts': as_record(components),
     }
 
 
 def write_speed(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes the record as JSON; raises OSError if that fails, and leaves an older file then."""
+    """Writes the record as JSON, whole or not at all; raises OSError if that fails."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
 
@@ -205,7 +210,7 @@ def write_speed(path: Path, record: Mapping[str, Any]) -> None:
 def format_speed(record: Mapping[str, Any]) -> str:
     """The record as lines of text, the last one ended."""
     environment, settings = record['environment'], record['settings']
-    head = ['operation', 'scale', 'LR', 'network', 'way', 'precision', 'ms', 'times as fast', 'MiB', 'own MiB']
+    head = ['operation', 'scale', 'LR', 'network', 'implementation', 'precision', 'ms', 'speedup', 'MiB', 'own MiB']
     table = [[*head, 'loading', 'degrading']]
     for row in record['rows']:
         side = f'{row["batch"]} x {row["size"]}' if row['batch'] > 1 else f'{row["size"]}'
@@ -217,7 +222,10 @@ def format_speed(record: Mapping[str, Any]) -> str:
         table.append([row['operation'], f'x{row["scale"]}', side, *names, milliseconds, ratio, *memory, *shares])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines = [*(lines if record['rows'] else ()), *(('', *format_parts(record['parts'])) if record.get('parts') else ())]
+    lines = [
+        *(lines if record['rows'] else ()),
+        *(('', *format_components(record['parts'])) if record.get('parts') else ()),
+    ]
     versions = ', '.join(f'{key} {environment[key]}' for key in ('dasr', 'torch', 'python') if key in environment)
     return '\n'.join(
         [
@@ -233,7 +241,7 @@ def format_speed(record: Mapping[str, Any]) -> str:
 
 
 def _time_interleaved(cases: Sequence[SpeedCase], images: Path, repeats: int, bar: 'tqdm[Any]') -> list[list[Timing]]:
-    """Runs all cases in turn, ``repeats`` times after one that does not count."""
+    """Runs all cases in turn, ``repeats`` times after one warm-up."""
     actions: list[Callable[[], Timing]] = []
     timings: list[list[Timing]] = [[] for _ in cases]
     for case in cases:
@@ -290,7 +298,7 @@ def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, i
 
 
 def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
-    """How many times as fast as the baseline at the same operation and scale; None where that does not do it."""
+    """Adds the speedup over the baseline at the same operation and scale; None where the baseline has no such row."""
     references = {
         (row['operation'], row['scale']): row['milliseconds']
         for row in rows
@@ -303,7 +311,7 @@ def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
 
 @contextmanager
 def _training_images() -> Iterator[Path]:
-    """An LMDB of the sample images, for as long as it is needed."""
+    """A temporary LMDB of the sample images."""
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
         target = Path(folder) / 'images.lmdb'
         prepare(find_sample_images('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))

@@ -29,7 +29,7 @@ def make_row(network: str, degradation: str, psnr: float | str, failure: str = '
 
 
 def make_record(degradations: int = 2) -> dict[str, Any]:
-    labels = [f'width {index}' for index in range(degradations)]
+    labels = [f'sigma {index}' for index in range(degradations)]
     rows = [make_row('Bicubic', label, 28.4262 + index) for index, label in enumerate(labels)]
     rows += [make_row('DASR', label, 31.9) for label in labels[:-1]]
     rows.append(make_row('DASR', labels[-1], 0, failure='baby: ValueError: the output holds NaN'))
@@ -53,11 +53,11 @@ def make_record(degradations: int = 2) -> dict[str, Any]:
 def test_console_has_a_block_per_set_with_networks_and_degradations() -> None:
     assert format_console(make_record()).splitlines() == [
         'Set5 x4, 2 images, psnr/ssim',
-        'network       width 0       width 1',
+        'network       sigma 0       sigma 1',
         'Bicubic  28.43/0.8123  29.43/0.8123',
         'DASR     31.90/0.8123        failed',
         '',
-        'failed: DASR on Set5, width 1: baby: ValueError: the output holds NaN',
+        'failed: DASR on Set5, sigma 1: baby: ValueError: the output holds NaN',
         "skipped: Urban100: 'x' does not exist",
     ]
 
@@ -65,9 +65,9 @@ def test_console_has_a_block_per_set_with_networks_and_degradations() -> None:
 def test_many_degradations_stand_below_each_other() -> None:
     lines = format_console(make_record(degradations=27)).splitlines()
     assert lines[1] == 'degradation       Bicubic          DASR'
-    assert lines[2] == 'width 0      28.43/0.8123  31.90/0.8123'
-    assert lines[28] == 'width 26     54.43/0.8123        failed'
-    assert '| width 26 | 54.43/0.8123 | failed |' in format_markdown(make_record(degradations=27))
+    assert lines[2] == 'sigma 0      28.43/0.8123  31.90/0.8123'
+    assert lines[28] == 'sigma 26     54.43/0.8123        failed'
+    assert '| sigma 26 | 54.43/0.8123 | failed |' in format_markdown(make_record(degradations=27))
 
 
 def test_console_blocks_fit_the_width_and_lose_no_column() -> None:
@@ -78,7 +78,7 @@ def test_console_blocks_fit_the_width_and_lose_no_column() -> None:
         ['degradation', 'Bicubic'],
         ['degradation', 'DASR'],
     ]
-    assert sum(line.startswith('width') for line in lines) == 2 * 27
+    assert sum(line.startswith('sigma') for line in lines) == 2 * 27
 
 
 def test_markdown_names_date_commit_versions_hardware_protocol_and_options() -> None:
@@ -86,10 +86,10 @@ def test_markdown_names_date_commit_versions_hardware_protocol_and_options() -> 
     for fact in ('2026-01-02', 'commit abc', 'Some CPU', 'torch 2.14', 'crop_border=4', 'noise seed 0', '"scale": 4'):
         assert fact in text
     assert '| Bicubic | 28.43/0.8123 | 29.43/0.8123 |' in text
-    assert '- failed: DASR on Set5, width 1: baby' in text
+    assert '- failed: DASR on Set5, sigma 1: baby' in text
 
 
-def test_csv_has_a_line_per_cell_with_full_precision() -> None:
+def test_csv_has_a_line_per_evaluation_with_full_precision() -> None:
     rows = list(csv.DictReader(io.StringIO(format_csv(make_record()))))
     assert len(rows) == 4
     assert rows[0]['psnr'] == '28.4262'

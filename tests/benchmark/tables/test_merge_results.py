@@ -9,6 +9,7 @@ import pytest
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.benchmark.tables.merge_results import merge_records
+from dasr_arch.benchmark.tables.results_table import build_table
 from dasr_arch.pipelines.testing import run_test
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 from tests.benchmark.tables.test_formats import make_record, make_row
@@ -16,28 +17,44 @@ from tests.benchmark.tables.test_formats import make_record, make_row
 TOOL = runpy.run_path(str(Path(__file__).parents[3] / 'tools' / 'merge_tables.py'))
 
 
-def cells(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+def list_places(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(row['network'], row['degradation'], row['failure']) for row in record['rows']]
 
 
-def test_later_cells_count_unless_they_failed() -> None:
+def test_later_rows_count_unless_they_failed() -> None:
     first, second = make_record(), make_record()
-    second['rows'] = [make_row('DASR', 'width 1', 30.0), make_row('DASR', 'width 0', 0, failure='no memory')]
+    second['rows'] = [make_row('DASR', 'sigma 1', 30.0), make_row('DASR', 'sigma 0', 0, failure='no memory')]
     merged = merge_records([first, second])
-    assert cells(merged) == [(network, f'width {number}', '') for network in ('Bicubic', 'DASR') for number in (0, 1)]
+    assert list_places(merged) == [
+        (network, f'sigma {number}', '') for network in ('Bicubic', 'DASR') for number in (0, 1)
+    ]
     assert [row['means']['psnr'] for row in merged['rows']] == [28.4262, 29.4262, 31.9, 30.0]
     assert merge_records([first])['rows'] == first['rows']
 
 
-def test_systems_stand_in_the_order_of_the_longest_option_file() -> None:
+def test_older_tables_have_other_labels_and_another_key() -> None:
+    first, second = make_record(), make_record()
+    first['averages'] = {'mean': ['width 0', 'width 1']}
+    first['systems'] = {'Bicubic': {'told': 'nothing'}}
+    first['rows'] = [make_row('Bicubic', f'width {number}', 20.0) for number in (0, 1)]
+    second['averages'] = {'mean': ['sigma 0', 'sigma 1']}
+    second['rows'] = [make_row('Bicubic', 'sigma 1', 21.0)]
+    merged = merge_records([first, second])
+    values = {row['degradation']: row['means']['psnr'] for row in merged['rows']}
+    assert values == {'sigma 0': 20.0, 'sigma 1': 21.0}
+    (row,) = build_table(merged, 'Set5').rows
+    assert (row.known, row.values['mean']['psnr']) == ('nothing', 20.5)
+
+
+def test_methods_are_in_the_order_of_the_longest_option_file() -> None:
     records = []
     for names in (['B'], ['A', 'B', 'C'], ['D', 'A']):
         record = make_record()
         record['options'] = {'networks': {name: {} for name in names}}
-        record['rows'] = [make_row(name, 'width 0', 1.0) for name in names if name != 'C']
+        record['rows'] = [make_row(name, 'sigma 0', 1.0) for name in names if name != 'C']
         records.append(record)
     merged = merge_records(records)
-    assert [network for network, _, _ in cells(merged)] == ['A', 'B', 'D']
+    assert [network for network, _, _ in list_places(merged)] == ['A', 'B', 'D']
     assert list(merged['options']['networks']) == ['A', 'B', 'C', 'D']
     assert list(merge_records([merged, records[0]])['options']['networks']) == ['A', 'B', 'C', 'D']
 
@@ -58,9 +75,9 @@ def test_costs_stay_and_what_was_skipped_before_is_no_longer() -> None:
     ('change', 'message'),
     [
         ({'scale': 2}, "differ in 'scale': 4 and 2; merge tables of one test file alone"),
-        ({'averages': {'mean': ['width 0']}}, "differ in 'averages'"),
-        ({'rows': [{**make_row('C', 'width 0', 1.0), 'specification': {'sigma': 1}}]}, "'width 0' is {} in one table"),
-        ({'rows': [{**make_row('C', 'width 0', 1.0), 'pictures': []}]}, "'Set5' is 2 images in one table and 0"),
+        ({'averages': {'mean': ['sigma 0']}}, "differ in 'averages'"),
+        ({'rows': [{**make_row('C', 'sigma 0', 1.0), 'specification': {'sigma': 1}}]}, "'sigma 0' is {} in one table"),
+        ({'rows': [{**make_row('C', 'sigma 0', 1.0), 'pictures': []}]}, "'Set5' is 2 images in one table and 0"),
     ],
 )
 def test_tables_of_different_tests_are_refused(change: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""A grid: averages, who is best among those that are not told, and published rows beside."""
+"""The table model: averages, ranks of methods without ground truth, and published rows."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from dasr_arch.benchmark.tables.formats import format_console, format_csv, format_markdown, format_systems_csv
 from dasr_arch.benchmark.tables.latex import escape_latex, format_latex
-from dasr_arch.benchmark.tables.results_table import build_grid, format_values, name_row
+from dasr_arch.benchmark.tables.results_table import build_table, format_values, name_row
 
 NAN = 'baby: ValueError: the output holds NaN'
 COSTS: dict[str, Any] = {
@@ -22,7 +22,7 @@ COSTS: dict[str, Any] = {
 
 
 def make_comparison(**changes: Any) -> dict[str, Any]:
-    """A record of four systems, one told the kernel and one that failed once, with published figures."""
+    """A record of four methods, one non-blind and one with a failure, with published figures."""
     psnr = {'Bicubic': (27.0, 25.0), 'DASR': (31.0, 30.0), 'A & B': (30.0, None), 'SRMD': (33.0, 32.0)}
     rows = []
     for network, values in psnr.items():
@@ -91,7 +91,7 @@ def make_comparison(**changes: Any) -> dict[str, Any]:
 
 
 def test_average_exists_only_where_nothing_failed() -> None:
-    rows = {(row.label, row.source): row for row in build_grid(make_comparison(), 'Set5').rows}
+    rows = {(row.label, row.source): row for row in build_table(make_comparison(), 'Set5').rows}
     assert rows['DASR', ''].values['mean'] == {'psnr': 30.5, 'niqe': 9.5}
     assert 'mean' not in rows['A & B', ''].values
     assert rows['A & B', ''].failures == {'width 2.4': NAN}
@@ -101,31 +101,31 @@ def test_average_exists_only_where_nothing_failed() -> None:
 def test_printed_average_is_not_computed_anew() -> None:
     record = make_comparison()
     record['published']['rows'].append({**record['published']['rows'][0], 'column': 'mean', 'value': 31.0})
-    row = build_grid(record, 'Set5').rows[-1]
+    row = build_table(record, 'Set5').rows[-1]
     assert row.values['mean'] == {'psnr': 31.0}
 
 
-def test_best_is_found_among_measured_systems_that_are_not_told() -> None:
-    grid = build_grid(make_comparison(), 'Set5')
-    assert grid.rank('width 1.2', 'psnr') == ('DASR', 'A & B')  # not SRMD, not the published DASR
-    assert grid.rank('width 1.2', 'niqe') == ('DASR', 'A & B')  # lower is better
-    assert grid.rank('width 2.4', 'psnr') == ('DASR', 'Bicubic')
+def test_best_is_found_among_methods_without_the_true_degradation() -> None:
+    table = build_table(make_comparison(), 'Set5')
+    assert table.rank('width 1.2', 'psnr') == ('DASR', 'A & B')  # not SRMD, not the published DASR
+    assert table.rank('width 1.2', 'niqe') == ('DASR', 'A & B')  # lower is better
+    assert table.rank('width 2.4', 'psnr') == ('DASR', 'Bicubic')
 
 
-def test_system_without_rivals_is_no_best_one() -> None:
+def test_method_without_rivals_is_no_best_one() -> None:
     record = make_comparison()
     record['rows'] = [row for row in record['rows'] if row['network'] in {'DASR', 'SRMD'}]
-    assert build_grid(record, 'Set5').rank('width 1.2', 'psnr') == ('', '')
+    assert build_table(record, 'Set5').rank('width 1.2', 'psnr') == ('', '')
 
 
-def test_cells_say_what_failed_and_what_was_not_printed() -> None:
-    grid = build_grid(make_comparison(), 'Set5')
-    rows = {name_row(row): row for row in grid.rows}
+def test_values_of_failures_and_of_figures_that_are_not_printed() -> None:
+    table = build_table(make_comparison(), 'Set5')
+    rows = {name_row(row): row for row in table.rows}
     assert list(rows) == ['Bicubic', 'DASR', 'A & B', 'SRMD (kernel)', 'DASR [dasr_table2]']
-    assert format_values(grid, rows['A & B'], 'width 2.4') == 'failed'
-    assert format_values(grid, rows['A & B'], 'mean') == '-'
-    assert format_values(grid, rows['DASR [dasr_table2]'], 'width 1.2') == '31.92/-'
-    assert format_values(grid, rows['SRMD (kernel)'], 'mean') == '32.50/7.50'
+    assert format_values(table, rows['A & B'], 'width 2.4') == 'failed'
+    assert format_values(table, rows['A & B'], 'mean') == '-'
+    assert format_values(table, rows['DASR [dasr_table2]'], 'width 1.2') == '31.92/-'
+    assert format_values(table, rows['SRMD (kernel)'], 'mean') == '32.50/7.50'
 
 
 def test_console_and_markdown_name_sources_and_costs() -> None:

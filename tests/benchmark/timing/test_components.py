@@ -1,12 +1,12 @@
-"""The parts around the networks are measured beside what they stand in for, and give the same results."""
+"""Components other than networks: timed beside a baseline, with the same results."""
 
 import json
 
 import pytest
 
-from dasr_arch.benchmark.timing import components as speed_parts
-from dasr_arch.benchmark.timing.components import as_record, format_parts, measure_parts
-from dasr_arch.benchmark.timing.run import PARTS, SpeedSettings, format_speed, list_cases, measure_speed
+from dasr_arch.benchmark.timing import components
+from dasr_arch.benchmark.timing.components import as_record, format_components, measure_components
+from dasr_arch.benchmark.timing.run import COMPONENTS, SpeedSettings, format_speed, list_cases, measure_speed
 
 ROW = {
     'part': 'sharpening a pencil',
@@ -20,15 +20,15 @@ ROW = {
 
 
 def test_table_names_both_ways_and_leaves_out_what_is_not_compared():
-    head, row, other = format_parts([ROW, {**ROW, 'difference': None}])
-    assert head.split() == ['part', 'here', 'ms', 'compared', 'with', 'ms', 'times', 'as', 'fast', 'difference']
+    head, row, other = format_components([ROW, {**ROW, 'difference': None}])
+    assert head.split() == ['component', 'here', 'ms', 'baseline', 'ms', 'speedup', 'difference']
     assert row.split()[-4:] == ['file', '5.0', '2.50', '3.0e-07']
     assert other.endswith('2.50')
 
 
-def test_parts_alone_are_a_benchmark(monkeypatch):
-    monkeypatch.setattr('dasr_arch.benchmark.timing.run.measure_parts', lambda repeats, report: [])
-    settings = SpeedSettings(operations=(PARTS,))
+def test_components_alone_are_a_benchmark(monkeypatch):
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.measure_components', lambda repeats, report: [])
+    settings = SpeedSettings(operations=(COMPONENTS,))
     assert list_cases(settings) == []
     record = measure_speed(settings)
     assert record['rows'] == record['parts'] == []
@@ -37,20 +37,23 @@ def test_parts_alone_are_a_benchmark(monkeypatch):
     assert 'network' not in format_speed(record).splitlines()[0]
 
 
-@pytest.mark.parametrize('part', [*speed_parts._list_shrinking(), speed_parts._describe_ssim()], ids=lambda p: p.part)
-def test_both_ways_give_the_same(part):
-    assert part.compare(part.ours[1](), part.baseline[1]()) < 1e-6
+@pytest.mark.parametrize(
+    'component', [*components._list_downsampling(), components._describe_ssim()], ids=lambda p: p.component
+)
+def test_both_ways_give_the_same(component):
+    assert component.compare(component.ours[1](), component.baseline[1]()) < 1e-6
 
 
 def test_patches_degraded_at_once_equal_those_degraded_one_by_one():
-    part = speed_parts._describe_degrading()
-    assert part.compare(part.ours[1](), part.baseline[1]()) < 1.01 / 255  # a value between two levels goes either way
+    component = components._describe_degrading()
+    difference = component.compare(component.ours[1](), component.baseline[1]())
+    assert difference < 1.01 / 255  # a value between two levels is rounded either way
 
 
 @pytest.mark.slow
-def test_every_part_is_measured():
+def test_every_component_is_measured():
     names = []
-    rows = measure_parts(3, names.append)
-    assert [row.part for row in rows] == names
+    rows = measure_components(3, names.append)
+    assert [row.component for row in rows] == names
     assert all(row.milliseconds > 0 and row.ratio > 0 for row in rows)
     assert len(json.dumps(as_record(rows))) > 0

@@ -210,7 +210,7 @@ def test_peak_memory_does_not_begin_with_that_of_the_parent() -> None:
 def test_table_states_how_where_and_when() -> None:
     lines = format_speed(RECORD).splitlines()
     assert [' '.join(line.split()) for line in lines[:3]] == [
-        'operation scale LR network way precision ms times as fast MiB own MiB loading degrading',
+        'operation scale LR network implementation precision ms speedup MiB own MiB loading degrading',
         'stage_1 x4 8 x 48 DASR auto fp32 12.3 1.00 800 failed 25% 10%',
         'inference x4 8 x 48 DASR auto fp32 12.3 800 failed',
     ]

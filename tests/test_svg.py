@@ -5,13 +5,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dasr_arch.benchmark.pages.svg import (
+from dasr_arch._svg import (
     HEIGHT,
     WIDTH,
     Axes,
+    Panel,
     Series,
     choose_powers,
     choose_ticks,
+    draw_figure,
     draw_labelled_points,
     draw_legend,
     draw_lines,
@@ -105,3 +107,20 @@ def test_axis_need_not_start_at_zero() -> None:
     first = [draw_lines(lines, Axes('x', 'y', from_zero=flag)) for flag in (True, False)]
     left = [float(str(find(svg, 'circle', 'node')[0].get('cx'))) for svg in first]
     assert left[0] > left[1]
+
+
+def test_figure_of_several_charts_is_one_file_with_titles_and_legends() -> None:
+    series = [Series('<a>', '#111111', [(0, 1), (2, 3)]), Series('b' * 60, '#222222', [(0, 2), (2, 2)])]
+    panels = [Panel(f'chart {index}', draw_lines(series, AXES), series) for index in range(3)]
+    root = ElementTree.fromstring(draw_figure(panels, columns=2))
+    tag = '{http://www.w3.org/2000/svg}'
+    assert root.tag == f'{tag}svg'
+    assert (root.get('width'), float(str(root.get('height')))) == (str(2 * WIDTH), 2 * (HEIGHT + 3 * 20))
+    texts = [text.text for text in root.iter(f'{tag}text')]
+    assert [text for text in texts if text in {'chart 0', 'chart 1', 'chart 2'}] == ['chart 0', 'chart 1', 'chart 2']
+    assert texts.count('<a>') == texts.count('b' * 60) == 3
+    assert [group.get('transform') for group in root.findall(f'{tag}g')] == [
+        'translate(0 0)',
+        f'translate({WIDTH} 0)',
+        f'translate(0 {HEIGHT + 60})',
+    ]

@@ -1,74 +1,3 @@
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-$style
-main { max-width: 1280px; }
-.bar { position: sticky; top: 0; z-index: 3; background: var(--page); padding: .6rem 0 .3rem; margin-top: 1.2rem;
-  border-bottom: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: .2rem 2rem; }
-.bar .choices { margin: 0 0 .3rem; }
-.bar .choices span { min-width: 0; }
-th[data-sort] { cursor: pointer; user-select: none; }
-th[data-sort]:hover { color: var(--accent); }
-th[aria-sort="ascending"]::after { content: ' \25B4'; color: var(--accent); }
-th[aria-sort="descending"]::after { content: ' \25BE'; color: var(--accent); }
-thead th { font-size: .88rem; color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--line); }
-th.average, td.average { border-left: 1px solid var(--line); }
-tbody tr:not(.group):hover td { background: color-mix(in srgb, var(--accent) 8%, transparent); }
-tr.group th { text-align: left; font-size: .8rem; font-weight: 600; color: var(--soft); padding-top: .9rem; white-space: normal; }
-td.second { text-decoration: underline; text-underline-offset: 3px; text-decoration-color: var(--soft); }
-tr.published td { color: var(--published); }
-td.failed { color: #c0392b; }
-.badge { display: inline-block; font-size: .72rem; line-height: 1.5; color: var(--soft); border: 1px solid var(--line);
-  border-radius: 4px; padding: 0 .4rem; margin-left: .5rem; vertical-align: 1px; }
-.crops { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .9rem; margin-top: .6rem; }
-.crops img { width: 100%; height: auto; display: block; border-radius: 4px; background: var(--line); image-rendering: pixelated; }
-.crops .truth img { outline: 2px solid var(--accent); outline-offset: 1px; }
-.crops figure[data-swap] img { cursor: crosshair; }
-.crops .best b { color: var(--accent); }
-h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-.crop-block { margin: 1rem 0; }
-.crop-block h3 { margin-top: 0; }
-th.text, td.text { text-align: left; }
-section > h2:first-child { margin-top: 1.6rem; }
-section .pair { margin-top: 1rem; }
-.source { color: var(--published); }
-.sources li { margin: .35rem 0; }
-pre { overflow-x: auto; font: .82rem/1.45 ui-monospace, monospace; }
-[hidden] { display: none !important; }
-@media print { .bar { display: none; } [hidden] { display: block !important; } tr[hidden] { display: table-row !important; } }
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<p class="lead">$lead</p>
-<nav class="bar" id="controls" hidden>$controls</nav>
-
-$sections
-
-<h2>What systems are told, and what they cost</h2>
-<p>$costs_caption</p>
-<div class="panel scroll">$costs</div>
-
-$crops
-
-<h2>What failed, what is missing</h2>
-$remarks
-
-<h2>Published figures</h2>
-$sources
-
-<h2>How this was made</h2>
-<dl class="facts">
-$facts
-</dl>
-<details><summary>Option file</summary><pre>$options</pre></details>
-</main>
-<script>
 (function () {
   'use strict';
   var state = { dataset: null, metric: null, published: 'shown' };
@@ -150,6 +79,51 @@ $facts
   controls.hidden = false;
   show();
 }());
-</script>
-</body>
-</html>
+(function () {
+  'use strict';
+  var box = document.getElementById('compare');
+  if (!box) { return; }
+  var state = { image: box.dataset.image, degradation: box.dataset.degradation, network: box.dataset.network };
+  var under = box.querySelector('.under'), over = box.querySelector('.over'), bar = box.querySelector('.divider');
+  var range = box.querySelector('.slider'), viewer = box.querySelector('.viewer');
+  var left = box.querySelector('.tag.left'), right = box.querySelector('.tag.right');
+  function find(network) {
+    var all = document.querySelectorAll('img[data-network]');
+    for (var i = 0; i < all.length; i += 1) {
+      var data = all[i].dataset;
+      if (data.network === network && data.image === state.image && data.degradation === state.degradation) {
+        return all[i];
+      }
+    }
+    return null;
+  }
+  function place() {
+    over.style.clipPath = 'inset(0 0 0 ' + range.value + '%)';
+    bar.style.left = range.value + '%';
+  }
+  function show() {
+    var first = find(state.network), second = find(box.dataset.against);
+    if (!first || !second) { return; }
+    under.src = first.src;
+    over.src = second.src;
+    left.textContent = first.dataset.caption;
+    right.textContent = second.dataset.caption;
+    under.alt = first.alt;
+    over.alt = second.alt;
+    box.querySelectorAll('button').forEach(function (button) {
+      button.setAttribute('aria-pressed', String(state[button.dataset.kind] === button.dataset.value));
+    });
+  }
+  box.querySelectorAll('button').forEach(function (button) {
+    button.addEventListener('click', function () { state[button.dataset.kind] = button.dataset.value; show(); });
+  });
+  range.addEventListener('input', place);
+  viewer.addEventListener('pointermove', function (event) {
+    var frame = viewer.getBoundingClientRect();
+    range.value = String(Math.max(0, Math.min(100, 100 * (event.clientX - frame.left) / frame.width)));
+    place();
+  });
+  box.hidden = false;
+  show();
+  place();
+}());

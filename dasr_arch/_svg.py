@@ -1,6 +1,6 @@
-"""Line charts and scatter plots as inline SVG, so that a report needs neither a library nor a network to be seen.
+"""Line charts and scatter plots as SVG, inside a page or as a file of their own.
 
-Text and axes take the page's colours; whatever comes from outside is escaped.
+Inside a page, text and axes take the colours of its style sheet. All labels are escaped.
 """
 
 import math
@@ -12,10 +12,15 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 480, 280  # units of the drawing; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44  # margins
 _TICKS = 5
-_LETTER = 7.0  # width of a letter of a point's label, at most on average
-_ROOM = 1.8  # factor by which a logarithmic axis is longer than its points on each side
-_PADDING = 0.05  # share of a scatter plot's span that stays free on each side
-
+_LETTER = 7.0  # width of a letter of a label, at most on average
+_LINE = 20  # height of a line of text
+_ROOM = 1.8  # a logarithmic axis is longer than its points by this factor on each side
+_PADDING = 0.05  # free share of a linear axis on each side
+_STYLE = """
+text { fill: #555; font: 12px sans-serif; } .title { fill: #111; font-size: 14px; }
+.grid { stroke: #ddd; } .axis, .frame { stroke: #aaa; fill: none; } .mark { stroke: #555; stroke-dasharray: 4 4; }
+.line { fill: none; stroke-width: 2; } .line.hollow { stroke-dasharray: 5 4; } circle.hollow { fill: #fff; }
+"""
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -24,11 +29,11 @@ class Series(NamedTuple):
     """One line of a chart, or one group of points of a scatter plot.
 
     Attributes:
-        label: what the legend calls it.
+        label: its name in the legend.
         colour: CSS colour.
         points: pairs x, y; those that are not finite are left out.
         names: one tooltip for each point, or none.
-        hollow: drawn dashed and with empty points, to tell what comes from elsewhere.
+        hollow: drawn dashed and with empty points.
     """
 
     label: str
@@ -40,15 +45,15 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Axes:
-    """What stands around a chart.
+    """Axes of a chart.
 
     Attributes:
-        x_label: below the horizontal axis.
-        y_label: beside the vertical axis.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis.
         marks: vertical lines at x, each with a text.
-        description: what screen readers say.
-        logarithmic: whether the horizontal axis counts powers of ten; all x must be positive then.
-        from_zero: whether the horizontal axis starts at 0 if all x are positive; without effect on a logarithmic one.
+        description: text for screen readers.
+        logarithmic: makes the horizontal axis logarithmic; all x must be positive.
+        from_zero: starts a linear horizontal axis at 0 if all x are positive.
     """
 
     x_label: str
@@ -87,7 +92,7 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
         axes: labels.
 
     Returns:
-        An SVG element; a line of text if there is nothing to draw.
+        An SVG element; a line of text without points.
     """
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
@@ -105,21 +110,21 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
         parts += dots if len(dots) <= 60 else []
     taken: list[_Box] = []
     for entry in shown:
-        if entry.hollow:  # lines of one colour's shades are told apart by their names
+        if entry.hollow:  # their colours are shades of one, so that they need names
             x, y = entry.points[-1]
             parts.append(_place_label(entry, horizontal.place(x), vertical.place(y), taken))
     return '\n'.join([*parts, '</svg>'])
 
 
 def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
-    """Points with numbers on both axes, each with its series' label beside it.
+    """Points between axes, each with its series' label.
 
     Args:
         series: the points; those of a series share a colour.
         axes: labels.
 
     Returns:
-        An SVG element; a line of text if there is nothing to draw.
+        An SVG element; a line of text without points.
     """
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
@@ -141,7 +146,7 @@ def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
 
 
 def _place_label(entry: Series, left: float, top: float, taken: list[_Box]) -> str:
-    """A point's label where it covers none of what is taken already, if there is such a place around it."""
+    """The label of a point, placed where it overlaps no other label or point if possible."""
     width = len(entry.label) * _LETTER
     sides = [(9.0, 4.0), (-9.0 - width, 4.0), (-width / 2, -11.0), (-width / 2, 19.0), (9.0, -9.0), (9.0, 17.0)]
     boxes = [(left + dx, top + dy - 11, left + dx + width, top + dy + 3) for dx, dy in sides]
@@ -161,14 +166,14 @@ def _overlap(first: _Box, second: _Box) -> bool:
 
 
 def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
-    """A scatter plot without numbers on its axes, for maps whose coordinates mean nothing.
+    """A scatter plot without axes, for maps whose coordinates have no meaning.
 
     Args:
         series: groups of points; those without points are left out.
         axes: labels; marks are not drawn.
 
     Returns:
-        An SVG element; a line of text if there is nothing to draw.
+        An SVG element; a line of text without points.
     """
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
@@ -185,13 +190,66 @@ def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
 
 
 def draw_legend(series: Sequence[Series]) -> str:
-    """A list of labels with their colours, as HTML."""
+    """A legend as an HTML list."""
     entries = []
     for entry in series:
-        kind, look = ('swatch hollow', 'border-color') if entry.hollow else ('swatch', 'background')
-        swatch = f'<span class="{kind}" style="{look}:{escape(entry.colour)}"></span>'
+        kind, style = ('swatch hollow', 'border-color') if entry.hollow else ('swatch', 'background')
+        swatch = f'<span class="{kind}" style="{style}:{escape(entry.colour)}"></span>'
         entries.append(f'<li>{swatch}{escape(entry.label)}</li>')
     return f'<ul class="legend">{"".join(entries)}</ul>'
+
+
+class Panel(NamedTuple):
+    """One chart of a figure.
+
+    Attributes:
+        title: text above.
+        drawing: SVG element of `draw_lines` or `draw_scatter`.
+        series: entries of the legend.
+    """
+
+    title: str
+    drawing: str
+    series: Sequence[Series]
+
+
+def draw_figure(panels: Sequence[Panel], columns: int = 1) -> str:
+    """An SVG file of several charts with titles and legends, on white.
+
+    Args:
+        panels: the charts, row by row.
+        columns: number of charts in a row.
+
+    Returns:
+        The file's text.
+    """
+    legends = [_draw_svg_legend(panel.series) for panel in panels]
+    height = HEIGHT + _LINE * (1 + max(lines for _, lines in legends))
+    rows = math.ceil(len(panels) / columns)
+    size = f'width="{WIDTH * columns}" height="{height * rows}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_STYLE}</style>']
+    parts.append('<rect width="100%" height="100%" fill="white"/>')
+    for index, (panel, (entries, _)) in enumerate(zip(panels, legends, strict=True)):
+        place = f'translate({index % columns * WIDTH} {index // columns * height})'
+        title = f'<text class="title" x="{WIDTH / 2}" y="15" text-anchor="middle">{escape(panel.title)}</text>'
+        drawing = panel.drawing.replace('<svg ', f'<svg y="{_LINE}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        legend = f'<g transform="translate(0 {HEIGHT + _LINE})">{entries}</g>'
+        parts.append(f'<g transform="{place}">{title}{drawing}{legend}</g>')
+    return '\n'.join([*parts, '</svg>\n'])
+
+
+def _draw_svg_legend(series: Sequence[Series]) -> tuple[str, int]:
+    """A legend as SVG, and its number of lines."""
+    parts, left, line = [], float(_LEFT), 1
+    for entry in series:
+        width = len(entry.label) * _LETTER + 30
+        if left + width > WIDTH and left > _LEFT:
+            left, line = float(_LEFT), line + 1
+        top = line * _LINE - 7
+        parts.append(f'<circle cx="{left:.1f}" cy="{top - 4}" r="5" fill="{escape(entry.colour)}"/>')
+        parts.append(f'<text x="{left + 10:.1f}" y="{top}">{escape(entry.label)}</text>')
+        left += width
+    return ''.join(parts), line
 
 
 def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
@@ -200,7 +258,7 @@ def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
     Args:
         low: lower end.
         high: upper end, above the lower one.
-        count: about how many are wanted.
+        count: approximate number.
 
     Returns:
         At least two numbers unless the range is too narrow for floating point.
@@ -252,7 +310,7 @@ def _find_scales(series: Sequence[Series], axes: Axes) -> tuple[_Scale, _Scale]:
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
-    """A range with some room, never empty."""
+    """A range with free space on both sides, never empty."""
     room = (high - low) * _PADDING or max(abs(high), 1.0) * _PADDING
     return low - room, high + room
 
@@ -286,8 +344,8 @@ def _draw_point(x: float, y: float, series: Series, name: str, radius: float) ->
     title = f'<title>{escape(series.label)}, {escape(name)}</title>' if name != series.label else ''
     kind = 'dot' if radius > 3 else 'node'
     colour = escape(series.colour)
-    look = f'class="{kind} hollow" style="stroke:{colour}"' if series.hollow else f'class="{kind}" fill="{colour}"'
-    return f'<circle {look} cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+    style = f'class="{kind} hollow" style="stroke:{colour}"' if series.hollow else f'class="{kind}" fill="{colour}"'
+    return f'<circle {style} cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
 
 
 def _open(axes: Axes) -> str:

@@ -1,0 +1,47 @@
+"""HTML pages from Jinja2 templates: one file each, images included, which needs no network."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from dasr_arch._files import atomic_write
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader('dasr_arch.benchmark'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+
+
+def render_template(name: str, **context: object) -> str:
+    """The text of a page.
+
+    Args:
+        name: file in the folder ``templates``.
+        context: variables of the template; text is escaped, Markup is not.
+    """
+    return _ENVIRONMENT.get_template(name).render(context)
+
+
+def write_page(page: str, target: Path) -> None:
+    """Writes a page, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with atomic_write(target) as temporary:
+        temporary.write_text(page, encoding='utf-8')
+
+
+def embed_image(image: NDArray[np.uint8]) -> str:
+    """An image (H, W, 3) as a data URL, lossless."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, format='WEBP', lossless=True, quality=70)
+    return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode("ascii")}'

@@ -1,0 +1,23 @@
+"""Old labels of degradations, in option files and stored results."""
+
+import re
+
+_NUMBER = r'[\d.]+(?:-[\d.]+)?'  # or a range
+_AXES = re.compile(rf'axes ({_NUMBER})(?: x ({_NUMBER}))? at (-?{_NUMBER})')
+_WIDTH = re.compile(rf'width (?={_NUMBER})')
+
+
+def update_label(label: str) -> str:
+    """The present label of a degradation.
+
+    Args:
+        label: a present label, or an old one: 'width 1.2, noise 5', 'axes 2 x 0.5 at 10'.
+
+    Returns:
+        'sigma 1.2, noise 5', 'lambda 2 0.5, theta 10'; all other labels unchanged.
+    """
+    found = _AXES.match(label)
+    if found is not None:
+        axes = ' '.join(filter(None, found.group(1, 2)))
+        return f'lambda {axes}, theta {found[3]}{label[found.end() :]}'
+    return _WIDTH.sub('sigma ', label, count=1) if label.startswith('width') else label
