@@ -37,6 +37,10 @@ def test_components_alone_are_a_benchmark(monkeypatch):
     assert 'network' not in format_speed(record).splitlines()[0]
 
 
+def test_old_name_of_the_operation_is_understood():
+    assert SpeedSettings(operations=('inference', 'parts')) == SpeedSettings(operations=('inference', COMPONENTS))
+
+
 @pytest.mark.parametrize(
     'component', [*components._list_downsampling(), components._describe_ssim()], ids=lambda p: p.component
 )
