@@ -15,7 +15,7 @@ from PIL import Image
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.data.image_io import encode_png
+from dasr_arch.data.image_io import encode_png, round_to_8_bits
 from dasr_arch.data.sample_images import SAMPLE_IMAGES
 from dasr_arch.degradations import build_degradation, degrade_image, image_generator
 from dasr_arch.inference.images.io import read_image_file
@@ -178,8 +178,7 @@ def _read_clean(request: PlaygroundRequest) -> NDArray[np.uint8]:
     frame = read_image_file(request.image.data, request.image.name).frames[0]
     if isinstance(frame, Image.Image):
         return np.array(frame.convert('RGB'))
-    eight = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.array(Image.fromarray(eight).convert('RGB'))
+    return np.array(Image.fromarray(round_to_8_bits(frame)).convert('RGB'))
 
 
 def _upsample_bicubic(lq: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

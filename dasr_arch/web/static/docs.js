@@ -27,10 +27,12 @@ function listParameters(operation) {
 function describe(path, method, operation) {
   const label = element('span', method.toUpperCase());
   label.className = `method ${method}`;
-  const note = element('span', operation.deprecated ? 'Deprecated.' : operation.description.split('\n')[0]);
+  const [first, ...others] = operation.description.split('\n\n');
+  const note = element('span', operation.deprecated ? `Deprecated. ${first}` : first);
   note.className = 'note';
   const rows = listParameters(operation);
-  const inside = element('div', element('p', operation.description), ...(rows.length ? [element('table', ...rows)] : []));
+  const inside = element('div', ...others.map((text) => element('p', text)));
+  if (rows.length) inside.append(element('table', ...rows));
   inside.className = 'inside scroll';
   const details = element('details', element('summary', label, element('code', path), note), inside);
   details.className = 'operation';
