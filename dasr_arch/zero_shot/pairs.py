@@ -14,6 +14,7 @@ from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.degradations.blur import blur
 from dasr_arch.degradations.padding import border_index
 from dasr_arch.degradations.resize import downsample_bicubic, downsample_s_fold
+from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back
 
 
 class Downscaler:
@@ -122,27 +123,11 @@ def run_self_ensemble(network: Callable[[Tensor], Tensor], lq: Tensor, downscale
         The median, pixel by pixel, in [0, 1].
     """
     results = []
-    for index in range(8):
+    for index in ORIENTATIONS:
         sr = orient_back(network(orient(lq, index)), index)
         results.append(back_project(sr.clamp(0, 1), lq, downscaler, rounds))
     ordered = torch.stack(results).sort(0).values
     return (ordered[3] + ordered[4]) / 2
-
-
-def orient(x: Tensor, index: int) -> Tensor:
-    """Rotates by ``index`` % 4 quarter turns; from 4 on, reflects horizontally afterwards.
-
-    Args:
-        x: shape (..., H, W).
-        index: 0 (identity) to 7.
-    """
-    turned = x.rot90(index % 4, (-2, -1))
-    return turned.flip(-1) if index >= 4 else turned
-
-
-def orient_back(x: Tensor, index: int) -> Tensor:
-    """Inverse of :func:`orient`."""
-    return (x.flip(-1) if index >= 4 else x).rot90(-(index % 4), (-2, -1))
 
 
 def _pad_to_multiple(image: Tensor, scale: int) -> Tensor:

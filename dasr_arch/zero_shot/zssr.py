@@ -15,7 +15,8 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 from dasr_arch.archs.layers.residual_cnn import ResidualCNN
 from dasr_arch.degradations.base import check_choice, check_number
-from dasr_arch.zero_shot.pairs import Downscaler, orient, upsample_to
+from dasr_arch.inference.self_ensemble import orient
+from dasr_arch.zero_shot.pairs import Downscaler, upsample_to
 
 _UNCHANGED = 0.05  # share of the crops without rotation, reflection and warp
 _ORIENTED = 0.45  # share of the crops with a rotation or reflection alone; the others are warped

@@ -7,12 +7,11 @@ from torch import Tensor
 from dasr_arch.degradations.blur import blur
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropic_gaussian_kernel
 from dasr_arch.degradations.resize import downsample_bicubic
+from dasr_arch.inference.self_ensemble import orient, orient_back
 from dasr_arch.zero_shot.pairs import (
     Downscaler,
     back_project,
     centre_kernel,
-    orient,
-    orient_back,
     run_self_ensemble,
     upsample_to,
 )
