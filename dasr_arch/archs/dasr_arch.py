@@ -4,7 +4,8 @@ Wang, Wang, Dong, Xu, Yang, An, Guo: Unsupervised Degradation Representation Lea
 CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released code.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,11 @@ from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
 from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
+from dasr_arch.backends.cache import DerivedWeights
 from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
 from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
 from dasr_arch.backends.ncnn_body import NcnnBody, NcnnEncoder
-from dasr_arch.backends.ncnn_net import can_notice_changes, has_ncnn, import_ncnn
+from dasr_arch.backends.ncnn_net import has_ncnn, import_ncnn
 from dasr_arch.backends.onednn import (
     can_fuse,
     can_fuse_body,
@@ -143,9 +145,25 @@ class DASR(SRNetwork):
             for parameter in self.last_conv.parameters():
                 nn.init.zeros_(parameter)
         self.mean: Tensor
-        self._collapsed_tail = CollapsedTail(scale)
-        self._ncnn_encoder, self._ncnn_body = NcnnEncoder(), NcnnBody()
+        self.derived_weights = DerivedWeights()
+        self._collapsed_tail = CollapsedTail(scale, self.derived_weights)
+        self._ncnn_encoder, self._ncnn_body = NcnnEncoder(self.derived_weights), NcnnBody(self.derived_weights)
         self.set_implementation(implementation)
+
+    def train(self, mode: bool = True) -> 'DASR':
+        """As in ``nn.Module``; training frees what inference has derived from the weights."""
+        if mode:
+            self.derived_weights.drop()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'DASR':
+        self.derived_weights.drop()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.derived_weights.drop()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def set_implementation(self, implementation: Implementation) -> None:
         """Chooses how the network computes what it computes; weights and results stay the same.
@@ -244,8 +262,7 @@ class DASR(SRNetwork):
     def _takes_ncnn(self, x: Tensor) -> bool:
         if self.training or not is_inferred_on_cpu(x) or not compute_dtype(x) == self.compress.weight.dtype == x.dtype:
             return False
-        chosen = self.implementation == 'ncnn' or (self.implementation == 'auto' and has_ncnn())
-        return chosen and can_notice_changes([self])
+        return self.implementation == 'ncnn' or (self.implementation == 'auto' and has_ncnn())
 
     def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
         """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""

@@ -6,24 +6,18 @@ none of the large tensors. Inside the image the two are equal up to rounding. Wi
 are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from dasr_arch.backends.cache import DerivedWeights
+
 _REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
 _STRIP = 2 * _REACH  # thickness of a strip whose outer half is right
 SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
-
-
-class _Collapsed(NamedTuple):
-    """A tail as one convolution, and what it was made from."""
-
-    origin: tuple[tuple[int, int], ...]  # address and version of every parameter
-    weight: Tensor  # (3 * scale**2, C, 5, 5), float32
-    bias: Tensor  # (3 * scale**2,)
 
 
 class CollapsedTail:
@@ -31,11 +25,12 @@ class CollapsedTail:
 
     Args:
         scale: up-sampling factor of the tail.
+        cache: keeps the convolution.
     """
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale: int, cache: DerivedWeights) -> None:
         self.scale = scale
-        self._found: _Collapsed | None = None
+        self._cache = cache
 
     def __call__(self, tail: nn.Sequential, x: Tensor) -> Tensor:
         """What the tail makes of features, without gradients.
@@ -48,18 +43,10 @@ class CollapsedTail:
             Shape (B, 3, h * scale, w * scale), float32.
         """
         with torch.autocast(x.device.type, enabled=False):
-            collapsed = self._look_up(tail)
-            return _run(tail, x.float(), (collapsed.weight, collapsed.bias), self.scale)
+            return _run(tail, x.float(), self._look_up(tail), self.scale)
 
-    def _look_up(self, tail: nn.Sequential) -> _Collapsed:
-        parameters = list(tail.parameters())
-        if any(parameter.is_inference() for parameter in parameters):  # such tensors count no versions
-            return _Collapsed((), *collapse_tail(tail, self.scale))
-        origin = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
-        found = self._found  # one read, so that threads may share a network
-        if found is None or found.origin != origin:
-            found = self._found = _Collapsed(origin, *collapse_tail(tail, self.scale))
-        return found
+    def _look_up(self, tail: nn.Sequential) -> tuple[Tensor, Tensor]:
+        return self._cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, self.scale))
 
 
 def run_recorded(tail: nn.Sequential, x: Tensor) -> Tensor:

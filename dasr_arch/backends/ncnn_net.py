@@ -4,10 +4,10 @@ ncnn (https://github.com/Tencent/ncnn) convolves 3 x 3 by Winograd's algorithm F
 multiplications; oneDNN, and so torch, does not. The package is optional.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
 from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.backends.cache import DerivedWeights
 
 ADD, MULTIPLY = 0, 2  # of `Program.combine`
 
@@ -92,25 +93,17 @@ class Program:
         return '\n'.join([_MAGIC, f'{len(self.lines)} {self._values}', *self.lines, ''])
 
 
-class _Built(NamedTuple):
-    """A network of ncnn, and what it was made from."""
-
-    origin: tuple[tuple[int, int], ...]  # address and version of every parameter
-    threads: int
-    network: Any
-
-
 class Built:
-    """A network of ncnn that is made anew when the weights or the number of torch's threads have changed."""
+    """A network of ncnn that is made anew when the weights or the number of torch's threads have changed.
 
-    def __init__(self) -> None:
-        self._built: _Built | None = None
+    Args:
+        cache: keeps the network.
+    """
 
-    def __reduce__(self) -> tuple[type['Built'], tuple[()]]:
-        """Copies and files of a network begin with nothing built: ncnn's own objects can be neither."""
-        return type(self), ()
+    def __init__(self, cache: DerivedWeights) -> None:
+        self._cache = cache
 
-    def look_up(self, modules: Iterable[nn.Module], write: Callable[[], Program]) -> Any:
+    def look_up(self, modules: Sequence[nn.Module], write: Callable[[], Program]) -> Any:
         """The network, for :class:`Pass`.
 
         Args:
@@ -121,12 +114,8 @@ class Built:
             InputError: if ncnn is not installed.
             RuntimeError: if it does not know a layer.
         """
-        origin = tuple((one.data_ptr(), one._version) for one in _list_weights(modules))
         threads = torch.get_num_threads()
-        built = self._built  # one read, so that threads may share a network
-        if built is None or (built.origin, built.threads) != (origin, threads):
-            built = self._built = _Built(origin, threads, _load(write(), threads))
-        return built.network
+        return self._cache.get(type(self).__name__, _list_weights(modules), lambda: _load(write(), threads), threads)
 
 
 class Pass:
@@ -217,12 +206,7 @@ def _get_pool() -> Any:
     return pool
 
 
-def can_notice_changes(modules: Iterable[nn.Module]) -> bool:
-    """Whether a change of the weights can be noticed: tensors made in inference mode count none."""
-    return not any(one.is_inference() for one in _list_weights(modules))
-
-
-def _list_weights(modules: Iterable[nn.Module]) -> list[Tensor]:
+def _list_weights(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [one for module in modules for one in (*module.parameters(), *module.buffers())]
 
 

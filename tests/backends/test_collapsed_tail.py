@@ -6,6 +6,7 @@ from torch import nn
 
 from dasr_arch.archs.blocks import PixelShuffleUpsampler
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.backends.cache import DerivedWeights
 from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, collapse_tail, run_recorded
 
 SCALES = pytest.mark.parametrize('scale', [2, 3, 4, 8])
@@ -25,7 +26,7 @@ def draw(*shape):
 @torch.no_grad()
 def test_equals_the_tail_up_to_the_border(scale, size):
     tail, x = make_tail(scale), draw(2, 8, *size)
-    torch.testing.assert_close(CollapsedTail(scale)(tail, x), tail(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(CollapsedTail(scale, DerivedWeights())(tail, x), tail(x), rtol=1e-5, atol=1e-5)
 
 
 @SCALES
@@ -41,7 +42,7 @@ def test_one_convolution_reaches_all_that_the_tail_sees(scale):
 
 @torch.no_grad()
 def test_follows_a_change_of_the_weights_and_keeps_nothing_of_it_in_between():
-    tail, x, collapsed = make_tail(4), draw(1, 8, 20, 20), CollapsedTail(4)
+    tail, x, collapsed = make_tail(4), draw(1, 8, 20, 20), CollapsedTail(4, DerivedWeights())
     before = collapsed(tail, x)
     assert collapsed._look_up(tail) is collapsed._look_up(tail)
     tail[0].weight.mul_(2)
@@ -53,7 +54,7 @@ def test_follows_a_change_of_the_weights_and_keeps_nothing_of_it_in_between():
 @torch.no_grad()
 def test_weights_made_in_inference_mode_are_never_remembered():
     with torch.inference_mode():
-        tail, collapsed = make_tail(2), CollapsedTail(2)
+        tail, collapsed = make_tail(2), CollapsedTail(2, DerivedWeights())
         x = draw(1, 8, 20, 20)
         collapsed(tail, x)
         tail[0].weight.mul_(2)
@@ -77,7 +78,7 @@ def test_gradients_equal_those_of_the_tail(scale):
 def test_the_image_is_not_rounded_under_autocast():
     tail, x = make_tail(4), draw(1, 8, 20, 20)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = CollapsedTail(4)(tail, x)
+        out = CollapsedTail(4, DerivedWeights())(tail, x)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, tail(x), rtol=1e-5, atol=1e-5)
 

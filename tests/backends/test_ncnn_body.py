@@ -14,6 +14,7 @@ from dasr_arch.archs import dasr_arch
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends import ncnn_body
 from dasr_arch.backends import ncnn_net as ncnn_program
+from dasr_arch.backends.cache import DerivedWeights
 from dasr_arch.inference.tiling import is_out_of_memory
 from tests.golden.weights import relative_error
 
@@ -115,7 +116,7 @@ def test_results_are_those_of_the_reference(options, size, calls):
 @torch.no_grad()
 def test_the_features_themselves_are_right_to_the_last_digits():
     network, x, code = make_network(num_feat=64), 255 * draw(2, 30, 50) - 110, torch.randn(2, 64)
-    found = ncnn_body.NcnnBody()(network.head, list(network.groups), network.body_conv, x, code)
+    found = ncnn_body.NcnnBody(DerivedWeights())(network.head, list(network.groups), network.body_conv, x, code)
     exact = copy.deepcopy(network).double()._run_body(x.double(), code.double())
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert relative_error(found.double(), exact) < 5e-6
@@ -161,9 +162,9 @@ def test_variants_without_predicted_kernels_are_left_to_torch(calls):
 def test_a_change_of_the_weights_is_noticed():
     network, lq = make_network(), draw()
     before = network(lq)
-    built = network._ncnn_body._built
+    built = dict(network.derived_weights._entries)
     network(lq)
-    assert network._ncnn_body._built is built  # not made anew for each image
+    assert network.derived_weights._entries == built  # not made anew for each image
     for weights in (network.groups[1].blocks[0].conv2.weight, network.encoder.body[1].running_mean):
         weights.mul_(9)
         found = network(lq, return_representation=True)
@@ -178,11 +179,16 @@ def test_a_change_of_the_weights_is_noticed():
 
 
 @needs_ncnn
-def test_weights_whose_changes_cannot_be_noticed_are_left_to_torch(calls):
+def test_a_change_of_weights_made_in_inference_mode_is_noticed(calls):
     with torch.inference_mode():
-        network = make_network()
-        network(draw())
-    assert not calls
+        network, lq = make_network(), draw()
+        before = network(lq)
+        assert len(calls) == 2
+        network.body_conv.weight.mul_(9)
+        found = network(lq)
+        network.set_implementation('fast')
+        assert relative_error(found, network(lq)) < 1e-5
+    assert relative_error(found, before) > 1e-3
 
 
 @needs_ncnn
@@ -193,8 +199,8 @@ def test_the_number_of_threads_is_that_of_torch():
     try:
         torch.set_num_threads(threads + 1)
         assert relative_error(network(draw()), expected) < 1e-6
-        assert network._ncnn_body._built.threads == threads + 1
-        assert network._ncnn_body._built.network.opt.num_threads == threads + 1
+        built = network.derived_weights._entries['NcnnBody']
+        assert built.setting == built.value.opt.num_threads == threads + 1
     finally:
         torch.set_num_threads(threads)
 
