@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import Any
 
 MODULES = {
+    'dasr_arch.archs.blocks': 'dasr_arch.archs.dasr_variants',
+    'dasr_arch.archs.encoder': 'dasr_arch.archs.dasr_variants',
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
     'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
     'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',

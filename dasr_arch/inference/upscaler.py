@@ -4,6 +4,7 @@ Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Re
 """
 
 import copy
+import logging
 import math
 import os
 import threading
@@ -22,6 +23,7 @@ from torch import Tensor
 from dasr_arch._errors import InputError
 from dasr_arch._memory import keep_freed_memory, return_freed_memory
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
 from dasr_arch.checkpoints.io import load_network
@@ -122,6 +124,8 @@ class Upscaler:
         self.network = load_model(model, scale).to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()
+        with torch.no_grad():
+            logging.getLogger(__name__).info('Backend: %s', explain_choice(self.network, self.device))
 
     def __call__(self, image: ImageLike, look: Look | None = None, progress: Progress | None = None) -> ImageLike:
         """Upscales an image.
