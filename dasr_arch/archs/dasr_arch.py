@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.backends.channels_last import Conv3x3, depthwise_conv_leaky
-from dasr_arch.backends.choose import AcceleratedNetwork, Backend, Implementation
+from dasr_arch.backends.choose import AcceleratedNetwork, Implementation
 
 SLOPE = 0.1  # of every LeakyReLU
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
@@ -117,7 +117,7 @@ class DABlock(nn.Module):
     Args:
         num_feat: number of channels C.
         reduction: see DAConv.
-        da_conv: 'full', 'kernel' (without channel modulation) or 'concat' (``dasr_variants.ConcatConv``).
+        da_conv: 'full', or a variant: 'kernel' or 'concat'.
     """
 
     def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
@@ -201,11 +201,11 @@ class DASR(AcceleratedNetwork):
         encoder_feat: channels of the encoder's first convolutions.
         reduction: divisor of the hidden width of the channel modulation.
         img_range: maximum of the pixel values inside the network; the released weights need 255.
-        upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution to the HR pixels.
-        skip: 'none' as in the paper; 'bicubic' and 'wiener' add an upsampled input (``archs/dasr_variants.py``).
-        da_conv: 'full' as in the paper; 'kernel' (its Model 3) or 'concat' (its Model 2).
-        condition: 'encoder' as in the paper; 'kernel' takes the true blur kernel (its Model 5).
-        kernel_size: side of that kernel in pixels.
+        upsampler: 'pixelshuffle'; this and the next four choose a variant (``archs/dasr_variants.py``).
+        skip: 'none', 'bicubic' or 'wiener'.
+        da_conv: 'full', 'kernel' or 'concat'.
+        condition: 'encoder' or 'kernel'.
+        kernel_size: side of the blur kernel for condition 'kernel', in pixels.
         implementation: backend: 'auto', 'reference', 'fast' or 'ncnn'. See :meth:`set_implementation`.
 
     Raises:
@@ -253,11 +253,9 @@ class DASR(AcceleratedNetwork):
         self.last_conv = Conv3x3(num_feat, 3 * scale**2 if direct else 3)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
-        # Buffers, not attributes: a network can be built from its state dict alone.
+        # A buffer, not an attribute: a network can be built from its state dict alone.
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
-        self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
-        self.enlargement = _variants().make_wiener_skip(self, representation_dim) if skip == 'wiener' else None
-        self._upsample_input = _variants().upsample_input if skip != 'none' else None
+        self.upsample_input = _variants().add_skip(self, skip)  # None in the paper
         self.set_implementation(implementation)
 
     def forward(
@@ -277,43 +275,30 @@ class DASR(AcceleratedNetwork):
             return_representation: return a DASROutput.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_representation a
-            DASROutput.
+            RGB of shape (B, 3, h * s, w * s), around [0, 1], not clamped; with return_representation a DASROutput.
 
         Raises:
             ValueError: if a network with condition 'kernel' gets neither kernel nor representation.
         """
         if representation is None:
             representation = self.encode(lq, kernel=kernel)  # (B, D)
-        backend, x = self._prepare(lq)
+        backend, x = self.prepare(lq * self.img_range)  # (B, 3, h, w)
         given = representation.to(self.compress.weight.dtype)
         embedding = F.leaky_relu(self.compress(given), SLOPE).expand(x.shape[0], -1)  # (B, C)
         features = backend.extract_features(self, x - self.mean, embedding)  # (B, C, h, w)
         sr = backend.upsample(self, features)  # (B, 3, h * s, w * s)
         with torch.autocast(x.device.type, enabled=False):
-            sr = (sr + self._base(x, given)) / self.img_range
+            base = self.mean if self.upsample_input is None else self.upsample_input(self, x, given)
+            sr = (sr + base) / self.img_range
         return DASROutput(sr, representation) if return_representation else sr
 
     def encode(self, lq: Tensor, *, kernel: Tensor | None = None) -> Tensor:
-        """Degradation representations of images, the part of :meth:`forward` before super-resolution.
-
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: true blur kernels of shape (B, k, k), for networks with condition 'kernel' only.
-
-        Returns:
-            Representations of shape (B, D), not normalised.
-
-        Raises:
-            ValueError: if a network with condition 'kernel' gets no kernel.
-        """
-        if self.blind:
-            backend, x = self._prepare(lq)
-            return backend.encode(self, x)
-        if kernel is None:
-            raise ValueError('DASR with condition: kernel needs the true blur kernel, got none; pass kernel=(B, k, k)')
-        out: Tensor = self.kernel_encoder(kernel.to(self.compress.weight.dtype))
-        return out
+        """Degradation representations (B, D) of images, not normalised; arguments and errors as :meth:`forward`."""
+        if not self.blind:
+            out: Tensor = _variants().encode_kernel(self, kernel)
+            return out
+        backend, x = self.prepare(lq * self.img_range)
+        return backend.encode(self, x)
 
     def extract_features(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Degradation-aware groups, with the long residual connection around them.
@@ -325,7 +310,7 @@ class DASR(AcceleratedNetwork):
         Returns:
             Features of shape (B, C, h, w).
         """
-        features: Tensor = self.head(x)
+        features = self.head(x)
         out = features
         for group in self.groups:
             out = group(out, embedding)
@@ -339,15 +324,6 @@ class DASR(AcceleratedNetwork):
             sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
         return sr
 
-    def _prepare(self, lq: Tensor) -> tuple[Backend, Tensor]:
-        """The backend for an input, and the input in 0..img_range in the backend's order of memory."""
-        backend = self.choose_backend(lq).backend
-        return backend, (lq * self.img_range).contiguous(memory_format=backend.memory_format)
-
-    def _base(self, x: Tensor, representation: Tensor) -> Tensor:
-        """The image that the network's own output is added to: the mean colour, in variants the upsampled input."""
-        return self.mean if self._upsample_input is None else self._upsample_input(self, x, representation)
-
 
 def _make_da_conv(num_feat: int, reduction: int, kind: DAConvKind) -> nn.Module:
     if kind == 'concat':
@@ -357,5 +333,5 @@ def _make_da_conv(num_feat: int, reduction: int, kind: DAConvKind) -> nn.Module:
 
 
 def _variants() -> Any:
-    """The module of all that is not the paper's network."""
+    """The module of everything beside the paper's network; imported late, because it imports this one."""
     return import_module('dasr_arch.archs.dasr_variants')

@@ -11,7 +11,7 @@ Argument of ``DASR``    Value                     Network
 ======================= ========================= ================================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ from dasr_arch.archs.dasr_arch import (  # the names that archs/blocks.py and ar
     DAGroup,
     DegradationEncoder,
     PixelShuffleUpsampler,
+    Skip,
 )
 from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
@@ -44,8 +45,9 @@ __all__ = [
     'KernelEncoder',
     'PixelShuffleUpsampler',
     'WienerEnlargement',
+    'add_skip',
     'check_arguments',
-    'make_wiener_skip',
+    'encode_kernel',
     'upsample_input',
 ]
 
@@ -118,17 +120,40 @@ class KernelEncoder(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-def make_wiener_skip(network: DASR, representation_dim: int) -> WienerEnlargement:
-    """The Wiener filters of a new network; training starts from their output alone.
+def encode_kernel(network: DASR, kernel: Tensor | None) -> Tensor:
+    """Representations (B, D) of true blur kernels (B, k, k).
 
     Args:
-        network: the network, whose last convolution becomes zero.
-        representation_dim: length of representations.
+        network: a DASR with condition 'kernel'.
+        kernel: the kernels.
+
+    Raises:
+        ValueError: if there are none.
     """
-    enlargement = WienerEnlargement(network.scale, representation_dim)
-    for parameter in network.last_conv.parameters():
-        nn.init.zeros_(parameter)
-    return enlargement
+    if kernel is None:
+        raise ValueError('DASR with condition: kernel needs the true blur kernel, got none; pass kernel=(B, k, k)')
+    out: Tensor = network.kernel_encoder(kernel.to(network.compress.weight.dtype))
+    return out
+
+
+def add_skip(network: DASR, skip: Skip) -> Callable[[DASR, Tensor, Tensor], Tensor] | None:
+    """Adds what a skip connection needs to a new network: a buffer for 'bicubic', Wiener filters for 'wiener'.
+
+    Args:
+        network: the network. For 'wiener' its last convolution becomes zero: training starts from the filters' output.
+        skip: 'none', 'bicubic' or 'wiener'.
+
+    Returns:
+        The function that upsamples the input, None for 'none'.
+    """
+    # A buffer, not an attribute: a network can be built from its state dict alone.
+    network.register_buffer('bicubic_skip', torch.tensor(network.scale) if skip == 'bicubic' else None)
+    network.enlargement = None
+    if skip == 'wiener':
+        network.enlargement = WienerEnlargement(network.scale, network.compress.in_features)
+        for parameter in network.last_conv.parameters():
+            nn.init.zeros_(parameter)
+    return None if skip == 'none' else upsample_input
 
 
 def upsample_input(network: DASR, x: Tensor, representation: Tensor) -> Tensor:

@@ -111,6 +111,11 @@ class AcceleratedNetwork(nn.Module):
         """The backend for an input of shape (B, 3, h, w), in the present mode; ``explain()`` gives the reason."""
         return choose(self, x)
 
+    def prepare(self, x: Tensor) -> tuple[Backend, Tensor]:
+        """The backend for an input of shape (B, 3, h, w), and the input in the backend's order of memory."""
+        backend = self.choose_backend(x).backend
+        return backend, x.contiguous(memory_format=backend.memory_format)
+
     def set_implementation(self, implementation: Implementation) -> None:
         """Chooses how the network is computed; weights and results, up to rounding, stay the same.
 
@@ -194,5 +199,5 @@ _LOADED: dict[str, Backend] = {'reference': Backend()}
 
 
 def is_exported() -> bool:
-    """Whether the network is being traced, exported or compiled."""
+    """True while the network is being traced, exported or compiled."""
     return bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()

@@ -297,8 +297,8 @@ class Recorder:
     def to_text(self) -> str:
         """The network as ncnn reads it, without the weights.
 
-        A line names a layer's kind, itself, how many blobs it takes and gives, these blobs, and settings. A blob can be
-        taken once; layers of the kind Split make several of one.
+        A line holds a layer's kind and name, the numbers of its inputs and outputs, their names, and settings. A blob
+        can be an input once; Split layers copy it.
         """
         uses = Counter(name for layer in self.layers for name in layer.inputs)
         left = {name: [f'{name}_{index}' for index in range(count)] for name, count in uses.items() if count > 1}
@@ -433,13 +433,13 @@ def load_net(recorder: Recorder, threads: int) -> Any:
 
 
 def release_memory() -> None:
-    """Gives back what ncnn keeps for the next layer; what is in use stays, such as that of other threads."""
+    """Frees the blocks of the memory pool that are not in use; other threads keep theirs."""
     _get_pool().clear()
 
 
 @cache
 def has_ncnn() -> bool:
-    """Whether ncnn is installed and can be imported."""
+    """True if ncnn is installed and can be imported."""
     try:
         import_ncnn()
     except (ImportError, ValueError):
@@ -469,7 +469,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 @cache
 def _get_pool() -> Any:
-    """Where ncnn keeps blocks from one layer to the next; it lives as long as the process, and so as all of them."""
+    """Memory pool of all ncnn networks; it must outlive them, and so lives as long as the process."""
     pool = import_ncnn().PoolAllocator()
     pool.set_size_compare_ratio(_FIT)
     return pool

@@ -75,9 +75,9 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 @cache
 def _computes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN convolves a number format here: bfloat16 takes AVX-512 or what came after it.
+    """True if oneDNN convolves a number format on this CPU: bfloat16 needs AVX-512 or AMX.
 
-    Torch's own convolution has another way then; the fused one raises an error.
+    PyTorch's own convolution falls back to another implementation; the fused one raises an error.
     """
     if dtype == torch.float32:
         return True

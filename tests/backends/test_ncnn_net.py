@@ -1,4 +1,4 @@
-"""What ncnn computes of DASR is what torch computes, and ncnn is left aside wherever it cannot be right."""
+"""ncnn gives the results of PyTorch, and is refused where it would not."""
 
 import copy
 import pickle
@@ -43,7 +43,7 @@ def draw(batch=1, height=17, width=12):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many passes of ncnn there were."""
+    """The network of every inference with ncnn."""
     found = []
 
     class Counted(ncnn_net.Inference):
@@ -268,14 +268,14 @@ def test_a_failure_is_an_error_that_the_upscaler_understands():
 @needs_ncnn
 @torch.no_grad()
 def test_hooks_of_the_blocks_are_called_and_may_end_the_work():
-    network, expected, told = make_network(), make_network()(draw()), []
+    network, expected, called = make_network(), make_network()(draw()), []
 
     class StopError(Exception):
         pass
 
     def listen(module, _):
-        told.append(module)
-        if len(told) == 3:
+        called.append(module)
+        if len(called) == 3:
             raise StopError
 
     blocks = [block for group in network.groups for block in group.blocks]
@@ -283,7 +283,7 @@ def test_hooks_of_the_blocks_are_called_and_may_end_the_work():
         block.da_conv1.kernel.register_forward_pre_hook(listen)
     with pytest.raises(StopError):
         network(draw())
-    assert told == [block.da_conv1.kernel for block in blocks[:3]]
+    assert called == [block.da_conv1.kernel for block in blocks[:3]]
     assert torch.equal(network(draw()), expected)
 
 
