@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dasr_arch._registration import ARCH_REGISTRY
+from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.backends.channels_last import Conv3x3, depthwise_conv_leaky
 from dasr_arch.backends.choose import AcceleratedNetwork, Implementation
 
@@ -46,14 +47,7 @@ class DegradationEncoder(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encodes images.
-
-        Args:
-            x: RGB of shape (B, 3, h, w) in [0, 255], any size from one pixel up.
-
-        Returns:
-            Representations of shape (B, D), averaged in float32 or better, not normalised.
-        """
+        """Representations (B, D) of RGB images (B, 3, h, w) in [0, 255], averaged in float32 or better."""
         features = self.extract(x)
         return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
 
@@ -114,10 +108,7 @@ class DAConv(nn.Module):
 class DABlock(nn.Module):
     """Degradation-aware block (DAB): twice a degradation-aware and a 3 x 3 convolution, with a residual connection.
 
-    Args:
-        num_feat: number of channels C.
-        reduction: see DAConv.
-        da_conv: 'full', or a variant: 'kernel' or 'concat'.
+    The arguments are those of DAConv, and ``da_conv``, which is 'full' in the paper.
     """
 
     def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
@@ -137,14 +128,7 @@ class DABlock(nn.Module):
 
 
 class DAGroup(nn.Module):
-    """Degradation-aware group (DAG): blocks and a 3 x 3 convolution, with a residual connection.
-
-    Args:
-        num_feat: number of channels C.
-        num_blocks: number of blocks.
-        reduction: see DAConv.
-        da_conv: see DABlock.
-    """
+    """Degradation-aware group (DAG): blocks and a 3 x 3 convolution, with a residual connection; see DABlock."""
 
     def __init__(self, num_feat: int, num_blocks: int, reduction: int, da_conv: DAConvKind) -> None:
         super().__init__()
@@ -161,12 +145,7 @@ class DAGroup(nn.Module):
 
 
 class PixelShuffleUpsampler(nn.Sequential):
-    """A 3 x 3 convolution and a pixel shuffle: once for x2 and x3, twice for x4, three times for x8.
-
-    Args:
-        scale: 1, 2, 3, 4 or 8.
-        num_feat: number of channels C.
-    """
+    """A 3 x 3 convolution and a pixel shuffle: once for x2 and x3, twice for x4, three times for x8, none for x1."""
 
     def __init__(self, scale: int, num_feat: int) -> None:
         factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
@@ -177,19 +156,14 @@ class PixelShuffleUpsampler(nn.Sequential):
 
 
 class DASROutput(NamedTuple):
-    """An image, and the representation that the network adapted to.
+    """An image, and the representation that the network adapted to."""
 
-    Attributes:
-        sr: RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
-        representation: shape (B, representation_dim).
-    """
-
-    sr: Tensor
-    representation: Tensor
+    sr: Tensor  # RGB (B, 3, h * s, w * s), around [0, 1]
+    representation: Tensor  # (B, D)
 
 
 @ARCH_REGISTRY.register()
-class DASR(AcceleratedNetwork):
+class DASR(AcceleratedNetwork, SRNetwork):
     """Degradation-aware blind super-resolution network (figure 2): encoder and degradation-aware SR network.
 
     Args:
@@ -215,7 +189,7 @@ class DASR(AcceleratedNetwork):
     encoder: DegradationEncoder
     mean: Tensor
     bicubic_skip: Tensor | None
-    enlargement: Any  # WienerEnlargement or None
+    enlargement: Any  # WienerUpsampler or None
 
     def __init__(
         self,
@@ -239,7 +213,7 @@ class DASR(AcceleratedNetwork):
         self.scale = scale
         self.img_range = img_range
         self.blind = condition == 'encoder'
-        self.needs: tuple[str, ...] = () if self.blind else ('kernel',)
+        self.needs = () if self.blind else ('kernel',)
         if self.blind:
             self.encoder = DegradationEncoder(encoder_feat, representation_dim)
         else:
@@ -301,14 +275,11 @@ class DASR(AcceleratedNetwork):
         return backend.encode(self, x)
 
     def extract_features(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Degradation-aware groups, with the long residual connection around them.
+        """Degradation-aware groups with a long residual connection: features (B, C, h, w).
 
         Args:
             x: RGB of shape (B, 3, h, w) in 0..img_range, minus DIV2K's mean.
             embedding: compressed representation of shape (B, C).
-
-        Returns:
-            Features of shape (B, C, h, w).
         """
         features = self.head(x)
         out = features

@@ -30,7 +30,7 @@ from dasr_arch.archs.dasr_arch import (  # the names that archs/blocks.py and ar
     Skip,
 )
 from dasr_arch.archs.layers.argument_checks import check_choice
-from dasr_arch.archs.layers.wiener_skip import WienerEnlargement
+from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.channels_last import Conv3x3
 from dasr_arch.degradations.resize import upsample_bicubic
 
@@ -44,7 +44,6 @@ __all__ = [
     'DegradationEncoder',
     'KernelEncoder',
     'PixelShuffleUpsampler',
-    'WienerEnlargement',
     'add_skip',
     'check_arguments',
     'encode_kernel',
@@ -137,7 +136,7 @@ def encode_kernel(network: DASR, kernel: Tensor | None) -> Tensor:
 
 
 def add_skip(network: DASR, skip: Skip) -> Callable[[DASR, Tensor, Tensor], Tensor] | None:
-    """Adds what a skip connection needs to a new network: a buffer for 'bicubic', Wiener filters for 'wiener'.
+    """Adds the parts of a skip connection to a new network: a buffer for 'bicubic', Wiener filters for 'wiener'.
 
     Args:
         network: the network. For 'wiener' its last convolution becomes zero: training starts from the filters' output.
@@ -150,7 +149,7 @@ def add_skip(network: DASR, skip: Skip) -> Callable[[DASR, Tensor, Tensor], Tens
     network.register_buffer('bicubic_skip', torch.tensor(network.scale) if skip == 'bicubic' else None)
     network.enlargement = None
     if skip == 'wiener':
-        network.enlargement = WienerEnlargement(network.scale, network.compress.in_features)
+        network.enlargement = WienerUpsampler(network.scale, network.compress.in_features)
         for parameter in network.last_conv.parameters():
             nn.init.zeros_(parameter)
     return None if skip == 'none' else upsample_input

@@ -13,7 +13,6 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dasr_arch.backends.choose import AcceleratedNetwork, Backend, is_exported
-from dasr_arch.backends.winograd_wgrad import convolve_winograd
 
 LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
 _SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
@@ -73,6 +72,8 @@ class Conv3x3(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolves features: (B, in_channels, h, w) to (B, out_channels, h, w)."""
         if _SLOW_WEIGHT_GRADIENT and torch.is_grad_enabled() and self._takes_winograd(x):
+            from dasr_arch.backends.winograd_wgrad import convolve_winograd  # noqa: PLC0415  (as above)
+
             return convolve_winograd(x, self.weight, self.bias)
         return super().forward(x)
 

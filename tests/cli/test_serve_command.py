@@ -151,7 +151,9 @@ def test_packages_of_the_extra_are_imported_in_one_folder_alone():
         path.relative_to(ROOT).parts[:2]
         for package in ('dasr_arch', 'dasr_cli')
         for path in (ROOT / package).rglob('*.py')
-        if re.search(r'^\s*(from|import) (fastapi|starlette|uvicorn|python_multipart)', path.read_text('utf-8'), re.MULTILINE)
+        if re.search(
+            r'^\s*(from|import) (fastapi|starlette|uvicorn|python_multipart)', path.read_text('utf-8'), re.MULTILINE
+        )
     }
     assert found == {('dasr_arch', 'web')}
     loaded = (ROOT / 'dasr_arch' / '__init__.py').read_text('utf-8')
