@@ -14,6 +14,8 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 MODULES = {
+    'dasr_arch.archs.blocks': 'dasr_arch.archs.dasr_variants',
+    'dasr_arch.archs.encoder': 'dasr_arch.archs.dasr_variants',
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
     'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
     'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',

@@ -1,4 +1,4 @@
-"""`dasr doctor`: what is installed, what this machine can compute with, and what is missing for which feature."""
+"""`dasr doctor`: installed versions, devices with their precisions and backends, and missing packages by feature."""
 
 import argparse
 import importlib
@@ -43,7 +43,7 @@ SCARCE_DISK_BYTES = 10 * 10**9
 
 @dataclass(frozen=True)
 class Feature:
-    """Something the package does, whether it works here, and what brings it if it does not."""
+    """A feature of the package, its state on this machine, and the remedy if it does not work."""
 
     name: str
     works: bool
@@ -53,19 +53,21 @@ class Feature:
 
 @dataclass(frozen=True)
 class Device:
-    """Something to compute on.
+    """A processor or GPU.
 
     Attributes:
         name: torch's name, such as `cpu` or `cuda:0`.
         description: maker's name.
         memory_bytes: all of its memory, 0 if unknown.
-        precisions: values of the option `precision` that ran here, each with what it means on this device.
+        precisions: values of the option `precision` that ran here, each with a remark on its speed.
+        backends: the backend of `implementation: auto` for training and inference, each with the reason.
     """
 
     name: str
     description: str
     memory_bytes: int
     precisions: Mapping[str, str]
+    backends: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> Report:
-    """Looks at the installation and at the machine; never raises for what it finds broken."""
+    """Examines the installation and the machine; never raises for anything broken."""
     report = Report(versions=_read_versions())
     report.free_disk_bytes = shutil.disk_usage(Path.cwd()).free
     core = _check_core()
@@ -164,7 +166,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_core() -> Feature:
-    """Imports the package and BasicSR: what this needs and lacks shows up here."""
+    """Imports the package and BasicSR; an error is the diagnosis."""
     name = 'training and testing'
     try:
         importlib.import_module('dasr_arch')
@@ -229,19 +231,48 @@ def _list_devices() -> list[Device]:
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
     threads = torch.get_num_threads()
     devices = [
-        Device('cpu', f'{_read_cpu_name()}, {threads} threads', memory, _try_precisions('cpu', _describe_cpu_bfloat16))
+        Device(
+            'cpu',
+            f'{_read_cpu_name()}, {threads} threads',
+            memory,
+            _try_precisions('cpu', _describe_cpu_bfloat16),
+            _explain_backends('cpu'),
+        )
     ]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
         name = f'cuda:{index}'
         devices.append(
-            Device(name, description, properties.total_memory, _try_precisions(name, _describe_gpu_bfloat16))
+            Device(
+                name,
+                description,
+                properties.total_memory,
+                _try_precisions(name, _describe_gpu_bfloat16),
+                _explain_backends(name),
+            )
         )
     if torch.backends.mps.is_available():
         memory = torch.mps.recommended_max_memory()
-        devices.append(Device('mps', "Apple's GPU", memory, _try_precisions('mps', _describe_mps_bfloat16)))
+        precisions = _try_precisions('mps', _describe_mps_bfloat16)
+        devices.append(Device('mps', "Apple's GPU", memory, precisions, _explain_backends('mps')))
     return devices
+
+
+def _explain_backends(device: str) -> dict[str, str]:
+    """Backends of `implementation: auto` on a device, in float32."""
+    import torch
+
+    from dasr_arch import DASR
+    from dasr_arch.backends.choose import explain_choice
+
+    network = DASR(num_feat=8, num_groups=1, num_blocks=1, representation_dim=8, encoder_feat=4).to(device)
+    found = {'training': explain_choice(network, torch.device(device))}
+    network.eval()
+    with torch.no_grad():
+        for side in (128, 512):
+            found[f'inference of {side} x {side} pixels'] = explain_choice(network, torch.device(device), side)
+    return found
 
 
 def _try_precisions(device: str, describe_bfloat16: Callable[[], str]) -> dict[str, str]:
@@ -260,7 +291,7 @@ def _try_precisions(device: str, describe_bfloat16: Callable[[], str]) -> dict[s
 
 
 def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
-    """Whether one convolution and its gradient are finite, under autocast to the given type if there is one."""
+    """Returns True if one convolution and its gradient are finite, under autocast to the given type if there is one."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -273,7 +304,7 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
 
 
 def _describe_cpu_bfloat16() -> str:
-    """How bfloat16 runs on this processor: emulated, it saves memory but no time."""
+    """Support for bfloat16 on this processor; emulated, it saves memory but no time."""
     flags = read_cpu_flags()
     units = [unit for unit in ('amx_bf16', 'avx512_bf16', 'bf16') if unit in flags]
     return f'in hardware ({", ".join(units)})' if units else 'emulated: slower than fp32 on this processor'
@@ -322,6 +353,7 @@ def format_report(report: Report) -> str:
         memory = f', {_format_bytes(device.memory_bytes)}' if device.memory_bytes else ''
         lines.append(f'  {device.name}: {device.description}{memory}')
         lines += [f'    {precision}: {text}' for precision, text in device.precisions.items()]
+        lines += [f'    {work}: {text}' for work, text in device.backends.items()]
     if not any(device.name.startswith('cuda') for device in report.devices):
         lines.append('  no CUDA device: training runs on the processor')
     lines += ['', 'Features']

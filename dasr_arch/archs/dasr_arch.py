@@ -1,88 +1,195 @@
-"""DASR: a super-resolution network that adapts to the degradation which its encoder finds in the image.
+"""DASR: blind super-resolution that adapts to a degradation representation of the image.
 
 Wang, Wang, Dong, Xu, Yang, An, Guo: Unsupervised Degradation Representation Learning for Blind Super-Resolution,
-CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released code.
+CVPR 2021, arXiv 2104.00416. Checked against outputs of the authors' released code. Contrastive learning of the encoder
+is in ``losses/contrastive.py``, faster computation of the same network in ``backends/``.
+
+Shapes: B images, C = num_feat channels, D = representation_dim, h x w LR pixels, s = scale.
 """
 
-from typing import Literal, NamedTuple
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.blocks import SLOPE, DAConvKind, DAGroup, PixelShuffleUpsampler
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
-from dasr_arch.archs.layers.argument_checks import check_choice
-from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
-from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, CollapsedTail, run_recorded
-from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
-from dasr_arch.backends.ncnn_body import NcnnBody, NcnnEncoder
-from dasr_arch.backends.ncnn_net import can_notice_changes, has_ncnn, import_ncnn
-from dasr_arch.backends.onednn import (
-    can_fuse,
-    can_fuse_body,
-    compute_dtype,
-    encode_fused,
-    is_exported,
-    is_inferred_on_cpu,
-    run_body_fused,
-)
-from dasr_arch.backends.reference import convolve_grouped
-from dasr_arch.backends.winograd_wgrad import Conv3x3
-from dasr_arch.degradations.resize import upsample_bicubic
+from dasr_arch.backends.channels_last import Conv3x3, depthwise_conv_leaky
+from dasr_arch.backends.choose import AcceleratedNetwork, Implementation
 
+SLOPE = 0.1  # of every LeakyReLU
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 RELEASED_RANGE = 255.0
-LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
-
-
-Implementation = Literal['auto', 'reference', 'fast', 'ncnn']
+DAConvKind = Literal['full', 'kernel', 'concat']
 Skip = Literal['none', 'bicubic', 'wiener']
 
 
-class DASROutput(NamedTuple):
-    """An image and what it was adapted to.
+class DegradationEncoder(nn.Module):
+    """Degradation encoder (section 3.1): six 3 x 3 convolutions and global average pooling.
 
-    Attributes:
-        sr: RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
-        representation: shape (B, representation_dim).
+    Args:
+        num_feat: channels of the first two convolutions; they double at the first stride.
+        representation_dim: length D of the representation, the channels of the last two convolutions.
+        num_in_ch: channels of the images.
     """
 
-    sr: Tensor
-    representation: Tensor
+    def __init__(self, num_feat: int = 64, representation_dim: int = 256, num_in_ch: int = 3) -> None:
+        super().__init__()
+        channels = [num_in_ch, num_feat, num_feat, 2 * num_feat, 2 * num_feat, representation_dim, representation_dim]
+        strides = [1, 1, 2, 1, 2, 1]
+        layers: list[nn.Module] = []
+        for (before, after), stride in zip(pairwise(channels), strides, strict=True):
+            conv = Conv3x3(before, after) if stride == 1 else nn.Conv2d(before, after, 3, stride, 1)
+            layers += [conv, nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE, inplace=True)]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Representations (B, D) of RGB images (B, 3, h, w) in [0, 255], averaged in float32 or better."""
+        features = self.extract(x)
+        return features.to(torch.promote_types(features.dtype, torch.float32)).mean((-2, -1))
+
+    def extract(self, x: Tensor) -> Tensor:
+        """The feature map before pooling, (B, D, ceil(h / 4), ceil(w / 4)); large images are encoded in tiles of it."""
+        for layer in self.body:
+            is_norm = isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm)
+            if is_norm and x.dtype == torch.bfloat16 != layer.weight.dtype:
+                x = x.float()  # under autocast: batch statistics suffer from rounding
+            x = layer(x)
+        return x
+
+
+class DAConv(nn.Module):
+    """Degradation-aware convolution (section 3.2): predicted depth-wise kernels, and predicted channel modulation.
+
+    Args:
+        num_feat: number of channels C.
+        reduction: divisor of the hidden width of the channel modulation.
+        modulate: False leaves the channel modulation out, the paper's Model 3.
+    """
+
+    def __init__(self, num_feat: int, reduction: int = 8, modulate: bool = True) -> None:
+        super().__init__()
+        self.num_feat = num_feat
+        self.kernel = nn.Sequential(
+            nn.Linear(num_feat, num_feat, bias=False),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(num_feat, num_feat * 9, bias=False),
+        )
+        self.pointwise = nn.Conv2d(num_feat, num_feat, 1)
+        self.modulation = None
+        if modulate:
+            self.modulation = nn.Sequential(
+                nn.Linear(num_feat, num_feat // reduction, bias=False),
+                nn.LeakyReLU(SLOPE),
+                nn.Linear(num_feat // reduction, num_feat, bias=False),
+            )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Adapts features to a degradation.
+
+        Args:
+            x: features of shape (B, C, h, w).
+            embedding: compressed representation of shape (B, C).
+
+        Returns:
+            Features of shape (B, C, h, w).
+        """
+        kernel = self.kernel(embedding).reshape(-1, self.num_feat, 3, 3)  # (B, C, 3, 3)
+        out: Tensor = self.pointwise(depthwise_conv_leaky(x, kernel, SLOPE))  # (B, C, h, w)
+        if self.modulation is None:
+            return out
+        factors = torch.sigmoid(self.modulation(embedding))[..., None, None]  # (B, C, 1, 1), in (0, 1)
+        return torch.addcmul(out, x, factors)  # out + x * factors
+
+
+class DABlock(nn.Module):
+    """Degradation-aware block (DAB): twice a degradation-aware and a 3 x 3 convolution, with a residual connection.
+
+    The arguments are those of DAConv, and ``da_conv``, which is 'full' in the paper.
+    """
+
+    def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
+        super().__init__()
+        self.da_conv1 = _make_da_conv(num_feat, reduction, da_conv)
+        self.conv1 = Conv3x3(num_feat, num_feat)
+        self.da_conv2 = _make_da_conv(num_feat, reduction, da_conv)
+        self.conv2 = Conv3x3(num_feat, num_feat)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """As :meth:`DAConv.forward`."""
+        out: Tensor = F.leaky_relu(self.da_conv1(x, embedding), SLOPE, inplace=True)
+        out = F.leaky_relu(self.conv1(out), SLOPE, inplace=True)
+        out = F.leaky_relu(self.da_conv2(out, embedding), SLOPE, inplace=True)
+        out = self.conv2(out) + x
+        return out
+
+
+class DAGroup(nn.Module):
+    """Degradation-aware group (DAG): blocks and a 3 x 3 convolution, with a residual connection; see DABlock."""
+
+    def __init__(self, num_feat: int, num_blocks: int, reduction: int, da_conv: DAConvKind) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DABlock(num_feat, reduction, da_conv) for _ in range(num_blocks))
+        self.conv = Conv3x3(num_feat, num_feat)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """As :meth:`DAConv.forward`."""
+        out: Tensor = x
+        for block in self.blocks:
+            out = block(out, embedding)
+        out = self.conv(out) + x
+        return out
+
+
+class PixelShuffleUpsampler(nn.Sequential):
+    """A 3 x 3 convolution and a pixel shuffle: once for x2 and x3, twice for x4, three times for x8, none for x1."""
+
+    def __init__(self, scale: int, num_feat: int) -> None:
+        factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
+        layers: list[nn.Module] = []
+        for factor in factors:
+            layers += [Conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
+        super().__init__(*layers)
+
+
+class DASROutput(NamedTuple):
+    """An image, and the representation that the network adapted to."""
+
+    sr: Tensor  # RGB (B, 3, h * s, w * s), around [0, 1]
+    representation: Tensor  # (B, D)
 
 
 @ARCH_REGISTRY.register()
-class DASR(SRNetwork):
-    """Degradation-aware blind super-resolution, as used at test: encoder and super-resolution network.
-
-    The key encoder, the queue and the projection head of the contrastive training belong to the training alone:
-    see :class:`dasr_arch.losses.contrastive.MomentumContrast`.
+class DASR(AcceleratedNetwork, SRNetwork):
+    """Degradation-aware blind super-resolution network (figure 2): encoder and degradation-aware SR network.
 
     Args:
-        scale: up-sampling factor, 1, 2, 3, 4 or 8; the paper has 2, 3 and 4.
-        num_feat: channels of the super-resolution network.
+        scale: upsampling factor s: 1, 2, 3, 4 or 8; the paper has 2, 3 and 4.
+        num_feat: channels C of the SR network.
         num_groups: number of degradation-aware groups.
         num_blocks: blocks in each group.
-        representation_dim: length of the degradation representation.
+        representation_dim: length D of the degradation representation.
         encoder_feat: channels of the encoder's first convolutions.
         reduction: divisor of the hidden width of the channel modulation.
         img_range: maximum of the pixel values inside the network; the released weights need 255.
-        upsampler: 'pixelshuffle' as in the paper, or 'direct': one convolution straight to the pixels of the output.
-        skip: 'bicubic' adds the bicubically enlarged input to the output, so that the network learns the rest; 'wiener'
-            adds what a linear filter makes of it that the representation chooses, see WienerUpsampler (ours).
-        da_conv: 'full'; 'kernel' without channel modulation (Model 3); 'concat' plain convolutions that see the code
-            as feature maps (Model 2).
-        condition: 'encoder'; 'kernel' is told the blur kernel instead of finding the degradation (Model 5).
-        kernel_size: side of that kernel in pixels.
-        implementation: 'reference' computes as the released code does; 'fast' gives the same values in less time, and
-            'ncnn' in still less; 'auto' is what is faster. See :meth:`set_implementation`.
+        upsampler: 'pixelshuffle'; this and the next four choose a variant (``archs/dasr_variants.py``).
+        skip: 'none', 'bicubic' or 'wiener'.
+        da_conv: 'full', 'kernel' or 'concat'.
+        condition: 'encoder' or 'kernel'.
+        kernel_size: side of the blur kernel for condition 'kernel', in pixels.
+        implementation: backend: 'auto', 'reference', 'fast' or 'ncnn'. See :meth:`set_implementation`.
 
     Raises:
         ValueError: if an argument has no such choice, or ncnn is asked for and not installed.
     """
+
+    encoder: DegradationEncoder
+    mean: Tensor
+    bicubic_skip: Tensor | None
+    enlargement: Any  # WienerUpsampler or None
 
     def __init__(
         self,
@@ -102,21 +209,7 @@ class DASR(SRNetwork):
         implementation: Implementation = 'auto',
     ) -> None:
         super().__init__()
-        check_choice('scale', scale, (1, 2, 3, 4, 8), 'DASR')
-        check_choice('upsampler', upsampler, ('pixelshuffle', 'direct'), 'DASR')
-        check_choice('skip', skip, ('none', 'bicubic', 'wiener'), 'DASR')
-        check_choice('da_conv', da_conv, ('full', 'kernel', 'concat'), 'DASR')
-        check_choice('condition', condition, ('encoder', 'kernel'), 'DASR')
-        if num_feat < reduction or min(num_groups, num_blocks, representation_dim, encoder_feat, reduction) < 1:
-            raise ValueError(
-                'num_feat, num_groups, num_blocks, representation_dim, encoder_feat and reduction must be positive '
-                f'and num_feat at least reduction, got {num_feat}, {num_groups}, {num_blocks}, {representation_dim}, '
-                f'{encoder_feat} and {reduction}'
-            )
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd and positive, got {kernel_size}')
-        if not img_range > 0:
-            raise ValueError(f'img_range must be positive, got {img_range}')
+        _variants().check_arguments(locals())
         self.scale = scale
         self.img_range = img_range
         self.blind = condition == 'encoder'
@@ -124,7 +217,7 @@ class DASR(SRNetwork):
         if self.blind:
             self.encoder = DegradationEncoder(encoder_feat, representation_dim)
         else:
-            self.kernel_encoder = KernelEncoder(kernel_size, representation_dim)
+            self.kernel_encoder = _variants().KernelEncoder(kernel_size, representation_dim)
         self.compress = nn.Linear(representation_dim, num_feat, bias=False)
         self.head = nn.Conv2d(3, num_feat, 3, padding=1)
         self.groups = nn.ModuleList(DAGroup(num_feat, num_blocks, reduction, da_conv) for _ in range(num_groups))
@@ -134,51 +227,10 @@ class DASR(SRNetwork):
         self.last_conv = Conv3x3(num_feat, 3 * scale**2 if direct else 3)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
-        # Buffers instead of attributes, so that a state dict alone tells how its network is built.
+        # A buffer, not an attribute: a network can be built from its state dict alone.
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
-        self.bicubic_skip: Tensor | None
-        self.register_buffer('bicubic_skip', torch.tensor(scale) if skip == 'bicubic' else None)
-        self.enlargement = WienerUpsampler(scale, representation_dim) if skip == 'wiener' else None
-        if self.enlargement is not None:  # what is added to it begins with nothing
-            for parameter in self.last_conv.parameters():
-                nn.init.zeros_(parameter)
-        self.mean: Tensor
-        self._collapsed_tail = CollapsedTail(scale)
-        self._ncnn_encoder, self._ncnn_body = NcnnEncoder(), NcnnBody()
+        self.upsample_input = _variants().add_skip(self, skip)  # None in the paper
         self.set_implementation(implementation)
-
-    def set_implementation(self, implementation: Implementation) -> None:
-        """Chooses how the network computes what it computes; weights and results stay the same.
-
-        Args:
-            implementation: 'reference' is the authors' formulation: contiguous tensors, the predicted kernels applied
-                as one grouped convolution over batch x channels. 'fast' computes in channels_last order, with one
-                depth-wise convolution for the images side by side and the tail as one convolution, and where no
-                gradient is asked for on a CPU, activations and additions are part of the convolutions before them.
-                'ncnn' is 'fast', and where no gradient is asked for on a CPU, in float32, the package ncnn computes the
-                encoder and what lies between the image and the up-sampling. 'auto' is that on CPUs where ncnn is
-                installed, and else 'fast'; on NVIDIA's GPUs it is 'fast' without gradients for 256 x 256 LR pixels and
-                more, and with torch.compile, which makes one kernel there of the nine products of a depth-wise
-                convolution; else 'reference'.
-
-        Raises:
-            ValueError: if there is no such choice, or ncnn is not installed.
-        """
-        check_choice('implementation', implementation, ('auto', 'reference', 'fast', 'ncnn'), 'DASR')
-        if implementation == 'ncnn':
-            import_ncnn()
-        self.implementation = implementation
-
-    def resolve_implementation(self, device: torch.device) -> Literal['reference', 'fast']:
-        """The formulation that a choice means for training on a device, where ncnn takes no part."""
-        if self.implementation == 'auto':
-            return 'fast' if device.type == 'cpu' or torch.compiler.is_compiling() else 'reference'
-        return 'reference' if self.implementation == 'reference' else 'fast'
-
-    def _is_fast(self, x: Tensor) -> bool:
-        if self.implementation == 'auto' and x.is_cuda and not torch.is_grad_enabled() and not is_exported():
-            return x.shape[0] * x.shape[-2] * x.shape[-1] >= LARGE_FOR_A_GPU
-        return self.resolve_implementation(x.device) == 'fast'
 
     def forward(
         self,
@@ -192,107 +244,65 @@ class DASR(SRNetwork):
 
         Args:
             lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
-            representation: what to adapt to, shape (B, representation_dim) or (1, representation_dim); by default what
-                the encoder finds in ``lq``.
+            representation: degradation to adapt to, shape (B, D) or (1, D); by default the encoder's for ``lq``.
             kernel: true blur kernels of shape (B, k, k), for networks with condition 'kernel' only.
-            return_representation: whether the representation comes back as well.
+            return_representation: return a DASROutput.
 
         Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; with return_representation a
-            DASROutput.
+            RGB of shape (B, 3, h * s, w * s), around [0, 1], not clamped; with return_representation a DASROutput.
 
         Raises:
-            ValueError: if a network that is told the kernel gets neither kernel nor representation.
+            ValueError: if a network with condition 'kernel' gets neither kernel nor representation.
         """
         if representation is None:
-            representation = self.encode(lq, kernel=kernel)
-        sr = self._super_resolve(self._scale_input(lq), representation)
+            representation = self.encode(lq, kernel=kernel)  # (B, D)
+        backend, x = self.prepare(lq * self.img_range)  # (B, 3, h, w)
+        given = representation.to(self.compress.weight.dtype)
+        embedding = F.leaky_relu(self.compress(given), SLOPE).expand(x.shape[0], -1)  # (B, C)
+        features = backend.extract_features(self, x - self.mean, embedding)  # (B, C, h, w)
+        sr = backend.upsample(self, features)  # (B, 3, h * s, w * s)
+        with torch.autocast(x.device.type, enabled=False):
+            base = self.mean if self.upsample_input is None else self.upsample_input(self, x, given)
+            sr = (sr + base) / self.img_range
         return DASROutput(sr, representation) if return_representation else sr
 
     def encode(self, lq: Tensor, *, kernel: Tensor | None = None) -> Tensor:
-        """Finds the degradation representation of images; the part of :meth:`forward` before super-resolution.
+        """Degradation representations (B, D) of images, not normalised; arguments and errors as :meth:`forward`."""
+        if not self.blind:
+            out: Tensor = _variants().encode_kernel(self, kernel)
+            return out
+        backend, x = self.prepare(lq * self.img_range)
+        return backend.encode(self, x)
+
+    def extract_features(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Degradation-aware groups with a long residual connection: features (B, C, h, w).
 
         Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: true blur kernels of shape (B, k, k), for networks with condition 'kernel' only.
-
-        Returns:
-            Representations of shape (B, representation_dim), not normalised.
-
-        Raises:
-            ValueError: if a network that is told the kernel gets none.
+            x: RGB of shape (B, 3, h, w) in 0..img_range, minus DIV2K's mean.
+            embedding: compressed representation of shape (B, C).
         """
-        if self.blind:
-            x = self._scale_input(lq)
-            if self._takes_ncnn(x):
-                return self._ncnn_encoder(self.encoder, x)
-            out: Tensor = encode_fused(self.encoder, x) if self._is_fused(x) else self.encoder(x)
-            return out
-        if kernel is None:
-            raise ValueError('DASR with condition: kernel is told the blur kernel but got none; pass kernel=(B, k, k)')
-        out = self.kernel_encoder(kernel.to(self.compress.weight.dtype))
-        return out
+        features = self.head(x)
+        out = features
+        for group in self.groups:
+            out = group(out, embedding)
+        result: Tensor = self.body_conv(out) + features
+        return result
 
-    def _scale_input(self, lq: Tensor) -> Tensor:
-        """The image in 0..img_range, in the order that the implementation computes in."""
-        x = lq * self.img_range
-        return x.contiguous(memory_format=torch.channels_last) if self._is_fast(x) else x.contiguous()
-
-    def _is_fused(self, x: Tensor) -> bool:
-        return self._is_fast(x) and not self.training and can_fuse(x) and self.compress.weight.dtype == torch.float32
-
-    def _takes_ncnn(self, x: Tensor) -> bool:
-        if self.training or not is_inferred_on_cpu(x) or not compute_dtype(x) == self.compress.weight.dtype == x.dtype:
-            return False
-        chosen = self.implementation == 'ncnn' or (self.implementation == 'auto' and has_ncnn())
-        return chosen and can_notice_changes([self])
-
-    def _super_resolve(self, x: Tensor, representation: Tensor) -> Tensor:
-        """Turns x (B, 3, h, w) in 0..img_range and a representation into RGB around [0, 1]."""
-        representation = representation.to(self.compress.weight.dtype)  # the encoder averages in float32 at least
-        code = functional.leaky_relu(self.compress(representation), SLOPE).expand(x.shape[0], -1)  # (B, C)
-        if self._takes_ncnn(x) and can_fuse_body(self.groups):
-            out = self._ncnn_body(self.head, list(self.groups), self.body_conv, x - self.mean, code)
-        elif self._is_fused(x) and can_fuse_body(self.groups):
-            out = run_body_fused(self.head, list(self.groups), self.body_conv, x - self.mean, code)
-        else:
-            out = self._run_body(x - self.mean, code)
-        sr = self._run_tail(out)
-        with torch.autocast(x.device.type, enabled=False):
-            if self.enlargement is not None:
-                enlarged: Tensor = self.enlargement(x, representation)
-                return (sr + enlarged) / self.img_range
-            if self.bicubic_skip is not None:
-                return (sr + upsample_bicubic(x, self.scale)) / self.img_range
-            return (sr + self.mean) / self.img_range
-
-    def _run_tail(self, features: Tensor) -> Tensor:
-        """Up-sampling and last convolution; what comes out is never rounded to half precision."""
-        tail = nn.Sequential(*self.upsampler, self.last_conv)
-        if self._can_collapse(features):
-            return run_recorded(tail, features) if torch.is_grad_enabled() else self._collapsed_tail(tail, features)
+    def upsample(self, features: Tensor) -> Tensor:
+        """Upsampler and last convolution: (B, C, h, w) to (B, 3, h * s, w * s), never rounded to half precision."""
         out = self.upsampler(features)
         with torch.autocast(out.device.type, enabled=False):
             sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
         return sr
 
-    def _can_collapse(self, features: Tensor) -> bool:
-        return (
-            self._is_fast(features)
-            and not is_exported()
-            and len(self.upsampler) > 0
-            and min(features.shape[-2:]) >= SMALLEST_SIDE
-            and self.last_conv.weight.dtype == torch.float32
-        )
 
-    def _run_body(self, x: Tensor, code: Tensor) -> Tensor:
-        """Everything between the image and the up-sampling."""
-        depthwise = convolve_grouped
-        if self._is_fast(x):
-            depthwise = convolve_shifted if x.is_cuda and torch.compiler.is_compiling() else convolve_each
-        features: Tensor = self.head(x)
-        out: Tensor = features
-        for group in self.groups:
-            out = group(out, code, depthwise)
-        out = self.body_conv(out) + features
-        return out
+def _make_da_conv(num_feat: int, reduction: int, kind: DAConvKind) -> nn.Module:
+    if kind == 'concat':
+        conv: nn.Module = _variants().ConcatConv(num_feat)
+        return conv
+    return DAConv(num_feat, reduction, modulate=kind == 'full')
+
+
+def _variants() -> Any:
+    """The module of everything beside the paper's network; imported late, because it imports this one."""
+    return import_module('dasr_arch.archs.dasr_variants')

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.blocks import DAConvKind
-from dasr_arch.archs.dasr_arch import DASR, RELEASED_RANGE, Implementation, Skip
+from dasr_arch.archs.dasr_arch import DASR, RELEASED_RANGE, DAConvKind, Skip
+from dasr_arch.backends.choose import Implementation
 
 
 @ARCH_REGISTRY.register()

@@ -6,64 +6,56 @@ none of the large tensors. Inside the image the two are equal up to rounding. Wi
 are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from dasr_arch.backends.cache import DerivedWeights
+from dasr_arch.backends.choose import AcceleratedNetwork
+
 _REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
 _STRIP = 2 * _REACH  # thickness of a strip whose outer half is right
 SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
 
 
-class _Collapsed(NamedTuple):
-    """A tail as one convolution, and what it was made from."""
-
-    origin: tuple[tuple[int, int], ...]  # address and version of every parameter
-    weight: Tensor  # (3 * scale**2, C, 5, 5), float32
-    bias: Tensor  # (3 * scale**2,)
-
-
-class CollapsedTail:
-    """Computes a tail as one convolution, which is found anew whenever the tail's weights have changed.
+def collapsed_upsample(network: AcceleratedNetwork, features: Tensor) -> Tensor:
+    """Upsamples features as ``network.upsample`` does, with one convolution inside the image.
 
     Args:
-        scale: up-sampling factor of the tail.
+        network: with an upsampler of 3 x 3 convolutions and pixel shuffles, and float32 weights.
+        features: shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
+
+    Returns:
+        Shape (B, 3, h * scale, w * scale), float32.
     """
-
-    def __init__(self, scale: int) -> None:
-        self.scale = scale
-        self._found: _Collapsed | None = None
-
-    def __call__(self, tail: nn.Sequential, x: Tensor) -> Tensor:
-        """What the tail makes of features, without gradients.
-
-        Args:
-            tail: convolutions of 3 x 3 and pixel shuffles, nothing else, with float32 weights.
-            x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
-
-        Returns:
-            Shape (B, 3, h * scale, w * scale), float32.
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            collapsed = self._look_up(tail)
-            return _run(tail, x.float(), (collapsed.weight, collapsed.bias), self.scale)
-
-    def _look_up(self, tail: nn.Sequential) -> _Collapsed:
-        parameters = list(tail.parameters())
-        if any(parameter.is_inference() for parameter in parameters):  # such tensors count no versions
-            return _Collapsed((), *collapse_tail(tail, self.scale))
-        origin = tuple((parameter.data_ptr(), parameter._version) for parameter in parameters)
-        found = self._found  # one read, so that threads may share a network
-        if found is None or found.origin != origin:
-            found = self._found = _Collapsed(origin, *collapse_tail(tail, self.scale))
-        return found
+    tail = nn.Sequential(*network.upsampler, network.last_conv)
+    if torch.is_grad_enabled():
+        return forward_with_grad(tail, features)
+    return forward_collapsed(tail, features, network.scale, network.derived_weights)
 
 
-def run_recorded(tail: nn.Sequential, x: Tensor) -> Tensor:
-    """What a tail makes of features, with gradients for both.
+def forward_collapsed(tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights) -> Tensor:
+    """Computes a tail as one convolution, without gradients.
+
+    Args:
+        tail: 3 x 3 convolutions and pixel shuffles, nothing else, with float32 weights.
+        x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
+        scale: upsampling factor of the tail.
+        cache: keeps the convolution.
+
+    Returns:
+        Shape (B, 3, h * scale, w * scale), float32.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
+        return _run(tail, x.float(), collapsed, scale)
+
+
+def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
+    """Computes a tail with gradients for features and weights.
 
     In training the convolution has to be found in every step, which pays for the last of the tail's up-sampling steps
     alone; those before it are run as they are.

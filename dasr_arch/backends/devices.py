@@ -1,4 +1,4 @@
-"""What to compute on, and how much memory is left there."""
+"""Devices to compute on, and their free memory."""
 
 import ctypes
 import os
@@ -39,7 +39,7 @@ def choose_device(name: str | torch.device = 'auto') -> torch.device:
 
 
 def has_mps() -> bool:
-    """Whether torch computes on an Apple GPU here, and knows all that is needed."""
+    """True if PyTorch computes on an Apple GPU here, in a version with all operations that are needed."""
     version = tuple(int(part) for part in torch.__version__.split('.')[:2])
     return torch.backends.mps.is_available() and version >= _MPS_SINCE
 
@@ -102,7 +102,7 @@ def _read_available(path: Path) -> int | None:
 
 
 def _read_container(folder: Path) -> int | None:
-    """What a container may still take, in bytes; None without a limit.
+    """Free memory of a container in bytes; None without a limit.
 
     Files that the kernel keeps in memory count as used there, but make room when it is needed.
     """

@@ -1,159 +1,393 @@
-"""Networks for ncnn, written layer by layer, and run on the CPU in float32.
+"""ncnn: inference on a CPU in float32, with encoder and features computed by networks that ncnn runs.
 
 ncnn (https://github.com/Tencent/ncnn) convolves 3 x 3 by Winograd's algorithm F(4 x 4, 3 x 3), in a quarter of the
-multiplications; oneDNN, and so torch, does not. The package is optional.
+multiplications; oneDNN, and so PyTorch, does not. The package is optional.
+
+The network's own methods run on :class:`Blob`, ncnn's word for a value: once on those of a :class:`Recorder`, which
+writes the layers down, and then for each image on those of an :class:`Inference`, which gives ncnn the kernels and
+factors that PyTorch predicts and has it compute up to the next residual connection.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.backends.channels_last import ChannelsLast, depthwise_conv_leaky
+from dasr_arch.backends.choose import AcceleratedNetwork
+from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
 
-ADD, MULTIPLY = 0, 2  # of `Program.combine`
+ADD, MULTIPLY = 0, 2  # operations of a BinaryOp layer
 
 _OLDEST = '1.0.20260114'  # as in setup.py; those of 2025 end the process where they do not know a layer
 _MAGIC = '7767517'  # first line of every network in ncnn's text format
-_FLOAT32 = bytes(4)  # before an array of weights: that they are float32
+_FLOAT32 = bytes(4)  # before an array of weights: they are float32
 _LEAKY = 2  # LeakyReLU inside another layer
 _OUT_OF_MEMORY = -100
-_AS_IT_IS = 1  # a value in ncnn's own order of channels
+_AS_IT_IS = 1  # a blob in ncnn's own order of channels
 _FIT = 0.95  # of a kept block that is taken: with smaller ones inside large ones, half as much memory again is needed
+_IMAGE = 'image'
+
+Part = Callable[[AcceleratedNetwork, 'Blob'], 'Blob']
+"""A part of a network, run on blobs."""
 
 
-class Program:
-    """A network in ncnn's text format, and its weights in the order of the layers.
+class Ncnn(ChannelsLast):
+    """ncnn, for inference on CPUs in float32."""
 
-    A line names a layer's kind, itself, how many values it takes and gives, these values, and settings by their number.
-    A value can be taken once; :meth:`split` makes several of it.
-    """
+    name = 'ncnn'
+    summary = 'Winograd convolutions of ncnn'
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.weights: list[bytes] = []
-        self._values = 0
+    def refuse(self, network: AcceleratedNetwork, x: Tensor) -> str | None:
+        """Refuses everything but inference in float32."""
+        reason = refuse_but_inference_on_cpu(network, x)
+        if reason is None and compute_dtype(x) != torch.float32:
+            return 'for float32 only'
+        if reason is None and not has_ncnn():
+            return 'the extra ncnn is not installed'
+        return reason
 
-    def take(self, name: str) -> str:
-        """A value that the network is given."""
-        return self.add('Input', [], name=name)[0]
+    def require(self) -> None:
+        """Raises InputError if ncnn is not installed."""
+        import_ncnn()
 
-    def add(
-        self, kind: str, inputs: Sequence[str], settings: Sequence[str] = (), outputs: int = 1, name: str | None = None
-    ) -> list[str]:
-        """Adds a layer and returns the names of what it gives; ``name`` is that of a single one."""
-        number = len(self.lines)
-        given = [name or f'{number}_{index}' for index in range(outputs)]
-        self._values += outputs
-        counts = str(len(inputs)), str(outputs)
-        self.lines.append(' '.join([kind, f'layer_{number}', *counts, *inputs, *given, *settings]))
-        return given
+    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
+        """As in the base class."""
 
-    def split(self, value: str, count: int) -> list[str]:
-        """A value, to be taken several times."""
-        return self.add('Split', [value], outputs=count)
+        def encode(network: AcceleratedNetwork, image: Blob) -> Blob:
+            return cast(Blob, network.encoder(image))
 
-    def convolve(
-        self, value: str, weight: Tensor, bias: Tensor | None, *, stride: int = 1, activate: bool = False
-    ) -> str:
-        """A convolution with zeros around its input, and LeakyReLU; ``weight`` has shape (C, D, k, k)."""
-        assert bias is not None
-        channels, _, side, _ = weight.shape
-        settings = [f'0={channels}', f'1={side}', f'3={stride}', f'4={side // 2}', '5=1', f'6={weight.numel()}']
-        self.weights += [_FLOAT32, _to_bytes(weight), _to_bytes(bias)]
-        return self.add('Convolution', [value], settings + (_activation() if activate else []))[0]
+        net = _look_up('ncnn encoder', network, [network.encoder], encode)
+        if net is None:
+            return super().encode(network, x)
+        return _run(net, network, [encode] * len(x), x)
 
-    def convolve_depthwise(self, value: str, kernel: str, channels: int) -> str:
-        """A depth-wise convolution of 3 x 3 with a kernel that is a value, too, and LeakyReLU."""
-        settings = [f'0={channels}', '1=3', '4=1', '5=0', '6=0', f'7={channels}', '19=1', *_activation()]
-        return self.add('ConvolutionDepthWise', [value, kernel], settings)[0]
-
-    def combine(self, operation: int, first: str, second: str, name: str | None = None) -> str:
-        """Two values, one number of the one with one of the other."""
-        return self.add('BinaryOp', [first, second], [f'0={operation}'], name=name)[0]
-
-    def activate(self, value: str) -> str:
-        """LeakyReLU."""
-        return self.add('ReLU', [value], [f'0={SLOPE}'])[0]
-
-    def average(self, value: str, name: str) -> str:
-        """The mean of each channel."""
-        return self.add('Pooling', [value], ['0=1', '4=1'], name=name)[0]
-
-    def to_text(self) -> str:
-        """The network as ncnn reads it, without the weights."""
-        return '\n'.join([_MAGIC, f'{len(self.lines)} {self._values}', *self.lines, ''])
+    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
+        """As in the base class."""
+        parts = [_extract_with(one) for one in embedding.float().split(1)]
+        others = ('encoder', 'upsampler', 'last_conv')
+        modules = [module for name, module in network.named_children() if name not in others]
+        net = _look_up('ncnn features', network, modules, parts[0])
+        if net is None:
+            return super().extract_features(network, x, embedding)
+        return _run(net, network, parts, x)
 
 
-class _Built(NamedTuple):
-    """A network of ncnn, and what it was made from."""
-
-    origin: tuple[tuple[int, int], ...]  # address and version of every parameter
-    threads: int
-    network: Any
+BACKEND = Ncnn
 
 
-class Built:
-    """A network of ncnn that is made anew when the weights or the number of torch's threads have changed."""
+def _extract_with(embedding: Tensor) -> Part:
+    def extract(network: AcceleratedNetwork, image: Blob) -> Blob:
+        return cast(Blob, network.extract_features(cast(Tensor, image), embedding))
 
-    def __init__(self) -> None:
-        self._built: _Built | None = None
-
-    def __reduce__(self) -> tuple[type['Built'], tuple[()]]:
-        """Copies and files of a network begin with nothing built: ncnn's own objects can be neither."""
-        return type(self), ()
-
-    def look_up(self, modules: Iterable[nn.Module], write: Callable[[], Program]) -> Any:
-        """The network, for :class:`Pass`.
-
-        Args:
-            modules: what ``write`` reads weights from.
-            write: writes the network.
-
-        Raises:
-            InputError: if ncnn is not installed.
-            RuntimeError: if it does not know a layer.
-        """
-        origin = tuple((one.data_ptr(), one._version) for one in _list_weights(modules))
-        threads = torch.get_num_threads()
-        built = self._built  # one read, so that threads may share a network
-        if built is None or (built.origin, built.threads) != (origin, threads):
-            built = self._built = _Built(origin, threads, _load(write(), threads))
-        return built.network
+    return extract
 
 
-class Pass:
-    """One pass of a network over an image, as far as it is asked for.
+def _run(net: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
+    """The results of a part for each of the images (B, 3, h, w), one by one."""
+    results = []
+    try:
+        for part, image in zip(parts, x, strict=True):
+            inference = Inference(net)
+            inference.input(_IMAGE, image)
+            out = part(network, Blob(inference, _IMAGE))
+            results.append(inference.extract(out.name))
+    finally:
+        release_memory()
+    return torch.cat(results)
+
+
+def _look_up(name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module], part: Part) -> Any:
+    """Ncnn's network for a part of a network, from the cache or recorded; None if ncnn lacks an operation of it.
 
     Args:
-        network: from :meth:`Built.look_up`.
+        name: of the part.
+        network: the network.
+        modules: those whose weights the part may use.
+        part: the part.
+    """
+    layers = [layer for module in modules for layer in module.modules()]
+    constants = [
+        weight
+        for layer in layers
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+        for weight in (*layer.parameters(), *layer.buffers())
+    ]
+    threads, training = torch.get_num_threads(), any(layer.training for layer in layers)
+
+    def record() -> Any:
+        recorder = Recorder(constants)
+        try:
+            part(_copy_without_hooks(network), recorder.input(_IMAGE))
+        except UnsupportedError:
+            return None
+        return load_net(recorder, threads)
+
+    return network.derived_weights.get(name, constants, record, (threads, training))
+
+
+def _copy_without_hooks(module: Any) -> Any:
+    """A module that shares all weights, and calls no hooks: recording is no progress."""
+    clone = copy.copy(module)
+    clone._forward_hooks, clone._forward_pre_hooks = OrderedDict(), OrderedDict()
+    clone._modules = {
+        name: None if child is None else _copy_without_hooks(child) for name, child in module._modules.items()
+    }
+    return clone
+
+
+class UnsupportedError(AttributeError):
+    """An operation that this module does not translate for ncnn."""
+
+
+class Blob:
+    """A value of ncnn, for the modules of a network.
+
+    Args:
+        graph: the network that it is part of.
+        name: its name there.
     """
 
-    def __init__(self, network: Any) -> None:
-        self._extractor = network.create_extractor()
-        self._given: list[NDArray[np.float32]] = []  # which ncnn reads in place
+    dtype = torch.float32
 
-    def give(self, name: str, value: Tensor) -> None:
-        """Sets a value that the program takes: float32 on the CPU, shape (C, h, w)."""
+    def __init__(self, graph: 'Recorder | Inference', name: str) -> None:
+        self.graph = graph
+        self.name = name
+
+    def __getattr__(self, name: str) -> Any:
+        """All other attributes of a tensor."""
+        raise UnsupportedError(f'ncnn: {name} is not translated')
+
+    def dim(self) -> int:
+        """Number of dimensions, with that of the batch."""
+        return 4
+
+    def to(self, dtype: torch.dtype) -> 'Blob':
+        """The same value: everything is float32."""
+        del dtype
+        return self
+
+    def mean(self, dim: tuple[int, int]) -> 'Blob':
+        """The mean of each channel."""
+        del dim  # height and width
+        return self.graph.average(self)
+
+    def __add__(self, other: 'Blob') -> 'Blob':
+        """A residual connection."""
+        return self.graph.add(self, other)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Translates an operation of PyTorch."""
+        del types
+        if func not in _OPERATIONS:
+            raise UnsupportedError(f'ncnn: {getattr(func, "__name__", func)} is not translated')
+        operation = getattr(args[0].graph, _OPERATIONS[func])
+        return operation(*args, **(kwargs or {}))
+
+
+_OPERATIONS = {
+    torch.conv2d: 'convolve',
+    functional.batch_norm: 'normalise',
+    functional.leaky_relu: 'activate',
+    torch.addcmul: 'modulate',
+    depthwise_conv_leaky: 'filter',
+}
+
+
+@dataclass
+class Layer:
+    """A layer of an ncnn network: settings by their number, and weights in the order in which ncnn reads them."""
+
+    kind: str
+    inputs: list[str]
+    output: str
+    settings: list[str] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+
+
+class Recorder:
+    """Writes down the layers that blobs go through, in ncnn's text format.
+
+    Args:
+        constants: tensors that may become weights of the network. All others are inputs, given for each image.
+    """
+
+    def __init__(self, constants: Iterable[Tensor] = ()) -> None:
+        self.layers: list[Layer] = []
+        self._constants = {id(tensor) for tensor in constants}
+        self._counts: Counter[str] = Counter()
+
+    def input(self, name: str) -> Blob:
+        """A value that is given for each image."""
+        return self.append('Input', [], name)
+
+    def append(self, kind: str, inputs: list[Blob], name: str, settings: list[str] | None = None) -> Blob:
+        """Adds a layer with one result, which gets the name."""
+        self.layers.append(Layer(kind, [blob.name for blob in inputs], name, settings or []))
+        return Blob(self, name)
+
+    def convolve(
+        self, x: Blob, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: object, *rest: object
+    ) -> Blob:
+        """A convolution that keeps the size but for its stride; ``weight`` has shape (C, D, k, k)."""
+        del padding  # half of the kernel in every convolution
+        plain = rest == ((1, 1), 1)  # dilation and groups
+        if not plain or bias is None or not {id(weight), id(bias)} <= self._constants:
+            raise UnsupportedError('ncnn: this convolution is not translated')
+        channels, _, side, _ = weight.shape
+        settings = [f'0={channels}', f'1={side}', f'3={stride[0]}', f'4={side // 2}', '5=1', f'6={weight.numel()}']
+        out = self.append('Convolution', [x], self._name('convolution'), settings)
+        self.layers[-1].weights = [weight, bias]
+        return out
+
+    def normalise(self, x: Blob, mean: Tensor, variance: Tensor, **options: Any) -> Blob:
+        """Batch normalisation in evaluation mode, as part of the convolution before it."""
+        last = self._find_unused(x)
+        norm = Normalisation(mean, variance, options['weight'], options['bias'], options['eps'])
+        if last is None or options['training'] or not {id(one) for one in norm[:4]} <= self._constants:
+            raise UnsupportedError('ncnn: this normalisation is not translated')
+        last.weights = list(fold_normalisation(last.weights[0], last.weights[1], norm))
+        return x
+
+    def activate(self, x: Blob, negative_slope: float, inplace: bool = False) -> Blob:
+        """LeakyReLU, as part of the convolution before it if there is one."""
+        del inplace
+        last = self._find_unused(x)
+        if last is None:
+            return self.append('ReLU', [x], self._name('activation'), [f'0={negative_slope}'])
+        last.settings += _activation(negative_slope)
+        return x
+
+    def filter(self, x: Blob, kernel: Tensor, slope: float) -> Blob:
+        """Predicted depth-wise kernels (1, C, 3, 3), an input, and LeakyReLU."""
+        channels = kernel.shape[1]
+        given = self.input(self._name('kernel'))
+        settings = [f'0={channels}', '1=3', '4=1', '5=0', '6=0', f'7={channels}', '19=1', *_activation(slope)]
+        return self.append('ConvolutionDepthWise', [x, given], self._name('filtered'), settings)
+
+    def modulate(self, out: Blob, x: Blob, factors: Tensor) -> Blob:
+        """``out + x * factors`` with predicted factors (1, C, 1, 1), an input."""
+        del factors
+        given = self.input(self._name('factors'))
+        product = self.append('BinaryOp', [x, given], self._name('product'), [f'0={MULTIPLY}'])
+        return self.append('BinaryOp', [out, product], self._name('modulated'), [f'0={ADD}'])
+
+    def add(self, x: Blob, other: Blob) -> Blob:
+        """A residual connection."""
+        return self.append('BinaryOp', [x, other], self._name('sum'), [f'0={ADD}'])
+
+    def average(self, x: Blob) -> Blob:
+        """The mean of each channel."""
+        return self.append('Pooling', [x], self._name('mean'), ['0=1', '4=1'])
+
+    def to_text(self) -> str:
+        """The network as ncnn reads it, without the weights.
+
+        A line holds a layer's kind and name, the numbers of its inputs and outputs, their names, and settings. A blob
+        can be an input once; Split layers copy it.
+        """
+        uses = Counter(name for layer in self.layers for name in layer.inputs)
+        left = {name: [f'{name}_{index}' for index in range(count)] for name, count in uses.items() if count > 1}
+        lines: list[str] = []
+        blobs = 0
+        for layer in self.layers:
+            inputs = [left[name].pop(0) if name in left else name for name in layer.inputs]
+            lines.append(_format_layer(layer.kind, len(lines), inputs, [layer.output], layer.settings))
+            blobs += 1
+            if layer.output in left:
+                lines.append(_format_layer('Split', len(lines), [layer.output], left[layer.output]))
+                blobs += len(left[layer.output])
+        return '\n'.join([_MAGIC, f'{len(lines)} {blobs}', *lines, ''])
+
+    def to_bytes(self) -> bytes:
+        """The weights of all layers."""
+        return b''.join(
+            (b'' if index else _FLOAT32) + weight.detach().numpy().astype('<f4').tobytes()
+            for layer in self.layers
+            for index, weight in enumerate(layer.weights)
+        )
+
+    def _name(self, kind: str) -> str:
+        return _count(self._counts, kind)
+
+    def _find_unused(self, x: Blob) -> Layer | None:
+        """The convolution that gives a blob, if it was the last layer and has no activation."""
+        last = self.layers[-1]
+        return last if last.output == x.name and last.weights and len(last.settings) == 6 else None
+
+
+class Inference:
+    """Computes one image with an ncnn network, in the order of the operations that were recorded.
+
+    Args:
+        net: from :func:`load_net`.
+    """
+
+    def __init__(self, net: Any) -> None:
+        self._extractor = net.create_extractor()
+        self._given: list[NDArray[np.float32]] = []  # which ncnn reads in place
+        self._counts: Counter[str] = Counter()
+
+    def input(self, name: str, value: Tensor) -> None:
+        """Gives the value of an input: float32 on the CPU, shape (C, h, w)."""
         self._given.append(np.ascontiguousarray(value.detach().numpy()))
         self._extractor.input(name, import_ncnn().Mat(self._given[-1]))
 
-    def advance(self, name: str) -> None:
-        """Computes all that a value needs; raises MemoryError or RuntimeError as :meth:`get`."""
-        self._extract(name, _AS_IT_IS)
+    def convolve(self, x: Blob, *_: object) -> Blob:
+        """Nothing: it is computed when a later blob is extracted."""
+        return x
 
-    def get(self, name: str) -> Tensor:
-        """Computes a value, with what was computed for others.
+    def normalise(self, x: Blob, *_: object, **__: object) -> Blob:
+        """Nothing, as :meth:`convolve`."""
+        return x
+
+    def activate(self, x: Blob, **_: object) -> Blob:
+        """Nothing, as :meth:`convolve`."""
+        return x
+
+    def filter(self, x: Blob, kernel: Tensor, slope: float) -> Blob:
+        """Gives the predicted kernels."""
+        del slope
+        self.input(_count(self._counts, 'kernel'), kernel[0])
+        return x
+
+    def modulate(self, out: Blob, x: Blob, factors: Tensor) -> Blob:
+        """Gives the predicted factors."""
+        del x
+        self.input(_count(self._counts, 'factors'), factors[0])
+        return out
+
+    def add(self, x: Blob, other: Blob) -> Blob:
+        """Computes everything up to the residual connection, so that hooks on the next block report progress."""
+        del x, other
+        name = _count(self._counts, 'sum')
+        self._extract(name, _AS_IT_IS)
+        return Blob(self, name)
+
+    def average(self, x: Blob) -> Blob:
+        """Nothing, as :meth:`convolve`."""
+        del x
+        return Blob(self, _count(self._counts, 'mean'))
+
+    def extract(self, name: str) -> Tensor:
+        """Computes a blob, with what was computed for others.
 
         Args:
-            name: the value's.
+            name: the blob's.
 
         Returns:
             Shape (1, C, h, w) in channels_last order, or (1, C); float32.
@@ -174,14 +408,38 @@ class Pass:
         return value
 
 
+def load_net(recorder: Recorder, threads: int) -> Any:
+    """Ncnn's network of recorded layers.
+
+    Args:
+        recorder: the layers.
+        threads: number of threads to compute with.
+
+    Raises:
+        RuntimeError: if ncnn does not know a layer.
+    """
+    net = import_ncnn().Net()
+    net.opt.num_threads = threads
+    for name in ('fp16_packed', 'fp16_storage', 'fp16_arithmetic', 'bf16_storage'):
+        setattr(net.opt, f'use_{name}', False)  # float32 throughout
+    net.opt.use_winograd23_convolution = False
+    net.opt.use_winograd43_convolution = True
+    net.opt.use_winograd63_convolution = False  # slower for 64 channels
+    net.opt.blob_allocator = net.opt.workspace_allocator = _get_pool()
+    if net.load_param_mem(recorder.to_text()) != 0:
+        raise RuntimeError('ncnn does not know a layer of the network; install a newer version')
+    net.load_model_mem(recorder.to_bytes())
+    return net
+
+
 def release_memory() -> None:
-    """Gives back what ncnn keeps for the next layer; what is in use stays, such as that of other threads."""
+    """Frees the blocks of the memory pool that are not in use; other threads keep theirs."""
     _get_pool().clear()
 
 
 @cache
 def has_ncnn() -> bool:
-    """Whether ncnn is installed and can be imported."""
+    """True if ncnn is installed and can be imported."""
     try:
         import_ncnn()
     except (ImportError, ValueError):
@@ -211,39 +469,22 @@ def _release(version: str) -> tuple[int, ...]:
 
 @cache
 def _get_pool() -> Any:
-    """Where ncnn keeps blocks from one layer to the next; it lives as long as the process, and so as all of them."""
+    """Memory pool of all ncnn networks; it must outlive them, and so lives as long as the process."""
     pool = import_ncnn().PoolAllocator()
     pool.set_size_compare_ratio(_FIT)
     return pool
 
 
-def can_notice_changes(modules: Iterable[nn.Module]) -> bool:
-    """Whether a change of the weights can be noticed: tensors made in inference mode count none."""
-    return not any(one.is_inference() for one in _list_weights(modules))
+def _activation(slope: float) -> list[str]:
+    return [f'9={_LEAKY}', f'-23310=1,{slope}']
 
 
-def _list_weights(modules: Iterable[nn.Module]) -> list[Tensor]:
-    return [one for module in modules for one in (*module.parameters(), *module.buffers())]
+def _count(counts: 'Counter[str]', kind: str) -> str:
+    """The next name of a kind: kernel_0, kernel_1, ..."""
+    number = counts[kind]
+    counts[kind] += 1
+    return f'{kind}_{number}'
 
 
-def _load(program: Program, threads: int) -> Any:
-    network = import_ncnn().Net()
-    network.opt.num_threads = threads
-    for name in ('fp16_packed', 'fp16_storage', 'fp16_arithmetic', 'bf16_storage'):
-        setattr(network.opt, f'use_{name}', False)  # float32 throughout
-    network.opt.use_winograd23_convolution = False
-    network.opt.use_winograd43_convolution = True
-    network.opt.use_winograd63_convolution = False  # slower for 64 channels
-    network.opt.blob_allocator = network.opt.workspace_allocator = _get_pool()
-    if network.load_param_mem(program.to_text()) != 0:
-        raise RuntimeError('ncnn does not know a layer of the network; install a newer version')
-    network.load_model_mem(b''.join(program.weights))
-    return network
-
-
-def _activation() -> list[str]:
-    return [f'9={_LEAKY}', f'-23310=1,{SLOPE}']
-
-
-def _to_bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().numpy().astype('<f4').tobytes()
+def _format_layer(kind: str, number: int, inputs: list[str], outputs: list[str], settings: Iterable[str] = ()) -> str:
+    return ' '.join([kind, f'layer_{number}', str(len(inputs)), str(len(outputs)), *inputs, *outputs, *settings])

@@ -1,176 +1,71 @@
-"""DASR on a CPU without gradients: activations and additions computed inside the convolutions before them.
+"""oneDNN: inference on a CPU with activation, normalisation and residual addition as part of a convolution.
 
 oneDNN's convolutions can apply an activation or add a tensor to each value before it is stored, which saves a pass
-over memory for each. The results are those of the modules one by one, up to rounding.
+over memory for each. The network's own methods run on :class:`Features`, which hold a convolution back until it is
+known what follows it. The results are those of the modules one by one, up to rounding. Nothing is kept between calls.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from functools import cache
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_map
 
-from dasr_arch.archs.blocks import SLOPE, DABlock, DAConv, DAGroup
+from dasr_arch.backends.channels_last import ChannelsLast, depthwise_conv_leaky
+from dasr_arch.backends.choose import AcceleratedNetwork, is_exported
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_convolution_pointwise')
 _ONES = [1, 1]
 
 
-def can_fuse(x: Tensor) -> bool:
-    """Whether these functions may be used for an image.
+class OneDNN(ChannelsLast):
+    """oneDNN with fused convolutions, for inference on CPUs."""
 
-    Args:
-        x: the image.
+    name = 'onednn'
+    summary = 'fused convolutions of oneDNN'
 
-    Returns:
-        True for float32 on a CPU with oneDNN, when no gradient is recorded and the network is not being exported, and
-        autocast asks for nothing that this CPU lacks.
-    """
-    return _AVAILABLE and is_inferred_on_cpu(x) and _computes(compute_dtype(x))
+    def refuse(self, network: AcceleratedNetwork, x: Tensor) -> str | None:
+        """Refuses everything but inference in float32, or autocast to what the CPU has, from float32 weights."""
+        reason = refuse_but_inference_on_cpu(network, x)
+        if reason is not None:
+            return reason
+        if not _AVAILABLE:
+            return 'this PyTorch has no oneDNN'
+        dtype = compute_dtype(x)
+        return None if _computes(dtype) else f'this CPU does not convolve {str(dtype).removeprefix("torch.")}'
 
-
-def is_inferred_on_cpu(x: Tensor) -> bool:
-    """Whether an image is float32 on a CPU, no gradient is recorded, and the network is not being exported."""
-    return not (torch.is_grad_enabled() or is_exported()) and x.device.type == 'cpu' and x.dtype == torch.float32
-
-
-@cache
-def _computes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN convolves numbers of a format here: bfloat16 takes AVX-512 or what came after it.
-
-    Torch's own convolution has another way then; the fused one raises an error.
-    """
-    if dtype == torch.float32:
-        return True
-    try:
+    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
+        """As in the base class, with batch normalisation folded into the convolutions."""
+        dtype = compute_dtype(x)
         with torch.autocast('cpu', enabled=False):
-            _convolve(torch.zeros(1, 4, 4, 4, dtype=dtype), torch.zeros(4, 4, 3, 3), torch.zeros(4), activate=True)
-    except RuntimeError:
-        return False
-    return True
-
-
-def is_exported() -> bool:
-    """Whether the network is being traced, exported or compiled."""
-    return bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()
-
-
-def can_fuse_body(groups: Iterable[nn.Module]) -> bool:
-    """Whether every convolution that adapts to the degradation is a DAConv."""
-    return all(isinstance(module, DAConv) for group in groups for module in _find_adaptive(group))
-
-
-def encode_fused(encoder: nn.Module, x: Tensor) -> Tensor:
-    """What a DegradationEncoder in evaluation mode finds, with batch normalisation folded into its convolutions.
-
-    Args:
-        encoder: the encoder.
-        x: RGB of shape (B, 3, h, w) in [0, 255].
-
-    Returns:
-        Representations of shape (B, D), float32.
-    """
-    dtype = compute_dtype(x)
-    with torch.autocast('cpu', enabled=False):
-        for conv, weight, bias in fold_normalisation(encoder):
-            x = _convolve(x.to(dtype), weight, bias, stride=conv.stride[0], activate=True)
-        return x.float().mean((-2, -1))
-
-
-def fold_normalisation(encoder: nn.Module) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
-    """The convolutions of a DegradationEncoder in evaluation mode, with batch normalisation as part of them.
-
-    Args:
-        encoder: the encoder.
-
-    Returns:
-        For each convolution itself, and the weight and bias that it and its normalisation amount to.
-    """
-    layers = list(encoder.body)  # type: ignore[arg-type]
-    folded = []
-    for conv, norm in zip(layers[0::3], layers[1::3], strict=True):
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        bias = (conv.bias - norm.running_mean) * scale + norm.bias
-        folded.append((conv, conv.weight * scale.reshape(-1, 1, 1, 1), bias))
-    return folded
-
-
-def run_body_fused(
-    head: nn.Conv2d, groups: Sequence[nn.Module], body_conv: nn.Conv2d, x: Tensor, code: Tensor
-) -> Tensor:
-    """Everything of DASR between the image and the up-sampling.
-
-    Args:
-        head: the first convolution.
-        groups: the DAGroups, built of DAConv.
-        body_conv: the convolution after them.
-        x: images of shape (B, 3, h, w), mean subtracted.
-        code: compressed representations of shape (B, C).
-
-    Returns:
-        Features of shape (B, C, h, w).
-    """
-    dtype = compute_dtype(x)
-    code = code.float()
-    with torch.autocast('cpu', enabled=False):
-        features = _convolve(x.to(dtype), head.weight, head.bias)
-        out = features
-        for group in groups:
-            assert isinstance(group, DAGroup)
-            inner = out
-            for block in group.blocks:
-                assert isinstance(block, DABlock)
-                inner = _run_block(block, inner, code)
-            out = _convolve_add(inner, out, group.conv)
-        return _convolve_add(out, features, body_conv)
-
-
-def _run_block(block: DABlock, x: Tensor, code: Tensor) -> Tensor:
-    out = functional.leaky_relu_(_adapt(block.da_conv1, x, code), SLOPE)
-    out = _convolve(out, block.conv1.weight, block.conv1.bias, activate=True)
-    out = functional.leaky_relu_(_adapt(block.da_conv2, out, code), SLOPE)
-    return _convolve_add(out, x, block.conv2)
-
-
-def _adapt(conv: nn.Module, x: Tensor, code: Tensor) -> Tensor:
-    """A DAConv."""
-    assert isinstance(conv, DAConv)
-    kernel = conv.kernel(code).reshape(*x.shape[:2], 3, 3)
-    if len(x) == 1:
-        filtered = _convolve(x, kernel[0].unsqueeze(1), None, groups=x.shape[1], activate=True)
-    else:
-        filtered = torch.empty_like(x)
-        for index in range(len(x)):
-            one = _convolve(x[index : index + 1], kernel[index].unsqueeze(1), None, groups=x.shape[1], activate=True)
-            filtered[index] = one[0]
-    out = _convolve(filtered, conv.pointwise.weight, conv.pointwise.bias)
-    if conv.modulation is None:
+            out: Tensor = network.encoder(Features(x.to(dtype)))
         return out
-    factor = torch.sigmoid(conv.modulation(code)).to(x.dtype)
-    return torch.addcmul(out, x, factor[..., None, None])
+
+    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
+        """As in the base class."""
+        dtype = compute_dtype(x)
+        with torch.autocast('cpu', enabled=False):
+            out = network.extract_features(cast(Tensor, Features(x.to(dtype))), embedding.float())
+        return cast(Features, out).compute()
 
 
-def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, groups: int = 1, activate: bool = False
-) -> Tensor:
-    pad = [side // 2 for side in weight.shape[-2:]]
-    bias = None if bias is None else bias.to(x.dtype)
-    action, slope = ('leaky_relu', [SLOPE]) if activate else ('none', [])
-    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight.to(x.dtype), bias, pad, [stride, stride], _ONES, groups, action, slope, ''
-    )
-    return out
+BACKEND = OneDNN
 
 
-def _convolve_add(x: Tensor, other: Tensor, conv: nn.Conv2d) -> Tensor:
-    """A 3 x 3 convolution, plus another tensor."""
-    assert conv.bias is not None
-    weight, bias = conv.weight.to(x.dtype), conv.bias.to(x.dtype)
-    out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
-        x, other, weight, bias, _ONES, _ONES, _ONES, 1, 'add', 1.0, None, [], None
-    )
-    return out
+def refuse_but_inference_on_cpu(network: AcceleratedNetwork, x: Tensor) -> str | None:
+    """A reason unless float32 images are inferred on a CPU with float32 weights, and nothing is being exported."""
+    if x.device.type != 'cpu':
+        return 'for CPUs only'
+    if torch.is_grad_enabled() or network.training:
+        return 'for inference only'
+    if is_exported():
+        return 'the network is being exported'
+    if not x.dtype == next(network.parameters()).dtype == torch.float32:
+        return 'for float32 images and weights only'
+    return None
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -178,5 +73,177 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
 
 
-def _find_adaptive(group: nn.Module) -> list[nn.Module]:
-    return [conv for block in group.blocks for conv in (block.da_conv1, block.da_conv2)]  # type: ignore[union-attr]
+@cache
+def _computes(dtype: torch.dtype) -> bool:
+    """True if oneDNN convolves a number format on this CPU: bfloat16 needs AVX-512 or AMX.
+
+    PyTorch's own convolution falls back to another implementation; the fused one raises an error.
+    """
+    if dtype == torch.float32:
+        return True
+    convolution = _Convolution(torch.zeros(1, 4, 4, 4, dtype=dtype), torch.zeros(4, 4, 3, 3), torch.zeros(4))
+    try:
+        with torch.autocast('cpu', enabled=False):
+            convolution.run(0.1)
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Convolution(NamedTuple):
+    """A convolution that has not been computed, padded to keep the size."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: int = 1
+    groups: int = 1
+
+    def run(self, slope: float | None = None) -> Tensor:
+        """Convolves, with LeakyReLU of a slope for negative values."""
+        action, slopes = ('none', []) if slope is None else ('leaky_relu', [slope])
+        stride = [self.stride, self.stride]
+        weight, bias, pad = self._prepare()
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            self.x, weight, bias, pad, stride, _ONES, self.groups, action, slopes, ''
+        )
+        return out
+
+    def run_add(self, other: Tensor) -> Tensor:
+        """Convolves and adds a tensor."""
+        stride = [self.stride, self.stride]
+        weight, bias, pad = self._prepare()
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
+            self.x, other, weight, bias, pad, stride, _ONES, self.groups, 'add', 1.0, None, [], None
+        )
+        return out
+
+    def _prepare(self) -> tuple[Tensor, Tensor | None, list[int]]:
+        bias = None if self.bias is None else self.bias.to(self.x.dtype)
+        return self.weight.to(self.x.dtype), bias, [side // 2 for side in self.weight.shape[-2:]]
+
+
+class Features:
+    """Feature maps for the modules of a network; the last convolution waits for what follows it.
+
+    Args:
+        value: the features (B, C, h, w), or a convolution that gives them.
+    """
+
+    dtype = torch.float32  # rounding is taken care of here
+
+    def __init__(self, value: Tensor | _Convolution) -> None:
+        self._value = value
+
+    def compute(self) -> Tensor:
+        """The features as a tensor."""
+        if isinstance(self._value, _Convolution):
+            self._value = self._value.run()
+        return self._value
+
+    def activate(self, slope: float, inplace: bool) -> 'Features':
+        """The features after LeakyReLU, which becomes part of a convolution that was held back."""
+        if isinstance(self._value, _Convolution):
+            return Features(self._value.run(slope))
+        return Features(functional.leaky_relu(self._value, slope, inplace))
+
+    @property
+    def shape(self) -> torch.Size:
+        """(B, C, h, w)."""
+        return self.compute().shape
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return 4
+
+    def to(self, dtype: torch.dtype) -> Tensor:
+        """The features in a number format."""
+        return self.compute().to(dtype)
+
+    def __add__(self, other: 'Features') -> 'Features':
+        """A residual connection."""
+        if isinstance(self._value, _Convolution):
+            return Features(self._value.run_add(other.compute()))
+        return Features(self._value + other.compute())
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Computes an operation of PyTorch; those without a fused form on plain tensors."""
+        del types
+        fused = _OPERATIONS.get(func)
+        if fused is not None:
+            return fused(*args, **(kwargs or {}))
+        plain = tree_map(lambda one: one.compute() if isinstance(one, cls) else one, (args, kwargs or {}))
+        out = func(*plain[0], **plain[1])
+        return cls(out) if isinstance(out, Tensor) else out
+
+
+def _convolve(
+    x: Features, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: object, *_: object
+) -> Features:
+    del padding  # half of the kernel in every convolution
+    return Features(_Convolution(x.compute(), weight, bias, stride[0]))
+
+
+def _normalise(x: Features, mean: Tensor, variance: Tensor, **options: Any) -> Features:
+    """Batch normalisation in evaluation mode, as part of the convolution before it."""
+    convolution = x._value
+    if not isinstance(convolution, _Convolution) or convolution.bias is None or options['training']:
+        return Features(functional.batch_norm(x.compute(), mean, variance, **options))
+    norm = Normalisation(mean, variance, options['weight'], options['bias'], options['eps'])
+    weight, bias = fold_normalisation(convolution.weight, convolution.bias, norm)
+    return Features(convolution._replace(weight=weight, bias=bias))
+
+
+class Normalisation(NamedTuple):
+    """Batch normalisation in evaluation mode; tensors of shape (C,)."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+def fold_normalisation(weight: Tensor, bias: Tensor, norm: Normalisation) -> tuple[Tensor, Tensor]:
+    """Weight (C, D, k, k) and bias (C,) of a convolution that includes the normalisation after it.
+
+    Args:
+        weight: of the convolution alone.
+        bias: of the convolution alone.
+        norm: the normalisation.
+    """
+    scale = norm.weight * torch.rsqrt(norm.variance + norm.eps)
+    return weight * scale.reshape(-1, 1, 1, 1), (bias - norm.mean) * scale + norm.bias
+
+
+def _activate(x: Features, negative_slope: float, inplace: bool) -> Features:
+    return x.activate(negative_slope, inplace)
+
+
+def _filter(x: Features, kernel: Tensor, slope: float) -> Features:
+    """Predicted depth-wise kernels, image by image, and LeakyReLU."""
+    images, channels = x.compute(), x.shape[1]
+    if len(images) == 1:
+        return Features(_Convolution(images, kernel[0].unsqueeze(1), None, groups=channels).run(slope))
+    out = torch.empty_like(images)
+    for index in range(len(images)):
+        one = _Convolution(images[index : index + 1], kernel[index].unsqueeze(1), None, groups=channels)
+        out[index] = one.run(slope)[0]
+    return Features(out)
+
+
+def _modulate(out: Features, x: Features, factors: Tensor) -> Features:
+    features = x.compute()
+    return Features(torch.addcmul(out.compute(), features, factors.to(features.dtype)))
+
+
+_OPERATIONS: dict[Callable[..., Any], Callable[..., Features]] = {
+    torch.conv2d: _convolve,
+    functional.batch_norm: _normalise,
+    functional.leaky_relu: _activate,
+    torch.addcmul: _modulate,
+    depthwise_conv_leaky: _filter,
+}

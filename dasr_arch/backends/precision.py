@@ -1,4 +1,4 @@
-"""Which number format a device computes best in."""
+"""Number formats to compute in: float32, and bfloat16 where the hardware has it."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Precision = Literal['auto', 'fp32', 'bf16']
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware.
+    """True if a device multiplies bfloat16 in hardware.
 
     Args:
         device: a CPU or GPU.
@@ -72,7 +72,7 @@ def exact_float32() -> Iterator[None]:
 
 
 class _Switch:
-    """How many are inside ``exact_float32``, and what was set before the first."""
+    """Number of threads inside ``exact_float32``, and the setting before the first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

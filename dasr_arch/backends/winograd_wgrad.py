@@ -1,14 +1,11 @@
-"""A 3 x 3 convolution whose weights learn faster on CPUs that have AVX2 and no AVX-512."""
+"""Winograd F(3, 4) gradient of the weights of a 3 x 3 convolution: faster than oneDNN's on CPUs with AVX2 alone."""
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-
-_SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
-_LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
 
 # Winograd's F(3, 4): the correlation of 6 pixels of a row with 4 errors, for 3 shifts, is W ((E errors) * (T pixels)).
 _STEP = 4  # pixels from a tile to the next
@@ -25,46 +22,19 @@ _FOR_ERRORS = [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2,
 _FOR_WEIGHTS = [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24]]  # 24 W
 
 
-class Conv3x3(nn.Conv2d):
-    """A zero-padded 3 x 3 convolution of stride 1, with the keys and values of ``nn.Conv2d``.
-
-    On CPUs with AVX2 oneDNN computes its convolutions in channels_last order at full speed, but the gradient of
-    their weights at half of it (docs/performance.md). There, in float32, matrix products find it instead, see
-    :func:`weight_gradient`; gradients of that gradient do not exist then.
+def convolve_winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A zero-padded 3 x 3 convolution of stride 1 whose weight gradient is :func:`weight_gradient`.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
+        x: float32 input of shape (B, C, H, W), channels_last, on a CPU.
+        weight: shape (O, C, 3, 3).
+        bias: shape (O,).
+
+    Returns:
+        Shape (B, O, H, W).
     """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolves features.
-
-        Args:
-            x: shape (B, in_channels, H, W).
-
-        Returns:
-            Shape (B, out_channels, H, W).
-        """
-        if not (_SLOW_WEIGHT_GRADIENT and self._can_multiply(x)):
-            return super().forward(x)
-        out: Tensor = _Convolve.apply(x, self.weight, self.bias)
-        return out
-
-    def _can_multiply(self, x: Tensor) -> bool:
-        recorded = torch.is_grad_enabled() and self.weight.requires_grad
-        plain = x.device.type == 'cpu' and x.dtype == self.weight.dtype == torch.float32
-        return (
-            recorded
-            and plain
-            and self.in_channels >= _LEAST_CHANNELS
-            and not torch.is_autocast_enabled('cpu')
-            and not torch.compiler.is_compiling()
-            and x.is_contiguous(memory_format=torch.channels_last)
-        )
+    out: Tensor = _Convolve.apply(x, weight, bias)
+    return out
 
 
 class _Convolve(torch.autograd.Function):

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.blocks import SLOPE
-from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters
 
@@ -47,13 +46,9 @@ class PlainDASR(nn.Module):
         network = self.network
         x = lq * network.img_range
         representation = network.encoder(x)
-        code = functional.leaky_relu(network.compress(representation), SLOPE)
-        features = network.head(x - network.mean)
-        out = features
-        for group in network.groups:
-            out = group(out, code)
-        out = network.body_conv(out) + features
-        sr: Tensor = network.shuffle(network.last_conv(network.upsampler(out)))
+        embedding = functional.leaky_relu(network.compress(representation), SLOPE)
+        features = network.extract_features(x - network.mean, embedding)
+        sr: Tensor = network.shuffle(network.last_conv(network.upsampler(features)))
         return (sr + self._base(x, representation)) / network.img_range
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:

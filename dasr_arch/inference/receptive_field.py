@@ -4,8 +4,7 @@ import math
 
 from torch import nn
 
-from dasr_arch.archs.blocks import DAConv
-from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.dasr_arch import DASR, DAConv
 
 _BICUBIC_RADIUS = 2  # LR pixels
 

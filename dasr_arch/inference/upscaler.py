@@ -3,6 +3,7 @@
 Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021.
 """
 
+import logging
 import math
 import os
 import threading
@@ -21,6 +22,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._memory import keep_freed_memory, return_freed_memory
 from dasr_arch._renamed import find_renamed, rename_arguments, rename_fields, warn_renamed
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
 from dasr_arch.degradations.resize import downsample_bicubic
@@ -118,6 +120,8 @@ class Upscaler:
         self.network = load_model(model, scale).to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()
+        with torch.no_grad():
+            logging.getLogger(__name__).info('Backend: %s', explain_choice(self.network, self.device))
 
     @rename_arguments(look='adaptation')
     def __call__(

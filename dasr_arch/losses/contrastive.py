@@ -12,8 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch.archs.blocks import SLOPE
-from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.losses.degradation_regression import DegradationRegression
 from dasr_arch.losses.distillation import DistillationTeacher
 from dasr_arch.losses.wiener_filter import WienerFilterLoss

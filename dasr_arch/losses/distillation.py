@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch.archs.encoder import DegradationEncoder
+from dasr_arch.archs.dasr_arch import DegradationEncoder
 
 
 class DistillationTeacher(nn.Module):

@@ -25,6 +25,7 @@ from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.layers.image_ops import rgb_to_y
+from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.precision import choose_precision
 from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
@@ -121,13 +122,13 @@ class SupervisedModel(SRModel):
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
-        formulation = self._name_formulation() if isinstance(self.net_g, DASR) else ''
-        get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{formulation}')
+        backend = self._name_backend() if isinstance(self.net_g, DASR) else ''
+        get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{backend}')
 
-    def _name_formulation(self) -> str:
+    def _name_backend(self) -> str:
         if self.opt['train'].get('compile') and self.net_g.implementation != 'reference':
             return ', compiled'
-        return f', {self.net_g.resolve_implementation(self.device)} formulation'
+        return f', backend {explain_choice(self.net_g, self.device)}'
 
     def build_schedule(self) -> Schedule:
         """The stages of the training."""

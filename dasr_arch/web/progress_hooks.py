@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from dasr_arch.archs.blocks import DABlock, DAConv
-from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.dasr_arch import DASR, DABlock, DAConv
 from dasr_arch.inference.self_ensemble import ORIENTATIONS
 from dasr_arch.inference.tiling import TilePlan
 from dasr_arch.inference.upscaler import CLEAN_SIDE, AdaptationOptions, Upscaler

@@ -81,7 +81,7 @@ def test_model_3_has_no_channel_modulation():
     assert names == {name for name in make_tiny().state_dict() if 'modulation' not in name}
 
 
-def test_model_5_is_told_the_kernel():
+def test_model_5_takes_the_true_kernel():
     network, lq = make_tiny(condition='kernel', kernel_size=5), make_images()
     kernel = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(1))
     assert not network.blind
@@ -89,7 +89,7 @@ def test_model_5_is_told_the_kernel():
     assert not hasattr(network, 'encoder')
     assert network(lq, kernel=kernel).shape == (2, 3, 18, 14)
     assert not torch.equal(network(lq, kernel=kernel), network(lq, kernel=kernel.flip(0)))
-    with pytest.raises(ValueError, match='is told the blur kernel but got none; pass kernel='):
+    with pytest.raises(ValueError, match='needs the true blur kernel, got none; pass kernel='):
         network(lq)
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dasr_arch.archs.encoder import DegradationEncoder, KernelEncoder
+from dasr_arch.archs.dasr_arch import DegradationEncoder
+from dasr_arch.archs.dasr_variants import KernelEncoder
 
 
 def make_images(*size: int) -> torch.Tensor:

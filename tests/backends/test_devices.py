@@ -1,4 +1,4 @@
-"""Devices by name, and how much memory they have left."""
+"""Devices by name, and their free memory."""
 
 import ctypes
 import os

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from dasr_arch.backends import winograd_wgrad as convolution
-from dasr_arch.backends.winograd_wgrad import Conv3x3, weight_gradient
+from dasr_arch.backends import channels_last
+from dasr_arch.backends.channels_last import Conv3x3
+from dasr_arch.backends.winograd_wgrad import weight_gradient
 from tests.golden.weights import relative_error
 
 
@@ -34,7 +35,7 @@ def test_half_of_the_multiplications_cost_no_more_than_rounding(shape):
 
 @pytest.mark.parametrize('of_input', [False, True])
 def test_convolution_learns_as_torchs_own_does(monkeypatch, of_input):
-    monkeypatch.setattr(convolution, '_SLOW_WEIGHT_GRADIENT', True)
+    monkeypatch.setattr(channels_last, '_SLOW_WEIGHT_GRADIENT', True)
     ours = Conv3x3(32, 12)
     other = nn.Conv2d(32, 12, 3, padding=1)
     other.load_state_dict(ours.state_dict())
@@ -51,7 +52,7 @@ def test_convolution_learns_as_torchs_own_does(monkeypatch, of_input):
 
 @pytest.mark.parametrize('why', ['no gradient', 'frozen', 'contiguous', 'float64', 'bfloat16', 'few channels'])
 def test_torchs_own_gradient_where_products_gain_nothing(monkeypatch, why):
-    monkeypatch.setattr(convolution, '_SLOW_WEIGHT_GRADIENT', True)
+    monkeypatch.setattr(channels_last, '_SLOW_WEIGHT_GRADIENT', True)
     module = Conv3x3(8 if why == 'few channels' else 32, 4)
     x = draw(2, module.in_channels, 6, 5).requires_grad_()
     if why == 'contiguous':

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.encoder import DegradationEncoder
+from dasr_arch.archs.dasr_arch import DASR, DegradationEncoder
 from dasr_arch.checkpoints.dasr_keys import is_released, our_name, translate
 from dasr_arch.losses.contrastive import MomentumContrast
 from tests.golden.weights import golden_state

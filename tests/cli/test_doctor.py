@@ -14,7 +14,17 @@ from dasr_cli.main import main
 def test_text_answers_every_question(capsys):
     assert main(['doctor']) == 0
     text = capsys.readouterr().out
-    for expected in ('Versions', torch.__version__, 'Devices', 'fp32: works', 'bf16: ', 'Features', 'Disk: '):
+    for expected in (
+        'Versions',
+        'training: channels_last (',
+        'inference of 128 x 128 pixels: ',
+        torch.__version__,
+        'Devices',
+        'fp32: works',
+        'bf16: ',
+        'Features',
+        'Disk: ',
+    ):
         assert expected in text
     assert text.endswith('Training and testing work here.\n')
 
@@ -27,6 +37,11 @@ def test_json_holds_the_same(capsys):
     assert report['versions']['python'] == platform.python_version()
     assert report['devices'][0]['name'] == 'cpu'
     assert report['devices'][0]['precisions']['fp32'] == 'works'
+    assert set(report['devices'][0]['backends']) == {
+        'training',
+        'inference of 128 x 128 pixels',
+        'inference of 512 x 512 pixels',
+    }
     assert report['free_disk_bytes'] > 0
     assert all(feature['works'] or feature['remedy'] for feature in report['features'])
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.archs.encoder import DegradationEncoder
+from dasr_arch.archs.dasr_arch import DASR, DegradationEncoder
 from dasr_arch.checkpoints.io import read_dasr_weights
 from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast
 from tests.golden.weights import golden_state, relative_error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._renamed import find_renamed
-from dasr_arch.archs.blocks import SLOPE
+from dasr_arch.archs.dasr_arch import SLOPE
 from dasr_arch.degradations.kernel_pca import SMALLEST_WIDTH
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
 from dasr_arch.degradations.wiener import (

@@ -5,10 +5,9 @@ import torch
 from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.backends import onednn as fused
-from dasr_arch.backends.depthwise import convolve_each, convolve_shifted
-from dasr_arch.backends.onednn import can_fuse
-from dasr_arch.backends.reference import convolve_grouped
+from dasr_arch.backends import onednn
+from dasr_arch.backends.channels_last import convolve_each, convolve_grouped, convolve_shifted, depthwise_conv_leaky
+from dasr_arch.backends.onednn import OneDNN
 from tests.golden.weights import relative_error
 
 SMALL = {'num_feat': 16, 'num_groups': 2, 'num_blocks': 2, 'representation_dim': 32, 'encoder_feat': 8}
@@ -103,22 +102,37 @@ def test_bfloat16_inference_stays_close_to_float32():
 
 
 def test_bfloat16_that_onednn_cannot_convolve_takes_the_plain_way(monkeypatch):
-    monkeypatch.setattr(fused, '_computes', lambda dtype: dtype == torch.float32)  # as without AVX-512
+    monkeypatch.setattr(onednn, '_computes', lambda dtype: dtype == torch.float32)  # as without AVX-512
     network = make_network()
     lq = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = network(lq)
         with torch.autocast('cpu', torch.bfloat16):
-            assert not can_fuse(lq)
+            assert OneDNN().refuse(network, lq) == 'this CPU does not convolve bfloat16'
             out = network(lq)
     assert relative_error(out, expected) < 0.02
 
 
 def test_nothing_is_fused_when_gradients_are_recorded():
-    x = torch.rand(1, 3, 4, 4)
-    assert not can_fuse(x)
+    network, x = make_network(), torch.rand(1, 3, 4, 4)
+    assert OneDNN().refuse(network, x) == 'for inference only'
     with torch.no_grad():
-        assert can_fuse(x) == torch.backends.mkldnn.is_available()
+        assert (OneDNN().refuse(network, x) is None) == torch.backends.mkldnn.is_available()
+        assert OneDNN().refuse(network.train(), x) == 'for inference only'
+
+
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_the_order_of_memory_selects_a_formulation_and_no_result(order, batch):
+    x = draw(batch, 8, 13, 9, dtype=torch.float64).contiguous(memory_format=order).requires_grad_()
+    kernel = draw(batch, 8, 3, 3, dtype=torch.float64)
+    expected = functional.leaky_relu(convolve_grouped(x, kernel), 0.1)
+    out = depthwise_conv_leaky(x, kernel, 0.1)
+    assert torch.allclose(out, expected, atol=1e-12)
+    assert out.is_contiguous(memory_format=order)
+    weight = draw(batch, 8, 13, 9, dtype=torch.float64)
+    found = torch.autograd.grad(out, x, weight)
+    assert torch.allclose(*found, *torch.autograd.grad(expected, x, weight), atol=1e-12)
 
 
 def test_an_unknown_implementation_is_refused():

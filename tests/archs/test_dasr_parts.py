@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from dasr_arch.archs.blocks import (
-    ConcatConv,
+from dasr_arch.archs.dasr_arch import (
     DABlock,
     DAConv,
     DAGroup,
     PixelShuffleUpsampler,
 )
+from dasr_arch.archs.dasr_variants import ConcatConv
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What ncnn computes of DASR is what torch computes, and ncnn is left aside wherever it cannot be right."""
+"""ncnn gives the results of PyTorch, and is refused where it would not."""
 
 import copy
 import pickle
@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs import dasr_arch
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.backends import ncnn_body
-from dasr_arch.backends import ncnn_net as ncnn_program
+from dasr_arch.backends import ncnn_net
 from dasr_arch.inference.tile_memory import is_out_of_memory
 from tests.golden.weights import relative_error
 
@@ -26,7 +24,7 @@ SMALL = {
     'encoder_feat': 8,
     'implementation': 'ncnn',
 }
-needs_ncnn = pytest.mark.skipif(not ncnn_program.has_ncnn(), reason='the extra ncnn is not installed')
+needs_ncnn = pytest.mark.skipif(not ncnn_net.has_ncnn(), reason='the extra ncnn is not installed')
 
 
 def make_network(**options):
@@ -45,20 +43,20 @@ def draw(batch=1, height=17, width=12):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many passes of ncnn there were."""
+    """The network of every inference with ncnn."""
     found = []
 
-    class Counted(ncnn_program.Pass):
+    class Counted(ncnn_net.Inference):
         def __init__(self, network):
             found.append(network)
             super().__init__(network)
 
-    monkeypatch.setattr(ncnn_body, 'Pass', Counted)
+    monkeypatch.setattr(ncnn_net, 'Inference', Counted)
     return found
 
 
 def test_without_the_package_auto_is_torch_and_ncnn_is_refused(monkeypatch):
-    monkeypatch.setattr(dasr_arch, 'has_ncnn', lambda: False)
+    monkeypatch.setattr(ncnn_net, 'has_ncnn', lambda: False)
     monkeypatch.setitem(sys.modules, 'ncnn', None)  # importing it fails
     with pytest.raises(InputError, match=r"extra 'ncnn'; pip install 'dasr-representation-learning\[ncnn\]'"):
         make_network()
@@ -71,19 +69,19 @@ def test_without_the_package_auto_is_torch_and_ncnn_is_refused(monkeypatch):
 
 @needs_ncnn
 def test_an_old_ncnn_which_may_crash_is_not_used(monkeypatch):
-    monkeypatch.setattr(ncnn_program.import_ncnn(), '__version__', '1.0.20250503')
-    ncnn_program.has_ncnn.cache_clear()
+    monkeypatch.setattr(ncnn_net.import_ncnn(), '__version__', '1.0.20250503')
+    ncnn_net.has_ncnn.cache_clear()
     try:
-        assert not ncnn_program.has_ncnn()
+        assert not ncnn_net.has_ncnn()
         with pytest.raises(InputError, match=r'ncnn 1\.0\.20250503 is too old, 1\.0\.20260114 or newer is needed; pip'):
             make_network()
     finally:
-        ncnn_program.has_ncnn.cache_clear()
+        ncnn_net.has_ncnn.cache_clear()
 
 
 def test_the_oldest_release_is_that_of_the_extra():
     setup = (Path(__file__).parents[2] / 'setup.py').read_text(encoding='utf-8')
-    assert f"'ncnn>={ncnn_program._OLDEST}'" in setup
+    assert f"'ncnn>={ncnn_net._OLDEST}'" in setup
 
 
 @needs_ncnn
@@ -115,8 +113,8 @@ def test_results_are_those_of_the_reference(options, size, calls):
 @torch.no_grad()
 def test_the_features_themselves_are_right_to_the_last_digits():
     network, x, code = make_network(num_feat=64), 255 * draw(2, 30, 50) - 110, torch.randn(2, 64)
-    found = ncnn_body.NcnnBody()(network.head, list(network.groups), network.body_conv, x, code)
-    exact = copy.deepcopy(network).double()._run_body(x.double(), code.double())
+    found = ncnn_net.Ncnn().extract_features(network, x, code)
+    exact = copy.deepcopy(network).double().extract_features(x.double(), code.double())
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert relative_error(found.double(), exact) < 5e-6
 
@@ -161,9 +159,9 @@ def test_variants_without_predicted_kernels_are_left_to_torch(calls):
 def test_a_change_of_the_weights_is_noticed():
     network, lq = make_network(), draw()
     before = network(lq)
-    built = network._ncnn_body._built
+    built = dict(network.derived_weights._entries)
     network(lq)
-    assert network._ncnn_body._built is built  # not made anew for each image
+    assert network.derived_weights._entries == built  # not made anew for each image
     for weights in (network.groups[1].blocks[0].conv2.weight, network.encoder.body[1].running_mean):
         weights.mul_(9)
         found = network(lq, return_representation=True)
@@ -178,11 +176,16 @@ def test_a_change_of_the_weights_is_noticed():
 
 
 @needs_ncnn
-def test_weights_whose_changes_cannot_be_noticed_are_left_to_torch(calls):
+def test_a_change_of_weights_made_in_inference_mode_is_noticed(calls):
     with torch.inference_mode():
-        network = make_network()
-        network(draw())
-    assert not calls
+        network, lq = make_network(), draw()
+        before = network(lq)
+        assert len(calls) == 2
+        network.body_conv.weight.mul_(9)
+        found = network(lq)
+        network.set_implementation('fast')
+        assert relative_error(found, network(lq)) < 1e-5
+    assert relative_error(found, before) > 1e-3
 
 
 @needs_ncnn
@@ -193,8 +196,9 @@ def test_the_number_of_threads_is_that_of_torch():
     try:
         torch.set_num_threads(threads + 1)
         assert relative_error(network(draw()), expected) < 1e-6
-        assert network._ncnn_body._built.threads == threads + 1
-        assert network._ncnn_body._built.network.opt.num_threads == threads + 1
+        built = network.derived_weights._entries['ncnn features']
+        assert built.setting == (threads + 1, False)
+        assert built.value.opt.num_threads == threads + 1
     finally:
         torch.set_num_threads(threads)
 
@@ -252,26 +256,26 @@ def test_a_failure_is_an_error_that_the_upscaler_understands():
         def extract(self, *_):
             return self.code, None
 
-    work = ncnn_program.Pass(Failing(-100))
+    inference = ncnn_net.Inference(Failing(-100))
     with pytest.raises(MemoryError) as caught:
-        work.get('result')
+        inference.extract('sum_0')
     assert is_out_of_memory(caught.value)
     with pytest.raises(RuntimeError, match='code -1'):
-        ncnn_program.Pass(Failing(-1)).advance('block_0')
+        ncnn_net.Inference(Failing(-1)).extract('sum_0')
     assert network(draw()).isfinite().all()
 
 
 @needs_ncnn
 @torch.no_grad()
 def test_hooks_of_the_blocks_are_called_and_may_end_the_work():
-    network, expected, told = make_network(), make_network()(draw()), []
+    network, expected, called = make_network(), make_network()(draw()), []
 
     class StopError(Exception):
         pass
 
     def listen(module, _):
-        told.append(module)
-        if len(told) == 3:
+        called.append(module)
+        if len(called) == 3:
             raise StopError
 
     blocks = [block for group in network.groups for block in group.blocks]
@@ -279,27 +283,36 @@ def test_hooks_of_the_blocks_are_called_and_may_end_the_work():
         block.da_conv1.kernel.register_forward_pre_hook(listen)
     with pytest.raises(StopError):
         network(draw())
-    assert told == [block.da_conv1.kernel for block in blocks[:3]]
+    assert called == [block.da_conv1.kernel for block in blocks[:3]]
     assert torch.equal(network(draw()), expected)
 
 
 @needs_ncnn
 def test_a_layer_that_ncnn_does_not_know_is_an_error():
-    program = ncnn_program.Program()
-    program.add('Unheard', [program.take('image')], name='result')
+    recorder = ncnn_net.Recorder()
+    recorder.append('Unheard', [recorder.input('image')], 'result')
     with pytest.raises(RuntimeError, match='newer version'):
-        ncnn_program._load(program, 1)
+        ncnn_net.load_net(recorder, 1)
 
 
-def test_programs_are_what_ncnn_reads():
-    program = ncnn_program.Program()
-    first, second = program.split(program.take('image'), 2)
-    program.combine(ncnn_program.ADD, first, program.activate(second), name='result')
-    assert program.to_text().splitlines() == [
+def test_recorded_layers_are_what_ncnn_reads():
+    recorder = ncnn_net.Recorder()
+    image = recorder.input('image')
+    image + torch.nn.functional.leaky_relu(image, 0.1)
+    assert recorder.to_text().splitlines() == [
         '7767517',
-        '4 5',  # layers and values
+        '4 5',  # layers and blobs
         'Input layer_0 0 1 image',
-        'Split layer_1 1 2 image 1_0 1_1',
-        'ReLU layer_2 1 1 1_1 2_0 0=0.1',
-        'BinaryOp layer_3 2 1 1_0 2_0 result 0=0',
+        'Split layer_1 1 2 image image_0 image_1',
+        'ReLU layer_2 1 1 image_0 activation_0 0=0.1',
+        'BinaryOp layer_3 2 1 image_1 activation_0 sum_0 0=0',
     ]
+
+
+def test_an_operation_that_is_not_translated_is_an_error():
+    recorder = ncnn_net.Recorder()
+    image = recorder.input('image')
+    with pytest.raises(ncnn_net.UnsupportedError, match='cat is not translated'):
+        torch.cat([image, image])
+    with pytest.raises(ncnn_net.UnsupportedError, match='this convolution'):
+        torch.nn.Conv2d(3, 3, 3, padding=1)(image)  # its weights are none of the recorder's

@@ -1,0 +1,217 @@
+"""channels_last: PyTorch's modules in channels_last order; depth-wise convolutions, gradients, upsampling are faster.
+
+oneDNN's convolutions are fastest in channels_last order. A tensor's order also selects the formulation of the
+operations below: contiguous tensors take the authors' formulation, channels_last tensors the faster one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from dasr_arch.backends.choose import AcceleratedNetwork, Backend, is_exported
+
+LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
+_SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
+_LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
+
+
+class ChannelsLast(Backend):
+    """PyTorch's modules in channels_last order, with the upsampler as one convolution."""
+
+    name = 'channels_last'
+    summary = 'channels_last order, upsampler as one convolution'
+    memory_format = torch.channels_last
+
+    def refuse(self, network: AcceleratedNetwork, x: Tensor) -> str | None:
+        """Refuses nothing if the user asks for it; 'auto' takes it on CPUs, and on GPUs for large images."""
+        if network.implementation != 'auto' or x.device.type == 'cpu':
+            return None
+        if x.device.type != 'cuda':
+            return 'slower on this device'
+        if torch.is_grad_enabled() or is_exported():
+            return 'slower on a GPU with gradients'
+        if x.shape[0] * x.shape[-2] * x.shape[-1] < LARGE_FOR_A_GPU:
+            return 'slower on a GPU below 256 x 256 LR pixels'
+        return None
+
+    def upsample(self, network: AcceleratedNetwork, features: Tensor) -> Tensor:
+        """As in the base class; large enough images by one convolution (``backends/collapsed_tail.py``)."""
+        if is_exported() or network.last_conv.weight.dtype != torch.float32 or len(network.upsampler) == 0:
+            return network.upsample(features)
+        from dasr_arch.backends.collapsed_tail import (  # noqa: PLC0415  (not needed to define a network)
+            SMALLEST_SIDE,
+            collapsed_upsample,
+        )
+
+        if min(features.shape[-2:]) < SMALLEST_SIDE:
+            return network.upsample(features)
+        return collapsed_upsample(network, features)
+
+
+BACKEND = ChannelsLast
+
+
+class Conv3x3(nn.Conv2d):
+    """A zero-padded 3 x 3 convolution of stride 1, with the keys and values of ``nn.Conv2d``.
+
+    On CPUs with AVX2 oneDNN computes the gradient of the weights at half of its speed (docs/performance.md). There, for
+    float32 in channels_last order, ``backends/winograd_wgrad.py`` computes it; it has no gradient of its own then.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolves features: (B, in_channels, h, w) to (B, out_channels, h, w)."""
+        if _SLOW_WEIGHT_GRADIENT and torch.is_grad_enabled() and self._takes_winograd(x):
+            from dasr_arch.backends.winograd_wgrad import convolve_winograd  # noqa: PLC0415  (as above)
+
+            return convolve_winograd(x, self.weight, self.bias)
+        return super().forward(x)
+
+    def _takes_winograd(self, x: Tensor) -> bool:
+        return (
+            self.weight.requires_grad
+            and x.device.type == 'cpu'
+            and x.dtype == self.weight.dtype == torch.float32
+            and self.in_channels >= _LEAST_CHANNELS
+            and not torch.is_autocast_enabled('cpu')
+            and not torch.compiler.is_compiling()
+            and x.is_contiguous(memory_format=torch.channels_last)
+        )
+
+
+def depthwise_conv_leaky(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
+    """A depth-wise convolution with a kernel for each image and channel, zero-padded, followed by LeakyReLU.
+
+    Backends may replace it for values of their own kind (``__torch_function__``).
+
+    Args:
+        x: features of shape (B, C, H, W).
+        kernel: kernels of shape (B, C, 3, 3).
+        slope: of the LeakyReLU for negative values.
+
+    Returns:
+        Features of shape (B, C, H, W).
+    """
+    if has_torch_function_unary(x):
+        out: Tensor = handle_torch_function(depthwise_conv_leaky, (x,), x, kernel, slope)
+        return out
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return functional.leaky_relu(convolve_grouped(x, kernel), slope)  # in place it would change a view: costly
+    convolve = convolve_shifted if x.is_cuda and torch.compiler.is_compiling() else convolve_each
+    return functional.leaky_relu(convolve(x, kernel), slope, inplace=True)
+
+
+def convolve_grouped(x: Tensor, kernel: Tensor) -> Tensor:
+    """The authors' formulation of a depth-wise convolution for each image: one with B * C groups, zero-padded.
+
+    Args:
+        x: features of shape (B, C, H, W).
+        kernel: kernels of shape (B, C, 3, 3).
+
+    Returns:
+        Features of shape (B, C, H, W).
+    """
+    batch, channels, height, width = x.shape
+    stacked = x.reshape(1, batch * channels, height, width)
+    weight = kernel.reshape(batch * channels, 1, 3, 3)
+    return functional.conv2d(stacked, weight, padding=1, groups=batch * channels).reshape(x.shape)
+
+
+def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
+    """A depth-wise convolution with a kernel for each image and channel, zero-padded; the values of the reference.
+
+    Args:
+        x: features of shape (B, C, H, W), best in channels_last order.
+        kernel: kernels of shape (B, C, 3, 3).
+
+    Returns:
+        Features of shape (B, C, H, W), for several images in channels_last order.
+    """
+    if len(x) == 1:
+        return functional.conv2d(x, kernel.reshape(-1, 1, 3, 3).to(x.dtype), padding=1, groups=x.shape[1])
+    kernel = kernel.to(x.dtype)
+    if not torch.is_grad_enabled():
+        return _convolve_each(x, kernel)
+    out: Tensor = _ConvolveEach.apply(x, kernel)
+    return out
+
+
+def convolve_shifted(x: Tensor, kernel: Tensor) -> Tensor:
+    """The same as nine shifted products and their sum, for torch.compile, which keeps none of them in memory.
+
+    Args:
+        x: features of shape (B, C, H, W), best in channels_last order.
+        kernel: kernels of shape (B, C, 3, 3).
+
+    Returns:
+        Features of shape (B, C, H, W).
+    """
+    height, width = x.shape[-2:]
+    padded, factors = functional.pad(x, (1, 1, 1, 1)), kernel.to(x.dtype)[..., None, None]
+    out = padded[..., :height, :width] * factors[:, :, 0, 0]
+    for place in range(1, 9):
+        i, j = divmod(place, 3)
+        out = out + padded[..., i : i + height, j : j + width] * factors[:, :, i, j]
+    return out
+
+
+class _ConvolveEach(torch.autograd.Function):
+    """Keeps the features as they came, which others keep as well; autograd would keep a second copy, side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        return _convolve_each(x, kernel)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, kernel = ctx.saved_tensors
+        batch, channels = x.shape[:2]
+        sides = [1, 1]
+        for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
+            _side_by_side(gradient),
+            _side_by_side(x),
+            kernel.reshape(-1, 1, 3, 3),
+            None,
+            sides,
+            sides,
+            sides,
+            False,
+            [0, 0],
+            batch * channels,
+            [*ctx.needs_input_grad, False],
+        )
+        return (
+            None if for_x is None else _one_by_one(for_x, batch),
+            None if for_kernel is None else for_kernel.reshape(kernel.shape),
+        )
+
+
+def _convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
+    batch, channels = x.shape[:2]
+    out = functional.conv2d(_side_by_side(x), kernel.reshape(-1, 1, 3, 3), padding=1, groups=batch * channels)
+    return _one_by_one(out, batch)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) as one of shape (1, B * C, H, W), in channels_last order."""
+    height, width = x.shape[-2:]
+    return x.permute(2, 3, 0, 1).reshape(1, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _one_by_one(x: Tensor, batch: int) -> Tensor:
+    """The images (B, C, H, W), in channels_last order, that ``_side_by_side`` made one of."""
+    height, width = x.shape[-2:]
+    images = x.permute(2, 3, 0, 1).reshape(height, width, batch, -1).permute(2, 3, 0, 1)
+    return images.contiguous(memory_format=torch.channels_last)
