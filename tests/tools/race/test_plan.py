@@ -99,7 +99,7 @@ def test_pixels_of_an_iteration_are_about_the_same_for_all_that_enlarge():
 
 
 def test_seeds_are_trainings_of_one_group(tmp_path):
-    file = SMOKE / 'smoke_dasr_s_x4.yml'
+    file = OPTIONS / 'train_dasr_s_x4.yml'
     path = write_race(
         tmp_path, f'name: own\nminutes: 1\ntrainings: {{a: {{options: {file}, seeds: [0, 7], set: [scale=4]}}}}\n'
     )
@@ -167,7 +167,7 @@ def test_like_one_without_its_stages_is_refused(at_root):
     ],
 )
 def test_wrong_race_file_is_refused_in_one_line(tmp_path, text, message):
-    path = write_race(tmp_path, text.replace('FILE', str(SMOKE / 'smoke_dasr_s_x4.yml')))
+    path = write_race(tmp_path, text.replace('FILE', str(OPTIONS / 'train_dasr_s_x4.yml')))
     with pytest.raises(InputError, match=message) as caught:
         read_race(path)
     assert '\n' not in str(caught.value)
