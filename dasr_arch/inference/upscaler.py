@@ -95,7 +95,7 @@ class Upscaler:
     Raises:
         InputError: if there are no such weights, they are damaged or of another scale, or there is no such device.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from dasr_arch import DASR, Upscaler
         >>> upscaler = Upscaler(scale=2, model=DASR(scale=2, num_feat=8, num_groups=1, num_blocks=1))
