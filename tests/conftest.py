@@ -40,12 +40,17 @@ def golden_folder() -> Path:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
-    """Reports, after the summary of pytest, that the tests of the page were skipped for want of a browser."""
+    """Reports, after the summary of pytest, that tests of pages were skipped for want of a browser."""
     result = yield
-    skipped = [report for report in terminalreporter.stats.get('skipped', []) if report.nodeid.startswith(PAGE_TESTS)]
+    skipped = [
+        report
+        for report in terminalreporter.stats.get('skipped', [])
+        if report.nodeid.startswith(PAGE_TESTS) or 'Chromium' in str(report.longrepr)
+    ]
     if skipped:
-        number = len(skipped) if '::' in skipped[0].nodeid else 'all'
+        whole = any('::' not in report.nodeid for report in skipped)  # the module itself, for want of selenium
+        number = 'all' if whole else len(skipped)
         terminalreporter.write_line(
-            f'no browser: {number} tests of the page did not run; they need chromium, chromium-driver and selenium'
+            f'no browser: {number} tests of pages did not run; they need chromium, chromium-driver and selenium'
         )
     return result

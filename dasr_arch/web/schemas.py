@@ -228,7 +228,7 @@ class Point(_Content):
 
     x: float = Field(description='Coordinate along the first principal component')
     y: float = Field(description='Coordinate along the second principal component')
-    label: str = Field(description="Label of the degradation, such as 'width 2.4, noise 10'")
+    label: str = Field(description="Label of the degradation, such as 'sigma 2.4, noise 10'")
     width: float = Field(
         description='Kernel width in HR pixels; of an anisotropic kernel the geometric mean of its axes'
     )

@@ -23,7 +23,7 @@ def test_run_without_a_browser_says_so_in_its_last_lines(pytester, content, expe
     path.parent.mkdir(parents=True)
     path.write_text(content)
     lines = pytester.runpytest_inprocess('-q', '-ra').outlines
-    assert lines[-2].startswith(f'{expected} of the page did not run')
+    assert lines[-2].startswith(f'{expected} of pages did not run')
     assert 'skipped' in lines[-1]
 
 

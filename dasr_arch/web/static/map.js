@@ -44,7 +44,7 @@ export function drawMap(map, scale) {
   const least = Math.min(...map.own.map((point) => point.noise));
   const plain = map.own.filter((point) => !point.aniso && point.noise === least).sort((a, b) => a.width - b.width);
   for (const point of [plain[0], plain[plain.length - 1]]) {
-    const label = text(`width ${point.width}`, x(point.x), y(point.y) - 11, 'middle');
+    const label = text(`sigma ${point.width}`, x(point.x), y(point.y) - 11, 'middle');
     label.setAttribute('class', 'own-text');
     svg.append(label);
   }
@@ -74,7 +74,7 @@ function legend(map, scale) {
   };
   const ramp = document.createElement('span');
   ramp.className = 'ramp';
-  add(null, ['width 0', ramp, String(scale)]);
+  add(null, ['sigma 0', ramp, String(scale)]);
   const grey = 'currentColor';
   add(make('circle', { cx: 7, cy: 7, r: 5, fill: 'none', stroke: '#a02020', 'stroke-width': 2.5 }), ['this experiment']);
   add(shape({ noise: 0 }, 7, 7, 5.5, grey), ['this image, known degradations']);
