@@ -230,14 +230,15 @@ class TrainOptions(Options, kw_only=True, frozen=True):
     """Section `train` of every model of ours."""
 
     total_iter: Count  # iterations, the sum of the stages
+    precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
+    pixel_opt: Mapping | None = None
 
 
 class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """Section `train` of every model of ours but MZSR's, whose inner loop takes whole tasks in float32."""
 
-    precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     accumulate: Count = 1  # parts that a batch is computed in, to save memory
     sync_batchnorm: bool = False  # several GPUs normalise as one
 
@@ -248,7 +249,6 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     stage_1: StageOptions
     stage_2: StageOptions
     compile: bool = False  # the networks through torch.compile
-    pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
     filter_opt: FilterOptions | None = None
@@ -268,7 +268,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
             )
         if self.freeze_encoder and taught and self.stage_1.total_iter == 0:
             raise ValueError(
-                'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
+                'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
         stages = self.stage_1.total_iter + self.stage_2.total_iter
