@@ -1,6 +1,7 @@
 """The structures of train_schema.py are the only place that knows the options of a training and their defaults."""
 
 import ast
+import runpy
 from pathlib import Path
 
 import msgspec
@@ -58,6 +59,16 @@ def test_models_read_their_settings_and_never_the_dictionary(path):
         and isinstance(node.args[0], ast.Constant)
     ]
     assert not fields & {key for key in read if isinstance(key, str)}
+
+
+def test_table_of_the_manual_is_that_of_the_structures():
+    tool = runpy.run_path(str(OPTIONS.parent / 'tools' / 'list_training_options.py'))
+    page = (OPTIONS.parent / 'docs' / 'option_files.md').read_text(encoding='utf-8')
+    assert page == tool['render'](), 'run python tools/list_training_options.py'
+    assert (
+        '| `train.contrast_opt.queue_length` | a whole number of at least 1 and at most 16777216 | `8192` | keys,'
+        in page
+    )
 
 
 def test_every_model_of_ours_has_a_structure():
