@@ -78,12 +78,14 @@ def _check_dasr(network: DASR, train: DASRTrainOptions, place: str) -> None:
         raise InputError(f'{place}.freeze_encoder: a network that is told the kernel has no encoder; remove it')
     if train.contrast_opt is not None:
         raise InputError(
-            f'{place}.contrast_opt: a network that is told the kernel learns nothing by contrast; '
-            'write contrast_opt: ~ and stage_1.total_iter: 0'
+            f'{place}.contrast_opt: a non-blind network (condition: kernel) has no encoder to train and learns nothing '
+            'by contrast; write contrast_opt: ~ and stage_1.total_iter: 0'
         )
-    for key, verb in (('code_opt', 'find it'), ('teacher_opt', 'copy a teacher')):
+    for key in ('code_opt', 'teacher_opt'):
         if getattr(train, key) is not None:
-            raise InputError(f'{place}.{key}: a network that is told the kernel need not {verb}; write {key}: ~')
+            raise InputError(
+                f'{place}.{key}: a non-blind network (condition: kernel) has no encoder to train; write {key}: ~'
+            )
 
 
 def check_data(

@@ -45,38 +45,38 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
 class LoaderOptions(Options, kw_only=True, frozen=True):
     """Keys of every training set."""
 
-    name: Name
+    name: Name  # of the experiment or data set; its folder in results
     type: str
     num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0  # processes
     batch_size_per_gpu: Count  # images
-    scale: Count | None = None
+    scale: Count | None = None  # that of the file
 
 
 class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     """Training on HR images that are degraded on the fly."""
 
-    dataroot_gt: Folders
+    dataroot_gt: Folders  # HR images: folder, LMDB or a list of them
     gt_size: Count  # side of a patch, HR pixels
-    use_hflip: bool = True
-    use_rot: bool = True
+    use_hflip: bool = True  # random horizontal flips
+    use_rot: bool = True  # random rotations by 90 degrees
     resize_range: tuple[Positive, Positive] | None = None  # factors that HR images are resized by
-    crop_first: bool = False
-    degradation: Mapping
-    degrade_on: Literal['device', 'worker'] = 'device'
-    num_patches: Count | UnsetType = UNSET  # of each image
-    cache_mib: WholeNumber = 512  # decoded images that each loading process keeps
-    seed: Seed | UnsetType = UNSET
+    crop_first: bool = False  # crop, then degrade, as the released code; else degrade, then crop, as the paper
+    degradation: Mapping  # type and parameters, see training.md
+    degrade_on: Literal['device', 'worker'] = 'device'  # where the model computes, or in the loading processes
+    num_patches: Count | UnsetType = UNSET  # of each image; 2 for DASRModel with contrast
+    cache_mib: WholeNumber = 512  # MiB of decoded images that each loading process keeps
+    seed: Seed | UnsetType = UNSET  # of crops and degradations; manual_seed by default
 
 
 class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     """Training the encoder on LR images alone."""
 
-    dataroot_lq: Folders
+    dataroot_lq: Folders  # LR images: folder, LMDB or a list of them
     lq_size: Count  # side of a patch, LR pixels
-    use_hflip: bool = True
-    use_rot: bool = True
+    use_hflip: bool = True  # random horizontal flips
+    use_rot: bool = True  # random rotations by 90 degrees
     cache_mib: WholeNumber = 512
-    seed: Seed | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET  # of crops and degradations; manual_seed by default
 
 
 class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
@@ -84,24 +84,24 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
 
     renamed: ClassVar[dict[str, str]] = {'max_pictures': 'max_images'}
 
-    name: Name
+    name: Name  # of the experiment or data set; its folder in results
     type: str
-    dataroot_gt: Folders
+    dataroot_gt: Folders  # HR images: folder, LMDB or a list of them
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
     seed: Seed = 0  # of the noise
     max_images: Count | None = None  # number of images, from the first on
-    scale: Count | None = None
+    scale: Count | None = None  # that of the file
 
 
 class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
     """Keys that data sets of BasicSR share; further keys are not checked."""
 
-    name: Name
+    name: Name  # of the experiment or data set; its folder in results
     type: str
     dataroot_gt: Folders | UnsetType = UNSET
     dataroot_lq: Folders | UnsetType = UNSET
     io_backend: Mapping | UnsetType = UNSET
-    scale: Count | None = None
+    scale: Count | None = None  # that of the file
 
 
 class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
@@ -123,10 +123,10 @@ class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
 class PathOptions(Options, kw_only=True, frozen=True):
     """Files that training starts from."""
 
-    pretrain_network_g: str | None = None
-    pretrain_network_encoder: str | None = None  # DASRModel: the encoder comes from here
-    strict_load_g: bool = True
-    resume_state: str | None = None
+    pretrain_network_g: str | None = None  # weights to start from, ours or the authors'
+    pretrain_network_encoder: str | None = None  # weights of the encoder alone, for DASRModel
+    strict_load_g: bool = True  # every tensor must fit
+    resume_state: str | None = None  # training state to continue from
 
 
 class StageOptions(Options, kw_only=True, frozen=True):
@@ -136,7 +136,7 @@ class StageOptions(Options, kw_only=True, frozen=True):
     lr: Positive  # at the start
     schedule: Literal['step', 'cosine'] = 'step'  # times gamma at each milestone, or half a cosine down to lr_min
     milestones: list[Count] = []  # iterations from the start of the stage, after which the rate changes
-    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1  # factor of the learning rate at a milestone
     lr_min: NotNegative = 0.0  # at the end of cosine
     periods: Count = 1  # equal parts, in each of which cosine starts anew
     warmup_iter: WholeNumber = 0  # iterations in which the rate first rises from zero
@@ -164,26 +164,28 @@ class OptimizerOptions(Options, kw_only=True, frozen=True):
     """The optimiser, one for both stages; learning rates stand in the stages."""
 
     type: Literal['Adam', 'AdamW'] = 'Adam'
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    weight_decay: NotNegative = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # of Adam
+    eps: Positive = 1e-8  # of Adam
+    weight_decay: NotNegative = 0.0  # of the optimiser
 
 
 class ContrastOptions(Options, kw_only=True, frozen=True):
     """Contrastive loss of the encoder."""
 
-    loss_weight: NotNegative = 1.0
-    queue_length: Annotated[int, Meta(ge=1, le=1 << 24)] = 8192  # keys
-    momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999  # of the key encoder
-    temperature: Positive = 0.07  # divisor of the logits
+    loss_weight: NotNegative = 1.0  # factor of the loss
+    queue_length: Annotated[int, Meta(ge=1, le=1 << 24)] = 8192  # keys, released code
+    momentum: Annotated[float, Meta(ge=0, le=1)] = 0.999  # of the key encoder, released code
+    temperature: Positive = 0.07  # divisor of the logits, released code
     positives: Literal['same', 'other'] = 'same'  # patches of one image, or of two images with the same degradation
 
 
 class CodeOptions(Options, kw_only=True, frozen=True):
     """Regression of the known degradation from the representation, in training alone."""
 
-    loss_weight: NotNegative = 1.0
-    kernel: Literal['widths', 'components'] = 'widths'
+    loss_weight: NotNegative = 1.0  # factor of the loss
+    kernel: Literal['widths', 'components'] = (
+        'widths'  # kernel parameters: width matrix, or coefficients of principal components
+    )
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
     jpeg_quality: bool = False  # the quality of JPEG or WebP as well
 
@@ -197,7 +199,7 @@ class FilterOptions(Options, kw_only=True, frozen=True):
 class TeacherOptions(Options, kw_only=True, frozen=True):
     """Distillation of the encoder from a teacher that sees HR images, in training alone."""
 
-    loss_weight: NotNegative = 1.0
+    loss_weight: NotNegative = 1.0  # factor of the loss
     temperature: Positive = 0.15  # of the softmax of both representations
 
 
@@ -206,19 +208,21 @@ class MetaOptions(Options, kw_only=True, frozen=True):
 
     support: Count = 8  # images of a task that the inner loop sees
     query: Count = 8  # images of a task that the outer loss sees
-    inner_steps: Count = 5
-    inner_lr: Positive = 0.01
-    second_order: bool = True
-    loss_weights: Literal['anneal', 'uniform'] = 'anneal'
+    inner_steps: Count = 5  # gradient steps of the inner loop
+    inner_lr: Positive = 0.01  # learning rate of the inner loop
+    second_order: bool = True  # gradients through the inner steps, paper
+    loss_weights: Literal['anneal', 'uniform'] = (
+        'anneal'  # of the inner steps; anneal moves them to the last one, paper
+    )
     anneal_iter: Count = 3333  # iterations
 
 
 class AdaptationOptions(Options, kw_only=True, frozen=True):
     """MZSR's adaptation to an image of the validation, with the defaults of a test."""
 
-    steps: WholeNumber = MZSROptions.steps
+    steps: WholeNumber = MZSROptions.steps  # gradient steps
     rates: list[Positive] = msgspec.field(default_factory=lambda: list(MZSROptions.rates))  # the last one holds on
-    back_projections: WholeNumber = MZSROptions.back_projections
+    back_projections: WholeNumber = MZSROptions.back_projections  # iterations
 
     def __post_init__(self) -> None:
         """Checks that there is a rate."""
@@ -230,14 +234,15 @@ class TrainOptions(Options, kw_only=True, frozen=True):
     """Section `train` of every model of ours."""
 
     total_iter: Count  # iterations, the sum of the stages
+    precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
+    pixel_opt: Mapping | None = None
 
 
 class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """Section `train` of every model of ours but MZSR's, whose inner loop takes whole tasks in float32."""
 
-    precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     accumulate: Count = 1  # parts that a batch is computed in, to save memory
     sync_batchnorm: bool = False  # several GPUs normalise as one
 
@@ -248,12 +253,11 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     stage_1: StageOptions
     stage_2: StageOptions
     compile: bool = False  # the networks through torch.compile
-    pixel_opt: Mapping | None = None
     contrast_opt: ContrastOptions | None = ContrastOptions()
     code_opt: CodeOptions | None = None
     filter_opt: FilterOptions | None = None
     teacher_opt: TeacherOptions | None = None
-    freeze_encoder: bool = False  # in stage 2 it stays as it was loaded or as stage 1 left it
+    freeze_encoder: bool = False  # the encoder is not trained in stage 2
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
@@ -268,7 +272,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
             )
         if self.freeze_encoder and taught and self.stage_1.total_iter == 0:
             raise ValueError(
-                'freeze_encoder: an encoder that stays as it is learns nothing; write contrast_opt: ~, code_opt: ~ and '
+                'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
         stages = self.stage_1.total_iter + self.stage_2.total_iter
@@ -289,34 +293,34 @@ class ValOptions(Options, kw_only=True, frozen=True):
     """Validation during training."""
 
     val_freq: Count  # iterations
-    save_img: bool = False
-    metrics: dict[str, Mapping] | None = None
+    save_img: bool = False  # write the images of the validation
+    metrics: dict[str, Mapping] | None = None  # label: type and arguments
 
 
 class LoggerOptions(Options, kw_only=True, frozen=True):
     """Intervals of reports and checkpoints, in iterations."""
 
-    print_freq: Count = 100
-    save_checkpoint_freq: Count = 5000
+    print_freq: Count = 100  # between lines of the log
+    save_checkpoint_freq: Count = 5000  # between checkpoints
     keep_checkpoints: WholeNumber = 3  # 0 = all
-    use_tb_logger: bool = False
+    use_tb_logger: bool = False  # TensorBoard events in tb_logger/
 
 
 class DistributedOptions(Options, kw_only=True, frozen=True):
     """Communication between processes."""
 
-    backend: Literal['auto', 'gloo', 'nccl'] = 'auto'
+    backend: Literal['auto', 'gloo', 'nccl'] = 'auto'  # auto: nccl on GPUs, gloo on CPUs
     timeout: Positive = 1800.0  # seconds
 
 
 class GeneralOptions(Options, kw_only=True, frozen=True):
     """The top level of a file for any model; datasets and train are checked by what they are for."""
 
-    name: Name
-    model_type: str
-    scale: Count
-    num_gpu: WholeNumber | Literal['auto'] = 'auto'
-    manual_seed: Seed = 0
+    name: Name  # of the experiment or data set; its folder in results
+    model_type: str  # a registered model
+    scale: Count  # upscaling factor
+    num_gpu: WholeNumber | Literal['auto'] = 'auto'  # 0: CPU
+    manual_seed: Seed = 0  # of initial weights and training data
     datasets: Mapping
     network_g: Mapping
     path: PathOptions = PathOptions()
@@ -398,7 +402,7 @@ class MultiStepOptions(Options, kw_only=True, frozen=True):
 
     type: str
     milestones: list[Count]
-    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    gamma: Annotated[float, Meta(gt=0, le=1)] = 0.1  # factor of the learning rate at a milestone
     restarts: list[WholeNumber] | UnsetType = UNSET
     restart_weights: list[Positive] | UnsetType = UNSET
 

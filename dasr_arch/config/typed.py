@@ -207,7 +207,7 @@ def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place:
         _logger.warning('%s', place.error(f"the key '{key}' is not checked; known here: {', '.join(sorted(fields))}"))
     missing = [name for name, field in fields.items() if field.required and name not in data]
     if missing:
-        raise place.error(f"the key '{missing[0]}' is missing; expected {_expected(hints[missing[0]])}")
+        raise place.error(f"the key '{missing[0]}' is missing; expected {describe_kind(hints[missing[0]])}")
     values = {key: _shape(value, hints[key], place.at(key)) for key, value in data.items() if key in fields}
     try:
         return kind(**values)
@@ -234,7 +234,7 @@ def _check_leaf(value: object, kind: object, place: _Place) -> object:
             return msgspec.convert(candidate, kind)
         except msgspec.ValidationError:
             continue
-    raise place.error(f'expected {_expected(kind)}, got {_got(value)}{_hint(value, kind)}')
+    raise place.error(f'expected {describe_kind(kind)}, got {_got(value)}{_hint(value, kind)}')
 
 
 def _check_default_kind(value: object, default: object, where: str) -> None:
@@ -263,22 +263,22 @@ def _check_free(value: object, place: _Place) -> None:
         raise place.error(f'expected a number, got {_got(value)}{_hint(value, float)}')
 
 
-def _expected(kind: object) -> str:
-    """What a kind of value is, in the words of an option file."""
+def describe_kind(kind: object) -> str:
+    """A kind of value in the words of an option file, such as 'a whole number of at least 1'."""
     if get_origin(kind) is Annotated:
         bare, *extras = get_args(kind)
         for meta in extras:
             if isinstance(meta, msgspec.Meta):
-                return meta.description or _expected(bare) + _bounds(meta)
-        return _expected(bare)
+                return meta.description or describe_kind(bare) + _bounds(meta)
+        return describe_kind(bare)
     origin, parts = get_origin(kind), get_args(kind)
     if origin in {Union, types.UnionType}:
-        return ' or '.join(_expected(arm) for arm in parts if arm is not msgspec.UnsetType)
+        return ' or '.join(describe_kind(arm) for arm in parts if arm is not msgspec.UnsetType)
     if origin is Literal:
         choices = ', '.join(f"'{choice}'" if isinstance(choice, str) else str(choice) for choice in parts)
         return f'one of {choices}' if len(parts) > 1 else choices
     if origin in {list, tuple}:
-        return f'a list{f" of {len(parts)}" if origin is tuple else ""}, each entry {_expected(parts[0])}'
+        return f'a list{f" of {len(parts)}" if origin is tuple else ""}, each entry {describe_kind(parts[0])}'
     words: dict[object, str] = {
         bool: 'true or false',
         int: 'a whole number',

@@ -14,12 +14,13 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.checkpoints.io import load_encoder, load_fitting, read_dasr_weights
+from dasr_arch.config.train_schema import DASRTrainOptions
 from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
 from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast
 from dasr_arch.losses.degradation_regression import DegradationRegression
 from dasr_arch.losses.distillation import DistillationTeacher
 from dasr_arch.losses.wiener_filter import WienerFilterLoss
-from dasr_arch.models.lr_schedule import Schedule, build_stage
+from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
 ENCODER_STAGE = 1
@@ -29,19 +30,11 @@ ENCODER_STAGE = 1
 class DASRModel(SupervisedModel):
     """Trains :class:`~dasr_arch.archs.dasr_arch.DASR`.
 
-    Options of the section 'train', beside those of :class:`SupervisedModel` without 'schedule':
-
-    - 'stage_1' (encoder alone) and 'stage_2' (encoder and SR network), see Stage.
-    - 'pixel_opt': the loss on [0, 1]; weight 255 makes it the paper's.
-    - 'contrast_opt' with 'loss_weight', 'queue_length', 'momentum', 'temperature' and 'positives': 'same', two patches
-      of one image as in the paper, or 'other', patches of two images with the same degradation (ours). null trains
-      without contrast (the paper's Model 1).
-    - 'code_opt' with 'loss_weight', 'kernel', 'components' and 'jpeg_quality': auxiliary loss, see
-      DegradationRegression (ours).
-    - 'filter_opt' with 'loss_weight': loss of the filter of 'skip: wiener', see WienerFilterLoss (ours).
-    - 'teacher_opt' with 'loss_weight' and 'temperature': distillation, see DistillationTeacher (ours). Stage 1 trains
-      the teacher and the SR network, stage 2 the encoder and the SR network.
-    - 'freeze_encoder': the encoder and its batch statistics are constant in stage 2, with the pixel loss alone.
+    The section 'train' is a :class:`~dasr_arch.config.train_schema.DASRTrainOptions`. Stage 1 trains the encoder alone,
+    stage 2 encoder and SR network; with 'teacher_opt' stage 1 trains the teacher and the SR network. The loss of
+    'pixel_opt' is on [0, 1]; weight 255 makes it the paper's. Ours are 'code_opt' (DegradationRegression), 'filter_opt'
+    (WienerFilterLoss), 'teacher_opt' (DistillationTeacher) and 'freeze_encoder', which keeps the encoder and its batch
+    statistics constant in stage 2, with the pixel loss alone.
 
     Of the section 'path', beside BasicSR's: 'pretrain_network_encoder', a file that the encoder is loaded from, so that
     one encoder stage serves several trainings.
@@ -52,6 +45,8 @@ class DASRModel(SupervisedModel):
     Raises:
         InputError: if an option is wrong or weights do not fit.
     """
+
+    settings: DASRTrainOptions
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self._pretrained_contrast: dict[str, Tensor] = {}
@@ -74,81 +69,69 @@ class DASRModel(SupervisedModel):
 
     def build_schedule(self) -> Schedule:
         """Encoder stage and joint stage."""
-        train = self.opt['train']
-        return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2')])
+        return Schedule([self.settings.stage_1, self.settings.stage_2])
 
     def build_training_network(self) -> nn.Module:
         """The network with its contrastive part, auxiliary losses and teacher."""
-        options = self.opt['train'].get('contrast_opt')
-        self.contrast_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        options = self.settings.contrast_opt
+        self.contrast_weight = 0.0 if options is None else options.loss_weight
         self.net_contrast: MomentumContrast | None = None
         self.other_positives = False
         if options is not None:
-            self._require_encoder('contrast_opt')
-            length = self.net_g.compress.in_features
-            self.other_positives = options.get('positives', 'same') == 'other'
-            given = {key: value for key, value in options.items() if key not in {'loss_weight', 'positives'}}
-            self.net_contrast = MomentumContrast(self.net_g.encoder, length, **given).to(self.device)
+            self.other_positives = options.positives == 'other'
+            self.net_contrast = MomentumContrast(
+                self.net_g.encoder,
+                self.net_g.compress.in_features,
+                queue_length=options.queue_length,
+                momentum=options.momentum,
+                temperature=options.temperature,
+            ).to(self.device)
             if self._pretrained_contrast:
                 load_fitting(self.net_contrast, self._pretrained_contrast)
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
         self.net_code = self._build_regression()
         self.filter_loss = self._build_filter_loss()
-        self.freeze_encoder = bool(self.opt['train'].get('freeze_encoder'))
-        trains_encoder = any(one is not None for one in (self.net_contrast, self.net_code, self.filter_loss))
-        if self.freeze_encoder and trains_encoder and self.schedule.stages[0].total_iter == 0:
-            raise InputError('freeze_encoder: a frozen encoder cannot be trained; set contrast_opt: null')
-        self.net_teacher = self._build_teacher(trains_encoder)
-        if not trains_encoder and self.net_teacher is None and self.schedule.stages[0].total_iter > 0:
-            raise InputError('contrast_opt is null, so stage 1 has no loss for the encoder; set stage_1.total_iter: 0')
-        if self.net_g.implementation == 'auto' and self.opt['train'].get('precision', 'fp32') == 'fp32':
+        self.net_teacher = self._build_teacher()
+        if self.net_g.implementation == 'auto' and self.precision == 'fp32':
             self.net_g.set_implementation('reference')  # rounds as the released code; 'auto' does not
         return ContrastiveTraining(self.net_g, self.net_contrast, self.net_code, self.net_teacher, self.filter_loss)
 
-    def _require_encoder(self, option: str) -> None:
-        if not self.net_g.blind:
-            raise InputError(f'a non-blind network (condition: kernel) has no encoder to train; set {option}: null')
-
     def _build_regression(self) -> DegradationRegression | None:
         """The auxiliary loss of 'code_opt'; part of training states, not of weights files."""
-        options = self.opt['train'].get('code_opt')
-        self.regression_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        options = self.settings.code_opt
+        self.regression_weight = 0.0 if options is None else options.loss_weight
         if options is None:
             return None
-        self._require_encoder('code_opt')
         if self.degradation is None:
             raise InputError('code_opt needs a data set with a known degradation, DegradationDataset')
-        given = {key: value for key, value in options.items() if key != 'loss_weight'}
-        return DegradationRegression(self.net_g.compress.in_features, self.degradation, **given).to(self.device)
+        return DegradationRegression(
+            self.net_g.compress.in_features,
+            self.degradation,
+            kernel=options.kernel,
+            components=options.components,
+            jpeg_quality=options.jpeg_quality,
+        ).to(self.device)
 
     def _build_filter_loss(self) -> WienerFilterLoss | None:
         """The loss of 'filter_opt'."""
-        options = self.opt['train'].get('filter_opt')
-        self.filter_weight = 0.0 if options is None else options.get('loss_weight', 5.0)
+        options = self.settings.filter_opt
+        self.filter_weight = 0.0 if options is None else options.loss_weight
         if options is None:
             return None
-        if self.net_g.enlargement is None or not self.net_g.blind:
-            raise InputError('filter_opt needs network_g.skip: wiener and condition: encoder; or set filter_opt: null')
         if self.degradation is None:
             raise InputError('filter_opt needs a data set with a known degradation, DegradationDataset')
         return WienerFilterLoss(self.net_g.scale)
 
-    def _build_teacher(self, trains_encoder: bool) -> DistillationTeacher | None:
+    def _build_teacher(self) -> DistillationTeacher | None:
         """The teacher of 'teacher_opt'; part of training states, not of weights files."""
-        options = self.opt['train'].get('teacher_opt')
-        self.teacher_weight = 0.0 if options is None else options.get('loss_weight', 1.0)
+        options = self.settings.teacher_opt
+        self.teacher_weight = 0.0 if options is None else options.loss_weight
         if options is None:
             return None
-        self._require_encoder('teacher_opt')
-        if trains_encoder or self.freeze_encoder:
-            raise InputError('teacher_opt: the encoder is trained by distillation alone; set contrast_opt: null')
-        if 0 in [stage.total_iter for stage in self.schedule.stages]:
-            raise InputError('teacher_opt: stage 1 trains the teacher, stage 2 the encoder; set both total_iter')
-        first = self.net_g.encoder.body[0]
-        given = {key: value for key, value in options.items() if key != 'loss_weight'}
-        teacher = DistillationTeacher(self.net_g.scale, first.out_channels, self.net_g.compress.in_features, **given)
-        if self.opt['train'].get('sync_batchnorm') and self.opt['dist']:
+        first, length = self.net_g.encoder.body[0], self.net_g.compress.in_features
+        teacher = DistillationTeacher(self.net_g.scale, first.out_channels, length, temperature=options.temperature)
+        if self.sync_batchnorm:
             teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
         return teacher.to(self.device)
 
@@ -158,7 +141,7 @@ class DASRModel(SupervisedModel):
         uses_teacher = self.net_teacher is not None and not joint
         for name, parameter in self.net_g.named_parameters():
             if name.startswith('encoder.'):
-                parameter.requires_grad_(not uses_teacher and not (self.freeze_encoder and joint))
+                parameter.requires_grad_(not uses_teacher and not (self.settings.freeze_encoder and joint))
             elif name.startswith('enlargement.') and self.filter_loss is not None:
                 parameter.requires_grad_(True)
             else:
@@ -209,7 +192,7 @@ class DASRModel(SupervisedModel):
 
     @property
     def _encoder_is_frozen(self) -> bool:
-        return self.freeze_encoder and self.stage > ENCODER_STAGE
+        return self.settings.freeze_encoder and self.stage > ENCODER_STAGE
 
     def before_step(self) -> None:
         """Updates the key encoder; a frozen encoder updates no batch statistics."""

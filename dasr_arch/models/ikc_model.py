@@ -15,8 +15,9 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
+from dasr_arch.config.train_schema import IKCTrainOptions
 from dasr_arch.models.distributed import average_gradients
-from dasr_arch.models.lr_schedule import Schedule, build_stage
+from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import SupervisedModel
 
 SFTMD_STAGE, PREDICTOR_STAGE, CORRECTOR_STAGE = 1, 2, 3
@@ -43,22 +44,11 @@ class IKCModel(SupervisedModel):
         InputError: if an option is wrong or weights do not fit.
     """
 
+    settings: IKCTrainOptions
+
     def build_schedule(self) -> Schedule:
         """SFTMD, Predictor, both estimators."""
-        train = self.opt['train']
-        return Schedule([build_stage(train[name], f'train.{name}') for name in ('stage_1', 'stage_2', 'stage_3')])
-
-    def build_training_network(self) -> nn.Module:
-        """The whole network; each stage trains a part of it."""
-        if not isinstance(self.net_g, IKC):
-            raise InputError(f'IKCModel trains IKC, got {type(self.net_g).__name__}; use model_type: SupervisedModel')
-        if self.schedule.stages[0].total_iter == 0 and not self.opt['path'].get('pretrain_network_g'):
-            raise InputError(
-                'without stage_1 the estimators need a trained SFTMD; name its weights in path.pretrain_network_g'
-            )
-        self.corrections: int = self.opt['train'].get('corrections', 7)
-        network: nn.Module = self.net_g
-        return network
+        return Schedule([self.settings.stage_1, self.settings.stage_2, self.settings.stage_3])
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """As :meth:`SupervisedModel.load_network`.
@@ -66,8 +56,7 @@ class IKCModel(SupervisedModel):
         Raises:
             InputError: also if the estimators would train beside an untrained SFTMD.
         """
-        train = self.opt.get('train') or {}
-        if isinstance(net, IKC) and (train.get('stage_1') or {}).get('total_iter') == 0:
+        if isinstance(net, IKC) and self.opt.get('train') and self.settings.stage_1.total_iter == 0:
             part = choose_part(net, read_weights(load_path, self.opt['path'].get('param_key_g')))
             if part not in {net, net.sftmd}:
                 raise InputError(
@@ -85,7 +74,7 @@ class IKCModel(SupervisedModel):
     @property
     def validates_a_part(self) -> bool:
         """True in stage 1, where validation measures SFTMD with the true kernels."""
-        stage = self.stage or self.schedule.locate(self.opt['train']['total_iter'])[0]  # 0: a finished run
+        stage = self.stage or self.schedule.locate(self.settings.total_iter)[0]  # 0: a finished run
         return stage == SFTMD_STAGE
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -109,7 +98,7 @@ class IKCModel(SupervisedModel):
         else:
             losses = self._step(parts, self._prediction_loss)
         if stage == CORRECTOR_STAGE:
-            rounds = [self._step(parts, self._correction_loss)['l_corrector'] for _ in range(self.corrections)]
+            rounds = [self._step(parts, self._correction_loss)['l_corrector'] for _ in range(self.settings.corrections)]
             losses |= {'l_corrector': torch.stack(rounds).mean(), 'l_corrector_last': rounds[-1]}
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(losses)

@@ -1,36 +1,15 @@
 """Learning rates as a function of the iteration alone, so that a resumed run needs no schedule state."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from collections.abc import Sequence
 
-from dasr_arch._errors import InputError, suggest
+from msgspec.structs import asdict
+
+from dasr_arch.config.train_schema import StageOptions
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of a training.
-
-    Attributes:
-        total_iter: iterations, zero or more.
-        lr: initial learning rate.
-        schedule: 'step' multiplies by gamma at each milestone; 'cosine' falls to lr_min along half a cosine.
-        milestones: iterations of 'step', counted from the start of the stage.
-        gamma: factor of 'step'.
-        lr_min: final learning rate of 'cosine'.
-        periods: number of equal periods of 'cosine'.
-        warmup_iter: iterations of linear warm-up from zero.
-    """
-
-    total_iter: int
-    lr: float
-    schedule: Literal['step', 'cosine'] = 'step'
-    milestones: Sequence[int] = ()
-    gamma: float = 0.1
-    lr_min: float = 0.0
-    periods: int = 1
-    warmup_iter: int = 0
+class Stage(StageOptions, kw_only=True, frozen=True):
+    """One stage of a training, with the learning rates of its iterations."""
 
     def learning_rate(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 1 at the start of the stage."""
@@ -50,8 +29,8 @@ class Schedule:
         stages: in order.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = list(stages)
+    def __init__(self, stages: Sequence[StageOptions]) -> None:
+        self.stages = [Stage(**asdict(stage)) for stage in stages]
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Stage of an iteration.
@@ -73,23 +52,3 @@ class Schedule:
         """Learning rate of an iteration, counted from 1 over all stages."""
         number, local = self.locate(iteration)
         return self.stages[number - 1].learning_rate(local)
-
-
-def build_stage(options: Mapping[str, Any], where: str) -> Stage:
-    """Builds a stage from a block of an option file.
-
-    Args:
-        options: the fields of Stage.
-        where: name of the block, for messages.
-
-    Raises:
-        InputError: if a key is unknown or missing.
-    """
-    known = {item.name for item in fields(Stage)}
-    for key in options:
-        if key not in known:
-            raise InputError(f"unknown key '{key}' in {where}{suggest(str(key), known)}")
-    for key in ('total_iter', 'lr'):
-        if key not in options:
-            raise InputError(f"{where} needs '{key}'")
-    return Stage(**options)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
-from dasr_arch.archs.layers.residual_cnn import ResidualCNN
+from dasr_arch.config.train_schema import MZSRTrainOptions
 from dasr_arch.models.distributed import average_gradients
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
@@ -34,38 +34,33 @@ class MZSRModel(SupervisedModel):
     Validation adapts to every image with its true kernel, as a test does.
 
     Args:
-        opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt', the
-            loss of both loops; optional 'meta_opt' with 'support' (8) and 'query' (8), images; 'inner_steps' (5);
-            'inner_lr' (0.01); 'second_order' (true: gradients through the inner steps; false: as if these were
-            constants); 'loss_weights' ('anneal', or 'uniform'); 'anneal_iter' (3333); 'adaptation', see MZSROptions;
-            'ema_decay'.
+        opt: BasicSR's option dictionary; its section 'train' is a
+            :class:`~dasr_arch.config.train_schema.MZSRTrainOptions`. 'pixel_opt' is the loss of both loops.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
     """
 
+    settings: MZSRTrainOptions
+
     def build_training_network(self) -> nn.Module:
         """The network itself."""
-        if not isinstance(self.net_g, ResidualCNN):
-            raise InputError(f'MZSRModel trains MZSR, got {type(self.net_g).__name__}; use model_type: SupervisedModel')
-        meta = self.opt['train'].get('meta_opt') or {}
-        self.support: int = meta.get('support', 8)
-        self.query: int = meta.get('query', 8)
-        self.inner_steps: int = meta.get('inner_steps', 5)
-        self.inner_lr: float = meta.get('inner_lr', 0.01)
-        self.second_order: bool = meta.get('second_order', True)
-        self.loss_weights: Literal['anneal', 'uniform'] = meta.get('loss_weights', 'anneal')
-        self.anneal_iter: int = meta.get('anneal_iter', 3333)
+        self.meta = self.settings.meta_opt
+        self.task_size = self.meta.support + self.meta.query
         self.adaptation = self._read_adaptation()
-        return self.net_g
+        network: nn.Module = self.net_g
+        return network
 
     def _read_adaptation(self) -> MZSROptions:
-        """Options of the adaptation in validation; by default with the downsampling of the training."""
-        given = self.opt['train'].get('adaptation') or {}
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-        if self.degradation is not None:
-            values.setdefault('downsample', 'direct' if self.degradation.downsample == 's_fold' else 'bicubic')
-        return MZSROptions(**values)
+        """Options of the adaptation in validation, with the downsampling of the training."""
+        given = self.settings.adaptation
+        direct = self.degradation is not None and self.degradation.downsample == 's_fold'
+        return MZSROptions(
+            steps=given.steps,
+            rates=tuple(given.rates),
+            downsample='direct' if direct else 'bicubic',
+            back_projections=given.back_projections,
+        )
 
     def start_stage(self, stage: int) -> None:
         """Does not wrap the network: gradients of several processes are averaged after the outer loss."""
@@ -76,7 +71,7 @@ class MZSRModel(SupervisedModel):
         """Takes raw patches, or for validation images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         if 'hr' in data:
-            size = self.support + self.query
+            size = self.task_size
             if len(data['hr']) % size:
                 raise InputError(
                     f'a batch of {len(data["hr"])} cannot be split into tasks of support + query = {size} images'
@@ -89,11 +84,11 @@ class MZSRModel(SupervisedModel):
         """Runs one iteration: the inner loop of every task, then one step of the optimiser."""
         self.start_stage(1)
         self.optimizer_g.zero_grad(set_to_none=True)
-        weights = weigh_steps(current_iter, self.inner_steps, self.loss_weights, self.anneal_iter)
-        size = self.support + self.query
+        weights = weigh_steps(current_iter, self.meta.inner_steps, self.meta.loss_weights, self.meta.anneal_iter)
+        size = self.task_size
         upsampled = upsample_bicubic_symmetric(self.lq, self.net_g.scale)
         tasks = list(zip(upsampled.split(size), self.gt.split(size), strict=True))
-        totals = torch.zeros(self.inner_steps, device=self.device)
+        totals = torch.zeros(self.meta.inner_steps, device=self.device)
         for lq_up, gt in tasks:
             losses = torch.stack(self._run_task(lq_up, gt))
             (losses @ losses.new_tensor(weights) / len(tasks)).backward()
@@ -107,14 +102,14 @@ class MZSRModel(SupervisedModel):
         """Losses of the query set after every inner step, differentiable in the initial weights."""
         parameters: dict[str, Tensor] = dict(self.net_g.named_parameters())
         losses = []
-        for _ in range(self.inner_steps):
-            loss = self._loss(parameters, upsampled[: self.support], gt[: self.support])
-            gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=self.second_order)
+        for _ in range(self.meta.inner_steps):
+            loss = self._loss(parameters, upsampled[: self.meta.support], gt[: self.meta.support])
+            gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=self.meta.second_order)
             parameters = {
-                name: value - self.inner_lr * gradient
+                name: value - self.meta.inner_lr * gradient
                 for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
             }
-            losses.append(self._loss(parameters, upsampled[self.support :], gt[self.support :]))
+            losses.append(self._loss(parameters, upsampled[self.meta.support :], gt[self.meta.support :]))
         return losses
 
     def _loss(self, parameters: dict[str, Tensor], upsampled: Tensor, gt: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ import torch.distributed
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
@@ -29,9 +30,19 @@ from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.precision import choose_precision
 from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
+from dasr_arch.config.fit_checks import check_fit
+from dasr_arch.config.train_schema import (
+    TRAIN_OPTIONS,
+    CommonTrainOptions,
+    DASRTrainOptions,
+    MZSRTrainOptions,
+    SupervisedTrainOptions,
+    TrainOptions,
+    check_train_section,
+)
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
-from dasr_arch.models.lr_schedule import Schedule, build_stage
+from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
 # Newer versions of torch renamed the argument, and warn of the older name.
@@ -46,27 +57,36 @@ class SupervisedModel(SRModel):
     """Trains a network to restore HR patches from degraded ones.
 
     Args:
-        opt: BasicSR's option dictionary. Of its section 'train': 'schedule' (see Stage), 'optim_g', 'pixel_opt';
-            optional 'precision', 'ema_decay', 'accumulate', 'sync_batchnorm', 'compile'; 'lr_factors', factors of the
-            learning rate by prefixes of parameter names; 'multi_stage', for networks whose forward takes
-            'return_stages': the loss is summed over all outputs (UDVD); 'loss_on', 'rgb' or 'luma'
-            (SRCNN).
+        opt: BasicSR's option dictionary. Its section 'train' is read as the structure that TRAIN_OPTIONS names for the
+            model, :class:`~dasr_arch.config.train_schema.SupervisedTrainOptions` here.
+
+    Attributes:
+        settings: that structure, defaults included; set where there is a section 'train'.
 
     Raises:
         InputError: if an option is wrong or weights do not fit.
     """
 
+    settings: TrainOptions
     net_g: Any  # the network to train, built by SRModel
     log_dict: OrderedDict[str, Tensor]
     ema_decay: float = 0
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        precision = (opt.get('train') or {}).get('precision', 'fp32')
+        self.precision = 'fp32'
+        if opt.get('train'):
+            self.settings = self._read_settings(opt['train'])
+            self.precision = self.settings.precision
         self.dtype = choose_precision(
-            'fp32' if precision == 'tf32' else precision,
+            'fp32' if self.precision == 'tf32' else self.precision,
             torch.device('cuda' if opt['num_gpu'] != 0 else 'cpu'),
         )
         super().__init__(opt)
+
+    def _read_settings(self, train: dict[str, Any]) -> TrainOptions:
+        """The section 'train'; of BasicSR's own loop, which knows no precision, it is computed in float32."""
+        model = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in TRAIN_OPTIONS)
+        return check_train_section(model, {'precision': 'fp32', **train}, 'options', foreign=True)
 
     # --- set-up ---
 
@@ -98,25 +118,29 @@ class SupervisedModel(SRModel):
 
     def init_training_settings(self) -> None:
         """Builds everything that only training needs."""
-        train = self.opt['train']
+        settings = self.settings
+        has_weights = bool(self.opt['path'].get('pretrain_network_g'))
+        check_fit(self.net_g, settings, 'options', has_weights=has_weights)
         data = self.opt['datasets'].get('train', {})
         self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
         self.schedule = self.build_schedule()
-        self.ema_decay = train.get('ema_decay', 0)
-        self.accumulate = train.get('accumulate', 1)
-        self.multi_stage = train.get('multi_stage', False)
-        self.on_luma = train.get('loss_on', 'rgb') == 'luma'
+        self.ema_decay = settings.ema_decay
+        self.accumulate = settings.accumulate if isinstance(settings, CommonTrainOptions) else 1
+        self.multi_stage = isinstance(settings, SupervisedTrainOptions) and settings.multi_stage
+        self.on_luma = isinstance(settings, SupervisedTrainOptions) and settings.loss_on == 'luma'
+        self.compiled = isinstance(settings, SupervisedTrainOptions | DASRTrainOptions) and settings.compile
+        self.sync_batchnorm = (
+            isinstance(settings, CommonTrainOptions) and settings.sync_batchnorm and bool(self.opt['dist'])
+        )
         self.net_g.train()
-        if train.get('sync_batchnorm') and self.opt['dist']:
+        if self.sync_batchnorm:
             if self.device.type != 'cuda':
                 raise InputError('sync_batchnorm needs GPUs; set it to false on a CPU')
             self.net_g = nn.SyncBatchNorm.convert_sync_batchnorm(self.net_g)
         if self.ema_decay > 0:
             self.net_g_ema = deepcopy(self.net_g).eval().requires_grad_(False)
-        self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
+        self.cri_pix = build_loss(settings.pixel_opt).to(self.device) if settings.pixel_opt else None
         self.training_network = self.build_training_network()
-        if self.multi_stage and 'return_stages' not in signature(self.net_g.forward).parameters:
-            raise InputError(f'multi_stage needs a network with several stages; {type(self.net_g).__name__} has one')
         self.wrapped: nn.Module | None = None  # in DistributedDataParallel, built for each stage
         self.forward_pass: Any = None  # the wrapped module, compiled with 'compile'
         self.stage = 0
@@ -126,13 +150,14 @@ class SupervisedModel(SRModel):
         get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{backend}')
 
     def _name_backend(self) -> str:
-        if self.opt['train'].get('compile') and self.net_g.implementation != 'reference':
+        if self.compiled and self.net_g.implementation != 'reference':
             return ', compiled'
         return f', backend {explain_choice(self.net_g, self.device)}'
 
     def build_schedule(self) -> Schedule:
         """The stages of the training."""
-        return Schedule([build_stage(self.opt['train']['schedule'], 'train.schedule')])
+        assert isinstance(self.settings, SupervisedTrainOptions | MZSRTrainOptions)
+        return Schedule([self.settings.schedule])
 
     def build_training_network(self) -> nn.Module:
         """Module whose forward is the training step; its parameters are optimised."""
@@ -141,16 +166,13 @@ class SupervisedModel(SRModel):
 
     def setup_optimizers(self) -> None:
         """One optimiser over all trainable parameters, kept through all stages."""
-        options = dict(self.opt['train']['optim_g'])
+        options = asdict(self.settings.optim_g)
         kind = options.pop('type')
-        if kind not in OPTIMISERS:
-            raise InputError(f"train.optim_g.type must be one of {', '.join(OPTIMISERS)}, got '{kind}'")
-        options.pop('lr', None)
-        precision = self.opt['train'].get('precision', 'fp32')
-        as_released = precision in ('fp32', 'tf32')  # rounds as the authors' training
+        as_released = self.precision in ('fp32', 'tf32')  # rounds as the authors' training
         if self.device.type == 'cuda' or not as_released:
-            options.setdefault('fused', True)  # one pass over all parameters instead of ten
-        groups = group_parameters(self.training_network, self.opt['train'].get('lr_factors') or {})
+            options['fused'] = True  # one pass over all parameters instead of ten
+        factors = self.settings.lr_factors if isinstance(self.settings, SupervisedTrainOptions) else {}
+        groups = group_parameters(self.training_network, factors)
         self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
 
@@ -171,7 +193,7 @@ class SupervisedModel(SRModel):
             self.wrapped = DistributedDataParallel(self.training_network, device_ids=ids, **WITHOUT_BUFFERS)
         else:
             self.wrapped = self.training_network
-        self.forward_pass = torch.compile(self.wrapped) if self.opt['train'].get('compile') else self.wrapped
+        self.forward_pass = torch.compile(self.wrapped) if self.compiled else self.wrapped
 
     # --- one iteration ---
 
@@ -394,10 +416,6 @@ def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[
         if parameter.requires_grad:
             found = next((words for words in factors if name == words or name.startswith(f'{words}.')), '')
             groups.setdefault(found, []).append(parameter)
-    for words in factors:
-        if words not in groups:
-            known = sorted({name.split('.')[0] for name, _ in net.named_parameters()})
-            raise InputError(f"lr_factors: no parameter is called '{words}'{suggest(words, known)}")
     return [
         {'params': parameters, 'factor': factors.get(words, 1.0)} for words, parameters in groups.items() if parameters
     ]

@@ -24,6 +24,7 @@ CONTRAST = {'loss_weight': 1.0, 'queue_length': 16}
 
 def make_options(model: str, folder: Path | None = None, **train: Any) -> dict[str, Any]:
     """BasicSR's option dictionary for one process on a CPU; ``folder`` is where files go."""
+    stages = [value['total_iter'] for key, value in train.items() if key == 'schedule' or key.startswith('stage_')]
     paths = {key: str(folder / key) for key in ('models', 'training_states', 'visualization')} if folder else {}
     return {
         'name': 'test',
@@ -38,6 +39,7 @@ def make_options(model: str, folder: Path | None = None, **train: Any) -> dict[s
         'network_g': {'type': 'DASR', 'scale': 2, **TINY},
         'path': paths,
         'train': {
+            'total_iter': sum(stages),
             'precision': 'fp32',
             'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
             'pixel_opt': dict(PIXEL),

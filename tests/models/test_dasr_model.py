@@ -366,7 +366,9 @@ def test_frozen_encoder_is_trained_in_stage_1_alone(ema_decay: float) -> None:
 
 
 def test_filter_target_is_refused_where_there_is_no_filter_and_where_nothing_is_known():
-    with pytest.raises(InputError, match=r'filter_opt needs network_g\.skip: wiener'):
+    with pytest.raises(
+        InputError, match=r'train\.filter_opt: the network has no filter .*; write network_g\.skip: wiener'
+    ):
         make_model(1, 1, filter_opt={})
     with pytest.raises(InputError, match='filter_opt needs raw patches with their kernels'):
         train_step(make_wiener_model(1, 0, pixel_opt=None), 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
@@ -413,9 +415,9 @@ def test_teacher_resumes_bit_for_bit_in_both_stages(tmp_path):
 @pytest.mark.parametrize(
     ('stages', 'changes', 'message'),
     [
-        ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder is trained by distillation alone'),
-        ((0, 1), {}, 'stage 1 trains the teacher'),
-        ((1, 0), {}, 'stage 2 the encoder; set both'),
+        ((1, 1), {'contrast_opt': {'queue_length': 16}}, 'the encoder learns in stage 2 from its teacher alone'),
+        ((0, 1), {}, 'from its teacher alone, which stage 1 trains; write'),
+        ((1, 0), {}, 'numbers above 0 for both total_iter'),
     ],
 )
 def test_teacher_that_cannot_teach_is_refused(stages, changes, message):
@@ -460,7 +462,7 @@ def test_target_without_known_kernels_is_refused():
         train_step(model, 1, {'lq': torch.rand(4, 2, 3, 16, 16)})
     options = make_dasr_options(0, 1, contrast_opt=None, code_opt=CODE)
     options['network_g'] |= {'condition': 'kernel'}
-    with pytest.raises(InputError, match='has no encoder to train; set code_opt: null'):
+    with pytest.raises(InputError, match='has no encoder to train; write code_opt: ~'):
         build_model(options)
 
 
@@ -565,14 +567,16 @@ def test_joint_stage_without_hr_images_is_refused():
 
 
 def test_encoder_stage_without_contrast_is_refused():
-    with pytest.raises(InputError, match='contrast_opt is null, so stage 1 has no loss for the encoder'):
+    with pytest.raises(InputError, match='stage_1 trains the encoder by contrast and needs contrast_opt'):
         make_model(1, 1, contrast_opt=None)
 
 
 def test_contrast_for_a_non_blind_network_is_refused():
     options = make_dasr_options(0, 1)
     options['network_g'] |= {'condition': 'kernel'}
-    with pytest.raises(InputError, match='has no encoder to train; set contrast_opt: null'):
+    with pytest.raises(
+        InputError, match='has no encoder to train and learns nothing by contrast; write contrast_opt: ~'
+    ):
         build_model(options)
 
 

@@ -190,7 +190,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 def test_estimators_without_a_trained_network_are_refused():
-    with pytest.raises(InputError, match='without stage_1 the estimators need a trained SFTMD'):
+    with pytest.raises(InputError, match=r'without iterations in train\.stage_1 the estimators need a trained SFTMD'):
         make_model(0, 0, 1)
 
 

@@ -5,8 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from dasr_arch import InputError
-from dasr_arch.models.lr_schedule import Schedule, Stage, build_stage
+from dasr_arch.models.lr_schedule import Schedule, Stage
 
 PAPER = Schedule(
     [
@@ -69,21 +68,3 @@ def test_warm_up_rises_in_a_line_to_the_rate(schedule):
     stage = Stage(total_iter=100, lr=1.0, schedule=schedule, warmup_iter=4)
     assert [stage.learning_rate(i) for i in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert all(math.isfinite(stage.learning_rate(i)) for i in range(1, 200))
-
-
-def test_block_of_an_option_file_becomes_a_stage():
-    stage = build_stage({'total_iter': 7, 'lr': 0.5, 'milestones': [3]}, 'train.stage_1')
-    assert stage == Stage(total_iter=7, lr=0.5, milestones=[3])
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'total_iter': 7, 'lr': 0.5, 'milestone': [3]}, "'milestone' in train.stage_1; did you mean 'milestones'"),
-        ({'lr': 0.5}, "train.stage_1 needs 'total_iter'"),
-        ({'total_iter': 7}, "train.stage_1 needs 'lr'"),
-    ],
-)
-def test_unknown_or_missing_key_is_named(options, message):
-    with pytest.raises(InputError, match=message):
-        build_stage(options, 'train.stage_1')

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from basicsr.models import build_model
+from msgspec.structs import replace
 from torch.func import functional_call
 
 from dasr_arch import InputError
@@ -59,7 +60,7 @@ def test_second_order_gradient_is_the_derivative_of_the_outer_loss():
     directions = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
     slopes = {}
     for second_order in (True, False):
-        model.second_order = second_order
+        model.meta = replace(model.meta, second_order=second_order)
         gradients = torch.autograd.grad(outer_loss(model, enlarged, gt), parameters)
         slopes[second_order] = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True)).item()
     step, values = 1e-6, []

@@ -1,0 +1,110 @@
+"""Writes docs/option_files.md, the table of all keys of a training file, from the structures that check them."""
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
+
+import msgspec
+
+from dasr_arch.config import train_schema
+from dasr_arch.config.typed import describe_kind
+
+TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'option_files.md'
+INTRODUCTION = """# Keys of a training file
+
+This page is made by `python tools/list_training_options.py` from `dasr_arch/config/train_schema.py`, which checks
+every key before anything is created. Option files leave out keys that have their default, unless the paper states the
+value. Arguments of a network (`network_g`), a loss (`pixel_opt`), a metric and a degradation are those of the class
+that `type` names.
+
+Keys are given with their sections: `datasets.train.gt_size`. A key without default is required.
+"""
+SECTIONS = (
+    ('Top level', '', 'GeneralOptions'),
+    ('Weights to start from', 'path.', 'PathOptions'),
+    ('Training set `DegradationDataset`', 'datasets.train.', 'DegradationDatasetOptions'),
+    ('Training set `LQDataset`', 'datasets.train.', 'LQDatasetOptions'),
+    ('Validation set `DegradedTestDataset`', 'datasets.val_1.', 'DegradedTestDatasetOptions'),
+    ('`DASRModel`', 'train.', 'DASRTrainOptions'),
+    ('`SupervisedModel`', 'train.', 'SupervisedTrainOptions'),
+    ('`IKCModel`', 'train.', 'IKCTrainOptions'),
+    ('`MZSRModel`', 'train.', 'MZSRTrainOptions'),
+    ('A stage: `train.stage_1`, `train.stage_2`, `train.stage_3` or `train.schedule`', '', 'StageOptions'),
+    ('Optimiser', 'train.optim_g.', 'OptimizerOptions'),
+    ('Contrastive loss of `DASRModel`', 'train.contrast_opt.', 'ContrastOptions'),
+    ('Degradation regression of `DASRModel`', 'train.code_opt.', 'CodeOptions'),
+    ('Wiener filter loss of `DASRModel`', 'train.filter_opt.', 'FilterOptions'),
+    ('Distillation of `DASRModel`', 'train.teacher_opt.', 'TeacherOptions'),
+    ('Meta-training of `MZSRModel`', 'train.meta_opt.', 'MetaOptions'),
+    ('Adaptation of `MZSRModel` in validation', 'train.adaptation.', 'AdaptationOptions'),
+    ('Validation', 'val.', 'ValOptions'),
+    ('Log and checkpoints', 'logger.', 'LoggerOptions'),
+    ('Several processes', 'dist_params.', 'DistributedOptions'),
+)
+
+
+def read_comments(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Comments behind the fields of a structure and of those that it derives from."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__ == train_schema.__name__:
+            for name, comment in re.findall(r'^    (\w+): .*?  # (.*)$', inspect.getsource(base), flags=re.MULTILINE):
+                found[name] = comment
+    return found
+
+
+def describe_default(field: msgspec.structs.FieldInfo) -> str:
+    """The default as an option file writes it; empty for a required key."""
+    value = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+    if value is msgspec.UNSET:
+        return 'may be absent'
+    if value is msgspec.NODEFAULT:
+        return ''
+    if isinstance(value, msgspec.Struct):
+        return 'see its keys'
+    words = {None: '~', True: 'true', False: 'false'}
+    if value is None or isinstance(value, bool):
+        return f'`{words[value]}`'
+    return f'`{list(value) if isinstance(value, tuple) else value}`'
+
+
+def describe_value(hint: object) -> str:
+    """The kind of a value, without the marker of keys that may be absent."""
+    parts = [part for part in get_args(hint) if part is not msgspec.UnsetType]
+    if len(parts) == 1 and get_origin(hint) is not None and msgspec.UnsetType in get_args(hint):
+        return describe_kind(parts[0])
+    return describe_kind(hint)
+
+
+def list_rows(prefix: str, kind: type[msgspec.Struct]) -> Iterator[str]:
+    """One row of a table for each key."""
+    hints, comments = get_type_hints(kind, include_extras=True), read_comments(kind)
+    for field in msgspec.structs.fields(kind):
+        cells = (f'`{prefix}{field.name}`', describe_value(hints[field.name]), describe_default(field))
+        yield f'| {" | ".join(cells)} | {comments.get(field.name, "")} |'
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for title, prefix, name in SECTIONS:
+        rows = '\n'.join(list_rows(prefix, getattr(train_schema, name)))
+        parts.append(
+            f'## {title}\n\n| Key | Value | Default | Meaning, unit, source |\n| --- | --- | --- | --- |\n{rows}\n'
+        )
+    return '\n'.join(parts)
+
+
+def main() -> int:
+    """Writes the page."""
+    argparse.ArgumentParser(description='Write docs/option_files.md.').parse_args()
+    TARGET.write_text(render(), encoding='utf-8')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
