@@ -359,7 +359,7 @@ class SupervisedModel(SRModel):
 
     def _load_state(self, net: nn.Module, state: Mapping[str, Tensor], name: str, strict: bool) -> None:
         logger = get_root_logger()
-        mean = getattr(net, 'mean', None) if find_released_names(net) is not None else None
+        mean: Any = net.mean if find_released_names(net) is not None else None  # of BasicSR's RCAN and EDSR
         if strict:
             load_strictly(net, state, name)
             logger.info(f'Loaded {type(net).__name__} from {name}')
@@ -367,8 +367,8 @@ class SupervisedModel(SRModel):
             loaded, left = load_fitting(net, state)
             kept = left or 'none'
             logger.info(f'Loaded {loaded} tensors of {type(net).__name__} from {name}; left as they were: {kept}')
-        now = getattr(net, 'mean', None)
-        if isinstance(mean, Tensor) and isinstance(now, Tensor) and not torch.allclose(mean, now.to(mean), atol=1e-4):
+        now: Any = net.mean if mean is not None else None
+        if mean is not None and not torch.allclose(mean, now.to(mean), atol=1e-4):
             found = ', '.join(f'{value:.6f}' for value in now.flatten().tolist())
             raise InputError(
                 f'{name} subtracts another mean colour, which no weights file of {type(net).__name__} holds; write '
