@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dasr_arch.archs.layers.image_ops import Y_WEIGHTS
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, folder_name
 from dasr_arch.benchmark.sr_images import SRImageFolder
 from dasr_arch.data.image_io import read_image, write_image
@@ -14,7 +15,7 @@ from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 
-_LUMA = np.array([65.738, 129.057, 25.064]) / 256  # BT.601
+_LUMA = np.array(Y_WEIGHTS)
 
 
 class Crop(NamedTuple):
