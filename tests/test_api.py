@@ -43,7 +43,7 @@ KEYS = {
         'ZSSR',
     },
     'dataset': {'DegradationDataset', 'DegradedTestDataset', 'LQDataset'},
-    'degradation': {'AnisotropicGaussian', 'CovarianceGaussian', 'IsotropicGaussian'},
+    'degradation': {'AnisotropicGaussian', 'CovarianceGaussian', 'IsotropicGaussian', 'Photographic'},
     'loss': set(),
     'metric': {'calculate_lpips', 'calculate_ssim_release'},
     'model': {'DASRModel', 'IKCModel', 'MZSRModel', 'SupervisedModel'},

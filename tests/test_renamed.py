@@ -70,3 +70,16 @@ def test_old_module_is_the_new_one(old):
 def test_unknown_name_is_no_attribute():
     with pytest.raises(AttributeError, match="'dasr_arch' has no attribute 'degrade_pictures'"):
         _ = dasr_arch.degrade_pictures
+
+
+@pytest.mark.parametrize(
+    ('module', 'old', 'new'),
+    [
+        ('dasr_arch.archs.layers.wiener_skip', 'WienerEnlargement', 'WienerUpsampler'),
+        ('dasr_arch.losses.degradation_regression', 'CodeTarget', 'DegradationRegression'),
+    ],
+)
+def test_old_class_is_the_new_one(module, old, new):
+    loaded = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=f'is now {new}'):
+        assert getattr(loaded, old) is getattr(loaded, new)

@@ -1,4 +1,4 @@
-"""The Bicubic baseline: the authors' enlargement, on the 8-bit grid."""
+"""The Bicubic baseline: as the authors' upsampling, on the 8-bit grid."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def make_image(height: int = 12, width: int = 9, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_enlargement_equals_the_released_code_on_the_8_bit_grid(scale: int) -> None:
+def test_upsampling_equals_the_released_code_on_the_8_bit_grid(scale: int) -> None:
     golden = np.load(GOLDEN)
     small, expected = golden['small'], golden[f'bicubic_up_x{scale}']  # unrounded, in the value range of `small`
     unit = 255 if small.max() > 1 else 1
@@ -44,7 +44,7 @@ def test_constant_image_stays_constant() -> None:
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 5), (2, 3)])
-def test_smallest_images_are_enlarged(size: tuple[int, int]) -> None:
+def test_smallest_images_are_upsampled(size: tuple[int, int]) -> None:
     assert Bicubic(2)(make_image(*size)).shape == (1, 3, size[0] * 2, size[1] * 2)
 
 

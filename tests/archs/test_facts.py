@@ -45,9 +45,9 @@ def test_declared_facts_are_found_on_classes_and_networks():
 def test_an_argument_may_decide_a_fact():
     sizes = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 8, 'encoder_feat': 4}
     assert facts_of(DASR(**sizes)).blind
-    told = facts_of(DASR(**sizes, condition='kernel'))
-    assert not told.blind
-    assert told.needs == ('kernel',)
+    non_blind = facts_of(DASR(**sizes, condition='kernel'))
+    assert not non_blind.blind
+    assert non_blind.needs == ('kernel',)
 
 
 def test_networks_of_basicsr_have_the_defaults():

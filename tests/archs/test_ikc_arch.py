@@ -105,7 +105,7 @@ def test_public_files_of_the_parts_fill_the_whole():
 # --- SFTMD ---
 
 
-def test_kernel_is_told_as_its_coefficients():
+def test_kernel_code_has_the_coefficients_of_the_kernel():
     network, lq = make_tiny(clamp=False), make_images()
     kernel = isotropic_gaussian_kernel(torch.tensor([0.5, 1.9]))
     code = torch.einsum('bij,cij->bc', kernel, network.kernel_code.basis)
@@ -166,7 +166,7 @@ def test_corrector_adds_to_the_coefficients():
     assert torch.allclose(network(make_images(), code), code + 0.5)
 
 
-def test_corrector_looks_at_image_and_coefficients():
+def test_corrector_depends_on_image_and_kernel_code():
     torch.manual_seed(0)
     network, code = Corrector(num_feat=8), torch.zeros(2, 10)
     difference = network(make_images(), code)
@@ -230,7 +230,7 @@ def test_last_image_is_not_corrected_after(num_steps):
     assert len(calls) == num_steps - 1
 
 
-def test_what_each_is_told_is_declared():
+def test_inputs_of_each_are_declared():
     assert SFTMD.needs == ('kernel',)
     assert not SFTMD.blind
     assert IKC.needs == Predictor.needs == Corrector.needs == ()

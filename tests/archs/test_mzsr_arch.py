@@ -32,7 +32,7 @@ def test_initial_weights_are_truncated_and_biases_zero():
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_what_the_convolutions_give_is_added_to_the_enlarged_image(scale):
+def test_residual_is_added_to_the_upsampled_image(scale):
     network, lq = MZSR(scale), make_images()
     torch.nn.init.zeros_(network.body[-1].weight)
     torch.nn.init.constant_(network.body[-1].bias, 0.25)
@@ -66,7 +66,7 @@ def test_step_lowers_the_loss_and_leaves_the_network_alone():
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 
-def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
+def test_adaptation_takes_the_kernel_and_forward_does_not():
     assert MZSR.needs == ()
     assert MZSR.adapts_to == ('kernel',)
     assert not MZSR.blind

@@ -201,7 +201,7 @@ def test_source_is_shared_with_every_group():
     assert not torch.allclose(network(lq), before, atol=1e-4)
 
 
-def test_what_it_is_told_is_declared():
+def test_facts_are_declared():
     assert SAN.needs == ()
     assert not SAN.blind
 

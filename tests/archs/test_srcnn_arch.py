@@ -43,7 +43,7 @@ def test_weights_carry_the_names_of_public_versions():
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
-def test_input_is_enlarged_as_matlab_does(scale):
+def test_input_is_upsampled_as_by_matlab(scale):
     lq = make_images()
     expected = imresize(lq[0].permute(1, 2, 0).numpy().astype(np.float64), scale).clip(0)
     out = make_identity(scale=scale)(lq)[0].permute(1, 2, 0)

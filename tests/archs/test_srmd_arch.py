@@ -1,4 +1,4 @@
-"""SRMD and SRMDNF equal the authors' networks, and are told a kernel in the basis that their weights belong to."""
+"""SRMD and SRMDNF equal the authors' networks, with kernel codes in the basis of their weights."""
 
 from pathlib import Path
 
@@ -47,9 +47,9 @@ def test_outputs_equal_the_authors_code(name, kind, scale):
     network = kind(scale=scale)
     load_strictly(network, golden_state(golden), name)
     code = torch.from_numpy(golden['code'])
-    told = {'code': code[:, :15], 'noise_level': code[:, 15] * 255} if kind is SRMD else {'code': code}
+    conditions = {'code': code[:, :15], 'noise_level': code[:, 15] * 255} if kind is SRMD else {'code': code}
     with torch.no_grad():
-        out = network(torch.from_numpy(golden['lr']), **told)
+        out = network(torch.from_numpy(golden['lr']), **conditions)
     assert relative_error(out, golden['sr']) < 1e-5
     assert sum(parameter.numel() for parameter in network.parameters()) == golden['params']
 
@@ -71,7 +71,7 @@ def test_sizes_are_those_of_the_published_networks(kind, scale, expected):
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
-def test_what_each_is_told_is_declared():
+def test_inputs_of_each_are_declared():
     assert SRMD.needs == ('kernel', 'noise_level')
     assert SRMDNF.needs == ('kernel',)
     assert not SRMD.blind
@@ -132,7 +132,7 @@ def test_missing_kernel_is_one_line(kind):
 
 
 @pytest.mark.parametrize(
-    ('told', 'message'),
+    ('conditions', 'message'),
     [
         ({'kernel': torch.ones(3, 15, 15)}, r'kernel must have shape \(2, k, k\), got \(3, 15, 15\)'),
         ({'kernel': torch.ones(2, 15, 13)}, 'kernel must have shape'),
@@ -141,9 +141,9 @@ def test_missing_kernel_is_one_line(kind):
         ({'kernel': torch.ones(2, 15, 15), 'noise_level': torch.ones(3)}, r'noise_level must have shape \(2,\)'),
     ],
 )
-def test_facts_of_the_wrong_shape_are_refused(told, message):
+def test_inputs_of_the_wrong_shape_are_refused(conditions, message):
     with pytest.raises(ValueError, match=message):
-        make_tiny(SRMD)(make_images(), **told)
+        make_tiny(SRMD)(make_images(), **conditions)
 
 
 # --- the basis of the kernels ---

@@ -134,7 +134,7 @@ def test_degradation_may_change_within_the_image():
     assert not torch.allclose(out, network(lq, code=maps, noise_level=levels), atol=1e-5)
 
 
-def test_what_it_is_told_is_declared_and_missing_kernel_is_one_line():
+def test_inputs_are_declared_and_a_missing_kernel_is_named():
     network = make_tiny()
     assert network.needs == ('kernel', 'noise_level')
     assert not network.blind

@@ -1,4 +1,4 @@
-"""The Wiener filter as a network: what it is told matters, and nothing else."""
+"""The Wiener filter as a network: output depends on kernel and noise level."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_flat_images_stay_flat_up_to_the_border():
     assert torch.allclose(out, torch.full_like(out, 0.3), atol=1e-5)
 
 
-def test_what_it_is_not_told_is_said_in_one_line():
+def test_missing_inputs_are_named():
     lq, kernel = make_images(), dirac_kernel()
     with pytest.raises(ValueError, match='Wiener needs the blur kernel, got none'):
         Wiener(4)(lq)

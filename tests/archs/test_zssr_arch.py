@@ -1,4 +1,4 @@
-"""ZSSR's network starts near the enlarged image and can be trained on images of any factor."""
+"""ZSSR's network starts near bicubic upsampling and can be trained on images upsampled by any factor."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_initial_weights_are_small():
 
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 4])
-def test_untrained_it_gives_the_enlarged_image(scale):
+def test_untrained_it_is_close_to_bicubic_upsampling(scale):
     torch.manual_seed(0)
     lq = make_images()
     with torch.no_grad():
@@ -37,15 +37,15 @@ def test_untrained_it_gives_the_enlarged_image(scale):
     assert torch.allclose(out, upsample_bicubic(lq, scale, 'mirror'), atol=0.02)
 
 
-def test_image_that_is_enlarged_already_keeps_its_size():
+def test_upsampled_image_keeps_its_size():
     torch.manual_seed(0)
     network, lq = ZSSR(scale=3), make_images()
-    enlarged = upsample_bicubic(lq, 3, 'mirror')
-    assert torch.equal(network(enlarged, is_upsampled=True), network(lq))
+    upsampled = upsample_bicubic(lq, 3, 'mirror')
+    assert torch.equal(network(upsampled, is_upsampled=True), network(lq))
     assert network(make_images(1, 10, 13), is_upsampled=True).shape == (1, 3, 10, 13)  # by a factor that is not whole
 
 
-def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
+def test_adaptation_takes_the_kernel_and_forward_does_not():
     assert ZSSR.needs == ()
     assert ZSSR.adapts_to == ('kernel',)
     assert not ZSSR.blind
@@ -53,12 +53,12 @@ def test_forward_is_told_nothing_and_the_training_on_the_image_the_kernel():
 
 def test_a_few_steps_on_the_image_itself_lower_the_loss():
     torch.manual_seed(0)
-    network, father = ZSSR(num_layers=4, num_feat=16), make_smooth(32)
-    son = upsample_bicubic(downsample_bicubic(father, 2), 2)
+    network, hr = ZSSR(num_layers=4, num_feat=16), make_smooth(32)
+    lq_up = upsample_bicubic(downsample_bicubic(hr, 2), 2)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(30):
-        loss = (network(son, is_upsampled=True) - father).abs().mean()
+        loss = (network(lq_up, is_upsampled=True) - hr).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

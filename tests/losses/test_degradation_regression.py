@@ -1,4 +1,4 @@
-"""What the encoder may be told in training: standardised kernel codes and noise levels, read by one linear layer."""
+"""Auxiliary loss of the encoder: normalised kernel parameters, noise levels and JPEG qualities."""
 
 import pytest
 import torch

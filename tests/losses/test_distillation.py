@@ -22,11 +22,11 @@ def test_teacher_sees_the_hr_patch():
 
 def test_distance_is_the_divergence_of_both_softmaxes_at_the_temperature():
     teacher = make_teacher()
-    own, taught = torch.randn(3, 8, requires_grad=True), torch.randn(3, 8)
-    p, q = (taught / 0.15).softmax(1), (own / 0.15).softmax(1)
+    own, of_teacher = torch.randn(3, 8, requires_grad=True), torch.randn(3, 8)
+    p, q = (of_teacher / 0.15).softmax(1), (own / 0.15).softmax(1)
     expected = (p * (p.log() - q.log())).sum(1).mean()
-    distance = teacher.distillation_loss(own, taught)
+    distance = teacher.distillation_loss(own, of_teacher)
     assert distance.item() == pytest.approx(expected.item(), rel=1e-4)
     distance.backward()
     assert own.grad is not None
-    assert teacher.distillation_loss(taught, taught).item() == pytest.approx(0, abs=1e-6)
+    assert teacher.distillation_loss(of_teacher, of_teacher).item() == pytest.approx(0, abs=1e-6)

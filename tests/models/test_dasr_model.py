@@ -351,7 +351,7 @@ def test_filter_resumes_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize('ema_decay', [0.0, 0.9])
-def test_encoder_rests_in_stage_2_after_it_learned_in_stage_1(ema_decay: float) -> None:
+def test_frozen_encoder_is_trained_in_stage_1_alone(ema_decay: float) -> None:
     model, batch = make_wiener_model(2, 2, code_opt=CODE, freeze_encoder=True, ema_decay=ema_decay), make_batch()
     start = copy_state(model.net_g.encoder)
     for iteration in (1, 2):
@@ -548,7 +548,7 @@ def test_frozen_encoder_stays_as_it_was_loaded_while_the_rest_learns(ema_decay):
     assert not torch.equal(model.net_g.body_conv.weight, body)
 
 
-def test_frozen_encoder_is_taught_nothing():
+def test_frozen_encoder_without_a_training_stage_is_refused():
     with pytest.raises(InputError, match='freeze_encoder: a frozen encoder cannot be trained'):
         make_model(0, 2, freeze_encoder=True)
 
@@ -569,7 +569,7 @@ def test_encoder_stage_without_contrast_is_refused():
         make_model(1, 1, contrast_opt=None)
 
 
-def test_contrast_for_a_network_that_is_told_the_kernel_is_refused():
+def test_contrast_for_a_non_blind_network_is_refused():
     options = make_dasr_options(0, 1)
     options['network_g'] |= {'condition': 'kernel'}
     with pytest.raises(InputError, match='has no encoder to train; set contrast_opt: null'):

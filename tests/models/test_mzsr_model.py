@@ -128,7 +128,7 @@ def test_validation_adapts_with_the_true_kernel_and_leaves_the_network_alone():
     assert all(torch.equal(value, before[name]) for name, value in model.net_g.state_dict().items())
 
 
-def test_sons_of_the_validation_are_made_as_the_training_makes_its_images():
+def test_validation_downsamples_as_the_training():
     assert make_model().adaptation.downsample == 'bicubic'
     options = make_options('MZSRModel', schedule={'total_iter': 20, 'lr': 1e-3})
     options['network_g'] = {'type': 'MZSR', 'scale': 2, 'num_feat': 8, 'num_layers': 3}

@@ -58,7 +58,7 @@ def test_rcan_of_basicsr_learns_from_raw_patches():
     ],
     ids=lambda network: network['type'],
 )
-def test_networks_to_compare_with_learn_from_raw_patches_and_what_they_are_told(network):
+def test_other_networks_train_on_raw_patches_and_their_conditions(network):
     model = make_model(network={'scale': 2, **network})
     batch = make_batch()
     losses = [train_step(model, i, batch)['l_pix'] for i in (1, 2, 3)]
@@ -156,7 +156,7 @@ def test_ready_pairs_give_the_losses_of_raw_patches():
     assert train_step(raw, 1, make_batch(num_patches=1)) == pairs
 
 
-def test_network_that_is_told_the_kernel_gets_the_true_one():
+def test_non_blind_network_gets_the_true_kernel():
     model = make_model(network={'type': 'DASR', 'scale': 2, 'condition': 'kernel', **TINY})
     batch = make_batch()
     train_step(model, 1, batch)

@@ -44,7 +44,7 @@ def test_second_map_orders_degradations_whatever_the_content() -> None:
     assert spread < 0.1 * abs(means[2] - means[0])
 
 
-def test_share_of_degradation_is_told() -> None:
+def test_share_of_variance_by_degradation_is_stated() -> None:
     assert 'Degradation makes up 0.' in make_maps(make_encoded())[0].method
 
 

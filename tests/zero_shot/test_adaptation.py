@@ -117,7 +117,7 @@ def upsample_downscaled(lq: Tensor) -> Tensor:
     return upsample_bicubic_symmetric(downsample_bicubic(lq, 2, 'mirror'), 2)
 
 
-def test_no_step_leaves_the_enlarged_image_of_the_network():
+def test_without_steps_the_network_is_unchanged():
     network, lq = make_network('MZSR'), make_image()
     out = adapt_mzsr(network, lq, MZSROptions(steps=0))
     with torch.no_grad():
