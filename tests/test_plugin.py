@@ -39,7 +39,7 @@ assert 'SAN' in ARCH_REGISTRY and 'RCAN' in ARCH_REGISTRY
 assert 'DegradationDataset' in DATASET_REGISTRY and 'DASRModel' in MODEL_REGISTRY
 import basicsr
 assert basicsr.__spec__.loader is basicsr.__loader__ and 'dasr_arch' not in type(basicsr.__loader__).__module__
-assert not any('dasr_arch' in type(finder).__module__ for finder in sys.meta_path)
+assert not any('dasr_arch._plugin' in type(finder).__module__ for finder in sys.meta_path)
 """
 
 BASICSR_FIRST = """
