@@ -85,8 +85,8 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
     """
     facts = facts_of(network)
     size = facts.kernel_size
-    told = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
-    conditions = {key: told[key] for key in facts.needs}
+    inputs = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
+    conditions = {key: inputs[key] for key in facts.needs}
     training = network.training
     network.eval()
     try:
