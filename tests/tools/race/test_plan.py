@@ -24,7 +24,6 @@ from race.timing import MeasureSettings, measure_race, measure_task, run_workers
 from tests.option_files import OPTIONS, stand_in
 
 RACES = sorted(path for path in (OPTIONS / 'race').glob('*.yml') if 'trainings' in read_yaml(path))
-SMOKE = OPTIONS / 'smoke'
 
 
 def make_race(*trainings: Training, name: str = 'own', minutes: float = 1.0) -> Race:
@@ -276,7 +275,7 @@ def test_comments_do_not_change_the_digest_of_an_option_file(tmp_path):
 
 
 def test_training_starts_from_the_weights_of_the_one_before(tmp_path):
-    path = SMOKE / 'smoke_dasr_s_x4.yml'
+    path = OPTIONS / 'train_dasr_s_x4.yml'
     first = stand_in_training('first', path, tmp_path)
     second = stand_in_training('second', path, tmp_path, after='first')
     race = make_race(first, second)
@@ -310,7 +309,7 @@ def test_medians_are_taken_over_rounds_in_which_every_training_has_its_turn_firs
 
 
 def test_steps_of_every_stage_are_measured(tmp_path):
-    path = SMOKE / 'smoke_ikc_x4.yml'
+    path = OPTIONS / 'train_ikc_x4.yml'
     overrides = [*stand_in(path, tmp_path), 'network_g.num_feat=8', 'datasets.train.gt_size=32']
     seconds = measure_task({'options': str(path), 'overrides': overrides, 'stages': {'stage_1': 4, 'stage_3': 2}}, 2)
     assert {stage: len(times) for stage, times in seconds.items()} == {'stage_1': 2, 'stage_3': 2}
