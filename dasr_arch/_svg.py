@@ -26,42 +26,25 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Series(NamedTuple):
-    """One line of a chart, or one group of points of a scatter plot.
+    """One line of a chart, or one group of points of a scatter plot."""
 
-    Attributes:
-        label: its name in the legend.
-        colour: CSS colour.
-        points: pairs x, y; those that are not finite are left out.
-        names: one tooltip for each point, or none.
-        hollow: drawn dashed and with empty points.
-    """
-
-    label: str
-    colour: str
-    points: Sequence[tuple[float, float]]
-    names: Sequence[str] = ()
-    hollow: bool = False
+    label: str  # its name in the legend
+    colour: str  # CSS colour
+    points: Sequence[tuple[float, float]]  # pairs x, y; those that are not finite are left out
+    names: Sequence[str] = ()  # one tooltip for each point, or none
+    hollow: bool = False  # drawn dashed and with empty points
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Axes of a chart.
-
-    Attributes:
-        x_label: label of the horizontal axis.
-        y_label: label of the vertical axis.
-        marks: vertical lines at x, each with a text.
-        description: text for screen readers.
-        logarithmic: makes the horizontal axis logarithmic; all x must be positive.
-        from_zero: starts a linear horizontal axis at 0 if all x are positive.
-    """
+    """Axes of a chart."""
 
     x_label: str
     y_label: str
-    marks: Sequence[tuple[float, str]] = ()
-    description: str = ''
-    logarithmic: bool = False
-    from_zero: bool = True
+    marks: Sequence[tuple[float, str]] = ()  # vertical lines at x, each with a text
+    description: str = ''  # text for screen readers
+    logarithmic: bool = False  # horizontally; all x must be positive
+    from_zero: bool = True  # starts a linear horizontal axis at 0 if all x are positive
 
 
 class _Scale(NamedTuple):
@@ -85,15 +68,7 @@ class _Scale(NamedTuple):
 
 
 def draw_lines(series: Sequence[Series], axes: Axes) -> str:
-    """A line chart.
-
-    Args:
-        series: the lines; those without points are left out.
-        axes: labels.
-
-    Returns:
-        An SVG element; a line of text without points.
-    """
+    """A line chart as an SVG element, without the series that have no points; a line of text if all have none."""
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
         return _nothing()
@@ -117,15 +92,7 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
 
 
 def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
-    """Points between axes, each with its series' label.
-
-    Args:
-        series: the points; those of a series share a colour.
-        axes: labels.
-
-    Returns:
-        An SVG element; a line of text without points.
-    """
+    """Points between axes, each with its series' label, as an SVG element; a line of text without points."""
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
         return _nothing()
@@ -166,14 +133,9 @@ def _overlap(first: _Box, second: _Box) -> bool:
 
 
 def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
-    """A scatter plot without axes, for maps whose coordinates have no meaning.
+    """A scatter plot as an SVG element, without axes and marks, for maps whose coordinates have no meaning.
 
-    Args:
-        series: groups of points; those without points are left out.
-        axes: labels; marks are not drawn.
-
-    Returns:
-        An SVG element; a line of text without points.
+    Series without points are left out; it is a line of text if all have none.
     """
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
@@ -200,29 +162,15 @@ def draw_legend(series: Sequence[Series]) -> str:
 
 
 class Panel(NamedTuple):
-    """One chart of a figure.
+    """One chart of a figure."""
 
-    Attributes:
-        title: text above.
-        drawing: SVG element of `draw_lines` or `draw_scatter`.
-        series: entries of the legend.
-    """
-
-    title: str
-    drawing: str
-    series: Sequence[Series]
+    title: str  # text above
+    drawing: str  # SVG element of `draw_lines` or `draw_scatter`
+    series: Sequence[Series]  # entries of the legend
 
 
 def draw_figure(panels: Sequence[Panel], columns: int = 1) -> str:
-    """An SVG file of several charts with titles and legends, on white.
-
-    Args:
-        panels: the charts, row by row.
-        columns: number of charts in a row.
-
-    Returns:
-        The file's text.
-    """
+    """The text of an SVG file of several charts with titles and legends, on white, in rows of ``columns``."""
     legends = [_draw_svg_legend(panel.series) for panel in panels]
     height = HEIGHT + _LINE * (1 + max(lines for _, lines in legends))
     rows = math.ceil(len(panels) / columns)
@@ -253,15 +201,9 @@ def _draw_svg_legend(series: Sequence[Series]) -> tuple[str, int]:
 
 
 def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """Round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
+    """About ``count`` round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
 
-    Args:
-        low: lower end.
-        high: upper end, above the lower one.
-        count: approximate number.
-
-    Returns:
-        At least two numbers unless the range is too narrow for floating point.
+    They are two at least unless the range is too narrow for floating point.
     """
     rough = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(rough))
@@ -271,15 +213,7 @@ def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
 
 
 def choose_powers(low: float, high: float) -> list[float]:
-    """Powers of ten in a range, with twice and five times these if there are few.
-
-    Args:
-        low: lower end, positive.
-        high: upper end, above the lower one.
-
-    Returns:
-        Numbers in [low, high].
-    """
+    """Powers of ten in [low, high], both positive, with twice and five times these if there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]

@@ -15,18 +15,10 @@ from dasr_arch.checkpoints.io import infer_arguments, load_strictly, read_dasr_w
 
 
 def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
-    """A network in evaluation mode, on the CPU, in float32.
+    """A network in evaluation mode on the CPU in float32, and the SHA-256 of its weights (empty without a file).
 
-    Missing arguments of a DASR are inferred from its weights file: ``{type: DASR, path: FILE}`` fits any size.
-
-    Args:
-        plan: arch, arguments and weights.
-
-    Returns:
-        The network, and the SHA-256 of its weights as the file holds them (empty without a file).
-
-    Raises:
-        InputError: if the constructor refuses the arguments, or the weights are unreadable or do not fit.
+    Missing arguments of a DASR are inferred from its weights file: ``{type: DASR, path: FILE}`` fits any size. Raises
+    InputError if the constructor refuses the arguments, or if the weights are unreadable or do not fit.
     """
     where = f'networks.{plan.label}'
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
@@ -50,16 +42,7 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
 
 
 def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str) -> nn.Module:
-    """A network from the arguments of an option file.
-
-    Args:
-        kind: its class.
-        arguments: of its constructor.
-        where: start of the message.
-
-    Raises:
-        InputError: if the constructor refuses them; one line.
-    """
+    """A network from the arguments of an option file; raises InputError in one line if its class refuses them."""
     try:
         return kind(**arguments)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
@@ -82,17 +65,8 @@ def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object],
 def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> Tensor:
     """One forward pass with a checked result.
 
-    Args:
-        network: network in evaluation mode.
-        lq: LR images of shape (1, 3, h, w) in [0, 1], on the network's device.
-        conditions: inputs of a non-blind network.
-        scale: upsampling factor of the test.
-
-    Returns:
-        SR images of shape (1, 3, h * scale, w * scale), not clamped.
-
-    Raises:
-        ValueError: if the result is no tensor or has another shape.
+    ``lq`` and the result are of shape (1, 3, h, w) and (1, 3, h * scale, w * scale), the latter not clamped. Raises
+    ValueError if the result is no tensor or has another shape.
     """
     with torch.inference_mode():
         sr = network(lq, **conditions)

@@ -52,64 +52,35 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CostPlan:
-    """Settings of the measurement.
+    """Settings of the measurement."""
 
-    Attributes:
-        size: side of the square LR image in pixels.
-        repeats: timed passes after a warm-up; the result is their median.
-    """
-
-    size: int = 180
-    repeats: int = 3
+    size: int = 180  # side of the square LR image, pixels
+    repeats: int = 3  # timed passes after a warm-up; the result is their median
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of one method.
+    """Costs of one method."""
 
-    Attributes:
-        size: side of the LR image in pixels.
-        parameters: number of parameters of all networks.
-        multiply_adds: of convolutions and matrix products in one pass, without test-time training; None on failure.
-        milliseconds: median, with short test-time training (MZSR); None for long test-time training (ZSSR), which is
-            timed in the test.
-        peak_mib: peak memory of the process or of the GPU; None on failure.
-        base_mib: memory of Python and its libraries before; 0 on a GPU.
-        failure: reason of a failure, else empty.
-        date: ISO 8601.
-        environment: versions and hardware.
-    """
-
-    size: int
-    parameters: int
-    multiply_adds: int | None
-    milliseconds: float | None
-    peak_mib: float | None
-    base_mib: float | None
-    failure: str
-    date: str
-    environment: Mapping[str, object]
+    size: int  # side of the LR image, pixels
+    parameters: int  # of all networks
+    multiply_adds: int | None  # in one pass, without test-time training; None on failure
+    milliseconds: float | None  # median, training of MZSR included; None for ZSSR, timed in the test
+    peak_mib: float | None  # of the process or of the GPU; None on failure
+    base_mib: float | None  # of Python and its libraries before; 0 on a GPU
+    failure: str  # reason, else empty
+    date: str  # ISO 8601
+    environment: Mapping[str, object]  # versions and hardware
 
 
 class CostStore:
-    """Cache of measured costs: one file for each method, size and machine.
-
-    Args:
-        folder: created with the first file.
-    """
+    """Cache of measured costs in a folder: one file for each method, size and machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def measure(self, method: Method, scale: int, plan: CostPlan, device: torch.device) -> Costs:
-        """The costs of a method, measured unless they are cached.
-
-        Args:
-            method: on the CPU.
-            scale: upsampling factor.
-            plan: settings of the measurement.
-            device: device of the measurement.
-        """
+        """The costs of a method, which is on the CPU; measured on ``device`` unless they are cached."""
         environment = describe_environment(device)
         machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
         inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': asdict(plan)}
@@ -136,16 +107,10 @@ def count_parameters(method: Method) -> int:
 
 
 def count_multiply_adds(method: Method, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products, counted in one pass over a square image.
+    """Multiply-adds of convolutions and matrix products in one pass over an image of ``size`` x ``size`` LR pixels.
 
-    A DASR is counted in the authors' formulation, because the faster one merges layers.
-
-    Args:
-        method: on any device.
-        size: side of the LR image in pixels.
-
-    Returns:
-        The number; half of the floating point operations.
+    They are half of the floating point operations. A DASR is counted in the authors' formulation, because the faster
+    one merges layers.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for network in method.list_networks():
@@ -187,16 +152,10 @@ def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: 
 
 
 def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
-    """Multiply-adds, time and memory of a method in this process, which must be new.
+    """Multiply-adds, time and memory of a method in this process, which must be new; no time for ZSSR.
 
-    Args:
-        request: 'network', 'scale', 'plan', 'device', 'threads', as JSON can hold them.
-
-    Returns:
-        'multiply_adds', 'milliseconds', 'peak_mib' and 'base_mib'; milliseconds are None for ZSSR.
-
-    Raises:
-        InputError: if the method cannot be built.
+    The request holds 'network', 'scale', 'plan', 'device' and 'threads', as JSON can hold them. Raises InputError if
+    the method cannot be built.
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])

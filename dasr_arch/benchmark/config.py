@@ -19,80 +19,47 @@ NoiseSource = Literal['true', 'none']
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """A named set of HR images.
-
-    Attributes:
-        name: its name in tables.
-        root: folder of images, or LMDB folder.
-    """
+    """A named set of HR images."""
 
     name: str
-    root: Path
+    root: Path  # folder of images, or LMDB folder
 
 
 @dataclass(frozen=True)
 class PartPlan:
-    """An auxiliary network of a method: a denoiser or a kernel estimator.
+    """An auxiliary network of a method: a denoiser or a kernel estimator."""
 
-    Attributes:
-        type: name of the arch in BasicSR's registry.
-        arguments: of its constructor.
-        weights: checkpoint.
-        param_key: key of the state dict in a BasicSR checkpoint; None prefers the averaged one.
-    """
-
-    type: str
+    type: str  # name of the arch in BasicSR's registry
     arguments: Mapping[str, object]
-    weights: Path
-    param_key: str | None = None
+    weights: Path  # checkpoint
+    param_key: str | None = None  # of the state dict in a BasicSR checkpoint; None prefers the averaged one
 
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """A method to test: a network with its auxiliary networks and options.
+    """A method to test: a network with its auxiliary networks and options."""
 
-    Attributes:
-        label: its name in tables.
-        type: name of the arch in BasicSR's registry.
-        arguments: of its constructor.
-        weights: checkpoint, None for a network without weights.
-        param_key: key of the state dict in a BasicSR checkpoint; None prefers the averaged one.
-        kernel: source of the blur kernel of a non-blind arch.
-        noise_level: source of the noise level of a non-blind arch.
-        predictor: network that estimates the kernel, for ``kernel='predicted'``.
-        denoiser: network of scale 1 that is applied first.
-        adapt: options of test-time training, for archs that have one.
-        tile: side of tiles in LR pixels; None computes whole images, as the protocol does.
-        datasets: names of the data sets that it is tested on; None for all.
-    """
-
-    label: str
-    type: str
+    label: str  # its name in tables
+    type: str  # name of the arch in BasicSR's registry
     arguments: Mapping[str, object] = field(default_factory=dict)
-    weights: Path | None = None
-    param_key: str | None = None
+    weights: Path | None = None  # checkpoint
+    param_key: str | None = None  # of the state dict in a BasicSR checkpoint; None prefers the averaged one
     kernel: KernelSource = 'true'
     noise_level: NoiseSource = 'true'
-    predictor: PartPlan | None = None
-    denoiser: PartPlan | None = None
-    adapt: Mapping[str, object] = field(default_factory=dict)
-    tile: int | None = None
-    datasets: tuple[str, ...] | None = None
+    predictor: PartPlan | None = None  # estimates the kernel for ``kernel='predicted'``
+    denoiser: PartPlan | None = None  # of scale 1; applied first
+    adapt: Mapping[str, object] = field(default_factory=dict)  # options of test-time training
+    tile: int | None = None  # side in LR pixels; None computes whole images, as the protocol does
+    datasets: tuple[str, ...] | None = None  # names of those that it is tested on; None for all
 
 
 @dataclass(frozen=True)
 class MetricPlan:
-    """A named metric.
+    """A named metric."""
 
-    Attributes:
-        label: its name in tables.
-        type: name of the function in BasicSR's registry.
-        options: its keyword arguments.
-    """
-
-    label: str
-    type: str
-    options: Mapping[str, object] = field(default_factory=dict)
+    label: str  # its name in tables
+    type: str  # name of the function in BasicSR's registry
+    options: Mapping[str, object] = field(default_factory=dict)  # keyword arguments
 
 
 @dataclass(frozen=True)
@@ -110,29 +77,17 @@ class Suite:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Plan of one option file.
+    """Plan of one option file; labels of degradations, networks and metrics differ."""
 
-    Attributes:
-        name: name of the results' folder.
-        scale: integer upsampling factor.
-        seed: seed of the noise; with an image's name it determines the image's draws.
-        datasets: sets of HR images.
-        degradations: settings, with different labels.
-        networks: networks, with different labels.
-        metrics: metrics, with different labels.
-        save_img: writes all SR images.
-        shown: names of the images, by data set, whose SR images are always written.
-    """
-
-    name: str
+    name: str  # of the results' folder
     scale: int
-    seed: int
+    seed: int  # of the noise; with an image's name it determines the image's draws
     datasets: tuple[DatasetPlan, ...]
     degradations: tuple[Degradation, ...]
     networks: tuple[NetworkPlan, ...]
     metrics: tuple[MetricPlan, ...]
-    save_img: bool = False
-    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    save_img: bool = False  # writes all SR images
+    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # images by data set, always written
 
     def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
         """Every data set of a network (all for None) with every degradation, in the order of the option file."""
@@ -142,17 +97,10 @@ class Benchmark:
 
 
 def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
-    """Expands a degradation block with lists into its combinations.
+    """The combinations of a degradation block with lists; the last list varies fastest.
 
-    Args:
-        specification: a degradation block; a list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a
-            grid. Keys ending in ``_range`` take two numbers and stay as they are.
-
-    Returns:
-        One block per combination; the last list varies fastest.
-
-    Raises:
-        InputError: if a list is empty.
+    A list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a grid. Keys ending in ``_range`` take two
+    numbers and stay as they are. Raises InputError if a list is empty.
     """
     axes = {key: value for key, value in specification.items() if _is_grid(key, value)}
     for key, values in axes.items():
@@ -163,17 +111,9 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
 
 
 def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
-    """Builds every degradation of an option file.
+    """The degradations of an option file, in its order, grids expanded.
 
-    Args:
-        specifications: blocks, possibly grids.
-        scale: integer downsampling factor.
-
-    Returns:
-        Degradations with different labels, in the order of the file.
-
-    Raises:
-        InputError: if there is none, a block is wrong, or two settings are the same.
+    Raises InputError if there is none, a block is wrong, or two have the same label.
     """
     built: dict[str, Degradation] = {}
     for position, block in enumerate(specifications, start=1):
@@ -193,16 +133,9 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
 
 
 def folder_name(label: str) -> str:
-    """A label as the name of a folder; characters that file systems may refuse become underscores.
+    """A label as the name of a folder that is not hidden; characters that file systems may refuse become underscores.
 
-    Args:
-        label: name of a network, data set or degradation.
-
-    Returns:
-        A name without separators that is not hidden.
-
-    Raises:
-        InputError: if nothing is left.
+    Raises InputError if nothing is left.
     """
     name = re.sub(r'[^\w.()+,@=-]+', '_', label).strip('_.')
     if not name:

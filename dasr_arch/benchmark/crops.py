@@ -19,13 +19,7 @@ _LUMA = np.array(Y_WEIGHTS)
 
 
 class Crop(NamedTuple):
-    """A square of an HR image.
-
-    Attributes:
-        dataset: name of the data set.
-        image: name of the image.
-        left, top, side: HR pixels, multiples of the scale.
-    """
+    """A square of an HR image; position and side in HR pixels, multiples of the scale."""
 
     dataset: str
     image: str
@@ -46,15 +40,9 @@ class Crop(NamedTuple):
 
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
-    """The square of an image with the most detail, by the mean gradient of luma.
+    """Left and top of the square with the most detail, by the mean gradient of luma.
 
-    Args:
-        image: HR image (H, W, 3), RGB.
-        side: of the square in pixels, at most the shorter side of the image.
-        step: corners are multiples of it.
-
-    Returns:
-        Left and top of the square.
+    The image is RGB of shape (H, W, 3); ``side`` is at most its shorter side; corners are multiples of ``step``.
     """
     luma = image.astype(np.float64) @ _LUMA
     rows, columns = np.gradient(luma)
@@ -69,17 +57,9 @@ def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, 
 def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: int, folder: Path) -> list[Crop]:
     """Writes HR and LR crops of the images that a page shows.
 
-    Args:
-        benchmark: plan of the test.
-        shown: names of the images, by data set.
-        side: of the squares in HR pixels, at most the shorter side of the image.
-        folder: gets ``<dataset>/<image>/hr.png`` and ``<degradation>.png``.
-
-    Returns:
-        The crops, in the order of the data sets.
-
-    Raises:
-        OSError: if a file cannot be written.
+    The files are ``<dataset>/<image>/hr.png`` and ``<degradation>.png``. ``shown`` holds names of images by data set;
+    ``side``, in HR pixels, is reduced to the shorter side of a smaller image. Raises OSError if a file cannot be
+    written.
     """
     crops = []
     for dataset in benchmark.datasets:
@@ -104,13 +84,7 @@ def cut(image: NDArray[np.uint8], crop: Crop, factor: int) -> NDArray[np.uint8]:
 
 
 def read_result_crop(root: Path, labels: tuple[str, str, str], crop: Crop) -> NDArray[np.uint8] | None:
-    """The crop of an SR image, None if the image was not written.
-
-    Args:
-        root: folder of all SR images.
-        labels: network, data set, degradation.
-        crop: position and size.
-    """
+    """The crop of an SR image, None if the image was not written; labels are of network, data set, degradation."""
     path = root.joinpath(*map(folder_name, labels)) / SRImageFolder.file_name(crop.image)
     return cut(read_image(path), crop, 1) if path.is_file() else None
 

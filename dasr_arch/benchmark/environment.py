@@ -16,13 +16,9 @@ _GIT_TIMEOUT = 10  # seconds
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:
-    """The environment of a run.
+    """The environment of a run on a device.
 
-    Args:
-        device: the device that computes.
-
-    Returns:
-        'dasr', 'commit' (None outside a checkout), 'python', a version per package, 'device', 'cores', 'threads'.
+    It holds 'dasr', 'commit' (None outside a checkout), 'python', a version per package, 'device', 'cores', 'threads'.
     """
     versions: dict[str, object] = {'dasr': __version__, 'commit': read_commit(), 'python': platform.python_version()}
     for name in _DISTRIBUTIONS:

@@ -25,14 +25,7 @@ _IMAGES = ('img', 'img2')
 
 
 def check_metric(metric: MetricPlan) -> None:
-    """Checks that a metric exists and takes its options.
-
-    Args:
-        metric: from the option file.
-
-    Raises:
-        InputError: on an unknown metric, one that works on tensors, and unknown or missing options.
-    """
+    """Raises InputError on an unknown metric, one that works on tensors, and unknown or missing options."""
     where = f'metrics.{metric.label}'
     known = {name for name, _ in METRIC_REGISTRY if not name.endswith('_pt')}
     if metric.type.endswith('_pt') and metric.type not in known:
@@ -68,16 +61,7 @@ def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
 
 
 def measure_image(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:
-    """Value of one metric.
-
-    Args:
-        metric: a metric that passed `check_metric`.
-        sr: network output, RGB, shape (H, W, 3), uint8.
-        hr: ground truth, the same shape.
-
-    Returns:
-        The value; infinite for the PSNR of equal images.
-    """
+    """A checked metric of two RGB images (H, W, 3); infinite for the PSNR of equal images."""
     # BasicSR's metrics take BGR, as OpenCV reads images.
     images = {'img': sr[..., ::-1], 'img2': hr[..., ::-1]}
     wanted = {name: images[name] for name in _IMAGES if name in _named_parameters(metric.type)}

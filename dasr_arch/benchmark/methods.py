@@ -32,23 +32,14 @@ TILE_PAD = 32  # LR pixels around a tile that are computed and cut off
 
 @dataclass
 class Method:
-    """The networks that turn an LR image into an SR image.
-
-    Attributes:
-        plan: from the option file.
-        network: the network, in evaluation mode.
-        digest: SHA-256 of all weights, empty if there are none.
-        denoiser: network of scale 1 that comes first.
-        estimator: the IKC whose Predictor estimates the kernel.
-        adapter: test-time training.
-    """
+    """The networks that turn an LR image into an SR image, in evaluation mode."""
 
     plan: NetworkPlan
     network: nn.Module
-    digest: str
-    denoiser: nn.Module | None = None
-    estimator: IKC | None = None
-    adapter: Adapter | None = None
+    digest: str  # SHA-256 of all weights, empty if there are none
+    denoiser: nn.Module | None = None  # of scale 1; comes first
+    estimator: IKC | None = None  # its Predictor estimates the kernel
+    adapter: Adapter | None = None  # test-time training
 
     def to(self, device: torch.device) -> 'Method':
         """Moves all networks."""
@@ -77,20 +68,11 @@ class Method:
         return [network for network in found if network is not None]
 
     def restore(self, lq: Tensor, draws: Mapping[str, Tensor], scale: int, generator: torch.Generator) -> Tensor:
-        """The SR image of one LR image.
+        """The SR image (1, 3, h * scale, w * scale), not clamped, of an LR image (1, 3, h, w) in [0, 1].
 
-        Args:
-            lq: RGB of shape (1, 3, h, w) in [0, 1], on the networks' device.
-            draws: the true degradation, of which the method gets the inputs of its plan; may be empty for a blind
-                method.
-            scale: upsampling factor.
-            generator: CPU generator for test-time training.
-
-        Returns:
-            RGB of shape (1, 3, h * scale, w * scale), not clamped.
-
-        Raises:
-            ValueError: if a network returns anything else.
+        The LR image is on the networks' device. ``draws`` hold the true degradation, of which the method gets the
+        inputs of its plan; they may be empty for a blind method. The CPU generator is for test-time training. Raises
+        ValueError if a network returns anything else.
         """
         if self.denoiser is not None:
             lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as if the image were stored in between
@@ -110,15 +92,8 @@ class Method:
 def build_method(plan: NetworkPlan, scale: int) -> Method:
     """Builds a method in evaluation mode, on the CPU, in float32.
 
-    Args:
-        plan: from the option file.
-        scale: upsampling factor.
-
-    Returns:
-        The method.
-
-    Raises:
-        InputError: if weights are missing, unreadable or of another network, a part is missing, or an option is wrong.
+    Raises InputError if weights are missing, unreadable or of another network, a part is missing, or an option is
+    wrong.
     """
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
@@ -146,9 +121,8 @@ def build_method(plan: NetworkPlan, scale: int) -> Method:
 def describe_method(method: Method) -> dict[str, object]:
     """Facts of a method for its table, ready for JSON.
 
-    Returns:
-        'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
-        'predictor', 'denoiser' (names of archs or None), 'adapts' (true with test-time training), 'tile'.
+    They are 'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
+    'predictor', 'denoiser' (names of archs or None), 'adapts' (true with test-time training) and 'tile'.
     """
     plan, needs = method.plan, method.needs
     words = []
@@ -168,16 +142,10 @@ def describe_method(method: Method) -> dict[str, object]:
 
 
 def probe_method(method: Method, degradation: Degradation) -> None:
-    """Runs a method once on a small grey image, which finds a wrong scale before the test starts.
+    """Runs a method on the CPU on a small grey image, which finds a wrong scale before the test starts.
 
-    Test-time training is left out.
-
-    Args:
-        method: the method, on the CPU.
-        degradation: any degradation of the test; gives the scale and the non-blind inputs.
-
-    Raises:
-        InputError: if a network fails or has another scale.
+    Test-time training is left out. Any degradation of the test gives the scale and the non-blind inputs. Raises
+    InputError if a network fails or has another scale.
     """
     plan = method.plan
     where = f'networks.{plan.label}'

@@ -57,18 +57,10 @@ class PartOptions(Options, kw_only=True, frozen=True):
 
 
 def plan_network(label: str, block: Mapping[str, object], scale: int) -> NetworkPlan:
-    """Reads the plan of a system from its entry.
+    """The plan of a system from its entry; files are not opened.
 
-    Args:
-        label: its name in the tables.
-        block: the entry.
-        scale: the factor of the test, which the arch gets unless the entry says the same.
-
-    Returns:
-        The plan; files are not opened.
-
-    Raises:
-        InputError: on an unknown arch, argument or choice.
+    ``scale`` is the factor of the test, which the arch gets unless the entry says the same. Raises InputError on an
+    unknown arch, argument or choice.
     """
     where = f'networks.{label}'
     name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')

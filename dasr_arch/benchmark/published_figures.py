@@ -43,29 +43,17 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PublishedFigure(NamedTuple):
-    """One printed number.
+    """One printed number; what is not printed is None."""
 
-    Attributes:
-        table: name of its data file.
-        system: name of the method in the paper.
-        dataset: name of the data set.
-        degradations: keys of the degradation, or of all that the figure is the mean over.
-        metric: 'psnr' or 'ssim'.
-        value: the number; dB for PSNR.
-        parameters: millions, None if not printed.
-        multiply_adds: in 1e9, for the paper's image size; None if not printed.
-        milliseconds: on the authors' hardware, None if not printed.
-    """
-
-    table: str
-    system: str
+    table: str  # name of its data file
+    system: str  # name of the method in the paper
     dataset: str
-    degradations: frozenset[str]
-    metric: str
+    degradations: frozenset[str]  # keys of the degradation, or of all that the figure is the mean over
+    metric: str  # 'psnr' (dB) or 'ssim'
     value: float
-    parameters: float | None
-    multiply_adds: float | None
-    milliseconds: float | None
+    parameters: float | None  # millions
+    multiply_adds: float | None  # 1e9, for the paper's image size
+    milliseconds: float | None  # on the authors' hardware
 
 
 def list_published() -> list[str]:
@@ -81,17 +69,9 @@ def describe_published(name: str) -> dict[str, str]:
 
 
 def read_published(name: str, scale: int) -> list[PublishedFigure]:
-    """All figures of a data file for one scale.
+    """All figures of a data file, such as 'dasr_table2', for one scale, in the order of the file.
 
-    Args:
-        name: name of the file, such as 'dasr_table2'.
-        scale: upsampling factor.
-
-    Returns:
-        The figures, in the order of the file.
-
-    Raises:
-        InputError: if there is no such file, or it has nothing for this scale.
+    Raises InputError if there is no such file, or it has nothing for this scale.
     """
     content = _read(name)
     figures = [

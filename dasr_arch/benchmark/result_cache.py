@@ -37,40 +37,24 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Name, size and hash of an HR image.
+    """Name, size in pixels and hash of an HR image."""
 
-    Attributes:
-        name: key in its data set.
-        height: pixels.
-        width: pixels.
-        digest: SHA-256 of size and pixels, in hexadecimal.
-    """
-
-    name: str
+    name: str  # key in its data set
     height: int
     width: int
-    digest: str
+    digest: str  # SHA-256 of size and pixels, hexadecimal
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One method on one data set with one degradation.
-
-    Attributes:
-        network: plan of the method.
-        weights_digest: SHA-256 of the weights of all its networks; empty if it has none.
-        suite: data set, degradation and scale.
-        images: the images to evaluate.
-        metrics: the metrics.
-        seed: of the draws of the degradation.
-    """
+    """One method on one data set with one degradation."""
 
     network: NetworkPlan
-    weights_digest: str
+    weights_digest: str  # SHA-256 of the weights of all its networks; empty if it has none
     suite: Suite
     images: tuple[ImageFacts, ...]
     metrics: tuple[MetricPlan, ...]
-    seed: int
+    seed: int  # of the draws of the degradation
 
     def describe(self) -> dict[str, object]:
         """Everything that determines the numbers, ready for JSON; no paths and no labels of networks and sets."""
@@ -93,21 +77,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The numbers of a finished evaluation.
-
-    Attributes:
-        fingerprint: of the evaluation.
-        scores: for each image, the value of each metric.
-        date: time of its end, ISO 8601 with time zone.
-        seconds: time spent in the network, over all images.
-        environment: versions and hardware.
-    """
+    """The numbers of a finished evaluation."""
 
     fingerprint: str
-    scores: Mapping[str, Scores]
-    date: str
-    seconds: float
-    environment: Mapping[str, object]
+    scores: Mapping[str, Scores]  # values of the metrics by image
+    date: str  # time of its end, ISO 8601 with time zone
+    seconds: float  # in the networks, over all images
+    environment: Mapping[str, object]  # versions and hardware
 
     def means(self) -> Scores:
         """Arithmetic mean of each metric over the images."""
@@ -116,11 +92,7 @@ class EvaluationResult:
 
 
 class ResultCache:
-    """The folder of cached results.
-
-    Args:
-        folder: created with the first result.
-    """
+    """The folder of cached results, created with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -201,9 +173,7 @@ class ResultCache:
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
     """Everything of a method that determines its images, ready for JSON; no paths and no label.
 
-    Args:
-        plan: the method.
-        weights_digest: digest of the weights of all its networks.
+    The digest is of the weights of all its networks.
     """
     described: dict[str, object] = {
         'type': plan.type,

@@ -38,34 +38,20 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of one evaluation.
-
-    Attributes:
-        evaluation: the evaluation.
-        result: its numbers, None if it failed.
-        reason: of the failure, one line; empty on success.
-    """
+    """Outcome of one evaluation."""
 
     evaluation: Evaluation
-    result: EvaluationResult | None
-    reason: str = ''
+    result: EvaluationResult | None  # None if it failed
+    reason: str = ''  # of the failure, one line
 
 
 def inspect_dataset(
     plan: DatasetPlan, scale: int, smallest: int
 ) -> tuple[tuple[ImageFacts, ...], list[tuple[str, str]]]:
-    """Reads every image of a data set once.
+    """Reads every image of a data set once: the images to evaluate, and name and reason of those that are too small.
 
-    Args:
-        plan: the data set.
-        scale: images are cropped to a multiple of it.
-        smallest: shortest side in pixels, after that crop, that the metrics accept.
-
-    Returns:
-        The images to evaluate, and name and reason of those that are too small.
-
-    Raises:
-        InputError: if an image is unreadable or none is large enough.
+    ``smallest`` is the shortest side in pixels that the metrics accept after the crop to a multiple of the scale.
+    Raises InputError if an image is unreadable or none is large enough.
     """
     source = open_source(plan.root)
     usable, skipped = [], []
@@ -84,34 +70,28 @@ def inspect_dataset(
 
 @dataclass
 class _Work:
-    """State of one evaluation.
-
-    Attributes:
-        evaluation: the evaluation.
-        stored: its result if it is in the cache; only SR images can be missing then.
-        known: scores and seconds of the finished images.
-        sr_images: folder of the SR images.
-        wanted: names of the images whose SR images are written.
-        remaining: the images that are left.
-    """
+    """State of one evaluation."""
 
     evaluation: Evaluation
-    stored: EvaluationResult | None
-    known: dict[str, tuple[Scores, float]]
+    stored: EvaluationResult | None  # its result if it is cached; only SR images can be missing then
+    known: dict[str, tuple[Scores, float]]  # scores and seconds of the finished images
     sr_images: SRImageFolder
-    wanted: Collection[str]
+    wanted: Collection[str]  # names of the images whose SR images are written
     remaining: list[ImageFacts]
 
 
 class Runner:
     """Runs the evaluations of one test.
 
+    Results are cached in ``cells/`` of the folder, SR images go to ``visualization/``. Degradations always run on the
+    CPU, so that LR images never depend on the device of the networks.
+
     Args:
         benchmark: plan of the test.
         images: images to evaluate by name of the data set.
         digests: digest of the weights by label of the network.
-        folder: the results' folder; results are cached in ``cells/``, SR images go to ``visualization/``.
-        device: device of the networks. Degradations always run on the CPU, so that LR images never depend on it.
+        folder: the results' folder.
+        device: device of the networks.
     """
 
     def __init__(
@@ -134,11 +114,8 @@ class Runner:
     def run(self) -> list[Outcome]:
         """Runs every evaluation that is not cached; a progress bar counts images.
 
-        Returns:
-            One outcome per evaluation, in the order networks, data sets, degradations.
-
-        Raises:
-            OSError: if results cannot be written. Finished results stay.
+        The outcomes are in the order networks, data sets, degradations. Raises OSError if results cannot be written;
+        finished results stay.
         """
         plans = self._benchmark.networks
         works = {

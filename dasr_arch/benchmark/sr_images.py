@@ -17,10 +17,6 @@ class SRImageFolder:
     """SR images of one evaluation, ``<root>/<network>/<dataset>/<degradation>/<image>.png``.
 
     A file beside them holds the fingerprint of the evaluation, so that images of older weights are never reused.
-
-    Args:
-        root: folder of the images of all evaluations.
-        evaluation: the evaluation.
     """
 
     def __init__(self, root: Path, evaluation: Evaluation) -> None:

@@ -81,21 +81,12 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Size of the demo; the defaults take a few minutes on two cores.
+    """Size of the demo; the defaults take a few minutes on two cores."""
 
-    Attributes:
-        stage_1: iterations of the encoder alone.
-        stage_2: joint iterations.
-        batch_size: images in a batch, with two patches each.
-        gt_size: side of a patch in HR pixels, a multiple of the scale.
-        network: arguments of the DASR, without the scale.
-        map_patch: side of the patches of the map in LR pixels.
-    """
-
-    stage_1: int = 150
-    stage_2: int = 300
-    batch_size: int = 12
-    gt_size: int = 96
+    stage_1: int = 150  # iterations of the encoder alone
+    stage_2: int = 300  # joint iterations
+    batch_size: int = 12  # images, with two patches each
+    gt_size: int = 96  # side of a patch in HR pixels, a multiple of the scale
     network: tuple[tuple[str, object], ...] = (
         ('num_feat', 32),
         ('num_groups', 2),
@@ -104,7 +95,7 @@ class DemoSettings:
         ('upsampler', 'direct'),
         ('skip', 'bicubic'),
     )
-    map_patch: int = 32
+    map_patch: int = 32  # side of the patches of the map in LR pixels
 
     @property
     def stages(self) -> tuple[tuple[int, str], ...]:
@@ -113,27 +104,17 @@ class DemoSettings:
 
 
 class DemoReport(NamedTuple):
-    """Result of a demo.
-
-    Attributes:
-        page: the page.
-        console: the table of the test as text.
-        seconds: wall time.
-    """
+    """Result of a demo."""
 
     page: Path
-    console: str
-    seconds: float
+    console: str  # the table of the test as text
+    seconds: float  # wall time
 
 
 def choose_folder(out: Path | None = None) -> Path:
-    """The folder of a new demo.
+    """The folder of a new demo; by default results/demo, with a number if that exists.
 
-    Args:
-        out: the user's choice; by default results/demo, with a number if that exists.
-
-    Raises:
-        InputError: if the user's choice is not empty.
+    Raises InputError if the user's choice is not empty.
     """
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -148,13 +129,8 @@ def choose_folder(out: Path | None = None) -> Path:
 def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
     """Prepares data, trains both stages, tests on a grid, maps the representations and writes the page.
 
-    Args:
-        folder: an empty or new folder; its files are kept if the demo is interrupted.
-        settings: size of the demo.
-
-    Raises:
-        InputError: if the sample images are missing.
-        OSError: if the folder cannot be written.
+    The folder is empty or new; its files are kept if the demo is interrupted. Raises InputError if the sample images
+    are missing, OSError if the folder cannot be written.
     """
     settings = settings or DemoSettings()
     began = time.monotonic()
@@ -189,14 +165,9 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
 
 
 def write_demo_page(folder: Path) -> None:
-    """Writes the page of a finished demo from its saved files.
+    """Writes the page of a finished demo from the saved files of its folder.
 
-    Args:
-        folder: the demo's folder.
-
-    Raises:
-        InputError: if a saved file is missing.
-        OSError: if the page cannot be written.
+    Raises InputError if one of them is missing, OSError if the page cannot be written.
     """
     path = folder / _RECORD
     try:

@@ -97,17 +97,11 @@ class TestOptions(Options, kw_only=True, frozen=True):
 
 
 class TestReport(NamedTuple):
-    """Result of a test.
+    """Result of a test."""
 
-    Attributes:
-        console: the tables as text.
-        folder: folder of the results.
-        failures: number of failed evaluations.
-    """
-
-    console: str
-    folder: Path
-    failures: int
+    console: str  # the tables
+    folder: Path  # of the results
+    failures: int  # number of failed evaluations
 
     @property
     def exit_code(self) -> int:
@@ -127,35 +121,18 @@ class _Prepared(NamedTuple):
 
 
 def run_test_file(path: Path, overrides: Sequence[str] = ()) -> TestReport:
-    """Runs the test of an option file.
+    """Runs the test of an option file, ``key=value`` overrides applied; its files are in ``results/<name>``.
 
-    Args:
-        path: the file.
-        overrides: ``key=value`` pairs that override its options.
-
-    Returns:
-        The report; its files are in ``results/<name>``.
-
-    Raises:
-        InputError: if the file, a network or a data set is wrong; raised before anything is computed.
-        OSError: if results cannot be written.
+    Raises InputError if the file, a network or a data set is wrong, before anything is computed, and OSError if results
+    cannot be written.
     """
     return run_test(read_yaml(path, overrides), str(path))
 
 
 def run_test(options: Mapping[str, object], where: str = 'options') -> TestReport:
-    """Runs a test; cached evaluations are not computed again.
+    """Runs a test from the content of its file, which is not altered; cached evaluations are not computed again.
 
-    Args:
-        options: content of a test file; not altered.
-        where: name of the file in messages.
-
-    Returns:
-        The report.
-
-    Raises:
-        InputError: as `run_test_file`.
-        OSError: as `run_test_file`.
+    ``where`` is the name of the file in messages. Raises InputError and OSError as `run_test_file`.
     """
     checked = convert(_leave_out(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
@@ -198,17 +175,9 @@ def _measure_costs(
 
 
 def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
-    """The device of a test: one GPU at most.
+    """The device of a test, one GPU at most: 'auto' takes one if there is one, 0 takes the CPU.
 
-    Args:
-        num_gpu: 'auto' takes a GPU if there is one, 0 the CPU.
-        where: start of the message.
-
-    Returns:
-        The device.
-
-    Raises:
-        InputError: if a GPU is asked for where there is none.
+    Raises InputError if a GPU is asked for where there is none.
     """
     present = torch.cuda.device_count()
     if num_gpu != 'auto' and num_gpu > present:

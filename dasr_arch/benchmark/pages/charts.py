@@ -26,25 +26,15 @@ _LOSSES = {'l_contrast': 'contrastive loss', 'l_pix': 'reconstruction loss, grey
 
 
 class Chart(NamedTuple):
-    """A chart of a page.
+    """A chart of a page."""
 
-    Attributes:
-        drawing: SVG, and a legend.
-        caption: text below.
-        metric: index of the metric whose button shows it; None shows it always.
-    """
-
-    drawing: Markup
-    caption: str
-    metric: int | None = None
+    drawing: Markup  # SVG, and a legend
+    caption: str  # text below
+    metric: int | None = None  # index of the metric whose button shows it; None shows it always
 
 
 class Colours:
-    """The colours of the methods of a page, measured and published.
-
-    Args:
-        rows: rows of all tables.
-    """
+    """The colours of the methods of all tables of a page, measured and published."""
 
     def __init__(self, rows: Iterable[ResultsRow]) -> None:
         listed = list(rows)
@@ -64,12 +54,9 @@ def assign(names: Sequence[str], colours: Sequence[str]) -> dict[str, str]:
 def draw_curves(
     table: ResultsTable, specifications: Mapping[str, Mapping[str, Any]], colours: Colours
 ) -> Iterator[Chart]:
-    """Every metric against kernel width and noise level, where the degradations differ in these.
+    """Every metric of a data set against kernel width and noise level, where the degradations differ in these.
 
-    Args:
-        table: of one data set.
-        specifications: of the degradations, by label.
-        colours: of the methods.
+    ``specifications`` are those of the degradations, by label.
     """
     for index, metric in enumerate(table.metrics):
         for title, axis, columns in _find_axes(specifications):
@@ -86,14 +73,7 @@ def draw_curves(
 
 
 def draw_times(record: Record, table: ResultsTable, metric: str, colours: Colours) -> Iterator[Chart]:
-    """A metric in the main column against seconds per test image; none if no times were measured.
-
-    Args:
-        record: content of ``table.json``.
-        table: of one data set.
-        metric: label of the metric.
-        colours: of the methods.
-    """
+    """A metric in the main column against seconds per test image; none if no times were measured."""
     points = []
     for row in table.rows:
         value = row.values.get(table.main_column, {}).get(metric, math.nan)
@@ -117,11 +97,8 @@ def draw_training(
 ) -> Iterator[Chart]:
     """Losses and validation by iteration.
 
-    Args:
-        history: lines of the training's history.
-        stages: iterations and name of each stage.
-        metric: label of the metric of the validation.
-        colours: by degradation.
+    ``history`` holds the lines of the training's history, ``stages`` iterations and name of each stage, ``metric`` is
+    the metric of the validation, and ``colours`` are by degradation.
     """
     if not history:
         return
@@ -145,12 +122,7 @@ def draw_training(
 
 
 def draw_map(saved: RepresentationMap, colours: Mapping[str, str]) -> Chart:
-    """A map of representations, coloured by degradation.
-
-    Args:
-        saved: the map.
-        colours: by degradation.
-    """
+    """A map of representations, coloured by degradation."""
     groups = []
     for label in unique(point.degradation for point in saved.points):
         own = [point for point in saved.points if point.degradation == label]

@@ -21,21 +21,12 @@ _ENVIRONMENT = Environment(
 
 
 def render_template(name: str, **context: object) -> str:
-    """The text of a page.
-
-    Args:
-        name: file in the folder ``templates``.
-        context: variables of the template; text is escaped, Markup is not.
-    """
+    """The text of a page from a file in ``templates``; text of the context is escaped, Markup is not."""
     return _ENVIRONMENT.get_template(name).render(context)
 
 
 def write_page(page: str, target: Path) -> None:
-    """Writes a page, whole or not at all.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Writes a page, whole or not at all; raises OSError if that fails."""
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding='utf-8')
 

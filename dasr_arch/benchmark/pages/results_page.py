@@ -49,29 +49,17 @@ _COST_HEADS = ('parameters, M', 'multiply-adds, G', 'ms')
 
 @dataclass(frozen=True)
 class DemoContent:
-    """The parts of a page that only the demo has.
+    """The parts of a page that only the demo has."""
 
-    Attributes:
-        title: heading of the page.
-        network: label of the network that was trained.
-        shown: label of the network that the slider shows; None is ``network``.
-        against: label of the network that both are compared with.
-        history: lines of the training's history, empty without one.
-        stages: iterations and name of each training stage.
-        representations: file of the maps, None without one.
-        facts: pairs of name and value about how the page was made.
-        credits: one line for each image that is shown or was trained on.
-    """
-
-    title: str
-    network: str = 'DASR'
-    shown: str | None = None
-    against: str = 'Bicubic'
-    history: Sequence[Mapping[str, Any]] = ()
-    stages: Sequence[tuple[int, str]] = ()
-    representations: Path | None = None
-    facts: Sequence[tuple[str, str]] = ()
-    credits: Sequence[str] = field(default_factory=tuple)
+    title: str  # heading of the page
+    network: str = 'DASR'  # that was trained
+    shown: str | None = None  # that the slider shows; None is ``network``
+    against: str = 'Bicubic'  # with which both are compared
+    history: Sequence[Mapping[str, Any]] = ()  # lines of the training's history
+    stages: Sequence[tuple[int, str]] = ()  # iterations and name of each
+    representations: Path | None = None  # file of the maps
+    facts: Sequence[tuple[str, str]] = ()  # name and value: how the page was made
+    credits: Sequence[str] = field(default_factory=tuple)  # a line for each image that is shown or was trained on
 
 
 class Number(NamedTuple):
@@ -121,16 +109,9 @@ class Section(NamedTuple):
 
 
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
-    """Writes the page.
+    """Writes the page of a folder that a test has left: ``table.json``, ``crops/`` and ``visualization/``.
 
-    Args:
-        results: folder that a test has left: ``table.json``, ``crops/`` and ``visualization/``.
-        target: the HTML file.
-        demo: what the demo adds; None for a test.
-
-    Raises:
-        InputError: if a saved result is missing or damaged.
-        OSError: if the file cannot be written.
+    Raises InputError if a saved result is missing or damaged, OSError if the file cannot be written.
     """
     write_page(render_results_page(results, demo), target)
 
@@ -160,12 +141,7 @@ def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
 
 
 class _View:
-    """The parts of a page that every test has.
-
-    Args:
-        results: the folder of results.
-        record: its table.
-    """
+    """The parts of a page that every test has."""
 
     def __init__(self, results: Path, record: Record) -> None:
         self.results = results
@@ -339,15 +315,7 @@ class _View:
 
 
 class _DemoView:
-    """The parts of a page that only the demo has.
-
-    Args:
-        view: the parts that every test has.
-        demo: what the demo adds.
-
-    Raises:
-        InputError: if the table lacks a network that the demo names.
-    """
+    """The parts of a page that only the demo has; raises InputError if the table lacks a network that it names."""
 
     def __init__(self, view: _View, demo: DemoContent) -> None:
         self.view, self.demo = view, demo

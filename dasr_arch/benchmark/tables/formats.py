@@ -36,21 +36,13 @@ MARKDOWN_COLUMNS = 9  # after the first
 
 @dataclass(frozen=True)
 class Extras:
-    """Contents of a table other than the results of evaluations.
+    """Contents of a table other than the results of evaluations."""
 
-    Attributes:
-        systems: results of `describe_method`, by label.
-        averages: columns that are means over degradations, by label.
-        published: names of the files of published figures.
-        costs: measured costs, by label.
-        crops: crops for the page.
-    """
-
-    systems: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    averages: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    published: Sequence[str] = ()
-    costs: Mapping[str, Costs] = field(default_factory=dict)
-    crops: Sequence[Crop] = ()
+    systems: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # results of `describe_method`, by label
+    averages: Mapping[str, Sequence[str]] = field(default_factory=dict)  # columns that are means over degradations
+    published: Sequence[str] = ()  # names of the files of published figures
+    costs: Mapping[str, Costs] = field(default_factory=dict)  # by label
+    crops: Sequence[Crop] = ()  # for the page
 
 
 def record_results(
@@ -61,7 +53,7 @@ def record_results(
     environment: Mapping[str, object],
     extras: Extras | None = None,
 ) -> dict[str, Any]:
-    """The content of ``table.json``.
+    """The content of ``table.json``; the means are arithmetic means over the images.
 
     Args:
         benchmark: plan of the test.
@@ -71,9 +63,6 @@ def record_results(
         options: content of the option file, overrides included.
         environment: versions and hardware of this run; each row has those of the run that computed it.
         extras: further contents.
-
-    Returns:
-        The record; the means are arithmetic means over the images.
     """
     extras = extras or Extras()
     rows = [_record_row(outcome) for outcome in outcomes]
@@ -100,12 +89,7 @@ def record_results(
 def write_tables(folder: Path, record: Record) -> None:
     """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``.
 
-    Args:
-        folder: the results' folder.
-        record: result of `record_results`.
-
-    Raises:
-        OSError: if a file cannot be written.
+    Raises OSError if a file cannot be written.
     """
     texts = {
         'table.json': json.dumps(record, indent=1, allow_nan=False) + '\n',
@@ -120,17 +104,7 @@ def write_tables(folder: Path, record: Record) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Reads a ``table.json``.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The record.
-
-    Raises:
-        InputError: if the file is missing or no such table.
-    """
+    """Reads a ``table.json``; raises InputError if the file is missing or no such table."""
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         if not isinstance(record, dict) or not {'rows', 'metrics', 'scale', 'options'} <= record.keys():
@@ -145,12 +119,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
     """One block per data set: networks below each other, degradations side by side, or the reverse if those are many.
 
-    Args:
-        record: the record.
-        width: characters in a line; columns that do not fit go into further blocks.
-
-    Returns:
-        Lines of text, the last one ended.
+    Columns that do not fit into ``width`` characters go into further blocks. The last line is ended.
     """
     lines = []
     for dataset in list_datasets(record):
@@ -167,14 +136,7 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
 
 
 def format_markdown(record: Record) -> str:
-    """The same blocks as Markdown, with date, commit, versions, hardware and options.
-
-    Args:
-        record: the record.
-
-    Returns:
-        A Markdown document.
-    """
+    """The same blocks as a Markdown document, with date, commit, versions, hardware and options."""
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
     for dataset in list_datasets(record):
         lines += [f'## {dataset} x{record["scale"]}, {_count_images(record, dataset)} images', '']
@@ -193,14 +155,7 @@ def format_markdown(record: Record) -> str:
 
 
 def format_csv(record: Record) -> str:
-    """One line per evaluation: means, or the reason of a failure, with date and environment.
-
-    Args:
-        record: the record.
-
-    Returns:
-        CSV text with a header.
-    """
+    """CSV with a line per evaluation: means, or the reason of a failure, with date and environment."""
     metrics = list(record['metrics'])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -242,14 +197,7 @@ def format_csv(record: Record) -> str:
 
 
 def format_systems_csv(record: Record) -> str:
-    """One line per method: non-blind inputs and costs.
-
-    Args:
-        record: the record.
-
-    Returns:
-        CSV text with a header; costs that were not measured are empty.
-    """
+    """CSV with a line per method: non-blind inputs and costs; those that were not measured are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     facts = ('type', 'known', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
@@ -411,12 +359,7 @@ def _describe_metric(options: Record) -> str:
 
 
 def list_remarks(record: Record, published: bool = True) -> list[str]:
-    """One line for every failure and omission.
-
-    Args:
-        record: the record.
-        published: lists the sources of published figures, too.
-    """
+    """One line for every failure and omission, and for the sources of published figures if wanted."""
     remarks = [
         f'failed: {row["network"]} on {row["dataset"]}, {row["degradation"]}: {row["failure"]}'
         for row in record['rows']

@@ -27,13 +27,8 @@ def format_latex(record: Record) -> str:
     """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
 
     Methods that are given the true degradation are below a rule and not ranked. The sources of published figures are
-    below each table. The last tables hold measured and published costs.
-
-    Args:
-        record: result of `record_results`.
-
-    Returns:
-        LaTeX text for the body of a document; its first line is a comment with the packages that it needs.
+    below each table. The last tables hold measured and published costs. The text is for the body of a document; its
+    first line is a comment with the packages that it needs.
     """
     lines = [
         r'% needs \usepackage{booktabs} and \usepackage{xcolor}',

@@ -12,18 +12,13 @@ _SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')
 
 
 def merge_records(records: Sequence[Record]) -> dict[str, Any]:
-    """Merges records; where two have the same evaluation, the later one counts unless it failed.
+    """Merges contents of ``table.json`` of one test, each with any methods, into a record named after the last one.
 
-    Args:
-        records: contents of ``table.json`` of one test, each with any methods.
+    Where two have the same evaluation, the later one counts unless it failed. Methods are in the order of the option
+    file with most of them. Crops are left out, because their images are beside the single tables.
 
-    Returns:
-        The record, named after the last one. Methods are in the order of the option file with most of them; crops are
-        left out, because their images are beside the single tables.
-
-    Raises:
-        InputError: if the records are not of one test: other metrics, averages, scale or seed, another degradation
-            under the same name, or other images in a data set.
+    Raises InputError if the records are not of one test: other metrics, averages, scale or seed, another degradation
+    under the same name, or other images in a data set.
     """
     if not records:
         raise InputError('nothing to merge: expected at least one table')

@@ -13,44 +13,26 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ResultsRow:
-    """One method of a table.
+    """One method of a table."""
 
-    Attributes:
-        label: its name in tables.
-        known: the inputs of a non-blind network, in words; empty for published methods.
-        source: name of the published table, empty for methods that were measured here.
-        upper_bound: whether it is given the true degradation, which others must estimate.
-        values: values by column and metric; those that were not computed or not printed are missing.
-        failures: reason by column.
-    """
-
-    label: str
-    known: str = 'nothing'
-    source: str = ''
-    upper_bound: bool = False
-    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    failures: Mapping[str, str] = field(default_factory=dict)
+    label: str  # its name in tables
+    known: str = 'nothing'  # inputs of a non-blind network in words; empty for published methods
+    source: str = ''  # name of the published table, empty for measured methods
+    upper_bound: bool = False  # is given the true degradation, which others must estimate
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by column and metric, where there are any
+    failures: Mapping[str, str] = field(default_factory=dict)  # reason by column
 
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """Table of one data set: methods x degradations.
-
-    Attributes:
-        dataset: its name.
-        images: number of images.
-        columns: labels of degradations and of averages.
-        averages: the columns that are means over others.
-        rows: measured methods in the order of the option file, then published ones.
-        metrics: for each metric's label its type and options.
-    """
+    """Table of one data set: methods x degradations."""
 
     dataset: str
-    images: int
-    columns: tuple[str, ...]
-    averages: frozenset[str]
-    rows: tuple[ResultsRow, ...]
-    metrics: Mapping[str, Mapping[str, Any]]
+    images: int  # number of images
+    columns: tuple[str, ...]  # labels of degradations and of averages
+    averages: frozenset[str]  # the columns that are means over others
+    rows: tuple[ResultsRow, ...]  # measured methods in the order of the option file, then published ones
+    metrics: Mapping[str, Mapping[str, Any]]  # type and options by label
 
     @property
     def main_column(self) -> str:
@@ -60,12 +42,7 @@ class ResultsTable:
     def rank(self, column: str, metric: str) -> tuple[str, str]:
         """The best and the second best of the measured methods that are not given the true degradation.
 
-        Args:
-            column: a column.
-            metric: label of a metric.
-
-        Returns:
-            Two labels; both are empty where fewer than two methods have a value.
+        Both labels are empty where fewer than two methods have a value.
         """
         lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
@@ -82,15 +59,7 @@ def list_datasets(record: Record) -> list[str]:
 
 
 def build_table(record: Record, dataset: str) -> ResultsTable:
-    """The table of one data set.
-
-    Args:
-        record: result of `record_results`, or content of a ``table.json``.
-        dataset: name of the data set.
-
-    Returns:
-        The table. An average exists for a method only where none of its columns failed.
-    """
+    """The table of one data set; an average exists for a method only where none of its columns failed."""
     rows = [row for row in record['rows'] if row['dataset'] == dataset]
     averages: Mapping[str, Sequence[str]] = record.get('averages', {})
     columns = (*unique(row['degradation'] for row in record['rows']), *averages)
@@ -195,13 +164,9 @@ def list_costs(record: Record) -> list[list[str]]:
 
 
 def find_costs(system: Record) -> tuple[float | None, ...]:
-    """Costs of a method; None where one was not measured.
+    """Costs of a method from its stored facts; None where one was not measured.
 
-    Args:
-        system: stored facts of a method.
-
-    Returns:
-        Parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, seconds per test image.
+    They are parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, and seconds per test image.
     """
     costs = system.get('costs') or {}
     parameters, multiply_adds = costs.get('parameters'), costs.get('multiply_adds')

@@ -60,27 +60,16 @@ PRECISIONS = ('fp32', 'bf16')
 
 @dataclass(frozen=True)
 class SpeedCase:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        network: key of SPEED_NETWORKS.
-        implementation: one of IMPLEMENTATIONS.
-        precision: 'fp32', or 'bf16' under autocast.
-        operation: what is timed; networks without an encoder have a single training stage, 'stage_2'.
-        scale: upsampling factor.
-        size: side of the LR images or patches in pixels.
-        batch: number of images; in training, of pairs of patches.
-        device: 'cpu' or 'cuda'.
-    """
-
-    network: str
-    implementation: str
-    precision: str
-    operation: Operation
-    scale: int
-    size: int
-    batch: int
-    device: str = 'cpu'
+    network: str  # key of SPEED_NETWORKS
+    implementation: str  # one of IMPLEMENTATIONS
+    precision: str  # 'fp32', or 'bf16' under autocast
+    operation: Operation  # networks without an encoder have a single training stage, 'stage_2'
+    scale: int  # upsampling factor
+    size: int  # side of the LR images or patches, pixels
+    batch: int  # images; in training, pairs of patches
+    device: str = 'cpu'  # 'cpu' or 'cuda'
 
     @property
     def label(self) -> str:
@@ -89,17 +78,11 @@ class SpeedCase:
 
 
 class Timing(NamedTuple):
-    """Seconds of one run.
+    """Seconds of one run."""
 
-    Attributes:
-        loading: cutting patches out of decoded images, in this process.
-        degrading: blur, downsampling and noise on the device.
-        computing: the networks, the losses and the optimiser.
-    """
-
-    loading: float
-    degrading: float
-    computing: float
+    loading: float  # cutting patches out of decoded images, in this process
+    degrading: float  # blur, downsampling and noise on the device
+    computing: float  # the networks, the losses and the optimiser
 
 
 def is_possible(case: SpeedCase) -> bool:
@@ -119,17 +102,9 @@ def is_possible(case: SpeedCase) -> bool:
 
 
 def build_action(case: SpeedCase, images: Path) -> Callable[[], Timing]:
-    """Builds the networks of a case.
+    """A function that runs a case once; training reads its images from an LMDB.
 
-    Args:
-        case: the case.
-        images: LMDB with the images for training.
-
-    Returns:
-        A function that runs the case once.
-
-    Raises:
-        InputError: if a network refuses its arguments.
+    Raises InputError if a network refuses its arguments.
     """
     torch.manual_seed(0)
     return _build_inference(case) if case.operation == 'inference' else _build_training(case, images)
@@ -234,12 +209,9 @@ def _wait(device: str) -> None:
 
 
 def read_peak_memory() -> int:
-    """Peak resident memory of this process in bytes.
+    """Peak resident memory of this process in bytes; raises InputError on Windows.
 
     On Linux it is VmHWM; getrusage would start from the peak of the parent process.
-
-    Raises:
-        InputError: on Windows.
     """
     try:
         lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
@@ -259,17 +231,10 @@ def encode_case(case: SpeedCase, images: Path) -> str:
 
 
 def measure_memory(text: str) -> dict[str, int]:
-    """Runs a case twice in this process, which must be new.
+    """Runs a case, the result of `encode_case`, twice in this process, which must be new.
 
-    Args:
-        text: result of `encode_case`.
-
-    Returns:
-        'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
-        memory, with base 0.
-
-    Raises:
-        InputError: if the case names no network.
+    Returns 'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
+    memory, with base 0. Raises InputError if the case names no network.
     """
     request = json.loads(text)
     case = SpeedCase(**request['case'])

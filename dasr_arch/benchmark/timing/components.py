@@ -35,25 +35,15 @@ Action = Callable[[], object]
 
 @dataclass(frozen=True)
 class ComponentTime:
-    """One component and its baseline.
+    """One component and its baseline."""
 
-    Attributes:
-        component: the task.
-        ours: our implementation.
-        baseline: the implementation that ours is compared with.
-        milliseconds: median of ours.
-        baseline_milliseconds: median of the baseline.
-        ratio: baseline time divided by our time.
-        difference: largest difference of the two results, or None where they are not comparable.
-    """
-
-    component: str
-    ours: str
-    baseline: str
-    milliseconds: float
-    baseline_milliseconds: float
-    ratio: float
-    difference: float | None
+    component: str  # the task
+    ours: str  # our implementation
+    baseline: str  # the implementation that ours is compared with
+    milliseconds: float  # median of ours
+    baseline_milliseconds: float  # median of the baseline
+    ratio: float  # baseline time divided by our time
+    difference: float | None  # largest of the two results, None where they are not comparable
 
 
 class _Component(NamedTuple):
@@ -64,17 +54,10 @@ class _Component(NamedTuple):
 
 
 def measure_components(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[ComponentTime]:
-    """Measures every component.
+    """Measures every component in timed interleaved runs after one warm-up.
 
-    Args:
-        repeats: timed interleaved runs, after one warm-up.
-        report: called with the name of a component before it is measured.
-
-    Returns:
-        A row for each component.
-
-    Raises:
-        InputError: if the sample images are missing.
+    ``report`` is called with the name of a component before it is measured. Raises InputError if the sample images are
+    missing.
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:

@@ -57,39 +57,24 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """Settings of a benchmark.
+    """Settings of a benchmark; raises InputError on unknown values, and if ncnn is asked for and not installed.
 
-    Attributes:
-        networks: keys of SPEED_NETWORKS.
-        implementations: of networks that have several; by default 'reference', 'fast', and 'ncnn' where it is
-            installed.
-        precisions: 'fp32', 'bf16'; by default bf16 only where the hardware supports it.
-        operations: 'inference', 'stage_1', 'stage_2'; 'components' for everything but networks ('parts' is its old
-            name).
-        scales: upsampling factors of inference; training uses the largest.
-        size: side of the LR image, pixels.
-        patch: side of the LR patches of training, pixels.
-        batch: pairs of patches in a training step.
-        repeats: timed runs after one warm-up, three at least.
-        baseline: network, implementation and precision that others are compared with, such as 'DASR reference fp32',
-            the authors' formulation; by default that one, or the first row where it is not measured.
-        device: 'cpu' or 'cuda'.
-
-    Raises:
-        InputError: if a value is unknown or out of range, or ncnn is asked for and not installed.
+    By default, implementations are 'reference', 'fast', and 'ncnn' where it is installed; bf16 is a precision only
+    where the hardware supports it; and the baseline, a row such as 'DASR reference fp32', is that one, the authors'
+    formulation, or the first row where it is not measured.
     """
 
-    networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')
-    implementations: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    operations: tuple[str, ...] = (*get_args(Operation), COMPONENTS)
-    scales: tuple[int, ...] = (2, 3, 4)
-    size: int = 180
-    patch: int = 48
-    batch: int = 8
-    repeats: int = 3
-    baseline: str = ''
-    device: str = 'cpu'
+    networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')  # keys of SPEED_NETWORKS
+    implementations: tuple[str, ...] = ()  # of networks that have several
+    precisions: tuple[str, ...] = ()  # 'fp32', 'bf16'
+    operations: tuple[str, ...] = (*get_args(Operation), COMPONENTS)  # 'parts' is the old name of 'components'
+    scales: tuple[int, ...] = (2, 3, 4)  # of inference; training uses the largest
+    size: int = 180  # side of the LR image, pixels
+    patch: int = 48  # side of the LR patches of training, pixels
+    batch: int = 8  # pairs of patches in a training step
+    repeats: int = 3  # timed runs after one warm-up, three at least
+    baseline: str = ''  # network, implementation and precision
+    device: str = 'cpu'  # 'cpu' or 'cuda'
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -124,11 +109,7 @@ class SpeedSettings:
 
 
 def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
-    """Every possible case of the settings.
-
-    Raises:
-        InputError: if there is none, or the baseline is not one of them.
-    """
+    """Every possible case of the settings; raises InputError if there is none, or not the baseline."""
     cases = []
     axes = (settings.networks, settings.implementations, settings.precisions)
     for operation in settings.operations:
@@ -150,11 +131,7 @@ def list_cases(settings: SpeedSettings) -> list[SpeedCase]:
 
 
 def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
-    """The label of the baseline.
-
-    Raises:
-        InputError: if the settings name a row that is not measured.
-    """
+    """The label of the baseline; raises InputError if the settings name a row that is not measured."""
     labels = [case.label for case in cases]
     if settings.baseline and settings.baseline not in labels:
         raise InputError(f"baseline: no row is called '{settings.baseline}'{suggest(settings.baseline, set(labels))}")
@@ -163,16 +140,9 @@ def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
 
 
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
-    """Measures every case.
+    """Measures every case; the record is ready for JSON.
 
-    Args:
-        settings: of the benchmark.
-
-    Returns:
-        The record, ready for JSON.
-
-    Raises:
-        InputError: if there is nothing to measure, or the sample images are missing.
+    Raises InputError if there is nothing to measure, or the sample images are missing.
     """
     cases = list_cases(settings)
     components: list[ComponentTime] = []
