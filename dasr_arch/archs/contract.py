@@ -66,14 +66,10 @@ class NetworkFacts:
 
 
 def facts_of(network: nn.Module | type[nn.Module]) -> NetworkFacts:
-    """Facts of a network or of its class.
+    """Facts that a network or its class declares, with the defaults for the others.
 
-    Args:
-        network: any network. One that does not derive from :class:`SRNetwork`, such as BasicSR's, may declare facts
-            as attributes of the same names.
-
-    Returns:
-        The declared facts, and the defaults for the others.
+    One that does not derive from :class:`SRNetwork`, such as BasicSR's, may declare facts as attributes of the same
+    names.
     """
     declared: dict[str, Any] = {item.name: getattr(network, item.name, item.default) for item in fields(NetworkFacts)}
     return NetworkFacts(**declared)

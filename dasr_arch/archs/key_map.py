@@ -33,14 +33,7 @@ class KeyMap:
         return None
 
     def translate(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Renames the tensors of a released checkpoint.
-
-        Args:
-            state: tensors under the authors' names.
-
-        Returns:
-            The tensors under our names, without the unused ones, and the unknown names.
-        """
+        """Tensors of a released checkpoint under our names, without the unused ones, and the unknown names."""
         translated: dict[str, Tensor] = {}
         unknown = []
         for name, tensor in state.items():

@@ -107,13 +107,7 @@ class SAN(SRNetwork):
 
 
 class SecondOrderGroup(nn.Module):
-    """Residual blocks, second-order attention and a convolution, with a residual.
-
-    Args:
-        num_feat: channels.
-        num_blocks: number of blocks.
-        reduction: see SecondOrderAttention.
-    """
+    """Residual blocks, second-order attention and a convolution, with a residual."""
 
     def __init__(self, num_feat: int, num_blocks: int, reduction: int) -> None:
         super().__init__()
@@ -131,12 +125,7 @@ class SecondOrderGroup(nn.Module):
 
 
 class SecondOrderAttention(nn.Module):
-    """Channel attention from the square root of the channels' covariance (SOCA), section 3.2 of the paper.
-
-    Args:
-        num_feat: channels C.
-        reduction: divisor of the hidden width.
-    """
+    """Channel attention from the square root of the channels' covariance (SOCA), section 3.2 of the paper."""
 
     def __init__(self, num_feat: int, reduction: int = 16) -> None:
         super().__init__()
@@ -153,13 +142,10 @@ class SecondOrderAttention(nn.Module):
 
 
 def covariance_root(x: Tensor) -> Tensor:
-    """Square root of the channels' covariance, by five Newton-Schulz iterations.
+    """Square root (B, C, C) of the channels' covariance, by five Newton-Schulz iterations.
 
-    Args:
-        x: features of shape (B, C, h, w), float32 or float64, also constant ones.
-
-    Returns:
-        Symmetric matrices of shape (B, C, C). Small eigenvalues are underestimated after five iterations.
+    Features have shape (B, C, h, w), float32 or float64; constant ones are allowed. Small eigenvalues are
+    underestimated after five iterations.
     """
     rows = x.flatten(2)
     rows = rows - rows.mean(2, keepdim=True)
@@ -177,11 +163,8 @@ class RegionNonLocal(nn.Module):
     """Non-local attention within each quarter of the image (RL-NL), section 3.3; initialised to the identity.
 
     As in the released code, keys and values are max-pooled over 2 x 2 pixels, which the paper does not mention. Sides
-    below four pixels are not split, below two not pooled.
-
-    Args:
-        num_feat: channels C.
-        reduction: divisor of the number of channels of queries, keys and values.
+    below four pixels are not split, below two not pooled. ``reduction`` divides the channels of queries, keys and
+    values.
     """
 
     def __init__(self, num_feat: int, reduction: int = 8) -> None:
@@ -196,14 +179,7 @@ class RegionNonLocal(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adds the attention of each region to its features.
-
-        Args:
-            x: features of shape (B, C, h, w), any size from one pixel up.
-
-        Returns:
-            Features of the same shape.
-        """
+        """Adds the attention of each region to features (B, C, h, w), of any size from one pixel up."""
         rows = [torch.cat([self._attend(part) for part in _halve(row, 3)], 3) for row in _halve(x, 2)]
         return torch.cat(rows, 2)
 
@@ -219,11 +195,7 @@ class RegionNonLocal(nn.Module):
 
 
 class MeanShift(nn.Module):
-    """Colour shift as a 1 x 1 convolution, which training may have changed in the authors' files.
-
-    Args:
-        shift: offset of R, G and B, shape (3,).
-    """
+    """Colour shift by (3,) as a 1 x 1 convolution, which training may have changed in the authors' files."""
 
     weight: Tensor
     bias: Tensor

@@ -131,13 +131,9 @@ class UDVD(SRNetwork):
 
 
 class DynamicBlock(nn.Module):
-    """Filters an image with predicted per-pixel kernels and adds a predicted residual image.
+    """Filters an image with predicted per-pixel kernels of odd size and adds a predicted residual image.
 
-    Args:
-        num_feat: channels of the features.
-        dynamic_size: size of the kernels in pixels, odd.
-        scale: upsampling factor of the block.
-        align: ratio of image size to feature size.
+    ``scale`` is the upsampling factor of the block, ``align`` the ratio of image size to feature size.
     """
 
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:
@@ -165,15 +161,7 @@ class DynamicBlock(nn.Module):
         self.feat_residual = nn.Sequential(*layers, nn.Conv2d(_RESIDUAL_FEAT, 3, 3, padding=1))
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
-        """Refines an image.
-
-        Args:
-            image: RGB of shape (B, 3, H, W).
-            features: shape (B, num_feat, H / align, W / align).
-
-        Returns:
-            RGB of shape (B, 3, H * scale, W * scale).
-        """
+        """Refines RGB (B, 3, H, W) to (B, 3, H * scale, W * scale); features have sides H / align and W / align."""
         both = torch.cat([self.image_conv(image), self.align(features)], 1)
         filtered = convolve_dynamically(image, self.feat_kernel(both), self.scale)
         *layers, last = self.feat_residual
@@ -183,15 +171,10 @@ class DynamicBlock(nn.Module):
 
 
 def convolve_dynamically(image: Tensor, kernels: Tensor, scale: int = 1) -> Tensor:
-    """Dynamic convolution, zero-padded: every output pixel has its own kernel.
+    """Dynamic convolution, zero-padded: every output pixel of (B, C, H * scale, W * scale) has its own kernel.
 
-    Args:
-        image: shape (B, C, H, W).
-        kernels: shape (B, k * k * scale * scale, H, W), ordered by tap and then by sub-pixel, each row by row.
-        scale: upsampling factor.
-
-    Returns:
-        Shape (B, C, H * scale, W * scale), in the type of the image.
+    Kernels, (B, k * k * scale * scale, H, W), are ordered by tap and then by sub-pixel, each row by row. The result has
+    the type of the image (B, C, H, W).
     """
     batch, channels, height, width = image.shape
     side = round((kernels.shape[1] / scale**2) ** 0.5)

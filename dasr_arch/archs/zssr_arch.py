@@ -40,11 +40,7 @@ class ZSSR(ResidualCNN):
         self.draw_weights()
 
     def draw_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights anew, for the training on one image.
-
-        Args:
-            generator: CPU generator; torch's global one by default.
-        """
+        """Draws all weights anew, for the training on one image; the CPU generator is torch's global one by default."""
         for layer in self.body:
             if isinstance(layer, nn.Conv2d):
                 std = math.sqrt(_GAIN / (9 * layer.in_channels))

@@ -41,26 +41,12 @@ def is_released(state: Mapping[str, Tensor]) -> bool:
 
 
 def our_name(name: str) -> str | None:
-    """Our name of a tensor in a released checkpoint.
-
-    Args:
-        name: the authors' name.
-
-    Returns:
-        Our name, with the prefix 'contrast:' for the contrastive part; None for constants and unknown names.
-    """
+    """Our name of a released tensor, 'contrast:' before that of a contrastive part; None for constants and unknown."""
     return _NAMES.our_name(name)
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """Splits a released checkpoint into network and contrastive part.
-
-    Args:
-        state: tensors under the authors' names.
-
-    Returns:
-        The network's state dict, the contrastive part's (possibly empty), and the unknown names.
-    """
+    """Splits a released state dict into the network's, the contrastive part's (maybe empty), and the unknown names."""
     translated, unknown = _NAMES.translate(state)
     network: dict[str, Tensor] = {}
     contrast: dict[str, Tensor] = {}

@@ -52,16 +52,10 @@ class DASRWeights(NamedTuple):
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a .pth, .pt or .safetensors file on the CPU; pickled code is refused.
+    """Reads a .pth, .pt or .safetensors file on the CPU: tensors by name, or BasicSR's dictionary of such dictionaries.
 
-    Args:
-        path: the file.
-
-    Returns:
-        Tensors by name, or BasicSR's dictionary of such dictionaries.
-
-    Raises:
-        InputError: if the file is missing, truncated, not a weights file, or contains objects other than tensors.
+    InputError if the file is missing, truncated, not a weights file, or contains objects other than tensors; pickled
+    code is refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,34 +82,16 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
-    """Reads the state dict of any network.
+    """State dict of any network, without the prefix 'module.' of data-parallel training.
 
-    Args:
-        path: .pth, .pt or .safetensors file.
-        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
-
-    Returns:
-        Tensors by name, without the prefix 'module.' of data-parallel training.
-
-    Raises:
-        InputError: as :func:`read_file`, or if the key is missing or an entry is no tensor.
+    ``param_key`` chooses a state dict of a BasicSR file; by default 'params_ema', else 'params'. InputError as
+    :func:`read_file`, or if the key is missing or an entry is no tensor.
     """
     return _pick_state(read_file(path), f"weights file '{path}'", param_key)
 
 
 def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None) -> DASRWeights:
-    """Reads DASR weights, ours or the authors', recognised by their tensor names.
-
-    Args:
-        source: a file or an already loaded dictionary.
-        param_key: which state dict of a BasicSR file; by default 'params_ema', else 'params'.
-
-    Returns:
-        The tensors under our names.
-
-    Raises:
-        InputError: as :func:`read_weights`, or if the weights are not DASR's.
-    """
+    """Reads DASR weights, ours or the authors', recognised by their tensor names; InputError if they are not DASR's."""
     name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
     weights = _read_under_our_names(source, name, param_key)
     for key in ('compress.weight', 'body_conv.weight'):
@@ -145,16 +121,9 @@ def _read_under_our_names(
 def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Loads the degradation encoder of another network, which may have another scale.
 
-    Args:
-        network: the network.
-        source: our file or the authors', or a file of an encoder alone (`dasr convert --encoder`); averaged weights
-            come first.
-
-    Returns:
-        The contrastive part in the file under our names; may be empty.
-
-    Raises:
-        InputError: if the file is no DASR with an encoder, or that is of another size.
+    The file is ours, the authors', or of an encoder alone (`dasr convert --encoder`); averaged weights come first.
+    Returns the contrastive part of the file under our names, maybe empty. InputError if the file is no DASR with an
+    encoder, or that is of another size.
     """
     weights = _read_under_our_names(source, f"weights file '{source}'")
     own = {key.removeprefix('encoder.'): value for key, value in weights.network.items() if key.startswith('encoder.')}
@@ -191,17 +160,9 @@ def load_network(
 
 
 def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> DASR:
-    """Builds a DASR from its state dict alone; names and shapes determine all arguments.
+    """Builds a DASR on the CPU from its state dict alone; names and shapes determine all arguments.
 
-    Args:
-        state: tensors under our names.
-        name: name of the source, for messages.
-
-    Returns:
-        The network with these weights, on the CPU.
-
-    Raises:
-        InputError: if tensors are missing, unexpected, or of the wrong shape.
+    ``name`` opens messages. InputError if tensors are missing, unexpected, or of the wrong shape.
     """
     try:
         network = DASR(**infer_arguments(state))
@@ -212,15 +173,7 @@ def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> D
 
 
 def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """The part of a network that weights belong to, such as one of IKC's three networks.
-
-    Args:
-        network: a network; its fact ``parts`` names the submodules that have weights files of their own.
-        state: tensors, under our names or the authors'.
-
-    Returns:
-        The part with these tensors; the network itself if there is none.
-    """
+    """The submodule that weights, ours or the authors', belong to, such as one of IKC's three; else the network."""
     for name in facts_of(network).parts:
         part = network.get_submodule(name)
         if set(_translate_released(part, state)[0]) == set(part.state_dict()):
@@ -229,15 +182,9 @@ def choose_part(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Loads a state dict if it fits completely; else nothing is loaded.
+    """Loads a state dict, ours or the authors', if it fits completely; else nothing is loaded.
 
-    Args:
-        network: the network.
-        state: tensors, under our names or those of the network's ``released_names``.
-        name: name of the source, for messages.
-
-    Raises:
-        InputError: naming the first tensor that is missing, unexpected or of another shape.
+    InputError, opened by ``name``, for the first tensor that is missing, unexpected or of another shape.
     """
     state, unknown = _translate_released(network, state)
     own = network.state_dict()
@@ -259,15 +206,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 
 
 def load_fitting(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, list[str]]:
-    """Loads the tensors whose name and shape fit.
-
-    Args:
-        network: the network.
-        state: tensors, under our names or those of the network's ``released_names``.
-
-    Returns:
-        The number of loaded tensors, and the names of the network's other tensors.
-    """
+    """Loads tensors whose name, ours or the authors', and shape fit; returns their number and the others' names."""
     state = _translate_released(network, state)[0]
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
@@ -288,17 +227,7 @@ def _translate_released(network: nn.Module, state: Mapping[str, Tensor]) -> tupl
 
 
 def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of the DASR with a state dict.
-
-    Args:
-        state: tensors under our names.
-
-    Returns:
-        Keyword arguments for :class:`DASR`.
-
-    Raises:
-        KeyError: if a tensor that determines an argument is missing.
-    """
+    """Keyword arguments of the DASR with a state dict; KeyError if a tensor that determines one is missing."""
     num_feat, representation_dim = state['compress.weight'].shape
     indices = [re.match(r'groups\.(\d+)\.blocks\.(\d+)\.', key) for key in state]
     found = [(int(match[1]), int(match[2])) for match in indices if match]

@@ -68,14 +68,7 @@ def weights_folder() -> Path:
 
 
 def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
-    """Reads and checks a manifest.
-
-    Args:
-        folder: its folder; None is ``weights_folder()``.
-
-    Raises:
-        InputError: if it is missing or invalid.
-    """
+    """Reads and checks the manifest in a folder, by default ``weights_folder()``; InputError if missing or invalid."""
     path = Path(folder or weights_folder()) / MANIFEST_NAME
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -92,16 +85,7 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
 
 
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
-    """The manifest entry of a name.
-
-    Args:
-        name: a setting, or the name of an entry.
-        scale: upsampling factor.
-        folder: folder of the manifest; None is ``weights_folder()``.
-
-    Raises:
-        InputError: listing the entries, if there is none of that name.
-    """
+    """The manifest entry of a setting or an entry's name; InputError, listing the entries, if there is none."""
     entries = read_manifest(folder).files
     for entry in entries:
         if entry.scale == scale and name in (entry.setting, entry.name):
@@ -115,15 +99,7 @@ def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None =
 
 
 def check_packaged(entry: PackagedWeights, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Path of an entry's file, after verifying its checksum.
-
-    Args:
-        entry: manifest entry.
-        folder: folder of the manifest; None is ``weights_folder()``.
-
-    Raises:
-        InputError: if the file is missing or its checksum differs.
-    """
+    """Path of an entry's file; InputError if the file is missing or its checksum differs."""
     path = Path(folder or weights_folder()) / entry.file
     try:
         data = path.read_bytes()

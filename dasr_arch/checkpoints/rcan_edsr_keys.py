@@ -54,17 +54,10 @@ def find_released_names(network: nn.Module) -> KeyMap | None:
 
 
 def absorb_mean_shift(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merges the authors' colour shifts into the adjacent convolutions and the network's constant.
+    """Merges the authors' colour shifts into the adjacent convolutions and the ``mean`` of BasicSR's RCAN or EDSR.
 
-    Args:
-        network: BasicSR's RCAN or EDSR; its ``mean`` is set to that of the checkpoint.
-        state: tensors under the authors' names, with or without 'sub_mean' and 'add_mean'.
-
-    Returns:
-        The tensors without the shifts.
-
-    Raises:
-        InputError: if a shift is incomplete or cannot be inverted.
+    Takes tensors under the authors' names, with or without 'sub_mean' and 'add_mean', and returns them without these.
+    InputError if a shift is incomplete or cannot be inverted.
     """
     names = [f'{layer}.{tensor}' for layer in ('sub_mean', 'add_mean') for tensor in ('weight', 'bias')]
     rest = {name: tensor for name, tensor in state.items() if name not in names}

@@ -49,17 +49,11 @@ class TrainingOutput(NamedTuple):
 
 
 class MomentumContrast(nn.Module):
-    """Projection heads, key encoder and queue.
+    """Projection heads, key encoder and queue for representations of length D.
 
-    The queue has shape (D, queue_length), a key in each column. It starts with random unit vectors, all of which are
-    negatives from the first iteration.
-
-    Args:
-        encoder: the trained encoder; the key encoder starts as its copy.
-        representation_dim: length D of representations and projections.
-        queue_length: number of past keys, the negatives.
-        momentum: decay of the key encoder.
-        temperature: divisor of the logits.
+    The key encoder starts as a copy of the encoder and follows it with decay ``momentum``. The queue has shape (D,
+    queue_length), a key in each column. It starts with random unit vectors, all of which are negatives from the first
+    iteration. Logits are divided by the temperature.
     """
 
     def __init__(
@@ -86,14 +80,10 @@ class MomentumContrast(nn.Module):
         self.queue_ptr: Tensor
 
     def forward(self, representation: Tensor, key: Tensor) -> ContrastOutput:
-        """Similarities of queries with their keys and with the queue; does not update the queue.
+        """Similarities of queries with their keys and with the queue, which is not updated.
 
-        Args:
-            representation: of the queries, shape (B, D), with gradient.
-            key: key patches in the encoder's value range, shape (B, 3, h, w).
-
-        Returns:
-            Logits and keys.
+        Representations of the queries have shape (B, D), with gradient; key patches have shape (B, 3, h, w), in the
+        encoder's value range.
         """
         with torch.no_grad():
             keys = self.encoder_k(key)
@@ -107,11 +97,7 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def update_key_encoder(self, encoder: nn.Module) -> None:
-        """Momentum update of key encoder and key projection; batch statistics are not updated.
-
-        Args:
-            encoder: the trained encoder.
-        """
+        """Momentum update of key encoder and key projection; batch statistics are not updated."""
         for query_side, key_side in ((encoder, self.encoder_k), (self.projection, self.projection_k)):
             old: list[Tensor] = list(key_side.parameters())
             new: list[Tensor] = list(query_side.parameters())
@@ -121,11 +107,7 @@ class MomentumContrast(nn.Module):
 
     @torch.no_grad()
     def copy_to_key_encoder(self, encoder: nn.Module) -> None:
-        """Copies encoder and projection to the key side, including batch statistics.
-
-        Args:
-            encoder: the trained encoder.
-        """
+        """Copies encoder and projection to the key side, including batch statistics."""
         self.encoder_k.load_state_dict(encoder.state_dict())
         self.projection_k.load_state_dict(self.projection.state_dict())
 
@@ -133,8 +115,7 @@ class MomentumContrast(nn.Module):
     def enqueue(self, keys: Tensor) -> None:
         """Replaces the oldest keys of the queue, wrapping at its end, by the keys of all processes.
 
-        Args:
-            keys: shape (B, D) with B at most the queue's length, the same B in every process.
+        Keys have shape (B, D), with B at most the queue's length and the same in every process.
         """
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             gathered = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
@@ -149,16 +130,9 @@ class MomentumContrast(nn.Module):
 class ContrastiveTraining(nn.Module):
     """DASR and the parts that only training needs, behind one ``forward``, as DistributedDataParallel requires.
 
-    Args:
-        network: the network to train.
-        contrast: contrastive part; None trains with the reconstruction loss alone (the paper's Model 1).
-        regression: auxiliary loss on the representation, or None.
-        teacher: teacher of the encoder, or None.
-        filter_loss: loss of the predicted linear filter, or None.
-
-    Attributes:
-        uses_teacher: whether the network is conditioned on the teacher's representation, which trains the teacher,
-            while the encoder is frozen; set by the stage.
+    Without a contrastive part only the reconstruction loss trains (the paper's Model 1). With ``uses_teacher``, set by
+    the stage, the network is conditioned on the teacher's representation, which trains the teacher; the encoder is
+    frozen.
     """
 
     def __init__(
@@ -188,16 +162,11 @@ class ContrastiveTraining(nn.Module):
         regression_target: Tensor | None = None,
         filter_target: Tensor | None = None,
     ) -> TrainingOutput:
-        """Runs one batch.
+        """Runs one batch of RGB patches in [0, 1].
 
-        Args:
-            query: patches to super-resolve, shape (B, 3, h, w) in [0, 1].
-            key: other patches with the same degradations, shape (B, 3, h, w) in [0, 1].
-            super_resolve: False in the encoder stage.
-            kernel: true blur kernels, for non-blind networks.
-            gt: HR patches of the queries, for the teacher.
-            regression_target: :meth:`DegradationRegression.target` of the queries.
-            filter_target: :meth:`WienerFilterLoss.target` of the queries.
+        Queries are super-resolved, except in the encoder stage; keys are other patches with the same degradations, both
+        of shape (B, 3, h, w). Non-blind networks take the true blur kernels, the teacher the HR patches of the queries,
+        and the auxiliary losses their ``target`` of the queries.
         """
         if self.teacher is not None and gt is not None and self.uses_teacher:
             return TrainingOutput(self.network(query, representation=self.teacher(query, gt)), None)

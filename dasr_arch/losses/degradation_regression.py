@@ -28,21 +28,13 @@ __getattr__ = find_renamed(__name__, {'CodeTarget': 'DegradationRegression'})
 
 
 class DegradationRegression(nn.Module):
-    """Regression head on the representation, and its loss.
+    """Regression head on representations of length D, and its loss.
 
-    A kernel is described by its width matrix, or by its coefficients in the principal components of the training's
-    kernels. Each parameter and the noise level are normalised to mean 0 and deviation 1 over the training's draws. The
-    compression quality, 100 without compression, is normalised as a uniform variable.
-
-    Args:
-        representation_dim: length D of representations.
-        degradation: degradation of the training.
-        kernel: 'widths', the C <= 3 numbers of :func:`width_matrix` that vary, or 'components'.
-        components: number C of coefficients, for 'components'.
-        jpeg_quality: adds the compression quality to the parameters.
-
-    Raises:
-        InputError: if the kernel is fixed, there are fewer components, or the degradation draws no quality.
+    A kernel is described by its width matrix ('widths': the C <= 3 numbers of :func:`width_matrix` that vary), or by
+    its C coefficients in the principal components of the training's kernels ('components'). Each parameter and the
+    noise level are normalised to mean 0 and deviation 1 over the training's draws. The compression quality, with
+    ``jpeg_quality``, is 100 without compression and normalised as a uniform variable. InputError if the kernel is
+    fixed, there are fewer components, or the degradation draws no quality.
     """
 
     basis: Tensor
@@ -88,17 +80,10 @@ class DegradationRegression(nn.Module):
         self.head = nn.Linear(representation_dim, codes.shape[1] + (high > low) + jpeg_quality)
 
     def target(self, kernel: Tensor, noise_level: Tensor, jpeg_quality: Tensor | None = None) -> Tensor:
-        """Normalised parameters of the true degradations.
+        """Normalised parameters (B, C) of true degradations: kernel, noise level if drawn, quality if it is a part.
 
-        Args:
-            kernel: true kernels of shape (B, k, k).
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,).
-            jpeg_quality: qualities in 1..100, or 0 for an image that is not compressed, shape (B,); needed if the
-                quality is a part of the target.
-
-        Returns:
-            Shape (B, C), with a column more where noise levels are drawn and one for the quality: kernel parameters,
-            noise level, quality.
+        Kernels have shape (B, k, k); noise levels, standard deviations on the scale 0..255, and qualities, 1..100 or 0
+        for an image that is not compressed, shape (B,).
         """
         parts = [(self._describe(kernel) - self.centre) / self.spread]
         mean, deviation = self.noise
@@ -111,15 +96,7 @@ class DegradationRegression(nn.Module):
         return torch.cat(parts, 1)
 
     def forward(self, representation: Tensor, target: Tensor) -> Tensor:
-        """Computes the loss.
-
-        Args:
-            representation: shape (B, D), with gradient.
-            target: result of :meth:`target`.
-
-        Returns:
-            The mean squared error; 1 for predicting the mean.
-        """
+        """Mean squared error from the target, for representations (B, D) with gradient; 1 for predicting the mean."""
         with torch.autocast(representation.device.type, enabled=False):
             return functional.mse_loss(self.head(representation.float()), target)
 
@@ -136,19 +113,13 @@ def _uniform_moments(low: float, high: float) -> tuple[float, float]:
 
 
 def width_matrix(kernel: Tensor) -> Tensor:
-    """Matrix square root of a kernel's covariance.
+    """Matrix square root of the covariance of kernels (B, k, k) of sum 1: xx, yy, xy in pixels, float32 (B, 3).
 
     For a Gaussian with axis widths l1 and l2 and rotation R it is R diag(l1, l2) R^T. Unlike widths and angle, it is
     continuous where both widths are equal.
 
     A kernel with negative lobes, such as a low-pass filter, is squared first, and the result is multiplied by the root
     of two: a Gaussian gives the same either way, and the lobes do not cancel what lies between them.
-
-    Args:
-        kernel: shape (B, k, k), with sum 1.
-
-    Returns:
-        Entries xx, yy and xy of the matrix, shape (B, 3), pixels, float32.
     """
     mass = kernel.double()
     lobed = (mass < 0).flatten(1).any(1)

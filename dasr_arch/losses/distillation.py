@@ -14,14 +14,8 @@ from dasr_arch.archs.dasr_arch import DegradationEncoder
 class DistillationTeacher(nn.Module):
     """Encoder of LR-HR pairs, with the distillation loss of a student that encodes the LR patch alone.
 
-    Args:
-        scale: ratio of HR size to LR size.
-        num_feat: channels of the first convolutions.
-        representation_dim: length D of representations.
-        temperature: softmax temperature of the distillation loss; 0.15 in KDSR.
-
-    Source:
-        Xia et al., ICLR 2023: input is LR with pixel-unshuffled HR; KL divergence of softmax with a temperature.
+    As in KDSR, the input is LR with pixel-unshuffled HR, and the loss the KL divergence of softmax with a temperature,
+    0.15 there.
     """
 
     def __init__(
@@ -33,28 +27,15 @@ class DistillationTeacher(nn.Module):
         self.encoder = DegradationEncoder(num_feat, representation_dim, num_in_ch=3 * (1 + scale**2))
 
     def forward(self, lq: Tensor, gt: Tensor) -> Tensor:
-        """Encodes LR-HR pairs.
-
-        Args:
-            lq: LR patches, RGB of shape (B, 3, h, w) in [0, 1].
-            gt: their HR patches, RGB of shape (B, 3, h * scale, w * scale) in [0, 1].
-
-        Returns:
-            Representations of shape (B, D).
-        """
+        """Representations (B, D) of RGB patches in [0, 1]: LR (B, 3, h, w) and HR (B, 3, h * scale, w * scale)."""
         pair = torch.cat([lq, functional.pixel_unshuffle(gt, self.scale)], 1) * 255
         out: Tensor = self.encoder(pair)
         return out
 
     def distillation_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Kullback-Leibler divergence from the teacher's distribution to the student's.
+        """Kullback-Leibler divergence from teacher's to student's distribution: batch mean, float32, 0 if equal.
 
-        Args:
-            student: representations of the encoder, shape (B, D), with gradient.
-            teacher: representations of the teacher, shape (B, D).
-
-        Returns:
-            Mean over the batch, float32; 0 for equal distributions.
+        Representations have shape (B, D), the student's with gradient.
         """
         with torch.autocast(student.device.type, enabled=False):
             log_student = functional.log_softmax(student.float() / self.temperature, 1)

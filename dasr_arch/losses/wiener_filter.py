@@ -14,11 +14,7 @@ _REAL_ERROR = 1 / 8
 
 
 class WienerFilterLoss(nn.Module):
-    """Loss in decibels against the Wiener filter, by the model of :mod:`dasr_arch.degradations.wiener`.
-
-    Args:
-        scale: upsampling factor s.
-    """
+    """Loss in decibels against the Wiener filter, by the model of :mod:`dasr_arch.degradations.wiener`."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -26,14 +22,9 @@ class WienerFilterLoss(nn.Module):
 
     @torch.no_grad()
     def target(self, kernel: Tensor, noise_level: Tensor) -> Tensor:
-        """Statistics and Wiener filters of the true degradations.
+        """Covariance, weights and error of the Wiener filters of true degradations, in one float32 tensor (B, n).
 
-        Args:
-            kernel: true kernels of shape (B, k, k).
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,).
-
-        Returns:
-            Shape (B, n), float32: covariance, filter weights and error of the Wiener filter.
+        Kernels have shape (B, k, k); noise levels, standard deviations on the scale 0..255, shape (B,).
         """
         statistics = compute_wiener_statistics(kernel, noise_level, self.scale, FILTER_SIZE)
         best = solve_wiener(statistics)
@@ -41,15 +32,7 @@ class WienerFilterLoss(nn.Module):
         return torch.cat([statistics.covariance.flatten(1), best.flatten(1), least[:, None]], 1).float()
 
     def forward(self, filters: Tensor, target: Tensor) -> Tensor:
-        """Computes the loss.
-
-        Args:
-            filters: predicted weights of shape (B, s * s, k, k), with gradient.
-            target: result of :meth:`target`.
-
-        Returns:
-            Mean over the batch in decibels, at least 0.
-        """
+        """Batch mean in decibels, at least 0, for predicted weights (B, s * s, k, k), with gradient."""
         taps, pixels = FILTER_SIZE**2, self.scale**2
         with torch.autocast(filters.device.type, enabled=False):
             covariance, best, least = target.split([taps**2, taps * pixels, 1], 1)

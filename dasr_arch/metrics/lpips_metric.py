@@ -64,15 +64,9 @@ def calculate_lpips(
 
 
 def check_backbone(path: object, net: str, where: str) -> None:
-    """Finds out whether LPIPS could be computed, without reading the weights.
+    """Finds out whether LPIPS could be computed, without reading the weights of the backbone.
 
-    Args:
-        path: the backbone's weights file.
-        net: name of the backbone.
-        where: what opens the message.
-
-    Raises:
-        InputError: if the package or the file is missing, or there is no such backbone.
+    InputError, opened by ``where``, if the package or the file is missing, or there is no such backbone.
     """
     if net not in BACKBONES:
         raise InputError(f"{where}: net must be one of {', '.join(BACKBONES)}, got '{net}'")

@@ -20,17 +20,9 @@ Array = NDArray[np.float64]
 
 
 def measure_plane_ssim(plane: Array, reference: Array) -> float:
-    """Mean SSIM of one channel over the region where the whole window fits.
+    """Mean SSIM, at most 1, of two planes (H, W), float64 in [0, 255], over the region where the whole window fits.
 
-    Args:
-        plane: values in [0, 255], shape (H, W), float64.
-        reference: the same for the other image.
-
-    Returns:
-        The mean, at most 1.
-
-    Raises:
-        ValueError: if the shapes differ or a side is shorter than the window.
+    ValueError if the shapes differ or a side is shorter than the window.
     """
     if plane.shape != reference.shape or plane.ndim != 2:
         raise ValueError(f'SSIM compares two planes of one shape, got {plane.shape} and {reference.shape}')

@@ -11,8 +11,7 @@ from torch import nn
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Averages gradients over all processes in one exchange; does nothing without a process group.
 
-    Args:
-        parameters: in the same order in every process, with gradients for the same ones.
+    Parameters come in the same order in every process, with gradients for the same ones.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return

@@ -23,25 +23,13 @@ class Stage(StageOptions, kw_only=True, frozen=True):
 
 
 class Schedule:
-    """Consecutive stages.
-
-    Args:
-        stages: in order.
-    """
+    """Consecutive stages."""
 
     def __init__(self, stages: Sequence[StageOptions]) -> None:
         self.stages = [Stage(**asdict(stage)) for stage in stages]
 
     def locate(self, iteration: int) -> tuple[int, int]:
-        """Stage of an iteration.
-
-        Args:
-            iteration: counted from 1 over all stages.
-
-        Returns:
-            Number of the stage, counted from 1, and the iteration counted from 1 at its start. Iterations beyond the
-            end belong to the last stage.
-        """
+        """Stage of an iteration, and the iteration within it, all counted from 1; the last stage has no end."""
         for number, stage in enumerate(self.stages, 1):
             if iteration <= stage.total_iter or number == len(self.stages):
                 break

@@ -123,17 +123,11 @@ class MZSRModel(SupervisedModel):
 
 
 def weigh_steps(iteration: int, steps: int, method: Literal['anneal', 'uniform'], anneal_iter: int) -> list[float]:
-    """Weights of the outer losses after every inner step.
+    """Weights, with sum 1, of the outer losses after every inner step; outer iterations count from 1.
 
-    Args:
-        iteration: of the outer loop, counted from 1.
-        steps: number of inner steps.
-        method: 'uniform' gives equal weights, as the released script does unless it is resumed, because its counter is
-            not advanced; 'anneal' moves the weight to the last step, as in the paper.
-        anneal_iter: iterations over which the weights of earlier steps fall linearly, down to FLOOR.
-
-    Returns:
-        Weights with sum 1.
+    'uniform' gives equal weights, as the released script does unless it is resumed, because its counter is not
+    advanced. 'anneal' moves the weight to the last step, as in the paper: within ``anneal_iter`` iterations the weights
+    of earlier steps fall linearly, down to FLOOR.
     """
     equal = 1 / steps
     if method == 'uniform' or steps == 1:

@@ -102,15 +102,8 @@ class SupervisedModel(SRModel):
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """Loads weights; without ``strict`` those whose names and shapes fit, and logs the others.
 
-        Args:
-            net: the network.
-            load_path: the file.
-            strict: whether every tensor must fit.
-            param_key: ignored, since SRModel always passes 'params'; the option 'path.param_key_g' applies, by default
-                averaged weights come first.
-
-        Raises:
-            InputError: if the file cannot be read, or does not fit and strict is set.
+        ``param_key`` is ignored, since SRModel always passes 'params'; the option 'path.param_key_g' applies, by
+        default averaged weights come first. InputError if the file cannot be read, or does not fit and strict is set.
         """
         del param_key
         state = read_weights(load_path, self.opt['path'].get('param_key_g'))
@@ -276,13 +269,10 @@ class SupervisedModel(SRModel):
         return OrderedDict(zip(names, values.tolist(), strict=True))
 
     def follow_average(self, current_iter: int) -> None:
-        """Updates the averaged network, if there is one, after an iteration.
+        """Updates the averaged network, if there is one, after an iteration, counted from 1.
 
         The decay rises to the value of the option file in every stage. With a constant 0.999, the initial random
         weights would still make up 37 % of the average after 1,000 iterations.
-
-        Args:
-            current_iter: number of the iteration, from 1.
         """
         if self.ema_decay > 0:
             done = self.schedule.locate(current_iter)[1]
@@ -327,16 +317,9 @@ class SupervisedModel(SRModel):
             save_atomically(collect_training_state(self, epoch, current_iter), folder / f'{current_iter}.state')
 
     def save_weights(self, label: str) -> Path | None:
-        """Writes the weights file.
+        """Writes ``net_g_<label>.pth``, label such as 'best' or '5000'; returns its path, in the first process alone.
 
-        Args:
-            label: last part of the file name, such as '5000', 'best' or 'latest'.
-
-        Returns:
-            The file; None in all processes but the first.
-
-        Raises:
-            OSError: if it cannot be written; no partial file is left.
+        OSError if it cannot be written; no partial file is left.
         """
         if self.opt['rank'] != 0:
             return None
@@ -399,17 +382,9 @@ class SupervisedModel(SRModel):
 
 
 def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Trainable parameters in groups by learning rate.
+    """Trainable parameters in groups by 'factor' of the learning rate; those without a factor come first.
 
-    Args:
-        net: the network.
-        factors: factors of the learning rate by prefix of parameter names, such as 'conv3'.
-
-    Returns:
-        Groups for an optimiser with 'params' and 'factor'; parameters without a factor come first.
-
-    Raises:
-        InputError: if a prefix matches no parameter.
+    Factors are given by prefix of parameter names, such as 'conv3'.
     """
     groups: dict[str, list[nn.Parameter]] = {'': []}
     for name, parameter in net.named_parameters():

@@ -14,17 +14,7 @@ from dasr_arch._files import atomic_write
 
 
 def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
-    """Training state in BasicSR's format, with the networks.
-
-    Args:
-        model: any of BasicSR's models or ours.
-        epoch: number of the epoch.
-        iteration: number of finished iterations.
-
-    Returns:
-        'epoch', 'iter', 'optimizers' and 'schedulers' as in BasicSR's states; 'networks', state dicts by attribute
-        name.
-    """
+    """Training state after ``iteration`` iterations, BasicSR's with 'networks', state dicts by attribute name."""
     return {
         'epoch': epoch,
         'iter': iteration,
@@ -35,15 +25,7 @@ def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, 
 
 
 def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
-    """Restores a training state.
-
-    Args:
-        model: the model, built from the same options.
-        state: result of :func:`collect_training_state`.
-
-    Raises:
-        InputError: if the state belongs to another model.
-    """
+    """Restores a training state to a model built from the same options; InputError if it belongs to another model."""
     networks = find_networks(model)
     saved = state.get('networks', {})
     if set(saved) != set(networks) and saved:
@@ -67,14 +49,7 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
 
 
 def find_networks(model: Any) -> dict[str, nn.Module]:
-    """Networks of a model by attribute name ``net_*``, without distributed wrappers.
-
-    Args:
-        model: any of BasicSR's models or ours.
-
-    Returns:
-        Modules, in the order of their creation.
-    """
+    """Networks of any BasicSR model by attribute name ``net_*``, in order of creation, without distributed wrappers."""
     out: dict[str, nn.Module] = {}
     for name, value in vars(model).items():
         if not name.startswith('net_') or not isinstance(value, nn.Module):
@@ -84,14 +59,9 @@ def find_networks(model: Any) -> dict[str, nn.Module]:
 
 
 def save_atomically(content: object, path: str | os.PathLike[str]) -> None:
-    """Writes a file completely or not at all.
+    """Writes any argument of torch.save completely or not at all.
 
-    Args:
-        content: any argument of torch.save.
-        path: the file.
-
-    Raises:
-        OSError: if it cannot be written, for example because the disk is full; an existing file is kept.
+    OSError if it cannot be written, for example because the disk is full; an existing file is kept.
     """
     with atomic_write(path) as temporary:
         try:

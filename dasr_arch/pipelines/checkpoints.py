@@ -27,17 +27,11 @@ def list_states(folder: Path) -> list[Path]:
 
 
 def find_state(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The state that a run continues from.
+    """The training state that a run continues from; None for a new run.
 
-    Args:
-        options: BasicSR's option dictionary; 'auto_resume' looks in the experiment's own folder, else
-            'path.resume_state' names a file.
-
-    Returns:
-        The state, or None for a new run. A damaged file is named in a warning and the one before it is taken.
-
-    Raises:
-        InputError: if there are states but none can be read, or the named one cannot.
+    'auto_resume' searches the experiment's own folder, where a damaged file is named in a warning and the one before it
+    is taken; else 'path.resume_state' names a file. InputError if there are states but none can be read, or the named
+    one cannot.
     """
     named = options['path'].get('resume_state')
     if options.get('auto_resume'):
@@ -56,16 +50,9 @@ def find_state(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Reads one training state; code in it is refused, never run.
+    """Reads a training state on the CPU; code in it is refused, never run.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The state, on the CPU.
-
-    Raises:
-        InputError: if the file is missing, truncated or no training state.
+    InputError if the file is missing, truncated or no training state.
     """
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
@@ -81,14 +68,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def write_state(model: Any, options: Mapping[str, Any], iteration: int, extra: Mapping[str, Any]) -> None:
     """Writes everything that a run needs to continue as if nothing had happened, in the first process.
 
-    Args:
-        model: the model.
-        options: BasicSR's option dictionary.
-        iteration: number of finished iterations.
-        extra: plain values to keep with it.
-
-    Raises:
-        OSError: if it cannot be written.
+    ``iteration`` iterations are finished; ``extra`` are plain values to keep. OSError if it cannot be written.
     """
     if options['rank'] != 0:
         return
@@ -98,18 +78,7 @@ def write_state(model: Any, options: Mapping[str, Any], iteration: int, extra: M
 
 
 def restore_state(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Puts a state back.
-
-    Args:
-        model: the model, built from the same options.
-        state: what :func:`read_state` gave.
-
-    Returns:
-        The plain values that were kept with it.
-
-    Raises:
-        InputError: if the state belongs to another model.
-    """
+    """Restores the state of a model of the same options and returns its extra values; InputError if it is another's."""
     restore_training_state(model, state)
     if 'random' in state:
         restore_random_state(state['random'])
@@ -118,12 +87,7 @@ def restore_state(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prune(options: Mapping[str, Any], keep: int) -> None:
-    """Removes all but the newest numbered states and weights, in the first process.
-
-    Args:
-        options: BasicSR's option dictionary.
-        keep: how many to keep; 0 keeps all.
-    """
+    """Removes all but the ``keep`` newest numbered states and weights, in the first process; 0 keeps all."""
     if keep <= 0 or options['rank'] != 0:
         return
     weights: dict[int, list[Path]] = {}
@@ -139,12 +103,7 @@ def prune(options: Mapping[str, Any], keep: int) -> None:
 
 
 def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
-    """Makes the experiment's folders; an earlier experiment of the name moves aside, never away.
-
-    Args:
-        options: BasicSR's option dictionary.
-        resuming: whether this run continues the experiment that is there.
-    """
+    """Makes the experiment's folders; unless resuming, an earlier experiment of the name is renamed."""
     paths = options['path']
     experiment = Path(paths['experiments_root'])
     for folder in (experiment, Path(options['root_path']) / 'tb_logger' / options['name']):
@@ -160,12 +119,7 @@ def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
 
 
 def write_degradations(options: Mapping[str, Any], path: Path) -> None:
-    """Describes how each data set of a run is degraded, with defaults filled in, so that it can be made again.
-
-    Args:
-        options: BasicSR's option dictionary.
-        path: the JSON file.
-    """
+    """Writes the degradations of a run's data sets as JSON, defaults filled in, so that they can be made again."""
     described = {}
     for phase, data in options['datasets'].items():
         given = data.get('degradation')

@@ -16,18 +16,9 @@ from dasr_arch.data.sampling import ImageStream, SampledDataset, SampleStream, m
 def build_training_stream(
     options: Mapping[str, Any], start: int, dataset: Any = None
 ) -> tuple[Iterator[dict[str, Any]], int]:
-    """The batches of a training, without end.
+    """Endless batches after ``start`` finished iterations, and the number of images in an epoch.
 
-    Args:
-        options: BasicSR's option dictionary.
-        start: number of finished iterations.
-        dataset: the training set of the options, where it has been built already.
-
-    Returns:
-        Batches from iteration ``start + 1`` on, and the number of images that make an epoch.
-
-    Raises:
-        InputError: if the data set cannot be opened.
+    ``dataset`` is the training set, where it has been built already. InputError if the data set cannot be opened.
     """
     data = options['datasets']['train']
     dataset = build_dataset(data) if dataset is None else dataset
@@ -56,14 +47,7 @@ def build_training_stream(
 
 
 def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:
-    """One loader for each of the data sets other than 'train', an image at a time.
-
-    Args:
-        options: BasicSR's option dictionary.
-
-    Returns:
-        Loaders by the data set's name.
-    """
+    """Loaders of the validation sets by name, one image at a time."""
     loaders: dict[str, DataLoader[dict[str, Any]]] = {}
     for phase, data in options['datasets'].items():
         if phase.split('_')[0] == 'val':

@@ -14,14 +14,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def run_guarded(action: Callable[[], int], debug: bool = False) -> int:
-    """Runs a command's work.
+    """Runs a command's work; its exit code, 2 after an InputError or OSError, or 130 after Ctrl-C.
 
-    Args:
-        action: the work; returns the exit code.
-        debug: whether the traceback of what the user got wrong is shown, too.
-
-    Returns:
-        The action's exit code; 2 after an InputError or OSError, 130 after Ctrl-C.
+    ``debug`` shows the traceback of input errors, too.
     """
     try:
         return action()

@@ -48,17 +48,10 @@ def train(argv: Sequence[str] | None = None) -> int:
 
 
 def run_training(arguments: TrainingArguments) -> int:
-    """Trains, from the option file to the summary.
+    """Trains, from the option file to the summary; returns 0.
 
-    Args:
-        arguments: what the command line says.
-
-    Returns:
-        0.
-
-    Raises:
-        InputError: if anything in the options, data or weights is wrong; earlier experiments are where they were.
-        OSError: if results cannot be written.
+    InputError if the options, data or weights are wrong; earlier experiments stay in place then. OSError if results
+    cannot be written.
     """
     options: dict[str, Any] = load_training_options(
         arguments.options,
@@ -81,12 +74,7 @@ def run_training(arguments: TrainingArguments) -> int:
 
 
 class Run:
-    """One training.
-
-    Args:
-        options: BasicSR's option dictionary, checked.
-        log: the logger.
-    """
+    """One training, from BasicSR's option dictionary, checked."""
 
     def __init__(self, options: dict[str, Any], log: BufferedLog) -> None:
         self.options = options
@@ -270,13 +258,9 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def deferred_interrupt(enabled: bool) -> Iterator[list[int]]:
-    """Lets the current iteration finish before Ctrl-C or a polite kill stops the run; a second one stops at once.
+    """Finishes the current iteration before Ctrl-C or SIGTERM stops the run; a second signal stops at once.
 
-    Args:
-        enabled: False leaves the signals alone.
-
-    Yields:
-        A list that holds the signal once it has come.
+    Yields a list that holds the signal once it has come.
     """
     received: list[int] = []
 

@@ -26,12 +26,9 @@ class BarHandler(logging.StreamHandler[Any]):
 
 
 class BufferedLog:
-    """BasicSR's logger, whose lines are kept until there is a folder for the file.
+    """BasicSR's logger, whose lines are kept until there is a folder for the file; only process 0 writes below errors.
 
     The folder is made only when everything that could fail at the start has succeeded.
-
-    Args:
-        rank: number of this process; only the first one speaks.
     """
 
     def __init__(self, rank: int) -> None:
@@ -73,9 +70,7 @@ class BufferedLog:
 class History:
     """One JSON object for each logged iteration and validation, in a file that reports read.
 
-    Args:
-        path: the file.
-        iteration: finished iterations; lines of later ones, from before a crash, are removed.
+    Lines of iterations after ``iteration``, from before a crash, are removed.
     """
 
     def __init__(self, path: Path, iteration: int) -> None:
@@ -103,12 +98,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """The voices of a run in the first process; in the others it is silent.
-
-    Args:
-        options: BasicSR's option dictionary.
-        start: number of finished iterations.
-    """
+    """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process."""
 
     def __init__(self, options: Mapping[str, Any], start: int) -> None:
         self.active = options['rank'] == 0

@@ -18,17 +18,10 @@ Results = dict[str, dict[str, dict[str, float]]]  # data set, degradation or 'me
 def validate(
     model: Any, loaders: Mapping[str, DataLoader[dict[str, Any]]], options: Mapping[str, Any], iteration: int
 ) -> Results:
-    """Measures a model; neither its training nor any random state is touched.
+    """Measures a model by data sets of one image a batch; neither its training nor any random state is touched.
 
-    Args:
-        model: any of BasicSR's models or ours.
-        loaders: data sets by name, one image a batch.
-        options: BasicSR's option dictionary; 'val' holds 'metrics' and 'save_img'.
-        iteration: number of finished iterations, for the names of saved images.
-
-    Returns:
-        Means over images, by data set, degradation (if a data set has several) and metric, and over all under
-        'mean'.
+    Returns means over images, by data set, degradation (if a data set has several) and metric, and over all under
+    'mean'. The number of finished iterations is part of the names of saved images.
     """
     results: Results = {}
     metrics: Mapping[str, Any] = options['val'].get('metrics') or {}
@@ -50,7 +43,7 @@ def validate(
 
 @torch.no_grad()
 def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What a model makes of an image, and what it should be, if that is known: 8-bit BGR, as metrics need."""
+    """Super-resolved image and ground truth, None if unknown, as 8-bit BGR, which metrics need."""
     model.feed_data(batch)
     wrapped = model.net_g
     model.net_g = model.get_bare_model(wrapped)  # DDP would wait for processes that do not validate
@@ -69,13 +62,7 @@ def average(names: Mapping[str, Any], values: list[list[float]]) -> dict[str, fl
 
 
 class BestResult:
-    """The best validation so far, by the first metric, averaged over data sets.
-
-    Args:
-        metrics: options of the metrics; 'better' of the first is 'higher' or 'lower'.
-        value: best value so far.
-        iteration: where it was reached.
-    """
+    """The best validation so far, by the first metric, averaged over data sets; 'better' is 'higher' or 'lower'."""
 
     def __init__(self, metrics: Mapping[str, Any], value: float | None = None, iteration: int = 0) -> None:
         self.name = next(iter(metrics), None)
@@ -84,15 +71,7 @@ class BestResult:
         self.iteration = iteration
 
     def update(self, results: Results, iteration: int) -> bool:
-        """Takes a validation into account.
-
-        Args:
-            results: what :func:`validate` gave.
-            iteration: number of finished iterations.
-
-        Returns:
-            Whether it is better than all before.
-        """
+        """Whether a validation is better than all before; it is the best one then."""
         if self.name is None or not results:
             return False
         value = sum(rows[OVERALL][self.name] for rows in results.values()) / len(results)

@@ -90,21 +90,15 @@ def adapts(network: nn.Module) -> bool:
 
 
 def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapter:
-    """Builds the test-time adaptation of an arch.
+    """Builds the test-time adaptation of 'ZSSR' or 'MZSR'.
 
-    Args:
-        kind: name of the arch: 'ZSSR' or 'MZSR'.
-        options: fields of :class:`ZSSROptions` or :class:`MZSROptions` that differ from their defaults; lists stand for
-            tuples.
+    ``options`` are fields of :class:`ZSSROptions` or :class:`MZSROptions`; lists stand for tuples. InputError if there
+    is no such arch or option, or a value is out of range.
 
-    Returns:
-        A function of ``network`` (a :class:`ResidualCNN`, on any device; ZSSR draws its weights anew), ``lq`` (one
-        image, RGB of shape (1, 3, h, w) in [0, 1], on the network's device) and, by keyword, ``kernel`` ((k, k) or
-        (1, k, k); None assumes bicubic downsampling) and ``generator`` (a CPU generator: the same state gives the same
-        image). It works inside ``torch.inference_mode()`` and ``torch.no_grad()``, and returns :class:`Adapted`.
-
-    Raises:
-        InputError: if there is no such arch or option, or a value is out of range.
+    The result is a function of ``network`` (on any device; ZSSR draws its weights anew), ``lq`` (one image, RGB of
+    shape (1, 3, h, w) in [0, 1], on the network's device) and, by keyword, ``kernel`` ((k, k) or (1, k, k); None
+    assumes bicubic downsampling) and ``generator`` (a CPU generator: the same state gives the same image). It works
+    inside ``torch.inference_mode()`` and ``torch.no_grad()``.
     """
     known = {arch.__name__: arch for arch in _OPTIONS}
     if kind not in known:
@@ -131,20 +125,8 @@ def adapt_mzsr(
 ) -> Adapted:
     """Takes a few plain gradient steps on the whole image, then super-resolves it; deterministic.
 
-    Args:
-        network: meta-trained network.
-        lq: RGB of shape (1, 3, h, w) in [0, 1].
-        options: the defaults if None.
-        kernel: the blur kernel, (k, k) or (1, k, k); None assumes bicubic downsampling.
-
-    Returns:
-        The image, the adapted network and its losses.
-
-    Raises:
-        ValueError: if a shape does not fit.
-
-    Source:
-        Soh et al., CVPR 2020, algorithm 2.
+    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit. Source: Soh et al., CVPR 2020, algorithm
+    2.
     """
     options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():
@@ -175,21 +157,8 @@ def adapt_zssr(
 ) -> Adapted:
     """Trains a network from scratch on crops of the image, then super-resolves it.
 
-    Args:
-        network: a ZSSR; its weights are drawn anew.
-        lq: RGB of shape (1, 3, h, w) in [0, 1].
-        options: the defaults if None.
-        kernel: the blur kernel, (k, k) or (1, k, k); None assumes bicubic downsampling.
-        generator: CPU generator of the initial weights, the crops and the noise; seeded with 0 if None.
-
-    Returns:
-        The image, the trained network and its losses.
-
-    Raises:
-        ValueError: if a shape does not fit.
-
-    Source:
-        Shocher et al., CVPR 2018, section 3.
+    Inputs are as in :func:`build_adapter`; the generator of initial weights, crops and noise is seeded with 0 by
+    default. ValueError if a shape does not fit. Source: Shocher et al., CVPR 2018, section 3.
     """
     options = options or ZSSROptions()
     generator = generator or torch.Generator().manual_seed(0)

@@ -15,17 +15,10 @@ _STEP = 0.01  # HR pixels between two candidate widths
 
 
 def estimate_width(network: IKC, code: Tensor) -> Tensor:
-    """Width of the isotropic Gaussian with the nearest PCA coefficients.
+    """Widths (B,) of the isotropic Gaussians with the nearest PCA coefficients to ``code``, (B, code_length).
 
-    Args:
-        network: the network whose basis the coefficients belong to; the widest candidate is its scale.
-        code: coefficients of shape (B, code_length).
-
-    Returns:
-        Widths in HR pixels, shape (B,), float32, from 0.2 to the scale in steps of 0.01.
-
-    Raises:
-        ValueError: if the network's weights lack the PCA basis of the kernels.
+    They are in HR pixels, float32, from 0.2 to the network's scale in steps of 0.01. ValueError if the network's
+    weights lack the PCA basis of the kernels.
     """
     count = round((network.scale - SMALLEST_WIDTH) / _STEP) + 1
     widths = SMALLEST_WIDTH + _STEP * torch.arange(count, dtype=torch.float32, device=code.device)
@@ -36,19 +29,10 @@ def estimate_width(network: IKC, code: Tensor) -> Tensor:
 
 @torch.no_grad()
 def estimate_kernel(network: IKC, lq: Tensor, corrected: bool = False) -> Tensor:
-    """Estimates the blur kernels of images.
+    """Estimates the blur kernels (B, k, k), each of sum 1, of RGB images (B, 3, h, w) in [0, 1].
 
-    Args:
-        network: a trained IKC.
-        lq: RGB of shape (B, 3, h, w) in [0, 1].
-        corrected: whether the Corrector refines the estimate; by default the Predictor alone estimates, as in DASR's
-            comparison.
-
-    Returns:
-        Kernels of shape (B, k, k), k the kernel size of the network, each summing to 1.
-
-    Raises:
-        ValueError: as :func:`estimate_width`.
+    By default the Predictor alone estimates, as in DASR's comparison; ``corrected`` adds the Corrector. k is the kernel
+    size of the network. ValueError as :func:`estimate_width`.
     """
     if corrected:
         out = network(lq, return_steps=True)

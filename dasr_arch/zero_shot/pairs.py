@@ -18,15 +18,11 @@ from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back
 
 
 class Downscaler:
-    """Downscales images with a blur kernel.
+    """Downscales images by an integer factor, after a blur with a kernel (1, k, k), k odd, if there is one.
 
-    Args:
-        scale: integer factor, 1 or more.
-        kernel: blur kernel of shape (1, k, k), k odd, or None for bicubic downsampling alone.
-        method: 'bicubic' blurs and downsamples bicubically, as DASR's protocol; 'direct' blurs and takes every s-th
-            pixel. Without a kernel both are bicubic.
-        centred: for 'direct', shifts the kernel's centre of mass by (scale - 1) / 2 pixels, so that the result is
-            aligned with bicubic upsampling, as ZSSR requires. MZSR does not, and learns the offset.
+    'bicubic' downsamples bicubically, as DASR's protocol; 'direct' takes every s-th pixel. Without a kernel both are
+    bicubic. For 'direct', ``centred`` shifts the kernel's centre of mass by (scale - 1) / 2 pixels, so that the result
+    is aligned with bicubic upsampling, as ZSSR requires. MZSR does not, and learns the offset.
     """
 
     def __init__(
@@ -41,14 +37,7 @@ class Downscaler:
         self.kernel = centre_kernel(kernel, scale) if self.direct and centred and kernel is not None else kernel
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Downscales images.
-
-        Args:
-            image: shape (B, C, H, W), floating point.
-
-        Returns:
-            Shape (B, C, ceil(H / scale), ceil(W / scale)); sides are padded by reflection to multiples of the scale.
-        """
+        """Downscales (B, C, H, W) to (B, C, ceil(H / scale), ceil(W / scale)), sides padded by reflection."""
         padded = _pad_to_multiple(image, self.scale)
         if self.kernel is not None:
             padded = blur(padded, self.kernel.expand(len(padded), -1, -1))
@@ -58,15 +47,10 @@ class Downscaler:
 
 
 def centre_kernel(kernel: Tensor, scale: int) -> Tensor:
-    """Shifts a kernel so that s-fold downsampling after it is aligned with bicubic upsampling.
+    """Shifts a kernel (1, k, k), k odd, so that s-fold downsampling after it is aligned with bicubic upsampling.
 
-    Args:
-        kernel: shape (1, k, k), k odd, sum 1.
-        scale: factor.
-
-    Returns:
-        Kernel with its centre of mass (scale - 1) / 2 pixels right of and below its middle, shifted by cubic splines
-        in a larger frame; shape (1, k', k') with k' odd, sum 1.
+    Its centre of mass comes to lie (scale - 1) / 2 pixels right of and below its middle. Cubic splines shift it in a
+    larger frame, (1, k', k') with k' odd; the sum is 1.
     """
     side = kernel.shape[-1]
     taps = kernel[0].double().cpu()
@@ -80,30 +64,14 @@ def centre_kernel(kernel: Tensor, scale: int) -> Tensor:
 
 
 def upsample_to(lq: Tensor, scale: int, like: Tensor) -> Tensor:
-    """Upsamples the output of :class:`Downscaler` to the size of its input.
-
-    Args:
-        lq: shape (B, C, h, w).
-        scale: factor.
-        like: images whose size is cropped to, at most scale times as large.
-
-    Returns:
-        Shape (B, C, H, W) of ``like``.
-    """
+    """Upsamples the output of :class:`Downscaler`, cropped to the size of ``like``, at most scale times as large."""
     return upsample_bicubic_symmetric(lq, scale)[..., : like.shape[-2], : like.shape[-1]]
 
 
 def back_project(sr: Tensor, lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
     """Iterative back-projection: reduces the difference between the downscaled SR image and the LR image.
 
-    Args:
-        sr: shape (1, C, h * scale, w * scale), in [0, 1].
-        lq: shape (1, C, h, w), in [0, 1].
-        downscaler: degradation of the LR image.
-        rounds: number of iterations.
-
-    Returns:
-        The image, in [0, 1].
+    ``sr`` has shape (1, C, h * scale, w * scale), ``lq`` (1, C, h, w); both and the result lie in [0, 1].
     """
     for _ in range(rounds):
         sr = (sr + upsample_bicubic_symmetric(lq - downscaler(sr), downscaler.scale)).clamp(0, 1)
@@ -111,16 +79,9 @@ def back_project(sr: Tensor, lq: Tensor, downscaler: Downscaler, rounds: int) ->
 
 
 def run_self_ensemble(network: Callable[[Tensor], Tensor], lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
-    """Super-resolves an image in all eight orientations and takes the median.
+    """Super-resolves an image (1, C, h, w) in [0, 1] in all eight orientations; the median, pixel by pixel, in [0, 1].
 
-    Args:
-        network: maps an LR image to an SR image.
-        lq: shape (1, C, h, w), in [0, 1].
-        downscaler: degradation of the LR image, for the back-projection.
-        rounds: iterations of back-projection for each result.
-
-    Returns:
-        The median, pixel by pixel, in [0, 1].
+    Each result is back-projected ``rounds`` times.
     """
     results = []
     for index in ORIENTATIONS:

@@ -118,19 +118,10 @@ def train_zssr(
     generator: torch.Generator,
     augment: bool = True,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Trains a network on crops of one image, in place.
+    """Trains a network in place on crops of one RGB image (1, 3, H, W) in [0, 1]; loss and learning rate of every step.
 
-    Args:
-        network: the network.
-        image: RGB of shape (1, 3, H, W) in [0, 1].
-        downscaler: degradation of the image.
-        options: training options.
-        generator: CPU generator of crops and noise.
-        augment: whether crops are rotated and reflected; False with a known kernel, which would have to be rotated
-            too.
-
-    Returns:
-        Loss and learning rate of every step.
+    ``augment`` rotates and reflects crops; False with a known kernel, which would have to be rotated too. The generator
+    is a CPU generator.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
     schedule = PlateauSchedule(options)
@@ -166,11 +157,7 @@ def _reconstruction_error(network: ResidualCNN, image: Tensor, downscaler: Downs
 
 
 class PlateauSchedule:
-    """Lowers the learning rate where the reconstruction error no longer falls, and ends the training.
-
-    Args:
-        options: learning rates, periods and the ratio.
-    """
+    """Lowers the learning rate where the reconstruction error no longer falls, and ends the training."""
 
     def __init__(self, options: ZSSROptions) -> None:
         self.options = options
@@ -185,14 +172,7 @@ class PlateauSchedule:
         self.errors.append(error)
 
     def is_finished(self, step: int) -> bool:
-        """Updates the learning rate after a step.
-
-        Args:
-            step: the step, counted from 0.
-
-        Returns:
-            Whether the learning rate is below its minimum.
-        """
+        """Updates the learning rate after a step, counted from 0; True if it is below its minimum."""
         options = self.options
         due = (step + 1) % options.check_every == 0 and step - self.changed_at > options.check_window
         count = options.check_window // options.measure_every
@@ -205,15 +185,7 @@ class PlateauSchedule:
 
 
 def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Slope of the least-squares line through points, and its standard deviation.
-
-    Args:
-        x: at least three positions, not all the same.
-        y: values.
-
-    Returns:
-        The slope, and its deviation with len(x) - 2 degrees of freedom.
-    """
+    """Slope of the least-squares line through at least 3 points; its deviation with len(x) - 2 degrees of freedom."""
     count = len(x)
     mean_x, mean_y = math.fsum(x) / count, math.fsum(y) / count
     spread = math.fsum((a - mean_x) ** 2 for a in x)
@@ -225,17 +197,9 @@ def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 def sample_hr_crop(
     image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, augment: bool = True
 ) -> Tensor:
-    """A random HR crop of the image: unchanged, rotated or reflected, or warped.
+    """A random crop of an RGB image (1, 3, H, W) in [0, 1]: unchanged, rotated or reflected (``augment``), or warped.
 
-    Args:
-        image: RGB of shape (1, 3, H, W) in [0, 1].
-        scale: sides of the crop are multiples of it, if the image is large enough.
-        options: sizes and distributions.
-        generator: CPU generator.
-        augment: whether rotations and reflections are allowed.
-
-    Returns:
-        RGB of shape (1, 3, h, w) in [0, 1]; black outside of a warped image.
+    Sides are multiples of the scale, if the image is large enough. Black outside of a warped image.
     """
     kind = float(torch.rand((), generator=generator))
     if kind < _UNCHANGED + _ORIENTED:

@@ -2,37 +2,20 @@
 
 
 def check_choice(name: str, value: object, known: tuple[object, ...], network: str) -> None:
-    """Raises ValueError unless an argument has one of its valid values.
-
-    Args:
-        name: name of the argument.
-        value: its value.
-        known: valid values.
-        network: name of the network.
-    """
+    """Raises ValueError unless an argument has one of its valid values."""
     if value not in known:
         raise ValueError(f'{name} must be one of {", ".join(map(str, known))} for {network}, got {value!r}')
 
 
 def check_counts(network: str, **counts: int) -> None:
-    """Raises ValueError unless every argument is a whole number of at least 1.
-
-    Args:
-        network: name of the network.
-        **counts: arguments by name.
-    """
+    """Raises ValueError unless every argument is a whole number of at least 1."""
     for name, value in counts.items():
         if not _is_positive(value):
             raise ValueError(f'{name} must be a whole number of at least 1 for {network}, got {value!r}')
 
 
 def check_kernel_size(network: str, **sizes: int) -> None:
-    """Raises ValueError unless every argument is a kernel size, odd and positive.
-
-    Args:
-        network: name of the network.
-        **sizes: arguments by name.
-    """
+    """Raises ValueError unless every argument is a kernel size, odd and positive."""
     for name, value in sizes.items():
         if not _is_positive(value) or value % 2 == 0:
             raise ValueError(f'{name} must be odd and positive for {network}, got {value!r}')

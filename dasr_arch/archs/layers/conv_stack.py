@@ -6,19 +6,9 @@ from dasr_arch.archs.layers.image_ops import output_conv
 
 
 class ConvReLUStack(nn.Sequential):
-    """Convolutions with ReLU between them, zero-padded.
+    """Two or more zero-padded convolutions with ReLU between them; ValueError for fewer.
 
-    Args:
-        in_channels: channels of the input.
-        num_feat: channels of the hidden layers.
-        out_channels: channels of the output.
-        num_layers: number of convolutions, 2 or more.
-        bias: whether the convolutions have biases.
-        batch_norm: whether batch normalisation follows all convolutions but the first and the last, with the constants
-            of the public DnCNN.
-
-    Raises:
-        ValueError: if there are fewer than two convolutions.
+    Batch normalisation, with the constants of the public DnCNN, follows all convolutions but the first and the last.
     """
 
     def __init__(
@@ -42,13 +32,10 @@ class ConvReLUStack(nn.Sequential):
         super().__init__(*layers)
 
     def init_he(self) -> None:
-        """He initialisation: the variance of activations is the same in all layers. Biases are zero.
+        """He initialisation (He et al., ICCV 2015): activations have the same variance in all layers. Biases are zero.
 
         PyTorch's default reduces the variance to a sixth in every layer, so that the output of a deep stack is nearly
         constant at first and colours are learned late.
-
-        Source:
-            He et al., ICCV 2015.
         """
         convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d)]
         for layer in convolutions:

@@ -14,27 +14,14 @@ _Y_OFFSET = 16.0
 def upsample_bicubic_symmetric(lq: Tensor, scale: int) -> Tensor:
     """Bicubic upsampling as MATLAB's ``imresize``, with symmetric borders; input of networks that work at HR size.
 
-    Args:
-        lq: images of shape (B, C, h, w), any floating type.
-        scale: factor, 1 or more.
-
-    Returns:
-        Images of shape (B, C, h * scale, w * scale), in the type of ``lq``, not clamped; computed in float32 at least.
+    Maps (B, C, h, w) to (B, C, h * scale, w * scale), in the type of ``lq``, not clamped; computed in float32 at least.
     """
     precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
     return upsample_bicubic(precise, scale, border='mirror').to(lq.dtype)
 
 
 def output_conv(conv: nn.Module, features: Tensor) -> Tensor:
-    """Last convolution of a network, computed in the type of its weights, also under autocast.
-
-    Args:
-        conv: the convolution.
-        features: shape (B, C, H, W).
-
-    Returns:
-        The output of the convolution.
-    """
+    """Last convolution of a network, on (B, C, H, W), computed in the type of its weights, also under autocast."""
     with torch.autocast(features.device.type, enabled=False):
         out: Tensor = conv(features.to(conv.weight.dtype))  # type: ignore[arg-type]
     return out

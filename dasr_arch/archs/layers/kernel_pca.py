@@ -17,18 +17,10 @@ from dasr_arch._errors import InputError
 
 
 class KernelPCA(nn.Module):
-    """Projects blur kernels onto a PCA basis.
+    """Projects blur kernels onto a PCA basis, components of shape (C, k, k).
 
-    Args:
-        network: name of the network, for messages.
-        basis: the network's own basis, components of shape (C, k, k).
-        path: file with the basis of the authors' weights, which replaces it; see :func:`read_basis`.
-
-    Attributes:
-        known: whether the basis of the loaded weights is known.
-
-    Raises:
-        InputError: if the file cannot be read.
+    The network's own basis is replaced by that of the authors' weights if ``path`` names its file, see
+    :func:`read_basis`. ``known`` is False while the basis of the loaded weights is not known.
     """
 
     basis: Tensor
@@ -46,18 +38,11 @@ class KernelPCA(nn.Module):
         return self.basis if self.given else torch.full_like(self.basis, torch.nan)
 
     def forward(self, batch: int, kernel: Tensor | None, code: Tensor | None) -> Tensor:
-        """The kernel code, from kernels or as given.
+        """Code of shape (B, C) or (B, C, h, w) for a batch of B images, from kernels or as given.
 
-        Args:
-            batch: number B of images.
-            kernel: shape (B, k, k) or (1, k, k), k odd; cropped or padded to the basis's size and normalised to sum 1.
-            code: the code itself, shape (B, C), (1, C) or (B, C, h, w); takes precedence over the kernel.
-
-        Returns:
-            Code of shape (B, C) or (B, C, h, w).
-
-        Raises:
-            ValueError: if there is neither kernel nor code, a shape does not fit, or the basis is not known.
+        Kernels, (B, k, k) or (1, k, k) with k odd, are cropped or padded to the basis's size and normalised to sum 1.
+        The code itself, (B, C), (1, C) or (B, C, h, w), takes precedence. ValueError if there is neither, a shape does
+        not fit, or the basis is not known.
         """
         if code is not None:
             if code.ndim not in (2, 4) or code.shape[0] not in (1, batch) or code.shape[1] != len(self.basis):
@@ -84,18 +69,7 @@ class KernelPCA(nn.Module):
 
 
 def fit_kernel(kernel: Tensor, side: int) -> Tensor:
-    """Crops or pads kernels around their centre, and normalises them to sum 1.
-
-    Args:
-        kernel: shape (B, k, k), k odd.
-        side: new side, odd.
-
-    Returns:
-        Kernels of shape (B, side, side).
-
-    Raises:
-        ValueError: if k is even, because such a kernel has no centre.
-    """
+    """Crops or pads kernels (B, k, k) around their centre to an odd side, with sum 1; ValueError if k is even."""
     if kernel.shape[-1] % 2 == 0:
         raise ValueError(f'kernel must have an odd side, got {kernel.shape[-1]}')
     margin = (side - kernel.shape[-1]) // 2  # negative: crops
@@ -104,31 +78,18 @@ def fit_kernel(kernel: Tensor, side: int) -> Tensor:
 
 
 def expand_to_maps(code: Tensor, like: Tensor) -> Tensor:
-    """Expands a kernel code to feature maps (SRMD: dimensionality stretching).
+    """Expands a kernel code (B, C) to maps (B, C, h, w) of the size and type of ``like``.
 
-    Args:
-        code: shape (B, C), or maps of shape (B, C, h, w), which are returned unchanged.
-        like: features of shape (B, ..., h, w).
-
-    Returns:
-        Maps of shape (B, C, h, w) in the type of ``like``.
+    SRMD calls this dimensionality stretching. Maps are returned as they are, in that type.
     """
     maps = code if code.ndim == 4 else code[..., None, None].expand(-1, -1, *like.shape[-2:])
     return maps.to(like.dtype)
 
 
 def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
-    """Noise-level map of SRMD.
+    """Noise-level map of SRMD, (B, 1, h, w) in [0, 1], for images (B, 3, h, w).
 
-    Args:
-        noise_level: shape (B,), (1,) or (B, 1, h, w), on the scale 0..255; None for no noise.
-        lq: images of shape (B, 3, h, w).
-
-    Returns:
-        Map of shape (B, 1, h, w) in [0, 1].
-
-    Raises:
-        ValueError: if the shape is another one.
+    Levels are on the scale 0..255, of shape (B,), (1,) or (B, 1, h, w), else ValueError; None for no noise.
     """
     shape = (len(lq), 1, *lq.shape[-2:])
     if noise_level is None:
@@ -140,18 +101,10 @@ def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
 
 
 def read_basis(path: str | os.PathLike[str], num_components: int, kernel_size: int) -> Tensor:
-    """Reads the PCA basis of the authors' weights: KAIR's .mat, IKC's .pth, or a .npy.
+    """Reads the PCA basis of the authors' weights, (C, k, k) in float32: KAIR's .mat, IKC's .pth, or a .npy.
 
-    Args:
-        path: a file with one matrix, components by pixels or pixels by components, pixels in column-major order.
-        num_components: number C of components.
-        kernel_size: side k of the kernels in pixels.
-
-    Returns:
-        Components of shape (C, k, k), float32.
-
-    Raises:
-        InputError: if the file is missing, unreadable or of another size.
+    The file has one matrix, components by pixels or pixels by components, pixels in column-major order. InputError if
+    it is missing, unreadable or of another size.
     """
     path = Path(path).expanduser()
     if not path.is_file():

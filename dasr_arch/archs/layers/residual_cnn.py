@@ -14,14 +14,7 @@ from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 class ResidualCNN(SRNetwork):
     """Adds the output of a stack of convolutions to the bicubically upsampled image.
 
-    Args:
-        scale: upsampling factor, 1 or more.
-        num_feat: channels of the hidden layers.
-        num_layers: number of convolutions, 2 or more.
-        bias: whether the convolutions have biases.
-
-    Raises:
-        ValueError: if an argument is out of range.
+    The scale is 1 or more, the number of convolutions 2 or more; else ValueError.
     """
 
     adapts_to = ('kernel',)

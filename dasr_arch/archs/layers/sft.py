@@ -12,12 +12,7 @@ _HIDDEN = 32  # channels of the hidden layer of a gain or shift
 
 
 class SFTLayer(nn.Module):
-    """Scales and shifts features, with gain and shift predicted from the features and the kernel code.
-
-    Args:
-        num_feat: channels of the features.
-        code_length: length of the kernel code.
-    """
+    """Scales and shifts features, with gain and shift predicted from the features and the kernel code."""
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()
@@ -25,27 +20,14 @@ class SFTLayer(nn.Module):
         self.shift = _make_convs(num_feat, code_length)
 
     def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
-        """Transforms features.
-
-        Args:
-            x: shape (B, num_feat, h, w).
-            code_maps: kernel code as maps of shape (B, code_length, h, w).
-
-        Returns:
-            Features of the shape of ``x``.
-        """
+        """Transforms features (B, num_feat, h, w), given the kernel code as maps (B, code_length, h, w)."""
         both = torch.cat([x, code_maps.to(x.dtype)], 1)
         out: Tensor = x * self.gain(both).sigmoid() + self.shift(both)
         return out
 
 
 class SFTResidualBlock(nn.Module):
-    """Two SFT layers and two convolutions in turn, with a residual.
-
-    Args:
-        num_feat: channels of the features.
-        code_length: length of the kernel code.
-    """
+    """Two SFT layers and two convolutions in turn, with a residual."""
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()

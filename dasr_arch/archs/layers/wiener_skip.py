@@ -48,13 +48,7 @@ class FilterBasis(NamedTuple):
 class WienerUpsampler(nn.Module):
     """Upsamples images with a linear filter predicted from the representation; to be run without autocast.
 
-    Args:
-        scale: upsampling factor s.
-        representation_dim: length D of representations.
-
-    Attributes:
-        mean_filter: see FilterBasis; a buffer in weights files.
-        filters: likewise.
+    ``mean_filter`` and ``filters``, see FilterBasis, are buffers in weights files.
     """
 
     mean_filter: Tensor
@@ -71,43 +65,26 @@ class WienerUpsampler(nn.Module):
         self.register_buffer('filters', basis.filters.to(last.weight, copy=True))
 
     def predict_filters(self, representation: Tensor) -> Tensor:
-        """Filters predicted from representations.
-
-        Args:
-            representation: shape (B, D).
-
-        Returns:
-            Weights of shape (B, s * s, k, k), each window of sum 1.
-        """
+        """Filters (B, s * s, k, k), each window of sum 1, predicted from representations (B, D)."""
         shares = self.mix(representation.to(self.filters.dtype))
         weights: Tensor = self.mean_filter + (shares @ self.filters.flatten(1)).reshape(-1, *self.mean_filter.shape)
         # 16-bit weights files round the buffers, so the sum is made 1 again.
         return weights - weights.mean((2, 3), keepdim=True) + 1 / FILTER_SIZE**2
 
     def forward(self, x: Tensor, representation: Tensor) -> Tensor:
-        """Upsamples images.
+        """Upsamples images (B, 3, h, w) of any value range to (B, 3, h * s, w * s), not clamped.
 
-        Args:
-            x: images of shape (B, 3, h, w), any value range.
-            representation: shape (B, D) or (1, D).
-
-        Returns:
-            Images of shape (B, 3, h * s, w * s), not clamped.
+        Representations have shape (B, D) or (1, D).
         """
         return apply_filters(x.to(self.filters.dtype), self.predict_filters(representation))
 
 
 @lru_cache(maxsize=8)
 def compute_filter_basis(scale: int) -> FilterBasis:
-    """Principal components of the Wiener filters for Gaussian blur and noise.
+    """Principal components of the Wiener filters for Gaussian blur and noise, deterministic.
 
-    Widths reach the scale, angles are arbitrary. The metric is the change of the output image.
-
-    Args:
-        scale: upsampling factor s.
-
-    Returns:
-        The basis, float32, on the CPU also under ``torch.device``; deterministic.
+    Widths reach the scale, angles are arbitrary. The metric is the change of the output image. The basis is float32 and
+    on the CPU, also under ``torch.device``.
     """
     with torch.device('cpu'), torch.no_grad():
         generator = torch.Generator().manual_seed(0)
