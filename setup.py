@@ -42,6 +42,8 @@ REQUIRED = [
     'msgspec>=0.19',  # typed schemas of the option files
     'jinja2>=3.1',  # templates of the pages; torch needs it as well
     'safetensors>=0.4.3',  # weights files that cannot carry code
+    'requests>=2.31',  # downloads of public datasets; BasicSR needs it as well
+    'urllib3>=2.2',  # below requests; its read1 loses no byte of a cut transfer
     'pillow>=11.3',  # common image formats with profiles and metadata; AVIF since 11.3
 ]
 LPIPS = ['lpips>=0.1.4']  # a metric; the user provides its backbone's weights

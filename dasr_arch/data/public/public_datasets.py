@@ -1,10 +1,10 @@
-"""Public data sets: where they are, how they are checked, and which folder below the data root each becomes.
+"""Public datasets: addresses, checksums, and folders below the data root.
 
-Addresses, sizes and checksums were taken from public texts: those of DIV2K from TensorFlow Datasets, those of the
-EDSR authors' archives from torchSR, Urban100's second from DeepInverse. None of the addresses is under our control,
-and they could not be tried when this was written. The EDSR authors' server has been reported unreachable at times, so
-a second address follows where there is one. Where no checksum is published, the archive's own and the number of
-images are all that is checked; that images of a second address equal those of the first is likely, not verified.
+Addresses, sizes and checksums come from public texts: DIV2K from TensorFlow Datasets, the EDSR authors' archives from
+torchSR, Urban100's second address from DeepInverse. The addresses are not under our control and have not been tried
+yet. The EDSR authors' server has been reported unreachable at times, so most sets have a second address. Without a
+published checksum, only the archive's own checksum and the number of images are verified. The images of a second
+address are probably those of the first; this is not verified.
 """
 
 import hashlib
@@ -16,22 +16,22 @@ from urllib.parse import urlsplit
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.data.image_io import list_images
 from dasr_arch.data.public.archives import DamagedArchiveError, unpack_images
-from dasr_arch.data.public.download import Patience, RemoteFile, SourceUnavailableError, fetch_file
+from dasr_arch.data.public.download import RemoteFile, RetryPolicy, SourceUnavailableError, fetch_file
 
 ARCHIVE_FOLDER = '.downloads'
 ROOM_TO_UNPACK = 2.0
-"""Images take about as much room as the archive that holds them."""
+"""Free space for archive and images, as a multiple of the archive's size."""
 
 
 @dataclass(frozen=True)
 class SRImageFolder:
-    """One folder of a data set.
+    """Image folder of a dataset.
 
     Attributes:
-        path: where it goes below the data root.
-        images: how many it holds.
-        inner: names of the folder inside the archives, the likeliest first.
-        sources: archives that hold it, the preferred one first; empty if none may be fetched without asking.
+        path: path below the data root.
+        images: number of images.
+        inner: possible names of the folder inside the archives, in order of preference.
+        sources: archives with the folder, in order of preference; empty if the owner has to be asked.
     """
 
     path: str
@@ -42,11 +42,11 @@ class SRImageFolder:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A data set that people train or test on.
+    """Dataset for training or testing.
 
     Attributes:
-        folders: what it consists of.
-        note: how to get it where there is no address to fetch it from.
+        folders: its image folders.
+        note: way to get a dataset that has no public address.
     """
 
     folders: tuple[SRImageFolder, ...]
@@ -59,8 +59,15 @@ _HUB = 'https://huggingface.co/datasets'
 _BENCHMARK = RemoteFile(f'{_SNU}/benchmark.tar', 'md5:4ace41d33c2384b97e6b320cd0afd6ba')
 
 
+def _div2k(part: str, images: int, sha256: str, size: int) -> SRImageFolder:
+    """The HR images of DIV2K's 'train' or 'valid' part."""
+    name = f'DIV2K_{part}_HR'
+    source = RemoteFile(f'{_ETH}/{name}.zip', f'sha256:{sha256}', size)
+    return SRImageFolder(f'DIV2K/{name}', images, (name,), (source,))
+
+
 def _test_set(name: str, images: int, second_name: str, second_checksum: str = '') -> SRImageFolder:
-    """A set of the EDSR authors' benchmark archive, which is also published by itself under a second name."""
+    """A set of the EDSR authors' benchmark archive that is also published alone under a second name."""
     return SRImageFolder(
         f'benchmark/{name}/HR',
         images,
@@ -80,30 +87,8 @@ _URBAN100 = _test_set('Urban100', 100, 'Urban100', 'md5:65d9d84a34b72c6f7ca1e26a
 PUBLIC_SETS: dict[str, PublicSet] = {
     'DIV2K': PublicSet(
         (
-            SRImageFolder(
-                'DIV2K/DIV2K_train_HR',
-                800,
-                ('DIV2K_train_HR',),
-                (
-                    RemoteFile(
-                        f'{_ETH}/DIV2K_train_HR.zip',
-                        'sha256:9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335',
-                        3530603713,
-                    ),
-                ),
-            ),
-            SRImageFolder(
-                'DIV2K/DIV2K_valid_HR',
-                100,
-                ('DIV2K_valid_HR',),
-                (
-                    RemoteFile(
-                        f'{_ETH}/DIV2K_valid_HR.zip',
-                        'sha256:20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc',
-                        448993893,
-                    ),
-                ),
-            ),
+            _div2k('train', 800, '9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335', 3530603713),
+            _div2k('valid', 100, '20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc', 448993893),
         )
     ),
     'Flickr2K': PublicSet(
@@ -133,10 +118,10 @@ PUBLIC_SETS: dict[str, PublicSet] = {
 
 
 def find_public_set(name: str) -> PublicSet:
-    """Looks a data set up.
+    """Looks up a dataset by name.
 
     Raises:
-        InputError: if there is none of that name.
+        InputError: if the name is unknown.
     """
     if name not in PUBLIC_SETS:
         raise InputError(f"unknown data set '{name}'{suggest(name, PUBLIC_SETS)}")
@@ -144,23 +129,23 @@ def find_public_set(name: str) -> PublicSet:
 
 
 def download_set(
-    public_set: PublicSet, root: Path, url: str = '', keep_archives: bool = False, patience: Patience | None = None
+    public_set: PublicSet, root: Path, url: str = '', keep_archives: bool = False, policy: RetryPolicy | None = None
 ) -> dict[Path, int]:
-    """Fetches and unpacks the folders of a data set that are not there yet.
+    """Downloads and unpacks the missing folders of a dataset.
 
     Args:
-        public_set: what to fetch.
-        root: the data root; the folders keep their paths below it.
-        url: archive to take instead of the published ones, without a checksum; '' for those.
-        keep_archives: leave the archives in a hidden folder of the root.
-        patience: how often and how long to try.
+        public_set: dataset to download.
+        root: data root.
+        url: archive to use instead of the published ones, without a checksum; '' for the published ones.
+        keep_archives: keep the archives in a hidden folder of the root.
+        policy: number of tries and timeout.
 
     Returns:
         Number of images in each folder.
 
     Raises:
-        InputError: if no address works, an archive is not what it should be, or a folder is there with another number
-            of images, which is never overwritten.
+        InputError: if no address works, an archive has other content, or a folder exists with another number of
+            images; it is never overwritten.
         OSError: if a file cannot be written.
     """
     archives: set[Path] = set()
@@ -172,7 +157,7 @@ def download_set(
                 raise InputError(public_set.note)
             target = root / folder.path
             if not _is_complete(target, folder.images):
-                archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, patience)
+                archive = _fetch_any(wanted.sources, root / ARCHIVE_FOLDER, policy)
                 archives.add(archive)
                 _unpack(archive, target, wanted)
             counts[target] = folder.images
@@ -186,7 +171,7 @@ def download_set(
 
 
 def _is_complete(folder: Path, images: int) -> bool:
-    """Whether a folder holds what it should; raises if it holds something else."""
+    """True if a folder holds its images, False if it is absent or empty; raises if it holds something else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     found = len(list_images(folder))
@@ -195,21 +180,21 @@ def _is_complete(folder: Path, images: int) -> bool:
     return True
 
 
-def _fetch_any(sources: tuple[RemoteFile, ...], folder: Path, patience: Patience | None) -> Path:
-    """The archive of the first source that gives one."""
+def _fetch_any(sources: tuple[RemoteFile, ...], folder: Path, policy: RetryPolicy | None) -> Path:
+    """Downloads the archive from the first source that provides it."""
     failures = []
     for source in sources:
         name = PurePosixPath(urlsplit(source.url).path).name or 'archive'
         label = hashlib.sha256(source.url.encode()).hexdigest()[:8]
         try:
-            return fetch_file(source, folder / f'{label}-{name}', patience, ROOM_TO_UNPACK)
+            return fetch_file(source, folder / f'{label}-{name}', policy, ROOM_TO_UNPACK)
         except SourceUnavailableError as error:
             failures.append(str(error))
     raise InputError(f'{"; ".join(failures)}; check the network or give another address with --url')
 
 
 def _unpack(archive: Path, target: Path, folder: SRImageFolder) -> None:
-    """Unpacks one folder; an archive that proves to be damaged is removed, so that the next call fetches it anew."""
+    """Unpacks one folder; removes a damaged archive, so that the next call downloads it again."""
     try:
         unpack_images(archive, target, folder.inner, folder.images)
     except DamagedArchiveError as error:

@@ -165,7 +165,7 @@ def write_zip_with_false_size(path, size):
 
 def test_archive_that_unpacks_beyond_the_disk_is_refused(tmp_path):
     archive = write_zip_with_false_size(tmp_path / 'a.zip', 10**17)
-    with pytest.raises(InputError, match=r'GB free, the images need 100000000\.0 GB'):
+    with pytest.raises(InputError, match=r'GB free, 100000000\.0 GB are needed'):
         unpack_images(archive, tmp_path / 'out', ('HR',))
     assert [path.name for path in tmp_path.iterdir()] == ['a.zip']
 

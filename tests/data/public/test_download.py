@@ -7,12 +7,12 @@ import socket
 import pytest
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.public.download import Patience, RemoteFile, SourceUnavailableError, fetch_file
+from dasr_arch.data.public.download import RemoteFile, RetryPolicy, SourceUnavailableError, fetch_file
 from tests.file_server import serving
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = 'sha256:' + hashlib.sha256(CONTENT).hexdigest()
-AT_ONCE = Patience(attempts=2, pause=0, timeout=5)
+AT_ONCE = RetryPolicy(attempts=2, pause=0, timeout=5)
 
 
 @pytest.fixture
@@ -143,14 +143,14 @@ def test_refused_connection_fails_at_once(tmp_path):
         unused.bind(('127.0.0.1', 0))
         url = f'http://127.0.0.1:{unused.getsockname()[1]}/set.zip'
         with pytest.raises(SourceUnavailableError, match='Connection refused'):
-            fetch_file(RemoteFile(url), tmp_path / 'set.zip', Patience(attempts=9, pause=60))
+            fetch_file(RemoteFile(url), tmp_path / 'set.zip', RetryPolicy(attempts=9, pause=60))
 
 
 def test_silent_server_counts_as_cut(tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as silent:
         url = f'http://127.0.0.1:{silent.getsockname()[1]}/set.zip'
         with pytest.raises(SourceUnavailableError, match='no answer in time'):
-            fetch_file(RemoteFile(url), tmp_path / 'set.zip', Patience(attempts=1, pause=0, timeout=0.2))
+            fetch_file(RemoteFile(url), tmp_path / 'set.zip', RetryPolicy(attempts=1, pause=0, timeout=0.2))
 
 
 @pytest.mark.parametrize('url', ['file:///etc/passwd', 'ftp://host/set.zip', 'set.zip', 'http://', ''])

@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.public.download import Patience, RemoteFile
+from dasr_arch.data.public.download import RemoteFile, RetryPolicy
 from dasr_arch.data.public.public_datasets import PUBLIC_SETS, PublicSet, SRImageFolder, download_set, find_public_set
 from tests.data.public.test_archives import IMAGES, place, write_zip
 from tests.file_server import serving
 
-AT_ONCE = Patience(attempts=1, pause=0, timeout=5)
+AT_ONCE = RetryPolicy(attempts=1, pause=0, timeout=5)
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def test_present_folders_are_not_fetched_again(server, tmp_path):
 
 
 def test_second_address_is_used_when_the_first_gives_nothing(server, tmp_path):
-    counts = download_set(make_set(server.address('/gone.zip'), server.address('/set.zip')), tmp_path, patience=AT_ONCE)
+    counts = download_set(make_set(server.address('/gone.zip'), server.address('/set.zip')), tmp_path, policy=AT_ONCE)
     assert list(counts.values()) == [3]
 
 
 def test_every_address_that_failed_is_named(server, tmp_path):
     with pytest.raises(InputError, match=r'/a\.zip: answered 404.*/b\.zip: answered 404.*--url'):
-        download_set(make_set(server.address('/a.zip'), server.address('/b.zip')), tmp_path, patience=AT_ONCE)
+        download_set(make_set(server.address('/a.zip'), server.address('/b.zip')), tmp_path, policy=AT_ONCE)
     assert list(tmp_path.iterdir()) == []
 
 
