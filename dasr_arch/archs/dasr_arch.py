@@ -39,9 +39,8 @@ class DegradationEncoder(nn.Module):
     def __init__(self, num_feat: int = 64, representation_dim: int = 256, num_in_ch: int = 3) -> None:
         super().__init__()
         channels = [num_in_ch, num_feat, num_feat, 2 * num_feat, 2 * num_feat, representation_dim, representation_dim]
-        strides = [1, 1, 2, 1, 2, 1]
         layers: list[nn.Module] = []
-        for (before, after), stride in zip(pairwise(channels), strides, strict=True):
+        for (before, after), stride in zip(pairwise(channels), [1, 1, 2, 1, 2, 1], strict=True):
             conv = Conv3x3(before, after) if stride == 1 else nn.Conv2d(before, after, 3, stride, 1)
             layers += [conv, nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE, inplace=True)]
         self.body = nn.Sequential(*layers)
@@ -54,8 +53,7 @@ class DegradationEncoder(nn.Module):
     def extract(self, x: Tensor) -> Tensor:
         """The feature map before pooling, (B, D, ceil(h / 4), ceil(w / 4)); large images are encoded in tiles of it."""
         for layer in self.body:
-            is_norm = isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm)
-            if is_norm and x.dtype == torch.bfloat16 != layer.weight.dtype:
+            if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm) and x.dtype == torch.bfloat16 != layer.weight.dtype:
                 x = x.float()  # under autocast: batch statistics suffer from rounding
             x = layer(x)
         return x
@@ -106,10 +104,7 @@ class DAConv(nn.Module):
 
 
 class DABlock(nn.Module):
-    """Degradation-aware block (DAB): twice a degradation-aware and a 3 x 3 convolution, with a residual connection.
-
-    The arguments are those of DAConv, and ``da_conv``, which is 'full' in the paper.
-    """
+    """Degradation-aware block (DAB): twice a degradation-aware and a 3 x 3 convolution, with a residual connection."""
 
     def __init__(self, num_feat: int, reduction: int, da_conv: DAConvKind) -> None:
         super().__init__()
@@ -148,9 +143,8 @@ class PixelShuffleUpsampler(nn.Sequential):
     """A 3 x 3 convolution and a pixel shuffle: once for x2 and x3, twice for x4, three times for x8, none for x1."""
 
     def __init__(self, scale: int, num_feat: int) -> None:
-        factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
         layers: list[nn.Module] = []
-        for factor in factors:
+        for factor in {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]:
             layers += [Conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
         super().__init__(*layers)
 
@@ -227,7 +221,6 @@ class DASR(AcceleratedNetwork, SRNetwork):
         self.last_conv = Conv3x3(num_feat, 3 * scale**2 if direct else 3)
         self.shuffle = nn.PixelShuffle(scale) if direct else nn.Identity()
         self.register_buffer('mean', torch.tensor(DIV2K_MEAN).reshape(1, 3, 1, 1) * img_range, persistent=False)
-        # A buffer, not an attribute: a network can be built from its state dict alone.
         self.register_buffer('pixel_range', torch.tensor(float(img_range)) if img_range != RELEASED_RANGE else None)
         self.upsample_input = _variants().add_skip(self, skip)  # None in the paper
         self.set_implementation(implementation)
@@ -297,10 +290,9 @@ class DASR(AcceleratedNetwork, SRNetwork):
 
 
 def _make_da_conv(num_feat: int, reduction: int, kind: DAConvKind) -> nn.Module:
-    if kind == 'concat':
-        conv: nn.Module = _variants().ConcatConv(num_feat)
-        return conv
-    return DAConv(num_feat, reduction, modulate=kind == 'full')
+    concat = kind == 'concat'
+    conv: nn.Module = _variants().ConcatConv(num_feat) if concat else DAConv(num_feat, reduction, kind == 'full')
+    return conv
 
 
 def _variants() -> Any:
