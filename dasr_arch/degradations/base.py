@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.blur import blur_valid, blur_valid_fourier
-from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
+from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
+from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
 from dasr_arch.degradations.padding import border_index, pad_border
 from dasr_arch.degradations.resize import (
     check_multiple,
@@ -26,7 +26,6 @@ from dasr_arch.degradations.resize import (
     downsample_matrix,
     downsample_s_fold,
 )
-from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel
 
 Range = tuple[float, float]
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dasr_arch.degradations.codecs import BLOCK, CODECS
 from dasr_arch.degradations.kernels import (
     anisotropic_gaussian_kernel,
     dirac_kernel,
@@ -20,6 +19,7 @@ from dasr_arch.degradations.kernels import (
     plateau_gaussian_kernel,
     sinc_kernel,
 )
+from dasr_arch.degradations.noise_compression import BLOCK, CODECS
 from dasr_arch.degradations.resize_filters import FILTERS
 
 _NUMBERS = 32  # uniform numbers drawn for every image, more than any image uses
