@@ -81,7 +81,7 @@ class AnisotropicGaussian(Degradation):
 
     @property
     def fixed_kernel(self) -> bool:
-        """Whether axes and angle are constants."""
+        """True if axes and angle are constants."""
         return self.lambda_range is None and self.theta_deg_range is None
 
 

@@ -85,7 +85,7 @@ def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor,
 
     Args:
         kernel: kernels of shape (B, k, k).
-        tolerance: root of the sum of squares of what may be left of a kernel.
+        tolerance: largest L2 norm of the difference from a kernel.
 
     Returns:
         For each kernel, columns and rows, both of shape (R, k); R is 1 for separable kernels.
