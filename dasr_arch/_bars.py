@@ -1,4 +1,4 @@
-"""Progress bars that a log file survives."""
+"""Progress bars that stay readable in log files."""
 
 import os
 import sys
@@ -12,30 +12,30 @@ FILE_SECONDS = 30.0
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> 'tqdm[Any]':
-    """A bar on stderr; where that is a file or a pipe, it is written twice a minute instead of ten times a second.
+    """Progress bar on stderr, updated ten times a second on a terminal and twice a minute in a file or pipe.
 
-    Tqdm's variable TQDM_MININTERVAL, where it is set, says how often instead.
+    tqdm's variable TQDM_MININTERVAL overrides the interval for files and pipes.
 
     Args:
-        items: what is gone through; None for a bar that is moved by hand.
-        options: those of tqdm.
+        items: iterable to wrap; None for a bar that is updated by hand.
+        options: arguments of tqdm.
     """
     if sys.stderr.isatty():
         return tqdm(items, mininterval=TERMINAL_SECONDS, **options)
-    if 'TQDM_MININTERVAL' not in os.environ:  # which counts for what is not said here
+    if 'TQDM_MININTERVAL' not in os.environ:  # tqdm reads it as its default
         options = {'mininterval': FILE_SECONDS, 'maxinterval': FILE_SECONDS, **options}
     return _FileBar(items, **options)
 
 
 class _FileBar(tqdm):  # type: ignore[type-arg]
-    """A bar whose texts wait for its next state instead of being written at once."""
+    """Progress bar that writes new texts only with its next update."""
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
-        """Says what is done."""
+        """Sets the text before the bar."""
         del refresh
         super().set_description(desc, refresh=False)
 
     def set_postfix_str(self, s: str = '', refresh: bool = True) -> None:
-        """Says more."""
+        """Sets the text after the bar."""
         del refresh
         super().set_postfix_str(s, refresh=False)

@@ -64,7 +64,7 @@ def initialise_distributed(
         launcher: only 'pytorch' (torchrun) is supported.
         backend: 'auto', 'gloo' or 'nccl'.
         timeout: seconds that a process waits for the others.
-        on_gpu: whether the processes compute on GPUs; None is yes where there are any.
+        on_gpu: use GPUs; None uses them if there are any.
 
     Raises:
         ValueError: if the launcher is another one.
@@ -142,12 +142,12 @@ def _wrap_networks_without_gpu() -> None:
 
 
 def prepare_for_basicsr() -> None:
-    """What has to be there before BasicSR is imported."""
+    """Applies the workarounds that must precede the import of BasicSR."""
     _provide_functional_tensor()
 
 
 def mend_basicsr() -> None:
-    """What is replaced in BasicSR, as soon as it is imported."""
+    """Replaces broken functions of BasicSR after its import."""
     _read_options_safely()
     _join_process_groups_without_gpu()
     _load_states_without_gpu()

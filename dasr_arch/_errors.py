@@ -1,23 +1,23 @@
-"""The one exception for mistakes of the user, and the suggestions that its messages carry."""
+"""The exception for mistakes of the user, and suggestions of similar names for its messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something given from outside is wrong: a file, an option, an argument.
+    """Invalid input: a file, an option or an argument.
 
-    The message is one line that names the thing, what was expected, what arrived and the way out. Commands print it
-    without a traceback and exit with code 2.
+    The message is one line: the object, the expected and the actual value, and a remedy. Commands print it without a
+    traceback and exit with code 2.
     """
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name.
+    """Suggestions for a message about an unknown name.
 
     Args:
-        name: the name that was not found.
-        known: the names that would have been.
+        name: the unknown name.
+        known: all known names.
 
     Returns:
         '; did you mean X? (known: ...)' when one is near, else '; known: ...'.

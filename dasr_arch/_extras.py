@@ -1,4 +1,4 @@
-"""Packages of optional features: imported when they are used, and named with their extra when they are absent."""
+"""Import of optional packages; the message about a missing one names its extra."""
 
 import importlib
 from types import ModuleType
@@ -10,7 +10,7 @@ def import_extra(module: str, extra: str) -> ModuleType:
     """Imports a package that belongs to an extra of this one.
 
     Args:
-        module: what to import.
+        module: dotted name of the module.
         extra: the extra that brings it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without an exception.
+    """Yields a temporary path beside ``path`` and renames it to ``path`` if the block raises no exception.
 
     The content is flushed to the disk before the file is renamed, so that a crash at any moment leaves either the old
     file or the new one. Missing parent folders are made.

@@ -1,4 +1,4 @@
-"""glibc's allocator, told to keep large blocks for the next layer instead of handing them back to the system.
+"""Settings of glibc's allocator: freed blocks are kept for the next layer and not returned to the system.
 
 Each layer of a network takes a block of some megabytes and frees the one before. glibc maps blocks of this size and
 unmaps them when they are freed, so that the system clears every page of every layer anew: a DASR forward pass of
@@ -21,8 +21,9 @@ def keep_freed_memory() -> bool:
     """Lets this process keep freed blocks of up to 1 GiB, once.
 
     Returns:
-        Whether it does now: only with glibc, and not if the user has set one of its variables (``MALLOC_MMAP_MAX_``,
-        ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, or ``GLIBC_TUNABLES`` for malloc).
+        True if the setting applies: only with glibc, and not if the user has set one of its variables
+        (``MALLOC_MMAP_MAX_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, or ``GLIBC_TUNABLES`` for
+        malloc).
     """
     if any(name in os.environ for name in _USERS_OWN) or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', ''):
         return False
@@ -35,7 +36,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Hands to the system what ``keep_freed_memory`` has kept; does nothing where it keeps nothing."""
+    """Returns the kept memory to the system; does nothing if ``keep_freed_memory`` does not apply."""
     if keep_freed_memory():
         trim = _find('malloc_trim', ctypes.c_size_t)
         if trim is not None:
@@ -43,7 +44,7 @@ def return_freed_memory() -> None:
 
 
 def _find(name: str, *arguments: type) -> Callable[..., int] | None:
-    """A function of glibc, None with another C library: musl has no mallopt, macOS and Windows neither."""
+    """A function of glibc; None with other C libraries (musl, macOS, Windows)."""
     if os.name != 'posix':
         return None
     try:

@@ -68,7 +68,7 @@ class _BasicSRLoader(importlib.abc.Loader):
 
     Args:
         loader: its own.
-        finder: what goes out of the way once BasicSR is there.
+        finder: finder to remove once BasicSR is loaded.
     """
 
     def __init__(self, loader: importlib.abc.Loader, finder: _BasicSRFinder) -> None:
@@ -80,7 +80,7 @@ class _BasicSRLoader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """As its own loader does, with what it lacks before and with ours in its registries after."""
+        """Runs BasicSR's own loader; applies the workarounds before and fills the registries after it."""
         _compat.prepare_for_basicsr()
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

@@ -9,6 +9,8 @@ import pytest
 
 import dasr_arch
 from dasr_arch import _renamed, degradations
+from dasr_arch.data import prepare
+from dasr_arch.data.image_io import FailedImage
 from dasr_arch.inference.images.image_modes import decompose
 from tests.inference.making import make_network
 
@@ -83,3 +85,10 @@ def test_old_class_is_the_new_one(module, old, new):
     loaded = importlib.import_module(module)
     with pytest.warns(DeprecationWarning, match=f'is now {new}'):
         assert getattr(loaded, old) is getattr(loaded, new)
+
+
+def test_old_names_of_the_preparation_are_the_new_ones():
+    with pytest.warns(DeprecationWarning, match='is now FailedImage'):
+        assert prepare.SkippedImage is FailedImage
+    with pytest.warns(DeprecationWarning, match="'min_pictures' of RunSettings.__init__ is now 'min_images'"):
+        assert prepare.RunSettings(min_pictures=3).min_images == 3

@@ -21,7 +21,7 @@ from dasr_arch.benchmark.oracle_inputs import gather_conditions
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, load_strictly, read_weights
 from dasr_arch.degradations import Degradation, image_generator
-from dasr_arch.degradations.noise import quantise
+from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.inference.tiling import plan_squares
 from dasr_arch.zero_shot.adaptation import Adapter, adapts, build_adapter
 from dasr_arch.zero_shot.kernel_estimation import estimate_kernel

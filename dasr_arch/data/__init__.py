@@ -1,1 +1,1 @@
-"""Data sets and what they are made of: images, LMDB stores, preparation, download."""
+"""Datasets: image files, LMDB stores, patches, sampling, preparation and download."""

@@ -1,6 +1,6 @@
-"""HR images for training: patches of them and how each image is to be degraded.
+"""Training dataset: HR patches and the random draws of their degradation.
 
-By default only what is random is drawn here; the batch is blurred and shrunk on the training device.
+By default only random values are drawn here; the batch is blurred and shrunk on the training device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ def degrade_batch(
     """Makes LR and HR patches of a batch of samples of :class:`DegradationDataset`.
 
     Args:
-        degradation: the data set's degradation.
+        degradation: the dataset's degradation.
         batch: collated samples: 'hr' (B, P, 3, side, side) uint8, the draws, and 'window' (B, 4, P) unless patches
             carry no margin.
         device: where the work is done; by default where the patches are.
@@ -175,7 +175,7 @@ def select_large(source: ImageSource, size: int) -> Sequence[int]:
     """The images that are at least ``size`` pixels high and wide.
 
     Args:
-        source: where the images are.
+        source: source of the images.
         size: side of a patch in pixels.
 
     Returns:

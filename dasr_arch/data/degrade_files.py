@@ -1,4 +1,4 @@
-"""Making LR images of image files, with a JSON specification beside them that makes the same ones again."""
+"""LR images from image files, with a JSON specification that reproduces them."""
 
 import json
 import os
@@ -31,7 +31,7 @@ _LOSSY = ('.jpg', '.jpeg')
 
 @dataclass(frozen=True)
 class DegradeSettings:
-    """How files are dealt with.
+    """Settings for writing LR images.
 
     Attributes:
         seed: seed of the noise; with an image's name it determines the image's draws.
@@ -45,12 +45,12 @@ class DegradeSettings:
 
 
 class DegradeReport(NamedTuple):
-    """What was made.
+    """Result of degrading files.
 
     Attributes:
         images: the LR images.
         record: the JSON file.
-        failed: what was left out.
+        failed: images left out.
     """
 
     images: list[Path]
@@ -59,10 +59,10 @@ class DegradeReport(NamedTuple):
 
 
 class DegradationRecord(NamedTuple):
-    """What a JSON file says: ``degrade_image(degradation, image, seed, name)`` makes the same LR images.
+    """Content of a specification: ``degrade_image(degradation, image, seed, name)`` reproduces the LR images.
 
     Attributes:
-        degradation: what was done.
+        degradation: degradation of all images.
         seed: seed of the draws.
         names: for each name, the file that holds the LR image.
     """
@@ -73,7 +73,7 @@ class DegradationRecord(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One image: where it is, what it is called in draws, and the name of the file that it becomes."""
+    """One image: source path, name for its random draws, and file name of the LR image."""
 
     source: Path
     name: str
@@ -81,7 +81,7 @@ class _Job(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Everything that is to be done; files are named relative to the folder."""
+    """All images to degrade; file names are relative to the folder."""
 
     folder: Path
     record: str
@@ -96,15 +96,15 @@ def degrade_files(
 ) -> DegradeReport:
     """Degrades an image file, or every image directly inside a folder.
 
-    All files are made in a hidden folder first and take their places at the end, so that an interrupted run leaves
-    nothing. Images that cannot be used are left out; originals are never replaced.
+    All files are written to a hidden folder and moved at the end, so that an interrupted run leaves nothing behind.
+    Unreadable images are left out; originals are never replaced.
 
     Args:
         source: an image file or a folder.
         target: for a folder, the folder of the LR images, which become PNG. For a file, a file without loss (PNG,
             BMP, TIFF, WebP), or a folder.
-        degradation: what to do.
-        settings: how to deal with files; ``DegradeSettings()`` if None.
+        degradation: degradation to apply.
+        settings: seed and handling of existing files; ``DegradeSettings()`` if None.
 
     Raises:
         InputError: if the source holds no images, something is in the way, or no image could be used.
@@ -218,7 +218,7 @@ def _staging_folder(folder: Path) -> Iterator[Path]:
 def _degrade_all(
     jobs: Sequence[_Job], staging: Path, degradation: Degradation, settings: DegradeSettings
 ) -> tuple[dict[str, tuple[int, int]], list[FailedImage]]:
-    """Writes the LR images; returns the size of each by name, and what could not be used."""
+    """Writes the LR images; returns the size of each by name, and the failed images."""
     made: dict[str, tuple[int, int]] = {}
     failed: list[FailedImage] = []
     for job in progress_bar(jobs, desc=f'degrading, {degradation.label}', unit='image', disable=not settings.progress):
@@ -235,14 +235,14 @@ def _degrade_all(
 def _describe(
     jobs: Sequence[_Job], made: Mapping[str, tuple[int, int]], degradation: Degradation, seed: int
 ) -> dict[str, object]:
-    """The content of the JSON file: the same for the same images, whenever and wherever it is written."""
+    """Content of the JSON file; depends only on images, degradation and seed."""
     images = {}
     for job in jobs:
         if job.name not in made:
             continue
         generator = image_generator(seed, job.name)
         noise_seed = generator.initial_seed()
-        draws = degradation.draw(generator, (1, 1))  # parameters come before the noise, whatever the size
+        draws = degradation.draw(generator, (1, 1))  # parameters are drawn before the noise, so the size has no effect
         images[job.name] = {
             'source': job.source.name,
             'file': job.file,
@@ -262,7 +262,7 @@ def _describe(
 
 
 def _publish(staging: Path, folder: Path, names: Sequence[str]) -> None:
-    """Moves the files to their places, the record last."""
+    """Moves the files to the target folder, the record last."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         os.replace(staging / name, folder / name)

@@ -1,4 +1,4 @@
-"""Images in and out of files: whatever the format, 8-bit RGB arrays inside the package.
+"""Reading and writing of image files as 8-bit RGB arrays.
 
 Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; OpenCV reads what has
 16 bits, which Pillow cuts to 8 without rounding, and what lies in an LMDB, where it is faster.
@@ -27,7 +27,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_ORIENTATION = 274  # EXIF and TIFF tag: how the camera was held
+_ORIENTATION = 274  # EXIF and TIFF tag of the camera's orientation
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
 
 DECODING_ERRORS = (
@@ -46,7 +46,7 @@ DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow and OpenCV let through when a file is damaged, found by damaging files."""
+"""Exceptions of Pillow and OpenCV for damaged files, found by damaging files."""
 
 
 class FailedImage(NamedTuple):
@@ -76,7 +76,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has an image's ending and is not hidden (macOS leaves '._name.jpg' behind)."""
+    """True if a file name has an image suffix and is not hidden (macOS writes '._name.jpg')."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
 
 
@@ -98,7 +98,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file that is meant to be an image.
+    """Reads the bytes of an image file.
 
     Raises:
         InputError: if it cannot be read.
@@ -114,7 +114,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
     Args:
         data: the bytes of the file.
-        name: what an error message calls it.
+        name: name for error messages.
 
     Raises:
         InputError: if the bytes are no whole image.
@@ -148,7 +148,7 @@ def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8
 
     Args:
         data: the entry; the array returned does not refer to it.
-        name: what an error message calls it.
+        name: name for error messages.
 
     Raises:
         InputError: if the entry is no whole image.
@@ -177,7 +177,7 @@ def encode_png(image: NDArray[np.uint8], compress_level: int = 1) -> bytes:
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Writes an RGB image; the file is there as a whole or not at all.
+    """Writes an RGB image atomically.
 
     JPEG is written at quality 95, every other format without loss.
 
@@ -236,7 +236,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def has_16_bits(image: Image.Image, data: bytes) -> bool:
-    """Whether an image that Pillow opened has samples of 16 bits, which it would cut to 8.
+    """True if an image opened by Pillow has 16-bit samples, which Pillow would truncate to 8.
 
     Args:
         image: the opened image.
@@ -296,12 +296,12 @@ def decode_deep(data: bytes, white_zero: bool = False) -> NDArray[np.uint16]:
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Whether an image that Pillow opened is a TIFF that stores white as 0, as scanners do; OpenCV ignores it."""
+    """True if an image opened by Pillow is a TIFF that stores white as 0, as scanners do; OpenCV ignores this."""
     return image.format == 'TIFF' and getattr(image, 'tag_v2', {}).get(262) == 0
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undoes the eight ways of holding a camera, by their EXIF numbers; another number leaves the image alone."""
+    """Applies an EXIF orientation (1 to 8); an image with another number is returned unchanged."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -316,7 +316,7 @@ def _refuse(name: str | os.PathLike[str], error: BaseException) -> InputError:
 
 
 def explain_damage(error: BaseException) -> str:
-    """A few words for one of DECODING_ERRORS."""
+    """Short description of one of DECODING_ERRORS."""
     if isinstance(error, FileNotFoundError):
         return 'no such file'
     if isinstance(error, UnidentifiedImageError):

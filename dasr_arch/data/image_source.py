@@ -1,4 +1,4 @@
-"""One way to read images by name, whether they lie in a folder or in an LMDB."""
+"""Image sources: folders and LMDBs behind one interface."""
 
 import os
 from abc import ABC, abstractmethod
@@ -118,13 +118,13 @@ class LmdbSource(ImageSource):
 
 
 class CachedSource(ImageSource):
-    """Keeps images of another source decoded, the first ones that are read, until a limit is reached.
+    """Cache of decoded images of another source; keeps the first images read, up to a limit.
 
-    Nothing is dropped for a new image: training reads all images in turn, and would never find one that the next
-    have pushed out. What is kept does not travel to other processes.
+    No image is evicted: training reads all images in turn, so an evicted image would never be read from the cache.
+    The cache is not sent to other processes.
 
     Args:
-        source: where the images are.
+        source: source of the images.
         limit: bytes to keep at most.
     """
 
@@ -156,7 +156,7 @@ class CachedSource(ImageSource):
 
     @property
     def is_full(self) -> bool:
-        """Whether an image did not fit any more."""
+        """True once an image has not fitted into the cache."""
         return self._full
 
     def size(self, index: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ class CachedSource(ImageSource):
         return self.source.size(index)
 
     def __getstate__(self) -> dict[str, object]:
-        """Everything but the images."""
+        """State without the cached images."""
         return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
 
 

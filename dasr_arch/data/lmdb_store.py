@@ -6,7 +6,7 @@
         meta_info.txt   one line for each image: `key.png (height,width,channels) compression`
 
 LMDB opens a folder once in a process, and not at all in the child of a process that has it open; the environments
-are therefore shared by all readers and let go of after a fork.
+are therefore shared by all readers and dropped after a fork.
 """
 
 import errno
@@ -32,14 +32,14 @@ _JOURNAL = b'__journal__'  # its own table while writing, gone afterwards
 
 
 class ImageSize(NamedTuple):
-    """What meta_info.txt tells about one image."""
+    """Size of one image as listed in meta_info.txt."""
 
     height: int
     width: int
 
 
 class Piece(NamedTuple):
-    """One encoded image on its way into an LMDB."""
+    """One encoded image to be written into an LMDB."""
 
     key: str
     height: int
@@ -147,9 +147,9 @@ if hasattr(os, 'register_at_fork'):
 
 
 def close_environments() -> None:
-    """Lets go of every LMDB that this process has open for reading; the next read opens it again.
+    """Closes every LMDB that this process has open for reading; the next read opens it again.
 
-    Needed only to hand a folder over to another reader in the same process, such as BasicSR's own data sets.
+    Needed only before another reader in the same process opens the folder, such as BasicSR's own datasets.
     """
     _environments.close_all()
 
@@ -182,9 +182,9 @@ def count_entries(root: Path) -> int:
 
 
 class LmdbWriter:
-    """Writes images and a journal of what has been written, each batch as a whole or not at all.
+    """Writer of images and a journal of the written images; each batch is one transaction.
 
-    A writer that opens the folder of an interrupted one finds its journal, and the images that the journal tells of.
+    A writer that opens the folder of an interrupted run finds its journal and the images listed there.
 
     Args:
         folder: where data.mdb lies or is to lie; made if missing.

@@ -1,4 +1,4 @@
-"""LR images alone, for training the degradation encoder where there is no HR image at all."""
+"""LR images without HR images, for training the degradation encoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 
 @DATASET_REGISTRY.register()
 class LQDataset(SampledDataset):
-    """Two patches of each LR image, which share whatever degraded it.
+    """Two patches of each LR image, which share its degradation.
 
     Args:
         opt: 'dataroot_lq' (path or list of paths), 'lq_size' (side of a patch); optional 'use_hflip' and 'use_rot'

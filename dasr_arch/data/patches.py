@@ -1,4 +1,4 @@
-"""Augmenting an image and cutting patches out of it."""
+"""Augmentation of images and extraction of patches."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from dasr_arch.degradations.padding import border_index
 
 
 class PatchGeometry(NamedTuple):
-    """How patches are cut.
+    """Size, margin and grid of patches.
 
     Attributes:
         size: side of the patch in pixels.
@@ -27,11 +27,11 @@ class PatchGeometry(NamedTuple):
 
 
 def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: bool, use_rot: bool) -> NDArray[np.uint8]:
-    """Mirrors and turns an image, each way with probability one half.
+    """Randomly flips and transposes an image, each with probability one half.
 
     Args:
         image: shape (H, W, C).
-        generator: where the choices come from; as many numbers are drawn whatever is allowed.
+        generator: source of the choices; the number of draws does not depend on the flags.
         use_hflip: allows mirroring left to right.
         use_rot: allows mirroring top to bottom and transposing, hence rotations by 90 degrees.
 
@@ -47,7 +47,7 @@ def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: boo
 
 
 def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
-    """Makes an image smaller without aliasing, or larger, bicubically.
+    """Bicubic resizing with antialiasing.
 
     Shrunk images have sharper edges, enlarged ones softer edges than the photograph at its full size.
 
@@ -68,7 +68,7 @@ def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.ui
 
 
 def draw_position(height: int, width: int, geometry: PatchGeometry, generator: torch.Generator) -> tuple[int, int]:
-    """Draws where a patch starts, uniformly among all places where it lies inside the image.
+    """Draws the position of a patch, uniformly among all positions inside the image.
 
     Args:
         height: rows of the image, at least the patch's size.
@@ -112,7 +112,7 @@ def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeom
 
 
 class _Span(NamedTuple):
-    """The part of a range that lies inside an image, and how much of the range lies before and after."""
+    """Part of a range inside an image, and the lengths of the parts before and after it."""
 
     first: int
     last: int

@@ -1,9 +1,9 @@
-"""From folders of images to an LMDB of sub-images in BasicSR's layout.
+"""Preparation of an LMDB of sub-images in BasicSR's layout from folders of images.
 
 While it runs, everything lies in a hidden folder beside the result:
 
     .name.lmdb.partial/
-        plan.json       settings and images, to tell whether a later run may continue this one
+        plan.json       settings and images; a later run with the same plan continues this one
         lock            held by the run in progress
         store.lmdb/     becomes name.lmdb by one rename at the end
         replaced.lmdb/  the LMDB that --force replaces, for the moment between two renames
@@ -22,6 +22,8 @@ from typing import NamedTuple
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch._renamed import find_renamed, rename_fields
+from dasr_arch.data.image_io import FailedImage
 from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, ImageSize, LmdbWriter, Piece, format_meta_line
 from dasr_arch.data.prepare_sources import SourceImage, collect_sources
 from dasr_arch.data.sub_images import CutTask, Cutting, cut_image, piece_keys
@@ -30,15 +32,18 @@ from dasr_arch.data.worker_pool import count_cores, map_in_order
 REPORT_NAME = 'prepare.json'
 _BATCH_BYTES = 16 << 20
 
+__getattr__ = find_renamed(__name__, {'SkippedImage': 'FailedImage'})
 
+
+@rename_fields(min_pictures='min_images')
 @dataclass(frozen=True)
 class RunSettings:
-    """How a preparation runs; none of it changes what an image becomes.
+    """Settings of a run that do not affect the stored images.
 
     Attributes:
         workers: number of processes; all cores if None.
-        min_pictures: number of usable images below which nothing is made.
-        recursive: whether folders inside the input folders are searched too.
+        min_images: smallest number of usable images for which an LMDB is made.
+        recursive: search folders inside the input folders, too.
         force: replace an existing LMDB, once the new one is complete, and discard an unfinished one of other settings.
         progress: show a progress bar on stderr.
 
@@ -47,7 +52,7 @@ class RunSettings:
     """
 
     workers: int | None = None
-    min_pictures: int = 1
+    min_images: int = 1
     recursive: bool = False
     force: bool = False
     progress: bool = True
@@ -55,19 +60,12 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise InputError(f'workers must be at least 1, got {self.workers}')
-        if self.min_pictures < 1:
-            raise InputError(f'min-pictures must be at least 1, got {self.min_pictures}')
-
-
-class SkippedImage(NamedTuple):
-    """An image that is not in the LMDB, and why."""
-
-    path: Path
-    reason: str
+        if self.min_images < 1:
+            raise InputError(f'min-images must be at least 1, got {self.min_images}')
 
 
 class PrepareReport(NamedTuple):
-    """What a preparation made.
+    """Result of a preparation.
 
     Attributes:
         output: the LMDB folder.
@@ -75,13 +73,13 @@ class PrepareReport(NamedTuple):
         sub_images: number of its entries.
         skipped: the images left out.
         renamed: key of each image whose key is not its file name, with its path.
-        continued: number of images that an interrupted run had dealt with before.
+        continued: number of images that an interrupted run had processed before.
     """
 
     output: Path
     images: int
     sub_images: int
-    skipped: list[SkippedImage]
+    skipped: list[FailedImage]
     renamed: dict[str, Path]
     continued: int
 
@@ -117,8 +115,8 @@ def prepare(
     Args:
         inputs: folders of images, or single images.
         output: the LMDB folder to make, ending in .lmdb.
-        cutting: how images are cut and stored; ``Cutting()`` if None.
-        settings: how to run; ``RunSettings()`` if None.
+        cutting: sizes and compression; ``Cutting()`` if None.
+        settings: settings of the run; ``RunSettings()`` if None.
 
     Raises:
         InputError: if an input is missing, the output exists, an unfinished run of other settings or a running one is
@@ -139,16 +137,16 @@ def prepare(
         _enter_plan(workspace, _describe_plan(sources, cutting), settings.force)
         continued = _fill_store(workspace.store, sources, cutting, settings)
         report = _read_report(target, workspace.store, continued)
-        if report.images < settings.min_pictures:
+        if report.images < settings.min_images:
             shutil.rmtree(workspace.folder)
-            raise InputError(_describe_shortage(report, settings.min_pictures))
+            raise InputError(_describe_shortage(report, settings.min_images))
         _publish(workspace, target)
     return report
 
 
 @contextmanager
 def _lock(workspace: _Workspace) -> Iterator[None]:
-    """Keeps two runs out of one workspace; the system lets go of the lock when a process dies."""
+    """Locks the workspace against a second run; the system releases the lock when a process dies."""
     workspace.folder.mkdir(parents=True, exist_ok=True)
     with (workspace.folder / 'lock').open('w') as lock:
         if sys.platform != 'win32':
@@ -177,7 +175,7 @@ def _check_target(target: Path, force: bool) -> None:
 
 
 def _describe_plan(sources: Sequence[SourceImage], cutting: Cutting) -> str:
-    """All that the result depends on, as text: settings, and which state of which files."""
+    """Settings, paths, sizes and times of the images, as text: everything that the result depends on."""
     images = []
     for path, key in sources:
         status = path.stat()
@@ -202,7 +200,7 @@ def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
 
 
 def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, settings: RunSettings) -> int:
-    """Completes the store, from whatever state it is in, and returns how many images were dealt with before."""
+    """Completes the store; returns the number of images that were already processed."""
     writer = LmdbWriter(store)
     try:
         journal = writer.read_journal()
@@ -225,7 +223,7 @@ def _cut_all(
     cutting: Cutting,
     settings: RunSettings,
 ) -> None:
-    """Cuts the images that the journal does not tell of yet, and adds them to it, batch by batch."""
+    """Cuts the images that are not in the journal yet and adds them, batch by batch."""
     missing = [number for number in range(len(sources)) if number not in journal]
     tasks = (CutTask(str(sources[number].path), sources[number].key, cutting) for number in missing)
     workers = min(settings.workers or count_cores(), max(len(missing), 1))
@@ -281,7 +279,7 @@ def _read_report(target: Path, store: Path, continued: int) -> PrepareReport:
         target,
         report['pictures'],
         report['sub_images'],
-        [SkippedImage(Path(entry['file']), entry['reason']) for entry in report['skipped']],
+        [FailedImage(Path(entry['file']), entry['reason']) for entry in report['skipped']],
         {key: Path(path) for key, path in report['renamed'].items()},
         continued,
     )

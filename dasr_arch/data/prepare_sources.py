@@ -1,4 +1,4 @@
-"""Which images a data set is made from, and what each is called in it."""
+"""Images of a dataset and their keys."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _LONGEST_KEY = 200  # characters; LMDB allows 511 bytes, and a suffix follows
 
 
 class SourceImage(NamedTuple):
-    """An image file and the unique key that it gets."""
+    """Image file and its unique key."""
 
     path: Path
     key: str
@@ -28,7 +28,7 @@ def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[Sou
 
     Args:
         inputs: folders and image files.
-        recursive: whether folders inside folders are searched too.
+        recursive: search folders inside folders, too.
 
     Raises:
         InputError: if an input is missing or holds no images.
@@ -50,7 +50,7 @@ def make_keys(stems: Sequence[str]) -> list[str]:
     """Unique keys for file names: letters and digits of ASCII, '-' and '_'.
 
     BasicSR cuts a key at its first dot and encodes it as ASCII, so other names cannot stay as they are. A changed name
-    gets a piece of its hash, which makes the same key of it in every data set; a name that is taken already gets a
+    gets a piece of its hash, which makes the same key of it in every dataset; a name that is taken already gets a
     number, in the order given.
 
     Args:

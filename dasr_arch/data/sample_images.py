@@ -1,4 +1,4 @@
-"""Free images that are installed with scikit-image, which BasicSR needs anyway; nothing is downloaded."""
+"""Free sample images that are installed with scikit-image, a dependency of BasicSR."""
 
 import importlib.util
 from pathlib import Path
@@ -14,8 +14,8 @@ class SampleImage(NamedTuple):
 
     Attributes:
         file: its name there.
-        part: whether it is for training or for testing; the two share no image.
-        content: what it shows.
+        part: 'train' or 'test'; the two share no image.
+        content: content and author.
         licence: under which terms it is free, as scikit-image states them.
     """
 

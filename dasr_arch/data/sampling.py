@@ -1,4 +1,4 @@
-"""Which image is used when, and with which random numbers: a function of seed and position alone.
+"""Order of training images and their random generators, as functions of seed and position.
 
 Nothing is carried from one item to the next, so the training data do not depend on the number of loader workers or
 processes, never repeat their random draws, and go on exactly where an interrupted run stopped.
@@ -16,9 +16,9 @@ Item = tuple[int, int]  # index of the image, running number of the sample
 
 
 class SampledDataset(Dataset[dict[str, Any]]):
-    """Base class of data sets whose index is an item of :class:`SampleStream`.
+    """Base class of datasets whose index is an item of :class:`SampleStream`.
 
-    All other data sets, such as BasicSR's, are indexed by the number of an image alone.
+    All other datasets, such as BasicSR's, are indexed by the number of an image alone.
 
     Attributes:
         source: the images.
@@ -28,10 +28,10 @@ class SampledDataset(Dataset[dict[str, Any]]):
 
 
 class SampleStream(Sampler[list[Item]]):
-    """An endless stream of batches, every image once per epoch, in an order shuffled anew for each.
+    """Endless stream of batches; every image occurs once per epoch, in a new random order.
 
     Args:
-        num_images: number of images in the data set, positive.
+        num_images: number of images in the dataset, positive.
         batch_size: samples in the batch of one process.
         seed: seed of the order.
         start: iteration to start after; 0 for a new run.
@@ -68,7 +68,7 @@ class SampleStream(Sampler[list[Item]]):
 
 
 class ImageStream(Sampler[list[int]]):
-    """The same stream for data sets that know only the index of an image.
+    """The same stream for datasets that know only the index of an image.
 
     Args:
         stream: the stream to take the images of.
@@ -85,7 +85,7 @@ class ImageStream(Sampler[list[int]]):
 
 
 def mix_seeds(seed: int, number: int) -> int:
-    """One seed from two numbers, such that neighbours have nothing in common (SplitMix64's finaliser).
+    """One seed from two numbers, uncorrelated for neighbouring numbers (SplitMix64's finaliser).
 
     Args:
         seed: any integer.
@@ -102,7 +102,7 @@ def mix_seeds(seed: int, number: int) -> int:
 
 
 def sample_generator(seed: int, item: int | Item) -> tuple[int, torch.Generator]:
-    """Takes an item of a stream apart.
+    """Splits an item of a stream into image index and random generator.
 
     Args:
         seed: seed of the run.

@@ -1,4 +1,4 @@
-"""Cutting images into overlapping sub-images, which a data loader decodes faster than whole ones.
+"""Overlapping sub-images, which a data loader decodes faster than whole images.
 
 The grid and the names are those of BasicSR's `extract_subimages`.
 """
@@ -14,13 +14,13 @@ from dasr_arch.data.lmdb_store import Piece
 
 @dataclass(frozen=True)
 class Cutting:
-    """How images are cut and stored.
+    """Sizes of the sub-images and compression.
 
     Attributes:
         size: side of a sub-image in pixels; a shorter side of an image is kept as it is.
         step: pixels from one sub-image to the next, at most ``size``, so that nothing is left out.
         min_size: images with a shorter side than this are refused; a training patch has to fit, 192 at x4.
-        whole: whether images are stored uncut; ``size`` and ``step`` mean nothing then.
+        whole: store images uncut; ``size`` and ``step`` then have no effect.
         compress_level: of the PNG, 0 to 9.
 
     Raises:
@@ -65,7 +65,7 @@ class CutTask(NamedTuple):
 
 
 class CutResult(NamedTuple):
-    """What became of one image.
+    """Result for one image.
 
     Attributes:
         pieces: its sub-images, row by row; empty if it was refused.
@@ -111,7 +111,7 @@ def piece_keys(key: str, count: int, whole: bool) -> list[str]:
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:
-    """Where windows begin along one side of an image.
+    """Start positions of windows along one side of an image.
 
     Args:
         length: the side in pixels.

@@ -1,4 +1,4 @@
-"""One function over many things in several processes: in order, with little in flight, and no process left over."""
+"""Ordered map over worker processes with bounded memory; no process is left behind."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ _PARENT_CHECK_SECONDS = 0.5
 
 
 def count_cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    """Number of cores that this process may use; in a container it can be smaller than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
@@ -72,7 +72,7 @@ def _start_worker(parent: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ends an orphan: the queue that it waits on is held open by its siblings, so it would wait for ever."""
+    """Ends a worker whose parent has died; its siblings keep the queue open, so it would wait for ever."""
     while os.getppid() == parent:
         time.sleep(_PARENT_CHECK_SECONDS)
     os._exit(1)

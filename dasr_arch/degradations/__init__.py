@@ -1,4 +1,4 @@
-"""Degradations: what turns HR images into LR images, for training, testing and the command ``dasr degrade``."""
+"""Degradations of HR images to LR images, for training, testing and the command ``dasr degrade``."""
 
 from dasr_arch._registration import import_all
 from dasr_arch._renamed import find_renamed

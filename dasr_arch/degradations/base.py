@@ -1,4 +1,4 @@
-"""How an HR image becomes an LR image: blur, down-sampling, noise, rounding, and optionally JPEG.
+"""Degradation of HR images to LR images: blur, downsampling, noise, rounding, and optionally JPEG.
 
 Everything random is drawn in :meth:`Degradation.draw`, for one image, on the CPU, from an explicit generator;
 :meth:`Degradation.apply` then is deterministic and works on batches on any device. So a run is the same for any number
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.blur import blur_valid, blur_valid_fourier
-from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
+from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
+from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
 from dasr_arch.degradations.padding import border_index, pad_border
 from dasr_arch.degradations.resize import (
     check_multiple,
@@ -26,13 +26,12 @@ from dasr_arch.degradations.resize import (
     downsample_matrix,
     downsample_s_fold,
 )
-from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel
 
 Range = tuple[float, float]
 
 
 class Window(NamedTuple):
-    """Where patches lie in their images, in HR pixels; all of shape (B,), int64.
+    """Positions of patches in their images, in HR pixels; all of shape (B,), int64.
 
     Attributes:
         top, left: first row and column of the patch, multiples of the scale.
@@ -47,16 +46,16 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation(ABC):
-    """What every degradation has: blur with a kernel, down-sampling, noise, rounding, JPEG, in this order.
+    """Base class of degradations: blur with a kernel, downsampling, noise, rounding, JPEG, in this order.
 
     A subclass names its kernel's parameters as fields and draws kernels; register it with
     ``@DEGRADATION_REGISTRY.register()`` and option files find it by its class name.
 
     Attributes:
-        scale: integer down-sampling factor.
+        scale: integer downsampling factor.
         kernel_size: side of the blur kernel in HR pixels, odd.
         downsample: 'bicubic' (MATLAB's) or 's_fold' (top left pixel of each block).
-        border: what bicubic down-sampling sees beyond the border: 'replicate' as the released code, 'mirror' as MATLAB.
+        border: padding of bicubic downsampling: 'replicate' as the released code, 'mirror' as MATLAB.
         noise: fixed noise level, standard deviation in grey levels of 0..255.
         noise_range: noise levels to draw from, instead of a fixed one.
         jpeg: fixed JPEG quality in 1..100; none by default, as in the paper.
@@ -103,16 +102,16 @@ class Degradation(ABC):
     @property
     @abstractmethod
     def fixed_kernel(self) -> bool:
-        """Whether every draw gives the same kernel."""
+        """True if every draw gives the same kernel."""
 
     @property
     def separable(self) -> bool:
-        """Whether every kernel is the product of a column and a row."""
+        """True if every kernel is the product of a column and a row."""
         return False
 
     @property
     def reach(self) -> int:
-        """HR pixels beyond a patch that the down-sampling looks at."""
+        """HR pixels beyond a patch that the downsampling needs."""
         return 2 * self.scale
 
     @property
@@ -127,24 +126,24 @@ class Degradation(ABC):
 
     @property
     def drawn_jpeg_qualities(self) -> tuple[int, int] | None:
-        """Ends of the compression qualities that are drawn; None if no image is compressed, or all alike."""
+        """Ends of the compression qualities that are drawn; None if no image is compressed, or all with one quality."""
         return self.jpeg_range
 
     @property
     def margin(self) -> int:
-        """HR pixels that a window needs on every side so that its patch is what the whole image would give."""
+        """HR pixels around a patch that make its LR patch equal to that of the whole image."""
         reach = self.kernel_size // 2 + self.reach
         return math.ceil(reach / self.scale) * self.scale
 
     @property
     def fixed(self) -> bool:
-        """Whether every parameter is a constant, so that only the noise samples are random."""
+        """True if every parameter is a constant, so that only the noise samples are random."""
         always_or_never = self.jpeg_probability in (0, 1) or (self.jpeg is None and self.jpeg_range is None)
         return self.fixed_kernel and self.noise_range is None and self.jpeg_range is None and always_or_never
 
     @property
     def label(self) -> str:
-        """A short name that tells settings apart: 'sigma 1.2', 'lambda 2 0.5, theta 10, noise 5'."""
+        """Short name, different for different settings: 'sigma 1.2', 'lambda 2 0.5, theta 10, noise 5'."""
         parts = [self.kernel_label]
         if self.noise_range is not None:
             parts.append(f'noise {format_range(self.noise_range)}')
@@ -172,15 +171,15 @@ class Degradation(ABC):
         return out
 
     def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
-        """What was drawn for one image, ready for JSON: the noise level, rounded, and what a subclass adds.
+        """Drawn parameters of one image for JSON: the rounded noise level, and those that a subclass adds.
 
         Args:
-            draws: what :meth:`draw` gave.
+            draws: result of :meth:`draw`.
         """
         return {'noise_level': round(float(draws['noise_level']), 6)}
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Everything random about one image.
+        """Draws all random parameters of one image.
 
         Args:
             generator: CPU generator; the same state gives the same draws.
@@ -210,7 +209,7 @@ class Degradation(ABC):
         Args:
             hr: RGB images of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
                 ``margin`` pixels more on every side, reflected where they lie outside the image.
-            draws: what :meth:`draw` gave for each image, stacked along a first axis of length B.
+            draws: results of :meth:`draw` for all images, stacked along a first axis of length B.
             window: where the patches lie in their images.
 
         Returns:
@@ -236,12 +235,12 @@ class Degradation(ABC):
         return compress_jpeg(lq, draws['jpeg_quality']) if 'jpeg_quality' in draws else lq
 
     def _shrink_image(self, hr: Tensor, kernel: Tensor) -> Tensor:
-        """Blurs and shrinks whole images."""
+        """Blurs and downsamples whole images."""
         blurred = blur_valid(pad_border(hr, self.kernel_size // 2, 'reflect'), kernel)
         return self._downsample(pad_border(blurred, 2 * self.scale, self.border))
 
     def _shrink_patches(self, hr: Tensor, kernel: Tensor, window: Window) -> Tensor:
-        """Blurs and shrinks patches that carry a margin for the kernel and for the down-sampling."""
+        """Blurs and downsamples patches that have a margin for the kernel and the downsampling."""
         convolve = blur_valid_fourier if hr.device.type == 'cpu' and self.kernel_size > 7 else blur_valid
         blurred = convolve(hr, kernel)
         for axis, index in zip((-2, -1), self._inside(blurred, window), strict=True):
@@ -250,7 +249,7 @@ class Degradation(ABC):
         return self._downsample(blurred)
 
     def _shrink_separable(self, hr: Tensor, kernel: Tensor, window: Window) -> Tensor:
-        """As _shrink_patches, for separable kernels: a matrix for each axis does everything."""
+        """As _shrink_patches, for separable kernels: one matrix per axis."""
         reach = self.kernel_size - 1
         sides = [side - reach for side in hr.shape[-2:]]
         inside = self._inside(hr[..., : sides[0], : sides[1]], window)
@@ -261,14 +260,14 @@ class Degradation(ABC):
         return apply_matrices(hr, *matrices)
 
     def _downsample(self, blurred: Tensor) -> Tensor:
-        """Shrinks what carries a margin of 2 * scale pixels."""
+        """Downsamples images with a margin of 2 * scale pixels."""
         if self.downsample == 'bicubic':
             return downsample_bicubic_valid(blurred, self.scale)
         margin = 2 * self.scale
         return downsample_s_fold(blurred[..., margin:-margin, margin:-margin], self.scale)
 
     def _inside(self, blurred: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-        """For every row and column the one to take: where the patch leaves the image, the down-sampling's border."""
+        """Indices of rows and columns; outside the image they follow the border mode of the downsampling."""
         found = []
         for axis, start, size in ((-2, window.top, window.height), (-1, window.left, window.width)):
             first = start.to(blurred.device, non_blocking=True).reshape(-1, 1) - self.reach
@@ -326,7 +325,7 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
 
     Args:
         specification: 'type' names a registered degradation, the rest are its parameters.
-        scale: integer down-sampling factor.
+        scale: integer downsampling factor.
 
     Returns:
         The degradation.
@@ -360,19 +359,19 @@ def image_generator(seed: int, name: str) -> torch.Generator:
     Returns:
         A CPU generator.
     """
-    # torch's CPU generator looks at the lower 32 bits of its seed alone, so both must be mixed into them.
+    # torch's CPU generator uses only the lower 32 bits of its seed, so both must be mixed into them.
     return torch.Generator().manual_seed(zlib.crc32(f'{seed} {name}'.encode()))
 
 
 def draw_uniform(value: float | None, span: Range | None, generator: torch.Generator) -> float:
-    """The fixed value, or a uniform draw from the range if there is one."""
+    """The fixed value, or a uniform draw from the range if it is given."""
     if span is None:
         return float(value or 0.0)
     return span[0] + (span[1] - span[0]) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def format_number(value: float | None) -> str:
-    """A number in the fewest characters that tell it from every other."""
+    """Shortest text of a number that is different for every number."""
     assert value is not None
     short = f'{value:g}'
     return short if float(short) == value else repr(value)

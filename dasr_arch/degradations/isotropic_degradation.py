@@ -31,7 +31,7 @@ class IsotropicGaussian(Degradation):
     """Blur by an isotropic Gaussian.
 
     Attributes:
-        sigma: fixed kernel width in HR pixels; 0 means no blur, that is plain bicubic down-sampling.
+        sigma: fixed kernel width in HR pixels; 0 means no blur, that is plain bicubic downsampling.
         sigma_range: widths to draw from, positive; the paper has [0.2, 2.0], [0.2, 3.0] and [0.2, 4.0] at x2, x3, x4.
         distribution: of the widths over their range. 'uniform' as in the paper; 'arcsine' draws both ends more often,
             a fifth of all widths from the lowest tenth of the range and a fifth from the highest; 'beta' as ``beta``
@@ -98,7 +98,7 @@ class IsotropicGaussian(Degradation):
 
     @property
     def fixed_kernel(self) -> bool:
-        """Whether the width is a constant."""
+        """True if sigma is a constant."""
         return self.sigma_range is None
 
     @property

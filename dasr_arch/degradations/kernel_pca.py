@@ -1,7 +1,7 @@
-"""A few numbers instead of a blur kernel: the principal components of the kernels that a degradation draws.
+"""PCA of blur kernels, the compact kernel description of SRMD and IKC.
 
-SRMD and IKC describe a kernel so. Each public set of weights belongs to the basis that it was trained with; ours are
-computed here, from kernels as our own degradations draw them.
+Each public set of weights belongs to the basis that it was trained with; ours are computed here, from kernels of our
+own degradations.
 """
 
 import math
@@ -25,7 +25,7 @@ def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = F
     Args:
         kernels: kernels of shape (N, k, k).
         num_components: number of components, at most k * k and N.
-        centred: whether the mean kernel is subtracted first, as IKC does; SRMD does not.
+        centred: subtract the mean kernel first, as IKC does; SRMD does not.
 
     Returns:
         Components of shape (num_components, k, k), float32, orthonormal, the strongest first, the first entry of
@@ -53,8 +53,8 @@ def draw_kernels(degradation: Degradation, count: int, seed: int = _SEED) -> Ten
     """Kernels as a degradation draws them.
 
     Args:
-        degradation: what draws.
-        count: how many, N.
+        degradation: distribution of the kernels.
+        count: number of kernels, N.
         seed: seed of the draws.
 
     Returns:
@@ -65,7 +65,7 @@ def draw_kernels(degradation: Degradation, count: int, seed: int = _SEED) -> Ten
 
 
 def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int = 15) -> Tensor:
-    """The basis for networks that know anisotropic Gaussians, of deviations from 0.2 to ``largest`` and any angle.
+    """Basis of anisotropic Gaussians with standard deviations from 0.2 to ``largest`` and any angle.
 
     Args:
         largest: deviation in pixels.
@@ -79,10 +79,10 @@ def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int
 
 
 def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10) -> Tensor:
-    """The basis for networks that know isotropic Gaussians, of widths from 0.2 to ``scale``.
+    """Basis of isotropic Gaussians with sigma from 0.2 to ``scale``.
 
     Args:
-        scale: up-sampling factor.
+        scale: upsampling factor.
         kernel_size: side of the kernels in pixels, odd; IKC has 21.
         num_components: number of components; IKC has 10.
 

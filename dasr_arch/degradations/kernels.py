@@ -13,7 +13,7 @@ _NEGLIGIBLE = 1e-20  # far below the last digit of any sum with the kernel's cen
 
 
 def dirac_kernel(kernel_size: int = 21) -> Tensor:
-    """The kernel that changes nothing: one at the centre.
+    """Identity kernel: one at the centre.
 
     Args:
         kernel_size: side of the support in pixels, odd.

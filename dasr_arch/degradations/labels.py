@@ -8,10 +8,10 @@ _WIDTH = re.compile(rf'width (?={_NUMBER})')
 
 
 def update_label(label: str) -> str:
-    """The present label of a degradation.
+    """Converts an old label of a degradation to the current form.
 
     Args:
-        label: a present label, or an old one: 'width 1.2, noise 5', 'axes 2 x 0.5 at 10'.
+        label: a current label, or an old one: 'width 1.2, noise 5', 'axes 2 x 0.5 at 10'.
 
     Returns:
         'sigma 1.2, noise 5', 'lambda 2 0.5, theta 10'; all other labels unchanged.

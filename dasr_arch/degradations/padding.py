@@ -1,4 +1,4 @@
-"""What lies beyond the border of an image, as indices: any amount of padding for any size from one pixel up."""
+"""Border padding as pixel indices, also for padding wider than the image."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Border = Literal['replicate', 'mirror', 'reflect']
 
 
 def border_index(position: Tensor, size: Tensor | int, border: Border) -> Tensor:
-    """The position inside an image that stands for one that may lie outside.
+    """Maps positions outside an image to positions inside.
 
     Args:
         position: integer pixel positions of any shape, negative before the first pixel.

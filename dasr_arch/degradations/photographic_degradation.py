@@ -1,4 +1,4 @@
-"""What happens to photographs before somebody enlarges them: blur, resizing, noise, and JPEG or WebP compression.
+"""Degradation of photographs on the web: blur, resizing, noise, and JPEG or WebP compression.
 
 The parameters of each strength, and their sources, are in :mod:`dasr_arch.degradations.photographic_levels`.
 """
@@ -14,14 +14,12 @@ from torch.nn import functional
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.base import Degradation, Range, Window, check_number, format_number
-from dasr_arch.degradations.blur import blur_valid
-from dasr_arch.degradations.codecs import BLOCK, CODECS, compress
-from dasr_arch.degradations.noise import quantise
+from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, split_kernels
+from dasr_arch.degradations.noise_compression import BLOCK, CODECS, compress, quantise
 from dasr_arch.degradations.padding import pad_border
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
 from dasr_arch.degradations.resize import check_multiple
 from dasr_arch.degradations.resize_filters import FILTERS, LARGEST_SUPPORT, shrink_matrix
-from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernels
 
 _FIXED_BY_LEVELS = ('downsample', 'noise', 'noise_range', 'jpeg', 'jpeg_range', 'jpeg_probability')
 _FIRST_SUPPORT = 2  # pixels that filters of the first resizing reach, before they are stretched
@@ -33,7 +31,7 @@ _SMOOTHING = torch.tensor([0.25, 1.0, 0.25])  # of a camera's noise, along each 
 class Photographic(Degradation):
     """Blur, resizing, noise and compression of a random strength, as photographs on the web have them.
 
-    The order is: blur; down-sampling with a random filter, for some images through an intermediate size; Gaussian,
+    The order is: blur; downsampling with a random filter, for some images through an intermediate size; Gaussian,
     Poisson or camera-like noise in colour or grey; rounding; JPEG (4:4:4 or 4:2:0) or WebP. Blocks of the codec begin
     at a random place of the image. Of a patch that was cut out of an image with a window, they lie where the image's
     blocks lie; blocks that the patch's edge cuts see its mirror image instead of the rest of the image.
@@ -79,7 +77,7 @@ class Photographic(Degradation):
 
     @property
     def reach(self) -> int:
-        """HR pixels beyond a patch that the widest resizing looks at: both steps, the first at its strongest."""
+        """HR pixels beyond a patch that the widest resizing needs: both steps, the first at its strongest."""
         return (LARGEST_SUPPORT + _FIRST_SUPPORT) * self.scale
 
     @property
@@ -101,7 +99,7 @@ class Photographic(Degradation):
         """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed.
 
         Args:
-            draws: what :meth:`draw` gave.
+            draws: result of :meth:`draw`.
         """
         factor, first, last = draws['resize'].tolist()
         resize: dict[str, object] = {'filter': FILTERS[int(last)]}
@@ -121,7 +119,7 @@ class Photographic(Degradation):
         return (max(0.0, 1 - sum(self.level_probabilities)), *self.level_probabilities)
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Everything random about one image.
+        """Draws all random parameters of one image.
 
         Args:
             generator: CPU generator; the same state gives the same draws.
@@ -172,18 +170,18 @@ class Photographic(Degradation):
         return compress(lq, draws['codec'], draws['jpeg_quality'], grid)
 
     def _shrink_whole(self, hr: Tensor, kernel: Tensor, resize: Tensor) -> Tensor:
-        """Blurs and down-samples whole images."""
+        """Blurs and downsamples whole images."""
         blurred = blur_valid(pad_border(hr, self.kernel_size // 2, 'reflect'), kernel)
         vertical, horizontal = (torch.stack(each).to(hr) for each in self._matrices(hr.shape[-2:], resize, None))
         return apply_matrices(pad_border(blurred, self.reach, self.border), vertical, horizontal)
 
     def _shrink_windows(self, hr: Tensor, kernel: Tensor, resize: Tensor, window: Window) -> Tensor:
-        """Blurs and down-samples patches that carry a margin for both.
+        """Blurs and downsamples patches that carry a margin for both.
 
         A kernel is a sum of few products of a column and a row, and one matrix for each axis does everything for one
-        of them, the border of the down-sampling included: a quarter of the time that blurring all HR pixels takes.
+        of them, the border of the downsampling included: a quarter of the time that blurring all HR pixels takes.
         """
-        sides = [side - self.kernel_size + 1 for side in hr.shape[-2:]]  # blurred, with what down-sampling needs
+        sides = [side - self.kernel_size + 1 for side in hr.shape[-2:]]  # blurred, with what downsampling needs
         rows, columns = self._inside(hr[..., : sides[0], : sides[1]], window)
         vertical, horizontal = self._matrices([side - 2 * self.reach for side in sides], resize, window)
         lq = []
@@ -199,7 +197,7 @@ class Photographic(Degradation):
     def _matrices(
         self, sides: Sequence[int], resize: Tensor, window: Window | None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The down-sampling along both axes for each image, shapes (h, h * scale + 2 * reach) and for columns alike.
+        """Downsampling matrices of each image for rows, shape (h, h * scale + 2 * reach), and columns.
 
         Args:
             sides: height and width of the HR images or patches without any margin.

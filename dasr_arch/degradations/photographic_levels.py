@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dasr_arch.degradations.codecs import BLOCK, CODECS
 from dasr_arch.degradations.kernels import (
     anisotropic_gaussian_kernel,
     dirac_kernel,
@@ -20,6 +19,7 @@ from dasr_arch.degradations.kernels import (
     plateau_gaussian_kernel,
     sinc_kernel,
 )
+from dasr_arch.degradations.noise_compression import BLOCK, CODECS
 from dasr_arch.degradations.resize_filters import FILTERS
 
 _NUMBERS = 32  # uniform numbers drawn for every image, more than any image uses
@@ -46,7 +46,7 @@ class Level:
     """One strength of the degradation.
 
     Attributes:
-        name: what it is called.
+        name: name of the level.
         sharp: share of images without blur.
         largest_width: largest deviation of the blur kernel along an axis, LR pixels (times the scale: HR pixels).
         resized: share of images that are resized through an intermediate size.
@@ -107,7 +107,7 @@ QUALITIES = (min(level.quality[0] for level in LEVELS), 100)
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything about one image's degradation but the samples of the noise.
+    """Parameters of one image's degradation, without the noise samples.
 
     Attributes:
         level: place in LEVELS.
@@ -115,8 +115,8 @@ class Parameters:
         resize: factor of the intermediate size (1 for none), and places in FILTERS for both steps.
         noise_level: standard deviation at mid-grey, grey levels of 0..255.
         noise_shot: share of the variance that grows with the brightness, 0..1.
-        noise_grey: whether all channels get the same samples.
-        noise_smooth: whether neighbouring samples are alike, as after a camera's demosaicing.
+        noise_grey: True if all channels get the same samples.
+        noise_smooth: True if neighbouring samples are correlated, as after a camera's demosaicing.
         codec: place in CODECS.
         quality: of the codec, 1..100; 0 without one.
         grid: rows and columns by which the codec's first block begins before the image, 0..15.
@@ -140,8 +140,8 @@ def draw_parameters(
     """Draws one image's parameters.
 
     Args:
-        generator: CPU generator; as many numbers are taken from it whatever they decide.
-        scale: down-sampling factor.
+        generator: CPU generator; the number of draws is always the same.
+        scale: downsampling factor.
         kernel_size: side of the kernel, odd.
         level_shares: probabilities of LEVELS, with sum 1.
     """

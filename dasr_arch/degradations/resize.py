@@ -1,4 +1,4 @@
-"""Down- and up-sampling by an integer factor as MATLAB's ``imresize``: cubic with a = -0.5, antialiased when shrinking.
+"""Down- and upsampling by an integer factor as MATLAB's ``imresize``: cubic with a = -0.5, antialiased when shrinking.
 
 OpenCV's and torch's plain bicubic differ from it by visible amounts (another cubic, no antialiasing).
 """
@@ -16,7 +16,7 @@ UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
 
 
 def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Shrinks images by an integer factor.
+    """Downsamples images by an integer factor.
 
     Args:
         x: images of shape (B, C, H, W), floating point, any value range; differentiable.
@@ -34,7 +34,7 @@ def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> T
 
 
 def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
-    """Shrinks images that already carry a margin of 2 * scale pixels on every side.
+    """Downsamples images that already have a margin of 2 * scale pixels on every side.
 
     Args:
         x: images of shape (B, C, H + 4 scale, W + 4 scale), floating point.
@@ -52,7 +52,7 @@ def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
 
 
 def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'] = 'bicubic') -> Tensor:
-    """One axis of the down-sampling of images that carry a margin of 2 * scale pixels on both ends.
+    """One axis of the downsampling of images that carry a margin of 2 * scale pixels on both ends.
 
     Args:
         size: pixels of the axis with its margins.
@@ -70,7 +70,7 @@ def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'
 
 
 def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Enlarges images by an integer factor: the field's Bicubic baseline.
+    """Upsamples images by an integer factor; the Bicubic baseline.
 
     Args:
         x: images of shape (B, C, h, w), floating point, any value range; differentiable.

@@ -21,7 +21,7 @@ LARGEST_SUPPORT = 3
 def shrink_matrix(
     start: int, count: int, reach: int, scale: int, factor: float = 1.0, filters: tuple[str, str] = ('bicubic',) * 2
 ) -> Tensor:
-    """The matrix that shrinks one axis of an image, or of a part of it, by an integer factor.
+    """Matrix that downsamples one axis of an image, or of a part of it, by an integer factor.
 
     Args:
         start: HR position of the part in its image, a multiple of the scale.
@@ -51,7 +51,7 @@ def shrink_matrix(
 
 @lru_cache(maxsize=32)
 def _direct_matrix(count: int, reach: int, scale: int, name: str) -> Tensor:
-    """As shrink_matrix, in one step, which is the same wherever the part lies."""
+    """As shrink_matrix in one step, independent of the part's position."""
     places, weights = _taps(torch.arange(count), 1 / scale, name)
     matrix = torch.zeros(count, count * scale + 2 * reach, dtype=torch.float64)
     _add(matrix, places + reach, weights)
@@ -59,7 +59,7 @@ def _direct_matrix(count: int, reach: int, scale: int, name: str) -> Tensor:
 
 
 def _taps(rows: Tensor, factor: float, name: str) -> tuple[Tensor, Tensor]:
-    """What output pixels are made of when an endless axis is resized.
+    """Input positions and weights of output pixels, for resizing of an infinite axis.
 
     Args:
         rows: positions of output pixels, shape (n,).

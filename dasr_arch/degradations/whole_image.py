@@ -1,4 +1,4 @@
-"""Degrading one whole image held as 8-bit numbers."""
+"""Degradation of one whole 8-bit image."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int, name: str = '') -> ND
     Args:
         image: shape (H, W, ...).
         scale: integer factor.
-        name: what to call the image in messages.
+        name: name for error messages.
 
     Returns:
         A view of the image.
@@ -35,7 +35,7 @@ def degrade_image(
     """Makes the LR image of an HR image.
 
     Args:
-        degradation: what to do; whatever is random is drawn from ``seed`` and ``name``.
+        degradation: degradation to apply; random values are drawn from ``seed`` and ``name``.
         image: RGB, shape (H, W, 3), uint8; cropped to a multiple of the scale.
         seed: seed of the test.
         name: name of the image, so that the draws do not depend on the order of images.

@@ -1,9 +1,9 @@
-"""Wiener filters: the linear filters that best undo a known blur, shrinking and noise, from a model of images alone.
+"""Wiener filters: optimal linear filters against known blur, downsampling and noise under a power-law image model.
 
 The power of natural images falls with the square of the frequency (D. J. Field, Relations between the statistics of
 natural images and the response properties of cortical cells, Journal of the Optical Society of America A, 1987). What
 LR pixels share with each other and with the HR pixels below them then follows from kernel and noise level, and the best
-weights from a system of linear equations (N. Wiener, 1949). No image is looked at.
+weights from a system of linear equations (N. Wiener, 1949). No training image is used.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from torch.nn import functional
 from dasr_arch.degradations.resize import downsample_matrix
 
 LARGEST_KERNEL = 65  # pixels; a larger one would meet itself on the torus
-_SIDE = 128  # HR pixels of the torus that the model lives on
+_SIDE = 128  # HR pixels of the model's torus
 _VARIANCE = 2500.0  # of grey levels 0..255
-_LONGEST = 256.0  # HR pixels; longer waves have no more power
+_LONGEST = 256.0  # HR pixels; the power of longer waves is that of this wavelength
 _ROUNDING = 1 / 12  # variance of rounding to grey levels
 
 
 class WienerStatistics(NamedTuple):
-    """What the model says about a window of LR pixels and the HR pixels below its centre, less the window's mean.
+    """Second-order statistics of a window of LR pixels and the HR pixels at its centre, without the window's mean.
 
     Attributes:
         covariance: of the LR pixels, shape (N, k * k, k * k), squared grey levels, like the rest; float64.
@@ -36,12 +36,12 @@ class WienerStatistics(NamedTuple):
 
 
 def compute_wiener_filters(kernel: Tensor, noise_level: Tensor, scale: int, size: int = 7) -> Tensor:
-    """The best linear filters from a window of LR pixels to the HR pixels below its centre.
+    """Optimal linear filters from a window of LR pixels to the HR pixels at its centre.
 
     Args:
         kernel: blur kernels of shape (N, k, k), each summing to 1, k odd and at most 65.
         noise_level: standard deviations of the noise in grey levels of 0..255, shape (N,).
-        scale: factor s of the bicubic down-sampling, 1 or more.
+        scale: factor s of the bicubic downsampling, 1 or more.
         size: side of the window in LR pixels, odd.
 
     Returns:
@@ -56,14 +56,14 @@ def compute_wiener_filters(kernel: Tensor, noise_level: Tensor, scale: int, size
 
 
 def compute_wiener_statistics(kernel: Tensor, noise_level: Tensor, scale: int, size: int = 7) -> WienerStatistics:
-    """What the model says; arguments and errors as of :func:`compute_wiener_filters`."""
+    """Second-order statistics of the image model; arguments and errors as in :func:`compute_wiener_filters`."""
     _check(kernel, noise_level, scale, size)
     device, reach, half = kernel.device, size // 2, kernel.shape[-1] // 2
     wave = torch.fft.fftfreq(_SIDE, dtype=torch.float64, device=device)
     power = 1 / (wave[:, None] ** 2 + wave**2 + _LONGEST**-2)
     power *= _VARIANCE / power.sum()
 
-    # From HR to LR as a factor for each frequency: blur, then the down-sampling to the block that starts at 4 * scale.
+    # From HR to LR as a factor for each frequency: blur, then the downsampling to the block that starts at 4 * scale.
     row = downsample_matrix(9 * scale, scale)[2].to(device, torch.complex128)
     shrink = _waves(wave, torch.arange(9 * scale, device=device) - 4 * scale) @ row
     turn = _waves(wave, torch.arange(-half, half + 1, device=device)) * shrink[:, None]
@@ -106,7 +106,7 @@ def solve_wiener(statistics: WienerStatistics) -> Tensor:
 
 
 def apply_filters(x: Tensor, weights: Tensor) -> Tensor:
-    """Enlarges each image with filters of its own; beyond the border the last pixel repeats.
+    """Upsamples each image with its own filters and replicated borders.
 
     Args:
         x: images of shape (B, C, h, w), any value range; differentiable, like the weights.

@@ -1,1 +1,1 @@
-"""Networks and weights in the formats of others."""
+"""Export of networks and weights to other formats."""

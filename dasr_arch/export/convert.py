@@ -1,4 +1,4 @@
-"""Weights files of one kind to another: ours or the authors', .pth or .safetensors, whole or half precision."""
+"""Conversion of weights files: ours or the authors', .pth or .safetensors, single or half precision."""
 
 import os
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _HALF_LIMIT = torch.finfo(torch.float16).max
 
 
 class ConvertReport(NamedTuple):
-    """What came out.
+    """Result of writing a network.
 
     Attributes:
         path: the new file.
-        scale: up-sampling factor of the network.
-        parameters: how many numbers it learned.
+        scale: upsampling factor of the network.
+        parameters: number of learned parameters.
         size: of the file in bytes.
         largest_change: largest difference between a weight before and after, 0 without ``half``.
     """
@@ -42,7 +42,7 @@ def convert_weights(
     encoder: bool = False,
     force: bool = False,
 ) -> ConvertReport:
-    """Writes the network of a weights file, under our names, without what only training needs.
+    """Writes the network of a weights file under our key names, without tensors that only training needs.
 
     Args:
         source: a file of ours or of the authors; of BasicSR's dictionaries 'params_ema', else 'params'.
@@ -66,7 +66,7 @@ def convert_weights(
     learned = dict(network.named_parameters())
     if encoder:
         if not network.blind:
-            raise InputError(f'{name}: its network is told the kernel and has no degradation encoder')
+            raise InputError(f'{name}: its network is non-blind and has no degradation encoder')
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:

@@ -1,4 +1,4 @@
-"""Networks for the runtimes of others: ONNX, OpenVINO and torch.export, each held against torch before it is kept."""
+"""Export to ONNX, OpenVINO and torch.export; each file is compared with torch before it is kept."""
 
 import copy
 import json
@@ -42,13 +42,13 @@ Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class ExportReport(NamedTuple):
-    """What came out.
+    """Result of writing a network.
 
     Attributes:
         paths: the new files; OpenVINO's weights lie beside its .xml in a .bin.
         format: one of FORMATS.
-        scale: up-sampling factor.
-        parameters: how many numbers the network learned.
+        scale: upsampling factor.
+        parameters: number of learned parameters.
         sizes: LR sizes (height, width) at which the file was run and compared.
         largest_difference: between its outputs and torch's, in [0, 1].
     """
@@ -64,14 +64,14 @@ class ExportReport(NamedTuple):
 def export_network(
     network: DASR, target: str | os.PathLike[str], kind: Format, *, name: str = 'DASR', force: bool = False
 ) -> ExportReport:
-    """Writes a network for another runtime, runs the file there, and keeps it if it computes what torch computes.
+    """Exports a network, runs the file in its runtime, and keeps it if the output equals torch's.
 
     Input ``lq`` is one image, RGB of shape (1, 3, h, w) in [0, 1], float32; output ``sr`` has shape
     (1, 3, h * scale, w * scale), around [0, 1], not clamped. Height and width are free, from MIN_SIDES to MAX_SIDE.
     The file says so itself, see :func:`describe_export`.
 
     Args:
-        network: a network that finds the degradation by itself.
+        network: a blind network.
         target: the file, with the format's suffix.
         kind: 'onnx'; 'openvino' (.xml, and .bin beside it); or 'torch', a program of torch.export (.pt2).
         name: of the model, kept in the file.
@@ -110,7 +110,7 @@ def export_network(
 
 
 def choose_target(name: str, target: str | None, kind: str | None) -> tuple[Path, Format]:
-    """The file and format that a command asks for.
+    """Determines file and format of an export.
 
     Args:
         name: of the model; with the format's suffix that of the file if no other is given.
@@ -118,7 +118,7 @@ def choose_target(name: str, target: str | None, kind: str | None) -> tuple[Path
         kind: the format, if given; else it follows from the file's suffix.
 
     Raises:
-        InputError: if neither says a format, the format is unknown, or they contradict each other.
+        InputError: if neither gives a format, the format is unknown, or they contradict each other.
     """
     if kind is not None and kind not in FORMATS:
         raise InputError(f"--format: unknown format '{kind}'; use one of {', '.join(FORMATS)}")
@@ -136,13 +136,13 @@ def choose_target(name: str, target: str | None, kind: str | None) -> tuple[Path
 
 
 def describe_export(network: DASR, kind: Format, name: str) -> dict[str, str]:
-    """What an exported file says about itself.
+    """Metadata of an exported file.
 
     It stands in ONNX's metadata_props, under 'dasr' in OpenVINO's rt_info, and in the extra file 'metadata.json' of a
     program of torch.export.
 
     Args:
-        network: what is exported.
+        network: exported network.
         kind: the format.
         name: of the model.
     """
@@ -170,7 +170,7 @@ def _import_runtime(kind: Format) -> None:
 
 
 def _trace(plain: PlainDASR) -> torch.export.ExportedProgram:
-    """The network as torch.export sees it, height and width free."""
+    """Traces the network with torch.export, with dynamic height and width."""
     sides = {
         axis: torch.export.Dim(label, min=MIN_SIDES['torch'], max=MAX_SIDE)
         for axis, label in ((2, 'height'), (3, 'width'))
@@ -203,7 +203,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mappin
 
 
 def _name_sides(graph: Any) -> None:
-    """Calls free sides height and width instead of what torch.export numbered them as."""
+    """Renames the dynamic axes numbered by torch.export to height and width."""
     axes = graph.input[0].type.tensor_type.shape.dim
     names = {axes[2].dim_param: 'height', axes[3].dim_param: 'width'}
     pattern = re.compile('|'.join(rf'\b{re.escape(name)}\b' for name in names))
@@ -214,7 +214,7 @@ def _name_sides(graph: Any) -> None:
 
 
 def _write_openvino(program: torch.export.ExportedProgram, path: Path, facts: Mapping[str, str]) -> None:
-    """By way of ONNX, which OpenVINO reads by itself; its own converter would report each use to its makers."""
+    """Converts through ONNX, which OpenVINO reads itself; OpenVINO's own converter sends usage reports."""
     openvino = import_extra('openvino', 'openvino')
     between = path.with_name('between.onnx')
     _write_onnx(program, between, {})
@@ -270,7 +270,7 @@ _RUNNERS: Mapping[Format, Callable[[Path], Runner]] = {
 
 
 def _compare(network: DASR, run: Runner, sizes: Sequence[tuple[int, int]]) -> float:
-    """Largest difference between what a file and the network itself make of noise of several sizes."""
+    """Largest difference between the outputs of a file and of the network, for noise images of several sizes."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for height, width in sizes:
@@ -286,12 +286,12 @@ def _compare(network: DASR, run: Runner, sizes: Sequence[tuple[int, int]]) -> fl
 
 
 def _move(made: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Puts finished files in their places, all or none as far as the system allows."""
+    """Moves finished files to their targets, all or none as far as the system allows."""
     with ExitStack() as stack:
         for source, path in zip(made, paths, strict=True):  # renamed in the opposite order: weights first
             stack.enter_context(atomic_write(path)).write_bytes(source.read_bytes())
 
 
 def _quiet() -> warnings.catch_warnings:
-    """Without what exporters say about their own insides."""
+    """Suppresses the exporters' internal warnings and logs."""
     return warnings.catch_warnings(action='ignore')

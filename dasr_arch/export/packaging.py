@@ -1,4 +1,4 @@
-"""Putting the weights of a training among those that are installed with the package."""
+"""Adding the weights of a training to the packaged weights."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ _DATE = re.compile(r'\d{4}-\d{2}-\d{2}')
 
 @dataclass(frozen=True)
 class PackagingFacts:
-    """What a weights file does not know about itself.
+    """Facts about packaged weights that the weights file does not contain.
 
     Attributes:
         name: of the entry and, with .safetensors, of the file: small letters, digits and underscores.
@@ -35,7 +35,7 @@ class PackagingFacts:
         trained_on: the images of the training.
         date: day of its end, as 2026-01-31.
         card: path or address of the model card.
-        figures: measured results, each under what was measured.
+        figures: measured results by name of the measure.
 
     Raises:
         InputError: if one of them is not as it should be.
@@ -49,7 +49,7 @@ class PackagingFacts:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks what can be checked."""
+        """Checks name, setting and date."""
         if not _NAME.fullmatch(self.name) or self.name in SETTINGS:
             raise InputError(f"name must be small letters, digits and underscores and no setting, got '{self.name}'")
         if self.setting not in SETTINGS:
@@ -61,12 +61,12 @@ class PackagingFacts:
 def package_weights(
     source: str | os.PathLike[str], folder: str | os.PathLike[str], facts: PackagingFacts
 ) -> PackagedWeights:
-    """Writes a training's weights as 16-bit floats and enters them in the manifest, in place of an entry of that name.
+    """Writes a training's weights as 16-bit floats and adds or replaces their entry in the manifest.
 
     Args:
         source: the training's net_g_latest.pth; its averaged weights are taken where it holds them.
-        folder: where the manifest lies.
-        facts: what the entry says.
+        folder: folder of the manifest.
+        facts: content of the entry.
 
     Returns:
         The entry.

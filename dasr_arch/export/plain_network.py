@@ -1,4 +1,4 @@
-"""DASR as one straight line of operations, for exporters: no choice depends on sizes, devices or number formats."""
+"""DASR as a branch-free module for exporters: no operation depends on size, device or data type."""
 
 import torch
 from torch import Tensor, nn
@@ -9,26 +9,26 @@ from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters
 
-_REACH = 2  # LR pixels that cubic interpolation looks to each side
+_REACH = 2  # LR pixels that cubic interpolation needs on each side
 
 
 class PlainDASR(nn.Module):
-    """What a DASR computes in evaluation mode for one image, encoder included, as the authors' formulation does.
+    """Inference of a DASR for one image, encoder included, in the authors' formulation.
 
     Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to
     those who run the exported file.
 
     Args:
-        network: a network that finds the degradation by itself; its parameters are shared.
+        network: a blind network; its parameters are shared.
 
     Raises:
-        InputError: if the network must be told the blur kernel.
+        InputError: if the network is non-blind.
     """
 
     def __init__(self, network: DASR) -> None:
         super().__init__()
         if not network.blind:
-            raise InputError('a network that must be told the blur kernel cannot be exported; choose another model')
+            raise InputError('a non-blind network cannot be exported; choose a blind model')
         self.network = network.eval()
         skip = network.bicubic_skip is not None and network.scale > 1
         self.register_buffer('taps', _bicubic_taps(network.scale) if skip else None)
@@ -52,7 +52,7 @@ class PlainDASR(nn.Module):
         return (sr + self._base(x, representation)) / network.img_range
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
-        """What the network's own output is added to: the enlarged image, or the mean colour."""
+        """Image that is added to the network's output: the upsampled input, or the mean colour."""
         if self.network.enlargement is not None:
             enlarged: Tensor = self.network.enlargement(x, representation)
             return enlarged
@@ -64,7 +64,7 @@ class PlainDASR(nn.Module):
 
 
 def _bicubic_taps(scale: int) -> Tensor:
-    """Bicubic enlarging as a convolution, found from its answer to an impulse.
+    """Bicubic upsampling as a convolution, from its impulse response.
 
     Torch's own operation would fix the size of the image at export.
 

@@ -35,14 +35,14 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
         """Builds the network.
 
         Args:
-            state_dict: tensors under our names or the authors'; what only their training needs is left out.
+            state_dict: tensors under our key names or the authors'; tensors for training only are left out.
 
         Returns:
             An ImageModelDescriptor. Each image is to be given whole: it adapts to what it finds in the image, and
             every tile would find something else.
 
         Raises:
-            InputError: if tensors are missing, too many, or of the wrong shape, or the network must be told the kernel.
+            InputError: if tensors are missing, too many, or of the wrong shape, or the network is non-blind.
         """
         state = read_dasr_weights({key: value for key, value in state_dict.items() if isinstance(value, Tensor)})
         network = build_from_state(state.network)
@@ -63,7 +63,7 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
 
 
 def is_dasr(state_dict: dict[str, Any]) -> bool:
-    """Whether a state dict is a DASR's that finds the degradation by itself, ours or the authors'."""
+    """True for the state dict of a blind DASR, with our key names or the authors'."""
     ours = ('compress.weight', 'body_conv.weight', 'head.weight', 'encoder.body.0.weight')
     theirs = ('G.compress.0.weight', 'E.encoder_q.E.0.weight')
     return all(key in state_dict for key in ours) or (
@@ -72,7 +72,7 @@ def is_dasr(state_dict: dict[str, Any]) -> bool:
 
 
 def install(registry: Any = None) -> None:
-    """Registers the architecture; doing so again changes nothing.
+    """Registers the architecture; a second call has no effect.
 
     Args:
         registry: spandrel's ArchRegistry; None is its MAIN_REGISTRY, which every ModelLoader without its own reads.

@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look to a network; an extra, because it needs weights that are not part of this.
+"""LPIPS, an extra because it needs backbone weights that are not part of the package.
 
 Zhang, Isola, Efros, Shechtman, Wang: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
 The package `lpips` (BSD-2-Clause) holds the weights of the comparison; those of the backbone, which were trained on
@@ -64,7 +64,7 @@ def calculate_lpips(
 
 
 def check_backbone(path: object, net: str, where: str) -> None:
-    """Finds out whether LPIPS could be computed, without reading the weights of the backbone.
+    """Checks that LPIPS can be computed, without reading the weights.
 
     InputError, opened by ``where``, if the package or the file is missing, or there is no such backbone.
     """
@@ -81,7 +81,7 @@ def check_backbone(path: object, net: str, where: str) -> None:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, changed: int, net: str) -> Any:
-    """The distance with the user's backbone, in evaluation mode; read again after the file was changed."""
+    """LPIPS with the user's backbone in evaluation mode; loaded again after the file has changed."""
     lpips = importlib.import_module('lpips')
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter('ignore')  # it builds torchvision's networks with arguments of an older version

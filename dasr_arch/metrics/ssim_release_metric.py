@@ -1,4 +1,4 @@
-"""SSIM as the authors' released test code computes it, for comparison with numbers made by that code.
+"""SSIM of the authors' released test code, for comparison with its results.
 
 Wang et al., Unsupervised Degradation Representation Learning for Blind Super-Resolution, CVPR 2021.
 """

@@ -43,7 +43,7 @@ def calculate_ssim_separable(
     input_order: str = 'HWC',
     test_y_channel: bool = False,
 ) -> float:
-    """The same number as BasicSR's ``calculate_ssim`` (to 1e-10), computed with two one-dimensional windows.
+    """SSIM equal to BasicSR's ``calculate_ssim`` (to 1e-10), computed with two one-dimensional windows.
 
     Args:
         img: image in [0, 255], BGR as BasicSR's, shape (H, W, C), (H, W) or (C, H, W).

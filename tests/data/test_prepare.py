@@ -238,7 +238,7 @@ def test_too_few_usable_images_make_nothing(images: Path, tmp_path: Path) -> Non
     with pytest.raises(
         InputError, match=r'2 of 3 images can be used, expected at least 3; the first .*p2\.png: 40 x 90'
     ):
-        prepare([images], tmp_path / 'out.lmdb', Cutting(min_size=48), RunSettings(min_pictures=3, progress=False))
+        prepare([images], tmp_path / 'out.lmdb', Cutting(min_size=48), RunSettings(min_images=3, progress=False))
     assert [path.name for path in tmp_path.iterdir()] == ['in']
 
 
@@ -260,8 +260,8 @@ def test_settings_out_of_range_are_refused(settings: dict[str, int], message: st
 def test_numbers_of_workers_and_images_below_one_are_refused() -> None:
     with pytest.raises(InputError, match='workers must be at least 1, got 0'):
         RunSettings(workers=0)
-    with pytest.raises(InputError, match='min-pictures must be at least 1, got -1'):
-        RunSettings(min_pictures=-1)
+    with pytest.raises(InputError, match='min-images must be at least 1, got -1'):
+        RunSettings(min_images=-1)
 
 
 # what is in the way
@@ -287,7 +287,7 @@ def test_failed_replacement_leaves_the_old_lmdb(images: Path, tmp_path: Path) ->
     output = tmp_path / 'out.lmdb'
     run_quietly([images], output)
     before = read_store(output)
-    settings = RunSettings(workers=1, force=True, progress=False, min_pictures=2)
+    settings = RunSettings(workers=1, force=True, progress=False, min_images=2)
     with pytest.raises(InputError, match='1 of 3 images'):
         prepare([images], output, Cutting(min_size=90), settings)
     assert read_store(output) == before

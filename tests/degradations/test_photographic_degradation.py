@@ -12,8 +12,8 @@ import yaml
 from dasr_arch import InputError
 from dasr_arch.data.patches import PatchGeometry, cut_patch
 from dasr_arch.degradations import Window, build_degradation, degrade_image
-from dasr_arch.degradations.codecs import CODECS, compress
 from dasr_arch.degradations.kernels import dirac_kernel
+from dasr_arch.degradations.noise_compression import CODECS, compress
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
 from dasr_arch.degradations.resize_filters import FILTERS
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from dasr_arch.degradations import Window
-from dasr_arch.degradations.blur import blur_valid
+from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, split_kernel, split_kernels
 from dasr_arch.degradations.isotropic_degradation import IsotropicGaussian
 from dasr_arch.degradations.kernels import (
     anisotropic_gaussian_kernel,
@@ -14,7 +14,6 @@ from dasr_arch.degradations.kernels import (
     sinc_kernel,
 )
 from dasr_arch.degradations.resize import downsample_bicubic_valid, downsample_matrix
-from dasr_arch.degradations.separable import apply_matrices, blur_matrix, split_kernel, split_kernels
 
 
 def draw(*shape):

@@ -84,7 +84,7 @@ def test_encoder_alone_is_what_another_network_takes(tmp_path, suffix):
 
 def test_network_without_encoder_gives_none(tmp_path):
     torch.save({'params': make_network(condition='kernel').state_dict()}, tmp_path / 'net.pth')
-    with pytest.raises(InputError, match='is told the kernel and has no degradation encoder'):
+    with pytest.raises(InputError, match='is non-blind and has no degradation encoder'):
         convert_weights(tmp_path / 'net.pth', tmp_path / 'encoder.pth', encoder=True)
     assert not (tmp_path / 'encoder.pth').exists()
     with pytest.raises(InputError, match=r"net\.pth' holds no degradation encoder"):

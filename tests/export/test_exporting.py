@@ -170,7 +170,7 @@ def test_network_of_the_caller_stays_as_it_is(tmp_path):
 
 
 def test_network_that_is_told_the_kernel_is_refused(tmp_path):
-    with pytest.raises(InputError, match='must be told the blur kernel'):
+    with pytest.raises(InputError, match='a non-blind network cannot be exported'):
         export_network(make_network(2, condition='kernel'), tmp_path / 'net.pt2', 'torch')
     assert list(tmp_path.iterdir()) == []
 

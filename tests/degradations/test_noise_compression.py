@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.degradations.noise import add_noise, compress_jpeg, quantise
+from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
 
 
 def make_images(image: np.ndarray, count: int = 1) -> torch.Tensor:
