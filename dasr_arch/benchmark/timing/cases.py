@@ -177,6 +177,7 @@ def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, A
     train = {
         'precision': case.precision,
         'compile': case.implementation == 'compiled',
+        'total_iter': 2 * _FIRST_STAGE,
         'schedule': stage,
         'stage_1': stage,
         'stage_2': stage,
