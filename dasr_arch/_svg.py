@@ -98,17 +98,11 @@ def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
         return _nothing()
     horizontal, vertical = _find_scales(shown, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
-    taken: list[_Box] = []
-    for entry in shown:
-        for x, y in entry.points:
-            left, top = horizontal.place(x), vertical.place(y)
-            taken.append((left - 6, top - 6, left + 6, top + 6))
-    for entry in shown:
-        for x, y in entry.points:
-            left, top = horizontal.place(x), vertical.place(y)
-            name = f'{entry.label}: {x:.4g}, {y:.4g}'
-            parts.append(_draw_point(left, top, entry, name, 5))
-            parts.append(_place_label(entry, left, top, taken))
+    points = [(entry, x, y, horizontal.place(x), vertical.place(y)) for entry in shown for x, y in entry.points]
+    taken = [(left - 6, top - 6, left + 6, top + 6) for *_, left, top in points]
+    for entry, x, y, left, top in points:
+        parts.append(_draw_point(left, top, entry, f'{entry.label}: {x:.4g}, {y:.4g}', 5))
+        parts.append(_place_label(entry, left, top, taken))
     return '\n'.join([*parts, '</svg>'])
 
 
@@ -231,15 +225,15 @@ def _keep_finite(series: Series) -> Series:
 
 def _find_scales(series: Sequence[Series], axes: Axes) -> tuple[_Scale, _Scale]:
     xs, ys = zip(*[point for entry in series for point in entry.points], strict=True)
-    low, high = min([*xs, *[x for x, _ in axes.marks]]), max([*xs, *[x for x, _ in axes.marks]])
+    xs = (*xs, *(x for x, _ in axes.marks))
+    low, high = min(xs), max(xs)
     if axes.logarithmic:
-        horizontal = _Scale(low / _ROOM, high * _ROOM, _LEFT, WIDTH - _RIGHT, logarithmic=True)
-        return horizontal, _Scale(*_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
-    if not axes.from_zero:
-        return _Scale(*_widen(low, high), _LEFT, WIDTH - _RIGHT), _Scale(
-            *_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP
-        )
-    horizontal = _Scale(min(0, low), high if high > min(0, low) else low + 1, _LEFT, WIDTH - _RIGHT)
+        low, high = low / _ROOM, high * _ROOM
+    elif axes.from_zero:
+        low, high = min(0, low), high if high > min(0, low) else low + 1
+    else:
+        low, high = _widen(low, high)
+    horizontal = _Scale(low, high, _LEFT, WIDTH - _RIGHT, axes.logarithmic)
     return horizontal, _Scale(*_widen(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
 
 

@@ -9,15 +9,16 @@ import hashlib
 import json
 import logging
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,17 +30,17 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.backends.precision import exact_float32
 from dasr_arch.benchmark.build import first_line
-from dasr_arch.benchmark.config import NetworkPlan, PartPlan
+from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.methods import Method, build_method
+from dasr_arch.benchmark.own_process import MEBIBYTE, read_peak_memory, run_in_own_process
 from dasr_arch.benchmark.result_cache import describe_network
-from dasr_arch.benchmark.timing.cases import read_peak_memory
+from dasr_arch.config.train_schema import Count, Options
+from dasr_arch.config.typed import to_plain
 from dasr_arch.degradations import image_generator
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.zero_shot.adaptation import build_adapter
 
-_MEBIBYTE = 1 << 20
-_TIME_LIMIT = 3600  # seconds for one method
 _MEASURED = ('multiply_adds', 'milliseconds', 'peak_mib', 'base_mib')
 _WIDTH = 1.2  # HR pixels, of the kernel given to non-blind networks
 _FEW_STEPS = 3
@@ -50,12 +51,11 @@ COST_VERSION = 3
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class CostPlan:
-    """Settings of the measurement."""
+class CostPlan(Options, kw_only=True, frozen=True):
+    """Settings of the measurement of parameters, multiply-adds, time and memory."""
 
-    size: int = 180  # side of the square LR image, pixels
-    repeats: int = 3  # timed passes after a warm-up; the result is their median
+    size: Annotated[int, Meta(ge=16)] = 180  # side of the square LR image, pixels
+    repeats: Count = 3  # timed passes after a warm-up; the result is their median
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class CostStore:
         """The costs of a method, which is on the CPU; measured on ``device`` unless they are cached."""
         environment = describe_environment(device)
         machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
-        inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': asdict(plan)}
+        inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': to_plain(plan)}
         code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
         text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
         path = self._folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
@@ -130,24 +130,13 @@ def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
 
 
 def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:
-    request = {'network': asdict(plan), 'scale': scale, 'plan': asdict(costs), 'device': device.type}
+    request = {'network': asdict(plan), 'scale': scale, 'plan': to_plain(costs), 'device': device.type}
     request['threads'] = torch.get_num_threads()
-    command = [sys.executable, '-m', 'dasr_arch.benchmark.complexity']
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(request, default=str),
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT,
-            check=True,
-        )
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        lines = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()
-        reason = lines[-1] if lines else str(error)
-        _LOGGER.warning('networks.%s: costs could not be measured: %s', plan.label, reason)
-        return dict.fromkeys(_MEASURED) | {'failure': reason}
+        found = run_in_own_process('dasr_arch.benchmark.complexity', json.dumps(request, default=str))
+    except RuntimeError as error:
+        _LOGGER.warning('networks.%s: costs could not be measured: %s', plan.label, error)
+        return dict.fromkeys(_MEASURED) | {'failure': str(error)}
     return {**found, 'failure': ''}
 
 
@@ -162,17 +151,17 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    plan = _decode_plan(request['network'])
+    plan = msgspec.convert(request['network'], NetworkPlan, dec_hook=lambda kind, text: kind(text))  # for paths
     method = build_method(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
     if isinstance(method.network, ZSSR):  # its time is that of the test; a few steps show the memory
         method.adapter = build_adapter(plan.type, {**plan.adapt, 'max_steps': _FEW_STEPS})
-        _time(method, request['scale'], replace(costs, repeats=1), device)
+        _time(method, request['scale'], msgspec.structs.replace(costs, repeats=1), device)
     else:
         with exact_float32():
             found['milliseconds'] = _time(method, request['scale'], costs, device) * 1000
     peak = torch.cuda.max_memory_allocated() if device.type == 'cuda' else read_peak_memory()
-    found |= {'peak_mib': peak / _MEBIBYTE, 'base_mib': base / _MEBIBYTE}
+    found |= {'peak_mib': peak / MEBIBYTE, 'base_mib': base / MEBIBYTE}
     found['multiply_adds'] = count_multiply_adds(method, costs.size)
     return found
 
@@ -191,19 +180,6 @@ def _time(method: Method, scale: int, costs: CostPlan, device: torch.device) -> 
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
-
-
-def _decode_plan(record: Mapping[str, Any]) -> NetworkPlan:
-    """A plan from JSON."""
-    values = {**record, 'weights': _decode_path(record['weights'])}
-    for key in ('predictor', 'denoiser'):
-        part = record[key]
-        values[key] = PartPlan(**{**part, 'weights': Path(part['weights'])}) if part else None
-    return NetworkPlan(**{**values, 'datasets': None})
-
-
-def _decode_path(text: str | None) -> Path | None:
-    return Path(text) if text is not None else None
 
 
 def main() -> int:

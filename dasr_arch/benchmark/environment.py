@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,11 @@ def describe_environment(device: torch.device) -> dict[str, object]:
         except PackageNotFoundError:
             continue
     return {**versions, 'device': name_device(device), 'cores': os.cpu_count(), 'threads': torch.get_num_threads()}
+
+
+def list_versions(environment: Mapping[str, object], names: Sequence[str]) -> str:
+    """Those of the named packages that an environment holds, with their versions, separated by commas."""
+    return ', '.join(f'{name} {environment[name]}' for name in names if name in environment)
 
 
 def name_device(device: torch.device) -> str:

@@ -4,7 +4,7 @@ Test-time training is that of ZSSR and MZSR. Methods never see an HR image.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,7 @@ from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.benchmark.build import build_network, construct, first_line, run_network
-from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.oracle_inputs import gather_conditions
+from dasr_arch.benchmark.config import KernelSource, NetworkPlan, NoiseSource, PartPlan
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, load_strictly, read_weights
 from dasr_arch.degradations import Degradation, image_generator
@@ -43,11 +42,9 @@ class Method:
 
     def to(self, device: torch.device) -> 'Method':
         """Moves all networks."""
-        self.network.to(device)
-        if self.denoiser is not None:
-            self.denoiser.to(device)
-        if self.estimator is not None:
-            self.estimator.to(device)
+        for network in (self.network, self.denoiser, self.estimator):
+            if network is not None:
+                network.to(device)
         return self
 
     def estimate(self, lq: Tensor) -> Tensor:
@@ -87,6 +84,30 @@ class Method:
         if self.plan.tile is not None:
             return _run_tiled(self.network, lq, conditions, scale, self.plan.tile)
         return run_network(self.network, lq, conditions, scale)
+
+
+def gather_conditions(
+    needs: tuple[str, ...],
+    sources: tuple[KernelSource, NoiseSource],
+    lq: Tensor,
+    draws: Mapping[str, Tensor],
+    estimate: Callable[[Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """The inputs of a non-blind network: 'kernel' (1, k, k) and 'noise_level' (1,), as far as needed and known.
+
+    ``needs`` are those that the arch lists in ``needs`` and ``adapts_to``; blind archs and those of BasicSR list none.
+    The LR image is of shape (1, 3, h, w) in [0, 1]; the results are on its device. ``draws`` hold the true degradation
+    of one image without batch axis; ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
+    """
+    kernel, noise_level = sources
+    known_inputs: dict[str, Tensor] = {}
+    if 'kernel' in needs and kernel == 'true':
+        known_inputs['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
+    if 'kernel' in needs and kernel == 'predicted':
+        known_inputs['kernel'] = estimate(lq)
+    if 'noise_level' in needs and noise_level == 'true':
+        known_inputs['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
+    return known_inputs
 
 
 def build_method(plan: NetworkPlan, scale: int) -> Method:
@@ -210,18 +231,14 @@ def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tens
     part = choose_part(network, state)
     if part not in {network, network.predictor}:
         raise InputError(f'predictor: {name} is of {type(part).__name__}; give one of a Predictor or of a whole IKC')
-    if part is network.predictor and 'basis_path' not in plan.arguments and any(map(is_released_name, state)):
+    released = any(key.startswith('ConvNet.') for key in state)  # names of the authors' files
+    if part is network.predictor and released and 'basis_path' not in plan.arguments:
         raise InputError(
             f"predictor: {name} is the authors', whose coefficients mean nothing without their kernel basis; give that "
             'as predictor.basis_path'
         )
     load_strictly(part, state, name)
     return network.eval(), state
-
-
-def is_released_name(name: str) -> bool:
-    """True if a tensor of a Predictor has a name of the authors' files."""
-    return name.startswith('ConvNet.')
 
 
 def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int, size: int) -> Tensor:

@@ -13,19 +13,6 @@ from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.config.train_schema import Options
 from dasr_arch.config.typed import check_arguments, check_known, convert
 
-OWN_NETWORK_KEYS = (
-    'type',
-    'path',
-    'param_key',
-    'kernel',
-    'noise_level',
-    'predictor',
-    'denoiser',
-    'adapt',
-    'tile',
-    'datasets',
-    'missing',
-)
 SCALE_ARGUMENTS = ('scale', 'upscale')
 
 Block = dict[str, object]
@@ -65,13 +52,14 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
     where = f'networks.{label}'
     name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')
     kind = ARCH_REGISTRY.get(name)
-    own = {key: _read_truth(key, value) for key, value in block.items() if key in OWN_NETWORK_KEYS}
+    keys = SystemOptions.__struct_fields__
+    own = {key: _read_truth(key, value) for key, value in block.items() if key in keys}
     options = convert(own, SystemOptions, where)
-    arguments = {key: value for key, value in block.items() if key not in OWN_NETWORK_KEYS}
+    arguments = {key: value for key, value in block.items() if key not in keys}
     for key in inspect.signature(kind).parameters:
         if key in SCALE_ARGUMENTS and arguments.setdefault(key, scale) != scale:
             raise InputError(f'{where}: {key} is {arguments[key]}, but the test has scale {scale}; make them equal')
-    check_arguments(kind, arguments, where, skip=OWN_NETWORK_KEYS)
+    check_arguments(kind, arguments, where, skip=keys)
     denoiser = _plan_part(options.denoiser, 'DnCNN', f'{where}.denoiser')
     return NetworkPlan(
         label,
@@ -99,7 +87,7 @@ def find_missing_file(plan: NetworkPlan) -> Path | None:
 def _plan_part(block: Block | None, usual: str, where: str) -> PartPlan | None:
     if block is None:
         return None
-    keys = ('type', 'path', 'param_key')
+    keys = PartOptions.__struct_fields__
     options = convert({key: value for key, value in block.items() if key in keys}, PartOptions, where)
     name = check_known(options.type or usual, {name for name, _ in ARCH_REGISTRY}, where, 'arch')
     arguments = {key: value for key, value in block.items() if key not in keys}

@@ -72,7 +72,8 @@ class Evaluation:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the description, 64 hexadecimal digits."""
-        return hashlib.sha256(_encode(self.describe()).encode()).hexdigest()
+        text = json.dumps(self.describe(), sort_keys=True, separators=(',', ':'), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,3 @@ def _encode_scores(scores: Scores) -> dict[str, float | str]:
 
 def _decode_scores(values: Mapping[str, float | str]) -> Scores:
     return {label: float(value) for label, value in values.items()}
-
-
-def _encode(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(',', ':'), allow_nan=False)

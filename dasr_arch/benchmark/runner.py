@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,40 +118,35 @@ class Runner:
         finished results stay.
         """
         plans = self._benchmark.networks
-        works = {
-            plan.label: [self._look_up(self._evaluation(plan, suite)) for suite in self._benchmark.suites(plan)]
-            for plan in plans
-        }
+        works = {plan.label: [self._look_up(plan, suite) for suite in self._benchmark.suites(plan)] for plan in plans}
         total = sum(len(work.remaining) for group in works.values() for work in group)
         outcomes: list[Outcome] = []
-        with _progress(total, self._benchmark.name) as bar, exact_float32():
+        bar = progress_bar(total=total, desc=self._benchmark.name, unit='image', disable=total == 0)
+        with bar, exact_float32():
             for plan in plans:
                 outcomes += self._run_network(plan, works[plan.label], bar)
         return outcomes
 
-    def _evaluation(self, plan: NetworkPlan, suite: Suite) -> Evaluation:
-        images = tuple(self._images[suite.dataset.name])
-        return Evaluation(plan, self._digests[plan.label], suite, images, self._benchmark.metrics, self._benchmark.seed)
-
-    def _look_up(self, evaluation: Evaluation) -> _Work:
+    def _look_up(self, plan: NetworkPlan, suite: Suite) -> _Work:
+        benchmark, images = self._benchmark, tuple(self._images[suite.dataset.name])
+        digest = self._digests[plan.label]
+        evaluation = Evaluation(plan, digest, suite, images, benchmark.metrics, benchmark.seed)
         stored = self._cache.read(evaluation)
         if stored is not None:
             known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
         else:
             known = self._cache.read_partial(evaluation)
-        names = [image.name for image in evaluation.images]
-        wanted = set(
-            names if self._benchmark.save_img else self._benchmark.shown.get(evaluation.suite.dataset.name, ())
-        )
+        names = [image.name for image in images]
+        wanted = set(names if benchmark.save_img else benchmark.shown.get(suite.dataset.name, ()))
         sr_images = SRImageFolder(self._image_root, evaluation)
         remaining = [
             image
-            for image in evaluation.images
+            for image in images
             if image.name not in known or (image.name in wanted and not sr_images.holds(image.name))
         ]
         return _Work(evaluation, stored, known, sr_images, wanted, remaining)
 
-    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[NoReturn]') -> list[Outcome]:
+    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[Any]') -> list[Outcome]:
         method: Method | None = None
         reason = ''
         if any(work.remaining for work in works):
@@ -176,11 +171,9 @@ class Runner:
             raise EvaluationError(f'{plan.weights} has changed since the test began; run the test again')
         return method.to(self._device)
 
-    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[NoReturn]') -> Outcome:
-        bar.set_postfix_str(
-            f'{work.evaluation.network.label}, {work.evaluation.suite.dataset.name}, '
-            f'{work.evaluation.suite.degradation.label}'
-        )
+    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> Outcome:
+        suite = work.evaluation.suite
+        bar.set_postfix_str(f'{work.evaluation.network.label}, {suite.dataset.name}, {suite.degradation.label}')
         for done, facts in enumerate(work.remaining):
             try:
                 if method is None:
@@ -273,7 +266,3 @@ def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
     check_finite(sr)
     levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _progress(total: int, name: str) -> 'tqdm[NoReturn]':
-    return progress_bar(total=total, desc=name, unit='image', disable=total == 0)

@@ -17,8 +17,8 @@ The packaged network, trained for hours, is tested for comparison. All files are
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from tqdm import tqdm
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import build_degradations, folder_name
-from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.environment import describe_environment, list_versions, now
 from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
@@ -137,31 +137,31 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
     for part in ('train', 'test'):
         find_sample_images(part)  # before anything is created
     folder.mkdir(parents=True, exist_ok=True)
-    seconds: dict[str, float] = {}
-    console = ''
-
-    def test() -> None:
-        nonlocal console
-        console = run_test_file(Path(f'{_TEST}.yml')).console
-
-    stages: dict[str, Callable[[], None]] = {
+    stages: dict[str, Callable[[], object]] = {
         'copying images': _copy_images,
         'making an LMDB': lambda: _make_lmdb(settings),
         'degrading test images': _degrade_test_images,
         'training both stages': lambda: _train(settings),
-        'testing': test,
+        'testing': lambda: run_test_file(Path(f'{_TEST}.yml')).console,
         'mapping representations': lambda: _map_representations(settings),
+        'writing the page': lambda: _write_page(settings, seconds),
     }
-    with chdir(folder), _Steps(len(stages) + 1) as steps:
-        for name, action in stages.items():
-            with steps.announce(name):
-                started = time.monotonic()
-                action()
-                seconds[name] = time.monotonic() - started
-        with steps.announce('writing the page'):
-            _write_record(settings, seconds)
-            write_demo_page(Path())
-    return DemoReport(folder / PAGE_NAME, console, time.monotonic() - began)
+    results: dict[str, object] = {}
+    seconds: dict[str, float] = {}
+    bar: tqdm[Any] = tqdm(total=len(stages), unit='step', bar_format='{desc} [{elapsed}]')
+    with chdir(folder), bar:
+        for number, (name, action) in enumerate(stages.items(), start=1):
+            bar.set_description_str(f'demo, step {number} of {len(stages)}: {name}')
+            started = time.monotonic()
+            results[name] = action()
+            seconds[name] = time.monotonic() - started
+            bar.update()
+    return DemoReport(folder / PAGE_NAME, str(results['testing']), time.monotonic() - began)
+
+
+def _write_page(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
+    _write_record(settings, seconds)
+    write_demo_page(Path())
 
 
 def write_demo_page(folder: Path) -> None:
@@ -265,27 +265,6 @@ def make_test_options() -> dict[str, Any]:
     }
 
 
-class _Steps:
-    """Progress bar over the steps of the demo; each step has a bar of its own below."""
-
-    def __init__(self, count: int) -> None:
-        self.bar: tqdm[Any] = tqdm(total=count, unit='step', bar_format='{desc} [{elapsed}]')
-        self.count = count
-
-    def __enter__(self) -> '_Steps':
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    @contextmanager
-    def announce(self, name: str) -> Iterator[None]:
-        """Shows the name of a step, and counts the step at its end."""
-        self.bar.set_description_str(f'demo, step {self.bar.n + 1} of {self.count}: {name}')
-        yield
-        self.bar.update()
-
-
 def _copy_images() -> None:
     """Writes the centre of training images, and a window of each test image, as PNG."""
     for path in find_sample_images('train'):
@@ -345,9 +324,7 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     arguments = ', '.join(f'{key} {value}' for key, value in settings.network)
     side = settings.gt_size // SCALE
     patch = f'{settings.batch_size} images, two patches of {side} x {side} LR pixels'
-    versions = ', '.join(
-        f'{key} {environment[key]}' for key in ('dasr', 'torch', 'basicsr', 'python') if key in environment
-    )
+    versions = list_versions(environment, ('dasr', 'torch', 'basicsr', 'python'))
     facts = [
         (
             _OURS,

@@ -60,13 +60,6 @@ class CropOptions(Options, kw_only=True, frozen=True):
     size: Annotated[int, Meta(ge=16)] = 96  # HR pixels
 
 
-class CostOptions(Options, kw_only=True, frozen=True):
-    """Settings of the measurement of parameters, multiply-adds, time and memory."""
-
-    size: Annotated[int, Meta(ge=16)] = 180  # LR pixels
-    repeats: Count = 3
-
-
 class TestOptions(Options, kw_only=True, frozen=True):
     """A test file."""
 
@@ -86,7 +79,7 @@ class TestOptions(Options, kw_only=True, frozen=True):
     published: list[str] | None = None
     save_img: bool = False
     crops: CropOptions | None = None
-    costs: CostOptions | None = None
+    costs: CostPlan | None = None
     report: bool = False
 
     def __post_init__(self) -> None:
@@ -160,13 +153,11 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 
-def _measure_costs(
-    benchmark: Benchmark, options: CostOptions | None, folder: Path, device: torch.device
-) -> dict[str, Costs]:
-    """The costs of every method; empty without options."""
-    if options is None:
+def _measure_costs(benchmark: Benchmark, plan: CostPlan | None, folder: Path, device: torch.device) -> dict[str, Costs]:
+    """The costs of every method; empty without a plan."""
+    if plan is None:
         return {}
-    store, plan = CostStore(folder / 'costs'), CostPlan(options.size, options.repeats)
+    store = CostStore(folder / 'costs')
     costs = {}
     for network in benchmark.networks:
         _LOGGER.info('measuring the costs of %s', network.label)

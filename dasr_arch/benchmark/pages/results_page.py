@@ -16,6 +16,7 @@ from markupsafe import Markup
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
+from dasr_arch.benchmark.environment import list_versions
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
 from dasr_arch.benchmark.pages.charts import PALETTE, Chart, Colours, assign, draw_curves, draw_map, draw_times
 from dasr_arch.benchmark.pages.charts import draw_training as draw_training_curves
@@ -29,6 +30,7 @@ from dasr_arch.benchmark.tables.results_table import (
     ResultsRow,
     ResultsTable,
     build_table,
+    describe_metric,
     digits_of,
     find_costs,
     find_published_costs,
@@ -184,11 +186,10 @@ class _View:
         """Table and charts of one data set."""
         groups = []
         for title, published, bound in _GROUPS:
-            rows = [row for row in table.rows if bool(row.source) == published and row.upper_bound == bound]
+            chosen = [row for row in table.rows if bool(row.source) == published and row.upper_bound == bound]
+            rows = [self._make_row(table, row) for row in chosen]
             if rows:
-                groups.append(
-                    {'title': title, 'published': published, 'rows': [self._make_row(table, row) for row in rows]}
-                )
+                groups.append({'title': title, 'published': published, 'rows': rows})
         curves = draw_curves(table, self.degradations, self.colours)
         return {
             'name': table.dataset,
@@ -201,9 +202,8 @@ class _View:
 
     def _make_row(self, table: ResultsTable, row: ResultsRow) -> PageRow:
         badge = row.source or (row.known if row.known != 'nothing' else '')
-        return PageRow(
-            row.label, [badge] if badge else [], [self._make_cell(table, row, name) for name in table.columns]
-        )
+        cells = [self._make_cell(table, row, name) for name in table.columns]
+        return PageRow(row.label, [badge] if badge else [], cells)
 
     def _make_cell(self, table: ResultsTable, row: ResultsRow, column: str) -> PageCell:
         side = 'average' if column in table.averages else ''
@@ -299,16 +299,12 @@ class _View:
     def list_facts(self) -> list[tuple[str, str]]:
         """Date, machine, versions and protocol."""
         record, environment = self.record, self.record['environment']
-        versions = [f'{key} {environment[key]}' for key in ('dasr', 'python', 'torch', 'basicsr') if key in environment]
-        metrics = [
-            f'{label} = {options["type"]}({", ".join(f"{k}={v}" for k, v in options.items() if k != "type")})'
-            for label, options in self.metrics.items()
-        ]
+        metrics = [f'{label} = {describe_metric(options)}' for label, options in self.metrics.items()]
         return [
             ('date', str(record['date'])),
             ('commit', str(environment.get('commit') or 'not in a checkout')),
             ('machine', f'{environment.get("device", "unknown")}, {environment.get("cores", "?")} cores'),
-            ('versions', ', '.join(versions)),
+            ('versions', list_versions(environment, ('dasr', 'python', 'torch', 'basicsr'))),
             ('metrics', '; '.join(metrics)),
             ('protocol', f'{record["protocol"]}; noise seed {record["seed"]}; whole images, 8 bit'),
         ]

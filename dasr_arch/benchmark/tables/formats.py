@@ -13,7 +13,7 @@ from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.complexity import Costs
 from dasr_arch.benchmark.config import Benchmark
 from dasr_arch.benchmark.crops import Crop
-from dasr_arch.benchmark.environment import now
+from dasr_arch.benchmark.environment import list_versions, now
 from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
 from dasr_arch.benchmark.result_cache import PROTOCOL_VERSION, encode_number
 from dasr_arch.benchmark.runner import Outcome
@@ -21,7 +21,9 @@ from dasr_arch.benchmark.tables.latex import format_latex
 from dasr_arch.benchmark.tables.results_table import (
     PUBLISHED_COSTS,
     Record,
+    ResultsTable,
     build_table,
+    describe_metric,
     format_values,
     known_degradation,
     list_costs,
@@ -123,8 +125,9 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
     """
     lines = []
     for dataset in list_datasets(record):
-        head = f'{dataset} x{record["scale"]}, {_count_images(record, dataset)} images, {"/".join(record["metrics"])}'
-        table = _make_grid(record, dataset)
+        results = build_table(record, dataset)
+        head = f'{dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
+        table = _make_grid(results)
         if _measure_width(table) > width:
             table = _transpose(table)
         for block in _split_columns(table, width):
@@ -139,16 +142,14 @@ def format_markdown(record: Record) -> str:
     """The same blocks as a Markdown document, with date, commit, versions, hardware and options."""
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
     for dataset in list_datasets(record):
-        lines += [f'## {dataset} x{record["scale"]}, {_count_images(record, dataset)} images', '']
-        table = _make_grid(record, dataset)
+        results = build_table(record, dataset)
+        lines += [f'## {dataset} x{record["scale"]}, {results.images} images', '']
+        table = _make_grid(results)
         if len(table[0]) > MARKDOWN_COLUMNS + 1:
             table = _transpose(table)
         for first in range(1, len(table[0]), MARKDOWN_COLUMNS):
-            block = [[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table]
-            lines += [_markdown_row(block[0]), f'|---|{"---:|" * (len(block[0]) - 1)}']
-            lines += [*map(_markdown_row, block[1:]), '']
+            lines += _draw_markdown([[row[0], *row[first : first + MARKDOWN_COLUMNS]] for row in table])
     lines += _list_costs(record)
-    lines += _list_published_costs(record)
     lines += [f'- {remark}' for remark in list_remarks(record)]
     lines += ['', 'Options:', '', '```json', json.dumps(record['options'], indent=1), '```']
     return '\n'.join(lines) + '\n'
@@ -156,58 +157,34 @@ def format_markdown(record: Record) -> str:
 
 def format_csv(record: Record) -> str:
     """CSV with a line per evaluation: means, or the reason of a failure, with date and environment."""
-    metrics = list(record['metrics'])
+    first = ('network', 'dataset', 'scale', 'degradation', 'pictures')
+    last = ('failure', 'date', 'commit', 'torch', 'device', 'seconds', 'published')
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(
-        [
-            'network',
-            'dataset',
-            'scale',
-            'degradation',
-            'pictures',
-            *metrics,
-            'failure',
-            'date',
-            'commit',
-            'torch',
-            'device',
-            'seconds',
-            'published',
-        ]
-    )
+    writer = csv.DictWriter(text, [*first, *record['metrics'], *last], extrasaction='ignore', lineterminator='\n')
+    writer.writeheader()
     for row in record['rows']:
-        environment = row['environment']
-        writer.writerow(
-            [row['network'], row['dataset'], record['scale'], row['degradation'], len(row['pictures'])]
-            + [row['means'].get(label, '') for label in metrics]
-            + [row['failure'], row['date'], environment.get('commit') or '']
-            + [environment.get('torch', ''), environment.get('device', ''), f'{row.get("seconds", 0.0):.3f}', '']
-        )
+        numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
+        seconds = f'{row.get("seconds", 0.0):.3f}'
+        writer.writerow({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
     for dataset in list_datasets(record):
         for row in build_table(record, dataset).rows:
+            place = {'network': row.label, 'dataset': dataset, 'scale': record['scale'], 'published': row.source}
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
-                    writer.writerow(
-                        [row.label, dataset, record['scale'], column, '']
-                        + [values.get(label, '') for label in metrics]
-                        + ['', '', '', '', '', '', row.source]
-                    )
+                    writer.writerow({**values, **place, 'degradation': column})
     return text.getvalue()
 
 
 def format_systems_csv(record: Record) -> str:
     """CSV with a line per method: non-blind inputs and costs; those that were not measured are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
     facts = ('type', 'known', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
     costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
-    writer.writerow(['system', *facts, *costs])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ['system', *facts, *costs], extrasaction='ignore', lineterminator='\n')
+    writer.writeheader()
     for label, system in record.get('systems', {}).items():
         measured = system.get('costs') or {}
-        known = {**system, 'known': known_degradation(system)}
-        values = [known.get(key) for key in facts] + [measured.get(key) for key in costs]
-        writer.writerow([label, *['' if value is None else value for value in values]])
+        writer.writerow({**measured, **system, 'system': label, 'known': known_degradation(system)})
     return text.getvalue()
 
 
@@ -237,9 +214,8 @@ def _record_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _make_grid(record: Record, dataset: str) -> list[list[str]]:
+def _make_grid(table: ResultsTable) -> list[list[str]]:
     """Header and rows of one data set: networks x degradations."""
-    table = build_table(record, dataset)
     rows = [[name_row(row), *[format_values(table, row, column) for column in table.columns]] for row in table.rows]
     return [['network', *table.columns], *rows]
 
@@ -283,23 +259,16 @@ def _record_published(benchmark: Benchmark, extras: Extras) -> dict[str, Any]:
 
 
 def _list_costs(record: Record) -> list[str]:
-    """Non-blind inputs and costs as a Markdown table; empty if no costs were measured."""
-    rows = list_costs(record)
-    if not rows:
-        return []
-    size = next(system['costs']['size'] for system in record['systems'].values() if system.get('costs'))
-    lines = [f'## Costs for {size} x {size} LR pixels', '', _markdown_row(rows[0]), f'|---|---|{"---:|" * 5}']
-    lines += map(_markdown_row, rows[1:])
-    return [*lines, '', 'Memory is the peak of the process, without Python and its libraries.', '']
-
-
-def _list_published_costs(record: Record) -> list[str]:
-    """Published costs as a Markdown table; empty if there are none."""
-    rows = list_published_costs(record)
-    if not rows:
-        return []
-    lines = [f'## {PUBLISHED_COSTS}', '', _markdown_row(rows[0]), f'|---|{"---:|" * 3}']
-    return [*lines, *map(_markdown_row, rows[1:]), '']
+    """Measured and published costs as Markdown tables; empty if there are none."""
+    lines = []
+    measured, published = list_costs(record), list_published_costs(record)
+    if measured:
+        size = next(system['costs']['size'] for system in record['systems'].values() if system.get('costs'))
+        lines = [f'## Costs for {size} x {size} LR pixels', '', *_draw_markdown(measured, texts=2)]
+        lines += ['Memory is the peak of the process, without Python and its libraries.', '']
+    if published:
+        lines += [f'## {PUBLISHED_COSTS}', '', *_draw_markdown(published)]
+    return lines
 
 
 def _transpose(table: list[list[str]]) -> list[list[str]]:
@@ -330,32 +299,22 @@ def _align(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [pairs[0][0].ljust(pairs[0][1]), *[text.rjust(size) for text, size in pairs[1:]]]
 
 
-def _markdown_row(row: Sequence[str]) -> str:
-    return f'| {" | ".join(text.replace("|", "/") for text in row)} |'
-
-
-def _count_images(record: Record, dataset: str) -> int:
-    return max((len(row['pictures']) for row in record['rows'] if row['dataset'] == dataset), default=0)
+def _draw_markdown(table: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
+    """A Markdown table and an empty line; the columns after the first ``texts`` hold numbers."""
+    lines = [f'| {" | ".join(text.replace("|", "/") for text in row)} |' for row in table]
+    return [lines[0], '|---' * texts + '|---:' * (len(table[0]) - texts) + '|', *lines[1:], '']
 
 
 def _describe_run(record: Record) -> list[str]:
     environment = record['environment']
-    versions = [
-        f'{key} {environment[key]}' for key in ('dasr', 'python', 'torch', 'basicsr', 'numpy') if key in environment
-    ]
     commit = environment.get('commit') or 'not in a checkout'
-    metrics = [f'{label} = {_describe_metric(options)}' for label, options in record['metrics'].items()]
+    metrics = [f'{label} = {describe_metric(options)}' for label, options in record['metrics'].items()]
     return [
         f'- date {record["date"]}, commit {commit}',
         f'- {environment.get("device", "unknown device")}, {environment.get("cores", "?")} cores',
-        f'- {", ".join(versions)}',
+        f'- {list_versions(environment, ("dasr", "python", "torch", "basicsr", "numpy"))}',
         f'- {"; ".join(metrics)}; mean over images; noise seed {record["seed"]}; protocol {record["protocol"]}',
     ]
-
-
-def _describe_metric(options: Record) -> str:
-    arguments = ', '.join(f'{key}={value}' for key, value in options.items() if key != 'type')
-    return f'{options["type"]}({arguments})'
 
 
 def list_remarks(record: Record, published: bool = True) -> list[str]:

@@ -1,6 +1,7 @@
 """Merges tables of one test that was run on several machines or with some methods at a time."""
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 from dasr_arch._errors import InputError
@@ -41,13 +42,8 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     largest = max(records, key=lambda record: len(record['rows']))
     networks, datasets = (_order(records, entry) for entry in ('networks', 'datasets'))
     degradations = unique(row['degradation'] for record in (largest, *records) for row in record['rows'])
-    ordered = [
-        rows[network, dataset, degradation]
-        for network in networks
-        for dataset in datasets
-        for degradation in degradations
-        if (network, dataset, degradation) in rows
-    ]
+    places = product(networks, datasets, degradations)
+    ordered = [rows[place] for place in places if place in rows]
     systems: dict[str, dict[str, Any]] = {}
     for record in records:
         for label, system in record.get('systems', {}).items():

@@ -90,6 +90,12 @@ def digits_of(metric_type: str) -> int:
     return 2 if 'psnr' in metric_type or 'niqe' in metric_type else 4
 
 
+def describe_metric(options: Record) -> str:
+    """Type of a metric with its options, written as a call."""
+    arguments = ', '.join(f'{key}={value}' for key, value in options.items() if key != 'type')
+    return f'{options["type"]}({arguments})'
+
+
 def format_values(table: ResultsTable, row: ResultsRow, column: str) -> str:
     """The metrics of one row and column, separated by slashes; 'failed', or a dash without values."""
     if column in row.failures:

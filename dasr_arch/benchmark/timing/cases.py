@@ -8,8 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +18,7 @@ from torch.utils.data import default_collate
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
+from dasr_arch.benchmark.own_process import read_peak_memory
 from dasr_arch.data.degradation_dataset import DegradationDataset
 from dasr_arch.models.dasr_model import DASRModel
 from dasr_arch.models.supervised_model import SupervisedModel
@@ -126,11 +126,12 @@ def _build_inference(case: SpeedCase) -> Callable[[], Timing]:
     if case.implementation == 'compiled':
         network = torch.compile(network)
     image = torch.rand(case.batch, 3, case.size, case.size).to(case.device)
+    autocast = torch.autocast(case.device, dtype=torch.bfloat16, enabled=case.precision == 'bf16')
 
     def run() -> Timing:
         _wait(case.device)
         started = time.perf_counter()
-        with torch.inference_mode(), _autocast(case):
+        with torch.inference_mode(), autocast:
             network(image)
         _wait(case.device)
         return Timing(0.0, 0.0, time.perf_counter() - started)
@@ -176,6 +177,7 @@ def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, A
     train = {
         'precision': case.precision,
         'compile': case.implementation == 'compiled',
+        'total_iter': 2 * _FIRST_STAGE,
         'schedule': stage,
         'stage_1': stage,
         'stage_2': stage,
@@ -198,40 +200,14 @@ def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _autocast(case: SpeedCase) -> AbstractContextManager[Any]:
-    return torch.autocast(case.device, dtype=torch.bfloat16, enabled=case.precision == 'bf16')
-
-
 def _wait(device: str) -> None:
     """Waits until the device has finished."""
     if device == 'cuda':
         torch.cuda.synchronize()
 
 
-def read_peak_memory() -> int:
-    """Peak resident memory of this process in bytes; raises InputError on Windows.
-
-    On Linux it is VmHWM; getrusage would start from the peak of the parent process.
-    """
-    try:
-        lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
-    except OSError:
-        if sys.platform == 'win32':
-            raise InputError('the memory of a process is measured on Linux and macOS only') from None
-        import resource  # noqa: PLC0415  (Windows has none)
-
-        unit = 1 if sys.platform == 'darwin' else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))
-
-
-def encode_case(case: SpeedCase, images: Path) -> str:
-    """A case as the text that a process of its own reads."""
-    return json.dumps({'case': asdict(case), 'pictures': str(images)})
-
-
 def measure_memory(text: str) -> dict[str, int]:
-    """Runs a case, the result of `encode_case`, twice in this process, which must be new.
+    """Runs a case twice in this process, which must be new; the text is JSON with 'case' and 'pictures', the LMDB.
 
     Returns 'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
     memory, with base 0. Raises InputError if the case names no network.

@@ -61,12 +61,8 @@ def measure_components(repeats: int, report: Callable[[str], None] = lambda name
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
-        for component in [
-            *_list_downsampling(),
-            _describe_ssim(),
-            _describe_degrading(),
-            _describe_preparing(Path(folder)),
-        ]:
+        others = (_describe_ssim(), _describe_degrading(), _describe_preparing(Path(folder)))
+        for component in (*_list_downsampling(), *others):
             report(component.component)
             rows.append(_measure(component, repeats))
     return rows
@@ -79,6 +75,11 @@ def format_components(rows: Sequence[dict[str, Any]]) -> list[str]:
         difference = '' if row['difference'] is None else f'{row["difference"]:.1e}'
         times = [f'{row[key]:.1f}' for key in ('milliseconds', 'baseline_milliseconds')]
         table.append([row['part'], row['ours'], times[0], row['baseline'], times[1], f'{row["ratio"]:.2f}', difference])
+    return align_columns(table)
+
+
+def align_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text with the columns of a table, aligned on the left."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
 

@@ -7,8 +7,6 @@ alike. The result is the median. Memory is measured in a process of its own for 
 import json
 import logging
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,8 @@ from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import atomic_write
 from dasr_arch.backends.ncnn_net import has_ncnn, import_ncnn
 from dasr_arch.backends.precision import has_fast_bfloat16
-from dasr_arch.benchmark.environment import describe_environment, now
+from dasr_arch.benchmark.environment import describe_environment, list_versions, now
+from dasr_arch.benchmark.own_process import MEBIBYTE, run_in_own_process
 from dasr_arch.benchmark.timing.cases import (
     IMPLEMENTATIONS,
     PAPER_RANGES,
@@ -35,10 +34,15 @@ from dasr_arch.benchmark.timing.cases import (
     SpeedCase,
     Timing,
     build_action,
-    encode_case,
     is_possible,
 )
-from dasr_arch.benchmark.timing.components import ComponentTime, as_record, format_components, measure_components
+from dasr_arch.benchmark.timing.components import (
+    ComponentTime,
+    align_columns,
+    as_record,
+    format_components,
+    measure_components,
+)
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
@@ -48,8 +52,6 @@ MEMORY_METHOD = {
     'cuda': 'peak memory that torch allocated on the GPU, in a process of its own',
 }
 COMPONENTS = 'components'  # the operation that measures everything but networks
-_TIME_LIMIT = 3600  # seconds for one case in a process of its own
-_MEBIBYTE = 1 << 20
 _PIECE = 480  # side of the images that training reads, pixels
 
 _LOGGER = logging.getLogger(__name__)
@@ -146,7 +148,8 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
     """
     cases = list_cases(settings)
     components: list[ComponentTime] = []
-    with _training_images() as images, _progress(len(cases) * (settings.repeats + 2)) as bar:
+    runs = len(cases) * (settings.repeats + 2)
+    with _training_images() as images, progress_bar(total=runs, desc='bench', unit='run') as bar:
         if COMPONENTS in settings.operations:
             components = measure_components(settings.repeats, bar.set_postfix_str)
         timings = _time_interleaved(cases, images, settings.repeats, bar)
@@ -186,28 +189,22 @@ def format_speed(record: Mapping[str, Any]) -> str:
         side = f'{row["batch"]} x {row["size"]}' if row['batch'] > 1 else f'{row["size"]}'
         shares = [f'{row[key]:.0%}' if row[key] is not None else '' for key in ('loading_share', 'degrading_share')]
         ratio = f'{row["ratio"]:.2f}' if row['ratio'] is not None else ''
-        memory = [_format_memory(row[key]) for key in ('peak_mib', 'own_mib')]
+        memory = ['failed' if row[key] is None else f'{row[key]:.0f}' for key in ('peak_mib', 'own_mib')]
         names = [row[key] for key in ('network', 'implementation', 'precision')]
         milliseconds = f'{row["milliseconds"]:.1f}'
         table.append([row['operation'], f'x{row["scale"]}', side, *names, milliseconds, ratio, *memory, *shares])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines = [
-        *(lines if record['rows'] else ()),
-        *(('', *format_components(record['parts'])) if record.get('parts') else ()),
+    lines = align_columns(table) if record['rows'] else []
+    if record.get('parts'):
+        lines += ['', *format_components(record['parts'])]
+    lines += [
+        '',
+        f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads; '
+        f'{list_versions(environment, ("dasr", "torch", "python"))}; '
+        f'commit {environment["commit"] or "none"}; {record["date"]}',
+        f'time: {record["time"]}; {settings["repeats"]} repeats; baseline: {record["baseline"]}',
+        f'memory: {record["memory"]}',
     ]
-    versions = ', '.join(f'{key} {environment[key]}' for key in ('dasr', 'torch', 'python') if key in environment)
-    return '\n'.join(
-        [
-            *lines,
-            '',
-            f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads; {versions}; '
-            f'commit {environment["commit"] or "none"}; {record["date"]}',
-            f'time: {record["time"]}; {settings["repeats"]} repeats; baseline: {record["baseline"]}',
-            f'memory: {record["memory"]}',
-            '',
-        ]
-    )
+    return '\n'.join(lines) + '\n'
 
 
 def _time_interleaved(cases: Sequence[SpeedCase], images: Path, repeats: int, bar: 'tqdm[Any]') -> list[list[Timing]]:
@@ -229,22 +226,12 @@ def _time_interleaved(cases: Sequence[SpeedCase], images: Path, repeats: int, ba
 
 def _measure_in_process(case: SpeedCase, images: Path) -> dict[str, int] | None:
     """Bytes 'peak' and 'base' of a case in a new process, None if it failed."""
-    command = [sys.executable, '-m', 'dasr_arch.benchmark.timing.cases']
     try:
-        done = subprocess.run(
-            command,
-            input=encode_case(case, images),
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT,
-            check=True,
-        )
-        found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        detail = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()[-1:]
-        _LOGGER.warning('%s, %s: memory could not be measured: %s', case.operation, case.label, ''.join(detail))
+        request = json.dumps({'case': asdict(case), 'pictures': str(images)})
+        return run_in_own_process('dasr_arch.benchmark.timing.cases', request)
+    except RuntimeError as error:
+        _LOGGER.warning('%s, %s: memory could not be measured: %s', case.operation, case.label, error)
         return None
-    return found
 
 
 def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, int] | None) -> dict[str, Any]:
@@ -257,8 +244,8 @@ def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, i
         'milliseconds_of_repeats': [1000 * step for step in steps],
         'loading_share': None,
         'degrading_share': None,
-        'peak_mib': memory['peak'] / _MEBIBYTE if memory else None,
-        'own_mib': (memory['peak'] - memory['base']) / _MEBIBYTE if memory else None,
+        'peak_mib': memory['peak'] / MEBIBYTE if memory else None,
+        'own_mib': (memory['peak'] - memory['base']) / MEBIBYTE if memory else None,
     }
     if training:
         shares = list(zip(timings, totals, strict=True))
@@ -294,11 +281,3 @@ def _check_names(what: str, names: Sequence[str], known: Any) -> None:
             raise InputError(f"{what}: unknown '{name}'{suggest(name, known)}")
     if not names:
         raise InputError(f'{what}: expected at least one of {", ".join(known)}')
-
-
-def _format_memory(mebibytes: float | None) -> str:
-    return 'failed' if mebibytes is None else f'{mebibytes:.0f}'
-
-
-def _progress(total: int) -> 'tqdm[Any]':
-    return progress_bar(total=total, desc='bench', unit='run')

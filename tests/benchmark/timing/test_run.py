@@ -11,6 +11,7 @@ import torch
 from dasr_arch._errors import InputError
 from dasr_arch.backends.ncnn_net import has_ncnn
 from dasr_arch.backends.precision import has_fast_bfloat16
+from dasr_arch.benchmark.own_process import read_peak_memory
 from dasr_arch.benchmark.timing.cases import (
     IMPLEMENTATIONS,
     PRECISIONS,
@@ -19,7 +20,6 @@ from dasr_arch.benchmark.timing.cases import (
     build_action,
     is_possible,
     make_network_options,
-    read_peak_memory,
 )
 from dasr_arch.benchmark.timing.run import (
     SpeedSettings,
