@@ -1,1 +1,1 @@
-"""Networks and weights in the formats of others."""
+"""Conversion and packaging of weights, and export of networks to other runtimes."""

@@ -1,4 +1,4 @@
-"""Weights files of one kind to another: ours or the authors', .pth or .safetensors, whole or half precision."""
+"""Conversion of weights files: ours or the authors', .pth or .safetensors, 32-bit or 16-bit floats."""
 
 import os
 from collections.abc import Mapping
@@ -17,21 +17,13 @@ _HALF_LIMIT = torch.finfo(torch.float16).max
 
 
 class ConvertReport(NamedTuple):
-    """What came out.
-
-    Attributes:
-        path: the new file.
-        scale: up-sampling factor of the network.
-        parameters: how many numbers it learned.
-        size: of the file in bytes.
-        largest_change: largest difference between a weight before and after, 0 without ``half``.
-    """
+    """Result of a conversion."""
 
     path: Path
-    scale: int
-    parameters: int
-    size: int
-    largest_change: float
+    scale: int  # up-sampling factor
+    parameters: int  # number of learned parameters
+    size: int  # of the file in bytes
+    largest_change: float  # largest difference between a weight before and after, 0 without ``half``
 
 
 def convert_weights(

@@ -1,4 +1,4 @@
-"""DASR as one straight line of operations, for exporters: no choice depends on sizes, devices or number formats."""
+"""DASR without branches on sizes, devices or number formats, for exporters."""
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,10 @@ _REACH = 2  # LR pixels that cubic interpolation looks to each side
 
 
 class PlainDASR(nn.Module):
-    """What a DASR computes in evaluation mode for one image, encoder included, as the authors' formulation does.
+    """A blind DASR in evaluation mode for one image, encoder included, in the formulation of the authors.
 
-    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to
-    those who run the exported file.
-
-    Args:
-        network: a network that finds the degradation by itself; its parameters are shared.
-
-    Raises:
-        InputError: if the network must be told the blur kernel.
+    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to the
+    runtimes. The parameters are shared with the network. Raises InputError if the network is not blind.
     """
 
     def __init__(self, network: DASR) -> None:
@@ -35,13 +29,9 @@ class PlainDASR(nn.Module):
         self.taps: Tensor | None
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves one image.
+        """Super-resolves one RGB image of shape (1, 3, h, w) in [0, 1].
 
-        Args:
-            lq: RGB of shape (1, 3, h, w) in [0, 1].
-
-        Returns:
-            RGB of shape (1, 3, h * scale, w * scale), around [0, 1], not clamped.
+        Returns shape (1, 3, h * scale, w * scale), around [0, 1], not clamped.
         """
         network = self.network
         x = lq * network.img_range
@@ -52,7 +42,7 @@ class PlainDASR(nn.Module):
         return (sr + self._base(x, representation)) / network.img_range
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
-        """What the network's own output is added to: the enlarged image, or the mean colour."""
+        """The base of the network's output: the upsampled image, or the mean colour."""
         if self.network.enlargement is not None:
             enlarged: Tensor = self.network.enlargement(x, representation)
             return enlarged
@@ -64,12 +54,10 @@ class PlainDASR(nn.Module):
 
 
 def _bicubic_taps(scale: int) -> Tensor:
-    """Bicubic enlarging as a convolution, found from its answer to an impulse.
+    """Bicubic upsampling as a convolution, computed from its response to an impulse.
 
-    Torch's own operation would fix the size of the image at export.
-
-    Returns:
-        Shape (1, scale**2, 5, 5), for :func:`apply_filters`.
+    Torch's own operation would fix the size of the image at export. The shape is (1, scale**2, 5, 5), for
+    :func:`apply_filters`.
     """
     side = 2 * _REACH + 1
     impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
