@@ -1,1 +1,1 @@
-"""Export of networks and weights to other formats."""
+"""Conversion and packaging of weights, and export of networks to other runtimes."""

@@ -1,4 +1,4 @@
-"""Conversion of weights files: ours or the authors', .pth or .safetensors, single or half precision."""
+"""Conversion of weights files: ours or the authors', .pth or .safetensors, 32-bit or 16-bit floats."""
 
 import os
 from collections.abc import Mapping
@@ -17,21 +17,13 @@ _HALF_LIMIT = torch.finfo(torch.float16).max
 
 
 class ConvertReport(NamedTuple):
-    """Result of writing a network.
-
-    Attributes:
-        path: the new file.
-        scale: upsampling factor of the network.
-        parameters: number of learned parameters.
-        size: of the file in bytes.
-        largest_change: largest difference between a weight before and after, 0 without ``half``.
-    """
+    """Result of a conversion."""
 
     path: Path
-    scale: int
-    parameters: int
-    size: int
-    largest_change: float
+    scale: int  # up-sampling factor
+    parameters: int  # number of learned parameters
+    size: int  # of the file in bytes
+    largest_change: float  # largest difference between a weight before and after, 0 without ``half``
 
 
 def convert_weights(
@@ -42,7 +34,7 @@ def convert_weights(
     encoder: bool = False,
     force: bool = False,
 ) -> ConvertReport:
-    """Writes the network of a weights file under our key names, without tensors that only training needs.
+    """Writes the network of a weights file, under our names, without what only training needs.
 
     Args:
         source: a file of ours or of the authors; of BasicSR's dictionaries 'params_ema', else 'params'.
@@ -66,7 +58,7 @@ def convert_weights(
     learned = dict(network.named_parameters())
     if encoder:
         if not network.blind:
-            raise InputError(f'{name}: its network is non-blind and has no degradation encoder')
+            raise InputError(f'{name}: its network is told the kernel and has no degradation encoder')
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:

@@ -1,4 +1,4 @@
-"""Export to ONNX, OpenVINO and torch.export; each file is compared with torch before it is kept."""
+"""Export to ONNX, OpenVINO and torch.export; the output of each file is compared with that of torch."""
 
 import copy
 import json
@@ -38,40 +38,36 @@ _CHECKED = ((32, 24), (37, 51))  # LR pixels, height and width; the smallest siz
 _EXAMPLE = (24, 20)
 _INPUT, _OUTPUT = 'lq', 'sr'
 
+_PACKAGES: Mapping[Format, Sequence[str]] = {
+    'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
+    'openvino': ('openvino', 'onnx', 'onnxscript'),
+    'torch': (),
+}
 Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class ExportReport(NamedTuple):
-    """Result of writing a network.
+    """Result of an export."""
 
-    Attributes:
-        paths: the new files; OpenVINO's weights lie beside its .xml in a .bin.
-        format: one of FORMATS.
-        scale: upsampling factor.
-        parameters: number of learned parameters.
-        sizes: LR sizes (height, width) at which the file was run and compared.
-        largest_difference: between its outputs and torch's, in [0, 1].
-    """
-
-    paths: list[Path]
+    paths: list[Path]  # the new files; OpenVINO's weights are in a .bin beside its .xml
     format: Format
-    scale: int
-    parameters: int
-    sizes: list[tuple[int, int]]
-    largest_difference: float
+    scale: int  # up-sampling factor
+    parameters: int  # number of learned parameters
+    sizes: list[tuple[int, int]]  # LR sizes (height, width) at which the file was run and compared
+    largest_difference: float  # between its outputs and torch's, in [0, 1]
 
 
 def export_network(
     network: DASR, target: str | os.PathLike[str], kind: Format, *, name: str = 'DASR', force: bool = False
 ) -> ExportReport:
-    """Exports a network, runs the file in its runtime, and keeps it if the output equals torch's.
+    """Writes a network for another runtime, runs the file there, and keeps it if it computes what torch computes.
 
     Input ``lq`` is one image, RGB of shape (1, 3, h, w) in [0, 1], float32; output ``sr`` has shape
     (1, 3, h * scale, w * scale), around [0, 1], not clamped. Height and width are free, from MIN_SIDES to MAX_SIDE.
     The file says so itself, see :func:`describe_export`.
 
     Args:
-        network: a blind network.
+        network: a network that finds the degradation by itself.
         target: the file, with the format's suffix.
         kind: 'onnx'; 'openvino' (.xml, and .bin beside it); or 'torch', a program of torch.export (.pt2).
         name: of the model, kept in the file.
@@ -91,7 +87,8 @@ def export_network(
     for path in paths:
         if os.path.lexists(path) and not force:
             raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
-    _import_runtime(kind)
+    for package in _PACKAGES[kind]:
+        import_extra(package, kind)  # a missing one is reported before the work
     facts = describe_export(network, kind, name)
     network = copy.deepcopy(network).cpu().float().eval()
     with tempfile.TemporaryDirectory(prefix='dasr-export-') as folder:
@@ -110,15 +107,10 @@ def export_network(
 
 
 def choose_target(name: str, target: str | None, kind: str | None) -> tuple[Path, Format]:
-    """Determines file and format of an export.
+    """The file and format of a command: a file, a format, or both, which must then agree.
 
-    Args:
-        name: of the model; with the format's suffix that of the file if no other is given.
-        target: the file, if given.
-        kind: the format, if given; else it follows from the file's suffix.
-
-    Raises:
-        InputError: if neither gives a format, the format is unknown, or they contradict each other.
+    Without a file it is the name of the model with the suffix of the format. Raises InputError if neither is given, the
+    format is unknown, or they contradict each other.
     """
     if kind is not None and kind not in FORMATS:
         raise InputError(f"--format: unknown format '{kind}'; use one of {', '.join(FORMATS)}")
@@ -138,13 +130,8 @@ def choose_target(name: str, target: str | None, kind: str | None) -> tuple[Path
 def describe_export(network: DASR, kind: Format, name: str) -> dict[str, str]:
     """Metadata of an exported file.
 
-    It stands in ONNX's metadata_props, under 'dasr' in OpenVINO's rt_info, and in the extra file 'metadata.json' of a
+    They are in metadata_props of ONNX, under 'dasr' in rt_info of OpenVINO, and in the extra file 'metadata.json' of a
     program of torch.export.
-
-    Args:
-        network: exported network.
-        kind: the format.
-        name: of the model.
     """
     return {
         'architecture': 'DASR',
@@ -158,23 +145,10 @@ def describe_export(network: DASR, kind: Format, name: str) -> dict[str, str]:
     }
 
 
-def _import_runtime(kind: Format) -> None:
-    """Raises InputError for a missing package before the work."""
-    modules = {
-        'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
-        'openvino': ('openvino', 'onnx', 'onnxscript'),
-        'torch': (),
-    }
-    for module in modules[kind]:
-        import_extra(module, kind)
-
-
 def _trace(plain: PlainDASR) -> torch.export.ExportedProgram:
-    """Traces the network with torch.export, with dynamic height and width."""
-    sides = {
-        axis: torch.export.Dim(label, min=MIN_SIDES['torch'], max=MAX_SIDE)
-        for axis, label in ((2, 'height'), (3, 'width'))
-    }
+    """The program of torch.export, with dynamic height and width."""
+    names = {2: 'height', 3: 'width'}
+    sides = {axis: torch.export.Dim(name, min=MIN_SIDES['torch'], max=MAX_SIDE) for axis, name in names.items()}
     with torch.no_grad(), _quiet():
         program = torch.export.export(plain, (torch.zeros(1, 3, *_EXAMPLE),), dynamic_shapes={_INPUT: sides})
     for node in program.graph.nodes:
@@ -203,7 +177,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mappin
 
 
 def _name_sides(graph: Any) -> None:
-    """Renames the dynamic axes numbered by torch.export to height and width."""
+    """Names dynamic sides height and width, instead of the numbered names of torch.export."""
     axes = graph.input[0].type.tensor_type.shape.dim
     names = {axes[2].dim_param: 'height', axes[3].dim_param: 'width'}
     pattern = re.compile('|'.join(rf'\b{re.escape(name)}\b' for name in names))
@@ -214,7 +188,7 @@ def _name_sides(graph: Any) -> None:
 
 
 def _write_openvino(program: torch.export.ExportedProgram, path: Path, facts: Mapping[str, str]) -> None:
-    """Converts through ONNX, which OpenVINO reads itself; OpenVINO's own converter sends usage reports."""
+    """Converts by way of ONNX; the converter of OpenVINO would report each use to its makers."""
     openvino = import_extra('openvino', 'openvino')
     between = path.with_name('between.onnx')
     _write_onnx(program, between, {})
@@ -227,34 +201,18 @@ def _write_openvino(program: torch.export.ExportedProgram, path: Path, facts: Ma
 
 def _run_torch(path: Path) -> Runner:
     module = torch.export.load(path).module()
-
-    def run(lq: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            sr: NDArray[np.float32] = module(torch.from_numpy(lq)).numpy()
-        return sr
-
-    return run
+    return lambda lq: module(torch.from_numpy(lq)).detach().numpy()
 
 
 def _run_onnx(path: Path) -> Runner:
     session = import_extra('onnxruntime', 'onnx').InferenceSession(str(path), providers=['CPUExecutionProvider'])
-
-    def run(lq: NDArray[np.float32]) -> NDArray[np.float32]:
-        sr: NDArray[np.float32] = session.run([_OUTPUT], {_INPUT: lq})[0]
-        return sr
-
-    return run
+    return lambda lq: session.run([_OUTPUT], {_INPUT: lq})[0]
 
 
 def _run_openvino(path: Path) -> Runner:
     openvino = import_extra('openvino', 'openvino')
     model = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-
-    def run(lq: NDArray[np.float32]) -> NDArray[np.float32]:
-        sr: NDArray[np.float32] = model({_INPUT: lq})[0]
-        return sr
-
-    return run
+    return lambda lq: model({_INPUT: lq})[0]
 
 
 _WRITERS: Mapping[Format, Callable[[torch.export.ExportedProgram, Path, Mapping[str, str]], None]] = {
@@ -270,7 +228,7 @@ _RUNNERS: Mapping[Format, Callable[[Path], Runner]] = {
 
 
 def _compare(network: DASR, run: Runner, sizes: Sequence[tuple[int, int]]) -> float:
-    """Largest difference between the outputs of a file and of the network, for noise images of several sizes."""
+    """Largest difference between the outputs of a file and of the network, for noise of several sizes."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for height, width in sizes:
@@ -286,12 +244,12 @@ def _compare(network: DASR, run: Runner, sizes: Sequence[tuple[int, int]]) -> fl
 
 
 def _move(made: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Moves finished files to their targets, all or none as far as the system allows."""
+    """Moves finished files to their places, all or none as far as the system allows."""
     with ExitStack() as stack:
         for source, path in zip(made, paths, strict=True):  # renamed in the opposite order: weights first
             stack.enter_context(atomic_write(path)).write_bytes(source.read_bytes())
 
 
 def _quiet() -> warnings.catch_warnings:
-    """Suppresses the exporters' internal warnings and logs."""
+    """Suppresses warnings of exporters about their internals."""
     return warnings.catch_warnings(action='ignore')

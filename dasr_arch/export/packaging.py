@@ -1,10 +1,10 @@
-"""Adding the weights of a training to the packaged weights."""
+"""Packaging: writes the weights of a training into the folder of installed weights and its manifest."""
 
 import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -27,26 +27,14 @@ _DATE = re.compile(r'\d{4}-\d{2}-\d{2}')
 
 @dataclass(frozen=True)
 class PackagingFacts:
-    """Facts about packaged weights that the weights file does not contain.
+    """Facts for the manifest that a weights file does not hold. Raises InputError if one is not valid."""
 
-    Attributes:
-        name: of the entry and, with .safetensors, of the file: small letters, digits and underscores.
-        setting: 'general' or 'iso'.
-        trained_on: the images of the training.
-        date: day of its end, as 2026-01-31.
-        card: path or address of the model card.
-        figures: measured results by name of the measure.
-
-    Raises:
-        InputError: if one of them is not as it should be.
-    """
-
-    name: str
+    name: str  # of the entry and of the .safetensors file: small letters, digits and underscores
     setting: Setting
-    trained_on: str
-    date: str
-    card: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    trained_on: str  # training images
+    date: str  # last day of the training, as 2026-01-31
+    card: str  # path or address of the model card
+    figures: Mapping[str, float] = field(default_factory=dict)  # measured results by name
 
     def __post_init__(self) -> None:
         """Checks name, setting and date."""
@@ -61,35 +49,22 @@ class PackagingFacts:
 def package_weights(
     source: str | os.PathLike[str], folder: str | os.PathLike[str], facts: PackagingFacts
 ) -> PackagedWeights:
-    """Writes a training's weights as 16-bit floats and adds or replaces their entry in the manifest.
+    """Writes weights as 16-bit floats and their entry into the manifest, in place of an entry of that name.
 
-    Args:
-        source: the training's net_g_latest.pth; its averaged weights are taken where it holds them.
-        folder: folder of the manifest.
-        facts: content of the entry.
-
-    Returns:
-        The entry.
-
-    Raises:
-        InputError: if the source is no DASR or the manifest is damaged.
-        OSError: if the folder cannot be written.
+    The source is net_g_latest.pth of the training; its averaged weights are used if it holds them. The folder is that
+    of the manifest. Returns the entry. Raises InputError if the source is no DASR or the manifest is damaged, and
+    OSError if the folder cannot be written.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     report = convert_weights(source, folder / f'{facts.name}.safetensors', half=True, force=True)
     entry = PackagedWeights(
-        name=facts.name,
-        setting=facts.setting,
         scale=report.scale,
         file=report.path.name,
         sha256=hashlib.sha256(report.path.read_bytes()).hexdigest(),
         size=report.size,
         parameters=report.parameters,
-        figures=dict(facts.figures),
-        trained_on=facts.trained_on,
-        date=facts.date,
-        card=facts.card,
+        **asdict(facts),
     )
     files = [entry if other.name == entry.name else other for other in manifest.files]
     files = files if entry in files else [*files, entry]

@@ -1,4 +1,4 @@
-"""DASR as a branch-free module for exporters: no operation depends on size, device or data type."""
+"""DASR without branches on sizes, devices or number formats, for exporters."""
 
 import torch
 from torch import Tensor, nn
@@ -9,39 +9,29 @@ from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters
 
-_REACH = 2  # LR pixels that cubic interpolation needs on each side
+_REACH = 2  # LR pixels that cubic interpolation looks to each side
 
 
 class PlainDASR(nn.Module):
-    """Inference of a DASR for one image, encoder included, in the authors' formulation.
+    """A blind DASR in evaluation mode for one image, encoder included, in the formulation of the authors.
 
-    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to
-    those who run the exported file.
-
-    Args:
-        network: a blind network; its parameters are shared.
-
-    Raises:
-        InputError: if the network is non-blind.
+    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to the
+    runtimes. The parameters are shared with the network. Raises InputError if the network is not blind.
     """
 
     def __init__(self, network: DASR) -> None:
         super().__init__()
         if not network.blind:
-            raise InputError('a non-blind network cannot be exported; choose a blind model')
+            raise InputError('a network that must be told the blur kernel cannot be exported; choose another model')
         self.network = network.eval()
         skip = network.bicubic_skip is not None and network.scale > 1
         self.register_buffer('taps', _bicubic_taps(network.scale) if skip else None)
         self.taps: Tensor | None
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves one image.
+        """Super-resolves one RGB image of shape (1, 3, h, w) in [0, 1].
 
-        Args:
-            lq: RGB of shape (1, 3, h, w) in [0, 1].
-
-        Returns:
-            RGB of shape (1, 3, h * scale, w * scale), around [0, 1], not clamped.
+        Returns shape (1, 3, h * scale, w * scale), around [0, 1], not clamped.
         """
         network = self.network
         x = lq * network.img_range
@@ -52,7 +42,7 @@ class PlainDASR(nn.Module):
         return (sr + self._base(x, representation)) / network.img_range
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
-        """Image that is added to the network's output: the upsampled input, or the mean colour."""
+        """The base of the network's output: the upsampled image, or the mean colour."""
         if self.network.enlargement is not None:
             enlarged: Tensor = self.network.enlargement(x, representation)
             return enlarged
@@ -64,12 +54,10 @@ class PlainDASR(nn.Module):
 
 
 def _bicubic_taps(scale: int) -> Tensor:
-    """Bicubic upsampling as a convolution, from its impulse response.
+    """Bicubic upsampling as a convolution, computed from its response to an impulse.
 
-    Torch's own operation would fix the size of the image at export.
-
-    Returns:
-        Shape (1, scale**2, 5, 5), for :func:`apply_filters`.
+    Torch's own operation would fix the size of the image at export. The shape is (1, scale**2, 5, 5), for
+    :func:`apply_filters`.
     """
     side = 2 * _REACH + 1
     impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)

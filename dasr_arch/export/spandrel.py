@@ -32,17 +32,11 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
         super().__init__(id=ARCHITECTURE_ID, name='DASR', detect=is_dasr)
 
     def load(self, state_dict: dict[str, Any]) -> Any:
-        """Builds the network.
+        """Builds the network from tensors under our names or the authors'; those of training are left out.
 
-        Args:
-            state_dict: tensors under our key names or the authors'; tensors for training only are left out.
-
-        Returns:
-            An ImageModelDescriptor. Each image is to be given whole: it adapts to what it finds in the image, and
-            every tile would find something else.
-
-        Raises:
-            InputError: if tensors are missing, too many, or of the wrong shape, or the network is non-blind.
+        Returns an ImageModelDescriptor. Each image is to be given whole: the network adapts to the degradation of its
+        input, which would differ from tile to tile. Raises InputError if tensors are missing, too many, or of the wrong
+        shape, or the network is not blind.
         """
         state = read_dasr_weights({key: value for key, value in state_dict.items() if isinstance(value, Tensor)})
         network = build_from_state(state.network)
@@ -63,7 +57,7 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
 
 
 def is_dasr(state_dict: dict[str, Any]) -> bool:
-    """True for the state dict of a blind DASR, with our key names or the authors'."""
+    """True for the state dict of a blind DASR, ours or the authors'."""
     ours = ('compress.weight', 'body_conv.weight', 'head.weight', 'encoder.body.0.weight')
     theirs = ('G.compress.0.weight', 'E.encoder_q.E.0.weight')
     return all(key in state_dict for key in ours) or (
@@ -72,10 +66,9 @@ def is_dasr(state_dict: dict[str, Any]) -> bool:
 
 
 def install(registry: Any = None) -> None:
-    """Registers the architecture; a second call has no effect.
+    """Registers the architecture; doing so again changes nothing.
 
-    Args:
-        registry: spandrel's ArchRegistry; None is its MAIN_REGISTRY, which every ModelLoader without its own reads.
+    Without an ArchRegistry of spandrel it is MAIN_REGISTRY, which every ModelLoader without its own reads.
     """
     registry = spandrel.MAIN_REGISTRY if registry is None else registry
     registry.add(spandrel.ArchSupport.from_architecture(DASRArchitecture()), ignore_duplicates=True)

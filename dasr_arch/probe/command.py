@@ -38,70 +38,31 @@ _COLOURS = ('#2a78d6', '#eb6834', '#1baf7a', '#8a5cd1')
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Settings of `dasr probe`.
+    """Settings of `dasr probe`."""
 
-    Attributes:
-        images: folders or LMDBs of HR training images.
-        test: folder or LMDB of HR test images.
-        setting: degradations to classify, see :func:`list_kernels`.
-        limit: largest number of training images, spread evenly over all; None takes all.
-        progress: show a progress bar on stderr.
-    """
-
-    images: Sequence[str]
-    test: str
-    setting: Setting
-    limit: int | None = None
-    progress: bool = True
+    images: Sequence[str]  # folders or LMDBs of HR training images
+    test: str  # folder or LMDB of HR test images
+    setting: Setting  # degradations to classify, see list_kernels
+    limit: int | None = None  # largest number of training images, spread evenly over all; None takes all
+    progress: bool = True  # show a progress bar on stderr
 
 
 class ProbeReport(NamedTuple):
-    """Results of a probe.
+    """Results of a probe."""
 
-    Attributes:
-        confusions: confusion matrices by quantity.
-        train_images: number of training images.
-        test_images: number of test images.
-        maps: maps of the test images under four kernels and, for 'general', four noise levels.
-    """
-
-    confusions: Mapping[Quantity, Confusion]
-    train_images: int
+    confusions: Mapping[Quantity, Confusion]  # confusion matrices by quantity
+    train_images: int  # number of training images, like test_images
     test_images: int
-    maps: Sequence[RepresentationMap]
-
-
-class _Subset(ImageSource):
-    """Evenly spaced images of a source."""
-
-    def __init__(self, source: ImageSource, count: int) -> None:
-        self.root = source.root
-        self._source = source
-        self._chosen = [index * len(source) // count for index in range(count)]
-        self.names = [source.names[index] for index in self._chosen]
-
-    def read(self, index: int) -> 'np.ndarray[tuple[int, ...], np.dtype[np.uint8]]':
-        return self._source.read(self._chosen[index])
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self._source.size(self._chosen[index])
+    maps: Sequence[RepresentationMap]  # of the test images under four kernels and, for 'general', four noise levels
 
 
 def run_probing(
     network: DASR, settings: ProbeSettings, out: str | os.PathLike[str], with_maps: bool = False
 ) -> ProbeReport:
-    """Fits, tests and saves a probe.
+    """Fits, tests and saves a probe, and maps the test images by t-SNE if wished, which needs the extra `report`.
 
-    Args:
-        network: the network of the encoder.
-        settings: images and degradations.
-        out: file of the probe.
-        with_maps: also map the test images by t-SNE, which needs scikit-learn (extra `report`).
-
-    Raises:
-        InputError: if images are missing, the test images are training images or too few for maps, or scikit-learn
-            is not installed.
-        OSError: if the file cannot be written.
+    Raises InputError if images are missing, the test images are training images or too few for maps, or scikit-learn is
+    not installed, and OSError if the file cannot be written.
     """
     if with_maps and importlib.util.find_spec('sklearn') is None:
         raise InputError('maps need scikit-learn; install the extra `report`')
@@ -114,30 +75,26 @@ def run_probing(
     if with_maps and 4 * len(test) <= MIN_MAP_POINTS:
         least = MIN_MAP_POINTS // 4 + 1
         raise InputError(f'{settings.test}: maps need at least {least} images, got {len(test)}; test on more')
-    if settings.limit is not None and settings.limit < len(train):
-        train = _Subset(train, settings.limit)
+    count = len(train) if settings.limit is None else min(settings.limit, len(train))
+    chosen = (train.read(index * len(train) // count) for index in range(count))
     kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
     with progress_bar(
-        total=len(train) + len(test), desc='images', unit='image', disable=not settings.progress, leave=False
+        total=count + len(test), desc='images', unit='image', disable=not settings.progress, leave=False
     ) as bar:
-        fitted = gather_samples(network, train, kernels, noises, bar.update)
-        tested = gather_samples(network, test, kernels, noises, bar.update)
-    probe, confusions = fit_probe(
-        network, fitted, tested, {'kernel': kernels, 'noise': noises}, Path(settings.test).name
-    )
+        fitted = gather_samples(network, chosen, kernels, noises, bar.update)
+        tested = gather_samples(network, map(test.read, range(len(test))), kernels, noises, bar.update)
+    classes: dict[Quantity, list[ProbeClass]] = {'kernel': kernels, 'noise': noises}
+    probe, confusions = fit_probe(network, fitted, tested, classes, Path(settings.test).name)
     maps = make_test_maps(network, test, settings.setting) if with_maps else []
     write_probe(out, probe)
-    return ProbeReport(confusions, len(train), len(test), maps)
+    return ProbeReport(confusions, count, len(test), maps)
 
 
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
     """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
 
     As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' a narrow and a wide isotropic kernel and two
-    anisotropic ones.
-
-    Raises:
-        InputError: if scikit-learn is not installed.
+    anisotropic ones. Raises ImportError if scikit-learn is not installed.
     """
     scale, clean = network.scale, ProbeClass('noise 0', {'noise': 0.0})
     classes = list_kernels(setting, scale)
@@ -163,15 +120,9 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
-    """Writes report.json, report.md and map_N.svg for each map.
+    """Writes report.json, report.md and map_N.svg for each map into a folder, which is created if it is missing.
 
-    Args:
-        folder: created if it is missing.
-        report: the results.
-        about: further entries of the report, such as the weights and the date.
-
-    Raises:
-        OSError: if the folder cannot be written.
+    ``about`` holds further entries, such as the weights and the date.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {

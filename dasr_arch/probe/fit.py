@@ -1,7 +1,7 @@
 """Fitting of a linear probe, and its confusion matrices on test images."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.data.image_source import ImageSource
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.model import LinearClassifier, Probe, ProbeClass, Quantity, identify_encoder
 
@@ -29,34 +28,21 @@ _PENALTY = 1e-4  # on squared weights, mean over samples
 _STEPS = 400
 _SIDE = 512  # HR pixels, centre crop
 
-Progress = Callable[[int], object]
-
 
 class Samples(NamedTuple):
-    """Representations and their degradations.
+    """Representations and their degradations."""
 
-    Attributes:
-        vectors: shape (N, representation_dim), float64.
-        kernels: index of the kernel's class, shape (N,), int64.
-        noises: index of the noise level, shape (N,), int64.
-    """
-
-    vectors: Tensor
-    kernels: Tensor
-    noises: Tensor
+    vectors: Tensor  # (N, representation_dim), float64
+    kernels: Tensor  # index of the kernel's class, (N,), int64
+    noises: Tensor  # index of the noise level, (N,), int64
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Confusion matrix.
+    """Confusion matrix."""
 
-    Attributes:
-        labels: names of the classes.
-        counts: shape (C, C); rows are true classes, columns predicted ones.
-    """
-
-    labels: Sequence[str]
-    counts: NDArray[np.int64]
+    labels: Sequence[str]  # names of the C classes
+    counts: NDArray[np.int64]  # (C, C); rows are true classes, columns predicted ones
 
     @property
     def accuracy(self) -> float:
@@ -70,15 +56,10 @@ class Confusion:
 
 
 def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
-    """Kernel classes of a probe.
+    """Kernel classes of a probe, with the parameters of a degradation.
 
-    Args:
-        setting: 'iso': widths 0.2, 0.6, ... up to the scale; 'general': five isotropic kernels and all pairs of
-            different axis widths at four angles, 45 in all.
-        scale: upsampling factor; the widths of 'general' are proportional to it.
-
-    Returns:
-        The classes, with the parameters of a degradation.
+    For 'iso' widths 0.2, 0.6, ... up to the scale; for 'general' five isotropic kernels and all pairs of different axis
+    widths at four angles, 45 in all. The widths of 'general' are proportional to the upsampling factor.
     """
     if setting == 'iso':
         widths = [round(0.2 + 0.4 * index, 1) for index in range(math.ceil((scale - 0.2) / 0.4 - 1e-9))]
@@ -112,31 +93,26 @@ def degradation_options(kernel: ProbeClass, noise: ProbeClass) -> dict[str, Any]
 
 def gather_samples(
     network: DASR,
-    source: ImageSource,
+    images: Iterable[NDArray[np.uint8]],
     kernels: Sequence[ProbeClass],
     noises: Sequence[ProbeClass],
-    progress: Progress | None = None,
+    progress: Callable[[int], object],
 ) -> Samples:
     """Representations of all images with all kernels; noise levels alternate.
 
-    Args:
-        network: in evaluation mode, on the CPU.
-        source: HR images; larger ones are cropped to 512 x 512 at the centre.
-        kernels: kernel classes.
-        noises: noise classes.
-        progress: called with 1 after each image.
+    The network is in evaluation mode, on the CPU. HR images larger than 512 x 512 are cropped at the centre.
+    ``progress`` is called with 1 after each image.
     """
     vectors, rows, columns = [], [], []
-    for index in range(len(source)):
-        image = _cut_middle(source.read(index), network.scale)
+    for index, whole in enumerate(images):
+        image = _cut_middle(whole, network.scale)
         for row, kernel in enumerate(kernels):
             column = (index + row) % len(noises)
             degradation = build_degradation(degradation_options(kernel, noises[column]), network.scale)
             vectors.append(encode_image_file(network, degrade_image(degradation, image, 0, f'{index} {row}')))
             rows.append(row)
             columns.append(column)
-        if progress is not None:
-            progress(1)
+        progress(1)
     return Samples(torch.stack(vectors).double(), torch.tensor(rows), torch.tensor(columns))
 
 
@@ -150,17 +126,10 @@ def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
 def fit_probe(
     network: DASR, train: Samples, test: Samples, classes: Mapping[Quantity, Sequence[ProbeClass]], tested_on: str
 ) -> tuple[Probe, dict[Quantity, Confusion]]:
-    """Fits multinomial logistic regression, and classifies the test samples.
+    """Fits multinomial logistic regression, and classifies the samples of other images, called ``tested_on``.
 
-    Args:
-        network: network of the representations.
-        train: training samples.
-        test: samples of other images.
-        classes: by quantity; a quantity with a single class is left out.
-        tested_on: name of the test images.
-
-    Returns:
-        The probe, and confusion matrices on the test samples by quantity.
+    A quantity with a single class is left out. Returns the probe, and confusion matrices on the test samples by
+    quantity.
     """
     mean, spread = train.vectors.mean(0), train.vectors.std(0).clamp_min(1e-8)
     inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
@@ -188,13 +157,8 @@ def fit_probe(
 def fit_logistic(inputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression with L2 penalty, by L-BFGS from zero.
 
-    Args:
-        inputs: shape (N, D), float64, of mean 0 and deviation 1.
-        targets: shape (N,), int64, below ``classes``.
-        classes: number of classes.
-
-    Returns:
-        Weight (classes, D) and bias (classes,).
+    Inputs have shape (N, D), float64, mean 0 and deviation 1; targets have shape (N,), int64. Returns the weight
+    (classes, D) and the bias (classes,).
     """
     weight = torch.zeros(classes, inputs.shape[1], dtype=inputs.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=inputs.dtype, requires_grad=True)

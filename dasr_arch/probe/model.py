@@ -29,26 +29,15 @@ _FORMAT = '1'
 
 
 class Guess(NamedTuple):
-    """Confidence of one class.
+    """Confidence of one class."""
 
-    Attributes:
-        label: such as 'width 1.4', 'axes 3 x 1.4 at 45' or 'noise 10'.
-        values: its parameters, such as {'sigma': 1.4} or {'noise': 10}; lengths in HR pixels, angles in degrees.
-        confidence: probability in [0, 1]; the sum over the classes of a quantity is 1.
-    """
-
-    label: str
-    values: dict[str, float]
-    confidence: float
+    label: str  # such as 'width 1.4', 'axes 3 x 1.4 at 45' or 'noise 10'
+    values: dict[str, float]  # such as {'sigma': 1.4} or {'noise': 10}; HR pixels, degrees
+    confidence: float  # probability in [0, 1]; the sum over the classes of a quantity is 1
 
 
 class ProbeClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Class of a probe.
-
-    Attributes:
-        label: its name.
-        values: its parameters, as in :class:`Guess`.
-    """
+    """Class of a probe: its name and its parameters, as in :class:`Guess`."""
 
     label: str
     values: dict[str, float]
@@ -56,46 +45,28 @@ class ProbeClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Linear classifier of one quantity.
-
-    Attributes:
-        classes: the C classes.
-        weight: shape (C, representation_dim), for normalised representations.
-        bias: shape (C,).
-        accuracy: top-1 accuracy on the test images, in [0, 1].
-    """
+    """Linear classifier of one quantity with C classes."""
 
     classes: Sequence[ProbeClass]
-    weight: Tensor
-    bias: Tensor
-    accuracy: float
+    weight: Tensor  # (C, representation_dim), for normalised representations
+    bias: Tensor  # (C,)
+    accuracy: float  # top-1 accuracy on the test images, in [0, 1]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe.
+    """A fitted probe."""
 
-    Attributes:
-        encoder: :func:`identify_encoder` of its encoder; the probe is valid for no other.
-        mean, spread: mean and deviation of the training representations, shape (representation_dim,).
-        classifiers: by quantity, 'kernel' and, for networks trained with noise, 'noise'.
-        tested_on: name of the test images.
-    """
-
-    encoder: str
-    mean: Tensor
+    encoder: str  # identify_encoder of its encoder; the probe is valid for no other
+    mean: Tensor  # mean and deviation of the training representations, (representation_dim,)
     spread: Tensor
-    classifiers: dict[Quantity, LinearClassifier]
-    tested_on: str
+    classifiers: dict[Quantity, LinearClassifier]  # 'kernel' and, for networks trained with noise, 'noise'
+    tested_on: str  # name of the test images
 
     def read(self, representation: Tensor) -> dict[Quantity, list[Guess]]:
-        """Classifies a representation.
+        """Classifies the representation of one image, shape (1, representation_dim) or (representation_dim,).
 
-        Args:
-            representation: of one image, shape (1, representation_dim) or (representation_dim,).
-
-        Returns:
-            All classes by quantity, in the order of confidence.
+        Returns all classes by quantity, in the order of confidence.
         """
         normalised = (representation.detach().cpu().float().reshape(-1) - self.mean) / self.spread
         out: dict[Quantity, list[Guess]] = {}
@@ -118,11 +89,7 @@ def identify_encoder(network: DASR) -> str:
 
 
 def write_probe(path: str | os.PathLike[str], probe: Probe) -> None:
-    """Saves a probe.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Saves a probe."""
     tensors = {'mean': probe.mean, 'spread': probe.spread}
     about: dict[str, object] = {}
     for quantity, classifier in probe.classifiers.items():
@@ -134,14 +101,9 @@ def write_probe(path: str | os.PathLike[str], probe: Probe) -> None:
 
 
 def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
-    """Reads a probe for a network.
+    """Reads a file of `dasr probe` for the network of the encoder.
 
-    Args:
-        path: file written by ``dasr probe``.
-        network: the network of the encoder.
-
-    Raises:
-        InputError: if the file is missing, is no probe, or belongs to another encoder.
+    Raises InputError if the file is missing, is no probe, or belongs to another encoder.
     """
     try:
         with safe_open(path, 'pt') as file:

@@ -1,11 +1,11 @@
 """Two-dimensional maps of degradation representations, by t-SNE or PCA, saved for reports."""
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,29 +22,17 @@ MIN_MAP_POINTS = int(2 * _PAPER_PERPLEXITY) + 1
 """A t-SNE map needs more points than this."""
 
 
-class MapPoint(NamedTuple):
-    """One patch on a map.
+class MapPoint(msgspec.Struct, frozen=True):
+    """One patch on a map: its image, the label of its degradation, and coordinates without unit."""
 
-    Attributes:
-        image: name of its image.
-        degradation: label of its degradation.
-        x, y: coordinates, without unit.
-    """
-
-    image: str
+    image: str = msgspec.field(name='picture')  # the key of stored maps
     degradation: str
     x: float
     y: float
 
 
-class RepresentationMap(NamedTuple):
-    """A saved map.
-
-    Attributes:
-        title: a few words.
-        method: description of the method, whole sentences.
-        points: the patches.
-    """
+class RepresentationMap(msgspec.Struct, frozen=True):
+    """A map with a title, a description of the method in whole sentences, and the patches."""
 
     title: str
     method: str
@@ -52,32 +40,20 @@ class RepresentationMap(NamedTuple):
 
 
 class EncodedPatches(NamedTuple):
-    """Representations of the same patches under several degradations.
+    """Representations of the same patches under several degradations."""
 
-    Attributes:
-        images: name of the image of each patch, length N.
-        degradations: labels, length D.
-        vectors: shape (D, N, representation_dim), float64.
-    """
-
-    images: list[str]
-    degradations: list[str]
-    vectors: NDArray[np.float64]
+    images: list[str]  # name of the image of each patch, length N
+    degradations: list[str]  # labels, length D
+    vectors: NDArray[np.float64]  # (D, N, representation_dim), float64
 
 
 def encode_patches(
     network: DASR, images: Mapping[str, Mapping[str, NDArray[np.uint8]]], patch: int, step: int
 ) -> EncodedPatches:
-    """Representations of all patches of LR images.
+    """Representations of all patches of LR images, by a network in evaluation mode on the CPU.
 
-    Args:
-        network: the network, in evaluation mode on the CPU.
-        images: by degradation and name, RGB of shape (h, w, 3); the same names and sizes for each degradation.
-        patch: patch size in LR pixels; at most the shorter side of the image.
-        step: stride of the patches, LR pixels.
-
-    Returns:
-        The representations.
+    The images are RGB (h, w, 3) by degradation and name, with the same names and sizes for each degradation. Patch size
+    and stride are in LR pixels; a patch is at most as large as the shorter side of the image.
     """
     names: list[str] = []
     vectors = []
@@ -95,25 +71,20 @@ def encode_patches(
 def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
     """Reduces representations to two dimensions; the degradations only give colours and the mean of each patch.
 
-    Args:
-        encoded: the representations.
-
-    Returns:
-        A map of the representations, and one of their differences from the mean of each patch.
+    Returns a map of the representations, and one of their differences from the mean of each patch.
     """
     count, patches, length = encoded.vectors.shape
     plain = encoded.vectors - encoded.vectors.mean((0, 1))
     own = encoded.vectors - encoded.vectors.mean(0)
     share = float((own**2).sum() / max((plain**2).sum(), np.finfo(np.float64).tiny))
-    spread = np.sqrt((own**2).sum((0, 2), keepdims=True))
-    relative = own / np.where(spread > 0, spread, 1)
+    relative = normalise(encoded.vectors, encoded.vectors)
     if importlib.util.find_spec('sklearn') is not None and count * patches > 3 * _PERPLEXITY:
         places = _reduce_by_neighbours(plain.reshape(-1, length))
         method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PERPLEXITY:g}.'
     else:
         places = _find_components(plain.reshape(-1, length))[:, :2]
         method = f'The first two principal components of {length} dimensions.'
-    method += f' Degradation makes up {_format_share(share)} of the variance, the content of the patches the rest.'
+    method += f' Degradation makes up {100 * share:.2g} % of the variance, the content of the patches the rest.'
     components = _find_components(relative.reshape(-1, length))[:, :2]
     remark = (
         'The same patches, each relative to its own mean over the degradations and scaled to the same spread, so that '
@@ -125,16 +96,21 @@ def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
     ]
 
 
+def normalise(vectors: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtracts from representations the mean of those of the same patches, and divides by their spread.
+
+    ``own`` holds D degradations, shape (D, N, representation_dim), or (D, representation_dim) for one patch.
+    """
+    mean = own.mean(0)
+    spread = np.sqrt(((own - mean) ** 2).sum((0, -1), keepdims=True))
+    relative: NDArray[np.float64] = (vectors - mean) / np.where(spread > 0, spread, 1)
+    return relative
+
+
 def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
-    """A t-SNE map of representations, as in the paper.
+    """A t-SNE map of more than 61 representations, as in the paper.
 
-    Args:
-        encoded: the representations, more than 61 in all.
-        title: title of the map.
-
-    Raises:
-        ImportError: if scikit-learn is not installed.
-        ValueError: if there are too few representations.
+    Raises ImportError if scikit-learn is not installed, and ValueError if there are too few representations.
     """
     count, images, length = encoded.vectors.shape
     if count * images <= MIN_MAP_POINTS:
@@ -147,26 +123,17 @@ def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
 
 def write_maps(path: Path, maps: Sequence[RepresentationMap]) -> None:
     """Saves maps as JSON."""
-    content = [{**saved._asdict(), 'points': [point._asdict() for point in saved.points]} for saved in maps]
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({'maps': content}, indent=1) + '\n', encoding='utf-8')
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode({'maps': maps}), indent=1) + b'\n')
 
 
 def read_maps(path: Path) -> list[RepresentationMap]:
-    """Reads saved maps.
-
-    Raises:
-        InputError: if the file is missing or holds no maps.
-    """
+    """Reads saved maps. Raises InputError if the file is missing or holds no maps."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-        return [
-            RepresentationMap(saved['title'], saved['method'], [MapPoint(**point) for point in saved['points']])
-            for saved in content['maps']
-        ]
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[RepresentationMap]])['maps']
     except FileNotFoundError as error:
         raise InputError(f'{path}: the maps of representations do not exist; run the demo again') from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, KeyError) as error:
         raise InputError(f'{path}: holds no maps of representations; run the demo again') from error
 
 
@@ -184,10 +151,6 @@ def _cut_windows(image: NDArray[np.uint8], patch: int, step: int) -> Tensor:
 def _place(encoded: EncodedPatches, places: NDArray[np.float64]) -> list[MapPoint]:
     pairs = [(name, label) for label in encoded.degradations for name in encoded.images]
     return [MapPoint(name, label, float(x), float(y)) for (name, label), (x, y) in zip(pairs, places, strict=True)]
-
-
-def _format_share(share: float) -> str:
-    return f'{100 * share:.2g} %'
 
 
 def _find_components(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

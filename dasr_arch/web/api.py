@@ -24,27 +24,18 @@ from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile
 from dasr_arch.web.model_store import ModelStore
 from dasr_arch.web.openapi import UPLOAD_ERRORS, describe_body, describe_errors, describe_file
 from dasr_arch.web.playground import (
-    PlaygroundRequest,
     find_sample,
     list_samples,
     make_degradation,
     make_thumbnail,
     run_experiment,
 )
-from dasr_arch.web.problems import (
-    PROBLEM_TYPE,
-    ProblemError,
-    answer_bug,
-    answer_http_exception,
-    answer_input_error,
-    answer_problem,
-)
+from dasr_arch.web.problems import PROBLEM_TYPE, ProblemError, answer_bug, answer_error, answer_http_exception
 from dasr_arch.web.representation_map import MapStore
 from dasr_arch.web.schemas import (
     FORMATS,
     Health,
     JobStatus,
-    Model,
     Models,
     PlaygroundParameters,
     PlaygroundResult,
@@ -57,7 +48,7 @@ from dasr_arch.web.schemas import (
 from dasr_arch.web.security import SecurityMiddleware, log_in, matches
 from dasr_arch.web.settings import Limits, ServeSettings
 from dasr_arch.web.uploads import Upload, check_image, clean_name, open_image_file, read_upload
-from dasr_arch.web.upscaling import UpscaleRequest, convert_for_browsers, run_upscaling
+from dasr_arch.web.upscaling import convert_for_browsers, run_upscaling
 
 STATIC = Path(__file__).parent / 'static'
 _PAGES = {'/': 'index.html', '/docs': 'docs.html', '/favicon.ico': 'icon.svg'}
@@ -69,11 +60,6 @@ class Service:
     """Endpoints of the HTTP API; their docstrings are its description.
 
     Parameters come in the query, in a form, or in both. FastAPI validates and describes those of the query.
-
-    Args:
-        settings: of the server.
-        models: its networks.
-        queue: its jobs.
     """
 
     def __init__(self, settings: ServeSettings, models: ModelStore, queue: JobQueue) -> None:
@@ -124,11 +110,10 @@ class Service:
             raise ProblemError(422, 'a clean image is needed: upload one, or name a sample')
         else:
             await run_in_threadpool(check_image, image, self.settings.limits)
-        task = PlaygroundRequest(image, parameters, entry)
         name = parameters.sample or (image.name if image else '')
 
         def work(job: Job) -> Outcome:
-            return run_experiment(job, task, lambda: self.models.load(entry), self._maps)
+            return run_experiment(job, image, parameters, entry, self.models.load(entry), self._maps)
 
         return self._accept(self.queue.submit('playground', name, work), response)
 
@@ -157,7 +142,7 @@ class Service:
         """Models, formats and limits."""
         limits = self.settings.limits
         return Models(
-            models=[Model(**entry._asdict()) for entry in self.models.entries],
+            models=self.models.entries,
             formats=list(FORMATS),
             limits=ServerLimits(
                 upload_bytes=limits.upload_bytes,
@@ -212,12 +197,12 @@ class Service:
             await run_in_threadpool(open_image_file, image, entry.scale, output)
         if await request.is_disconnected():  # nobody would fetch the result
             raise ProblemError(408, 'the client went away')
-        task = UpscaleRequest(image, like, parameters, entry)
-        return self.queue.submit(
-            'upscale',
-            image.name,
-            lambda job: run_upscaling(job, task, lambda: self.models.load(entry, parameters.tiling())),
-        )
+
+        def work(job: Job) -> Outcome:
+            loaded = self.models.load(entry, parameters.tiling())
+            return run_upscaling(job, image, like, parameters, entry.name, loaded)
+
+        return self.queue.submit('upscale', image.name, work)
 
     async def _read(self, request: Request) -> Upload:
         """Reads the upload, unless there is no room for its job."""
@@ -255,13 +240,7 @@ class Service:
 
 
 def make_app(settings: ServeSettings, models: ModelStore, queue: JobQueue) -> FastAPI:
-    """The ASGI application.
-
-    Args:
-        settings: of the server.
-        models: its networks.
-        queue: its jobs; the caller closes it.
-    """
+    """The ASGI application; the caller closes the queue."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -272,8 +251,8 @@ def make_app(settings: ServeSettings, models: ModelStore, queue: JobQueue) -> Fa
             sweeping.cancel()
 
     handlers: dict[Any, Any] = {
-        ProblemError: answer_problem,
-        InputError: answer_input_error,
+        ProblemError: answer_error,
+        InputError: answer_error,
         HTTPException: answer_http_exception,
         Exception: answer_bug,
     }

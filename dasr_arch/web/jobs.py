@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,44 +31,22 @@ class JobCancelledError(Exception):
 
 
 class StoredFile(NamedTuple):
-    """A file of a job.
+    """A file of a job."""
 
-    Attributes:
-        path: on the disk, with a name chosen by the server.
-        media_type: such as 'image/png'.
-        name: file name of the download.
-    """
-
-    path: Path
-    media_type: str
-    name: str
+    path: Path  # its last part is chosen by the server
+    media_type: str  # such as 'image/png'
+    name: str  # file name of the download
 
 
 class Outcome(NamedTuple):
-    """Result of a job.
-
-    Attributes:
-        facts: content of the status of the job.
-        files: by name.
-    """
+    """Result of a job: content of its status, and its files by name."""
 
     facts: object
     files: dict[str, StoredFile]
 
 
 class Job:
-    """A job; any thread may read its attributes.
-
-    Attributes:
-        id: random last part of its address.
-        kind: of the result.
-        name: of the image.
-        folder: of its files.
-        state: queued, running, done or failed.
-        phase: the current step, one word.
-        error: cause of a failure.
-        outcome: its result.
-    """
+    """A job; any thread may read its attributes."""
 
     def __init__(self, kind: Kind, name: str, folder: Path, task: 'Task', clock: Clock) -> None:
         self.id = secrets.token_urlsafe(16)
@@ -84,11 +63,10 @@ class Job:
         self._clock = clock
         self._total = 0.0
         self._done = 0.0
+        self._started = math.inf
         self._begun = math.inf
         self._cancelled: ProblemError | None = None
-        self._ended = threading.Event()
-        self._callbacks: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
+        self._ended: Future[None] = Future()
 
     @property
     def progress(self) -> float:
@@ -104,17 +82,18 @@ class Job:
             return None
         return (self._clock() - self._begun) * (1 - self.progress) / self.progress
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since it started to run."""
+        return self._clock() - self._started
+
     def expect(self, total: float) -> None:
         """Sets the amount of work, in the unit of ``advance``."""
         self._total = total
         self._begun = self._clock()
 
     def advance(self, amount: float) -> None:
-        """Adds finished work.
-
-        Raises:
-            JobCancelledError: if the job was cancelled.
-        """
+        """Adds finished work. Raises JobCancelledError if the job was cancelled."""
         if self._cancelled is not None:
             raise JobCancelledError
         self._done += amount
@@ -124,31 +103,20 @@ class Job:
         self.advance(0)
         self.phase = phase
 
-    def cancel(self, reason: ProblemError | None = None) -> None:
+    def cancel(self, reason: ProblemError) -> None:
         """Stops its thread at the next block of the network; the reason becomes its error."""
-        self._cancelled = self._cancelled or reason or ProblemError(410, 'the job was cancelled')
+        self._cancelled = self._cancelled or reason
 
     def when_ended(self, callback: Callable[[], object]) -> None:
         """Calls back from any thread when the job ends; at once if it has ended."""
-        with self._lock:
-            if not self._ended.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._ended.add_done_callback(lambda _: callback())
 
     def wait(self, timeout: float) -> bool:
         """Waits up to ``timeout`` seconds; returns whether the job has ended."""
-        return self._ended.wait(timeout)
+        return bool(wait([self._ended], timeout).done)
 
     def store(self, name: str, data: bytes, media_type: str, download_name: str) -> StoredFile:
-        """Writes a file into the job's folder.
-
-        Args:
-            name: chosen by the server.
-            data: content.
-            media_type: such as 'image/png'.
-            download_name: file name of the download.
-        """
+        """Writes a file into the job's folder; ``name`` is chosen by the server."""
         path = self.folder / name
         part = path.with_name(f'{name}.part')
         part.write_bytes(data)
@@ -159,6 +127,7 @@ class Job:
     def run(self) -> None:
         """Runs the task in the calling thread; an exception becomes the error of the job."""
         self.state = 'running'
+        self._started = self._clock()
         task, self._task = self._task, None  # it holds the upload
         assert task is not None
         error: ProblemError | None = None
@@ -182,28 +151,18 @@ class Job:
 
     def end(self, error: ProblemError | None) -> None:
         """Sets the final state, failed if there is an error, and calls back."""
-        state: State = 'done' if error is None else 'failed'
         self.error = error
         self._task = None
         self.finished_at = self._clock()
-        self.state = state
-        with self._lock:
-            self._ended.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self.state = 'done' if error is None else 'failed'
+        self._ended.set_result(None)
 
 
 Task = Callable[[Job], Outcome]
 
 
 class JobQueue:
-    """A bounded queue of jobs, which run in order; their results expire.
-
-    Args:
-        limits: numbers of running and waiting jobs, and lifetime of results.
-        clock: current time in seconds.
-    """
+    """A bounded queue of jobs, which run in order; their results expire. The clock returns seconds."""
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
         self._limits = limits
@@ -227,32 +186,21 @@ class JobQueue:
             self._refuse_if_full()
 
     def submit(self, kind: Kind, name: str, task: Task) -> Job:
-        """Adds a job.
+        """Adds a job; the task takes the job and reports its progress to it.
 
-        Args:
-            kind: of its result.
-            name: of the image.
-            task: does the work; takes the job and reports its progress to it.
-
-        Raises:
-            ProblemError: 503 if the queue is full.
+        Raises ProblemError 503 if the queue is full.
         """
         self.sweep()
         with self._change:
             self._refuse_if_full()
-            folder = Path(tempfile.mkdtemp(dir=self._root))
-            job = Job(kind, name, folder, task, self._clock)
+            job = Job(kind, name, Path(tempfile.mkdtemp(dir=self._root)), task, self._clock)
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._change.notify()
             return job
 
     def get(self, identifier: str) -> Job:
-        """The job with an identifier.
-
-        Raises:
-            ProblemError: 404 if there is none, or it was deleted.
-        """
+        """The job with an identifier. Raises ProblemError 404 if there is none, or it was deleted."""
         self.sweep()
         with self._change:
             job = self._jobs.get(identifier)

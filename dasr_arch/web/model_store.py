@@ -6,13 +6,16 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import choose_device
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.checkpoints.packaged import PackagedWeights, Setting, check_packaged, read_manifest
+from dasr_arch.checkpoints.packaged import PackagedWeights, check_packaged, read_manifest
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.progress_hooks import ProgressHooks
+from dasr_arch.web.schemas import Model
 from dasr_arch.web.settings import ServeSettings
 
 _SETTINGS = ('general', 'iso')
@@ -21,30 +24,6 @@ _PURPOSES = {
     'iso': 'for images with isotropic blur and without noise',
     None: 'weights file of the command line',
 }
-
-
-class ModelEntry(NamedTuple):
-    """A network that can be requested.
-
-    Attributes:
-        name: value of the parameter ``model``.
-        scale: up-sampling factor.
-        setting: degradations of its training, None if unknown.
-        purpose: the setting in words.
-        parameters: number of parameters, None if unknown before loading.
-        trained_on: training images, '' if unknown.
-        date: day on which the training ended, '' if unknown.
-        default: True for the network that is used if none is requested.
-    """
-
-    name: str
-    scale: int
-    setting: Setting | None
-    purpose: str
-    parameters: int | None
-    trained_on: str
-    date: str
-    default: bool
 
 
 class Loaded(NamedTuple):
@@ -57,17 +36,8 @@ class Loaded(NamedTuple):
 class ModelStore:
     """Finds networks by name and scale; it may be used by several threads.
 
-    Names of clients are compared with a list and never used as paths.
-
-    Args:
-        settings: weights files besides the installed ones, device and precision.
-
-    Raises:
-        InputError: if there is no network, or a file cannot be used.
-
-    Attributes:
-        entries: the networks, those of ``settings`` first.
-        device: such as 'cpu'.
+    Names of clients are compared with a list and never used as paths. ``entries`` are the models, those of the settings
+    first. Raises InputError if there is no network, or a file cannot be used.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -76,26 +46,21 @@ class ModelStore:
         self.device = str(choose_device(settings.device))
         self._loaded: dict[tuple[str, int], Loaded] = {}
         self._packaged: dict[tuple[str, int], PackagedWeights] = {}
-        own = []
-        for path in settings.weights:
-            own.append(self._load_file(path))
+        own = [self._load_file(path) for path in settings.weights]
         for entry in read_manifest().files:
             self._packaged.setdefault((entry.name, entry.scale), entry)
         entries = [*own, *(_describe(entry) for entry in self._packaged.values())]
         if not entries:
             raise InputError('no weights are installed; start with --model FILE')
         default = _choose_default(entries, bool(own))
-        self.entries = [entry._replace(default=entry is default) for entry in entries]
+        self.entries = [entry.model_copy(update={'default': entry is default}) for entry in entries]
 
-    def find(self, name: str | None, scale: int | None) -> ModelEntry:
-        """The entry for a request.
+    def find(self, name: str | None, scale: int | None) -> Model:
+        """The model for a request.
 
-        Args:
-            name: of an entry, or a setting such as 'iso'; None means the default, or the first of the scale.
-            scale: None means that of the default or of the first entry with the name.
-
-        Raises:
-            InputError: if there is no such entry; it lists the entries.
+        A name is that of a model or a setting such as 'iso'; without one it is the default, or the first of the scale.
+        Without a scale it is the default or the first of the name. Raises InputError if there is no such model; it
+        lists them.
         """
         for entry in sorted(self.entries, key=lambda entry: not entry.default):
             if name in (None, entry.name, entry.setting) and scale in (None, entry.scale):
@@ -105,15 +70,10 @@ class ModelStore:
         at = '' if scale is None else f' at x{scale}'
         raise InputError(f'there is no {what}{at}; there are: {there}')
 
-    def load(self, entry: ModelEntry, tiling: Tiling | None = None) -> Loaded:
-        """The network of an entry, loaded on the first call and shared afterwards.
+    def load(self, entry: Model, tiling: Tiling | None = None) -> Loaded:
+        """The network of a model, loaded on the first call and shared afterwards.
 
-        Args:
-            entry: from ``find``.
-            tiling: tile settings of this request.
-
-        Raises:
-            InputError: if its file is damaged or missing.
+        The tile settings are those of this request. Raises InputError if its file is damaged or missing.
         """
         key = (entry.name, entry.scale)
         with self._lock:
@@ -126,7 +86,7 @@ class ModelStore:
         upscaler.tiling = upscaler.fit_tiling(tiling)  # a request must not exhaust the memory
         return Loaded(upscaler, loaded.hooks)
 
-    def _load_file(self, path: Path) -> ModelEntry:
+    def _load_file(self, path: Path) -> Model:
         scale = load_network(path).scale
         key = (path.stem, scale)
         if key in self._loaded:
@@ -134,27 +94,27 @@ class ModelStore:
         loaded = self._make(path, scale)
         self._loaded[key] = loaded
         parameters = sum(parameter.numel() for parameter in loaded.upscaler.network.parameters())
-        return ModelEntry(path.stem, scale, None, _PURPOSES[None], parameters, '', '', default=False)
+        return Model(
+            name=path.stem,
+            scale=scale,
+            setting=None,
+            purpose=_PURPOSES[None],
+            parameters=parameters,
+            trained_on='',
+            date='',
+            default=False,
+        )
 
     def _make(self, path: os.PathLike[str], scale: int) -> Loaded:
         upscaler = Upscaler(scale, path, device=self._settings.device, precision=self._settings.precision)
         return Loaded(upscaler, ProgressHooks(upscaler.network))
 
 
-def _describe(entry: PackagedWeights) -> ModelEntry:
-    return ModelEntry(
-        entry.name,
-        entry.scale,
-        entry.setting,
-        _PURPOSES[entry.setting],
-        entry.parameters,
-        entry.trained_on,
-        entry.date,
-        default=False,
-    )
+def _describe(entry: PackagedWeights) -> Model:
+    return Model(purpose=_PURPOSES[entry.setting], default=False, **msgspec.structs.asdict(entry))
 
 
-def _choose_default(entries: list[ModelEntry], has_own: bool) -> ModelEntry:
+def _choose_default(entries: list[Model], has_own: bool) -> Model:
     """The first file of the settings; else general before iso, x4 before the other scales."""
     if has_own:
         return entries[0]

@@ -45,11 +45,7 @@ def describe_file(description: str, media_type: str = 'image/*') -> dict[str, An
 
 
 def describe_body(kind: type[Parameters]) -> dict[str, Any]:
-    """Options of a route that takes a form with files and parameters, or an image with parameters in the query.
-
-    Args:
-        kind: the parameters.
-    """
+    """Options of a route that takes a form with files and parameters, or an image with parameters in the query."""
     files = {'image': {**_BINARY, 'description': 'The image'}}
     needed = kind is UpscaleParameters
     if needed:

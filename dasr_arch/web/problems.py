@@ -27,10 +27,7 @@ _TITLES = {413: 'Content Too Large', 422: 'Unprocessable Content'}  # RFC 9110; 
 class ProblemError(Exception):
     """An error that the client can correct.
 
-    Args:
-        status: HTTP status code.
-        detail: one sentence: the cause, and what was expected.
-        retry_after: seconds for the header Retry-After.
+    ``detail`` is one sentence: the cause, and what was expected. ``retry_after`` is the header Retry-After in seconds.
     """
 
     def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
@@ -54,15 +51,9 @@ class ProblemError(Exception):
         return JSONResponse(self.as_json(), self.status, headers, media_type=PROBLEM_TYPE)
 
 
-async def answer_problem(_: Request, error: Exception) -> JSONResponse:
-    """Handler for ProblemError."""
-    assert isinstance(error, ProblemError)
-    return error.respond()
-
-
-async def answer_input_error(_: Request, error: Exception) -> JSONResponse:
-    """Handler for InputError: 422 with its message."""
-    return ProblemError(422, str(error)).respond()
+async def answer_error(_: Request, error: Exception) -> JSONResponse:
+    """Handler for ProblemError, and for InputError: 422 with its message."""
+    return (error if isinstance(error, ProblemError) else ProblemError(422, str(error))).respond()
 
 
 async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -17,11 +17,7 @@ Listener = Callable[[float], object]
 
 
 class ProgressHooks:
-    """Reports the progress of a network to the thread that uses it.
-
-    Args:
-        network: a DASR; hooks are registered in it.
-    """
+    """Reports the progress of a network to the thread that uses it, by hooks registered in the network."""
 
     def __init__(self, network: DASR) -> None:
         self._local = threading.local()
@@ -70,11 +66,7 @@ class Size(NamedTuple):
 def count_computed(upscaler: Upscaler, frames: list[Size], adaptation: AdaptationOptions, represented: int) -> float:
     """Number of LR pixels that a listener gets for an image in total, tile padding included.
 
-    Args:
-        upscaler: of the image.
-        frames: sizes of the frames.
-        adaptation: options of the adaptation.
-        represented: number of frames whose representations are computed.
+    ``represented`` is the number of frames whose representations are computed.
     """
     views = len(ORIENTATIONS) if adaptation.ensemble else 1
     plans = {size[:2]: _area(upscaler.plan(*size[:2])) for size in frames}

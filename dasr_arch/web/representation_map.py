@@ -5,6 +5,7 @@ content. The map therefore compares within one image: the mean of its representa
 subtracted from each of them, and the difference divided by their spread, as in ``dasr_arch.probe.tsne``.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -19,6 +20,7 @@ from dasr_arch.data.image_io import read_image
 from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image
 from dasr_arch.inference.upscaler import Upscaler
+from dasr_arch.probe.tsne import normalise
 from dasr_arch.web.schemas import Point, RepresentationMapResult
 
 PLAYGROUND_SIDE = 480
@@ -46,19 +48,12 @@ class KnownDegradation(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The map of a network.
+    """The map of a network."""
 
-    Attributes:
-        known: the degradations, length D.
-        axes: the two principal components, shape (2, representation_dim).
-        share: share of the variance that they explain.
-        others: the sample images.
-    """
-
-    known: list[KnownDegradation]
-    axes: Array
-    share: float
-    others: list[Point]
+    known: list[KnownDegradation]  # length D
+    axes: Array  # the two principal components, shape (2, representation_dim)
+    share: float  # share of the variance that they explain
+    others: list[Point]  # the sample images
 
 
 def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
@@ -78,34 +73,32 @@ def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
         paths = {path.name: path for part in ('test', 'train') for path in find_sample_images(part)}
     except InputError:
         return {}
-    order = [image.file for image in SAMPLE_IMAGES]
-    return {
-        path.stem: cut_middle(read_image(path), side, 1)
-        for path in sorted(paths.values(), key=lambda path: order.index(path.name))
-    }
+    there = [paths[image.file] for image in SAMPLE_IMAGES if image.file in paths]
+    return {path.stem: cut_middle(read_image(path), side, 1) for path in there}
 
 
 def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:
-    """The degradations of a map: those in the training of a setting; all for an unknown setting.
-
-    Args:
-        setting: 'iso', 'general', or None.
-        scale: factor.
-    """
+    """The degradations of a map: those in the training of a setting; all for an unknown setting."""
     kind = 'iso' if setting == 'iso' else 'general'
-    known = []
-    for noise in _NOISES[kind]:
-        for factor in _WIDTHS[kind]:
-            width = round(factor * scale, 2)
-            block = {'type': 'IsotropicGaussian', 'sigma': width, 'noise': noise}
-            known.append(KnownDegradation(build_degradation(block, scale), width, noise, aniso=False))
+    known = [
+        make_isotropic(round(factor * scale, 2), noise, scale) for noise in _NOISES[kind] for factor in _WIDTHS[kind]
+    ]
     if kind == 'general':
-        for angle in _ANGLES:
-            axes = (float(scale), scale / 4)
-            block = {'type': 'AnisotropicGaussian', 'lambda_1': axes[0], 'lambda_2': axes[1], 'theta_deg': angle}
-            width = round(float(np.sqrt(axes[0] * axes[1])), 2)
-            known.append(KnownDegradation(build_degradation(block, scale), width, 0.0, aniso=True))
+        known += [make_anisotropic((float(scale), scale / 4), angle, 0.0, scale) for angle in _ANGLES]
     return known
+
+
+def make_isotropic(width: float, noise: float, scale: int) -> KnownDegradation:
+    """Isotropic blur and noise."""
+    block = {'type': 'IsotropicGaussian', 'sigma': width, 'noise': noise}
+    return KnownDegradation(build_degradation(block, scale), round(width, 2), noise, aniso=False)
+
+
+def make_anisotropic(axes: tuple[float, float], theta: float, noise: float, scale: int) -> KnownDegradation:
+    """Anisotropic blur with an angle in degrees, and noise."""
+    blur = {'type': 'AnisotropicGaussian', 'lambda_1': axes[0], 'lambda_2': axes[1], 'theta_deg': theta}
+    degradation = build_degradation({**blur, 'noise': noise}, scale)
+    return KnownDegradation(degradation, round(math.sqrt(math.prod(axes)), 2), noise, aniso=True)
 
 
 class MapStore:
@@ -122,17 +115,10 @@ class MapStore:
     def get(
         self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, report: Callable[[float], object]
     ) -> Reference:
-        """The map of a network.
+        """The map of the network with a name and scale, trained in a setting.
 
-        Args:
-            key: name and scale.
-            upscaler: holds the network.
-            setting: degradations of its training.
-            report: is called with the number of LR pixels encoded since the last call, see ``count_encoded``; an
-                exception from it ends the work.
-
-        Raises:
-            InputError: if there are no sample images.
+        ``report`` is called with the number of LR pixels encoded since the last call, see ``count_encoded``; an
+        exception from it ends the work. Raises InputError if there are no sample images.
         """
         with self._lock:
             if key not in self._references:
@@ -145,13 +131,7 @@ def make_reference(
 ) -> Reference:
     """Degrades the sample images by every known degradation and computes the axes of the map.
 
-    Args:
-        upscaler: holds the network.
-        known: from ``list_known``.
-        report: see ``MapStore.get``.
-
-    Raises:
-        InputError: if there are no sample images.
+    ``report`` as in ``MapStore.get``. Raises InputError if there are no sample images.
     """
     samples = load_samples(MAP_SIDE)
     if not samples:
@@ -159,7 +139,7 @@ def make_reference(
     relative = {}
     for name, image in samples.items():
         vectors = encode_known(upscaler, image, known, name, report)
-        relative[name] = _normalise(vectors, vectors)
+        relative[name] = normalise(vectors, vectors)
     stacked = np.concatenate(list(relative.values()))
     _, sizes, axes = np.linalg.svd(stacked, full_matrices=False)
     axes = _orient(np.pad(axes, ((0, max(0, 2 - len(axes))), (0, 0)))[:2], known, relative)
@@ -184,14 +164,9 @@ def encode_known(
     name: str,
     report: Callable[[float], object] = lambda _: None,
 ) -> Array:
-    """Representations of a clean image under each degradation, shape (D, representation_dim).
+    """Representations of a clean RGB image (H, W, 3) under each degradation, shape (D, representation_dim).
 
-    Args:
-        upscaler: holds the network.
-        image: RGB of shape (H, W, 3).
-        known: the degradations.
-        name: of the image; its noise depends on it.
-        report: see ``MapStore.get``.
+    The noise depends on the name. ``report`` as in ``MapStore.get``.
     """
     rows = []
     for one in known:
@@ -209,19 +184,10 @@ def place_experiment(
     here: KnownDegradation,
     report: Callable[[float], object] = lambda _: None,
 ) -> RepresentationMapResult:
-    """Computes the place of an image on the map.
-
-    Args:
-        reference: the map of the network.
-        upscaler: holds the network.
-        clean: the HR image.
-        lq: its LR image.
-        here: its degradation.
-        report: see ``MapStore.get``.
-    """
+    """Computes the place of a clean image and its LR image, degraded by ``here``, on the map of a network."""
     own = encode_known(upscaler, clean, reference.known, 'experiment', report)
-    vector = _normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
-    relative = _normalise(own, own)
+    vector = normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
+    relative = normalise(own, own)
     order = np.argsort(np.linalg.norm(relative - vector, axis=1), kind='stable')[:_NEAREST]
     return RepresentationMapResult(
         here=_place(here, vector @ reference.axes.T, ''),
@@ -232,24 +198,12 @@ def place_experiment(
     )
 
 
-def _normalise(vectors: Array, own: Array) -> Array:
-    """Subtracts the mean of an image's own representations and divides by their spread."""
-    mean = own.mean(0)
-    spread = float(np.sqrt(((own - mean) ** 2).sum()))
-    relative: Array = (vectors - mean) / (spread or 1.0)
-    return relative
-
-
 def _orient(axes: Array, known: Sequence[KnownDegradation], relative: dict[str, Array]) -> Array:
     """Fixes the signs of the axes: more blur to the right, more noise up."""
-    mean = np.mean(list(relative.values()), 0)  # (D, representation_dim)
-    places = mean @ axes.T
-    wanted = (np.array([one.width for one in known]), np.array([one.noise + 1e-3 * one.width for one in known]))
-    signs = [
-        -1.0 if np.sum((values - values.mean()) * place) < 0 else 1.0
-        for values, place in zip(wanted, places.T, strict=True)
-    ]
-    oriented: Array = axes * np.array(signs)[:, None]
+    places = np.mean(list(relative.values()), 0) @ axes.T  # (D, 2)
+    wanted = np.array([[one.width, one.noise + 1e-3 * one.width] for one in known])
+    agreement = ((wanted - wanted.mean(0)) * places).sum(0)
+    oriented: Array = axes * np.where(agreement < 0, -1.0, 1.0)[:, None]
     return oriented
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from dasr_arch._errors import InputError, suggest
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.inference.images.io import SUFFIXES, OutputSettings
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.web.problems import ProblemError
@@ -147,12 +148,11 @@ class Model(_Content):
 
     name: str = Field(description='Value of the parameter `model`')
     scale: int = Field(description='Up-sampling factor')
-    setting: str | None = Field(description="Degradations of the training: 'iso' or 'general'")
+    setting: Setting | None = Field(description="Degradations of the training: 'iso' or 'general'")
     purpose: str = Field(description='The setting in words')
     parameters: int | None = Field(description='Number of parameters')
     trained_on: str = Field(description='Training images')
     date: str = Field(description='Day on which the training ended')
-
     default: bool = Field(description='Marks the model that is used if none is requested')
 
 

@@ -7,10 +7,10 @@ origin is checked) nor by DNS rebinding, a name of its own that resolves to 127.
 import hmac
 import ipaddress
 import socket
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,10 +27,7 @@ _SAFE = ('GET', 'HEAD', 'OPTIONS')
 class SecurityMiddleware:
     """ASGI middleware: checks host, origin and token, and adds security headers to every response.
 
-    Args:
-        app: the application.
-        settings: host, token and further names.
-        login_page: file for browsers without the token.
+    Browsers without the token get the file ``login_page``.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, login_page: str) -> None:
@@ -76,11 +73,11 @@ class SecurityMiddleware:
             return False
         try:
             name = urlsplit(f'//{host}').hostname or ''
+            if name and name in self._names:
+                return True
             address = ipaddress.ip_address(name)
         except ValueError:
-            return bool(host) and _hostname(host) in self._names
-        if name in self._names:
-            return True
+            return False
         # Unlike a name, an address cannot be rebound; a loopback server has loopback addresses only.
         return address.is_loopback if self._settings.is_loopback else True
 
@@ -88,13 +85,14 @@ class SecurityMiddleware:
         token = self._settings.token
         if token is None or scope['path'] in OPEN_PATHS:
             return None
-        given = parse_qs(scope['query_string'].decode('latin-1')).get('token', [''])[0]
+        connection = HTTPConnection(scope)
+        given = connection.query_params.get('token', '')
         if scope['method'] == 'GET' and scope['path'] == '/' and given and matches(given, token):
             return log_in(token)
         scheme, _, given = headers.get('authorization', '').partition(' ')
         if scheme.lower() == 'bearer' and matches(given.strip(), token):
             return None
-        if matches(_read_cookie(headers.get('cookie', '')), token):
+        if matches(connection.cookies.get(COOKIE, ''), token):
             return None
         if scope['method'] == 'GET' and 'text/html' in headers.get('accept', ''):
             return FileResponse(self._login_page, 401)
@@ -124,21 +122,6 @@ def _is_same_site(headers: Headers, host: str, method: str) -> bool:
     if origin is None or method in _SAFE:
         return True
     return urlsplit(origin).netloc.lower() == host.lower()
-
-
-def _hostname(host: str) -> str:
-    try:
-        return (urlsplit(f'//{host}').hostname or '').lower()
-    except ValueError:
-        return ''
-
-
-def _read_cookie(text: str) -> str:
-    try:
-        morsel = SimpleCookie(text).get(COOKIE)
-    except CookieError:
-        return ''
-    return morsel.value if morsel else ''
 
 
 def describe_exposure(settings: ServeSettings) -> str | None:

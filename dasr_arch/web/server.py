@@ -26,13 +26,7 @@ _GRACE = 5  # seconds for unfinished responses when the server stops
 
 
 class Running(NamedTuple):
-    """A running server.
-
-    Attributes:
-        address: of the page.
-        models: its networks.
-        queue: its jobs.
-    """
+    """A running server: address of its page, its networks and its jobs."""
 
     address: str
     models: ModelStore
@@ -42,12 +36,8 @@ class Running(NamedTuple):
 def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
     """Serves until SIGINT or SIGTERM; a second signal does not wait for unfinished responses.
 
-    Args:
-        settings: of the server.
-        report: is called with lines for the terminal.
-
-    Raises:
-        InputError: if the address cannot be bound, or there are no weights.
+    ``report`` is called with lines for the terminal. Raises InputError if the address cannot be bound, or there are no
+    weights.
     """
     with listen(settings.host, settings.port) as listener:
         models = ModelStore(settings)
@@ -69,14 +59,7 @@ def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
 
 @contextmanager
 def serving(settings: ServeSettings) -> Iterator[Running]:
-    """Serves from a thread within a ``with`` block, for tests and notebooks.
-
-    Args:
-        settings: of the server.
-
-    Raises:
-        InputError: as ``serve``.
-    """
+    """Serves from a thread within a ``with`` block, for tests and notebooks; raises InputError as ``serve``."""
     with listen(settings.host, settings.port) as listener:
         models = ModelStore(settings)
         queue = JobQueue(settings.limits)
@@ -94,11 +77,7 @@ def serving(settings: ServeSettings) -> Iterator[Running]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        InputError: if the address is not local, or the port is in use or not allowed.
-    """
+    """A listening socket. Raises InputError if the address is not local, or the port is in use or not allowed."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

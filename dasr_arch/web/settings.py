@@ -14,28 +14,15 @@ LEAST_TOKEN = 12
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of requests, jobs and results.
+    """Limits of requests, jobs and results. Raises InputError if a number is not positive (the queue may be 0)."""
 
-    Attributes:
-        upload_megabytes: largest body of a request, 10^6 bytes.
-        megapixels: largest image in 10^6 LR pixels, all frames together.
-        workers: number of jobs that run at the same time.
-        queue: number of jobs that may wait.
-        keep_minutes: lifetime of a result.
-        kept_megabytes: uploads and results on the disk, 10^6 bytes; beyond that the oldest results are deleted.
-        body_seconds: longest pause within the body of a request.
-
-    Raises:
-        InputError: if a number is not positive (the queue may be 0).
-    """
-
-    upload_megabytes: float = 64.0
-    megapixels: float = 16.0
-    workers: int = 1
-    queue: int = 8
-    keep_minutes: float = 15.0
-    kept_megabytes: float = 2000.0
-    body_seconds: float = 30.0
+    upload_megabytes: float = 64.0  # largest body of a request, 10^6 bytes
+    megapixels: float = 16.0  # largest image in 10^6 LR pixels, all frames together
+    workers: int = 1  # number of jobs that run at the same time
+    queue: int = 8  # number of jobs that may wait
+    keep_minutes: float = 15.0  # lifetime of a result
+    kept_megabytes: float = 2000.0  # files on the disk, 10^6 bytes; beyond that the oldest results are deleted
+    body_seconds: float = 30.0  # longest pause within the body of a request
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -59,28 +46,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Settings of a server.
-
-    Attributes:
-        host: address or name to bind.
-        port: TCP port; 0 picks a free one.
-        token: secret of the clients; None allows all.
-        weights: files served besides the installed weights, named by their stems.
-        allowed_hosts: further host names, such as that of a reverse proxy.
-        device: see :class:`dasr_arch.Upscaler`.
-        precision: see there.
-        limits: of requests, jobs and results.
-
-    Raises:
-        InputError: if the port is out of range or the token too short.
-    """
+    """Settings of a server. Raises InputError if the port is out of range or the token too short."""
 
     host: str = '127.0.0.1'
-    port: int = 7860
-    token: str | None = None
-    weights: tuple[Path, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    device: str = 'auto'
+    port: int = 7860  # 0 picks a free one
+    token: str | None = None  # secret of the clients; None allows all
+    weights: tuple[Path, ...] = ()  # files served besides the installed weights, named by their stems
+    allowed_hosts: tuple[str, ...] = ()  # further host names, such as that of a reverse proxy
+    device: str = 'auto'  # as for dasr_arch.Upscaler, like the precision
     precision: Precision = 'auto'
     limits: Limits = field(default_factory=Limits)
 

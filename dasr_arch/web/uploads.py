@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from io import BytesIO
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageSequence, UnidentifiedImageError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -34,38 +34,24 @@ _SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GI
 
 
 class UploadedImage(NamedTuple):
-    """An uploaded file.
-
-    Attributes:
-        data: its content.
-        name: file name of the client, sanitised.
-    """
+    """Content of an uploaded file, and its sanitised name."""
 
     data: bytes
     name: str
 
 
 class Upload(NamedTuple):
-    """Content of a request.
+    """Content of a request."""
 
-    Attributes:
-        images: by form field: 'image' and optionally 'like'.
-        fields: parameters of query and form as text.
-    """
-
-    images: dict[str, UploadedImage]
-    fields: dict[str, str]
+    images: dict[str, UploadedImage]  # by form field: 'image' and optionally 'like'
+    fields: dict[str, str]  # parameters of query and form as text
 
 
 async def read_upload(request: Request, limits: Limits) -> Upload:
     """Reads the body of a request: a form with files, or the bytes of an image.
 
-    Args:
-        request: parameters are in its query, its form, or both.
-        limits: size and longest pause of the body.
-
-    Raises:
-        ProblemError: 400 or 408 if the upload stops, 413 if it is too large, 422 if the form is wrong.
+    Parameters are in the query, the form, or both. Raises ProblemError 400 or 408 if the upload stops, 413 if it is too
+    large, and 422 if the form is wrong.
     """
     fields: dict[str, str] = {}
     for name, text in request.query_params.multi_items():
@@ -104,27 +90,18 @@ def clean_name(name: str) -> str:
 
 
 def name_result(name: str, scale: int, kind: str) -> str:
-    """File name of a result: photo_x4.jpg for photo.jpg.
-
-    Args:
-        name: of the image.
-        scale: factor.
-        kind: format of the result.
-    """
-    stem, dot, ending = name.rpartition('.')
-    suffix = f'.{ending}'.lower()
-    if not dot or not stem:
+    """File name of a result of format ``kind``: photo_x4.jpg for photo.jpg."""
+    stem, _, ending = name.rpartition('.')
+    known = SUFFIXES.get(f'.{ending}'.lower())
+    if not stem or known is None:
         return f'{name}_x{scale}{ENDINGS[kind]}'
-    if suffix in SUFFIXES:
-        return f'{stem}_x{scale}{f".{ending}" if SUFFIXES[suffix] == kind else ENDINGS[kind]}'
-    return f'{name}_x{scale}{ENDINGS[kind]}'
+    return f'{stem}_x{scale}{f".{ending}" if known == kind else ENDINGS[kind]}'
 
 
 def check_image(image: UploadedImage, limits: Limits) -> None:
     """Checks format and size of an image by its header, before it is decoded.
 
-    Raises:
-        ProblemError: 413 if it is too large, 415 if it is not an image, 422 if it is damaged.
+    Raises ProblemError 413 if it is too large, 415 if it is not an image, and 422 if it is damaged.
     """
     name, data = image.name, image.data
     try:
@@ -146,13 +123,7 @@ def check_image(image: UploadedImage, limits: Limits) -> None:
 def open_image_file(image: UploadedImage, scale: int, output: OutputSettings) -> ImageFile:
     """Decodes an image that passed ``check_image``.
 
-    Args:
-        image: the upload.
-        scale: up-sampling factor.
-        output: format and quality of the result.
-
-    Raises:
-        ProblemError: 415 or 422 if it cannot be read, or if the format cannot store its result.
+    Raises ProblemError 415 or 422 if it cannot be read, or if the format cannot store its result.
     """
     try:
         file = read_image_file(image.data, image.name, scale)
@@ -203,14 +174,9 @@ def _count_pixels(data: bytes) -> int:
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         if image.format == 'MPO':  # JPEG with further images, of which only the first is used
             return image.width * image.height
-        frames = getattr(image, 'n_frames', 1)
-        if image.format != 'TIFF':
-            return int(image.width * image.height * frames)
-        total = 0
-        for index in range(frames):
-            image.seek(index)
-            total += image.width * image.height
-        return total
+        if image.format == 'TIFF':
+            return sum(page.width * page.height for page in ImageSequence.Iterator(image))
+        return int(image.width * image.height * getattr(image, 'n_frames', 1))
 
 
 def _explain(error: InputError, data: bytes) -> ProblemError:
