@@ -18,14 +18,7 @@ from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.tile_memory import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
-from dasr_arch.inference.video.reader import (
-    VideoFacts,
-    VideoSettings,
-    demux,
-    is_after,
-    open_video,
-    scan_video,
-)
+from dasr_arch.inference.video.reader import VideoFacts, VideoSettings, demux, is_after, open_video, scan_video
 from dasr_arch.inference.video.shots import ShotRepresentation
 from dasr_arch.inference.video.writer import VideoSource, VideoWriter
 
@@ -39,19 +32,12 @@ _REORDERED = 4  # frames by which a time stamp may be displaced
 
 
 class VideoReport(NamedTuple):
-    """Result of one video.
+    """Result of one video."""
 
-    Attributes:
-        path: the new file.
-        frames: number of upscaled frames.
-        shots: number of shots; each has its own representation.
-        notes: parts of the source that were not kept, with the reason.
-    """
-
-    path: Path
-    frames: int
-    shots: int
-    notes: list[str]
+    path: Path  # the new file
+    frames: int  # number of upscaled frames
+    shots: int  # number of shots; each has its own representation
+    notes: list[str]  # parts of the source that were not kept, with the reason
 
 
 @rename_arguments(look='adaptation')
@@ -63,23 +49,12 @@ def upscale_video(
     adaptation: AdaptationOptions | None = None,
     progress: bool = True,
 ) -> VideoReport:
-    """Upscales a video.
+    """Upscales a video to a file with an ending of CONTAINERS, which is replaced if it exists.
 
     Time stamps, sound, subtitles, attachments, chapters, tags, rotation, pixel aspect, colour matrix, range, primaries
     and transfer are kept. The report names what the target's format cannot hold. Within a shot, frames use a moving
-    average of the representation.
-
-    Args:
-        upscaler: the network and its tiling.
-        source: the file.
-        target: the file to write, with an ending of CONTAINERS; replaced if it exists.
-        settings: codec, quality and part; ``VideoSettings()`` if None.
-        adaptation: reference image, strength, self-ensemble.
-        progress: show a progress bar on stderr.
-
-    Raises:
-        InputError: if the source is no video, damaged or truncated, or the settings do not fit; nothing is written.
-        OSError: if the target cannot be written.
+    average of the representation. Raises InputError if the source is no video, damaged or truncated, or the settings do
+    not fit, and OSError if the target cannot be written; nothing is written then.
     """
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
@@ -153,11 +128,7 @@ def _read_frames(job: _Job, original: VideoSource, writer: VideoWriter) -> 'Iter
 
 
 class _DisplayOrder:
-    """Puts time stamps into increasing order; files such as AVI store them in decoding order.
-
-    Args:
-        stream: the video stream of the frames.
-    """
+    """Puts time stamps into increasing order; files such as AVI store them in decoding order."""
 
     def __init__(self, stream: 'VideoStream') -> None:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)

@@ -28,13 +28,7 @@ _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'du
 
 
 class VideoSource(NamedTuple):
-    """An opened source video.
-
-    Attributes:
-        container: the opened file.
-        stream: its video stream.
-        facts: result of ``scan_video``.
-    """
+    """An opened source video: the file, its video stream, and the result of ``scan_video``."""
 
     container: 'InputContainer'
     stream: 'VideoStream'
@@ -44,15 +38,9 @@ class VideoSource(NamedTuple):
 class VideoWriter:
     """Writes a video; a context manager that completes the file on exit.
 
-    Args:
-        path: the file to write, usually a temporary one.
-        target: its final name, which determines the format.
-        source: the source video.
-        size: width and height of the upscaled frames.
-        settings: codec and quality.
-
-    Raises:
-        InputError: if the format cannot hold the sound, or the encoder refuses the size.
+    The file at ``path`` is usually a temporary one; the ending of ``target``, its final name, determines the format.
+    ``size`` is the width and height of the upscaled frames. Raises InputError if the format cannot hold the sound, or
+    the encoder refuses the size.
     """
 
     def __init__(
@@ -113,11 +101,9 @@ class VideoWriter:
             self._container.close()
 
     def write(self, pixels: Pixels, original: 'av.VideoFrame') -> None:
-        """Encodes the next frame.
+        """Encodes the next frame, RGB of shape (H, W, 3), float32 in [0, 1].
 
-        Args:
-            pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-            original: the source frame; gives time stamp and duration.
+        The original frame gives time stamp and duration.
         """
         assert original.pts is not None
         assert original.time_base is not None
