@@ -28,11 +28,13 @@ _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'du
 
 
 class VideoSource(NamedTuple):
-    """An opened source video: the file, its video stream, and the result of ``scan_video``."""
+    """An opened source video, its video stream, the result of ``scan_video``, and the options of the run."""
 
+    path: Path
     container: 'InputContainer'
     stream: 'VideoStream'
     facts: VideoFacts
+    settings: VideoSettings
 
 
 class VideoWriter:
@@ -43,12 +45,10 @@ class VideoWriter:
     the encoder refuses the size.
     """
 
-    def __init__(
-        self, path: Path, target: Path, source: VideoSource, size: tuple[int, int], settings: VideoSettings
-    ) -> None:
+    def __init__(self, path: Path, target: Path, source: VideoSource, size: tuple[int, int]) -> None:
         self._av = import_extra('av', 'video')
         self._path, self._target, self._source = path, target, source
-        encoder, crf = settings.choose(target, source.facts.colour)
+        encoder, crf = source.settings.choose(target, source.facts.colour)
         self._colour = replace(
             source.facts.colour,
             bits=min(source.facts.colour.bits, encoder.bits),
@@ -62,7 +62,7 @@ class VideoWriter:
         try:
             self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
             self._copies = self._add_copies()
-            self._copy_tags(settings)
+            self._copy_tags(source.settings)
             self._container.start_encoding()
         except BaseException as error:
             self._abandon()
