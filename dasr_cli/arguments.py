@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dasr_cli.messages import print_warning
@@ -10,11 +11,7 @@ _MODEL = 'general, iso, a name that `dasr models` lists, or a weights file'
 
 
 class RenamedOption(argparse.Action):
-    """Old spelling of an option: not shown in the help; stores the value as the new option does and prints a warning.
-
-    Args:
-        new: the new spelling.
-    """
+    """Old spelling of an option, not shown in the help: stores the value as the new option does and warns."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, new: str, **options: Any) -> None:
         super().__init__(option_strings, dest, help=argparse.SUPPRESS, **options)
@@ -30,6 +27,18 @@ class RenamedOption(argparse.Action):
         """Stores the value."""
         print_warning(f'{option_string} is now {self._new}; the old name will be removed')
         setattr(namespace, self.dest, values)
+
+
+def add_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Adds -opt, the option file, and --set with an example of its use."""
+    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help=f'lay a value over the file, such as {example}; may be repeated',
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, positional: bool = False) -> None:

@@ -41,18 +41,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument(
         '--out', type=Path, default=Path('results/bench/bench.json'), help='JSON file (results/bench/bench.json)'
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, writes the JSON file and prints the table.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Measures, writes the JSON file and prints the table."""
     from dataclasses import fields
 
     from dasr_arch.benchmark.timing.run import SpeedSettings, format_speed, measure_speed, write_speed

@@ -21,18 +21,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         '--encoder', action='store_true', help='the degradation encoder alone, for path.pretrain_network_encoder'
     )
     add_force(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts and prints a summary.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Converts and prints a summary."""
     from dasr_arch.export.convert import convert_weights
 
     report = convert_weights(args.source, args.target, half=args.half, encoder=args.encoder, force=args.force)

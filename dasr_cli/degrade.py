@@ -66,18 +66,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('--kernel-size', type=int, help='side of the blur kernel in HR pixels, odd (21)')
     parser.add_argument('--seed', type=int, help='seed of the noise (0)')
     add_force(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Degrades and prints a summary.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0, or 2 if an image could not be used.
-    """
+    """Degrades and prints a summary; returns 2 if an image could not be used."""
     from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 
     degradation, seed = _read_degradation(args)
@@ -110,12 +102,9 @@ def _read_degradation(args: argparse.Namespace) -> 'tuple[Degradation, int]':
     if args.lambdas is None and args.theta is not None:
         raise InputError('--theta rotates an anisotropic kernel; give --lambda L1 L2 instead of --sigma')
     if args.lambdas is not None:
-        blur: dict[str, object] = {
-            'type': 'AnisotropicGaussian',
-            'lambda_1': args.lambdas[0],
-            'lambda_2': args.lambdas[1],
-        }
-        blur['theta_deg'] = 0.0 if args.theta is None else args.theta
+        lambda_1, lambda_2 = args.lambdas
+        theta = 0.0 if args.theta is None else args.theta
+        blur = {'type': 'AnisotropicGaussian', 'lambda_1': lambda_1, 'lambda_2': lambda_2, 'theta_deg': theta}
     elif args.photographic is not None:
         shares = _LEVELS[args.photographic]
         blur = {'type': 'Photographic', **({} if shares is None else {'level_probabilities': list(shares)})}

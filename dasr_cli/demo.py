@@ -17,18 +17,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help='new folder for all output (results/demo, or the next number)'
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the demo and prints the address of the page.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Runs the demo and prints the address of the page."""
     from dasr_arch.pipelines.demo import choose_folder, run_demo
 
     folder = choose_folder(args.out)

@@ -1,6 +1,7 @@
 """`dasr doctor`: installed versions, devices with their precisions and backends, and missing packages by feature."""
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -8,7 +9,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,21 +54,13 @@ class Feature:
 
 @dataclass(frozen=True)
 class Device:
-    """A processor or GPU.
+    """A processor or GPU."""
 
-    Attributes:
-        name: torch's name, such as `cpu` or `cuda:0`.
-        description: maker's name.
-        memory_bytes: all of its memory, 0 if unknown.
-        precisions: values of the option `precision` that ran here, each with a remark on its speed.
-        backends: the backend of `implementation: auto` for training and inference, each with the reason.
-    """
-
-    name: str
-    description: str
-    memory_bytes: int
-    precisions: Mapping[str, str]
-    backends: Mapping[str, str] = field(default_factory=dict)
+    name: str  # torch's name, such as `cpu` or `cuda:0`
+    description: str  # maker's name
+    memory_bytes: int  # all of its memory, 0 if unknown
+    precisions: Mapping[str, str]  # values of the option `precision` that ran here, each with a remark on its speed
+    backends: Mapping[str, str] = field(default_factory=dict)  # of `implementation: auto`, each with the reason
 
 
 @dataclass
@@ -90,7 +83,6 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         description='Prints what is installed and what this machine can do. Exit code 0 if training and testing work.',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,10 +119,8 @@ def _installed(names: tuple[str, ...]) -> dict[str, str]:
     """Versions of those distributions of a list that are installed."""
     found = {}
     for name in names:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -230,33 +220,18 @@ def _list_devices() -> list[Device]:
 
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
     threads = torch.get_num_threads()
-    devices = [
-        Device(
-            'cpu',
-            f'{_read_cpu_name()}, {threads} threads',
-            memory,
-            _try_precisions('cpu', _describe_cpu_bfloat16),
-            _explain_backends('cpu'),
-        )
-    ]
+    devices = [_examine_device('cpu', f'{_read_cpu_name()}, {threads} threads', memory)]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
-        name = f'cuda:{index}'
-        devices.append(
-            Device(
-                name,
-                description,
-                properties.total_memory,
-                _try_precisions(name, _describe_gpu_bfloat16),
-                _explain_backends(name),
-            )
-        )
+        devices.append(_examine_device(f'cuda:{index}', description, properties.total_memory))
     if torch.backends.mps.is_available():
-        memory = torch.mps.recommended_max_memory()
-        precisions = _try_precisions('mps', _describe_mps_bfloat16)
-        devices.append(Device('mps', "Apple's GPU", memory, precisions, _explain_backends('mps')))
+        devices.append(_examine_device('mps', "Apple's GPU", torch.mps.recommended_max_memory()))
     return devices
+
+
+def _examine_device(name: str, description: str, memory_bytes: int) -> Device:
+    return Device(name, description, memory_bytes, _try_precisions(name), _explain_backends(name))
 
 
 def _explain_backends(device: str) -> dict[str, str]:
@@ -275,16 +250,16 @@ def _explain_backends(device: str) -> dict[str, str]:
     return found
 
 
-def _try_precisions(device: str, describe_bfloat16: Callable[[], str]) -> dict[str, str]:
-    """Runs a convolution forward and backward in each precision, and keeps those that give finite gradients."""
+def _try_precisions(device: str) -> dict[str, str]:
+    """Remark on each precision after a convolution, forward and backward."""
     import torch
 
-    descriptions = {'fp32': lambda: 'works', 'bf16': describe_bfloat16}
     results = {}
-    for precision, describe in descriptions.items():
+    for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
-            finite = _run_convolution(device, torch.bfloat16 if precision == 'bf16' else None)
-            results[precision] = describe() if finite else 'gives values that are not finite'
+            finite = _run_convolution(device, autocast)
+            remark = 'works' if autocast is None else _describe_bfloat16(device)
+            results[precision] = remark if finite else 'gives values that are not finite'
         except RuntimeError as error:
             results[precision] = f'fails: {_first_line(error)}'
     return results
@@ -303,21 +278,18 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
 
 
-def _describe_cpu_bfloat16() -> str:
-    """Support for bfloat16 on this processor; emulated, it saves memory but no time."""
+def _describe_bfloat16(device: str) -> str:
+    """Support for bfloat16 on a device; emulated, it saves memory but no time."""
+    import torch
+
+    if device == 'mps':
+        return 'as Metal has it; auto takes fp32'
+    if device.startswith('cuda'):
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return 'in hardware' if fast else 'emulated: slower than fp32'
     flags = read_cpu_flags()
     units = [unit for unit in ('amx_bf16', 'avx512_bf16', 'bf16') if unit in flags]
     return f'in hardware ({", ".join(units)})' if units else 'emulated: slower than fp32 on this processor'
-
-
-def _describe_gpu_bfloat16() -> str:
-    import torch
-
-    return 'in hardware' if torch.cuda.is_bf16_supported(including_emulation=False) else 'emulated: slower than fp32'
-
-
-def _describe_mps_bfloat16() -> str:
-    return 'as Metal has it; auto takes fp32'
 
 
 def _read_cpu_information() -> dict[str, str]:

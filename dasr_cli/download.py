@@ -19,7 +19,6 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
     parser.add_argument('--root', type=Path, default=Path('datasets'), help='data root (default: datasets)')
     parser.add_argument('--url', default='', help='download the archive from this address instead; it is not verified')
     parser.add_argument('--keep-archive', action='store_true', help='keep the archive in ROOT/.downloads')
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,18 +18,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('target', metavar='OUT', nargs='?', help='.onnx, .xml (and .bin beside it), or .pt2 file')
     parser.add_argument('--format', metavar='NAME', help='onnx, openvino or torch (by the ending of OUT)')
     add_force(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports and prints the largest difference from torch.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Exports and prints the largest difference from torch."""
     from dasr_arch.export.exporting import choose_target, export_network
     from dasr_arch.inference.load_model import load_named
 

@@ -24,18 +24,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument('--probe', metavar='FILE', help='result of `dasr probe` (the file next to the weights)')
     parser.add_argument('--top', type=int, default=3, metavar='N', help='number of candidates to list (3)')
     add_json(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the most probable degradations of each image.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0, or 2 if an image could not be read.
-    """
+    """Prints the most probable degradations of each image; returns 2 if an image could not be read."""
     import json
 
     from dasr_arch._errors import InputError

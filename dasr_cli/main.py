@@ -56,8 +56,7 @@ class PrintVersion(argparse.Action):
 def read_version() -> str:
     """Version of the installed dasr_arch, read from its version.py without importing the package (and with it torch).
 
-    Raises:
-        RuntimeError: if dasr_arch is not installed beside dasr_cli, or holds no version.
+    Raises RuntimeError if dasr_arch is not installed beside dasr_cli, or holds no version.
     """
     spec = importlib.util.find_spec('dasr_arch')
     if spec is None or not spec.submodule_search_locations:
@@ -79,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name in MODULES:
-        importlib.import_module(f'dasr_cli.{name}').add_parser(subparsers)
+        module = importlib.import_module(f'dasr_cli.{name}')
+        module.add_parser(subparsers)
+        subparsers.choices[name].set_defaults(func=module.run)
     for subparser in subparsers.choices.values():
         with contextlib.suppress(argparse.ArgumentError):  # raised where the subcommand has declared it itself
             subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
@@ -87,14 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def describe_error(error: Exception) -> str | None:
-    """One line for an error that the user can mend, None for a bug.
-
-    Args:
-        error: what a subcommand raised.
-
-    Returns:
-        The message of an InputError or OSError without line breaks, or None for any other type.
-    """
+    """One line without line breaks for an InputError or OSError, which the user can mend; None for a bug."""
     if isinstance(error, OSError) and error.strerror is not None:
         names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
         return ': '.join([' -> '.join(map(str, names)), error.strerror] if names else [error.strerror])
@@ -106,13 +100,9 @@ def describe_error(error: Exception) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand.
+    """Runs one subcommand; the arguments are those of the process if ``argv`` is None.
 
-    Args:
-        argv: arguments without the program's name; those of the process if None.
-
-    Returns:
-        Exit code: the subcommand's own, 2 for what the user got wrong, 130 after Ctrl-C.
+    Returns its exit code, 2 for wrong input, or 130 after Ctrl-C.
     """
     arguments = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

@@ -15,18 +15,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         'variable DASR_WEIGHTS.',
     )
     add_json(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the list.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Prints the list."""
     import msgspec
 
     from dasr_arch.checkpoints.packaged import check_packaged, read_manifest, weights_folder

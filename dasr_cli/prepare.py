@@ -44,7 +44,6 @@ def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]'
         action='store_true',
         help='replace OUT.lmdb if it exists, and discard an unfinished run of other settings',
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:

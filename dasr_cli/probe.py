@@ -28,18 +28,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     )
     parser.add_argument('--report', metavar='FOLDER', help='folder for report.md, report.json and t-SNE maps')
     add_force(parser)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fits, tests, writes and prints the accuracies.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Fits, tests, writes and prints the accuracies."""
     import os
     import sys
     from pathlib import Path

@@ -44,18 +44,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     limits.add_argument('--jobs', type=int, default=1, help='images computed in parallel (1)')
     limits.add_argument('--queue', type=int, default=8, help='further images that may wait (8)')
     limits.add_argument('--keep', type=float, default=15, metavar='MINUTES', help='time until results are deleted (15)')
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until Ctrl-C.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0.
-    """
+    """Serves until Ctrl-C."""
     import importlib.util
     import warnings
 

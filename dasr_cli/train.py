@@ -1,31 +1,21 @@
 """`dasr train`: trains what an option file describes, as `python train.py` does."""
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from dasr_cli.arguments import add_options
 
 
 def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Adds the subcommand.
-
-    Args:
-        subparsers: where it goes.
-    """
+    """Declares the subcommand."""
     parser = subparsers.add_parser(
         'train',
         help='train a network',
         description='Train what an option file describes. Everything in the file is checked before anything is made.',
         allow_abbrev=False,
     )
-    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    add_options(parser, example='train.total_iter=20')
     parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
-    parser.add_argument(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='lay a value over the file, such as train.total_iter=20; may be repeated',
-    )
     parser.add_argument(
         '--smoke',
         action='store_true',
@@ -40,32 +30,17 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         default='none',
         help='pytorch: started by torchrun, several processes',
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains.
-
-    Args:
-        args: what the parser gave.
-
-    Returns:
-        The exit code.
-    """
+    """Trains."""
     from dasr_arch.pipelines import train
 
     return train(rebuild_arguments(args))
 
 
 def rebuild_arguments(args: argparse.Namespace) -> list[str]:
-    """The command line that train.py takes for the same.
-
-    Args:
-        args: what the parser gave.
-
-    Returns:
-        Arguments without the program's name.
-    """
+    """The command line that train.py takes for the same, without the program's name."""
     line = ['-opt', str(args.options), '--launcher', args.launcher]
     for override in (*args.set, *args.force_yml):
         line.append(f'--set={override}')

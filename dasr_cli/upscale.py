@@ -55,18 +55,10 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         '--exact', action='store_true', help='pad tiles by the full receptive field (identical to untiled output)'
     )
     add_device(computing)
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upscales and prints the output paths.
-
-    Args:
-        args: parsed arguments.
-
-    Returns:
-        0, or 2 if an image could not be used.
-    """
+    """Upscales and prints the output paths; returns 2 if an image could not be used."""
     from dasr_arch.inference.load_model import find_scale
     from dasr_arch.inference.output_paths import split_paths
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan

@@ -1,4 +1,8 @@
-"""Model arguments of commands and of the upscaler: names of installed weights, weights files, networks."""
+"""Model arguments of commands and of the upscaler.
+
+A model is a setting ('general', 'iso'), a name of installed weights, a weights file, or a network. Wrong ones raise
+InputError: no such weights are installed, they are damaged or of another scale, or the network is non-blind.
+"""
 
 import copy
 import os
@@ -13,15 +17,7 @@ _WEIGHTS_SUFFIXES = ('.pth', '.pt', '.safetensors')
 
 
 def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
-    """Loads a network from installed weights or a weights file, or copies a network.
-
-    Args:
-        model: a setting ('general', 'iso'), a name of installed weights, a file, or a network.
-        scale: up-sampling factor that it must have.
-
-    Raises:
-        InputError: if there are no such weights, they are damaged or of another scale, or the network is non-blind.
-    """
+    """Loads a network from installed weights or a weights file, or copies a network; its factor must be ``scale``."""
     if not isinstance(model, DASR):
         return load_named(model, scale)[0]
     if model.scale != scale:
@@ -30,53 +26,23 @@ def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
 
 
 def load_named(model: str | os.PathLike[str], scale: int | None = None) -> tuple[DASR, str]:
-    """Loads a network from installed weights or a weights file.
+    """Network of a model argument on the CPU in evaluation mode, and the name of the weights or of the file.
 
-    Args:
-        model: a setting, a name of installed weights, or a file.
-        scale: up-sampling factor; None is that of the named weights or of the file, and 4 for a setting.
-
-    Returns:
-        The network on the CPU in evaluation mode, and the name of the installed weights or of the file without suffix.
-
-    Raises:
-        InputError: as :func:`load_model`.
+    Without ``scale``, the factor is that of the named weights or of the file, and 4 for a setting.
     """
     path = locate_weights(model, scale)
     return _check_blind(load_network(path, scale)), path.stem
 
 
 def locate_weights(model: str | os.PathLike[str], scale: int | None) -> Path:
-    """Finds the weights file of a model argument.
-
-    Args:
-        model: a setting, a name of installed weights, or a file.
-        scale: up-sampling factor; None is that of the named weights, and 4 for a setting.
-
-    Returns:
-        The file; that of installed weights after a check of its checksum.
-
-    Raises:
-        InputError: if no such weights are installed, or they are damaged.
-    """
+    """Weights file of a model argument; the checksum of installed weights is checked."""
     if names_file(model):
         return Path(model)
     return check_packaged(find_packaged(str(model), find_scale(model, scale)))
 
 
 def find_scale(model: str | os.PathLike[str], scale: int | None = None) -> int:
-    """Resolves the up-sampling factor of a command.
-
-    Args:
-        model: a setting, a name of installed weights, or a file.
-        scale: the factor that was given, if any.
-
-    Returns:
-        ``scale``, else that of the named weights or of the file, else 4.
-
-    Raises:
-        InputError: if the file cannot be read.
-    """
+    """The given factor, else that of the named weights or of the file, else 4."""
     if scale is not None:
         return scale
     if names_file(model):

@@ -13,50 +13,30 @@ from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 
 
 class UpscaleJob(NamedTuple):
-    """One input file.
-
-    Attributes:
-        source: the image or video.
-        target: the file to write.
-        header: format and size of an image; None for a video, which is opened when its turn comes.
-    """
+    """One input file and the file to write."""
 
     source: Path
     target: Path
-    header: Header | None = None
+    header: Header | None = None  # None for a video, which is opened when its turn comes
 
 
 class UpscalePlan(NamedTuple):
-    """Work of one run.
-
-    Attributes:
-        jobs: files to upscale.
-        done: results of an earlier run, which are kept.
-        failed: images that cannot be read.
-    """
+    """Work of one run."""
 
     jobs: list[UpscaleJob]
-    done: list[Path]
-    failed: list[FailedImage]
+    done: list[Path]  # results of an earlier run, which are kept
+    failed: list[FailedImage]  # images that cannot be read
 
 
 @dataclass(frozen=True)
 class PathSettings:
-    """Rules for output paths.
+    """Rules for output paths."""
 
-    Attributes:
-        scale: up-sampling factor, part of the names.
-        format: of the results, one of FORMATS; None keeps that of each image. Ignored for videos.
-        force: replace existing files.
-        resume: skip images whose result exists.
-        recursive: include subfolders. Ignored for videos.
-    """
-
-    scale: int
-    format: str | None = None
-    force: bool = False
-    resume: bool = False
-    recursive: bool = False
+    scale: int  # up-sampling factor, part of the names
+    format: str | None = None  # of the results, one of FORMATS; None keeps that of each image; ignored for videos
+    force: bool = False  # replace existing files
+    resume: bool = False  # skip images whose result exists
+    recursive: bool = False  # include subfolders; ignored for videos
 
 
 class _Found(NamedTuple):
@@ -67,15 +47,10 @@ class _Found(NamedTuple):
 
 
 def plan_files(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
-    """Finds the images and chooses the output paths.
+    """Finds the images in files, folders and patterns such as 'photos/*.jpg', and chooses the output paths.
 
-    Args:
-        sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
-        settings: rules for the paths.
-
-    Raises:
-        InputError: if there are no images, or an output path cannot be used.
+    The target is a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
+    Raises InputError if there are no images, or an output path cannot be used.
     """
     failed: list[FailedImage] = []
     found = [one for source in sources for one in _find(source, settings.recursive, failed)]
@@ -86,8 +61,10 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
     done: list[Path] = []
     taken: set[Path] = set()
     for one in found:
-        header = _read_header(one.path, failed)
-        if header is None:
+        try:
+            header = read_header(one.path, str(one.path))
+        except InputError as error:
+            failed.append(FailedImage.from_error(one.path, error))
             continue
         path = Path(str(target)) if single else _make_unique(_choose_path(one, target, header, settings), taken)
         taken.add(path)
@@ -103,21 +80,11 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
-    """Separates the inputs from the output path in the arguments of a command.
+    """Separates the inputs of a command from the output path, which is ``out``, the last of the paths, or None.
 
     A shell expands a pattern, so the last argument may be one more input. It is the output path only if it does not
-    exist, is a folder after several images, or is the result of an earlier run.
-
-    Args:
-        paths: inputs, perhaps followed by the output path.
-        out: the output path, if an option names it.
-        scale: up-sampling factor.
-
-    Returns:
-        The inputs, and the output path or None.
-
-    Raises:
-        InputError: if the last of two paths is an input.
+    exist, is a folder after several images, or is the result of an earlier run. Raises InputError if the last of two
+    paths is an input.
     """
     if out is not None or len(paths) == 1:
         return list(paths), out
@@ -131,15 +98,7 @@ def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list
 
 
 def format_for(target: Path, wanted: str | None) -> str | None:
-    """Image format of a file name's ending.
-
-    Args:
-        target: the file to write.
-        wanted: the requested format, if any.
-
-    Raises:
-        InputError: if the ending is unknown or contradicts ``wanted``.
-    """
+    """Image format of a file name's ending; InputError if it is unknown or contradicts the wanted format."""
     kind = SUFFIXES.get(target.suffix.lower())
     if kind is None:
         raise InputError(f"{target}: unknown image ending '{target.suffix}'; use one of {', '.join(sorted(SUFFIXES))}")
@@ -154,15 +113,9 @@ def is_image_name(name: str) -> bool:
 
 
 def expand_pattern(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[Path]:
-    """Files that match a pattern, sorted.
+    """Files that match a pattern such as 'photos/*.jpg', sorted; InputError if there are none.
 
-    Args:
-        source: such as 'photos/*.jpg'.
-        is_wanted: filter for file names without folder.
-        kind: 'image' or 'video', for the message.
-
-    Raises:
-        InputError: if none matches.
+    ``is_wanted`` takes names without folder; ``kind``, 'image' or 'video', is for the message.
     """
     matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
     files = [match for match in matches if match.is_file() and is_wanted(match.name)]
@@ -179,11 +132,7 @@ def name_inside(folder: Path, source: Path, ending: str, scale: int) -> Path:
 
 
 def is_finished(path: Path, settings: PathSettings) -> bool:
-    """True if an output path exists and is to be kept.
-
-    Raises:
-        InputError: if it exists and may be neither kept nor replaced.
-    """
+    """True if an output path exists and is to be kept; InputError if it may be neither kept nor replaced."""
     if path.is_dir():
         raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
     if not os.path.lexists(path) or settings.force:
@@ -231,11 +180,7 @@ def _find_inside(root: Path, recursive: bool, failed: list[FailedImage]) -> list
 
 
 def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:
-    """True if the target is the file of a single image, False if it is a folder.
-
-    Raises:
-        InputError: if it is a file and there are several images.
-    """
+    """True if the target is the file of a single image, False if a folder; InputError for a file and several images."""
     path = Path(target)
     if path.is_dir() or target.endswith(('/', os.sep)):
         return False
@@ -243,14 +188,6 @@ def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) 
     if several and (path.exists() or path.suffix.lower() in SUFFIXES):
         raise InputError(f'{target}: expected a folder for several images; choose another name, or end it with /')
     return not several and bool(path.suffix)
-
-
-def _read_header(path: Path, failed: list[FailedImage]) -> Header | None:
-    try:
-        return read_header(path, str(path))
-    except InputError as error:
-        failed.append(FailedImage.from_error(path, error))
-        return None
 
 
 def _choose_path(one: _Found, target: str | None, header: Header, settings: PathSettings) -> Path:
@@ -286,9 +223,7 @@ def _is_upscaled(path: Path, header: Header, scale: int) -> bool:
 
 
 def _is_result(source: Path, path: Path, scale: int) -> bool:
-    if not source.is_file():
-        return False
     try:
-        return _is_upscaled(path, read_header(source, str(source)), scale)
+        return source.is_file() and _is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False

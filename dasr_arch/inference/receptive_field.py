@@ -13,9 +13,6 @@ def receptive_radius(network: DASR) -> int:
     """Radius of the super-resolution network's receptive field in LR pixels, the representation being given.
 
     Summed over the network's layers: 109 for the paper's DASR, 42 for DASR-S.
-
-    Args:
-        network: any DASR.
     """
     radius = float(_sum_radii(network.head) + _sum_radii(network.groups) + _sum_radii(network.body_conv))
     upsampled = 1  # factor by which the feature map is larger than the input

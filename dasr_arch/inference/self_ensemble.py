@@ -15,12 +15,7 @@ ORIENTATIONS = range(8)
 
 
 def orient(x: Tensor, index: int) -> Tensor:
-    """Rotates by ``index`` % 4 quarter turns; from 4 on, reflects horizontally afterwards.
-
-    Args:
-        x: shape (..., H, W).
-        index: 0 (identity) to 7.
-    """
+    """Rotates (..., H, W) by ``index`` % 4 quarter turns; from index 4 to 7, reflects horizontally afterwards."""
     turned = torch.rot90(x, index % 4, (-2, -1))
     return turned.flip(-1) if index >= 4 else turned
 
@@ -37,15 +32,9 @@ def orient_pixels(pixels: Pixels, index: int) -> Pixels:
 
 
 def super_resolve(network: DASR, lq: Tensor, representations: Tensor) -> Tensor:
-    """Super-resolves with one representation, or averages over the orientations.
+    """Super-resolves an image of shape (1, 3, h, w) in [0, 1].
 
-    Args:
-        network: any DASR.
-        lq: shape (1, 3, h, w) in [0, 1].
-        representations: shape (1, D), or (8, D): one for each of ORIENTATIONS.
-
-    Returns:
-        Shape (1, 3, h * scale, w * scale).
+    With representations of shape (1, D) in one pass; with (8, D), one for each of ORIENTATIONS, the average over these.
     """
     if len(representations) == 1:
         return _forward(network, lq, representations)

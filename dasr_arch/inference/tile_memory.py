@@ -17,13 +17,9 @@ _MESSAGES = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc
 
 
 def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torch.device) -> int:
-    """LR pixels, padding included, of the largest tile that fits in memory.
+    """LR pixels, padding included, of the largest tile that fits in half of the available memory, given in bytes.
 
-    Args:
-        network: any DASR.
-        dtype: type that it computes in.
-        memory: available bytes, half of which are used; on a CPU at most one gigabyte.
-        device: where it computes.
+    On a CPU, a tile takes at most one gigabyte.
     """
     budget = int(memory * _MEMORY_SHARE)
     if device.type == 'cpu':
@@ -41,12 +37,8 @@ def fast_tile_pixels(network: DASR, device: torch.device) -> int | None:
 def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> int:
     """Peak memory of the network per LR pixel in bytes, estimated from its layers.
 
-    Args:
-        network: any DASR.
-        dtype: type that it computes in.
-        device: where it computes. On a CPU the tail is one convolution, and the body takes most. Elsewhere it is the
-            tail: the output of a convolution and its shuffled copy exist at once, and at the end the features of
-            every HR pixel in float32.
+    On a CPU the tail is one convolution, and the body takes most. Elsewhere it is the tail: the output of a convolution
+    and its shuffled copy exist at once, and at the end the features of every HR pixel in float32.
     """
     feat, size, upsampled = network.head.out_channels, dtype.itemsize, 1
     body = 7 * feat * size  # feature maps that exist at once

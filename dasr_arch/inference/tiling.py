@@ -93,15 +93,10 @@ class TilePlan(NamedTuple):
 def plan_tiles(
     height: int, width: int, pad: int, max_pixels: int, fast_pixels: int | None = None, *, min_side: int = MIN_TILE
 ) -> TilePlan:
-    """Tiles of nearly equal size that cover an image at the least cost.
+    """Tiles of nearly equal size that cover an image at the least cost; all numbers are in LR pixels.
 
-    Args:
-        height: of the image, LR pixels.
-        width: of the image, LR pixels.
-        pad: padding of each tile, LR pixels.
-        max_pixels: largest tile in LR pixels, padding included; exceeded only where the padding alone does so.
-        fast_pixels: LR pixels above which a tile takes more time per pixel; None if it does not.
-        min_side: shortest side of a tile without padding; smaller only where the image is.
+    A tile has at most ``max_pixels``, padding included, unless the padding alone exceeds them; above ``fast_pixels`` it
+    takes more time per pixel. Its sides are at least ``min_side`` without padding, unless the image is smaller.
     """
     fast_pixels = max_pixels if fast_pixels is None else fast_pixels
     best: tuple[bool, float, int, int] | None = None
@@ -128,13 +123,7 @@ def plan_squares(height: int, width: int, pad: int, size: int) -> TilePlan:
 
 
 def split(length: int, count: int, pad: int) -> list[Span]:
-    """Cuts one side of an image into spans of equal padded length; there is no padding beyond the image's border.
-
-    Args:
-        length: of the side, LR pixels.
-        count: number of spans.
-        pad: padding, LR pixels.
-    """
+    """Cuts one side of an image into spans of equal padded length; there is no padding beyond the image's border."""
     total = length + 2 * pad * (count - 1)  # padded lengths of all spans
     inner = [(2 * total * index + count) // (2 * count) - pad * (2 * index - 1) for index in range(1, count)]  # rounded
     edges = [0, *inner, length]
@@ -142,19 +131,11 @@ def split(length: int, count: int, pad: int) -> list[Span]:
 
 
 def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels: int) -> Tensor:
-    """Representation of an image in constant memory.
+    """Representation of an image by a network with an encoder, in constant memory: (1, representation_dim), float32.
 
-    The encoder averages its last feature map. The map is computed in tiles, which are padded by the full receptive
-    field and aligned with the encoder's stride, and summed in float64.
-
-    Args:
-        network: a DASR with an encoder.
-        pixels: the image.
-        device: of the network.
-        max_pixels: LR pixels of a tile; an image of at most that size is encoded untiled.
-
-    Returns:
-        Shape (1, representation_dim), float32; equals untiled encoding up to rounding.
+    The encoder averages its last feature map. For images of more than ``max_pixels`` the map is computed in tiles of at
+    most that many LR pixels, which are padded by the full receptive field and aligned with the encoder's stride, and
+    summed in float64. The result equals untiled encoding up to rounding.
     """
     height, width = pixels.shape[:2]
     if height * width <= max_pixels:
@@ -177,11 +158,7 @@ def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels
 def plan_encoder_tiles(network: DASR, height: int, width: int, max_pixels: int) -> TilePlan:
     """Tiles of nearly equal size whose edges are multiples of the encoder's stride.
 
-    Args:
-        network: a DASR with an encoder.
-        height: of the image, LR pixels.
-        width: of the image, LR pixels.
-        max_pixels: largest tile in LR pixels, padding included.
+    A tile has at most ``max_pixels`` LR pixels, padding included.
     """
     stride = encoder_stride(network)
     pad = math.ceil(encoder_radius(network) / stride)
@@ -202,21 +179,11 @@ def super_resolve_tiled(
     context: Callable[[], AbstractContextManager[object]],
     progress: Progress | None = None,
 ) -> Pixels:
-    """Super-resolves an image tile by tile. A tile that does not fit in memory is halved.
+    """Super-resolves an image tile by tile: shape (H * scale, W * scale, channels), of the image's type.
 
-    Args:
-        network: any DASR.
-        pixels: the image.
-        representations: shape (1, D), or (8, D) for a self-ensemble.
-        plan: the tiles.
-        context: entered for each tile; a lock and the precision.
-        progress: called after each tile.
-
-    Returns:
-        Shape (H * scale, W * scale, channels), of the image's type.
-
-    Raises:
-        InputError: if not even a tile of MIN_TILE pixels fits in memory.
+    The representations are of shape (1, D), or (8, D) for a self-ensemble. ``context``, a lock and the precision, is
+    entered for each tile; ``progress`` is called after it. A tile that does not fit in memory is halved. Raises
+    InputError if not even a tile of MIN_TILE pixels fits.
     """
     scale = network.scale
     height, width, channels = pixels.shape
@@ -285,8 +252,7 @@ def _make_plan(rows: Sequence[Span], columns: Sequence[Span], pad: int) -> TileP
 def _halve(tile: Tile, size: tuple[int, int], pad: int, error: BaseException) -> list[Tile]:
     """Two tiles in place of one that did not fit in memory, cut across its longer side.
 
-    Raises:
-        InputError: if the halves would be shorter than MIN_TILE.
+    Raises InputError if the halves would be shorter than MIN_TILE.
     """
     rows, columns = tile
     tall = rows.stop - rows.start >= columns.stop - columns.start

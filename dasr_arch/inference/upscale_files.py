@@ -14,13 +14,7 @@ from dasr_arch._renamed import rename_arguments, rename_fields
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
-from dasr_arch.inference.images.io import (
-    Frame,
-    ImageFile,
-    OutputSettings,
-    check_output,
-    read_image_file,
-)
+from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, check_output, read_image_file
 from dasr_arch.inference.output_paths import PathSettings, UpscaleJob, UpscalePlan, format_for, plan_files
 from dasr_arch.inference.tile_memory import is_out_of_memory
 from dasr_arch.inference.tiling import Progress
@@ -33,53 +27,31 @@ MAX_ENCODED_FRAMES = 16
 @rename_fields(look='adaptation')
 @dataclass(frozen=True)
 class FileSettings:
-    """Options of a run over image files.
-
-    Attributes:
-        adaptation: reference image, strength, self-ensemble.
-        output: format and quality.
-        force: replace existing files.
-        resume: skip images whose result exists.
-        recursive: include subfolders.
-        progress: show a progress bar on stderr.
-    """
+    """Options of a run over image files."""
 
     adaptation: AdaptationOptions = field(default_factory=AdaptationOptions)
     output: OutputSettings = field(default_factory=OutputSettings)
-    force: bool = False
-    resume: bool = False
-    recursive: bool = False
-    progress: bool = True
+    force: bool = False  # replace existing files
+    resume: bool = False  # skip images whose result exists
+    recursive: bool = False  # include subfolders
+    progress: bool = True  # show a progress bar on stderr
 
 
 class UpscaleReport(NamedTuple):
-    """Results of a run.
+    """Results of a run."""
 
-    Attributes:
-        made: the new files.
-        done: results of an earlier run, which were kept.
-        failed: images without a result.
-    """
-
-    made: list[Path]
-    done: list[Path]
-    failed: list[FailedImage]
+    made: list[Path]  # the new files
+    done: list[Path]  # results of an earlier run, which were kept
+    failed: list[FailedImage]  # images without a result
 
 
 def upscale_files(
     upscaler: Upscaler, sources: Sequence[str], target: str | None = None, settings: FileSettings | None = None
 ) -> UpscaleReport:
-    """Upscales image files, the images of folders, and files that match patterns.
+    """Upscales image files, the images of folders, and files that match patterns such as 'photos/*.jpg'.
 
-    Args:
-        upscaler: the network and its tiling.
-        sources: files, folders, and patterns such as 'photos/*.jpg'.
-        target: a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
-        settings: options of the run; ``FileSettings()`` if None.
-
-    Raises:
-        InputError: if there are no images, or an output path cannot be used.
-        OSError: if the target cannot be written.
+    The target is a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
+    Raises InputError if there are no images or an output path cannot be used, OSError if the target cannot be written.
     """
     return run_plan(upscaler, plan_upscaling(upscaler.scale, sources, target, settings), settings)
 
@@ -87,11 +59,7 @@ def upscale_files(
 def plan_upscaling(
     scale: int, sources: Sequence[str], target: str | None, settings: FileSettings | None
 ) -> UpscalePlan:
-    """Finds the images and chooses the output paths for ``upscale_files``, without loading a network.
-
-    Raises:
-        InputError: as ``upscale_files``.
-    """
+    """Finds the images and chooses the output paths for ``upscale_files``, without loading a network."""
     settings = settings or FileSettings()
     rules = PathSettings(scale, settings.output.format, settings.force, settings.resume, settings.recursive)
     plan = plan_files(sources, target, rules)
@@ -101,15 +69,9 @@ def plan_upscaling(
 
 
 def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | None = None) -> UpscaleReport:
-    """Upscales the images of a plan.
+    """Upscales the images of a plan that was made with the same settings.
 
-    Args:
-        upscaler: the network and its tiling.
-        plan: result of ``plan_upscaling``.
-        settings: the same as for the plan.
-
-    Raises:
-        OSError: if a result cannot be written; earlier results are kept.
+    Raises OSError if a result cannot be written; earlier results are kept.
     """
     settings = settings or FileSettings()
     made: list[Path] = []
@@ -138,20 +100,9 @@ def upscale_bytes(
     settings: FileSettings | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """Upscales the content of an image file.
+    """Upscales the content of an image file; returns that of a file of the same format, or of the one in the settings.
 
-    Args:
-        upscaler: the network and its tiling.
-        data: the content.
-        name: of the image in error messages.
-        settings: adaptation and output; ``FileSettings()`` if None.
-        progress: called with the number of LR pixels that were finished.
-
-    Returns:
-        The content of a file of the same format, or of the format in the settings.
-
-    Raises:
-        InputError: if it is no image that can be upscaled.
+    ``name`` is that of the image in error messages. Raises InputError if it is no image that can be upscaled.
     """
     settings = settings or FileSettings()
     return upscale_image(upscaler, read_image_file(data, name, upscaler.scale), name, settings, progress)
@@ -164,20 +115,9 @@ def upscale_image(
     settings: FileSettings,
     progress: Progress | None = None,
 ) -> bytes:
-    """Upscales a decoded image file.
+    """Upscales a file that ``read_image_file`` has decoded for the upscaler's scale; returns as ``upscale_bytes``.
 
-    Args:
-        upscaler: the network and its tiling.
-        file: result of ``read_image_file`` for the upscaler's scale.
-        name: of the image in error messages.
-        settings: adaptation and output.
-        progress: called with the number of LR pixels that were finished.
-
-    Returns:
-        As ``upscale_bytes``.
-
-    Raises:
-        InputError: if it does not fit in memory, or the format cannot hold the result.
+    Raises InputError if the result does not fit in memory, or the format cannot hold it.
     """
     try:
         check_output(file, settings.output, upscaler.scale)
@@ -193,12 +133,7 @@ def upscale_image(
 
 @rename_arguments(look='adaptation')
 def count_work(file: ImageFile, adaptation: AdaptationOptions | None = None) -> int:
-    """Total number of LR pixels that ``progress`` receives for a file.
-
-    Args:
-        file: the decoded file.
-        adaptation: the options of the run.
-    """
+    """Total number of LR pixels that ``progress`` receives for a file."""
     plain = sum(Upscaler.work(frame) for frame in file.frames)
     encoded = _sample(file.frames) if file.animated else file.frames
     return plain + sum(Upscaler.work(frame, adaptation) - Upscaler.work(frame) for frame in encoded)

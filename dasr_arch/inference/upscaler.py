@@ -298,12 +298,7 @@ class Upscaler:
         max_pixels = _ENCODER_PIXELS
         while True:
             try:
-                with (
-                    self._lock,
-                    exact_float32(),
-                    torch.inference_mode(),
-                    torch.autocast(self.device.type, enabled=False),
-                ):
+                with self._computing(torch.float32):
                     return torch.cat([encode_tiled(self.network, view, self.device, max_pixels) for view in views])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -313,9 +308,9 @@ class Upscaler:
                     raise InputError('not enough memory to encode the image; close other programs') from error
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Lock and precision for one tile."""
-        half = self.dtype != torch.float32
+    def _computing(self, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Lock and precision for one tile; by default that of the upscaler."""
+        half = (dtype or self.dtype) != torch.float32
         with (
             self._lock,
             exact_float32(),
@@ -326,13 +321,7 @@ class Upscaler:
 
 
 def count_clean_pixels(height: int, width: int, adaptation: AdaptationOptions) -> int:
-    """LR pixels that are computed to estimate the clean representation: none at a strength of 1.
-
-    Args:
-        height: of the image, LR pixels.
-        width: of the image, LR pixels.
-        adaptation: the options of the call.
-    """
+    """LR pixels that are computed to estimate the clean representation: none at a strength of 1."""
     return 0 if adaptation.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
 
 

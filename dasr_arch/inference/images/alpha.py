@@ -12,15 +12,10 @@ _NEIGHBOURS = np.ones((5, 5), np.uint8)
 def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
     """Fills fully transparent pixels with the colours of nearby visible ones.
 
-    The colours of fully transparent pixels are arbitrary, often black, and a network would mix them into the edges.
-    They become the mean over visible pixels in a square, the smallest of an image pyramid that holds any.
-
-    Args:
-        colour: shape (H, W, C), not premultiplied by alpha.
-        alpha: shape (H, W, 1) of the same type; 0 is fully transparent.
-
-    Returns:
-        The colours, visible pixels unchanged; the input array if no pixel or every pixel is fully transparent.
+    Their own colours are arbitrary, often black, and a network would mix them into the edges. They become the mean over
+    visible pixels in a square, the smallest of an image pyramid that holds any. Visible pixels stay; the input array is
+    returned if none or all are visible. Colours, shape (H, W, C), are not premultiplied; alpha, shape (H, W, 1), is of
+    the same type, and 0 is fully transparent.
     """
     visible = alpha[..., 0] > 0
     if visible.all() or not visible.any():
@@ -35,12 +30,8 @@ def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
 def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
     """Clips upscaled alpha to the minimum and maximum of the 5 x 5 LR pixels around each pixel.
 
-    Opaque and fully transparent regions keep their exact value, and edges do not overshoot.
-
-    Args:
-        upscaled: shape (H * scale, W * scale, 1).
-        alpha: the LR alpha, shape (H, W, 1).
-        scale: up-sampling factor.
+    The shapes are (H * scale, W * scale, 1) and (H, W, 1). Opaque and fully transparent regions keep their exact
+    value, and edges do not overshoot.
     """
     plane = np.ascontiguousarray(alpha[..., 0])
     border = cv2.BORDER_REPLICATE

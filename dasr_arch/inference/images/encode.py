@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -21,15 +22,9 @@ _VISIBLE = 128  # least alpha of an opaque pixel of a GIF
 
 
 def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
-    """Encodes upscaled frames.
+    """Encodes upscaled frames, one per frame of the input file, which gives format, timing and metadata.
 
-    Args:
-        frames: one per frame of the input.
-        file: the input, for format, timing and metadata.
-        settings: format and quality.
-
-    Raises:
-        InputError: if the format cannot hold the frames.
+    Raises InputError if the format cannot hold the frames.
     """
     kind = settings.format or file.format
     metadata = file.metadata
@@ -37,7 +32,7 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
         if kind in ('PNG', 'TIFF'):
             encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
             return encode(np.asarray(frames[0], np.uint16), metadata)
-        frames = [_to_eight_bits(frame) for frame in frames]
+        frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
     prepared = []
     for frame in frames:
         assert isinstance(frame, Image.Image)
@@ -56,22 +51,14 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
 
 
-def _to_eight_bits(frame: Frame) -> Image.Image:
-    if isinstance(frame, Image.Image):
-        return frame
-    return Image.fromarray(round_to_8_bits(frame))
-
-
 def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
     """Converts CMYK to sRGB by its profile, or without one by Pillow's default."""
     if profile:
-        try:
+        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged or of another colour model
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
             converted = ImageCms.profileToProfile(frame, source, ImageCms.createProfile('sRGB'), outputMode='RGB')
-        except (ImageCms.PyCMSError, OSError):
-            converted = None  # a profile that is damaged or of another colour model
-        if converted is not None:
-            return converted
+            if converted is not None:
+                return converted
     return frame.convert('RGB')
 
 

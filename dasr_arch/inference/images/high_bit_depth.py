@@ -23,11 +23,9 @@ _SIZES = {_BYTE: 1, _TEXT: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
 
 
 def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit PNG.
+    """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
 
-    Args:
-        pixels: shape (H, W), or (H, W, channels) with 1 to 4 channels; grey with alpha is stored as RGB with alpha.
-        metadata: colour profile, EXIF, XMP, resolution and text.
+    Grey with alpha is stored as RGB with alpha.
     """
     data = _encode(pixels, '.png', [cv2.IMWRITE_PNG_COMPRESSION, 3])
     chunks = []
@@ -51,12 +49,7 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
 
 def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit TIFF with lossless compression.
-
-    Args:
-        pixels: as for ``encode_deep_png``.
-        metadata: colour profile, EXIF, XMP, resolution and text.
-    """
+    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
     data = _encode(pixels, '.tiff', [cv2.IMWRITE_TIFF_COMPRESSION, 8])  # deflate
     tags: dict[int, tuple[int, int, bytes]] = {}
     if metadata.icc_profile:
@@ -71,12 +64,7 @@ def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
 
 def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
-    """Adds XMP and EXIF to the first image of a TIFF; Pillow does not write them into compressed ones.
-
-    Args:
-        data: a little-endian TIFF with profile and resolution.
-        metadata: the XMP and EXIF.
-    """
+    """Adds XMP and EXIF to the first image of a little-endian TIFF; Pillow does not write them into compressed ones."""
     if metadata.xmp:
         data = _add_tags(data, {700: (_BYTE, len(metadata.xmp), metadata.xmp)})
     if not metadata.exif:

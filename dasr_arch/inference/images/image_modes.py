@@ -23,16 +23,14 @@ Rebuild = Callable[[Sequence[Pixels], Pixels | None], Any]
 class DecomposedImage:
     """Components of an image.
 
-    Attributes:
-        components: arrays of shape (H, W, 1) or (H, W, 3) that the network upscales. One for RGB and grey images; CMYK
-            has two, C M Y and black, so that the colour separation is kept.
-        alpha: shape (H, W, 1), or None for opaque modes. Colours of transparent pixels are filled from visible ones.
-        rebuild: builds the image from components and alpha.
+    The network upscales the components, arrays of shape (H, W, 1) or (H, W, 3): one for RGB and grey images; CMYK has
+    two, C M Y and black, so that the colour separation is kept. Colours of transparent pixels are filled from visible
+    ones.
     """
 
     components: Sequence[Pixels]
-    alpha: Pixels | None
-    rebuild: Rebuild
+    alpha: Pixels | None  # shape (H, W, 1); None for opaque modes
+    rebuild: Rebuild  # builds the image from components and alpha
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,13 +62,9 @@ class DecomposedImage:
 
 
 def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
-    """Decomposes an image.
+    """Decomposes an array or a Pillow image, see :meth:`dasr_arch.Upscaler.__call__`.
 
-    Args:
-        image: an array or a Pillow image, see :meth:`dasr_arch.Upscaler.__call__`.
-
-    Raises:
-        InputError: if its type, mode or value range cannot be upscaled.
+    Raises InputError if its type, mode or value range cannot be upscaled.
     """
     if isinstance(image, Image.Image):
         return _decompose_pillow(image)
@@ -146,8 +140,7 @@ def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage
 
     def rebuild(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
         inks = 255 - np.concatenate(list(components), 2)
-        planes = [Image.fromarray(np.ascontiguousarray(inks[..., index])) for index in range(4)]
-        image = Image.merge('CMYK', planes)
+        image = Image.frombytes('CMYK', (inks.shape[1], inks.shape[0]), inks.tobytes())
         image.info = info
         return image
 

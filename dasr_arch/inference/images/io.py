@@ -55,62 +55,35 @@ _UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
 class Header(NamedTuple):
-    """Format and size of an image file.
+    """Format and size of an image file."""
 
-    Attributes:
-        format: one of FORMATS.
-        width: stored pixels, before EXIF rotation.
-        height: stored pixels, before EXIF rotation.
-        frames: number of frames or pages.
-    """
-
-    format: str
-    width: int
-    height: int
-    frames: int
+    format: str  # one of FORMATS
+    width: int  # stored pixels, before EXIF rotation
+    height: int  # stored pixels, before EXIF rotation
+    frames: int  # number of frames or pages
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A decoded image file.
+    """A decoded image file."""
 
-    Attributes:
-        format: one of FORMATS, by the content of the file.
-        frames: at least one image, with EXIF rotation applied.
-        animated: the frames are an animation; otherwise they are pages.
-        durations: of each frame of an animation, milliseconds.
-        loop: number of repetitions, 0 for endless; None if unspecified.
-        lossless: a WebP with lossless compression.
-        compression: of a TIFF.
-        has_default: the first frame of an APNG is a fallback and not part of the animation.
-        metadata: profile, EXIF, resolution and so on.
-    """
-
-    format: str
-    frames: Sequence[Frame]
-    animated: bool
-    durations: Sequence[float]
-    loop: int | None
-    lossless: bool
-    compression: str | None
-    has_default: bool
+    format: str  # one of FORMATS, by the content of the file
+    frames: Sequence[Frame]  # at least one image, with EXIF rotation applied
+    animated: bool  # the frames are an animation; otherwise they are pages
+    durations: Sequence[float]  # of each frame of an animation, milliseconds
+    loop: int | None  # number of repetitions, 0 for endless; None if unspecified
+    lossless: bool  # a WebP with lossless compression
+    compression: str | None  # of a TIFF
+    has_default: bool  # the first frame of an APNG is a fallback and not part of the animation
     metadata: Metadata
 
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Format and quality of written files.
+    """Format and quality of written files; InputError if the format is unknown or the quality out of range."""
 
-    Attributes:
-        format: one of FORMATS; None keeps that of the input.
-        quality: of lossy formats, 1 to 100; None is 95, and lossless for WebP from lossless input.
-
-    Raises:
-        InputError: if the format is unknown or the quality out of range.
-    """
-
-    format: str | None = None
-    quality: int | None = None
+    format: str | None = None  # one of FORMATS; None keeps that of the input
+    quality: int | None = None  # of lossy formats, 1 to 100; None is 95, and lossless for WebP from lossless input
 
     def __post_init__(self) -> None:
         """Checks both."""
@@ -121,15 +94,10 @@ class OutputSettings:
 
 
 def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header:
-    """Reads format and size of an image without decoding it.
+    """Reads format and size of an image without decoding it; InputError if it is no image, or too large.
 
-    Args:
-        source: the file, or its content.
-        name: of the image in error messages.
-        limited: refuse images above MAX_PIXELS; False for results, which may be larger.
-
-    Raises:
-        InputError: if it is no image, or too large.
+    ``name`` is that of the image in error messages. Images above MAX_PIXELS are refused if ``limited``; results may be
+    larger.
     """
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source):
@@ -147,16 +115,10 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
 
 
 def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True) -> ImageFile:
-    """Decodes a file's content.
+    """Decodes a file's content; ``name`` and ``limited`` as for ``read_header``.
 
-    Args:
-        data: its bytes.
-        name: of the image in error messages.
-        scale: factor for image sizes in the metadata.
-        limited: see ``read_header``.
-
-    Raises:
-        InputError: if it is damaged, or of a kind that cannot be upscaled.
+    Image sizes in the metadata are multiplied by ``scale``. Raises InputError if the content is damaged, or of a kind
+    that cannot be upscaled.
     """
     read_header(data, name, limited)
     try:
@@ -169,8 +131,7 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
 def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
     """Checks before the work that the output format can hold the result.
 
-    Raises:
-        InputError: if it cannot; the message names formats that can.
+    Raises InputError if it cannot; the message names formats that can.
     """
     kind = settings.format or file.format
     sizes = [frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1] for frame in file.frames]

@@ -19,25 +19,15 @@ _XMP_TEXT = 'XML:com.adobe.xmp'
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata that is kept.
+    """Metadata that is kept."""
 
-    Attributes:
-        icc_profile: colour profile.
-        exif: without orientation and thumbnail, which no longer apply.
-        xmp: XML packet.
-        dpi: horizontal and vertical pixels per inch.
-        comment: of a JPEG or GIF.
-        text: text entries of a PNG.
-        png: gamma, chromaticity and rendering intent of a PNG without a profile.
-    """
-
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    comment: bytes | None = None
-    text: dict[str, str] = field(default_factory=dict)
-    png: dict[str, Any] = field(default_factory=dict)
+    icc_profile: bytes | None = None  # colour profile
+    exif: bytes | None = None  # without orientation and thumbnail, which no longer apply
+    xmp: bytes | None = None  # XML packet
+    dpi: tuple[float, float] | None = None  # horizontal and vertical pixels per inch
+    comment: bytes | None = None  # of a JPEG or GIF
+    text: dict[str, str] = field(default_factory=dict)  # text entries of a PNG
+    png: dict[str, Any] = field(default_factory=dict)  # gamma, chromaticity, rendering intent; only without a profile
 
     def without_profile(self) -> 'Metadata':
         """Metadata for pixels that were converted to sRGB."""
@@ -62,7 +52,7 @@ class Metadata:
         info = PngInfo()
         for key, value in self.text.items():
             if key != _XMP_TEXT:
-                info.add_text(key, value) if _is_latin(value) else info.add_itxt(key, value)
+                info.add_text(key, value)  # as iTXt if it is not Latin-1
         if self.xmp:
             info.add_itxt(_XMP_TEXT, self.xmp.decode('utf-8', 'replace'))
         if not self.icc_profile:
@@ -72,12 +62,9 @@ class Metadata:
 
 
 def read_metadata(image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """Reads the metadata of a loaded Pillow image.
+    """Reads the metadata of a loaded Pillow image; ``scale`` multiplies the image sizes in EXIF.
 
-    Args:
-        image: as stored in the file.
-        upright: the image after Pillow's ``exif_transpose``, which also corrects the orientation in XMP.
-        scale: factor for the image sizes in EXIF.
+    ``upright`` is the image after Pillow's ``exif_transpose``, which also corrects the orientation in XMP.
     """
     info = upright.info
     comment = info.get('comment')
@@ -134,11 +121,3 @@ def _read_exif(source: Image.Exif, size: tuple[int, int]) -> bytes | None:
         return kept.tobytes()
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError):  # malformed EXIF
         return None
-
-
-def _is_latin(value: str) -> bool:
-    try:
-        value.encode('latin-1')
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -21,12 +21,9 @@ def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
 
 
 def to_pixels(sr: Tensor, dtype: 'np.dtype[Any]', channels: int) -> Pixels:
-    """Network output of shape (3, H, W) as pixels of shape (H, W, channels), clamped, and rounded for integers.
+    """RGB of shape (3, H, W) as pixels of shape (H, W, channels), clamped to [0, 1], and rounded for integers.
 
-    Args:
-        sr: RGB around [0, 1], any floating type.
-        dtype: of the pixels.
-        channels: 3, or 1 for luma.
+    The tensor is of any floating type. With one channel, the pixels are luma.
     """
     sr = sr.float().clamp(0, 1)
     if channels == 1:

@@ -32,33 +32,21 @@ _HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 @dataclass(frozen=True)
 class Colour:
-    """Colour format of a video.
+    """Colour format of a video."""
 
-    Attributes:
-        matrix: matrix coefficients of H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
-        full_range: luma in 0..255 instead of 16..235 (at 8 bits).
-        bits: per sample: 8, 10, 12 or 16.
-        subsampled: chroma has fewer samples than luma.
-        primaries: colour primaries of H.273; 2 if untagged.
-        transfer: transfer characteristics of H.273; 2 if untagged.
-    """
-
-    matrix: int
-    full_range: bool
-    bits: int
-    subsampled: bool
-    primaries: int = _UNSPECIFIED
-    transfer: int = _UNSPECIFIED
+    matrix: int  # matrix coefficients of H.273: 1 BT.709, 5 and 6 BT.601, 9 BT.2020
+    full_range: bool  # luma in 0..255 instead of 16..235 (at 8 bits)
+    bits: int  # per sample: 8, 10, 12 or 16
+    subsampled: bool  # chroma has fewer samples than luma
+    primaries: int = _UNSPECIFIED  # colour primaries of H.273; 2 if untagged
+    transfer: int = _UNSPECIFIED  # transfer characteristics of H.273; 2 if untagged
 
 
 def read_colour(frame: 'av.VideoFrame') -> Colour:
     """Colour format of a frame; for untagged properties the defaults of players.
 
-    The defaults are BT.709 from 1280 x 720 pixels, BT.601 below, and limited range. RGB and grey frames are written
-    as BT.709 in limited range.
-
-    Raises:
-        InputError: if the matrix is not a linear luma and chroma matrix.
+    The defaults are BT.709 from 1280 x 720 pixels, BT.601 below, and limited range. RGB and grey frames are written as
+    BT.709 in limited range. Raises InputError if the matrix is not a linear luma and chroma matrix.
     """
     form = frame.format
     bits = max(component.bits for component in form.components)
@@ -79,14 +67,9 @@ def read_colour(frame: 'av.VideoFrame') -> Colour:
 
 
 def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
-    """Converts a frame to RGB.
+    """Converts a frame of any pixel format to RGB of shape (H, W, 3), float32 in [0, 1].
 
-    Args:
-        frame: of any pixel format.
-        colour: result of ``read_colour`` for the first frame of the video.
-
-    Returns:
-        RGB of shape (H, W, 3), float32 in [0, 1].
+    ``colour`` is the result of ``read_colour`` for the first frame of the video.
     """
     if _is_luma_chroma(frame):
         planes = _read_planes(_resample(frame, _full_chroma(colour.bits), colour), 3)
@@ -100,14 +83,9 @@ def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
 
 
 def make_frame(pixels: Pixels, colour: Colour) -> 'av.VideoFrame':
-    """Converts RGB to a frame.
+    """Converts RGB of shape (H, W, 3), float32 in [0, 1], to a frame in ``pixel_format(colour)`` with colour tags.
 
-    Args:
-        pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-        colour: format of the frame. With subsampled chroma, odd sides are padded by a copy of the last pixel.
-
-    Returns:
-        A frame in ``pixel_format(colour)`` with colour tags.
+    With subsampled chroma, odd sides are padded by a copy of the last pixel.
     """
     if colour.subsampled and (pixels.shape[0] % 2 or pixels.shape[1] % 2):
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode='edge')

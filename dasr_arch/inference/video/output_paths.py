@@ -24,15 +24,10 @@ def is_video(source: str) -> bool:
 
 
 def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
-    """Chooses the output paths; no file is opened.
+    """Chooses the output paths of files and patterns such as 'clips/*.mp4'; no file is opened.
 
-    Args:
-        sources: files, and patterns such as 'clips/*.mp4'.
-        target: a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
-        settings: rules for the paths.
-
-    Raises:
-        InputError: if a pattern matches nothing, or an output path cannot be used.
+    The target is a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
+    Raises InputError if a pattern matches nothing, or an output path cannot be used.
     """
     paths = [path for source in sources for path in _find(source)]
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))

@@ -45,23 +45,14 @@ _TRUNCATED = 0.02  # missing share of the declared duration
 
 
 class Encoder(NamedTuple):
-    """Encoder of one codec.
+    """Encoder of one codec."""
 
-    Attributes:
-        name: FFmpeg's name of the encoder.
-        crf: default constant rate factor, smaller is better; None for a lossless codec.
-        max_crf: largest constant rate factor.
-        bits: largest bit depth.
-        full_chroma: the encoder keeps 4:4:4 chroma.
-        options: further options of the encoder.
-    """
-
-    name: str
-    crf: int | None
-    max_crf: int
-    bits: int
-    full_chroma: bool
-    options: Mapping[str, str]
+    name: str  # FFmpeg's name of the encoder
+    crf: int | None  # default constant rate factor, smaller is better; None for a lossless codec
+    max_crf: int  # largest constant rate factor
+    bits: int  # largest bit depth
+    full_chroma: bool  # the encoder keeps 4:4:4 chroma
+    options: Mapping[str, str]  # further options of the encoder
 
 
 ENCODERS: Mapping[str, Encoder] = {
@@ -75,22 +66,12 @@ ENCODERS: Mapping[str, Encoder] = {
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """Codec, quality and time range of a written video.
+    """Codec, quality and time range of a written video; InputError if the codec is unknown or a number out of range."""
 
-    Attributes:
-        codec: one of ENCODERS; None is h264, or h265 above 8 bits, or vp9 in WebM.
-        crf: constant rate factor, smaller is better; None is the codec's default.
-        start: seconds to skip at the beginning.
-        duration: seconds to upscale from there; None is the rest.
-
-    Raises:
-        InputError: if the codec is unknown or a number out of range.
-    """
-
-    codec: str | None = None
-    crf: int | None = None
-    start: float = 0.0
-    duration: float | None = None
+    codec: str | None = None  # one of ENCODERS; None is h264, or h265 above 8 bits, or vp9 in WebM
+    crf: int | None = None  # constant rate factor, smaller is better; None is the codec's default
+    start: float = 0.0  # seconds to skip at the beginning
+    duration: float | None = None  # seconds to upscale from there; None is the rest
 
     def __post_init__(self) -> None:
         """Checks codec and numbers."""
@@ -104,14 +85,9 @@ class VideoSettings:
             self._check_crf(self.codec)
 
     def choose(self, target: Path, colour: Colour) -> tuple[Encoder, int | None]:
-        """Chooses the encoder and its constant rate factor.
+        """Encoder for a target file and its constant rate factor.
 
-        Args:
-            target: the file to write.
-            colour: colour format of the source.
-
-        Raises:
-            InputError: if the factor is out of range, or PyAV lacks the encoder.
+        Raises InputError if the factor is out of range, or PyAV lacks the encoder.
         """
         codec = self.codec or ('vp9' if target.suffix.lower() == '.webm' else 'h265' if colour.bits > 8 else 'h264')
         self._check_crf(codec)
@@ -129,39 +105,22 @@ class VideoSettings:
 
 
 class VideoFacts(NamedTuple):
-    """Properties of a video.
+    """Properties of a video."""
 
-    Attributes:
-        width: stored pixels, before rotation.
-        height: stored pixels, before rotation.
-        frames: number of frames to upscale, as far as the container tells.
-        origin: time in the file that becomes 0, in seconds.
-        colour: colour format of the first frame.
-        matrix: the nine numbers of the display matrix; None if there is none.
-        notes: parts that are not kept.
-    """
-
-    width: int
-    height: int
-    frames: int
-    origin: Fraction
-    colour: Colour
-    matrix: list[int] | None
-    notes: list[str]
+    width: int  # stored pixels, before rotation
+    height: int  # stored pixels, before rotation
+    frames: int  # number of frames to upscale, as far as the container tells
+    origin: Fraction  # time in the file that becomes 0, in seconds
+    colour: Colour  # colour format of the first frame
+    matrix: list[int] | None  # the nine numbers of the display matrix; None if there is none
+    notes: list[str]  # parts that are not kept
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
-    """Opens a file and selects its video stream.
+    """Opens a file and yields the container and its largest video stream; cover images are ignored.
 
-    Args:
-        path: the file.
-
-    Yields:
-        The container and its largest video stream; cover images are ignored.
-
-    Raises:
-        InputError: if it cannot be read, or holds no video.
+    Raises InputError if it cannot be read, or holds no video.
     """
     av = import_extra('av', 'video')
     options = {'protocol_whitelist': 'file', 'format_whitelist': _READ}
@@ -183,12 +142,8 @@ def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
 def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     """Reads a file from end to end without decoding, to find damage before hours of work.
 
-    Args:
-        path: the file.
-        settings: time range to upscale.
-
-    Raises:
-        InputError: as :func:`open_video`, or if the file is truncated, its frames are too large, or the range is empty.
+    Raises InputError as :func:`open_video`, or if the file is truncated, its frames are too large, or the time range of
+    the settings is empty.
     """
     with open_video(path) as (container, stream):
         if stream.width * stream.height > _MAX_PIXELS:
@@ -203,7 +158,7 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
                 continue
             time = stamp * packet.time_base
             last = max(last, time + (packet.duration or 0) * packet.time_base)
-            frames += packet.stream is stream and is_inside(time - origin, settings)
+            frames += packet.stream is stream and time >= origin and not is_after(time - origin, settings)
         declared = Fraction(container.duration or 0, 1_000_000)
         present = last - first
         _check_whole(path, present, declared, settings)
@@ -225,11 +180,6 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     )
 
 
-def is_inside(time: Fraction, settings: VideoSettings) -> bool:
-    """True if a time, in seconds after the origin, is in the selected range."""
-    return time >= 0 and not is_after(time, settings)
-
-
 def is_after(time: Fraction, settings: VideoSettings) -> bool:
     """True if a time, in seconds after the origin, is after the selected range."""
     return settings.duration is not None and time >= to_fraction(settings.duration)
@@ -243,11 +193,7 @@ def to_fraction(seconds: float) -> Fraction:
 def demux(
     path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None
 ) -> 'Iterator[Packet[Stream]]':
-    """Packets of some or all streams in file order.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Packets of some or all streams in file order; InputError if the file is damaged."""
     av = import_extra('av', 'video')
     try:
         yield from container.demux() if streams is None else container.demux(streams)

@@ -41,8 +41,7 @@ class CutDetector:
     def is_new_shot(self, pixels: Pixels) -> bool:
         """True if a frame begins a shot; the first frame does.
 
-        Args:
-            pixels: RGB of shape (H, W, 3), float32 in [0, 1], in display order.
+        Frames are RGB of shape (H, W, 3), float32 in [0, 1], in display order.
         """
         thumbnail = cv2.resize(pixels, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
         last, self._last = self._last, thumbnail
@@ -64,11 +63,8 @@ class ShotRepresentation:
 
     Within a shot it is a moving average over the representations of the frames so far: first their mean, then an
     exponential average with the time constant SMOOTHING_SECONDS at any frame rate. A cut restarts it. The clean
-    representation, towards which ``strength`` interpolates, is estimated from the first frame of each shot.
-
-    Args:
-        upscaler: computes representations.
-        adaptation: reference image, strength, self-ensemble; a reference replaces the frames.
+    representation, towards which ``strength`` interpolates, is estimated from the first frame of each shot. A reference
+    replaces the frames.
     """
 
     @rename_arguments(look='adaptation')
@@ -85,14 +81,9 @@ class ShotRepresentation:
         """Number of shots so far."""
 
     def __call__(self, pixels: Pixels, time: float) -> Tensor:
-        """Computes the representation for the next frame.
+        """Representation for the next frame, as of :meth:`Upscaler.represent`.
 
-        Args:
-            pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-            time: presentation time in seconds, not decreasing.
-
-        Returns:
-            As :meth:`Upscaler.represent`.
+        The frame is RGB of shape (H, W, 3), float32 in [0, 1]; its presentation time, in seconds, does not decrease.
         """
         fresh = self._cuts.is_new_shot(pixels)
         self.shots += fresh

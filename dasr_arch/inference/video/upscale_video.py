@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
@@ -18,14 +16,7 @@ from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.tile_memory import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
-from dasr_arch.inference.video.reader import (
-    VideoFacts,
-    VideoSettings,
-    demux,
-    is_after,
-    open_video,
-    scan_video,
-)
+from dasr_arch.inference.video.reader import VideoSettings, demux, is_after, open_video, scan_video
 from dasr_arch.inference.video.shots import ShotRepresentation
 from dasr_arch.inference.video.writer import VideoSource, VideoWriter
 
@@ -39,19 +30,12 @@ _REORDERED = 4  # frames by which a time stamp may be displaced
 
 
 class VideoReport(NamedTuple):
-    """Result of one video.
+    """Result of one video."""
 
-    Attributes:
-        path: the new file.
-        frames: number of upscaled frames.
-        shots: number of shots; each has its own representation.
-        notes: parts of the source that were not kept, with the reason.
-    """
-
-    path: Path
-    frames: int
-    shots: int
-    notes: list[str]
+    path: Path  # the new file
+    frames: int  # number of upscaled frames
+    shots: int  # number of shots; each has its own representation
+    notes: list[str]  # parts of the source that were not kept, with the reason
 
 
 @rename_arguments(look='adaptation')
@@ -63,88 +47,62 @@ def upscale_video(
     adaptation: AdaptationOptions | None = None,
     progress: bool = True,
 ) -> VideoReport:
-    """Upscales a video.
+    """Upscales a video to a file with an ending of CONTAINERS, which is replaced if it exists.
 
     Time stamps, sound, subtitles, attachments, chapters, tags, rotation, pixel aspect, colour matrix, range, primaries
     and transfer are kept. The report names what the target's format cannot hold. Within a shot, frames use a moving
-    average of the representation.
-
-    Args:
-        upscaler: the network and its tiling.
-        source: the file.
-        target: the file to write, with an ending of CONTAINERS; replaced if it exists.
-        settings: codec, quality and part; ``VideoSettings()`` if None.
-        adaptation: reference image, strength, self-ensemble.
-        progress: show a progress bar on stderr.
-
-    Raises:
-        InputError: if the source is no video, damaged or truncated, or the settings do not fit; nothing is written.
-        OSError: if the target cannot be written.
+    average of the representation. Raises InputError if the source is no video, damaged or truncated, or the settings do
+    not fit, and OSError if the target cannot be written; nothing is written then.
     """
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
+    size = facts.width * upscaler.scale, facts.height * upscaler.scale
+    represent = ShotRepresentation(upscaler, adaptation)
+    frames = 0
     try:
         with (
             atomic_write(target) as temporary,
             progress_bar(total=facts.frames, unit='frame', disable=not progress) as bar,
+            open_video(source) as (container, stream),
         ):
             bar.set_description(source.name, refresh=True)
-            return _upscale(upscaler, _Job(source, target, temporary, facts, settings), adaptation, bar)
+            original = VideoSource(source, container, stream, facts, settings)
+            with VideoWriter(temporary, target, original, size) as writer:
+                for frame in _read_frames(original, writer):
+                    pixels = read_pixels(frame, facts.colour)
+                    representations = represent(pixels, float(frame.time))
+                    upscaled = upscaler.upscale_decomposed(decompose(pixels), representations)
+                    writer.write(upscaled.components[0], frame)
+                    frames += 1
+                    bar.update()
     except errors as error:  # those of reading became InputErrors on the way
         raise InputError(f'{target}: cannot be written ({error.strerror}); is the disk full?') from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise InputError(f'{source}: not enough memory; close other programs or cut the video') from error
+    return VideoReport(target, frames, represent.shots, [*facts.notes, *writer.notes])
 
 
-class _Job(NamedTuple):
-    """One video, its target, and the temporary file that becomes the target."""
-
-    source: Path
-    target: Path
-    temporary: Path
-    facts: VideoFacts
-    settings: VideoSettings
-
-
-def _upscale(upscaler: Upscaler, job: _Job, adaptation: AdaptationOptions | None, bar: 'tqdm[Any]') -> VideoReport:
-    represent = ShotRepresentation(upscaler, adaptation)
-    facts, size = job.facts, (job.facts.width * upscaler.scale, job.facts.height * upscaler.scale)
-    frames = 0
-    with open_video(job.source) as (container, stream):
-        original = VideoSource(container, stream, facts)
-        with VideoWriter(job.temporary, job.target, original, size, job.settings) as writer:
-            for frame in _read_frames(job, original, writer):
-                pixels = read_pixels(frame, facts.colour)
-                representations = represent(pixels, float(frame.time))
-                upscaled = upscaler.upscale_decomposed(decompose(pixels), representations)
-                writer.write(upscaled.components[0], frame)
-                frames += 1
-                bar.update()
-        notes = [*facts.notes, *writer.notes]
-    return VideoReport(job.target, frames, represent.shots, notes)
-
-
-def _read_frames(job: _Job, original: VideoSource, writer: VideoWriter) -> 'Iterator[av.VideoFrame]':
+def _read_frames(source: VideoSource, writer: VideoWriter) -> 'Iterator[av.VideoFrame]':
     """Decoded frames of the selected part in display order; packets of sound and text are copied in between."""
-    container, stream, facts = original
+    stream = source.stream
     stream.thread_type = 'AUTO'
-    if job.settings.start:
-        container.seek(int(facts.origin * 1_000_000))
+    if source.settings.start:
+        source.container.seek(int(source.facts.origin * 1_000_000))
     copied = writer.copies()
     waiting = {one.index for one in (stream, *copied) if one.type in ('video', 'audio')}
     order = _DisplayOrder(stream)
-    for packet in demux(job.source, container, [stream, *copied]):
+    for packet in demux(source.path, source.container, [stream, *copied]):
         if packet.stream.index != stream.index:
-            if _copy(packet, job, writer):
+            if _copy(packet, source, writer):
                 waiting.discard(packet.stream.index)
         elif stream.index in waiting:
-            order.push(_decode(packet, stream, job, order.started), last=not packet.size)
+            order.push(_decode(packet, source, order.started), last=not packet.size)
             for frame in order.pop():
-                time = Fraction(frame.pts or 0) * (frame.time_base or 1) - facts.origin
-                if is_after(time, job.settings):
+                time = Fraction(frame.pts or 0) * (frame.time_base or 1) - source.facts.origin
+                if is_after(time, source.settings):
                     waiting.discard(stream.index)
                 elif time >= 0:
                     yield frame
@@ -153,11 +111,7 @@ def _read_frames(job: _Job, original: VideoSource, writer: VideoWriter) -> 'Iter
 
 
 class _DisplayOrder:
-    """Puts time stamps into increasing order; files such as AVI store them in decoding order.
-
-    Args:
-        stream: the video stream of the frames.
-    """
+    """Puts time stamps into increasing order; files such as AVI store them in decoding order."""
 
     def __init__(self, stream: 'VideoStream') -> None:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -191,37 +145,37 @@ class _DisplayOrder:
             yield frame
 
 
-def _copy(packet: 'Packet[Stream]', job: _Job, writer: VideoWriter) -> bool:
+def _copy(packet: 'Packet[Stream]', source: VideoSource, writer: VideoWriter) -> bool:
     """Copies a packet of sound or text if it is in the selected part; returns True if it comes after the part."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     if stamp is None or not packet.size:  # marks the end of a stream
         return False
-    time = stamp * packet.time_base - job.facts.origin
-    if is_after(time, job.settings):
+    time = stamp * packet.time_base - source.facts.origin
+    if is_after(time, source.settings):
         return True
-    if time >= 0 or not job.settings.start:  # audio encoders put priming samples before time 0
+    if time >= 0 or not source.settings.start:  # audio encoders put priming samples before time 0
         writer.copy(packet)
     return False
 
 
-def _decode(packet: 'Packet[Stream]', stream: 'VideoStream', job: _Job, started: bool) -> 'list[av.VideoFrame]':
+def _decode(packet: 'Packet[Stream]', source: VideoSource, started: bool) -> 'list[av.VideoFrame]':
     """Decodes a packet; undecodable packets before the first frame are skipped."""
     errors = import_extra('av', 'video').FFmpegError
     try:
-        frames = stream.decode(packet)
+        frames = source.stream.decode(packet)
     except errors as error:
         if not started:
             return []
         stamp = packet.pts if packet.pts is not None else packet.dts
         where = f' near {float(stamp * packet.time_base):.1f} seconds' if stamp is not None else ''
         raise InputError(
-            f'{job.source}: is damaged{where} ({error.strerror}); copy it again, or upscale parts of it with --start '
+            f'{source.path}: is damaged{where} ({error.strerror}); copy it again, or upscale parts of it with --start '
             'and --duration'
         ) from error
     for frame in frames:
-        if (frame.width, frame.height) != (job.facts.width, job.facts.height):
+        if (frame.width, frame.height) != (source.facts.width, source.facts.height):
             raise InputError(
-                f'{job.source}: changes its size from {job.facts.width} x {job.facts.height} to {frame.width} x '
+                f'{source.path}: changes its size from {source.facts.width} x {source.facts.height} to {frame.width} x '
                 f'{frame.height} at {frame.time:.1f} seconds; upscale the parts with --start, --duration'
             )
     return frames

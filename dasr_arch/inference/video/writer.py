@@ -28,39 +28,27 @@ _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'du
 
 
 class VideoSource(NamedTuple):
-    """An opened source video.
+    """An opened source video, its video stream, the result of ``scan_video``, and the options of the run."""
 
-    Attributes:
-        container: the opened file.
-        stream: its video stream.
-        facts: result of ``scan_video``.
-    """
-
+    path: Path
     container: 'InputContainer'
     stream: 'VideoStream'
     facts: VideoFacts
+    settings: VideoSettings
 
 
 class VideoWriter:
     """Writes a video; a context manager that completes the file on exit.
 
-    Args:
-        path: the file to write, usually a temporary one.
-        target: its final name, which determines the format.
-        source: the source video.
-        size: width and height of the upscaled frames.
-        settings: codec and quality.
-
-    Raises:
-        InputError: if the format cannot hold the sound, or the encoder refuses the size.
+    The file at ``path`` is usually a temporary one; the ending of ``target``, its final name, determines the format.
+    ``size`` is the width and height of the upscaled frames. Raises InputError if the format cannot hold the sound, or
+    the encoder refuses the size.
     """
 
-    def __init__(
-        self, path: Path, target: Path, source: VideoSource, size: tuple[int, int], settings: VideoSettings
-    ) -> None:
+    def __init__(self, path: Path, target: Path, source: VideoSource, size: tuple[int, int]) -> None:
         self._av = import_extra('av', 'video')
         self._path, self._target, self._source = path, target, source
-        encoder, crf = settings.choose(target, source.facts.colour)
+        encoder, crf = source.settings.choose(target, source.facts.colour)
         self._colour = replace(
             source.facts.colour,
             bits=min(source.facts.colour.bits, encoder.bits),
@@ -74,7 +62,7 @@ class VideoWriter:
         try:
             self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
             self._copies = self._add_copies()
-            self._copy_tags(settings)
+            self._copy_tags(source.settings)
             self._container.start_encoding()
         except BaseException as error:
             self._abandon()
@@ -113,11 +101,9 @@ class VideoWriter:
             self._container.close()
 
     def write(self, pixels: Pixels, original: 'av.VideoFrame') -> None:
-        """Encodes the next frame.
+        """Encodes the next frame, RGB of shape (H, W, 3), float32 in [0, 1].
 
-        Args:
-            pixels: RGB of shape (H, W, 3), float32 in [0, 1].
-            original: the source frame; gives time stamp and duration.
+        The original frame gives time stamp and duration.
         """
         assert original.pts is not None
         assert original.time_base is not None
