@@ -51,28 +51,28 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
     data = _encode(pixels, '.tiff', [cv2.IMWRITE_TIFF_COMPRESSION, 8])  # deflate
-    tags: dict[int, tuple[int, int, bytes]] = {}
+    tags: dict[int, tuple[int, bytes]] = {}
     if metadata.icc_profile:
-        tags[34675] = (_UNDEFINED, len(metadata.icc_profile), metadata.icc_profile)
+        tags[34675] = (_UNDEFINED, metadata.icc_profile)
     if metadata.dpi:
         for tag, value in zip((282, 283), metadata.dpi, strict=True):
-            tags[tag] = (_RATIONAL, 1, struct.pack('<II', round(value * 1000), 1000))
-        tags[296] = (_SHORT, 1, struct.pack('<H', 2))  # inches
+            tags[tag] = (_RATIONAL, struct.pack('<II', round(value * 1000), 1000))
+        tags[296] = (_SHORT, struct.pack('<H', 2))  # inches
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        tags[338] = (_SHORT, 1, struct.pack('<H', 2))  # straight alpha
+        tags[338] = (_SHORT, struct.pack('<H', 2))  # straight alpha
     return add_to_tiff(_add_tags(data, tags), metadata)
 
 
 def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     """Adds XMP and EXIF to the first image of a little-endian TIFF; Pillow does not write them into compressed ones."""
     if metadata.xmp:
-        data = _add_tags(data, {700: (_BYTE, len(metadata.xmp), metadata.xmp)})
+        data = _add_tags(data, {700: (_BYTE, metadata.xmp)})
     if not metadata.exif:
         return data
     block: Any = Image.Exif()
     block.load(metadata.exif)
-    texts = {tag: value.encode() + b'\0' for tag, value in block.items() if isinstance(value, str)}
-    data = _add_tags(data, {tag: (_TEXT, len(text), text) for tag, text in texts.items()})
+    texts = {tag: (_TEXT, value.encode() + b'\0') for tag, value in block.items() if isinstance(value, str)}
+    data = _add_tags(data, texts)
     for tag in (_EXIF_IFD, _GPS_IFD):
         entries = block.get_ifd(tag)
         if entries:
@@ -80,7 +80,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
             directory = TiffImagePlugin.ImageFileDirectory_v2(b'II*\0\x08\0\0\0', group=tag)
             directory.update(entries)
             place = len(data)
-            data = _add_tags(data + directory.tobytes(place), {tag: (_LONG, 1, struct.pack('<I', place))})
+            data = _add_tags(data + directory.tobytes(place), {tag: (_LONG, struct.pack('<I', place))})
     return data
 
 
@@ -99,8 +99,8 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
 
 
-def _add_tags(data: bytes, tags: dict[int, tuple[int, int, bytes]]) -> bytes:
-    """Adds tags to the first image of a little-endian TIFF, in a new directory at the end of the file."""
+def _add_tags(data: bytes, tags: dict[int, tuple[int, bytes]]) -> bytes:
+    """Adds tags, each a type and a value, to the first image of a little-endian TIFF, in a new directory at its end."""
     assert data[:4] == b'II*\0', 'OpenCV and Pillow write little-endian TIFF'
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
@@ -110,14 +110,13 @@ def _add_tags(data: bytes, tags: dict[int, tuple[int, int, bytes]]) -> bytes:
         entry = data[start + 2 + 12 * index : start + 14 + 12 * index]
         entries[struct.unpack_from('<H', entry)[0]] = entry
     out = bytearray(data + b'\0' * (len(data) % 2))
-    for tag, (kind, number, value) in tags.items():
-        assert len(value) == number * _SIZES[kind]
+    for tag, (kind, value) in tags.items():
         if len(value) <= 4:
             place = value.ljust(4, b'\0')
         else:
             place = struct.pack('<I', len(out))
             out += value + b'\0' * (len(value) % 2)
-        entries[tag] = struct.pack('<HHI', tag, kind, number) + place
+        entries[tag] = struct.pack('<HHI', tag, kind, len(value) // _SIZES[kind]) + place
     struct.pack_into('<I', out, 4, len(out))
     directory = b''.join(entries[tag] for tag in sorted(entries))
     return bytes(out + struct.pack('<H', len(entries)) + directory + following)
