@@ -1,7 +1,6 @@
 """Entry of the `dasr` command: finds the subcommand, runs it, and turns what the user got wrong into one line."""
 
 import argparse
-import contextlib
 import importlib
 import importlib.util
 import io
@@ -80,10 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name in MODULES:
         module = importlib.import_module(f'dasr_cli.{name}')
         module.add_parser(subparsers)
-        subparsers.choices[name].set_defaults(func=module.run)
-    for subparser in subparsers.choices.values():
-        with contextlib.suppress(argparse.ArgumentError):  # raised where the subcommand has declared it itself
-            subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
+        subparser = subparsers.choices[name]
+        subparser.set_defaults(func=module.run)
+        subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser
 
 

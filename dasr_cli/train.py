@@ -48,6 +48,6 @@ def rebuild_arguments(args: argparse.Namespace) -> list[str]:
         line.append('--auto_resume')
     if args.smoke:
         line.append('--smoke')
-    if args.debug or getattr(args, 'debug_first', False):
+    if args.debug or args.debug_first:
         line.append('--debug')
     return line
