@@ -29,7 +29,7 @@ MODULES: tuple[str, ...] = (
     'bench',
     'doctor',
 )
-"""Modules of this package that hold a subcommand each, in the order of the help text."""
+"""Modules of `dasr_cli.commands` that hold a subcommand each, in the order of the help text."""
 
 INPUT_ERROR_CODE = 2
 INTERRUPTED_CODE = 130
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name in MODULES:
-        module = importlib.import_module(f'dasr_cli.{name}')
+        module = importlib.import_module(f'dasr_cli.commands.{name}')
         module.add_parser(subparsers)
         subparser = subparsers.choices[name]
         subparser.set_defaults(func=module.run)

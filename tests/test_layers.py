@@ -127,7 +127,7 @@ def test_command_loads_only_the_standard_library(path):
         ('dasr_arch.data.prepare', 'def f():\n    from dasr_arch.models.dasr_model import DASRModel'),
         ('dasr_arch.models.dasr_model', 'from ..pipelines import train'),
         ('dasr_arch.models.dasr_model', 'from dasr_arch import load_network'),
-        ('dasr_arch.pipelines.training', 'import dasr_cli.train'),
+        ('dasr_arch.pipelines.training', 'import dasr_cli.commands.train'),
         ('dasr_arch._files', 'import dasr_arch.data.image_io'),
         ('dasr_arch._files', 'import dasr_arch'),
     ],

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from dasr_cli.doctor import examine, read_cpu_flags
+from dasr_cli.commands.doctor import examine, read_cpu_flags
 from dasr_cli.main import main
 
 

@@ -42,7 +42,7 @@ def test_help_lists_every_subcommand():
 
 
 def test_every_module_with_a_subcommand_is_listed():
-    folder = Path(dasr_cli.__file__).parent
+    folder = Path(dasr_cli.__file__).parent / 'commands'
     names = [path.stem for path in folder.glob('*.py') if 'def add_parser(' in path.read_text(encoding='utf-8')]
     assert sorted(names) == sorted(MODULES)
 
@@ -53,7 +53,7 @@ def test_every_subcommand_explains_itself(name, capsys):
         main([name, '--help'])
     assert stop.value.code == 0
     assert f'dasr {name}' in capsys.readouterr().out
-    assert callable(importlib.import_module(f'dasr_cli.{name}').run)
+    assert callable(importlib.import_module(f'dasr_cli.commands.{name}').run)
 
 
 def test_version_is_that_of_the_package(capsys):
