@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dasr_arch.config.arguments import TrainingArguments, parse_training_arguments
-from dasr_cli.main import build_parser
 from dasr_cli.commands.train import rebuild_arguments
+from dasr_cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 
