@@ -22,6 +22,8 @@ text { fill: #555; font: 12px sans-serif; } .title { fill: #111; font-size: 14px
 .line { fill: none; stroke-width: 2; } .line.hollow { stroke-dasharray: 5 4; } circle.hollow { fill: #fff; }
 """
 
+_NOTHING = '<p class="note">Nothing was recorded.</p>'
+
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -71,7 +73,7 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
     """A line chart as an SVG element, without the series that have no points; a line of text if all have none."""
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
-        return _nothing()
+        return _NOTHING
     horizontal, vertical = _find_scales(shown, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
     for entry in shown:
@@ -95,7 +97,7 @@ def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
     """Points between axes, each with its series' label, as an SVG element; a line of text without points."""
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
-        return _nothing()
+        return _NOTHING
     horizontal, vertical = _find_scales(shown, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
     points = [(entry, x, y, horizontal.place(x), vertical.place(y)) for entry in shown for x, y in entry.points]
@@ -133,7 +135,7 @@ def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
     """
     shown = [entry for entry in map(_keep_finite, series) if entry.points]
     if not shown:
-        return _nothing()
+        return _NOTHING
     xs, ys = zip(*[point for entry in shown for point in entry.points], strict=True)
     horizontal = _Scale(*_widen(min(xs), max(xs)), 12, WIDTH - 12)
     vertical = _Scale(*_widen(min(ys), max(ys)), HEIGHT - 12, 12)
@@ -278,7 +280,3 @@ def _draw_point(x: float, y: float, series: Series, name: str, radius: float) ->
 
 def _open(axes: Axes) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(axes.description or axes.y_label)}">'
-
-
-def _nothing() -> str:
-    return '<p class="note">Nothing was recorded.</p>'

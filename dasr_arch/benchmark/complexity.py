@@ -151,7 +151,7 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    plan = msgspec.convert(request['network'], NetworkPlan, dec_hook=lambda kind, text: kind(text))  # for paths
+    plan = msgspec.convert(request['network'], NetworkPlan, dec_hook=_decode_path)
     method = build_method(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
     if isinstance(method.network, ZSSR):  # its time is that of the test; a few steps show the memory
@@ -164,6 +164,10 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     found |= {'peak_mib': peak / MEBIBYTE, 'base_mib': base / MEBIBYTE}
     found['multiply_adds'] = count_multiply_adds(method, costs.size)
     return found
+
+
+def _decode_path(kind: type, value: object) -> object:
+    return Path(str(value)) if kind is Path else value
 
 
 def _time(method: Method, scale: int, costs: CostPlan, device: torch.device) -> float:

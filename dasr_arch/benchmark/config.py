@@ -102,12 +102,15 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
     A list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a grid. Keys ending in ``_range`` take two
     numbers and stay as they are. Raises InputError if a list is empty.
     """
-    axes = {key: value for key, value in specification.items() if _is_grid(key, value)}
+    axes = {
+        key: value
+        for key, value in specification.items()
+        if isinstance(value, list) and not key.endswith('_range') and key != 'beta'
+    }
     for key, values in axes.items():
         if not values:
             raise InputError(f'degradations: {key} is an empty list; expected a value or a list of values')
-    combinations = product(*[value for value in axes.values() if isinstance(value, list)])
-    return [{**specification, **dict(zip(axes, values, strict=True))} for values in combinations]
+    return [{**specification, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
 
 
 def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
@@ -151,7 +154,3 @@ def check_folder_names(kind: str, labels: Sequence[str]) -> None:
         if key in seen:
             raise InputError(f"{kind}: '{seen[key]}' and '{label}' would be written to one folder; rename one of them")
         seen[key] = label
-
-
-def _is_grid(key: str, value: object) -> bool:
-    return isinstance(value, list) and not key.endswith('_range') and key != 'beta'

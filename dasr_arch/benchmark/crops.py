@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dasr_arch.archs.layers.image_ops import Y_WEIGHTS
-from dasr_arch.benchmark.config import Benchmark, DatasetPlan, folder_name
+from dasr_arch.benchmark.config import Benchmark, folder_name
 from dasr_arch.benchmark.sr_images import SRImageFolder
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
@@ -63,8 +63,9 @@ def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: 
     """
     crops = []
     for dataset in benchmark.datasets:
+        source = open_source(dataset.root)
         for name in shown.get(dataset.name, ()):
-            hr = _read(dataset, name, benchmark.scale)
+            hr = crop_to_multiple(source.read(source.names.index(name)), benchmark.scale)
             square = min(side, *hr.shape[:2]) // benchmark.scale * benchmark.scale
             left, top = choose_window(hr, square, benchmark.scale)
             crop = Crop(dataset.name, name, left, top, square)
@@ -87,8 +88,3 @@ def read_result_crop(root: Path, labels: tuple[str, str, str], crop: Crop) -> ND
     """The crop of an SR image, None if the image was not written; labels are of network, data set, degradation."""
     path = root.joinpath(*map(folder_name, labels)) / SRImageFolder.file_name(crop.image)
     return cut(read_image(path), crop, 1) if path.is_file() else None
-
-
-def _read(dataset: DatasetPlan, name: str, scale: int) -> NDArray[np.uint8]:
-    source = open_source(dataset.root)
-    return crop_to_multiple(source.read(source.names.index(name)), scale)

@@ -65,7 +65,7 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
         label,
         name,
         arguments,
-        _path(options.path),
+        Path(options.path).expanduser() if options.path is not None else None,
         options.param_key,
         options.kernel,
         # A denoiser leaves an image without the noise that was added, so its level is no longer true.
@@ -98,7 +98,3 @@ def _plan_part(block: Block | None, usual: str, where: str) -> PartPlan | None:
 def _read_truth(key: str, value: object) -> object:
     """YAML reads `kernel: true` as a truth value, which stands for the word."""
     return 'true' if value is True and key in {'kernel', 'noise_level'} else value
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text is not None else None

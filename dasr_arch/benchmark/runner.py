@@ -109,7 +109,7 @@ class Runner:
         self._cache = ResultCache(folder / 'cells')
         self._image_root = folder / 'visualization'
         self._environment = describe_environment(device)
-        self._sources: dict[str, tuple[ImageSource, dict[str, int]]] = {}
+        self._sources: dict[str, ImageSource] = {}
 
     def run(self) -> list[Outcome]:
         """Runs every evaluation that is not cached; a progress bar counts images.
@@ -239,10 +239,9 @@ class Runner:
 
     def _read(self, dataset: DatasetPlan, facts: ImageFacts) -> NDArray[np.uint8]:
         if dataset.name not in self._sources:
-            source = open_source(dataset.root)
-            self._sources[dataset.name] = source, {name: index for index, name in enumerate(source.names)}
-        source, index = self._sources[dataset.name]
-        image = source.read(index[facts.name])
+            self._sources[dataset.name] = open_source(dataset.root)
+        source = self._sources[dataset.name]
+        image = source.read(source.names.index(facts.name))
         if digest_image(image) != facts.digest:
             raise EvaluationError(
                 f'{facts.name} of {dataset.name} has changed since the test began; run the test again'

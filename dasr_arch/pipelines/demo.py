@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dasr_arch._errors import InputError
@@ -267,17 +266,15 @@ def make_test_options() -> dict[str, Any]:
 
 def _copy_images() -> None:
     """Writes the centre of training images, and a window of each test image, as PNG."""
-    for path in find_sample_images('train'):
-        image = read_image(path)
-        top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in image.shape[:2])
-        _write_window(path.stem, 'train', image[top : top + _TRAINING_SIDE, left : left + _TRAINING_SIDE])
-    for path in find_sample_images('test'):
-        top, left, height, width = _TEST_WINDOWS[path.stem]
-        _write_window(path.stem, 'test', read_image(path)[top : top + height, left : left + width])
-
-
-def _write_window(name: str, part: str, image: NDArray[np.uint8]) -> None:
-    write_image(Path('images', part, f'{name}.png'), np.ascontiguousarray(image))
+    for part in ('train', 'test'):
+        for path in find_sample_images(part):
+            image = read_image(path)
+            height = width = _TRAINING_SIDE
+            top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in image.shape[:2])
+            if part == 'test':
+                top, left, height, width = _TEST_WINDOWS[path.stem]
+            window = np.ascontiguousarray(image[top : top + height, left : left + width])
+            write_image(Path('images', part, f'{path.stem}.png'), window)
 
 
 def _make_lmdb(settings: DemoSettings) -> None:
@@ -325,36 +322,25 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     side = settings.gt_size // SCALE
     patch = f'{settings.batch_size} images, two patches of {side} x {side} LR pixels'
     versions = list_versions(environment, ('dasr', 'torch', 'basicsr', 'python'))
-    facts = [
-        (
-            _OURS,
-            f'DASR x{SCALE}, {count:,d} parameters ({arguments}); the paper has 64 features, 5 groups of 5 blocks',
-        ),
-        (
-            'training',
-            f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has about 600,000',
-        ),
-        (
-            _PACKAGED,
-            f'{packaged.name}, {packaged.parameters:,d} parameters, used by `dasr upscale --model iso`; trained on '
-            f'{packaged.trained_on}, {packaged.date}',
-        ),
-        (
-            'training degradations',
-            'isotropic Gaussian blur of kernel width 0.2 to 4 HR pixels, bicubic downsampling, no noise',
-        ),
-        ('machine', f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads'),
-        ('versions', f'{versions}, commit {environment["commit"] or "none"}'),
-        ('date', now()),
-        ('time', '; '.join(f'{name} {timedelta(seconds=round(value))}' for name, value in seconds.items())),
-        ('files', 'train_demo.yml, test_demo.yml, experiments/, results/ and lq/ beside this page'),
-    ]
+    facts = {
+        _OURS: f'DASR x{SCALE}, {count:,d} parameters ({arguments}); the paper has 64 features, 5 groups of 5 blocks',
+        'training': f'{settings.stage_1} + {settings.stage_2} iterations; batch: {patch}; the paper has about 600,000',
+        _PACKAGED: f'{packaged.name}, {packaged.parameters:,d} parameters, used by `dasr upscale --model iso`; '
+        f'trained on {packaged.trained_on}, {packaged.date}',
+        'training degradations': 'isotropic Gaussian blur of kernel width 0.2 to 4 HR pixels, bicubic downsampling, '
+        'no noise',
+        'machine': f'{environment["device"]}, {environment["cores"]} cores, {environment["threads"]} threads',
+        'versions': f'{versions}, commit {environment["commit"] or "none"}',
+        'date': now(),
+        'time': '; '.join(f'{name} {timedelta(seconds=round(value))}' for name, value in seconds.items()),
+        'files': 'train_demo.yml, test_demo.yml, experiments/, results/ and lq/ beside this page',
+    }
     record = {
         'settings': asdict(settings),
         'stages': settings.stages,
         'seconds': dict(seconds),
         'environment': environment,
-        'facts': facts,
+        'facts': list(facts.items()),
     }
     with atomic_write(_RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')

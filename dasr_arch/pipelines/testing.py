@@ -20,7 +20,7 @@ from dasr_arch.benchmark.config import (
     build_degradations,
     check_folder_names,
 )
-from dasr_arch.benchmark.crops import Crop, write_crops
+from dasr_arch.benchmark.crops import write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
 from dasr_arch.benchmark.methods import build_method, describe_method, probe_method
@@ -108,9 +108,8 @@ class _Prepared(NamedTuple):
     benchmark: Benchmark
     images: dict[str, tuple[ImageFacts, ...]]
     digests: dict[str, str]
-    systems: dict[str, dict[str, object]]
     skipped: list[dict[str, str]]
-    averages: dict[str, tuple[str, ...]]
+    extras: Extras
 
 
 def run_test_file(path: Path, overrides: Sequence[str] = ()) -> TestReport:
@@ -130,22 +129,16 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     checked = convert(_leave_out(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
     prepared = _prepare(checked, where)
-    benchmark = prepared.benchmark
+    benchmark, extras = prepared.benchmark, prepared.extras
     folder = RESULTS_FOLDER / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     if device.type == 'cpu':
         keep_freed_memory()
     outcomes = Runner(benchmark, prepared.images, prepared.digests, folder, device).run()
-    crops: list[Crop] = []
     if checked.crops is not None:
-        crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
-    extras = Extras(
-        systems=prepared.systems,
-        averages=prepared.averages,
-        published=tuple(checked.published or ()),
-        costs=_measure_costs(benchmark, checked.costs, folder, device),
-        crops=tuple(crops),
-    )
+        extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
+    if checked.costs is not None:
+        extras.costs = _measure_costs(benchmark, checked.costs, folder, device)
     record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
     write_tables(folder, record)
     if checked.report:
@@ -153,10 +146,8 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 
-def _measure_costs(benchmark: Benchmark, plan: CostPlan | None, folder: Path, device: torch.device) -> dict[str, Costs]:
-    """The costs of every method; empty without a plan."""
-    if plan is None:
-        return {}
+def _measure_costs(benchmark: Benchmark, plan: CostPlan, folder: Path, device: torch.device) -> dict[str, Costs]:
+    """The costs of every method, by label."""
     store = CostStore(folder / 'costs')
     costs = {}
     for network in benchmark.networks:
@@ -211,7 +202,7 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
     benchmark = Benchmark(
         options.name, options.scale, options.seed, datasets, degradations, networks, metrics, options.save_img, shown
     )
-    return _Prepared(benchmark, images, digests, systems, skipped, averages)
+    return _Prepared(benchmark, images, digests, skipped, Extras(systems, averages, options.published or ()))
 
 
 def _find_networks(options: TestOptions) -> tuple[tuple[NetworkPlan, ...], list[dict[str, str]]]:

@@ -2,14 +2,11 @@
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
-
-from dasr_arch._files import atomic_write
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader('dasr_arch.benchmark'),
@@ -23,12 +20,6 @@ _ENVIRONMENT = Environment(
 def render_template(name: str, **context: object) -> str:
     """The text of a page from a file in ``templates``; text of the context is escaped, Markup is not."""
     return _ENVIRONMENT.get_template(name).render(context)
-
-
-def write_page(page: str, target: Path) -> None:
-    """Writes a page, whole or not at all; raises OSError if that fails."""
-    with atomic_write(target) as temporary:
-        temporary.write_text(page, encoding='utf-8')
 
 
 def embed_image(image: NDArray[np.uint8]) -> str:

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from dasr_arch._errors import InputError
+from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.environment import list_versions
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
 from dasr_arch.benchmark.pages.charts import PALETTE, Chart, Colours, assign, draw_curves, draw_map, draw_times
 from dasr_arch.benchmark.pages.charts import draw_training as draw_training_curves
-from dasr_arch.benchmark.pages.page import embed_image, render_template, write_page
+from dasr_arch.benchmark.pages.page import embed_image, render_template
 from dasr_arch.benchmark.tables.formats import list_remarks, read_results
 from dasr_arch.benchmark.tables.results_table import (
     FAILED,
@@ -115,7 +116,9 @@ def write_results_page(results: Path, target: Path, demo: DemoContent | None = N
 
     Raises InputError if a saved result is missing or damaged, OSError if the file cannot be written.
     """
-    write_page(render_results_page(results, demo), target)
+    page = render_results_page(results, demo)
+    with atomic_write(target) as temporary:
+        temporary.write_text(page, encoding='utf-8')
 
 
 def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
@@ -214,8 +217,11 @@ class _View:
             value = row.values.get(column, {}).get(metric)
             ranks = dict(zip(table.rank(column, metric), ('best', 'second'), strict=True))
             kind = f'{side} {"" if row.source else ranks.get(row.label, "")}'.strip()
-            text = NOTHING if value is None else self.format(metric, value)
-            numbers.append(Number(text, '' if value is None else _format_sorting(value), kind))
+            if value is None:
+                numbers.append(Number(NOTHING, '', kind))
+                continue
+            sorting = f'{value:.6g}'.replace('inf', 'Infinity')  # as JavaScript reads it
+            numbers.append(Number(self.format(metric, value), sorting, kind))
         return PageCell(side, '', numbers)
 
     def make_costs(self) -> dict[str, object]:
@@ -368,11 +374,6 @@ class _DemoView:
             'coloured by its degradation, which the network is not given.'
         )
         return text, [draw_map(saved, self.colours) for saved in read_maps(self.demo.representations)]
-
-
-def _format_sorting(value: float) -> str:
-    """A number as JavaScript reads it."""
-    return f'{value:.6g}'.replace('inf', 'Infinity')
 
 
 def _format_number(value: float | None, digits: int) -> Number:

@@ -36,7 +36,7 @@ CONSOLE_WIDTH = 120  # characters
 MARKDOWN_COLUMNS = 9  # after the first
 
 
-@dataclass(frozen=True)
+@dataclass
 class Extras:
     """Contents of a table other than the results of evaluations."""
 
@@ -53,7 +53,7 @@ def record_results(
     skipped: Sequence[Mapping[str, str]],
     options: Mapping[str, object],
     environment: Mapping[str, object],
-    extras: Extras | None = None,
+    extras: Extras,
 ) -> dict[str, Any]:
     """The content of ``table.json``; the means are arithmetic means over the images.
 
@@ -66,7 +66,6 @@ def record_results(
         environment: versions and hardware of this run; each row has those of the run that computed it.
         extras: further contents.
     """
-    extras = extras or Extras()
     rows = [_record_row(outcome) for outcome in outcomes]
     return {
         'name': benchmark.name,

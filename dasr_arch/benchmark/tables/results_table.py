@@ -67,7 +67,11 @@ def build_table(record: Record, dataset: str) -> ResultsTable:
     table_rows = []
     for label in unique(row['network'] for row in rows):
         own = {row['degradation']: row for row in rows if row['network'] == label}
-        values = {key: _decode(row['means']) for key, row in own.items() if not row['failure']}
+        values = {
+            key: {metric: float(value) for metric, value in row['means'].items()}
+            for key, row in own.items()
+            if not row['failure']
+        }
         means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         facts = systems.get(label, {})
         table_rows.append(
@@ -149,10 +153,6 @@ def _average(
         for metric in metrics
         if all(metric in column for column in columns)
     }
-
-
-def _decode(means: Mapping[str, float | str]) -> dict[str, float]:
-    return {label: float(value) for label, value in means.items()}
 
 
 def list_costs(record: Record) -> list[list[str]]:

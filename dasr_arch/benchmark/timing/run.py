@@ -235,23 +235,19 @@ def _measure_in_process(case: SpeedCase, images: Path) -> dict[str, int] | None:
 
 
 def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, int] | None) -> dict[str, Any]:
-    training = case.operation != 'inference'
     steps = [timing.degrading + timing.computing for timing in timings]
-    totals = [timing.loading + step for timing, step in zip(timings, steps, strict=True)]
-    row: dict[str, Any] = {
+    training = case.operation != 'inference'
+    loading = statistics.median(timing.loading / sum(timing) for timing in timings)
+    degrading = statistics.median(timing.degrading / sum(timing) for timing in timings)
+    return {
         **asdict(case),
         'milliseconds': 1000 * statistics.median(steps),
         'milliseconds_of_repeats': [1000 * step for step in steps],
-        'loading_share': None,
-        'degrading_share': None,
+        'loading_share': loading if training else None,
+        'degrading_share': degrading if training else None,
         'peak_mib': memory['peak'] / MEBIBYTE if memory else None,
         'own_mib': (memory['peak'] - memory['base']) / MEBIBYTE if memory else None,
     }
-    if training:
-        shares = list(zip(timings, totals, strict=True))
-        row['loading_share'] = statistics.median(timing.loading / total for timing, total in shares)
-        row['degrading_share'] = statistics.median(timing.degrading / total for timing, total in shares)
-    return row
 
 
 def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
