@@ -20,7 +20,7 @@ class ConvertReport(NamedTuple):
     """Result of a conversion."""
 
     path: Path
-    scale: int  # up-sampling factor
+    scale: int  # upsampling factor
     parameters: int  # number of learned parameters
     size: int  # of the file in bytes
     largest_change: float  # largest difference between a weight before and after, 0 without ``half``
@@ -55,7 +55,7 @@ def convert_weights(
     learned = dict(network.named_parameters())
     if encoder:
         if not network.blind:
-            raise InputError(f'{name}: its network is told the kernel and has no degradation encoder')
+            raise InputError(f'{name}: its network is non-blind and has no degradation encoder')
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:

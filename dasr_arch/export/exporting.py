@@ -51,7 +51,7 @@ class ExportReport(NamedTuple):
 
     paths: list[Path]  # the new files; OpenVINO's weights are in a .bin beside its .xml
     format: Format
-    scale: int  # up-sampling factor
+    scale: int  # upsampling factor
     parameters: int  # number of learned parameters
     sizes: list[tuple[int, int]]  # LR sizes (height, width) at which the file was run and compared
     largest_difference: float  # between its outputs and torch's, in [0, 1]
