@@ -20,7 +20,7 @@ class ConvertReport(NamedTuple):
     """Result of a conversion."""
 
     path: Path
-    scale: int  # up-sampling factor
+    scale: int  # upsampling factor
     parameters: int  # number of learned parameters
     size: int  # of the file in bytes
     largest_change: float  # largest difference between a weight before and after, 0 without ``half``
@@ -34,18 +34,15 @@ def convert_weights(
     encoder: bool = False,
     force: bool = False,
 ) -> ConvertReport:
-    """Writes the network of a weights file, under our names, without what only training needs.
+    """Writes the network of a weights file, under our names, without the tensors of training.
 
-    Args:
-        source: a file of ours or of the authors; of BasicSR's dictionaries 'params_ema', else 'params'.
-        target: .safetensors, or .pth with BasicSR's key 'params'.
-        half: store 16-bit floats, except where they would lose the range: statistics of the normalisation stay.
-        encoder: write the degradation encoder alone, which a training takes as `path.pretrain_network_encoder`.
-        force: replace the file if it exists.
+    The source is a file of ours or of the authors; of BasicSR's dictionaries 'params_ema' is used, else 'params'. The
+    target is .safetensors, or .pth with BasicSR's key 'params'. ``half`` stores 16-bit floats, except for the
+    statistics of the normalisation and for tensors beyond their range. ``encoder`` writes the degradation encoder
+    alone, which a training takes as `path.pretrain_network_encoder`. ``force`` replaces an existing file.
 
-    Raises:
-        InputError: if the source is no DASR or has no encoder to write, or the target exists or has another ending.
-        OSError: if it cannot be written.
+    Raises InputError if the source is no DASR or has no encoder to write, or the target exists or has another suffix,
+    and OSError if it cannot be written.
     """
     target = Path(target)
     if target.suffix not in ('.pth', '.safetensors'):
@@ -58,7 +55,7 @@ def convert_weights(
     learned = dict(network.named_parameters())
     if encoder:
         if not network.blind:
-            raise InputError(f'{name}: its network is told the kernel and has no degradation encoder')
+            raise InputError(f'{name}: its network is non-blind and has no degradation encoder')
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:

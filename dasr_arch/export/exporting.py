@@ -26,10 +26,10 @@ Format = Literal['onnx', 'openvino', 'torch']
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: Mapping[Format, str] = {'onnx': '.onnx', 'openvino': '.xml', 'torch': '.pt2'}
 MIN_SIDES: Mapping[Format, int] = {'onnx': 1, 'openvino': 1, 'torch': 5}
-"""LR pixels that each side must have. torch.export draws a line where the encoder's map would have a side of one."""
+"""Least LR height and width; torch.export specialises sizes at which the features of the encoder have a side of 1."""
 
 MAX_SIDE = 32767
-"""LR pixels that a side may have."""
+"""Largest LR height and width."""
 
 LARGEST_DIFFERENCE = 0.1 / 255
 """A file whose output differs from torch's by more, in [0, 1] and float32, is not kept."""
@@ -51,7 +51,7 @@ class ExportReport(NamedTuple):
 
     paths: list[Path]  # the new files; OpenVINO's weights are in a .bin beside its .xml
     format: Format
-    scale: int  # up-sampling factor
+    scale: int  # upsampling factor
     parameters: int  # number of learned parameters
     sizes: list[tuple[int, int]]  # LR sizes (height, width) at which the file was run and compared
     largest_difference: float  # between its outputs and torch's, in [0, 1]
@@ -60,23 +60,16 @@ class ExportReport(NamedTuple):
 def export_network(
     network: DASR, target: str | os.PathLike[str], kind: Format, *, name: str = 'DASR', force: bool = False
 ) -> ExportReport:
-    """Writes a network for another runtime, runs the file there, and keeps it if it computes what torch computes.
+    """Writes a blind network for another runtime, runs the file there, and keeps it if its output is that of torch.
 
     Input ``lq`` is one image, RGB of shape (1, 3, h, w) in [0, 1], float32; output ``sr`` has shape
-    (1, 3, h * scale, w * scale), around [0, 1], not clamped. Height and width are free, from MIN_SIDES to MAX_SIDE.
-    The file says so itself, see :func:`describe_export`.
+    (1, 3, h * scale, w * scale), around [0, 1], not clamped. Height and width are dynamic, from MIN_SIDES to MAX_SIDE.
+    The file holds these facts and the name of the model, see :func:`describe_export`.
 
-    Args:
-        network: a network that finds the degradation by itself.
-        target: the file, with the format's suffix.
-        kind: 'onnx'; 'openvino' (.xml, and .bin beside it); or 'torch', a program of torch.export (.pt2).
-        name: of the model, kept in the file.
-        force: replace files that exist.
-
-    Raises:
-        InputError: if the format is unknown, its packages are not installed, the target exists or has another suffix,
-            or the file computes something else; then nothing is left of it.
-        OSError: if the target cannot be written.
+    The target has the suffix of the format: .onnx, .xml of OpenVINO (with .bin beside it), or .pt2 of torch.export.
+    ``force`` replaces files that exist. Raises InputError if the format is unknown, its packages are not installed, the
+    target exists or has another suffix, or the output differs; then nothing is left of the file. Raises OSError if the
+    target cannot be written.
     """
     if kind not in FORMATS:
         raise InputError(f"format must be {', '.join(FORMATS)}, got '{kind}'")

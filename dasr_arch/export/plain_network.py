@@ -9,7 +9,7 @@ from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters
 
-_REACH = 2  # LR pixels that cubic interpolation looks to each side
+_REACH = 2  # LR pixels that cubic interpolation needs on each side
 
 
 class PlainDASR(nn.Module):
@@ -22,7 +22,7 @@ class PlainDASR(nn.Module):
     def __init__(self, network: DASR) -> None:
         super().__init__()
         if not network.blind:
-            raise InputError('a network that must be told the blur kernel cannot be exported; choose another model')
+            raise InputError('a non-blind network cannot be exported; choose a blind model')
         self.network = network.eval()
         skip = network.bicubic_skip is not None and network.scale > 1
         self.register_buffer('taps', _bicubic_taps(network.scale) if skip else None)

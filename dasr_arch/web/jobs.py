@@ -49,15 +49,15 @@ class Job:
     """A job; any thread may read its attributes."""
 
     def __init__(self, kind: Kind, name: str, folder: Path, task: 'Task', clock: Clock) -> None:
-        self.id = secrets.token_urlsafe(16)
+        self.id = secrets.token_urlsafe(16)  # last part of its address
         self.kind = kind
         self.name = name
         self.folder = folder
         self.state: State = 'queued'
-        self.phase = 'waiting'
+        self.phase = 'waiting'  # the current step, one word
         self.error: ProblemError | None = None
         self.outcome: Outcome | None = None
-        self.stored = 0
+        self.stored = 0  # bytes of its files
         self.finished_at = math.inf
         self._task: Task | None = task
         self._clock = clock

@@ -54,8 +54,7 @@ class Parameters(BaseModel):
     def _validate(cls, given: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Validates texts of a query or form; empty ones count as absent.
 
-        Raises:
-            ProblemError: 422, naming the parameter, the allowed values and the given one.
+        Raises ProblemError 422, naming the parameter, the allowed values and the given one.
         """
         try:
             return handler({name: text for name, text in given.items() if text != ''})
@@ -93,11 +92,7 @@ class UpscaleParameters(Parameters):
         return Tiling(self.tile, self.exact)
 
     def output(self) -> OutputSettings:
-        """File format and quality of the result.
-
-        Raises:
-            InputError: if there is no such format.
-        """
+        """File format and quality of the result. Raises InputError if there is no such format."""
         if self.format is None:
             return OutputSettings(None, self.quality)
         kind = SUFFIXES.get(f'.{self.format.lower().removeprefix(".")}')
