@@ -14,19 +14,7 @@ class DASRW(DASR):
     It costs what DASR-S costs, 0.2 % of multiply-adds aside. What makes it better is its training, see
     ``options/race/dasr_w_x4.yml``. Its weights are weights of :class:`DASR`, and load as such, too.
 
-    Args:
-        scale: as all others, see :class:`DASR`, which also says what is raised.
-        num_feat: likewise.
-        num_groups: likewise.
-        num_blocks: likewise.
-        representation_dim: likewise.
-        encoder_feat: likewise.
-        reduction: likewise.
-        img_range: likewise.
-        upsampler: likewise.
-        skip: likewise.
-        da_conv: likewise.
-        implementation: likewise.
+    Arguments and errors are those of :class:`DASR`.
 
     Source:
         ``docs/results/race/beyond.md``.

@@ -25,17 +25,11 @@ _BLOCKS = 16  # as in the public SFTMD
 
 
 class IKCOutput(NamedTuple):
-    """Results of all iterations.
+    """Results of all iterations."""
 
-    Attributes:
-        sr: the last SR image, RGB of shape (B, 3, h * scale, w * scale), in [0, 1].
-        steps: SR images of all iterations, the last included.
-        codes: their kernel codes, of shape (B, code_length).
-    """
-
-    sr: Tensor
-    steps: tuple[Tensor, ...]
-    codes: tuple[Tensor, ...]
+    sr: Tensor  # the last SR image, RGB of shape (B, 3, h * scale, w * scale), in [0, 1]
+    steps: tuple[Tensor, ...]  # SR images of all iterations, the last included
+    codes: tuple[Tensor, ...]  # their kernel codes, of shape (B, code_length)
 
 
 def _list_sftmd_names() -> dict[str, str]:

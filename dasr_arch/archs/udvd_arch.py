@@ -23,15 +23,10 @@ _RESIDUAL_FEAT = 16  # channels before the residual image
 
 
 class UDVDOutput(NamedTuple):
-    """Outputs of all dynamic blocks, at the output size; the paper's loss is summed over them.
+    """Outputs of all dynamic blocks, at the output size; the paper's loss is summed over them."""
 
-    Attributes:
-        sr: the last output, RGB of shape (B, 3, h * scale, w * scale), around [0, 1].
-        stages: all outputs in order, the last included.
-    """
-
-    sr: Tensor
-    stages: tuple[Tensor, ...]
+    sr: Tensor  # the last output, RGB of shape (B, 3, h * scale, w * scale), around [0, 1]
+    stages: tuple[Tensor, ...]  # all outputs in order, the last included
 
 
 @ARCH_REGISTRY.register()

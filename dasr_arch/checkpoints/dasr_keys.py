@@ -33,16 +33,8 @@ _NAMES = KeyMap(
     },
     unused=(r'G\.(sub|add)_mean\.(weight|bias)',),  # constants: the shift by the mean colour of DIV2K
 )
-
-
-def is_released(state: Mapping[str, Tensor]) -> bool:
-    """True for a state dict with the authors' names."""
-    return _NAMES.is_released(state)
-
-
-def our_name(name: str) -> str | None:
-    """Our name of a released tensor, 'contrast:' before that of a contrastive part; None for constants and unknown."""
-    return _NAMES.our_name(name)
+is_released = _NAMES.is_released
+our_name = _NAMES.our_name  # with the prefix 'contrast:' for the contrastive part; None for constants and unknown names
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:

@@ -40,15 +40,10 @@ DAMAGE = (
 
 
 class DASRWeights(NamedTuple):
-    """The tensors of one DASR file under our names.
-
-    Attributes:
-        network: state dict of the network.
-        contrast: state dict of the contrastive part, as far as the file contains it; may be empty.
-    """
+    """The state dicts of one DASR file under our names."""
 
     network: dict[str, Tensor]
-    contrast: dict[str, Tensor]
+    contrast: dict[str, Tensor]  # the contrastive part, as far as the file contains it; may be empty
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -280,21 +275,13 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
     wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
         raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
-    expanded = next((key for key, value in state.items() if _size(value) > _stored_size(value)), None)
+    # The storage of an expanded view is smaller than the tensor.
+    expanded = next((key for key, value in state.items() if value.nbytes > value.untyped_storage().nbytes()), None)
     if expanded is not None:
         raise InputError(
             f"{name}: '{expanded}' holds fewer numbers than its shape says; save it with contiguous tensors"
         )
     return state
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _stored_size(tensor: Tensor) -> int:
-    """Bytes of a tensor's storage, fewer than its size for an expanded view."""
-    return tensor.untyped_storage().nbytes()
 
 
 def _refuse_compressed(path: Path) -> None:

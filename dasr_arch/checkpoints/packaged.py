@@ -21,45 +21,26 @@ _FORMAT = 1
 
 
 class PackagedWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of the manifest.
+    """One entry of the manifest."""
 
-    Attributes:
-        name: value of ``--model`` for these weights.
-        setting: degradations of the training.
-        scale: upsampling factor.
-        file: name of the .safetensors file beside the manifest.
-        sha256: checksum of the file, hexadecimal.
-        size: size of the file in bytes.
-        parameters: number of parameters.
-        figures: measured results by name, such as 'Set14, width 2.4: PSNR'.
-        trained_on: training images.
-        date: last day of the training, as 2026-01-31.
-        card: path or address of the model card.
-    """
-
-    name: str
-    setting: Setting
+    name: str  # value of ``--model`` for these weights
+    setting: Setting  # degradations of the training
     scale: int
-    file: str
-    sha256: str
-    size: int
-    parameters: int
-    figures: dict[str, float]
-    trained_on: str
-    date: str
-    card: str
+    file: str  # name of the .safetensors file beside the manifest
+    sha256: str  # checksum of the file, hexadecimal
+    size: int  # of the file in bytes
+    parameters: int  # number of parameters
+    figures: dict[str, float]  # measured results by name, such as 'Set14, width 2.4: PSNR'
+    trained_on: str  # training images
+    date: str  # last day of the training, as 2026-01-31
+    card: str  # path or address of the model card
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of manifest.json.
+    """The content of manifest.json."""
 
-    Attributes:
-        format: version of this layout.
-        files: the weights; the first of a setting and scale is its default.
-    """
-
-    format: int
-    files: list[PackagedWeights]
+    format: int  # version of this layout
+    files: list[PackagedWeights]  # the first of a setting and scale is its default
 
 
 def weights_folder() -> Path:

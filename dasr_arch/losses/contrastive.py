@@ -19,33 +19,20 @@ from dasr_arch.losses.wiener_filter import WienerFilterLoss
 
 
 class ContrastOutput(NamedTuple):
-    """Logits and keys of one batch.
+    """Logits and keys of one batch."""
 
-    Attributes:
-        logits: shape (B, 1 + queue_length), the positive first, divided by the temperature.
-        keys: L2-normalised projections of the key patches, shape (B, D), to be enqueued.
-    """
-
-    logits: Tensor
-    keys: Tensor
+    logits: Tensor  # (B, 1 + queue_length), the positive first, divided by the temperature
+    keys: Tensor  # L2-normalised projections of the key patches, (B, D), to be enqueued
 
 
 class TrainingOutput(NamedTuple):
-    """Outputs and losses of one batch; None for what is not trained.
+    """Outputs and losses of one batch; None for what is not trained."""
 
-    Attributes:
-        sr: the super-resolved queries, shape (B, 3, h * scale, w * scale); None in the encoder stage.
-        contrast: logits and keys of the contrastive loss.
-        regression_loss: see :class:`DegradationRegression`.
-        distillation_loss: see :class:`DistillationTeacher`.
-        filter_loss: see :class:`WienerFilterLoss`, decibels.
-    """
-
-    sr: Tensor | None
+    sr: Tensor | None  # the super-resolved queries, (B, 3, h * scale, w * scale); None in the encoder stage
     contrast: ContrastOutput | None
     regression_loss: Tensor | None = None
     distillation_loss: Tensor | None = None
-    filter_loss: Tensor | None = None
+    filter_loss: Tensor | None = None  # decibels
 
 
 class MomentumContrast(nn.Module):

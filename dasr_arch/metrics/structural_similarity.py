@@ -45,18 +45,9 @@ def calculate_ssim_separable(
 ) -> float:
     """SSIM equal to BasicSR's ``calculate_ssim`` (to 1e-10), computed with two one-dimensional windows.
 
-    Args:
-        img: image in [0, 255], BGR as BasicSR's, shape (H, W, C), (H, W) or (C, H, W).
-        img2: the image it is compared with.
-        crop_border: pixels ignored on each side.
-        input_order: 'HWC' or 'CHW'.
-        test_y_channel: compare BT.601 luma, unrounded, instead of the mean over the channels.
-
-    Returns:
-        Mean SSIM, at most 1.
-
-    Raises:
-        ValueError: if the shapes differ or too few pixels are left.
+    Images in [0, 255] are BGR, (H, W, C), (H, W) or (C, H, W) by ``input_order``, without ``crop_border`` pixels on
+    each side. ``test_y_channel`` compares BT.601 luma, unrounded, instead of the mean over the channels. ValueError if
+    the shapes differ or too few pixels are left.
     """
     planes = [crop_sides(reorder_image(image, input_order), crop_border) for image in (img, img2)]
     if test_y_channel:

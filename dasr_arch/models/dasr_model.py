@@ -74,7 +74,6 @@ class DASRModel(SupervisedModel):
     def build_training_network(self) -> nn.Module:
         """The network with its contrastive part, auxiliary losses and teacher."""
         options = self.settings.contrast_opt
-        self.contrast_weight = 0.0 if options is None else options.loss_weight
         self.net_contrast: MomentumContrast | None = None
         self.other_positives = False
         if options is not None:
@@ -91,7 +90,9 @@ class DASRModel(SupervisedModel):
                 if 'queue' not in self._pretrained_contrast:
                     self.net_contrast.copy_to_key_encoder(self.net_g.encoder)
         self.net_code = self._build_regression()
-        self.filter_loss = self._build_filter_loss()
+        if self.settings.filter_opt is not None and self.degradation is None:
+            raise InputError('filter_opt needs a data set with a known degradation, DegradationDataset')
+        self.filter_loss = WienerFilterLoss(self.net_g.scale) if self.settings.filter_opt is not None else None
         self.net_teacher = self._build_teacher()
         if self.net_g.implementation == 'auto' and self.precision == 'fp32':
             self.net_g.set_implementation('reference')  # rounds as the released code; 'auto' does not
@@ -100,7 +101,6 @@ class DASRModel(SupervisedModel):
     def _build_regression(self) -> DegradationRegression | None:
         """The auxiliary loss of 'code_opt'; part of training states, not of weights files."""
         options = self.settings.code_opt
-        self.regression_weight = 0.0 if options is None else options.loss_weight
         if options is None:
             return None
         if self.degradation is None:
@@ -113,20 +113,9 @@ class DASRModel(SupervisedModel):
             jpeg_quality=options.jpeg_quality,
         ).to(self.device)
 
-    def _build_filter_loss(self) -> WienerFilterLoss | None:
-        """The loss of 'filter_opt'."""
-        options = self.settings.filter_opt
-        self.filter_weight = 0.0 if options is None else options.loss_weight
-        if options is None:
-            return None
-        if self.degradation is None:
-            raise InputError('filter_opt needs a data set with a known degradation, DegradationDataset')
-        return WienerFilterLoss(self.net_g.scale)
-
     def _build_teacher(self) -> DistillationTeacher | None:
         """The teacher of 'teacher_opt'; part of training states, not of weights files."""
         options = self.settings.teacher_opt
-        self.teacher_weight = 0.0 if options is None else options.loss_weight
         if options is None:
             return None
         first, length = self.net_g.encoder.body[0], self.net_g.compress.in_features
@@ -159,12 +148,9 @@ class DASRModel(SupervisedModel):
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw HR patches, pairs of LR patches without HR, or (for validation) LR and HR images."""
-        self.conditions = {
-            key: data[key].to(self.device, non_blocking=True) for key in ('kernel',) if key in data and self._needs(key)
-        }
+        self._take_conditions(data)
         self.key: Tensor | None = None
-        self.regression_target: Tensor | None = None
-        self.filter_target: Tensor | None = None
+        self.targets: dict[str, Tensor] = {}  # of the auxiliary losses
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
@@ -176,9 +162,9 @@ class DASRModel(SupervisedModel):
                 noise_level = data['noise_level'].to(self.device, non_blocking=True)
                 quality = data['jpeg_quality'].to(self.device, non_blocking=True) if 'jpeg_quality' in data else None
                 if self.net_code is not None:
-                    self.regression_target = self.net_code.target(kernel, noise_level, quality)
+                    self.targets['regression_target'] = self.net_code.target(kernel, noise_level, quality)
                 if self.filter_loss is not None:
-                    self.filter_target = self.filter_loss.target(kernel, noise_level)
+                    self.targets['filter_target'] = self.filter_loss.target(kernel, noise_level)
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')
@@ -221,48 +207,37 @@ class DASRModel(SupervisedModel):
 
     def _encoder_inputs(self) -> dict[str, Tensor]:
         """Inputs of the encoder's losses; InputError if the data set does not give them."""
-        found: dict[str, Tensor] = {}
-        if self.key is not None:
-            found['key'] = self.key
-        elif self.net_contrast is not None:
+        if self.net_contrast is not None and self.key is None:
             raise InputError('the contrast needs two patches of each image, got one; set num_patches: 2')
-        for option, name, target, loss in (
-            ('code_opt', 'regression_target', self.regression_target, self.net_code),
-            ('filter_opt', 'filter_target', self.filter_target, self.filter_loss),
+        for option, name, loss in (
+            ('code_opt', 'regression_target', self.net_code),
+            ('filter_opt', 'filter_target', self.filter_loss),
         ):
-            if target is not None:
-                found[name] = target
-            elif loss is not None:
+            if loss is not None and name not in self.targets:
                 raise InputError(
                     f'{option} needs raw patches with their kernels, got ready images; use DegradationDataset'
                 )
-        return found
+        return self.targets if self.key is None else {'key': self.key, **self.targets}
 
     def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
         """The encoder's losses, and in the joint stage the reconstruction loss."""
         joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
-        key = part.get('key') if self.net_contrast is not None else None
         with self.autocast():
-            out = self.forward_pass(
-                part['query'],
-                key,
-                super_resolve=joint,
-                kernel=part.get('kernel'),
-                gt=part.get('gt'),
-                regression_target=part.get('regression_target'),
-                filter_target=part.get('filter_target'),
-            )
+            out = self.forward_pass(**part, super_resolve=joint)
         losses: dict[str, Tensor] = {}
-        if out.contrast is not None:
+        settings = self.settings
+        if out.contrast is not None and settings.contrast_opt is not None:
             self.keys.append(out.contrast.keys)
             target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
-            losses['l_contrast'] = self.contrast_weight * functional.cross_entropy(out.contrast.logits, target)
-        if out.regression_loss is not None:
-            losses['l_code'] = self.regression_weight * out.regression_loss
-        if out.filter_loss is not None:
-            losses['l_filter'] = self.filter_weight * out.filter_loss
-        if out.distillation_loss is not None:
-            losses['l_teacher'] = self.teacher_weight * out.distillation_loss
+            contrast_loss = functional.cross_entropy(out.contrast.logits, target)
+            losses['l_contrast'] = settings.contrast_opt.loss_weight * contrast_loss
+        for name, options, loss in (
+            ('l_code', settings.code_opt, out.regression_loss),
+            ('l_filter', settings.filter_opt, out.filter_loss),
+            ('l_teacher', settings.teacher_opt, out.distillation_loss),
+        ):
+            if options is not None and loss is not None:
+                losses[name] = options.loss_weight * loss
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses

@@ -1,23 +1,22 @@
-"""Gradient all-reduce for models that take several optimiser steps in an iteration."""
+"""Averages over processes, for gradients of several optimiser steps in an iteration and for batch statistics."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor
 
 
 @torch.no_grad()
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Averages gradients over all processes in one exchange; does nothing without a process group.
+def average_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Averages tensors in place in one exchange; does nothing in a single process.
 
-    Parameters come in the same order in every process, with gradients for the same ones.
+    They come in the same order in every process.
     """
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1 or not tensors:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
-    for gradient, value in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(value.reshape(gradient.shape))
+    for tensor, value in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(value.reshape(tensor.shape))

@@ -16,7 +16,7 @@ from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
 from dasr_arch.config.train_schema import IKCTrainOptions
-from dasr_arch.models.distributed import average_gradients
+from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import SupervisedModel
 
@@ -109,7 +109,7 @@ class IKCModel(SupervisedModel):
             for name, value in compute(part).items():
                 (value / len(parts)).backward()
                 totals[name] = totals.get(name, 0) + value.detach() / len(parts)
-        average_gradients(self.net_g.parameters())
+        average_over_processes([parameter.grad for parameter in self.net_g.parameters() if parameter.grad is not None])
         self.optimizer_g.step()
         return totals
 

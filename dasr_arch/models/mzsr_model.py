@@ -16,7 +16,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.config.train_schema import MZSRTrainOptions
-from dasr_arch.models.distributed import average_gradients
+from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
 
@@ -47,20 +47,15 @@ class MZSRModel(SupervisedModel):
         """The network itself."""
         self.meta = self.settings.meta_opt
         self.task_size = self.meta.support + self.meta.query
-        self.adaptation = self._read_adaptation()
-        network: nn.Module = self.net_g
-        return network
-
-    def _read_adaptation(self) -> MZSROptions:
-        """Options of the adaptation in validation, with the downsampling of the training."""
         given = self.settings.adaptation
         direct = self.degradation is not None and self.degradation.downsample == 's_fold'
-        return MZSROptions(
+        self.adaptation = MZSROptions(  # in validation, with the downsampling of the training
             steps=given.steps,
             rates=tuple(given.rates),
             downsample='direct' if direct else 'bicubic',
             back_projections=given.back_projections,
         )
+        return super().build_training_network()
 
     def start_stage(self, stage: int) -> None:
         """Does not wrap the network: gradients of several processes are averaged after the outer loss."""
@@ -93,7 +88,7 @@ class MZSRModel(SupervisedModel):
             losses = torch.stack(self._run_task(lq_up, gt))
             (losses @ losses.new_tensor(weights) / len(tasks)).backward()
             totals += losses.detach() / len(tasks)
-        average_gradients(self.net_g.parameters())
+        average_over_processes([parameter.grad for parameter in self.net_g.parameters() if parameter.grad is not None])
         self.optimizer_g.step()
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(l_query_first=totals[0], l_query_last=totals[-1])

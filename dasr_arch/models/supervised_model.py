@@ -42,6 +42,7 @@ from dasr_arch.config.train_schema import (
 )
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
+from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
@@ -192,11 +193,7 @@ class SupervisedModel(SRModel):
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes a batch: raw patches, which are degraded here, or LR-HR pairs."""
-        self.conditions = {
-            key: data[key].to(self.device, non_blocking=True)
-            for key in ('kernel', 'noise_level')
-            if key in data and self._needs(key)
-        }
+        self._take_conditions(data)
         if 'hr' in data:
             if self.degradation is None:
                 raise InputError('datasets.train needs a degradation')
@@ -226,7 +223,9 @@ class SupervisedModel(SRModel):
         self.optimizer_g.step()
         self.after_step()
         if self.opt['dist']:
-            average_buffers(self.training_network)
+            statistics = ('running_mean', 'running_var')
+            named = self.training_network.named_buffers()
+            average_over_processes([buffer for name, buffer in named if name.endswith(statistics)])
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(totals)
 
@@ -347,8 +346,10 @@ class SupervisedModel(SRModel):
         if 'gt' in data:
             self.gt = data['gt'].to(self.device, non_blocking=True)
 
-    def _needs(self, key: str) -> bool:
-        return key in facts_of(self.get_bare_model(self.net_g)).needs
+    def _take_conditions(self, data: Mapping[str, Any]) -> None:
+        """Takes the inputs of the network beside the image, as far as the batch has them."""
+        needs = facts_of(self.get_bare_model(self.net_g)).needs
+        self.conditions = {key: data[key].to(self.device, non_blocking=True) for key in needs if key in data}
 
     def _split(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         size = len(next(iter(batch.values())))
@@ -399,20 +400,3 @@ def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[
 def cpu_state(net: nn.Module) -> dict[str, Tensor]:
     """A network's state dict on the CPU."""
     return {key: value.detach().cpu() for key, value in net.state_dict().items()}
-
-
-@torch.no_grad()
-def average_buffers(net: nn.Module) -> None:
-    """Averages the batch statistics of all processes in one all-reduce.
-
-    Args:
-        net: the same network in every process.
-    """
-    buffers = [buffer for name, buffer in net.named_buffers() if name.endswith(('running_mean', 'running_var'))]
-    if not buffers:
-        return
-    flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    for buffer, value in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
-        buffer.copy_(value.reshape(buffer.shape))

@@ -152,11 +152,11 @@ class Run:
 
     def report(self, iteration: int, clock: 'Clock') -> None:
         """Logs losses and times; every process takes part, because losses are averaged over them."""
-        losses = self.model.get_current_log()
+        batch_size = self.options['datasets']['train']['batch_size_per_gpu'] * self.options['world_size']
         values = {
-            **{key: float(value) for key, value in losses.items()},
+            **{key: float(value) for key, value in self.model.get_current_log().items()},
             'lr': self.model.get_current_learning_rate()[0],
-            'epoch': (iteration - 1) * self.batch_size // self.epoch_length,
+            'epoch': (iteration - 1) * batch_size // self.epoch_length,
             **clock.means(),
         }
         self.progress.log(iteration, values)
@@ -191,12 +191,6 @@ class Run:
             logger.info(f'Best {self.best.name} {self.best.value:.4f} at iteration {self.best.iteration}')
         logger.info(f'Weights: {self.options["path"]["models"]}')
 
-    @property
-    def batch_size(self) -> int:
-        """Samples of one iteration in all processes."""
-        size: int = self.options['datasets']['train']['batch_size_per_gpu']
-        return size * int(self.options['world_size'])
-
     def wait(self) -> None:
         """Waits for the other processes."""
         if self.options['dist']:
@@ -208,23 +202,21 @@ class Clock:
 
     def __init__(self) -> None:
         self.count, self.waiting, self.working = 0, 0.0, 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        """Leaves out what has passed since the last iteration."""
         self.last = time.monotonic()
 
-    def data_arrived(self) -> None:
-        """The batch is there."""
+    def restart(self) -> float:
+        """Seconds since the last call, which count for no iteration unless they are added to one."""
         now = time.monotonic()
-        self.waiting += now - self.last
-        self.last = now
+        passed, self.last = now - self.last, now
+        return passed
+
+    def data_arrived(self) -> None:
+        """Ends the wait for the batch."""
+        self.waiting += self.restart()
 
     def iteration_done(self) -> None:
-        """The optimiser is done."""
-        now = time.monotonic()
-        self.working += now - self.last
-        self.last = now
+        """Ends the work of an iteration."""
+        self.working += self.restart()
         self.count += 1
 
     def means(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ class BarHandler(logging.StreamHandler[Any]):
 
 
 class BufferedLog:
-    """BasicSR's logger, whose lines are kept until there is a folder for the file; only process 0 writes below errors.
+    """BasicSR's logger, whose lines are kept until there is a folder for the file; other processes log errors alone.
 
     The folder is made only when everything that could fail at the start has succeeded.
     """
@@ -36,7 +36,6 @@ class BufferedLog:
         for handler in list(self.logger.handlers):
             self.logger.removeHandler(handler)
         self.memory = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
-        self.file: logging.FileHandler | None = None
         if rank == 0:
             self.logger.setLevel(logging.INFO)
             self._add(BarHandler())
@@ -49,12 +48,12 @@ class BufferedLog:
         if options['rank'] != 0:
             return
         path = Path(options['path']['log']) / f'train_{options["name"]}_{get_time_str()}.log'
-        self.file = logging.FileHandler(path, encoding='utf-8')
-        self._add(self.file)
+        file = logging.FileHandler(path, encoding='utf-8')
+        self._add(file)
         self.logger.removeHandler(self.memory)
-        self.memory.setTarget(self.file)
+        self.memory.setTarget(file)
         self.memory.flush()
-        self.file.emit(logging.LogRecord('environment', logging.INFO, '', 0, get_env_info(), None, None))
+        file.emit(logging.LogRecord('environment', logging.INFO, '', 0, get_env_info(), None, None))
 
     def close(self) -> None:
         """Closes the file, so that a second training in this process starts afresh."""
@@ -101,12 +100,11 @@ class Progress:
     """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process."""
 
     def __init__(self, options: Mapping[str, Any], start: int) -> None:
-        self.active = options['rank'] == 0
         self.total = options['train']['total_iter']
         self.board: Any = None
         self.history: History | None = None
         self.bar: Any = None
-        if not self.active:
+        if options['rank'] != 0:
             return
         if options['logger'].get('use_tb_logger'):
             self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
@@ -128,7 +126,7 @@ class Progress:
 
     def log(self, iteration: int, values: Mapping[str, float]) -> None:
         """Writes the losses, the learning rate and the times of an iteration."""
-        if not self.active or self.history is None:
+        if self.history is None:
             return
         losses = {key: value for key, value in values.items() if key.startswith('l_')}
         remaining = timedelta(seconds=int(values['time'] * (self.total - iteration)))
@@ -145,7 +143,7 @@ class Progress:
 
     def log_validation(self, iteration: int, results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         """Writes metrics by data set and degradation."""
-        if not self.active or self.history is None:
+        if self.history is None:
             return
         for dataset, rows in results.items():
             for label, metrics in rows.items():

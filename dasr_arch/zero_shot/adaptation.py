@@ -8,6 +8,7 @@ the authors' code, of which nothing is taken.
 
 import warnings
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.layers.residual_cnn import ResidualCNN
-from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.degradations.base import check_choice, check_number
 from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_self_ensemble, upsample_to
@@ -25,19 +25,12 @@ from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
 
 
 class Adapted(NamedTuple):
-    """Result of the adaptation to one image.
+    """Result of the adaptation to one image."""
 
-    Attributes:
-        sr: RGB of shape (1, 3, h * scale, w * scale), in [0, 1].
-        network: the adapted copy of the network.
-        losses: mean absolute error on [0, 1] before every step.
-        rates: learning rate of every step.
-    """
-
-    sr: Tensor
-    network: nn.Module
-    losses: tuple[float, ...]
-    rates: tuple[float, ...]
+    sr: Tensor  # RGB of shape (1, 3, h * scale, w * scale), in [0, 1]
+    network: nn.Module  # the adapted copy
+    losses: tuple[float, ...]  # mean absolute error on [0, 1] before every step
+    rates: tuple[float, ...]  # learning rate of every step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +73,7 @@ class MZSROptions:
 Adapter = Callable[..., Adapted]
 """Called as ``adapter(network, lq, kernel=None, generator=generator)``, see :func:`build_adapter`."""
 
-_OPTIONS: dict[type[nn.Module], type[ZSSROptions] | type[MZSROptions]] = {ZSSR: ZSSROptions, MZSR: MZSROptions}
-_FORMER_NAMES = {'son_noise': 'lq_noise'}
+_OPTIONS: dict[str, type[ZSSROptions] | type[MZSROptions]] = {'ZSSR': ZSSROptions, 'MZSR': MZSROptions}
 
 
 def adapts(network: nn.Module) -> bool:
@@ -100,16 +92,13 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
     assumes bicubic downsampling) and ``generator`` (a CPU generator: the same state gives the same image). It works
     inside ``torch.inference_mode()`` and ``torch.no_grad()``.
     """
-    known = {arch.__name__: arch for arch in _OPTIONS}
-    if kind not in known:
-        raise InputError(f"no test-time adaptation for '{kind}'{suggest(kind, known)}")
+    if kind not in _OPTIONS:
+        raise InputError(f"no test-time adaptation for '{kind}'{suggest(kind, _OPTIONS)}")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in (options or {}).items()}
-    if kind == 'ZSSR':
-        for old, new in _FORMER_NAMES.items():
-            if old in values:
-                warnings.warn(f'{old} is now {new}; the old name will be removed', DeprecationWarning, stacklevel=2)
-                values[new] = values.pop(old)
-    allowed = {item.name for item in fields(_OPTIONS[known[kind]])}
+    if kind == 'ZSSR' and 'son_noise' in values:
+        warnings.warn('son_noise is now lq_noise; the old name will be removed', DeprecationWarning, stacklevel=2)
+        values['lq_noise'] = values.pop('son_noise')
+    allowed = {item.name for item in fields(_OPTIONS[kind])}
     for key in values:
         if key not in allowed:
             raise InputError(f"unknown key '{key}' of {kind}'s test-time adaptation{suggest(str(key), allowed)}")
@@ -132,7 +121,7 @@ def adapt_mzsr(
     with torch.inference_mode(False), torch.enable_grad():
         lq = _check_image(lq)
         downscaler = Downscaler(network.scale, _check_kernel(kernel, lq), options.downsample)
-        adapted = copy_network(network)
+        adapted = deepcopy(network).requires_grad_()
         parameters: list[Tensor] = list(adapted.parameters())
         upsampled = upsample_to(downscaler(lq), network.scale, lq)
         losses, rates = [], []
@@ -166,7 +155,7 @@ def adapt_zssr(
         lq = _check_image(lq)
         known_kernel = kernel is not None
         downscaler = Downscaler(network.scale, _check_kernel(kernel, lq), options.downsample, centred=True)
-        adapted = copy_network(network)
+        adapted = deepcopy(network).requires_grad_()
         assert isinstance(adapted, ZSSR)
         adapted.draw_weights(generator)
         losses, rates = train_zssr(adapted, lq, downscaler, options, generator, augment=not known_kernel)
@@ -178,15 +167,6 @@ def adapt_zssr(
                 sr = adapted(lq).clamp(0, 1)
             sr = back_project(sr, lq, downscaler, rounds)
     return Adapted(sr, adapted, losses, rates)
-
-
-def copy_network(network: ResidualCNN) -> ResidualCNN:
-    """A trainable copy, also of a network that was built in inference mode."""
-    arguments = {'scale': network.scale, 'num_feat': network.num_feat, 'num_layers': network.num_layers}
-    first = next(network.parameters())
-    copy: ResidualCNN = type(network)(**arguments).to(first.device, first.dtype)  # type: ignore[arg-type]
-    copy.load_state_dict({name: value.clone() for name, value in network.state_dict().items()})
-    return copy.train(network.training)
 
 
 def _check_image(lq: Tensor) -> Tensor:

@@ -34,15 +34,10 @@ __getattr__ = find_renamed(__name__, {'WienerEnlargement': 'WienerUpsampler'})
 
 
 class FilterBasis(NamedTuple):
-    """Basis of the Wiener filters.
+    """Basis of the Wiener filters."""
 
-    Attributes:
-        mean: shape (s * s, k, k), each window of sum 1.
-        filters: shape (F, s * s, k, k), each window of sum 0.
-    """
-
-    mean: Tensor
-    filters: Tensor
+    mean: Tensor  # (s * s, k, k), each window of sum 1
+    filters: Tensor  # (F, s * s, k, k), each window of sum 0
 
 
 class WienerUpsampler(nn.Module):
