@@ -21,15 +21,10 @@ class OneLineParser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """What the command line says.
+    """The command line of train.py.
 
-    Attributes:
-        options: the option file.
-        overrides: `key=value`, laid over the file.
-        auto_resume: continue from the newest whole state of the experiment, if there is one.
-        smoke: train a small version of the file, to see that everything runs.
-        launcher: 'pytorch' when torchrun started this process among several.
-        debug: show the traceback of an error.
+    ``overrides`` are `key=value`, laid over the option file. ``auto_resume`` continues from the newest whole state of
+    the experiment, if there is one. ``launcher`` is 'pytorch' when torchrun started this process among several.
     """
 
     options: Path
@@ -41,24 +36,9 @@ class TrainingArguments:
 
 
 def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArguments:
-    """Read the command line; wrong arguments end the process with exit code 2.
-
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
-    Returns:
-        The arguments.
-    """
-    parser = OneLineParser(prog='train.py', description='Train what an option file describes.', allow_abbrev=False)
-    parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
+    """Read the command line of train.py; wrong arguments end the process with exit code 2."""
+    parser = _make_parser('train.py', 'Train what an option file describes.', 'train.total_iter=20')
     parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
-    parser.add_argument(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='lay a value over the file, such as train.total_iter=20; may be repeated',
-    )
     parser.add_argument('--smoke', action='store_true', help=SMOKE_HELP)
     parser.add_argument(
         '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
@@ -69,7 +49,6 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
         default='none',
         help='pytorch: started by torchrun, several processes',
     )
-    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parsed = parser.parse_args(argv)
     return TrainingArguments(
@@ -84,13 +63,7 @@ def parse_training_arguments(argv: Sequence[str] | None = None) -> TrainingArgum
 
 @dataclass(frozen=True)
 class TestingArguments:
-    """What the command line of a test says.
-
-    Attributes:
-        options: the option file.
-        overrides: `key=value`, laid over the file.
-        debug: show the traceback of an error.
-    """
+    """The command line of test.py. ``overrides`` are `key=value`, laid over the option file."""
 
     options: Path
     overrides: tuple[str, ...] = ()
@@ -98,23 +71,21 @@ class TestingArguments:
 
 
 def parse_testing_arguments(argv: Sequence[str] | None = None) -> TestingArguments:
-    """Read the command line of test.py; wrong arguments end the process with exit code 2.
+    """Read the command line of test.py; wrong arguments end the process with exit code 2."""
+    parsed = _make_parser('test.py', 'Test what an option file describes.', 'seed=1').parse_args(argv)
+    return TestingArguments(options=parsed.options, overrides=tuple(parsed.set), debug=parsed.debug)
 
-    Args:
-        argv: arguments without the program's name; those of the process by default.
 
-    Returns:
-        The arguments.
-    """
-    parser = OneLineParser(prog='test.py', description='Test what an option file describes.', allow_abbrev=False)
+def _make_parser(script: str, description: str, override: str) -> OneLineParser:
+    """A parser of the arguments that both scripts have, with an example of an override."""
+    parser = OneLineParser(prog=script, description=description, allow_abbrev=False)
     parser.add_argument('-opt', '--options', type=Path, required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--set',
         action='append',
         default=[],
         metavar='KEY=VALUE',
-        help='lay a value over the file, such as seed=1; may be repeated',
+        help=f'lay a value over the file, such as {override}; may be repeated',
     )
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    parsed = parser.parse_args(argv)
-    return TestingArguments(options=parsed.options, overrides=tuple(parsed.set), debug=parsed.debug)
+    return parser

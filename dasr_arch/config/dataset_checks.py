@@ -33,18 +33,9 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
     """Hold all data sets against their schemas and against the disk.
 
     Every data set is built once, which opens its folders and databases and reads the sizes of the images, no pixels.
-
-    Args:
-        options: the section `datasets`.
-        scale: what the file trains for.
-        batches: how many batches are drawn at once, one for each process or GPU.
-        where: the file, which opens every message.
-
-    Returns:
-        The section with defaults, and with the `phase` and `scale` that BasicSR adds to each data set.
-
-    Raises:
-        InputError: on anything wrong with a key, a folder, an LMDB, a degradation or the number of images.
+    ``batches`` are drawn at once, one for each process or GPU. Returns the section with defaults, and with the `phase`
+    and `scale` that BasicSR adds to each data set. Raises InputError on anything wrong with a key, a folder, an LMDB, a
+    degradation or the number of images.
     """
     if 'train' not in options:
         raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")

@@ -22,16 +22,9 @@ from dasr_arch.config.typed import section
 
 
 def check_fit(network: nn.Module, train: TrainOptions, where: str, *, has_weights: bool) -> None:
-    """Refuse a network that the model cannot train as its options say.
+    """Refuse a network that the model of the section `train` cannot train as its options say.
 
-    Args:
-        network: the network.
-        train: the section `train`, whose type stands for the model.
-        where: what opens messages: the file.
-        has_weights: whether the network starts from weights of a file.
-
-    Raises:
-        InputError: naming the key to change.
+    ``has_weights``: the network starts from weights of a file. Raises InputError that names the key to change.
     """
     if isinstance(train, IKCTrainOptions):
         _check_arch(network, 'IKCModel', 'IKC', where)
@@ -93,16 +86,8 @@ def check_data(
 ) -> None:
     """Refuse data sets that the network or its training cannot use.
 
-    Args:
-        network: the network.
-        train: the section `train`.
-        model: the model's name.
-        datasets: the checked section `datasets`.
-        batches: number of batches that are drawn at once, one for each process or GPU.
-        where: what opens messages: the file.
-
-    Raises:
-        InputError: naming the key to change.
+    ``datasets`` is the checked section; ``batches`` are drawn at once, one for each process or GPU. Raises InputError
+    that names the key to change.
     """
     data = section(datasets, 'train', where)
     batch, raw = data['batch_size_per_gpu'], data['type'] == 'DegradationDataset' and data['degrade_on'] == 'device'

@@ -7,17 +7,10 @@ _logger = logging.getLogger('dasr_arch')
 
 
 def find_moved(path: Path) -> tuple[Path, bool]:
-    """The file that holds today what an old path named.
+    """The file that holds today what an old path named, and whether it is to be made small.
 
     `options/smoke/smoke_NAME.yml` is `options/train_NAME.yml` with the switch `--smoke`; earlier courses of the
-    packaged weights lie in `docs/models/courses/` instead of `options/weights/`.
-
-    Args:
-        path: the path of an option file.
-
-    Returns:
-        The path to read, the given one where nothing has moved, and whether the file is to be made small
-        (:func:`~dasr_arch.config.smoke.shrink_options`).
+    packaged weights lie in `docs/models/courses/` instead of `options/weights/`. Any other path comes back as it is.
     """
     folder = path.parent
     if folder.name == 'smoke' and path.name.startswith('smoke_'):

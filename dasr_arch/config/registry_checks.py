@@ -23,17 +23,8 @@ BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, R
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
     """The registered class or function that a mapping names by its `type`.
 
-    Args:
-        options: a mapping with `type`.
-        registry: where to look.
-        where: what opens a message: the file and the dotted key.
-        what: what is looked for: 'arch', 'metric'.
-
-    Returns:
-        What is registered.
-
-    Raises:
-        InputError: if there is no `type`, or none of that name.
+    ``where`` opens every message of this module: the file and the dotted key. ``what`` is the word for what is looked
+    for, such as 'arch'. Raises InputError if there is no `type`, or none of that name.
     """
     found: Callable[..., object] = registry.get(
         check_known(options.get('type'), registry.keys(), f'{where}.type', what)
@@ -44,16 +35,8 @@ def find_class(options: Mapping[str, object], registry: Registry, where: str, wh
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
     """Hold a network's options against its constructor, and build it once.
 
-    Args:
-        options: `type` and the arguments.
-        scale: what the file trains for.
-        where: what opens a message: the file and `network_g`.
-
-    Returns:
-        The network, on the CPU. Torch's random state is left as it was.
-
-    Raises:
-        InputError: if the arch is unknown, an argument unknown, missing or refused, or the scale another one.
+    The network is on the CPU; torch's random state is left as it was. Raises InputError if the arch is unknown, an
+    argument unknown, missing or refused, or the scale not that of the file.
     """
     arch = find_class(options, ARCH_REGISTRY, where, 'arch')
     check_arguments(arch, options, where, skip=('type',))
@@ -74,14 +57,8 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
 def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
     """Run a network on a grey image, so that arguments that make no sense show before training.
 
-    Args:
-        network: the network; left in the mode that it is in.
-        scale: the factor by which it must enlarge.
-        sides: sides in pixels of the image, to be tried in order; some networks refuse small ones.
-        where: what opens a message: the file and `network_g`.
-
-    Raises:
-        InputError: if it fails on all, or does not enlarge by the scale.
+    The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network keeps its mode.
+    Raises InputError if it fails on all, or does not enlarge by the scale.
     """
     facts = facts_of(network)
     size = facts.kernel_size
@@ -114,12 +91,7 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """Hold a loss's options against its constructor, build it and compute it once.
 
-    Args:
-        options: `type` and the arguments.
-        where: what opens a message: the file and the dotted key.
-
-    Raises:
-        InputError: if the loss is unknown, or an argument unknown, missing or refused.
+    Raises InputError if the loss is unknown, or an argument unknown, missing or refused.
     """
     loss = find_class(options, LOSS_REGISTRY, where, 'loss')
     check_arguments(loss, options, where, skip=('type',))
@@ -134,27 +106,15 @@ def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
 
 
 def check_loss_arguments(options: Mapping[str, object], where: str) -> None:
-    """Hold a loss's options against its constructor without building it, since some fetch weights.
-
-    Args:
-        options: `type` and the arguments.
-        where: what opens a message: the file and the dotted key.
-
-    Raises:
-        InputError: if the loss is unknown, or an argument unknown or missing.
-    """
+    """Hold a loss's options against its constructor without building it, since some fetch weights."""
     check_arguments(find_class(options, LOSS_REGISTRY, where, 'loss'), options, where, skip=('type',))
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str) -> None:
-    """Hold every metric's options against the metric.
+    """Hold every metric's options, `better` (higher or lower) included, against the metric.
 
-    Args:
-        metrics: label: `type` and the arguments, `better` (higher or lower) included.
-        where: what opens a message: the file and the dotted key.
-
-    Raises:
-        InputError: if a metric is unknown, or an argument unknown or missing.
+    Raises InputError, with the metric's label, if the metric is unknown, or an argument unknown, missing or out of
+    range.
     """
     for label, options in (metrics or {}).items():
         place = f'{where}.{label}'
@@ -171,15 +131,9 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
 
 
 def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `optim_g` against the optimiser of torch that it names.
+    """Hold BasicSR's `optim_g`, at a dotted key of a file, against the optimiser of torch that it names.
 
-    Args:
-        options: `type` and the arguments, `lr` among them.
-        where: the file, which opens every message.
-        path: the dotted key that the options stand at.
-
-    Raises:
-        InputError: if the optimiser is unknown, an argument unknown, or refused.
+    Raises InputError if the optimiser is unknown, an argument unknown, or refused.
     """
     place = f'{where}: {path}'
     known = [name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name, None))]
@@ -192,15 +146,9 @@ def check_optimizer(options: Mapping[str, object], where: str, path: str) -> Non
 
 
 def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `scheduler` against what the schedule that it names takes.
+    """Hold BasicSR's `scheduler`, at a dotted key of a file, against what the schedule that it names takes.
 
-    Args:
-        options: `type` and the arguments.
-        where: the file, which opens every message.
-        path: the dotted key that the options stand at.
-
-    Raises:
-        InputError: if the schedule is unknown, or an argument unknown, missing or of the wrong type.
+    Raises InputError if the schedule is unknown, or an argument unknown, missing or of the wrong type.
     """
     name = check_known(options.get('type'), SCHEDULE_OPTIONS, f'{where}: {path}.type', 'schedule')
     convert(options, SCHEDULE_OPTIONS[name], where, path)
@@ -215,13 +163,6 @@ def _try(function: Callable[..., object], arguments: Mapping[str, object], where
 
 
 def describe_briefly(error: Exception) -> str:
-    """What somebody else's error says, in one line of at most 200 characters.
-
-    Args:
-        error: the error.
-
-    Returns:
-        Its type and its text.
-    """
+    """Type and text of somebody else's error, in one line; at most 200 characters of the text."""
     text = ' '.join(str(error).split())
     return f'{type(error).__name__}: {text if len(text) <= 200 else f"{text[:197]}..."}'

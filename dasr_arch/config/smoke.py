@@ -36,16 +36,11 @@ LOGGER = {'print_freq': 5, 'save_checkpoint_freq': 10, 'use_tb_logger': False}
 
 
 def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
-    """A training file with few iterations, small batches, networks and images.
+    """A copy of a training file with few iterations, small batches, networks and images.
 
     Learning rates, losses, degradations of the training and everything else stay. Schedules shrink in proportion.
     Weights to start from are left out; data sets of LR-HR pairs keep their folders, since the demo images are no pairs.
-
-    Args:
-        options: what the file holds; not altered. Parts of the wrong type stay as they are.
-
-    Returns:
-        The small options, with `smoke_` in place of `train_` at the start of the name.
+    The name begins with `smoke_` in place of `train_`. Parts of the wrong type stay as they are.
     """
     small = dict(options)
     name = options.get('name')

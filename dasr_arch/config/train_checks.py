@@ -59,13 +59,9 @@ PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_stat
 
 
 class Processes(NamedTuple):
-    """Which of how many processes this is.
+    """The rank of this process, and the numbers of processes in all and on this machine.
 
-    Attributes:
-        dist: whether torchrun started it.
-        rank: its number among all.
-        world_size: number of all.
-        local_world_size: number of those on this machine.
+    ``dist``: torchrun started them.
     """
 
     dist: bool
@@ -85,23 +81,16 @@ def load_training_options(
 ) -> dict[str, object]:
     """Read a training file and check all of it.
 
-    Nothing is created or renamed on the disk, and torch's random state stays as it was.
+    Nothing is created or renamed on the disk, and torch's random state stays as it was. ``overrides`` are `key=value`,
+    laid over the file; ``root`` is the folder of `experiments/` and `tb_logger/`, the current one by default;
+    ``launcher`` is 'pytorch' under torchrun, whose variables then give rank and number of processes; ``auto_resume`` is
+    passed on to BasicSR; ``smoke`` takes a small version of the file, of a few iterations on a CPU with the demo
+    images.
 
-    Args:
-        path: the option file.
-        overrides: `key=value`, laid over the file.
-        root: folder of `experiments/` and `tb_logger/`; the current one by default.
-        launcher: 'pytorch' under torchrun, whose variables then tell rank and number of processes.
-        auto_resume: passed on to BasicSR.
-        smoke: take a small version of the file, of a few iterations on a CPU with the demo images.
-
-    Returns:
-        BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds
-        (is_train, dist, rank, world_size, num_gpu as a number, root_path, paths of the experiment, phase and scale of
-        each data set). It shares nothing with any other dictionary.
-
-    Raises:
-        InputError: on the first thing that is wrong, in one line.
+    Returns BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds
+    (is_train, dist, rank, world_size, num_gpu as a number, root_path, paths of the experiment, phase and scale of each
+    data set). It shares nothing with any other dictionary. Raises InputError on the first thing that is wrong, in one
+    line.
     """
     where = str(path)
     data = read_yaml(path, overrides, smoke=smoke)

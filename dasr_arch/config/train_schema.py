@@ -160,6 +160,13 @@ class StageOptions(Options, kw_only=True, frozen=True):
             raise ValueError("periods belong to schedule 'cosine'; remove them or write schedule: cosine")
 
 
+def _check_sum(total_iter: int, *stages: StageOptions) -> None:
+    lengths = [stage.total_iter for stage in stages]
+    if sum(lengths) != total_iter:
+        added = ' + '.join(map(str, lengths))
+        raise ValueError(f'total_iter must be the sum of the stages, {added} = {sum(lengths)}, got {total_iter}')
+
+
 class OptimizerOptions(Options, kw_only=True, frozen=True):
     """The optimiser, one for both stages; learning rates stand in the stages."""
 
@@ -275,12 +282,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
                 'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
-        stages = self.stage_1.total_iter + self.stage_2.total_iter
-        if stages != self.total_iter:
-            raise ValueError(
-                f'total_iter must be the sum of the stages, {self.stage_1.total_iter} + {self.stage_2.total_iter} = '
-                f'{stages}, got {self.total_iter}'
-            )
+        _check_sum(self.total_iter, self.stage_1, self.stage_2)
         if self.stage_1.total_iter and not taught and self.teacher_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
@@ -374,12 +376,7 @@ class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
-        lengths = [stage.total_iter for stage in (self.stage_1, self.stage_2, self.stage_3)]
-        if sum(lengths) != self.total_iter:
-            raise ValueError(
-                f'total_iter must be the sum of the stages, {" + ".join(map(str, lengths))} = {sum(lengths)}, got '
-                f'{self.total_iter}'
-            )
+        _check_sum(self.total_iter, self.stage_1, self.stage_2, self.stage_3)
 
 
 class MZSRTrainOptions(TrainOptions, kw_only=True, frozen=True):
@@ -447,18 +444,9 @@ DATASET_OPTIONS: dict[str, type[Options]] = {
 
 
 def check_train_section(model: str, train: Mapping, where: str, *, foreign: bool = False) -> TrainOptions:
-    """Section `train` of one of our models as its structure.
+    """Section `train` of a model of TRAIN_OPTIONS as its structure, defaults included.
 
-    Args:
-        model: a key of TRAIN_OPTIONS.
-        train: the section; not altered.
-        where: what opens messages: the file.
-        foreign: leave unknown keys out with a warning, where another loop than ours reads the section as well.
-
-    Returns:
-        The structure, defaults included.
-
-    Raises:
-        InputError: naming the key that is wrong.
+    ``foreign``: leave unknown keys out with a warning, where another loop than ours reads the section as well. Raises
+    InputError that names the key that is wrong.
     """
     return convert(train, TRAIN_OPTIONS[model], where, 'train', foreign=foreign)

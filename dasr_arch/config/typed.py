@@ -25,24 +25,16 @@ _EXPONENT = re.compile(r'([+-]?\d+)(?:\.(\d*))?[eE]([+-]?)(\d+)')
 
 
 def convert(data: object, kind: type[StructType], where: str, path: str = '', *, foreign: bool = False) -> StructType:
-    """Plain data as a structure.
+    """Plain data, which stay as they are, as a structure with its defaults filled in.
 
-    A whole number written as a float (`!!float 5e3`) is taken for a whole number where one is expected.
+    A whole number written as a float (`!!float 5e3`) is taken for a whole number where one is expected. In the
+    structure `Annotated[..., msgspec.Meta(...)]` gives ranges, `Meta(description=...)` replaces the words for what is
+    expected, a `__post_init__` that raises ValueError gives what several keys must satisfy together, and a class
+    variable ``renamed`` maps old spellings of keys to the present ones.
 
-    Args:
-        data: what `read_yaml` returned, or a part of it; not altered.
-        kind: the structure; `Annotated[..., msgspec.Meta(...)]` gives ranges, `Meta(description=...)` replaces the
-            words for what is expected, a `__post_init__` that raises ValueError gives what several keys must satisfy
-            together, and a class variable ``renamed`` maps old spellings of keys to the present ones.
-        where: the file, which opens every message.
-        path: the dotted key that the data stand at, empty for a whole file.
-        foreign: the data belong to a class that is not ours: unknown keys are left out with a warning.
-
-    Returns:
-        The structure, its defaults filled in.
-
-    Raises:
-        InputError: on an unknown, missing or wrongly typed key, a value out of range, or a number that is not finite.
+    ``where`` is the file, which opens every message, and ``path`` the dotted key that the data stand at. ``foreign``:
+    the data belong to a class that is not ours, and unknown keys are left out with a warning. Raises InputError on an
+    unknown, missing or wrongly typed key, a value out of range, or a number that is not finite.
     """
     check_finite(data, where, path)
     value = _shape(data, kind, _Place(where, path, foreign))
@@ -57,16 +49,7 @@ def to_plain(structure: msgspec.Struct) -> dict[str, object]:
 
 
 def check_finite(data: object, where: str, path: str = '') -> None:
-    """Refuse NaN, infinity and whole numbers beyond 64 bits anywhere in plain data.
-
-    Args:
-        data: plain data.
-        where: the file, which opens the message.
-        path: the dotted key that the data stand at.
-
-    Raises:
-        InputError: naming the key.
-    """
+    """Refuse NaN, infinity and whole numbers beyond 64 bits anywhere in plain data; InputError names the key."""
     place = _Place(where, path)
     if isinstance(data, Mapping):
         for key, value in data.items():
@@ -85,16 +68,10 @@ def check_arguments(
 ) -> None:
     """Hold the options of a class or function that is not ours against its signature.
 
-    Args:
-        function: a class, whose constructor counts, or a function.
-        arguments: the options that will be passed by name.
-        where: what opens the message: the file and the dotted key, `options/a.yml: network_g`.
-        skip: names that are neither missing nor unknown, because somebody else gives or takes them: `type`.
-
-    Raises:
-        InputError: on an unknown argument, with the nearest known one, on a missing one, and on text or a truth value
-            where the default is a number and the like. Where the signature takes any name (`**kwargs`), only a name
-            that is nearly one of the others is refused.
+    Names in ``skip`` are neither missing nor unknown, because somebody else gives or takes them: `type`. Raises
+    InputError on an unknown argument, with the nearest known one, on a missing one, and on text or a truth value where
+    the default is a number and the like. Where the signature takes any name (`**kwargs`), only a name that is nearly
+    one of the others is refused.
     """
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} and p.name not in skip]
@@ -115,19 +92,9 @@ def check_arguments(
 
 
 def check_known(name: object, known: Collection[str], where: str, what: str) -> str:
-    """Hold a name against those that are registered.
+    """The name under which something is registered; BasicSR finds `X_basicsr` under `X` as well.
 
-    Args:
-        name: what the file says.
-        known: registered names; BasicSR finds `X_basicsr` under `X` as well.
-        where: what opens the message: the file and the dotted key.
-        what: what is named: 'arch', 'dataset'.
-
-    Returns:
-        The name under which it is registered.
-
-    Raises:
-        InputError: listing the known names and the nearest.
+    ``what`` says what is named, such as 'arch'. Raises InputError that lists the known names and the nearest.
     """
     if not isinstance(name, str):
         raise InputError(f'{where}: expected the name of a registered {what}, got {_got(name)}{suggest("", known)}')
@@ -138,19 +105,7 @@ def check_known(name: object, known: Collection[str], where: str, what: str) -> 
 
 
 def section(options: Mapping[str, object], key: str, where: str) -> dict[str, object]:
-    """A part of the options that must be a mapping.
-
-    Args:
-        options: the options, a part of them included.
-        key: the key of the part.
-        where: what opens the message.
-
-    Returns:
-        The part itself; empty where the key is absent or null.
-
-    Raises:
-        InputError: if it is anything else than a mapping.
-    """
+    """A part of the options that must be a mapping, else InputError; empty where the key is absent or null."""
     value = options.get(key)
     if value is None:
         return {}

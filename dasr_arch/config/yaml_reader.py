@@ -37,19 +37,13 @@ _PlainLoader.yaml_implicit_resolvers = {
 def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> dict[str, object]:
     """Read an option file and lay single values over it.
 
-    Args:
-        path: the file, UTF-8, a mapping at the top. Old paths of files that have moved are accepted with a warning.
-        overrides: `train.total_iter=20` or BasicSR's `train:total_iter=20`; values are YAML, read as safely as the
-            file. A part that is a number picks from a list. Whether a new key is allowed is for the schema to say.
-        smoke: make a training file small (:func:`~dasr_arch.config.smoke.shrink_options`) before values are laid
-            over it.
+    The file is UTF-8, with a mapping at the top. Old paths of files that have moved are accepted with a warning.
+    ``overrides`` are `train.total_iter=20` or BasicSR's `train:total_iter=20`; values are YAML, read as safely as the
+    file. A part that is a number picks from a list. Whether a new key is allowed is for the schema to say. ``smoke``
+    makes a training file small (:func:`~dasr_arch.config.smoke.shrink_options`) before values are laid over it.
 
-    Returns:
-        Dictionaries, lists, text, numbers, truth values and None only.
-
-    Raises:
-        InputError: if the file is missing, a folder, binary, empty, not YAML, carries code or other tags, names a key
-            twice, or an override cannot be applied.
+    Returns dictionaries, lists, text, numbers, truth values and None only. Raises InputError if the file is missing, a
+    folder, binary, empty, not YAML, carries code or other tags, names a key twice, or an override cannot be applied.
     """
     path, moved_smoke = find_moved(Path(path))
     options = parse_yaml(_read_text(path), str(path))
@@ -65,17 +59,9 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = 
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """Read YAML text as plain data.
+    """Read one YAML document as plain data, None for an empty text; ``where`` is its name in messages.
 
-    Args:
-        text: one document.
-        where: what messages call it, the path of a file.
-
-    Returns:
-        The value, None for an empty text.
-
-    Raises:
-        InputError: as for `read_yaml`.
+    Raises InputError as `read_yaml` does.
     """
     try:
         loader = _PlainLoader(text)
@@ -134,13 +120,7 @@ def _neighbours(path: Path) -> str:
 
 
 def _check_tree(loader: _PlainLoader, root: yaml.Node, where: str) -> None:
-    """Refuse what plain data cannot hold, before a value is made.
-
-    Args:
-        loader: the loader of the tree; scalars are tried on it.
-        root: the tree.
-        where: what messages call the text.
-    """
+    """Refuse what plain data cannot hold, before a value is made; scalars are tried on the loader."""
     weights: dict[int, int] = {}  # values below a node once aliases are written out, 0 while being counted
 
     def visit(node: yaml.Node) -> int:
