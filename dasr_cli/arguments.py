@@ -7,7 +7,7 @@ from typing import Any
 
 from dasr_cli.messages import print_warning
 
-_MODEL = 'general, iso, a name that `dasr models` lists, or a weights file'
+_MODEL = 'general, iso, photo, a name that `dasr models` lists, or a weights file'
 
 
 class RenamedOption(argparse.Action):

@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Put the weights of a training into the package.')
     parser.add_argument('source', help="the training's net_g_latest.pth")
     parser.add_argument('name', help='name of the entry, such as dasr_s_x4_iso')
-    parser.add_argument('--setting', required=True, help='general or iso')
+    parser.add_argument('--setting', required=True, help='general, iso or photo')
     parser.add_argument('--trained-on', required=True, help='images of the training')
     parser.add_argument('--date', required=True, help="day of the training's end, as 2026-01-31")
     parser.add_argument('--card', required=True, help='path or address of the model card')

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description='PSNR of luma (dB) with the own representation of each image, and with the mean representation of '
         'other images for each kernel width.'
     )
-    parser.add_argument('models', nargs='+', metavar='MODEL', help='general, iso, or a weights file of a DASR')
+    parser.add_argument('models', nargs='+', metavar='MODEL', help='general, iso, photo, or a weights file of a DASR')
     parser.add_argument('--scale', type=int, help='factor (4, or that of the named weights or file)')
     parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of HR images to super-resolve')
     parser.add_argument('--others', required=True, metavar='DATA', help='HR images for the mean representations')

@@ -13,9 +13,12 @@ WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / 'assets' / 'weights'
 """Folder of the packaged weights; the environment variable DASR_WEIGHTS overrides it."""
 
 MANIFEST_NAME = 'manifest.json'
-Setting = Literal['iso', 'general']
-SETTINGS: tuple[Setting, ...] = ('general', 'iso')
-"""Degradations of the training: 'general' is anisotropic blur with noise, 'iso' isotropic blur without noise."""
+Setting = Literal['iso', 'general', 'photo']
+SETTINGS: tuple[Setting, ...] = ('general', 'iso', 'photo')
+"""Degradations of the training.
+
+'general' is anisotropic blur with noise, 'iso' isotropic blur without noise, 'photo' slight blur, noise and JPEG.
+"""
 
 _FORMAT = 1
 
@@ -66,12 +69,15 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
 
 
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
-    """The manifest entry of a setting or an entry's name; InputError, listing the entries, if there is none."""
+    """The manifest entry of a setting or an entry's name; InputError, listing what there is, if there is none."""
     entries = read_manifest(folder).files
     for entry in entries:
         if entry.scale == scale and name in (entry.setting, entry.name):
             return entry
     known = [entry.name for entry in entries]
+    scales = [f'x{entry.scale}' for entry in entries if entry.setting == name]
+    if scales and any((entry.setting, entry.scale) == ('general', scale) for entry in entries):
+        raise InputError(f'{name} is installed for {" and ".join(scales)} only; use general')
     if name in (*SETTINGS, *known):
         there = ', '.join(f'{entry.name} (x{entry.scale} {entry.setting})' for entry in entries) or 'none'
         raise InputError(f"no weights for model '{name}' at x{scale} are installed; there are: {there}")

@@ -41,7 +41,7 @@ class PackagingFacts:
         if not _NAME.fullmatch(self.name) or self.name in SETTINGS:
             raise InputError(f"name must be small letters, digits and underscores and no setting, got '{self.name}'")
         if self.setting not in SETTINGS:
-            raise InputError(f"setting must be {' or '.join(SETTINGS)}, got '{self.setting}'")
+            raise InputError(f"setting must be one of {', '.join(SETTINGS)}, got '{self.setting}'")
         if not _DATE.fullmatch(self.date):
             raise InputError(f"date must be as 2026-01-31, got '{self.date}'")
 

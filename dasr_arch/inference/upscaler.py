@@ -86,8 +86,9 @@ class Upscaler:
 
     Args:
         scale: up-sampling factor.
-        model: 'general' (anisotropic blur and noise), 'iso' (isotropic blur, no noise), the name of installed weights
-            (`dasr models`), a weights file of ours or of the authors, or a network.
+        model: 'general' (anisotropic blur and noise), 'iso' (isotropic blur, no noise), 'photo' (slight blur, noise and
+            JPEG; x4), the name of installed weights (`dasr models`), a weights file of ours or of the authors, or a
+            network.
         device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
         tiling: tile size and padding; by default the largest tiles that fit in memory.

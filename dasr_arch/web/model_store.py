@@ -11,17 +11,17 @@ import msgspec
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import choose_device
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.checkpoints.packaged import PackagedWeights, check_packaged, read_manifest
+from dasr_arch.checkpoints.packaged import SETTINGS, PackagedWeights, check_packaged, read_manifest
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.progress_hooks import ProgressHooks
 from dasr_arch.web.schemas import Model
 from dasr_arch.web.settings import ServeSettings
 
-_SETTINGS = ('general', 'iso')
 _PURPOSES = {
     'general': 'for photos: any Gaussian blur, with noise',
     'iso': 'for images with isotropic blur and without noise',
+    'photo': 'for JPEG files: slight blur, noise and compression',
     None: 'weights file of the command line',
 }
 
@@ -115,7 +115,7 @@ def _describe(entry: PackagedWeights) -> Model:
 
 
 def _choose_default(entries: list[Model], has_own: bool) -> Model:
-    """The first file of the settings; else general before iso, x4 before the other scales."""
+    """The first file of the settings; else general before the other settings, x4 before the other scales."""
     if has_own:
         return entries[0]
-    return min(entries, key=lambda entry: (_SETTINGS.index(entry.setting or 'iso'), entry.scale != 4, -entry.scale))
+    return min(entries, key=lambda entry: (SETTINGS.index(entry.setting or 'iso'), entry.scale != 4, -entry.scale))

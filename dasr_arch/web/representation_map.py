@@ -78,7 +78,7 @@ def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:
-    """The degradations of a map: those in the training of a setting; all for an unknown setting."""
+    """The degradations of a map: those in the training of 'iso', else those of 'general'."""
     kind = 'iso' if setting == 'iso' else 'general'
     known = [
         make_isotropic(round(factor * scale, 2), noise, scale) for noise in _NOISES[kind] for factor in _WIDTHS[kind]

@@ -34,7 +34,7 @@ class Parameters(BaseModel):
 
     model: str | None = Field(
         None,
-        description="Name of a model in /api/v1/models, or a setting such as 'iso'; the default model if absent",
+        description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent",
     )
     scale: Annotated[int | None, Expected('whole number such as 4')] = Field(
         None, ge=1, le=8, description='Up-sampling factor; that of the model if absent'
@@ -143,7 +143,7 @@ class Model(_Content):
 
     name: str = Field(description='Value of the parameter `model`')
     scale: int = Field(description='Up-sampling factor')
-    setting: Setting | None = Field(description="Degradations of the training: 'iso' or 'general'")
+    setting: Setting | None = Field(description="Degradations of the training: 'general', 'iso' or 'photo'")
     purpose: str = Field(description='The setting in words')
     parameters: int | None = Field(description='Number of parameters')
     trained_on: str = Field(description='Training images')

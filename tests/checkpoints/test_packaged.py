@@ -87,6 +87,21 @@ def test_missing_scale_lists_what_there_is(weights):
     )
 
 
+def test_setting_of_other_scales_names_them(weights):
+    with pytest.raises(InputError) as error:
+        Upscaler(3, 'iso')
+    assert str(error.value) == 'iso is installed for x2 only; use general'
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_photo_is_installed_for_x4_only(monkeypatch, scale):
+    monkeypatch.delenv('DASR_WEIGHTS', raising=False)
+    assert find_packaged('photo', 4).name == 'dasr_s_x4_photo'
+    with pytest.raises(InputError) as error:
+        find_packaged('photo', scale)
+    assert str(error.value) == 'photo is installed for x4 only; use general'
+
+
 def test_wrong_name_lists_what_there_is(weights):
     with pytest.raises(InputError, match=r"model 'genral' is neither .*did you mean 'general'\? \(known: general, iso"):
         Upscaler(3, 'genral')

@@ -73,4 +73,4 @@ def test_tool_packages_and_refuses_in_one_line(training):
     assert (result.returncode, result.stderr) == (0, '')
     assert find_packaged('iso', 2, training.parent).figures == {'PSNR': 27.0}
     result = run_tool(training, 'real')
-    assert (result.returncode, result.stderr) == (2, "error: setting must be general or iso, got 'real'\n")
+    assert (result.returncode, result.stderr) == (2, "error: setting must be one of general, iso, photo, got 'real'\n")

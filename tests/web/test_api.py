@@ -15,6 +15,7 @@ import pytest
 import requests
 from PIL import Image, ImageCms
 
+from dasr_arch import InputError
 from dasr_arch.checkpoints.packaged import find_packaged
 from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.tiling import Tiling
@@ -391,6 +392,10 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         assert [model['default'] for model in offered['models']].count(True) == 1
         entry = find_packaged('iso', 4)
         assert running.models.find('iso', None).name == entry.name
+        assert running.models.find('photo', None).name == 'dasr_s_x4_photo'
+        assert running.models.find(None, None).name == 'dasr_s_x4_general'
+        with pytest.raises(InputError, match=r"there is no model 'photo' at x2; there are: "):
+            running.models.find('photo', 2)
 
 
 def test_what_there_is_is_listed(server):

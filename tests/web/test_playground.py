@@ -216,7 +216,9 @@ def test_known_degradations_fit_what_networks_are_trained_for():
     assert not any(known.noise or known.aniso for known in iso)
     assert {known.noise for known in general} == {0, 10, 25}
     assert sum(known.aniso for known in general) == 4
-    assert [known.degradation.label for known in list_known(None, 4)] == [known.degradation.label for known in general]
+    for setting in (None, 'photo'):
+        labels = [known.degradation.label for known in list_known(setting, 4)]
+        assert labels == [known.degradation.label for known in general]
 
 
 def test_work_on_the_map_can_be_stopped(upscaler, small_maps):
