@@ -36,16 +36,10 @@ class DerivedWeights:
         return type(self), ()
 
     def get(self, name: str, weights: Sequence[Tensor], derive: Callable[[], Value], setting: Hashable = None) -> Value:
-        """The value that present weights give.
+        """The value of a name that the present weights and setting give; kept until one of them changes.
 
-        Args:
-            name: of the value; one value is kept for each name.
-            weights: all tensors that ``derive`` reads.
-            derive: computes the value; what it raises is passed on.
-            setting: anything else that the value depends on, such as a number of threads.
-
-        Returns:
-            What ``derive`` returned for weights and setting that equal the present ones.
+        ``weights`` are all tensors that ``derive`` reads, ``setting`` is anything else that the value depends on, such
+        as a number of threads. What ``derive`` raises is passed on.
         """
         entry = self._entries.get(name)  # one read: another thread may replace or drop the entry meanwhile
         if entry is None or entry.setting != setting or not _equal(entry.weights, weights):

@@ -60,10 +60,6 @@ class Conv3x3(nn.Conv2d):
 
     On CPUs with AVX2 oneDNN computes the gradient of the weights at half of its speed (docs/performance.md). There, for
     float32 in channels_last order, ``backends/winograd_wgrad.py`` computes it; it has no gradient of its own then.
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -90,17 +86,10 @@ class Conv3x3(nn.Conv2d):
 
 
 def depthwise_conv_leaky(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
-    """A depth-wise convolution with a kernel for each image and channel, zero-padded, followed by LeakyReLU.
+    """A zero-padded depth-wise convolution of (B, C, H, W) with kernels (B, C, 3, 3), and LeakyReLU.
 
-    Backends may replace it for values of their own kind (``__torch_function__``).
-
-    Args:
-        x: features of shape (B, C, H, W).
-        kernel: kernels of shape (B, C, 3, 3).
-        slope: of the LeakyReLU for negative values.
-
-    Returns:
-        Features of shape (B, C, H, W).
+    Each image and channel has its own kernel. Backends may replace the function for values of their own kind
+    (``__torch_function__``).
     """
     if has_torch_function_unary(x):
         out: Tensor = handle_torch_function(depthwise_conv_leaky, (x,), x, kernel, slope)
@@ -112,15 +101,7 @@ def depthwise_conv_leaky(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
 
 
 def convolve_grouped(x: Tensor, kernel: Tensor) -> Tensor:
-    """The authors' formulation of a depth-wise convolution for each image: one with B * C groups, zero-padded.
-
-    Args:
-        x: features of shape (B, C, H, W).
-        kernel: kernels of shape (B, C, 3, 3).
-
-    Returns:
-        Features of shape (B, C, H, W).
-    """
+    """As ``convolve_each``, in the authors' formulation: one convolution with B * C groups."""
     batch, channels, height, width = x.shape
     stacked = x.reshape(1, batch * channels, height, width)
     weight = kernel.reshape(batch * channels, 1, 3, 3)
@@ -128,14 +109,10 @@ def convolve_grouped(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """A depth-wise convolution with a kernel for each image and channel, zero-padded; the values of the reference.
+    """Convolves each image and channel of (B, C, H, W) with its own kernel of (B, C, 3, 3), zero-padded.
 
-    Args:
-        x: features of shape (B, C, H, W), best in channels_last order.
-        kernel: kernels of shape (B, C, 3, 3).
-
-    Returns:
-        Features of shape (B, C, H, W), for several images in channels_last order.
+    The values are those of the reference. The features are best in channels_last order; results for several images have
+    it.
     """
     if len(x) == 1:
         return functional.conv2d(x, kernel.reshape(-1, 1, 3, 3).to(x.dtype), padding=1, groups=x.shape[1])
@@ -147,15 +124,7 @@ def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def convolve_shifted(x: Tensor, kernel: Tensor) -> Tensor:
-    """The same as nine shifted products and their sum, for torch.compile, which keeps none of them in memory.
-
-    Args:
-        x: features of shape (B, C, H, W), best in channels_last order.
-        kernel: kernels of shape (B, C, 3, 3).
-
-    Returns:
-        Features of shape (B, C, H, W).
-    """
+    """As ``convolve_each``, by nine shifted products and their sum: torch.compile keeps none of them in memory."""
     height, width = x.shape[-2:]
     padded, factors = functional.pad(x, (1, 1, 1, 1)), kernel.to(x.dtype)[..., None, None]
     out = padded[..., :height, :width] * factors[:, :, 0, 0]

@@ -157,12 +157,7 @@ class AcceleratedNetwork(nn.Module):
 
 
 def choose(network: AcceleratedNetwork, x: Tensor) -> Choice:
-    """The fastest backend that computes an input, of those that the network's ``implementation`` allows.
-
-    Args:
-        network: the network.
-        x: input of shape (B, 3, h, w).
-    """
+    """The fastest backend for an input (B, 3, h, w), of those that the network's ``implementation`` allows."""
     names = ALLOWED[network.implementation]
     if torch.compiler.is_compiling():  # the compiler fuses by itself; it needs the order of memory alone
         return Choice(_LOADED['channels_last' if 'channels_last' in names else 'reference'])
@@ -177,13 +172,7 @@ def choose(network: AcceleratedNetwork, x: Tensor) -> Choice:
 
 
 def explain_choice(network: AcceleratedNetwork, device: torch.device, side: int = 64) -> str:
-    """The backend for square images in the present mode of a network, with the reason; for logs.
-
-    Args:
-        network: the network.
-        device: where it computes.
-        side: of the images, LR pixels.
-    """
+    """The backend for square images of ``side`` LR pixels in the network's present mode, with the reason; for logs."""
     return choose(network, torch.zeros(1, 3, side, side, device=device)).explain()
 
 

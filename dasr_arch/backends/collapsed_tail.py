@@ -24,12 +24,8 @@ SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the i
 def collapsed_upsample(network: AcceleratedNetwork, features: Tensor) -> Tensor:
     """Upsamples features as ``network.upsample`` does, with one convolution inside the image.
 
-    Args:
-        network: with an upsampler of 3 x 3 convolutions and pixel shuffles, and float32 weights.
-        features: shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
-
-    Returns:
-        Shape (B, 3, h * scale, w * scale), float32.
+    The network's upsampler has 3 x 3 convolutions and pixel shuffles, and float32 weights. The features (B, C, h, w),
+    with sides of at least SMALLEST_SIDE, become images (B, 3, h * scale, w * scale) in float32.
     """
     tail = nn.Sequential(*network.upsampler, network.last_conv)
     if torch.is_grad_enabled():
@@ -38,34 +34,18 @@ def collapsed_upsample(network: AcceleratedNetwork, features: Tensor) -> Tensor:
 
 
 def forward_collapsed(tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights) -> Tensor:
-    """Computes a tail as one convolution, without gradients.
-
-    Args:
-        tail: 3 x 3 convolutions and pixel shuffles, nothing else, with float32 weights.
-        x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
-        scale: upsampling factor of the tail.
-        cache: keeps the convolution.
-
-    Returns:
-        Shape (B, 3, h * scale, w * scale), float32.
-    """
+    """Computes a tail as in ``collapsed_upsample`` without gradients; the cache keeps the convolution."""
     with torch.autocast(x.device.type, enabled=False):
         collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
         return _run(tail, x.float(), collapsed, scale)
 
 
 def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
-    """Computes a tail with gradients for features and weights.
+    """Computes a tail as in ``collapsed_upsample`` with gradients for features and weights.
 
     In training the convolution has to be found in every step, which pays for the last of the tail's up-sampling steps
-    alone; those before it are run as they are.
-
-    Args:
-        tail: pairs of a convolution of 3 x 3 and a pixel shuffle, then a convolution of 3 x 3.
-        x: features of shape (B, C, h, w), with sides of at least SMALLEST_SIDE.
-
-    Returns:
-        Shape (B, 3, h * scale, w * scale), float32.
+    alone; those before it are run as they are. The tail is pairs of a convolution and a pixel shuffle, then a
+    convolution.
     """
     first, last = tail[:-3], tail[-3:]
     x = first(x)
@@ -79,14 +59,8 @@ def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
 def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Finds the convolution that a tail amounts to, from its answers to single impulses.
 
-    Args:
-        tail: convolutions of 3 x 3 and pixel shuffles, nothing else.
-        scale: its up-sampling factor.
-        dtype: what to compute in.
-
-    Returns:
-        Weight of shape (3 * scale**2, C, 5, 5) and bias of shape (3 * scale**2,), whose outputs a pixel shuffle puts
-        in place; float32, on the tail's device.
+    Returns a weight (3 * scale**2, C, 5, 5) and a bias (3 * scale**2,), whose outputs a pixel shuffle puts in place;
+    they are computed in ``dtype`` and returned in float32, on the tail's device.
     """
     side = 2 * _REACH + 1
     first = next(tail.parameters())

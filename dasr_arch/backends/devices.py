@@ -15,14 +15,10 @@ _MPS_SINCE = (2, 8)  # version of torch; those before cannot enlarge bicubically
 
 
 def choose_device(name: str | torch.device = 'auto') -> torch.device:
-    """The device that a name stands for.
+    """The device of a name: 'auto', or torch's own names such as 'cpu', 'cuda:1' or 'mps'.
 
-    Args:
-        name: 'auto' for the GPU that torch finds, NVIDIA's (or AMD's) before Apple's, else the CPU; or torch's own
-            names, such as 'cpu', 'cuda:1' or 'mps'.
-
-    Raises:
-        InputError: if there is no such device here.
+    'auto' is the GPU that torch finds, NVIDIA's (or AMD's) before Apple's, else the CPU. Raises InputError if there is
+    no such device here, or one of another kind.
     """
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps() else 'cpu')
@@ -47,13 +43,8 @@ def has_mps() -> bool:
 def available_memory(device: torch.device) -> int:
     """Bytes that a computation on a device may take now without pushing anything else out.
 
-    Args:
-        device: a CPU or GPU.
-
-    Returns:
-        On a GPU what the driver and torch's own store hold free, on Apple's what the system recommends to use at most;
-        on a CPU what the system calls available, less where a container allows less; on macOS, which does not say,
-        half of all.
+    On a GPU what the driver and torch's own store hold free, on Apple's what the system recommends to use at most; on a
+    CPU what the system calls available, less where a container allows less; on macOS, which does not say, half of all.
     """
     if device.type == 'cuda':
         free, _ = torch.cuda.mem_get_info(device)

@@ -111,11 +111,7 @@ def _run(net: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) ->
 def _look_up(name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module], part: Part) -> Any:
     """Ncnn's network for a part of a network, from the cache or recorded; None if ncnn lacks an operation of it.
 
-    Args:
-        name: of the part.
-        network: the network.
-        modules: those whose weights the part may use.
-        part: the part.
+    ``modules`` are those whose weights the part may use.
     """
     layers = [layer for module in modules for layer in module.modules()]
     constants = [
@@ -152,12 +148,7 @@ class UnsupportedError(AttributeError):
 
 
 class Blob:
-    """A value of ncnn, for the modules of a network.
-
-    Args:
-        graph: the network that it is part of.
-        name: its name there.
-    """
+    """A value of ncnn, under its name in a graph, for the modules of a network."""
 
     dtype = torch.float32
 
@@ -222,8 +213,7 @@ class Layer:
 class Recorder:
     """Writes down the layers that blobs go through, in ncnn's text format.
 
-    Args:
-        constants: tensors that may become weights of the network. All others are inputs, given for each image.
+    Only the tensors in ``constants`` may become weights of the network. All others are inputs, given for each image.
     """
 
     def __init__(self, constants: Iterable[Tensor] = ()) -> None:
@@ -331,11 +321,7 @@ class Recorder:
 
 
 class Inference:
-    """Computes one image with an ncnn network, in the order of the operations that were recorded.
-
-    Args:
-        net: from :func:`load_net`.
-    """
+    """Computes one image with a network of :func:`load_net`, in the order of the operations that were recorded."""
 
     def __init__(self, net: Any) -> None:
         self._extractor = net.create_extractor()
@@ -384,17 +370,9 @@ class Inference:
         return Blob(self, _count(self._counts, 'mean'))
 
     def extract(self, name: str) -> Tensor:
-        """Computes a blob, with what was computed for others.
+        """Computes a blob, with what was computed for others: (1, C, h, w) in channels_last order, or (1, C); float32.
 
-        Args:
-            name: the blob's.
-
-        Returns:
-            Shape (1, C, h, w) in channels_last order, or (1, C); float32.
-
-        Raises:
-            MemoryError: if ncnn got no memory.
-            RuntimeError: if it failed in another way.
+        Raises MemoryError if ncnn got no memory, RuntimeError if it failed in another way.
         """
         view = torch.from_numpy(np.asarray(self._extract(name))).unsqueeze(0)
         return view.clone(memory_format=torch.channels_last if view.dim() == 4 else torch.contiguous_format)
@@ -409,15 +387,7 @@ class Inference:
 
 
 def load_net(recorder: Recorder, threads: int) -> Any:
-    """Ncnn's network of recorded layers.
-
-    Args:
-        recorder: the layers.
-        threads: number of threads to compute with.
-
-    Raises:
-        RuntimeError: if ncnn does not know a layer.
-    """
+    """Ncnn's network of recorded layers; RuntimeError if ncnn does not know a layer."""
     net = import_ncnn().Net()
     net.opt.num_threads = threads
     for name in ('fp16_packed', 'fp16_storage', 'fp16_arithmetic', 'bf16_storage'):
@@ -448,11 +418,7 @@ def has_ncnn() -> bool:
 
 
 def import_ncnn() -> ModuleType:
-    """The package.
-
-    Raises:
-        InputError: if it is not installed, or too old.
-    """
+    """The package; InputError if it is not installed, or too old."""
     package = import_extra('ncnn', 'ncnn')
     if _release(package.__version__) < _release(_OLDEST):
         raise InputError(

@@ -124,11 +124,7 @@ class _Convolution(NamedTuple):
 
 
 class Features:
-    """Feature maps for the modules of a network; the last convolution waits for what follows it.
-
-    Args:
-        value: the features (B, C, h, w), or a convolution that gives them.
-    """
+    """Feature maps (B, C, h, w) for the modules of a network; the last convolution waits for what follows it."""
 
     dtype = torch.float32  # rounding is taken care of here
 
@@ -141,11 +137,11 @@ class Features:
             self._value = self._value.run()
         return self._value
 
-    def activate(self, slope: float, inplace: bool) -> 'Features':
+    def activate(self, negative_slope: float, inplace: bool = False) -> 'Features':
         """The features after LeakyReLU, which becomes part of a convolution that was held back."""
         if isinstance(self._value, _Convolution):
-            return Features(self._value.run(slope))
-        return Features(functional.leaky_relu(self._value, slope, inplace))
+            return Features(self._value.run(negative_slope))
+        return Features(functional.leaky_relu(self._value, negative_slope, inplace))
 
     @property
     def shape(self) -> torch.Size:
@@ -208,19 +204,9 @@ class Normalisation(NamedTuple):
 
 
 def fold_normalisation(weight: Tensor, bias: Tensor, norm: Normalisation) -> tuple[Tensor, Tensor]:
-    """Weight (C, D, k, k) and bias (C,) of a convolution that includes the normalisation after it.
-
-    Args:
-        weight: of the convolution alone.
-        bias: of the convolution alone.
-        norm: the normalisation.
-    """
+    """Weight (C, D, k, k) and bias (C,) of a convolution that includes the normalisation after it."""
     scale = norm.weight * torch.rsqrt(norm.variance + norm.eps)
     return weight * scale.reshape(-1, 1, 1, 1), (bias - norm.mean) * scale + norm.bias
-
-
-def _activate(x: Features, negative_slope: float, inplace: bool) -> Features:
-    return x.activate(negative_slope, inplace)
 
 
 def _filter(x: Features, kernel: Tensor, slope: float) -> Features:
@@ -243,7 +229,7 @@ def _modulate(out: Features, x: Features, factors: Tensor) -> Features:
 _OPERATIONS: dict[Callable[..., Any], Callable[..., Features]] = {
     torch.conv2d: _convolve,
     functional.batch_norm: _normalise,
-    functional.leaky_relu: _activate,
+    functional.leaky_relu: Features.activate,
     torch.addcmul: _modulate,
     depthwise_conv_leaky: _filter,
 }

@@ -13,14 +13,7 @@ Precision = Literal['auto', 'fp32', 'bf16']
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """True if a device multiplies bfloat16 in hardware.
-
-    Args:
-        device: a CPU or GPU.
-
-    Returns:
-        True on GPUs from NVIDIA's Ampere on and on CPUs with AVX512-BF16 or AMX.
-    """
+    """True if a device multiplies bfloat16 in hardware: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
     if device.type == 'cuda':
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != 'cpu':
@@ -32,17 +25,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The number format to compute in.
+    """The number format of 'fp32', 'bf16' or 'auto': bfloat16 where the device multiplies it, else float32.
 
-    Args:
-        precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it, else float32.
-        device: where the work is done.
-
-    Returns:
-        torch.float32 or torch.bfloat16.
-
-    Raises:
-        InputError: if the precision is none of these.
+    Raises InputError if the precision is none of these.
     """
     if precision not in ('auto', 'fp32', 'bf16'):
         raise InputError(f"precision must be auto, fp32 or bf16, got '{precision}'")

@@ -25,13 +25,7 @@ _FOR_WEIGHTS = [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24
 def convolve_winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A zero-padded 3 x 3 convolution of stride 1 whose weight gradient is :func:`weight_gradient`.
 
-    Args:
-        x: float32 input of shape (B, C, H, W), channels_last, on a CPU.
-        weight: shape (O, C, 3, 3).
-        bias: shape (O,).
-
-    Returns:
-        Shape (B, O, H, W).
+    Float32 input (B, C, H, W), channels_last, on a CPU; weight (O, C, 3, 3), bias (O,), output (B, O, H, W).
     """
     out: Tensor = _Convolve.apply(x, weight, bias)
     return out
@@ -58,19 +52,12 @@ class _Convolve(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of the weights of a zero-padded 3 x 3 convolution, in half of the multiplications.
+    """The gradient (O, C, 3, 3) of the weights of a zero-padded 3 x 3 convolution, in half of the multiplications.
 
-    It is the correlation of the input with the gradient of the output, the errors. Each row of both is cut into tiles
-    and transformed: Winograd's F(3, 4) in one dimension, with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray,
-    Fast algorithms for convolutional neural networks, CVPR 2016). What is left are 6 x 3 products of matrices, one for
-    each transformed pixel and each row of the kernel.
-
-    Args:
-        x: input of shape (B, C, H, W), channels_last.
-        gradient: of the output, shape (B, O, H, W), channels_last.
-
-    Returns:
-        Shape (O, C, 3, 3).
+    It is the correlation of the input (B, C, H, W) with the gradient of the output (B, O, H, W), the errors, both in
+    channels_last order. Each row of both is cut into tiles and transformed: Winograd's F(3, 4) in one dimension, with
+    the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR
+    2016). What is left are 6 x 3 products of matrices, one for each transformed pixel and each row of the kernel.
     """
     missing = -x.shape[-1] % _STEP  # columns
     if missing:
@@ -93,11 +80,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _transform(matrix: Tensor, x: Tensor) -> Tensor:
-    """The tiles of x, transformed by a matrix (6, 4).
-
-    Returns:
-        Shape (B, H + 1, W / 4, 6, C), with a row of zeros after each image.
-    """
+    """The tiles of x, transformed by a matrix (6, 4), as (B, H + 1, W / 4, 6, C): a row of zeros ends each image."""
     batch, channels, height, width = x.shape
     tiles = x.permute(0, 2, 3, 1).reshape(batch, -1, _STEP, channels)
     out = x.new_empty(batch, height + 1, width // _STEP, _SIZE, channels)
