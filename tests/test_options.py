@@ -66,8 +66,8 @@ def test_the_papers_five_models_are_there_and_differ_in_what_the_paper_says():
         assert (options['train']['contrast_opt'] is None) == (number in (1, 5))
         assert (options['datasets']['train'].pop('num_patches', 2) == 1) == (number in (1, 5))
         assert options['datasets'] == files[4]['datasets']
-    told = {number: options['network_g'].get('condition', 'encoder') for number, options in files.items()}
-    assert told == {1: 'encoder', 2: 'encoder', 3: 'encoder', 4: 'encoder', 5: 'kernel'}
+    conditions = {number: options['network_g'].get('condition', 'encoder') for number, options in files.items()}
+    assert conditions == {1: 'encoder', 2: 'encoder', 3: 'encoder', 4: 'encoder', 5: 'kernel'}
     kinds = {number: options['network_g'].get('da_conv', 'full') for number, options in files.items()}
     assert kinds == {1: 'full', 2: 'concat', 3: 'kernel', 4: 'full', 5: 'full'}
 

@@ -24,7 +24,7 @@ from dasr_arch.data.sampling import SampledDataset
 from dasr_arch.degradations import build_degradation
 
 IMAGE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
-"""What BasicSR's own image data sets read beyond what every data set has."""
+"""Further keys of BasicSR's own image data sets."""
 
 _PHASE = re.compile(r'train|val(_\w+)?')
 
@@ -139,7 +139,7 @@ def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> No
 
 
 def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
-    """How a data set of BasicSR reads its files; None for ours, which find out themselves."""
+    """The storage backend of a data set of BasicSR; None for ours, which recognise it from the path."""
     options = dataset.get('io_backend')
     if options is None:
         return None

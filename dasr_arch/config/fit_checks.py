@@ -68,7 +68,7 @@ def _check_dasr(network: DASR, train: DASRTrainOptions, place: str) -> None:
     if network.blind:
         return
     if train.freeze_encoder:
-        raise InputError(f'{place}.freeze_encoder: a network that is told the kernel has no encoder; remove it')
+        raise InputError(f'{place}.freeze_encoder: a network with condition: kernel has no encoder; remove it')
     if train.contrast_opt is not None:
         raise InputError(
             f'{place}.contrast_opt: a non-blind network (condition: kernel) has no encoder to train and learns nothing '
@@ -174,14 +174,14 @@ def _check_known_degradations(
     name, needs = type(network).__name__, facts_of(network).needs
     if needs and not raw:
         raise InputError(
-            f'{where}: datasets.train: {name} is told {" and ".join(needs)}, which DegradationDataset with '
-            'degrade_on: device knows; use it'
+            f'{where}: datasets.train: {name} is non-blind and needs {" and ".join(needs)}, which DegradationDataset '
+            'with degrade_on: device knows; use it'
         )
     kernel_stage = isinstance(train, IKCTrainOptions) and train.stage_1.total_iter > 0  # validates SFTMD with kernels
     for key in datasets if needs or kernel_stage else ():
         kind = section(datasets, key, where)['type']
         if key != 'train' and kind != 'DegradedTestDataset':
             raise InputError(
-                f'{where}: datasets.{key}.type: {name} is told the true kernels in validation, which '
+                f'{where}: datasets.{key}.type: {name} is non-blind and needs the true kernels in validation, which '
                 f'DegradedTestDataset knows, got {kind}; use it, or validate later with a test file'
             )

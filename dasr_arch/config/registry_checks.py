@@ -17,7 +17,7 @@ from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
 from dasr_arch.config.typed import check_arguments, check_known, convert
 
 BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What constructors of other people raise on an argument that they cannot take."""
+"""Exceptions of foreign constructors for an argument that they do not accept."""
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:

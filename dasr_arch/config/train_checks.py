@@ -55,7 +55,7 @@ from dasr_arch.config.yaml_reader import read_yaml
 
 PATH_KEYS = ('pretrain_network_g', 'pretrain_network_encoder', 'param_key_g', 'strict_load_g', 'resume_state')
 PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')
-"""What BasicSR's models read from the section path; of every other key BasicSR makes a folder."""
+"""Keys that BasicSR's models read from the section path; BasicSR creates a folder for every other key."""
 
 
 class Processes(NamedTuple):
@@ -156,7 +156,7 @@ def _check_path_keys(paths: Mapping[str, object], where: str) -> None:
 
 
 def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[str, object]:
-    """What the file gives, with checked values and defaults in place of its own."""
+    """The file's options, its values replaced by the checked ones and completed by defaults."""
     merged = dict(given)
     for key, value in checked.items():
         below = given.get(key)
@@ -178,7 +178,7 @@ def _find_processes(launcher: Launcher) -> Processes:
 
 
 def _count_gpus(general: GeneralOptions, processes: Processes, where: str, foreign: bool) -> int:
-    """How many GPUs are used; without torchrun our models use one, BasicSR's split the batch over all."""
+    """Number of GPUs; without torchrun our models use one, and BasicSR's split the batch over all."""
     present = torch.cuda.device_count()
     asked = present if general.num_gpu == 'auto' else general.num_gpu
     if asked > present:

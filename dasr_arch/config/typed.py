@@ -115,7 +115,7 @@ def section(options: Mapping[str, object], key: str, where: str) -> dict[str, ob
 
 
 class _Place:
-    """Where in which file a value stands."""
+    """Place of a value: file and dotted key."""
 
     def __init__(self, where: str, path: str = '', foreign: bool = False) -> None:
         self.where = where
@@ -253,7 +253,7 @@ def _bounds(meta: msgspec.Meta) -> str:
 
 
 def _got(value: object) -> str:
-    """What arrived, shortened."""
+    """The given value for a message, shortened."""
     if value is None:
         return 'nothing'
     if isinstance(value, bool):

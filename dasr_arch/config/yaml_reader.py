@@ -219,6 +219,6 @@ def _apply_override(options: dict[str, object], override: str) -> None:
 
 
 def _kind(value: object) -> str:
-    """What a value of an option file is, in words."""
+    """Kind of a value of an option file, in words."""
     words = {bool: 'a truth value', int: 'a number', float: 'a number', str: 'text', list: 'a list', dict: 'a mapping'}
     return words.get(type(value), 'nothing')

@@ -295,7 +295,7 @@ class SupervisedModel(SRModel):
 
     @property
     def validates_a_part(self) -> bool:
-        """Whether validation measures a part of the network alone, so that the result is never the best one."""
+        """True if validation measures a part of the network only; its result is then never the best one."""
         return False
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What train.py and test.py call."""
+"""Training and testing, called by train.py and test.py."""
 
 from dasr_arch.pipelines.testing import test
 from dasr_arch.pipelines.training import train

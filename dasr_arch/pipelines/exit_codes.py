@@ -1,4 +1,4 @@
-"""How train.py and test.py end: what the user got wrong is one line and exit code 2, a bug shows its traceback."""
+"""Exit codes of train.py and test.py: a mistake of the user is one line and code 2, a bug shows its traceback."""
 
 import logging
 import os

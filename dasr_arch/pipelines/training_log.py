@@ -1,4 +1,4 @@
-"""What a training tells: log file, TensorBoard, a history for reports, and a bar with the time left."""
+"""Training logger: log file, TensorBoard, a JSON history for reports, and a progress bar with the time left."""
 
 import itertools
 import json

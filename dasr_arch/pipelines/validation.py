@@ -71,7 +71,7 @@ class BestResult:
         self.iteration = iteration
 
     def update(self, results: Results, iteration: int) -> bool:
-        """Whether a validation is better than all before; it is the best one then."""
+        """True if a validation is better than all before; it becomes the best one."""
         if self.name is None or not results:
             return False
         value = sum(rows[OVERALL][self.name] for rows in results.values()) / len(results)

@@ -77,7 +77,7 @@ _OPTIONS: dict[str, type[ZSSROptions] | type[MZSROptions]] = {'ZSSR': ZSSROption
 
 
 def adapts(network: nn.Module) -> bool:
-    """Whether a network adapts to every test image: True for ZSSR and MZSR."""
+    """True for networks that adapt to every test image: ZSSR and MZSR."""
     return bool(facts_of(network).adapts_to)
 
 

@@ -100,7 +100,7 @@ class ZSSROptions:
             check_number('back_projections', self.back_projections, low=0, high=1e6)
 
     def uses_ensemble(self, known_kernel: bool) -> bool:
-        """Whether the result is the median over eight orientations, with or without a known kernel."""
+        """True if the result is the median over eight orientations, with or without a known kernel."""
         return not known_kernel if self.ensemble is None else self.ensemble
 
     def rounds(self, known_kernel: bool) -> int:

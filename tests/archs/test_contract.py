@@ -1,4 +1,4 @@
-"""What every registered arch of this package keeps: sizes, ranges, gradients, weights, number formats."""
+"""Contract of every registered arch of this package: sizes, ranges, gradients, weights, number formats."""
 
 import inspect
 from collections.abc import Callable

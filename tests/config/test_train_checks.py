@@ -464,13 +464,17 @@ def test_positives_of_other_images_need_two_images(load):
     check_message(load, DASR_FILE, overrides, 'takes patches of two images of a batch, which has one')
 
 
-def test_networks_that_are_told_the_kernel_need_data_sets_that_know_it(load, images):
+def test_non_blind_networks_need_data_sets_that_know_the_kernel(load, images):
     overrides = ['datasets.train.degrade_on=worker']
-    check_message(load, SRMDNF_FILE, overrides, 'datasets.train: SRMDNF is told kernel, which DegradationDataset')
+    check_message(
+        load, SRMDNF_FILE, overrides, 'datasets.train: SRMDNF is non-blind and needs kernel, which DegradationDataset'
+    )
     own = f'{{name: own, type: SingleImageDataset, dataroot_lq: {images / "lq"}, io_backend: {{type: disk}}}}'
     overrides = [f'datasets.val_1={own}', 'val.metrics=~']
     for file, name in ((SRMDNF_FILE, 'SRMDNF'), (IKC_FILE, 'IKC')):
-        check_message(load, file, overrides, f'datasets.val_1.type: {name} is told the true kernels in validation')
+        check_message(
+            load, file, overrides, f'datasets.val_1.type: {name} is non-blind and needs the true kernels in validation'
+        )
     assert load(SRCNN_FILE, *overrides)['datasets']['val_1']['type'] == 'SingleImageDataset'
 
 
@@ -478,8 +482,8 @@ def test_encoder_that_stays_as_it_is_must_have_learned(load, tmp_path):
     stages = ['train.stage_1.total_iter=0', 'train.stage_2.total_iter=20', 'train.contrast_opt=~']
     overrides = ['train.freeze_encoder=true', *stages]
     check_message(load, DASR_FILE, overrides, 'train.freeze_encoder: an encoder of random weights finds nothing')
-    told = ['network_g.condition=kernel', 'network_g.kernel_size=21']
-    check_message(load, DASR_FILE, [*overrides, *told], 'train.freeze_encoder: a network that is told the kernel')
+    known = ['network_g.condition=kernel', 'network_g.kernel_size=21']
+    check_message(load, DASR_FILE, [*overrides, *known], 'train.freeze_encoder: a network with condition: kernel')
 
 
 def test_target_needs_known_kernels(load):
