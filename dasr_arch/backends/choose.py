@@ -5,6 +5,7 @@ less time on some hardware. It runs the methods of the network on values of its 
 it knows convolutions and activations, but no network. CONTRIBUTING.md says how to add one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, Self
@@ -82,7 +83,7 @@ class Choice(NamedTuple):
         return f'{self.backend.name} ({self.backend.summary}{refused})'
 
 
-class AcceleratedNetwork(nn.Module):
+class AcceleratedNetwork(nn.Module, ABC):
     """A network that hands its parts over to a backend.
 
     Subclasses have the modules ``encoder``, ``upsampler`` (convolutions and pixel shuffles) and ``last_conv``, and the
@@ -99,13 +100,13 @@ class AcceleratedNetwork(nn.Module):
         self.implementation: Implementation = 'auto'
         self.derived_weights = DerivedWeights()
 
+    @abstractmethod
     def extract_features(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Features (B, C, h, w) of images (B, 3, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def upsample(self, features: Tensor) -> Tensor:
         """Images (B, 3, h * scale, w * scale) of features."""
-        raise NotImplementedError
 
     def choose_backend(self, x: Tensor) -> Choice:
         """The backend for an input of shape (B, 3, h, w), in the present mode; ``explain()`` gives the reason."""
