@@ -45,6 +45,8 @@ REQUIRED = [
     'requests>=2.31',  # downloads of public datasets; BasicSR needs it as well
     'urllib3>=2.2',  # below requests; its read1 loses no byte of a cut transfer
     'pillow>=11.3',  # common image formats with profiles and metadata; AVIF since 11.3
+    'tifffile>=2025.1',  # TIFF of 16 bits
+    'imagecodecs>=2025.3.30',  # PNG of 16 bits, and compressions of TIFF
 ]
 LPIPS = ['lpips>=0.1.4']  # a metric; the user provides its backbone's weights
 REPORT = ['scikit-learn>=1.3']

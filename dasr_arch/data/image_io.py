@@ -1,7 +1,7 @@
 """Reading and writing of image files as 8-bit RGB arrays.
 
-Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; OpenCV reads what has
-16 bits, which Pillow cuts to 8 without rounding, and what lies in an LMDB, where it is faster.
+Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; ``deep_image`` reads what has
+16 bits, which Pillow cuts to 8 without rounding, and OpenCV what lies in an LMDB, where it is faster.
 """
 
 import os
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
+from dasr_arch.data.deep_image import decode_deep
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Endings of image files, in lower case; capitals are accepted in file names."""
@@ -223,15 +224,18 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
     with Image.open(BytesIO(data), formats=_FORMATS) as image:
         deep = has_16_bits(image, data)
+        # Pillow turns a TIFF while loading, after which the tag is gone.
+        orientation = image.getexif().get(_ORIENTATION, 1) if deep or image.format != 'TIFF' else 1
         image.load()
         if deep:
-            pixels = _decode_16_bits(data, is_white_zero(image))
+            samples = decode_deep(data, str(image.format))
+            grey = samples.ndim == 2 or samples.shape[2] == 2
+            rgb = np.repeat(samples.reshape(*samples.shape[:2], -1)[:, :, :1], 3, axis=2) if grey else samples[:, :, :3]
+            pixels = round_to_8_bits(rgb)
         elif image.mode in ('F', 'I'):
             raise ValueError('samples of 32 bits, expected 8 or 16')
         else:
             pixels = np.array(image.convert('RGB'))
-        # Pillow turns a TIFF while loading, OpenCV does so for its own; the tag is gone by now.
-        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != 'TIFF' else 1
     return turn_upright(pixels, orientation)
 
 
@@ -260,44 +264,9 @@ def has_16_bits(image: Image.Image, data: bytes) -> bool:
     return True
 
 
-def _decode_16_bits(data: bytes, white_zero: bool) -> NDArray[np.uint8]:
-    pixels = decode_deep(data, white_zero)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return round_to_8_bits(pixels[:, :, :3])
-
-
 def round_to_8_bits(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Rounds samples of 16 bits to 8."""
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
-
-
-def decode_deep(data: bytes, white_zero: bool = False) -> NDArray[np.uint16]:
-    """Decodes a PNG or TIFF of 16 bits without rounding.
-
-    Args:
-        data: the bytes of the file.
-        white_zero: see ``is_white_zero``.
-
-    Returns:
-        Shape (H, W), (H, W, 3) or (H, W, 4); RGB and alpha, not turned upright if it is a PNG.
-
-    Raises:
-        ValueError: if it cannot be decoded, or is of another kind.
-    """
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError('damaged, or an unusual kind of 16 bits')
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        grey = np.asarray(pixels if pixels.ndim == 2 else pixels[:, :, 0], np.uint16)
-        return 65535 - grey if white_zero else grey
-    order = [2, 1, 0, 3] if pixels.shape[2] == 4 else [2, 1, 0]
-    return np.asarray(pixels[:, :, order], np.uint16)
-
-
-def is_white_zero(image: Image.Image) -> bool:
-    """True if an image opened by Pillow is a TIFF that stores white as 0, as scanners do; OpenCV ignores this."""
-    return image.format == 'TIFF' and getattr(image, 'tag_v2', {}).get(262) == 0
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Reading of image files with all frames, bit depths, modes, colour profiles and metadata.
 
-Pillow decodes. PNG and TIFF of 16 bits go through OpenCV, because Pillow reduces them to 8.
+Pillow decodes; PNG and TIFF of 16 bits, which it reduces to 8, are decoded by ``data/deep_image.py``.
 """
 
 import threading
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from dasr_arch._errors import InputError
+from dasr_arch.data.deep_image import decode_deep
 from dasr_arch.data.image_io import (
     DECODING_ERRORS,
     MAX_PIXELS,
-    decode_deep,
     explain_damage,
     has_16_bits,
-    is_white_zero,
     turn_upright,
 )
 from dasr_arch.inference.images.metadata import Metadata, read_metadata
@@ -179,6 +178,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         deep = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
         if deep and count > 1:
             raise ValueError('several images of 16 bits in one file, expected one')
+        orientation = image.getexif().get(274, 1)  # before loading, which turns a TIFF and removes its tag
         durations, frames = [], []
         for index in range(count):
             image.seek(index)
@@ -191,7 +191,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         image.load()
         upright = ImageOps.exif_transpose(frames[0])
         if deep:
-            turned: list[Frame] = [_read_deep(data, image)]
+            turned: list[Frame] = [turn_upright(decode_deep(data, kind), orientation)]
         else:
             turned = [upright, *(ImageOps.exif_transpose(frame) for frame in frames[1:])]
         return ImageFile(
@@ -212,28 +212,6 @@ def _has_lossless_frames(data: bytes) -> bool:
     place = data.find(b'VP8L')
     lossy = data.find(b'VP8 ')
     return place >= 0 and (lossy < 0 or place < lossy)
-
-
-def _read_deep(data: bytes, image: Image.Image) -> NDArray[np.uint16]:
-    if image.format == 'TIFF':
-        photometric = getattr(image, 'tag_v2', {}).get(262, 1)
-        if photometric not in (0, 1, 2):
-            raise ValueError('16 bits of another colour model than grey or RGB')
-    pixels = decode_deep(data, is_white_zero(image))
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and 1 in getattr(image, 'tag_v2', {}).get(338, ()):
-        return _divide_by_alpha(pixels)
-    if image.format == 'PNG':
-        if data[25] == 4 and pixels.ndim == 3:  # grey with alpha, which OpenCV decodes as RGB with alpha
-            pixels = pixels[:, :, [0, 3]]
-        pixels = turn_upright(pixels, image.getexif().get(274, 1))
-    return pixels
-
-
-def _divide_by_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Converts premultiplied alpha to straight alpha."""
-    alpha = np.maximum(pixels[:, :, 3:].astype(np.float64), 1)
-    colours = np.minimum(pixels[:, :, :3] * (65535 / alpha), 65535)
-    return np.concatenate([np.rint(colours).astype(np.uint16), pixels[:, :, 3:]], 2)
 
 
 def _has_alpha(frame: Frame) -> bool:
