@@ -3,7 +3,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,27 +12,23 @@ from dasr_arch import version
 from dasr_arch._errors import InputError
 from dasr_cli.main import MODULES, build_parser, describe_error, main
 
-HELP_SECONDS = 0.5
-
 
 def run_dasr(*arguments, **options):
     command = [sys.executable, '-m', 'dasr_cli', *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
-def test_help_answers_within_half_a_second():
-    seconds = []
-    for _ in range(5):  # the fastest of a few: other work on the machine is not the command's
-        start = time.perf_counter()
-        result = run_dasr('--help')
-        seconds.append(time.perf_counter() - start)
-        assert result.returncode == 0
-    assert min(seconds) < HELP_SECONDS
-
-
-def test_help_does_not_load_torch():
-    code = "import sys, dasr_cli.main; dasr_cli.main.build_parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, '-c', code], timeout=60, check=False).returncode == 0
+def test_help_loads_the_standard_library_alone():
+    code = """
+import sys
+before = {name.partition('.')[0] for name in sys.modules}  # also those of an editable install
+import dasr_cli.main
+dasr_cli.main.build_parser()
+new = {name.partition('.')[0] for name in sys.modules} - before - set(sys.stdlib_module_names)
+print(sorted(new))
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "['dasr_cli']"
 
 
 def test_help_lists_every_subcommand():
