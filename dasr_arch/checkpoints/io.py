@@ -20,7 +20,9 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.dasr_keys import is_released, translate
 from dasr_arch.checkpoints.rcan_edsr_keys import absorb_mean_shift, find_released_names
 
-PARAMETER_KEYS = ('params_ema', 'params')  # of BasicSR's files, in order of preference
+PARAMETER_KEYS = ('params_ema', 'params', 'state_dict')  # of BasicSR's and Lightning's files, in order of preference
+_WRAPPERS = ('module.', '_orig_mod.')  # of data-parallel training and torch.compile, before every name
+_MEMBER = 'net_g.'  # of a Lightning module, among those of its losses
 # Exceptions of torch's and safetensors' readers on corrupted files, as observed.
 DAMAGE = (
     ArithmeticError,
@@ -77,10 +79,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> dict[str, Tensor]:
-    """State dict of any network, without the prefix 'module.' of data-parallel training.
+    """State dict of any network, without the prefixes of data-parallel training, torch.compile and Lightning.
 
-    ``param_key`` chooses a state dict of a BasicSR file; by default 'params_ema', else 'params'. InputError as
-    :func:`read_file`, or if the key is missing or an entry is no tensor.
+    ``param_key`` chooses a state dict of the file; by default the first of PARAMETER_KEYS. InputError as
+    :func:`read_file`, if the key is missing, or if an entry is no tensor or not finite.
     """
     return _pick_state(read_file(path), f"weights file '{path}'", param_key)
 
@@ -271,7 +273,7 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
     chosen = next((nested[key] for key in keys if key in nested), None)
     if chosen is None and nested:
         raise InputError(f'{name} holds no {" or ".join(keys)}; it has {", ".join(sorted(nested))}')
-    state = {str(key).removeprefix('module.'): value for key, value in (chosen or content).items()}
+    state = _unwrap({str(key): value for key, value in (chosen or content).items()})
     wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
         raise InputError(f"{name} is no state dict: '{wrong}' is no tensor")
@@ -281,7 +283,28 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
         raise InputError(
             f"{name}: '{expanded}' holds fewer numbers than its shape says; save it with contiguous tensors"
         )
+    broken = find_not_finite(state)
+    if broken is not None:
+        raise InputError(f"{name}: '{broken}' is not finite, its training diverged; take an earlier file")
     return state
+
+
+def find_not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity."""
+    floating = ((key, value) for key, value in state.items() if value.is_floating_point())
+    return next((key for key, value in floating if not torch.isfinite(value).all()), None)
+
+
+def _unwrap(state: dict[str, Any]) -> dict[str, Any]:
+    """Takes wrappers off the names, in whatever order they were put on."""
+    while True:
+        prefix = next((words for words in _WRAPPERS if any(key.startswith(words) for key in state)), None)
+        if prefix is not None:
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+        elif any(key.startswith(_MEMBER) for key in state):
+            state = {key.removeprefix(_MEMBER): value for key, value in state.items() if key.startswith(_MEMBER)}
+        else:
+            return state
 
 
 def _refuse_compressed(path: Path) -> None:

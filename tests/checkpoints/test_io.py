@@ -116,6 +116,32 @@ def test_prefix_of_data_parallel_training_is_dropped():
     assert torch.equal(restore(loaded), restore(network))
 
 
+@pytest.mark.parametrize(
+    'prefix', ['_orig_mod.', 'module._orig_mod.', '_orig_mod.module.', 'net_g.', 'net_g._orig_mod.', 'module.net_g.']
+)
+@pytest.mark.parametrize('section', [None, 'params', 'state_dict'])
+def test_wrappers_of_training_are_taken_off_in_any_order(prefix, section, tmp_path):
+    network = make_tiny()
+    wrapped = {f'{prefix}{key}': value for key, value in network.state_dict().items()}
+    torch.save(wrapped if section is None else {section: wrapped, 'epoch': 3}, tmp_path / 'net.pth')
+    assert torch.equal(restore(load_network(tmp_path / 'net.pth')), restore(network))
+
+
+def test_tensors_of_losses_in_a_lightning_file_are_left_out(tmp_path):
+    network = make_tiny()
+    state = {f'net_g.{key}': value for key, value in network.state_dict().items()} | {'vgg.0.weight': torch.zeros(1)}
+    torch.save({'state_dict': state}, tmp_path / 'net.ckpt')
+    assert torch.equal(restore(load_network(tmp_path / 'net.ckpt')), restore(network))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused(value):
+    state = make_tiny().state_dict()
+    state['groups.0.conv.bias'][2] = value
+    with pytest.raises(InputError, match=r"'groups\.0\.conv\.bias' is not finite, its training diverged"):
+        load_network(state)
+
+
 def test_loaded_network_shares_no_memory_with_the_state_dict():
     network = make_tiny()
     before = restore(network)
