@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user, and suggestions of similar names for its messages."""
+"""The exceptions that commands print as one line, and suggestions of similar names for its messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,13 @@ class InputError(ValueError):
 
     The message is one line: the object, the expected and the actual value, and a remedy. Commands print it without a
     traceback and exit with code 2.
+    """
+
+
+class DivergedError(ArithmeticError):
+    """Training whose losses, weights or outputs are no longer finite.
+
+    The message is one line. Commands print it without a traceback and exit with code 1.
     """
 
 

@@ -15,7 +15,7 @@ from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.checkpoints.io import DAMAGE
+from dasr_arch.checkpoints.io import DAMAGE, find_not_finite
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
@@ -52,7 +52,7 @@ def find_state(options: Mapping[str, Any]) -> dict[str, Any] | None:
 def read_state(path: Path) -> dict[str, Any]:
     """Reads a training state on the CPU; code in it is refused, never run.
 
-    InputError if the file is missing, truncated or no training state.
+    InputError if the file is missing, truncated, no training state, or of a training that has diverged.
     """
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
@@ -62,6 +62,9 @@ def read_state(path: Path) -> dict[str, Any]:
         raise InputError(f"training state '{path}' is damaged or truncated") from error
     if not isinstance(state, dict) or not {'iter', 'optimizers'} <= set(state):
         raise InputError(f"'{path}' is no training state; weights go to path.pretrain_network_g")
+    for network in state.get('networks', {}).values():
+        if find_not_finite(network) is not None:
+            raise InputError(f"training state '{path}' holds numbers that are not finite; take an earlier one")
     return state
 
 

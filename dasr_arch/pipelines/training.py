@@ -29,6 +29,7 @@ from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
+from dasr_arch.pipelines.divergence import check_finite
 from dasr_arch.pipelines.exit_codes import run_guarded
 from dasr_arch.pipelines.training_log import BufferedLog, Progress
 from dasr_arch.pipelines.validation import BestResult, validate
@@ -41,7 +42,7 @@ def train(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0 when the training is complete, 2 for bad input, 130 when interrupted.
+        Exit code: 0 when the training is complete, 1 when it has diverged, 2 for bad input, 130 when interrupted.
     """
     arguments = parse_training_arguments(argv)
     return run_guarded(lambda: run_training(arguments), arguments.debug)
@@ -51,7 +52,7 @@ def run_training(arguments: TrainingArguments) -> int:
     """Trains, from the option file to the summary; returns 0.
 
     InputError if the options, data or weights are wrong; earlier experiments stay in place then. OSError if results
-    cannot be written.
+    cannot be written. DivergedError if losses or weights are no longer finite; the last finite state stays.
     """
     options: dict[str, Any] = load_training_options(
         arguments.options,
@@ -134,17 +135,23 @@ class Run:
             self.model.optimize_parameters(iteration)
             clock.iteration_done()
             self.progress.step()
-            if iteration % frequency['print_freq'] == 0 or iteration == self.total:
+            stops, last = bool(interrupted), iteration == self.total
+            reports = last or iteration % frequency['print_freq'] == 0
+            validates = val_frequency and iteration % val_frequency == 0
+            saves = last or stops or iteration % frequency['save_checkpoint_freq'] == 0
+            if reports or validates or saves:
+                check_finite(self.model, self.options, iteration)
+            if reports:
                 self.report(iteration, clock)
-            if val_frequency and iteration % val_frequency == 0:
+            if validates:
                 self.validate(iteration)
                 clock.restart()
-            if interrupted and clock.count:
+            if stops and clock.count:
                 self.report(iteration, clock)  # else the next run's mean would stand for these iterations, too
-            if iteration % frequency['save_checkpoint_freq'] == 0 or iteration == self.total or interrupted:
+            if saves:
                 self.save(iteration)
                 clock.restart()
-            if interrupted:
+            if stops:
                 get_root_logger().info(f'Stopped after iteration {iteration}; --auto_resume continues from here')
                 raise KeyboardInterrupt
         if self.options.get('val') and self.validated != self.total:

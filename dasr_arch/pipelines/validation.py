@@ -11,6 +11,8 @@ from basicsr.utils import imwrite, tensor2img
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from dasr_arch._errors import DivergedError
+
 OVERALL = 'mean'
 Results = dict[str, dict[str, dict[str, float]]]  # data set, degradation or 'mean', metric
 
@@ -43,7 +45,10 @@ def validate(
 
 @torch.no_grad()
 def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Super-resolved image and ground truth, None if unknown, as 8-bit BGR, which metrics need."""
+    """Super-resolved image and ground truth, None if unknown, as 8-bit BGR, which metrics need.
+
+    Raises DivergedError if the super-resolved image is not finite.
+    """
     model.feed_data(batch)
     wrapped = model.net_g
     model.net_g = model.get_bare_model(wrapped)  # DDP would wait for processes that do not validate
@@ -52,6 +57,8 @@ def restore(model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
     finally:
         model.net_g = wrapped
     visuals = model.get_current_visuals()
+    if not torch.isfinite(visuals['result']).all():
+        raise DivergedError(f'validation: the output for {batch["lq_path"][0]} is not finite; lower the learning rate')
     truth = visuals.get('gt')
     return tensor2img([visuals['result']]), None if truth is None else tensor2img([truth])
 
