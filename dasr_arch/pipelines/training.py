@@ -95,6 +95,12 @@ class Run:
         self.stream, self.epoch_length = build_training_stream(options, self.start)
         self.model = build_model(options)
         extra = restore_state(self.model, state) if state else {}
+        images = extra.get('images', self.epoch_length)
+        if images != self.epoch_length:
+            get_root_logger().warning(
+                f'the training set has {self.epoch_length} images, and had {images} when the state was written; '
+                'the training continues, but not as an uninterrupted one'
+            )
         if options['rank']:  # the state is that of the first process; foreign data sets shall not draw alike
             seed_everything(mix_seeds(options['manual_seed'] + self.start, options['rank']) % (1 << 32))
         metrics = (options.get('val') or {}).get('metrics') or {}
@@ -185,7 +191,7 @@ class Run:
             save_weights(self.model, str(iteration))
             save_weights(self.model, 'latest')
             best = {'value': self.best.value, 'iteration': self.best.iteration}
-            write_state(self.model, self.options, iteration, {'best': best})
+            write_state(self.model, self.options, iteration, {'best': best, 'images': self.epoch_length})
             prune(self.options, self.options['logger'].get('keep_checkpoints', 3))
         self.wait()
 

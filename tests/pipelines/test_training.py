@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -297,6 +299,23 @@ def test_bfloat16_trains_with_finite_losses(tmp_path: Path, accumulate: int) -> 
     values = [value for line in losses(tmp_path) for key, value in line.items() if key.startswith('l_')]
     assert len(values) == 19
     assert all(torch.isfinite(torch.tensor(value)) for value in values)
+
+
+def test_a_training_set_that_grew_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / 'images'
+    shutil.copytree(DEMO, images)
+    options: dict[str, Any] = tiny_options()
+    options['datasets']['train']['dataroot_gt'] = str(images)
+    options['train'] |= {'total_iter': 7, 'stage_2': {'total_iter': 2, 'lr': 1e-3}}
+    assert run_here(tmp_path, options) == 0
+    first = next(images.iterdir())
+    shutil.copy(first, images / f'another{first.suffix}')
+    options['train'] |= {'total_iter': 8, 'stage_2': {'total_iter': 3, 'lr': 1e-3}}
+    capfd.readouterr()
+    assert run_here(tmp_path, options, '--auto_resume') == 0
+    count = len(list(images.iterdir()))
+    output = capfd.readouterr()
+    assert f'the training set has {count} images, and had {count - 1} when' in output.out + output.err
 
 
 @pytest.mark.timeout(300)
