@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
@@ -25,6 +25,9 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
 """Pixels above which an image counts as a decompression bomb; Pillow's own limit, 179 megapixels."""
+
+# Image generators write workflows of megabytes into text entries; Pillow's limit for all entries together stays.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'

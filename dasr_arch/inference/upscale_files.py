@@ -1,6 +1,7 @@
 """Upscaling of image files. Results are written atomically; a bad file does not stop the others."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from dasr_arch.inference.output_paths import PathSettings, UpscaleJob, UpscalePl
 from dasr_arch.inference.tile_memory import is_out_of_memory
 from dasr_arch.inference.tiling import Progress
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler, count_clean_pixels
+
+Notify = Callable[[str], None]
 
 MAX_ENCODED_FRAMES = 16
 """Largest number of frames of an animation whose representations are averaged."""
@@ -99,13 +102,14 @@ def upscale_bytes(
     name: str,
     settings: FileSettings | None = None,
     progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> bytes:
     """Upscales the content of an image file; returns that of a file of the same format, or of the one in the settings.
 
     ``name`` is that of the image in error messages. Raises InputError if it is no image that can be upscaled.
     """
     settings = settings or FileSettings()
-    return upscale_image(upscaler, read_image_file(data, name, upscaler.scale), name, settings, progress)
+    return upscale_image(upscaler, read_image_file(data, name, upscaler.scale), name, settings, progress, notify)
 
 
 def upscale_image(
@@ -114,13 +118,17 @@ def upscale_image(
     name: str,
     settings: FileSettings,
     progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> bytes:
     """Upscales a file that ``read_image_file`` has decoded for the upscaler's scale; returns as ``upscale_bytes``.
 
+    ``notify`` receives, before the work, a line for everything that the result will lack.
     Raises InputError if the result does not fit in memory, or the format cannot hold it.
     """
     try:
-        check_output(file, settings.output, upscaler.scale)
+        for note in check_output(file, settings.output, upscaler.scale):
+            if notify is not None:
+                notify(note)
         frames = _upscale_frames(upscaler, file, settings.adaptation, progress)
         return encode_image_file(frames, file, settings.output)
     except InputError as error:
@@ -159,7 +167,11 @@ def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, ba
     bar.total = (bar.total or 0) - estimate + count_work(file, settings.adaptation)
     kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
-    return upscale_image(upscaler, file, name, chosen, bar.update)
+
+    def notify(text: str) -> None:
+        bar.write(f'dasr: {name}: {text}', file=sys.stderr)
+
+    return upscale_image(upscaler, file, name, chosen, bar.update, notify)
 
 
 def _upscale_frames(

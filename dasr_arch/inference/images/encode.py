@@ -2,17 +2,18 @@
 
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
-from dasr_arch.inference.images.high_bit_depth import add_to_tiff, encode_deep_png, encode_deep_tiff
-from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings
+from dasr_arch.inference.images.colour import is_other_than_srgb, numbers_to_srgb, profile_to_srgb
+from dasr_arch.inference.images.high_bit_depth import add_to_png, add_to_tiff, encode_deep_png, encode_deep_tiff
+from dasr_arch.inference.images.io import NO_PROFILE, Frame, ImageFile, OutputSettings
+from dasr_arch.inference.images.metadata import Metadata
 
 QUALITY = 95
 """Default quality of JPEG, AVIF and lossy WebP."""
@@ -30,16 +31,19 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     metadata = file.metadata
     if any(isinstance(frame, np.ndarray) for frame in frames):
         if kind in ('PNG', 'TIFF'):
-            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
-            return encode(np.asarray(frames[0], np.uint16), metadata)
+            deep = np.asarray(frames[0], np.uint16)
+            if kind == 'TIFF':
+                return encode_deep_tiff(deep, metadata)
+            return add_to_png(encode_deep_png(deep, metadata), metadata.cicp_chunks.items())
         frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
     prepared = []
     for frame in frames:
         assert isinstance(frame, Image.Image)
         if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
-            frame, metadata = _to_rgb(frame, metadata.icc_profile), metadata.without_profile()  # noqa: PLW2901
-        frame.info = {}  # Pillow would write it as metadata
-        prepared.append(_prepare(frame, kind))
+            metadata = metadata.without_profile()
+        converted = _convert_colour(frame, kind, file.metadata)
+        converted.info = {}  # Pillow would write it as metadata
+        prepared.append(_prepare(converted, kind))
     if file.animated and file.has_default and kind != 'PNG':
         prepared = prepared[1:]  # the fallback image, which only APNG has
     options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
@@ -48,18 +52,35 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
         prepared[0].save(stream, kind, **options)
     except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
         raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
-    return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
+    data = stream.getvalue()
+    if kind == 'PNG':
+        return add_to_png(data, metadata.cicp_chunks.items())
+    return add_to_tiff(data, metadata) if kind == 'TIFF' else data
 
 
-def _to_rgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts CMYK to sRGB by its profile, or without one by Pillow's default."""
-    if profile:
-        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged or of another colour model
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            converted = ImageCms.profileToProfile(frame, source, ImageCms.createProfile('sRGB'), outputMode='RGB')
-            if converted is not None:
-                return converted
-    return frame.convert('RGB')
+def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
+    """Converts to sRGB what the format could only hold as other colours."""
+    if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
+        return _to_srgb(frame, metadata.icc_profile)
+    if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+        return _from_numbers(frame, metadata.png)
+    return frame
+
+
+def _to_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts to sRGB by a profile; without a usable one, CMYK by Pillow's default, and other images not."""
+    converted = profile_to_srgb(frame, profile) if profile else None
+    return converted or (frame.convert('RGB') if frame.mode == 'CMYK' else frame)
+
+
+def _from_numbers(frame: Image.Image, png: dict[str, Any]) -> Image.Image:
+    """Converts grey or RGB, with alpha or without, by the gamma and chromaticities of a PNG to sRGB."""
+    pixels = np.array(frame)
+    colours = pixels.ndim == 3 and frame.mode in ('LA', 'RGBA')
+    if colours:
+        pixels[..., :-1] = numbers_to_srgb(pixels[..., :-1], png)
+        return Image.fromarray(pixels, frame.mode)
+    return Image.fromarray(numbers_to_srgb(pixels, png)) if frame.mode in ('L', 'RGB') else frame
 
 
 def _prepare(frame: Image.Image, kind: str) -> Image.Image:

@@ -6,6 +6,7 @@ inserted afterwards: chunks of a PNG (ISO 15948), tags of a TIFF (TIFF 6.0).
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -45,6 +46,11 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
         entries['XML:com.adobe.xmp'] = metadata.xmp
     for key, value in entries.items():
         chunks.append((b'iTXt', key.encode('latin-1', 'replace') + b'\0\0\0\0\0' + value))
+    return add_to_png(data, chunks)
+
+
+def add_to_png(data: bytes, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Adds chunks, each a name and its content, behind the header of a PNG."""
     return data[:_IHDR_END] + b''.join(_chunk(*chunk) for chunk in chunks) + data[_IHDR_END:]
 
 

@@ -25,7 +25,9 @@ from dasr_arch.data.image_io import (
     has_16_bits,
     turn_upright,
 )
-from dasr_arch.inference.images.metadata import Metadata, read_metadata
+from dasr_arch.inference.images.colour import is_other_than_srgb
+from dasr_arch.inference.images.gif import compose_frames
+from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
 
 Frame = NDArray[np.uint16] | Image.Image
 """A decoded image: an array for 16 bits, else a Pillow image."""
@@ -50,6 +52,9 @@ ENDINGS = {kind: f'.{kind.lower()}' for kind in FORMATS} | {'JPEG': '.jpg'}
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
+NO_PROFILE = ('BMP', 'GIF')
+"""Formats that are written without a colour profile."""
+
 _UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
@@ -127,8 +132,8 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
         raise _refuse(name, error) from error
 
 
-def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
-    """Checks before the work that the output format can hold the result.
+def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[str]:
+    """Checks before the work that the output format can hold the result; returns notes of what is left out.
 
     Raises InputError if it cannot; the message names formats that can.
     """
@@ -142,6 +147,16 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> None:
         raise InputError(f'holds {what}, which {kind} cannot; use --format {other}')
     if kind in _WITHOUT_ALPHA and any(map(_has_alpha, file.frames)):
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
+    metadata = file.metadata
+    if metadata.cicp is not None and metadata.icc_profile is None and kind != 'PNG':
+        raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
+    notes = [f'{part} is left out' for part in metadata.notes]
+    notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
+    if kind in NO_PROFILE and metadata.icc_profile is not None:
+        notes.append(f'colour is converted to sRGB: {kind} holds no profile')
+    elif kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+        notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
+    return notes
 
 
 @contextmanager
@@ -173,6 +188,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
     with _open(data) as image:
+        adopt_raw_exif(image)
         kind = _format_of(image)
         count = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
         deep = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
@@ -190,10 +206,12 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         image.seek(0)
         image.load()
         upright = ImageOps.exif_transpose(frames[0])
+        if kind == 'GIF' and count > 1:
+            frames = _compose_gif(data, count)
         if deep:
             turned: list[Frame] = [turn_upright(decode_deep(data, kind), orientation)]
         else:
-            turned = [upright, *(ImageOps.exif_transpose(frame) for frame in frames[1:])]
+            turned = [ImageOps.exif_transpose(frame) for frame in frames]
         return ImageFile(
             format=kind,
             frames=turned,
@@ -203,8 +221,17 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(image, upright, scale),
+            metadata=read_metadata(data, image, upright, scale),
         )
+
+
+def _compose_gif(data: bytes, count: int) -> list[Image.Image]:
+    """The frames of an animated GIF, in RGB if all are opaque."""
+    frames = compose_frames(data)
+    if len(frames) != count:
+        raise ValueError('damaged GIF')
+    opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
+    return [frame.convert('RGB') for frame in frames] if opaque else frames
 
 
 def _has_lossless_frames(data: bytes) -> bool:

@@ -6,6 +6,9 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dasr_arch.inference.images.colour import CICP, read_cicp
+from dasr_arch.inference.images.xmp import correct_xmp
+
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
 _ORIENTATION = 274
@@ -15,6 +18,9 @@ _STORAGE_TAGS |= frozenset(
     (293, 296, *range(317, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
 )
 _XMP_TEXT = 'XML:com.adobe.xmp'
+_RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
+_SEGMENT = 65533  # bytes of a segment of a JPEG
+_IPTC = 0x0404  # Photoshop's resource
 
 
 @dataclass(frozen=True)
@@ -28,18 +34,40 @@ class Metadata:
     comment: bytes | None = None  # of a JPEG or GIF
     text: dict[str, str] = field(default_factory=dict)  # text entries of a PNG
     png: dict[str, Any] = field(default_factory=dict)  # gamma, chromaticity, rendering intent; only without a profile
+    cicp: CICP | None = None  # video colour, if it is not sRGB
+    cicp_chunks: dict[bytes, bytes] = field(default_factory=dict)  # cICP, mDCV and cLLI of a PNG
+    photoshop: bytes | None = None  # APP13 of a JPEG, with IPTC
+    notes: tuple[str, ...] = ()  # what is left out in any format
 
     def without_profile(self) -> 'Metadata':
         """Metadata for pixels that were converted to sRGB."""
         return replace(self, icc_profile=None, png={})
 
+    def find_losses(self, kind: str) -> list[str]:
+        """What a format cannot hold and is left out, for notes."""
+        too_long = kind == 'JPEG'
+        exif = self.exif is not None and (kind in ('BMP', 'GIF') or (too_long and len(self.exif) > _SEGMENT))
+        xmp = self.xmp is not None and (kind in ('BMP', 'GIF') or (too_long and len(self.xmp) > _SEGMENT - 29))
+        losses = {
+            'EXIF': exif,
+            'XMP': xmp,
+            'IPTC': self.photoshop is not None and kind != 'JPEG',
+            'text entries': bool(self.text) and kind != 'PNG',
+            'the comment': self.comment is not None and kind not in ('JPEG', 'GIF'),
+            'the resolution': self.dpi is not None and kind in ('GIF', 'WEBP', 'AVIF'),
+        }
+        return [name for name, lost in losses.items() if lost]
+
     def options(self, kind: str) -> dict[str, Any]:
         """Arguments of Pillow's ``save`` for a format such as 'JPEG'; EXIF of a TIFF is added afterwards."""
         given: dict[str, Any] = {'icc_profile': self.icc_profile}
-        if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF'):
+        losses = self.find_losses(kind)
+        if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF') and 'EXIF' not in losses:
             given['exif'] = self.exif
-        if kind in ('JPEG', 'WEBP', 'AVIF'):
+        if kind in ('JPEG', 'WEBP', 'AVIF') and 'XMP' not in losses:
             given['xmp'] = self.xmp
+        if kind == 'JPEG' and self.photoshop is not None:
+            given['extra'] = b'\xff\xed' + (len(self.photoshop) + 2).to_bytes(2, 'big') + self.photoshop
         if kind in ('JPEG', 'PNG', 'TIFF', 'BMP'):
             given['dpi'] = self.dpi
         if kind in ('JPEG', 'GIF'):
@@ -61,24 +89,60 @@ class Metadata:
         return info
 
 
-def read_metadata(image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """Reads the metadata of a loaded Pillow image; ``scale`` multiplies the image sizes in EXIF.
+def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
+    """Reads the metadata of a file and its loaded Pillow image; ``scale`` multiplies image sizes.
 
-    ``upright`` is the image after Pillow's ``exif_transpose``, which also corrects the orientation in XMP.
+    ``upright`` is the image after Pillow's ``exif_transpose``.
     """
     info = upright.info
+    size = (upright.width * scale, upright.height * scale)
+    kind = str(image.format)
     comment = info.get('comment')
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
-    text = {key: str(value) for key, value in getattr(image, 'text', {}).items()} if image.format == 'PNG' else {}
+    notes: list[str] = []
+    if xmp:
+        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, scale)
+        xmp = corrected.packet
+        notes += corrected.left_out
+    cicp, chunks = read_cicp(data, kind)
+    other = cicp is not None and not cicp.is_srgb
+    iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     return Metadata(
         icc_profile=info.get('icc_profile'),
-        exif=_read_exif(image.getexif(), (upright.width * scale, upright.height * scale)),
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        exif=_read_exif(image.getexif(), size),
+        xmp=xmp or None,
         dpi=_read_dpi(info.get('dpi')),
         comment=comment.encode() if isinstance(comment, str) else comment,
-        text=text,
+        text=_read_text(image) if kind == 'PNG' else {},
         png={key: info[key] for key in ('gamma', 'chromaticity', 'srgb') if key in info},
+        cicp=cicp if other else None,
+        cicp_chunks=chunks if other else {},
+        photoshop=_wrap_iptc(iptc) if isinstance(iptc, bytes) and len(iptc) < _SEGMENT - 40 else None,
+        notes=tuple(notes),
     )
+
+
+def adopt_raw_exif(image: Image.Image) -> None:
+    """Lets Pillow find the EXIF that ImageMagick wrote into a text entry of a PNG by the name of a JPEG's segment."""
+    raw = image.info.get(_RAW_APP1, '')
+    if isinstance(raw, str) and '45786966' in raw[:60]:  # 'Exif'
+        image.info.setdefault(_RAW_EXIF, raw)
+
+
+def _read_text(image: Image.Image) -> dict[str, str]:
+    """Text entries of a PNG, without those that hold EXIF, XMP or a profile, which are written as such."""
+    entries: dict[str, str] = getattr(image, 'text', {})
+    return {
+        key: str(value)
+        for key, value in entries.items()
+        if not key.startswith('Raw profile type ') and key not in ('exif:Orientation', 'tiff:Orientation')
+    }
+
+
+def _wrap_iptc(iptc: bytes) -> bytes:
+    """Content of the segment APP13 of a JPEG."""
+    padded = iptc + b'\0' * (len(iptc) % 2)
+    return b'Photoshop 3.0\x008BIM' + _IPTC.to_bytes(2, 'big') + b'\0\0' + len(iptc).to_bytes(4, 'big') + padded
 
 
 def png_colour_chunks(entries: dict[str, Any]) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,209 @@
+"""Colour, orientation and metadata of real files survive, are converted, or are named in a note."""
+
+import struct
+import zlib
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from dasr_arch import InputError
+from dasr_arch.inference.images.encode import encode_image_file
+from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
+from dasr_arch.inference.images.xmp import correct_xmp
+
+XMP = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+    b'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    b'xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" '
+    b'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" %s>%s</rdf:Description></rdf:RDF></x:xmpmeta>'
+    b'<?xpacket end="w"?>'
+)
+
+
+def make_image(mode: str = 'RGB', width: int = 12, height: int = 8) -> Image.Image:
+    values = (np.arange(width * height * len(mode)).reshape(height, width, len(mode)) * 7 % 256).astype(np.uint8)
+    return Image.fromarray(values[..., 0] if mode == 'L' else values, mode)
+
+
+def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def rewrite(data: bytes, name: str, kind: str | None = None) -> tuple[Image.Image, list[str]]:
+    """The file after an upscaling by 1, and the notes."""
+    file = read_image_file(data, name)
+    settings = OutputSettings(kind)
+    notes = check_output(file, settings, 1)
+    frames = [frame.copy() if isinstance(frame, Image.Image) else frame for frame in file.frames]
+    return Image.open(BytesIO(encode_image_file(frames, file, settings))), notes
+
+
+def add_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
+    chunk = struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
+    return png[:33] + chunk + png[33:]
+
+
+@pytest.mark.parametrize('entry', ['exif', 'APP1'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation_in_a_text_entry_of_a_png(entry: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    exif[271] = 'maker'
+    raw = exif.tobytes()
+    text = PngInfo()
+    text.add_text(f'Raw profile type {entry}', f'\n{entry}\n{len(raw):8}\n{raw.hex()}\n')
+    text.add_text('Title', 'kept')
+    result, _ = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
+    expected = read_image_file(save(make_image(), 'PNG', exif=exif), 'b.png').frames[0]
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+    assert result.getexif().get(274, 1) == 1
+    assert result.getexif()[271] == 'maker'
+    assert set(result.text) == {'Title'}
+
+
+def test_orientation_in_xmp_is_removed() -> None:
+    packet = XMP % (b"tiff:Orientation='6' dc:format='image/jpeg'", b'')
+    corrected = correct_xmp(packet, 100, 50, 4)
+    assert corrected.packet is not None
+    assert b'Orientation' not in corrected.packet
+    assert b'image/jpeg' in corrected.packet
+    assert corrected.left_out == []
+
+
+def test_sizes_in_xmp_are_corrected() -> None:
+    attributes = b'exif:PixelXDimension="25" GPano:FullPanoWidthPixels="100" GPano:CroppedAreaLeftPixels="3"'
+    inside = b'<tiff:ImageLength>12</tiff:ImageLength>'
+    packet = correct_xmp(XMP % (attributes, inside), 100, 48, 4).packet or b''
+    for text in (b'PixelXDimension="100"', b'FullPanoWidthPixels="400"', b'LeftPixels="12"', b'>48</tiff:ImageLength>'):
+        assert text in packet
+
+
+@pytest.mark.parametrize(
+    ('attributes', 'part'),
+    [(b'hdrgm:Version="1.0"', 'gain map'), (b'GCamera:MotionPhoto="1"', 'motion photo')],
+)
+def test_parts_that_are_gone_leave_xmp_and_are_named(attributes: bytes, part: str) -> None:
+    data = save(make_image(), 'JPEG', xmp=XMP % (attributes + b' dc:format="image/jpeg"', b''))
+    result, notes = rewrite(data, 'a.jpg')
+    assert [note for note in notes if part in note and note.endswith('is left out')]
+    assert attributes.split(b'=')[0] not in result.info['xmp']
+    assert b'image/jpeg' in result.info['xmp']
+
+
+def test_xmp_in_which_all_is_true_keeps_its_bytes() -> None:
+    packet = XMP % (b'dc:format="image/png"', b'')
+    assert correct_xmp(packet, 4, 4, 2) == (packet, [])
+
+
+@pytest.mark.parametrize('packet', [b'<x', b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b'\xff\xfe'])
+def test_xmp_that_cannot_be_read_is_left_out(packet: bytes) -> None:
+    assert correct_xmp(packet, 4, 4, 2) == (None, ['XMP that cannot be read'])
+
+
+@pytest.mark.parametrize('codes', [(9, 16, 0, 1), (12, 13, 0, 1)], ids=['PQ', 'P3'])
+def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> None:
+    png = save(make_image(), 'PNG')
+    for name, content in ((b'cLLI', bytes(8)), (b'mDCV', bytes(24)), (b'cICP', bytes(codes))):
+        png = add_chunk(png, name, content)
+    file = read_image_file(png, 'a.png')
+    kept = encode_image_file(list(file.frames), file, OutputSettings())
+    for name in (b'cICP' + bytes(codes), b'mDCV', b'cLLI'):
+        assert name in kept
+    for kind in ('JPEG', 'WEBP', 'TIFF', 'BMP'):
+        with pytest.raises(InputError, match='--format png'):
+            check_output(file, OutputSettings(kind), 1)
+
+
+def test_colour_codes_of_srgb_may_become_any_format() -> None:
+    png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes((1, 13, 0, 1)))
+    assert check_output(read_image_file(png, 'a.png'), OutputSettings('JPEG'), 1) == []
+
+
+@pytest.mark.parametrize('kind', ['BMP', 'GIF'])
+def test_a_profile_that_the_format_cannot_hold_is_applied(kind: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB')).tobytes()
+    assert profile  # Pillow makes no other RGB profile than sRGB; one with swapped primaries is made from it below
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes())
+    places = {}
+    for index in range(int.from_bytes(srgb[128:132], 'big')):
+        start = 132 + 12 * index
+        places[bytes(srgb[start : start + 4])] = start
+    red, green = places[b'rXYZ'], places[b'gXYZ']
+    srgb[red : red + 4], srgb[green : green + 4] = b'gXYZ', b'rXYZ'
+    flat = Image.new('RGB', (16, 16), (200, 40, 40))
+    result, notes = rewrite(save(flat, 'PNG', icc_profile=bytes(srgb)), 'a.png', kind)
+    assert notes == [f'colour is converted to sRGB: {kind} holds no profile']
+    shown = np.asarray(result.convert('RGB'))[4, 4]
+    assert shown[1] > 180 and shown[0] < 60
+
+
+def test_gamma_that_the_format_cannot_hold_is_applied() -> None:
+    flat = Image.new('RGB', (16, 16), (128, 128, 128))
+    linear = add_chunk(save(flat, 'PNG'), b'gAMA', struct.pack('>I', 100000))
+    result, notes = rewrite(linear, 'a.png', 'JPEG')
+    assert notes == ['colour is converted to sRGB: JPEG holds no gamma']
+    assert abs(int(np.asarray(result)[4, 4, 0]) - 188) <= 1  # 0.502 linear is 0.735 in sRGB
+    usual = add_chunk(save(flat, 'PNG'), b'gAMA', struct.pack('>I', 45455))
+    assert rewrite(usual, 'a.png', 'JPEG')[1] == []
+
+
+def test_frames_of_a_gif_that_are_cleared_become_transparent() -> None:
+    background = Image.new('RGB', (20, 16), (250, 10, 10))
+    square = Image.new('RGBA', (20, 16), (0, 0, 0, 0))
+    square.paste((0, 0, 255, 255), (4, 4, 12, 12))
+    data = save(
+        background, 'GIF', save_all=True, append_images=[square, square], disposal=[2, 2, 2], duration=100, loop=0
+    )
+    frames = [np.asarray(frame.convert('RGBA')) for frame in read_image_file(data, 'a.gif').frames]  # type: ignore[union-attr]
+    assert (frames[0][..., 3] == 255).all()
+    assert (frames[1][0, 0, 3], tuple(frames[1][8, 8, :3])) == (0, (0, 0, 255))
+    assert frames[1][..., 3].sum() == 64 * 255
+
+
+def test_frames_of_a_gif_that_restore_what_was_there() -> None:
+    frames = [Image.new('RGB', (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    data = save(frames[0], 'GIF', save_all=True, append_images=frames[1:], disposal=[0, 3, 0], duration=50)
+    colours = [np.asarray(frame)[0, 0].tolist() for frame in read_image_file(data, 'a.gif').frames]
+    assert colours == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def test_text_of_megabytes_is_read() -> None:
+    text = PngInfo()
+    text.add_text('workflow', 'x' * (3 << 20), zip=True)
+    result, _ = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
+    assert len(result.text['workflow']) == 3 << 20
+
+
+@pytest.mark.parametrize('name', ['EXIF', 'XMP'])
+def test_metadata_too_long_for_jpeg_is_left_out_and_named(name: str) -> None:
+    exif = Image.Exif()
+    exif[270] = 'x' * 70000
+    options = {'exif': exif} if name == 'EXIF' else {'xmp': XMP % (b'dc:format="' + b'x' * 70000 + b'"', b'')}
+    kind = 'PNG' if name == 'EXIF' else 'WEBP'
+    result, notes = rewrite(save(make_image(), kind, **options), 'a', 'JPEG')
+    assert f'{name} is left out: JPEG cannot hold it' in notes
+    assert result.format == 'JPEG'
+
+
+def test_iptc_of_a_jpeg_is_kept_and_named_where_it_is_not() -> None:
+    iptc = b'\x1c\x02\x78\x00\x07caption'
+    segment = b'Photoshop 3.0\x008BIM\x04\x04\0\0' + len(iptc).to_bytes(4, 'big') + iptc + b'\0' * (len(iptc) % 2)
+    data = save(make_image(), 'JPEG', extra=b'\xff\xed' + (len(segment) + 2).to_bytes(2, 'big') + segment)
+    result, notes = rewrite(data, 'a.jpg')
+    assert notes == []
+    assert result.info['photoshop'][0x0404] == iptc
+    assert rewrite(data, 'a.jpg', 'PNG')[1] == ['IPTC is left out: PNG cannot hold it']
+
+
+def test_a_corrected_packet_stays_a_packet() -> None:
+    packet = correct_xmp(XMP % (b'tiff:Orientation="6"', b''), 4, 4, 2).packet or b''
+    assert packet.startswith(b'<?xpacket begin')
+    assert packet.endswith(b'<?xpacket end="w"?>')
