@@ -12,16 +12,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it to ``path`` if the block raises no exception.
 
     The content is flushed to the disk before the file is renamed, so that a crash at any moment leaves either the old
-    file or the new one. Missing parent folders are made.
-
-    Args:
-        path: the file to write; its folder must be writable.
-
-    Yields:
-        A path in the same folder, with the same suffix, to write to.
-
-    Raises:
-        OSError: if the folder cannot be written or the disk is full; the temporary file is removed.
+    file or the new one. Missing parent folders are made; the temporary path has the same suffix. OSError if the folder
+    cannot be written or the disk is full; the temporary file is removed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -35,15 +35,7 @@ def warn_renamed(old: str, new: str) -> None:
 
 
 def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a module some of whose public names have changed.
-
-    Args:
-        module: dotted name of the module.
-        names: old name, new name; both of that module.
-
-    Returns:
-        The function; it raises AttributeError for all other names.
-    """
+    """A ``__getattr__`` for a module (dotted name), some of whose public names have changed from old to new."""
 
     def __getattr__(name: str) -> Any:  # noqa: N807  (this is what it becomes)
         if name not in names:
@@ -55,11 +47,7 @@ def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def rename_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator for functions that takes keyword arguments under their old names, too, and warns.
-
-    Args:
-        names: for each old name of an argument the new one.
-    """
+    """Decorator for functions that takes keyword arguments under their old names (old=new), too, and warns."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -77,11 +65,7 @@ def rename_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]
 
 
 def rename_fields(**names: str) -> Callable[[type[R]], type[R]]:
-    """Decorator for dataclasses that takes and gives fields under their old names, too, and warns.
-
-    Args:
-        names: for each old name of a field the new one.
-    """
+    """Decorator for dataclasses that takes and gives fields under their old names (old=new), too, and warns."""
 
     def decorate(cls: type[R]) -> type[R]:
         cls.__init__ = rename_arguments(**names)(cls.__init__)  # type: ignore[method-assign]

@@ -14,15 +14,7 @@ from dasr_arch.data.image_source import ImageSource, open_source
 
 
 class JoinedSource(ImageSource):
-    """Images of several sources, one after the other.
-
-    Args:
-        sources: at least one source.
-
-    Attributes:
-        root: where the images are, for messages.
-        names: names of all images; those of different sources may be equal.
-    """
+    """Images of one or more sources, one after the other; names of different sources may be equal."""
 
     def __init__(self, sources: Sequence[ImageSource]) -> None:
         self.sources = list(sources)
@@ -50,16 +42,9 @@ class JoinedSource(ImageSource):
 
 
 def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
-    """Opens one or several stores or folders.
+    """Opens an LMDB store or a folder of images, or a list of them, joined in this order.
 
-    Args:
-        dataroot: path of an LMDB store or a folder of images, or a list of such paths.
-
-    Returns:
-        The source; for a list, all of them joined in this order.
-
-    Raises:
-        InputError: if there is none, or one is missing, empty or damaged.
+    InputError if there is none, or one is missing, empty or damaged.
     """
     if isinstance(dataroot, str | os.PathLike):
         return open_source(dataroot)

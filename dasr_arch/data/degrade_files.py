@@ -31,45 +31,27 @@ _LOSSY = ('.jpg', '.jpeg')
 
 @dataclass(frozen=True)
 class DegradeSettings:
-    """Settings for writing LR images.
+    """Settings for writing LR images."""
 
-    Attributes:
-        seed: seed of the noise; with an image's name it determines the image's draws.
-        force: replace files that exist.
-        progress: show a progress bar on stderr.
-    """
-
-    seed: int = 0
-    force: bool = False
-    progress: bool = True
+    seed: int = 0  # of the noise; with an image's name it determines the image's draws
+    force: bool = False  # replace files that exist
+    progress: bool = True  # show a progress bar on stderr
 
 
 class DegradeReport(NamedTuple):
-    """Result of degrading files.
+    """Result of degrading files."""
 
-    Attributes:
-        images: the LR images.
-        record: the JSON file.
-        failed: images left out.
-    """
-
-    images: list[Path]
-    record: Path
-    failed: list[FailedImage]
+    images: list[Path]  # the LR images
+    record: Path  # the JSON file
+    failed: list[FailedImage]  # images left out
 
 
 class DegradationRecord(NamedTuple):
-    """Content of a specification: ``degrade_image(degradation, image, seed, name)`` reproduces the LR images.
+    """Content of a specification: ``degrade_image(degradation, image, seed, name)`` reproduces the LR images."""
 
-    Attributes:
-        degradation: degradation of all images.
-        seed: seed of the draws.
-        names: for each name, the file that holds the LR image.
-    """
-
-    degradation: Degradation
-    seed: int
-    names: dict[str, str]
+    degradation: Degradation  # of all images
+    seed: int  # of the draws
+    names: dict[str, str]  # for each name, the file that holds the LR image
 
 
 class _Job(NamedTuple):
@@ -99,16 +81,9 @@ def degrade_files(
     All files are written to a hidden folder and moved at the end, so that an interrupted run leaves nothing behind.
     Unreadable images are left out; originals are never replaced.
 
-    Args:
-        source: an image file or a folder.
-        target: for a folder, the folder of the LR images, which become PNG. For a file, a file without loss (PNG,
-            BMP, TIFF, WebP), or a folder.
-        degradation: degradation to apply.
-        settings: seed and handling of existing files; ``DegradeSettings()`` if None.
-
-    Raises:
-        InputError: if the source holds no images, something is in the way, or no image could be used.
-        OSError: if the target cannot be written.
+    For a folder, ``target`` is the folder of the LR images, which become PNG; for a file, a file without loss (PNG,
+    BMP, TIFF, WebP) or a folder. InputError if the source holds no images, something is in the way, or no image could
+    be used; OSError if the target cannot be written.
     """
     settings = settings or DegradeSettings()
     plan = _make_plan(Path(source), Path(target))
@@ -125,14 +100,7 @@ def degrade_files(
 
 
 def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
-    """Reads the JSON that ``degrade_files`` wrote.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: if it is missing or no such file.
-    """
+    """Reads the JSON that ``degrade_files`` wrote; InputError if it is missing or no such file."""
     try:
         record: Any = json.loads(Path(path).read_text(encoding='utf-8'))
         scale, seed, specification = record['scale'], record['seed'], record['specification']

@@ -16,43 +16,27 @@ class ImageSource(ABC):
     """Images by name.
 
     A source holds no open file: it pickles, outlives a fork, and several sources may share one folder.
-
-    Attributes:
-        root: the folder or LMDB folder.
-        names: one name for each image, sorted; the file name without its ending, or the key in the LMDB.
     """
 
-    root: Path
-    names: list[str]
+    root: Path  # the folder or LMDB folder; of several, their paths for messages
+    names: list[str]  # one for each image, sorted; the file name without its ending, or the key in the LMDB
 
     def __len__(self) -> int:
         return len(self.names)
 
     @abstractmethod
     def read(self, index: int) -> NDArray[np.uint8]:
-        """An image as RGB of shape (H, W, 3); not to be changed.
-
-        Raises:
-            InputError: naming the image, if it is missing or damaged.
-        """
+        """An image as RGB of shape (H, W, 3), not to be changed; InputError, naming it, if it is missing or damaged."""
 
     @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, without decoding it.
-
-        Raises:
-            InputError: naming the image, if its header cannot be read.
-        """
+        """Height and width of an image, without decoding it; InputError, naming it, if its header cannot be read."""
 
 
 class FolderSource(ImageSource):
     """The images directly inside a folder.
 
-    Args:
-        root: folder with at least one image and no two of the same stem.
-
-    Raises:
-        InputError: if the folder is missing or empty, or two images differ in their endings alone.
+    InputError if the folder is missing or empty, or two images differ in their endings alone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,14 +63,7 @@ class FolderSource(ImageSource):
 
 
 class LmdbSource(ImageSource):
-    """The images of an LMDB in BasicSR's layout.
-
-    Args:
-        root: folder ending in .lmdb.
-
-    Raises:
-        InputError: if it is no complete LMDB.
-    """
+    """The images of an LMDB in BasicSR's layout; InputError if it is no complete LMDB."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -118,14 +95,10 @@ class LmdbSource(ImageSource):
 
 
 class CachedSource(ImageSource):
-    """Cache of decoded images of another source; keeps the first images read, up to a limit.
+    """Cache of decoded images of another source; keeps the first images read, up to ``limit`` bytes.
 
-    No image is evicted: training reads all images in turn, so an evicted image would never be read from the cache.
-    The cache is not sent to other processes.
-
-    Args:
-        source: source of the images.
-        limit: bytes to keep at most.
+    No image is evicted: training reads all images in turn, so an evicted image would never be read from the cache. The
+    cache is not sent to other processes.
     """
 
     def __init__(self, source: ImageSource, limit: int) -> None:
@@ -169,14 +142,7 @@ class CachedSource(ImageSource):
 
 
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
-    """The images under a data root.
-
-    Args:
-        dataroot: a folder of images, or an LMDB folder, whose name ends in .lmdb.
-
-    Raises:
-        InputError: if it is neither, or holds nothing.
-    """
+    """The images of a folder or of an LMDB folder (.lmdb); InputError if it is neither, or holds nothing."""
     root = Path(dataroot)
     if root.suffix == '.lmdb' or (root / DATA_NAME).exists():
         return LmdbSource(root)

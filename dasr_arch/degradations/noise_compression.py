@@ -21,40 +21,24 @@ _PARAMETERS = {
 
 
 def add_noise(x: Tensor, noise_level: Tensor, noise: Tensor) -> Tensor:
-    """Adds white Gaussian noise.
+    """Adds white Gaussian noise to images (B, C, h, w) in [0, 1]; the result is not clamped.
 
-    Args:
-        x: images of shape (B, C, h, w) in [0, 1].
-        noise_level: standard deviations in grey levels of 0..255, shape (B,).
-        noise: standard normal values of x's shape.
-
-    Returns:
-        Noisy images, not clamped.
+    ``noise_level`` (B,) has standard deviations in grey levels of 0..255, ``noise`` standard normal values of x's
+    shape.
     """
     return x + noise * (noise_level.to(x.dtype) / 255).reshape(-1, 1, 1, 1)
 
 
 def quantise(x: Tensor) -> Tensor:
-    """Rounds to the nearest of 256 grey levels (halves to even) and clamps.
-
-    Args:
-        x: images with values around [0, 1].
-
-    Returns:
-        Images in [0, 1] on the grid of 1/255; no gradient passes.
-    """
+    """Rounds values around [0, 1] to the nearest of 256 grey levels (halves to even) and clamps; no gradient passes."""
     return (x.detach() * 255).round().clamp(0, 255) / 255
 
 
 def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """Compresses and restores images with the JPEG codec (4:2:0 chroma), on the CPU.
+    """Compresses and restores RGB images (B, 3, h, w) with the JPEG codec (4:2:0 chroma), on the CPU.
 
-    Args:
-        x: RGB images of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
-        quality: JPEG quality in 1..100, or 0 to leave an image as it is; shape (B,).
-
-    Returns:
-        Images of the same shape, device and grid.
+    Values are in [0, 1] on the grid of 1/255, before and after. ``quality`` (B,) is in 1..100, or 0 to leave an image
+    as it is.
     """
     out = x.clone()
     for i, value in enumerate(quality.tolist()):
@@ -71,19 +55,11 @@ def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
 
 
 def compress(x: Tensor, codec: Tensor, quality: Tensor, grid: Tensor) -> Tensor:
-    """Compresses and restores images, on the CPU.
+    """Compresses and restores RGB images (B, 3, h, w) in [0, 1] on the grid of 1/255, on the CPU.
 
-    An image may be a part of the one that was compressed: then blocks begin before its first row and column, and what
-    they hold beyond the part is its mirror image.
-
-    Args:
-        x: RGB images of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
-        codec: places in CODECS, shape (B,).
-        quality: the codec's quality in 1..100, shape (B,); of no effect on codec 'none'.
-        grid: rows and columns by which the first block begins before the image, shape (B, 2), each in 0..15.
-
-    Returns:
-        Images of the same shape, device and grid of values.
+    An image may be a part of the one that was compressed: then blocks begin before its first row and column, by
+    ``grid`` (B, 2) pixels, each in 0..15, and what they hold beyond the part is its mirror image. ``codec`` (B,) has
+    places in CODECS, ``quality`` (B,) is in 1..100 and has no effect on codec 'none'.
     """
     out = x.clone()
     for i, (kind, value, (top, left)) in enumerate(zip(codec.tolist(), quality.tolist(), grid.tolist(), strict=True)):

@@ -16,32 +16,19 @@ UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
 
 
 def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Downsamples images by an integer factor.
+    """Downsamples images (B, C, H, W) of any value range by an integer factor; differentiable, not clamped.
 
-    Args:
-        x: images of shape (B, C, H, W), floating point, any value range; differentiable.
-        scale: factor, 1 or more; H and W must be multiples of it.
-        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale), not clamped.
-
-    Raises:
-        ValueError: if a side is not a multiple of scale.
+    The border is 'replicate' as in the released DASR code or 'mirror' as in MATLAB. ValueError if a side is not a
+    multiple of scale.
     """
     check_multiple(x, scale)
     return downsample_bicubic_valid(pad_border(x, 2 * scale, border), scale)
 
 
 def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
-    """Downsamples images that already have a margin of 2 * scale pixels on every side.
+    """Downsamples images whose sides, multiples of scale, have a margin of 2 * scale pixels on every side.
 
-    Args:
-        x: images of shape (B, C, H + 4 scale, W + 4 scale), floating point.
-        scale: factor, 1 or more; H and W must be multiples of it.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale).
+    From (B, C, H + 4 scale, W + 4 scale) to (B, C, H / scale, W / scale).
     """
     if scale == 1:
         return x[..., 2:-2, 2:-2]
@@ -70,15 +57,10 @@ def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'
 
 
 def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Upsamples images by an integer factor; the Bicubic baseline.
+    """Upsamples images (B, C, h, w) by an integer factor; the Bicubic baseline.
 
-    Args:
-        x: images of shape (B, C, h, w), floating point, any value range; differentiable.
-        scale: factor, 1 or more.
-        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
-
-    Returns:
-        Images of shape (B, C, h * scale, w * scale), not clamped.
+    Values may have any range; the result is not clamped, and differentiable. The border is 'replicate' as in the
+    released DASR code or 'mirror' as in MATLAB.
     """
     if scale == 1:
         return x
@@ -91,17 +73,9 @@ def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Ten
 
 
 def downsample_s_fold(x: Tensor, scale: int) -> Tensor:
-    """Keeps the top left pixel of every block of scale x scale pixels.
+    """Keeps the top left pixel of every block of scale x scale pixels of images (B, C, H, W).
 
-    Args:
-        x: images of shape (B, C, H, W).
-        scale: factor, 1 or more; H and W must be multiples of it.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale), shifted by (scale - 1) / 2 HR pixels against bicubic.
-
-    Raises:
-        ValueError: if a side is not a multiple of scale.
+    The result is shifted by (scale - 1) / 2 HR pixels against bicubic. ValueError if a side is not a multiple of scale.
     """
     check_multiple(x, scale)
     return x[..., ::scale, ::scale]
