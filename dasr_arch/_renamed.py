@@ -19,6 +19,7 @@ MODULES = {
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
     'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
     'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',
+    'dasr_arch.data.concat_source': 'dasr_arch.data.image_source',
     'dasr_arch.degradations.codecs': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.covariance_gaussian_degradation': 'dasr_arch.degradations.anisotropic_degradation',
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',

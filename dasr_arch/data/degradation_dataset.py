@@ -11,8 +11,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.concat_source import open_sources
-from dasr_arch.data.image_source import CachedSource, ImageSource
+from dasr_arch.data.image_source import CachedSource, ImageSource, open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation

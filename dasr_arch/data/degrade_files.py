@@ -20,6 +20,7 @@ from dasr_arch.data.image_io import (
     read_image,
     write_image,
 )
+from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__
 
@@ -126,7 +127,7 @@ def _make_plan(source: Path, target: Path) -> _Plan:
         paths = list_images(source)
         if not paths:
             raise InputError(f'{source}: holds no images (PNG, JPEG, BMP, TIFF, WebP); check the path')
-        names = _name_apart([path.stem for path in paths])
+        names = name_apart([path.stem for path in paths])
         jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
         return _Plan(target, RECORD_NAME, jobs)
     if not source.is_file():
@@ -143,19 +144,6 @@ def _make_plan(source: Path, target: Path) -> _Plan:
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{target}: unknown image ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
     return _Plan(target.parent, f'{target.stem}.json', [_Job(source, source.stem, target.name)])
-
-
-def _name_apart(stems: Sequence[str]) -> list[str]:
-    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other image has."""
-    taken, seen = set(stems), set()
-    names = []
-    for stem in stems:
-        name, number = stem, 2
-        while name in seen or (name != stem and name in taken):
-            name, number = f'{stem}-{number}', number + 1
-        seen.add(name)
-        names.append(name)
-    return names
 
 
 def _check_free(plan: _Plan, force: bool) -> None:

@@ -2,6 +2,9 @@
 
 import os
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +112,6 @@ class CachedSource(ImageSource):
         self._full = False
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.source)
-
     def read(self, index: int) -> NDArray[np.uint8]:
         """See ``ImageSource``; the array is read-only."""
         kept = self._kept.get(index)
@@ -141,9 +140,46 @@ class CachedSource(ImageSource):
         return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
 
 
+class JoinedSource(ImageSource):
+    """Images of one or more sources, one after the other; names of different sources may be equal."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.sources = list(sources)
+        self.root = Path(', '.join(str(source.root) for source in sources))
+        self.names = [name for source in sources for name in source.names]
+        self._ends = list(accumulate(len(source) for source in sources))
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See ``ImageSource``."""
+        source, local = self._locate(index)
+        return source.read(local)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See ``ImageSource``."""
+        source, local = self._locate(index)
+        return source.size(local)
+
+    def _locate(self, index: int) -> tuple[ImageSource, int]:
+        which = bisect_right(self._ends, index)
+        return self.sources[which], index - (self._ends[which - 1] if which else 0)
+
+
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
     """The images of a folder or of an LMDB folder (.lmdb); InputError if it is neither, or holds nothing."""
     root = Path(dataroot)
     if root.suffix == '.lmdb' or (root / DATA_NAME).exists():
         return LmdbSource(root)
     return FolderSource(root)
+
+
+def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
+    """Opens an LMDB store or a folder of images, or a list of them, joined in this order.
+
+    InputError if there is none, or one is missing, empty or damaged.
+    """
+    if isinstance(dataroot, str | os.PathLike):
+        return open_source(dataroot)
+    sources = [open_source(root) for root in dataroot]
+    if not sources:
+        raise InputError('an empty list of data roots; name at least one folder or LMDB')
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)

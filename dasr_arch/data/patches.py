@@ -62,31 +62,18 @@ def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeom
     """
     side = geometry.size + 2 * geometry.margin
     first_row, first_column = top - geometry.margin, left - geometry.margin
-    rows = _clip(first_row, side, image.shape[0])
-    columns = _clip(first_column, side, image.shape[1])
-    borders = (rows.before, rows.after, columns.before, columns.after)
-    patch: NDArray[Any] = _copy(image[rows.first : rows.last, columns.first : columns.last])
+    end_row, end_column = first_row + side, first_column + side
+    before = (max(-first_row, 0), max(-first_column, 0))
+    after = (max(end_row - image.shape[0], 0), max(end_column - image.shape[1], 0))
+    borders = (before[0], after[0], before[1], after[1])
+    patch: NDArray[Any] = _copy(image[max(first_row, 0) : end_row, max(first_column, 0) : end_column])
     if max(borders) >= min(patch.shape[:2]):  # the reflection is wider than what it reflects
-        row_index = border_index(torch.arange(first_row, first_row + side), image.shape[0], 'reflect').numpy()
-        column_index = border_index(torch.arange(first_column, first_column + side), image.shape[1], 'reflect')
+        row_index = border_index(torch.arange(first_row, end_row), image.shape[0], 'reflect').numpy()
+        column_index = border_index(torch.arange(first_column, end_column), image.shape[1], 'reflect')
         patch = image[row_index[:, None], column_index.numpy()[None, :]]
     elif any(borders):
         patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_REFLECT_101)
     return torch.from_numpy(np.stack(cv2.split(patch)))
-
-
-class _Span(NamedTuple):
-    """Part of a range inside an image, and the lengths of the parts before and after it."""
-
-    first: int
-    last: int
-    before: int
-    after: int
-
-
-def _clip(start: int, length: int, size: int) -> _Span:
-    end = start + length
-    return _Span(max(start, 0), min(end, size), max(-start, 0), max(end - size, 0))
 
 
 def _copy(view: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -46,19 +46,20 @@ def make_keys(stems: Sequence[str]) -> list[str]:
     gets a piece of its hash, which makes the same key of it in every dataset; a name that is taken already gets a
     number, in the order given.
     """
-    wanted = [_make_safe(stem) for stem in stems]
-    taken = set(wanted)
-    seen: set[str] = set()
-    keys = []
-    for key in wanted:
-        free = key
-        number = 2
-        while free in seen or (free != key and free in taken):
-            free = f'{key}-{number}'
-            number += 1
-        seen.add(free)
-        keys.append(free)
-    return keys
+    return name_apart([_make_safe(stem) for stem in stems])
+
+
+def name_apart(stems: Sequence[str]) -> list[str]:
+    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other image has."""
+    taken, seen = set(stems), set()
+    names = []
+    for stem in stems:
+        name, number = stem, 2
+        while name in seen or (name != stem and name in taken):
+            name, number = f'{stem}-{number}', number + 1
+        seen.add(name)
+        names.append(name)
+    return names
 
 
 def _make_safe(stem: str) -> str:

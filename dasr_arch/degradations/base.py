@@ -281,8 +281,7 @@ class Degradation(ABC):
                 raise InputError(f'{name} must be made of whole JPEG qualities in 1..100, got {value!r}')
         if self.jpeg_range is not None:
             check_range('jpeg_range', self.jpeg_range, low=1, high=100)
-        if not _is_number(self.jpeg_probability) or not 0 <= self.jpeg_probability <= 1:
-            raise InputError(f'jpeg_probability must be a number in [0, 1], got {self.jpeg_probability!r}')
+        check_number('jpeg_probability', self.jpeg_probability, low=0, high=1)
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:

@@ -1,5 +1,7 @@
 """Noise, rounding to 8 bit and compression of LR images: JPEG with either chroma sampling, and WebP."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -42,15 +44,8 @@ def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
     """
     out = x.clone()
     for i, value in enumerate(quality.tolist()):
-        if value == 0:
-            continue
-        image = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
-        restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        assert restored is not None  # it has just been encoded
-        rgb = np.ascontiguousarray(restored[..., ::-1])
-        out[i] = torch.from_numpy(rgb).permute(2, 0, 1).to(x) / 255
+        if value:
+            out[i] = _to_tensor(_code(_to_bgr(x[i]), '.jpg', [cv2.IMWRITE_JPEG_QUALITY, int(value)])).to(x) / 255
     return out
 
 
@@ -64,22 +59,30 @@ def compress(x: Tensor, codec: Tensor, quality: Tensor, grid: Tensor) -> Tensor:
     out = x.clone()
     for i, (kind, value, (top, left)) in enumerate(zip(codec.tolist(), quality.tolist(), grid.tolist(), strict=True)):
         name = CODECS[kind]
-        if name == 'none':
-            continue
-        image = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        restored = _code(image, name, value, top, left)
-        out[i] = torch.from_numpy(restored).permute(2, 0, 1).to(x) / 255
+        if name != 'none':
+            out[i] = _to_tensor(_code_framed(_to_bgr(x[i]), name, value, top, left)).to(x) / 255
     return out
 
 
-def _code(image: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
-    """One image, shape (h, w, 3) in RGB, through a codec whose blocks begin at (-top, -left)."""
-    height, width = image.shape[:2]
+def _code_framed(bgr: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
+    """One image, shape (h, w, 3), through a codec whose blocks begin at (-top, -left)."""
+    height, width = bgr.shape[:2]
     bottom, right = -(height + top) % BLOCK, -(width + left) % BLOCK
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    framed = cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT)
-    encoded = cv2.imencode(_SUFFIXES[name], framed, [*_PARAMETERS[name], quality])[1]
-    restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    framed = np.asarray(cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT), np.uint8)
+    restored = _code(framed, _SUFFIXES[name], [*_PARAMETERS[name], quality])
+    return restored[top : top + height, left : left + width]
+
+
+def _code(bgr: NDArray[np.uint8], suffix: str, parameters: Sequence[int]) -> NDArray[np.uint8]:
+    restored = cv2.imdecode(cv2.imencode(suffix, bgr, parameters)[1], cv2.IMREAD_COLOR)
     assert restored is not None  # it has just been encoded
-    part = np.ascontiguousarray(restored[top : top + height, left : left + width])
-    return np.asarray(cv2.cvtColor(part, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(restored, np.uint8)
+
+
+def _to_bgr(image: Tensor) -> NDArray[np.uint8]:
+    rgb = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _to_tensor(bgr: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1])).permute(2, 0, 1)

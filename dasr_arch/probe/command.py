@@ -16,8 +16,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.data.concat_source import open_sources
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
