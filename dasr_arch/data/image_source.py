@@ -109,7 +109,7 @@ class CachedSource(ImageSource):
         self.root, self.names = source.root, source.names
         self.limit = limit
         self._room = limit
-        self._full = False
+        self.is_full = False  # True once an image has not fitted into the cache
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -123,13 +123,8 @@ class CachedSource(ImageSource):
             self._room -= image.nbytes
             self._kept[index] = image
         else:
-            self._full = True
+            self.is_full = True
         return image
-
-    @property
-    def is_full(self) -> bool:
-        """True once an image has not fitted into the cache."""
-        return self._full
 
     def size(self, index: int) -> tuple[int, int]:
         """See ``ImageSource``."""
@@ -137,7 +132,7 @@ class CachedSource(ImageSource):
 
     def __getstate__(self) -> dict[str, object]:
         """State without the cached images."""
-        return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
+        return {**self.__dict__, '_kept': {}, '_room': self.limit, 'is_full': False}
 
 
 class JoinedSource(ImageSource):

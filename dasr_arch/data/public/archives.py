@@ -74,8 +74,7 @@ def unpack_images(archive: Path, folder: Path, inner: Sequence[str], expected: i
 
 def _copy_image(archive: Path, member: _Member, path: Path) -> None:
     source = member.open()
-    if source is None:
-        raise DamagedArchiveError(f'{archive}: {member.name} is not a regular file')
+    assert source is not None  # a regular file, as _check_images has found
     with source, path.open('xb') as target:
         shutil.copyfileobj(source, target, 1 << 20)
         size = target.tell()
