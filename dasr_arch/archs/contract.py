@@ -3,13 +3,53 @@
 Training, tests and checkpoints ask :func:`facts_of`, for networks of this package and for BasicSR's alike.
 """
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from dasr_arch.archs.key_map import KeyMap
+
+class KeyMap:
+    """Translation of the tensor names of one public checkpoint format; an arch declares it as ``released_names``.
+
+    Args:
+        marker: a name that only the authors' files contain.
+        rules: patterns of the authors' names and our names; the first full match applies.
+        unused: patterns of tensors that the authors' code saves but never uses.
+    """
+
+    def __init__(self, marker: str, rules: Mapping[str, str], unused: Iterable[str] = ()) -> None:
+        self.marker = marker
+        self._rules = tuple((re.compile(pattern), name) for pattern, name in rules.items())
+        self._unused = tuple(re.compile(pattern) for pattern in unused)
+
+    def is_released(self, state: Mapping[str, Tensor]) -> bool:
+        """True for a state dict with the authors' names."""
+        return self.marker in state
+
+    def our_name(self, name: str) -> str | None:
+        """Our name of a tensor in a released checkpoint; None if there is none."""
+        for pattern, replacement in self._rules:
+            match = pattern.fullmatch(name)
+            if match:
+                return match.expand(replacement)
+        return None
+
+    def translate(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Tensors of a released checkpoint under our names, without the unused ones, and the unknown names."""
+        translated: dict[str, Tensor] = {}
+        unknown = []
+        for name, tensor in state.items():
+            if any(pattern.fullmatch(name) for pattern in self._unused):
+                continue
+            ours = self.our_name(name)
+            if ours is None or ours in translated:
+                unknown.append(name)
+            else:
+                translated[ours] = tensor
+        return translated, unknown
 
 
 class SRNetwork(nn.Module):
@@ -39,7 +79,7 @@ class SRNetwork(nn.Module):
     restores: bool = True
     kernel_size: int = 21
     parts: tuple[str, ...] = ()
-    released_names: 'KeyMap | None' = None
+    released_names: KeyMap | None = None
 
     def missing_in_released(self) -> dict[str, Tensor]:
         """Tensors that the authors' checkpoints lack, by our names; they complete such a checkpoint."""
@@ -57,7 +97,7 @@ class NetworkFacts:
     restores: bool = SRNetwork.restores
     kernel_size: int = SRNetwork.kernel_size
     parts: tuple[str, ...] = SRNetwork.parts
-    released_names: 'KeyMap | None' = SRNetwork.released_names
+    released_names: KeyMap | None = SRNetwork.released_names
 
     @property
     def conditions(self) -> tuple[str, ...]:

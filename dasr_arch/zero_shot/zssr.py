@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.layers.residual_cnn import ResidualCNN
+from dasr_arch.archs.zssr_arch import ResidualCNN
 from dasr_arch.degradations.base import check_choice, check_number
 from dasr_arch.inference.self_ensemble import orient
 from dasr_arch.zero_shot.pairs import Downscaler, upsample_to
