@@ -29,10 +29,9 @@ from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.backends.precision import exact_float32
-from dasr_arch.benchmark.build import first_line
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.methods import Method, build_method
+from dasr_arch.benchmark.methods import Method, build_method, first_line
 from dasr_arch.benchmark.own_process import MEBIBYTE, read_peak_memory, run_in_own_process
 from dasr_arch.benchmark.result_cache import describe_network
 from dasr_arch.config.train_schema import Count, Options

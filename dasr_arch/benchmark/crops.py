@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dasr_arch.archs.layers.image_ops import Y_WEIGHTS
 from dasr_arch.benchmark.config import Benchmark, folder_name
-from dasr_arch.benchmark.sr_images import SRImageFolder
+from dasr_arch.benchmark.result_cache import SRImageFolder
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import degrade_image

@@ -16,13 +16,19 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import exact_float32
-from dasr_arch.benchmark.build import check_finite, first_line
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.image_metrics import measure_image
-from dasr_arch.benchmark.methods import Method, build_method
-from dasr_arch.benchmark.result_cache import Evaluation, EvaluationResult, ImageFacts, ResultCache, Scores, digest_image
-from dasr_arch.benchmark.sr_images import SRImageFolder
+from dasr_arch.benchmark.methods import Method, build_method, check_finite, first_line
+from dasr_arch.benchmark.result_cache import (
+    Evaluation,
+    EvaluationResult,
+    ImageFacts,
+    ResultCache,
+    Scores,
+    SRImageFolder,
+    digest_image,
+)
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
