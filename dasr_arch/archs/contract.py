@@ -14,10 +14,8 @@ from torch import Tensor, nn
 class KeyMap:
     """Translation of the tensor names of one public checkpoint format; an arch declares it as ``released_names``.
 
-    Args:
-        marker: a name that only the authors' files contain.
-        rules: patterns of the authors' names and our names; the first full match applies.
-        unused: patterns of tensors that the authors' code saves but never uses.
+    ``marker`` is a name that only the authors' files contain. ``rules`` are patterns of their names and our names, of
+    which the first full match applies; ``unused`` are patterns of tensors that their code saves but never uses.
     """
 
     def __init__(self, marker: str, rules: Mapping[str, str], unused: Iterable[str] = ()) -> None:
@@ -57,29 +55,18 @@ class SRNetwork(nn.Module):
 
     ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); the inputs in
     ``needs`` are keyword arguments. A fact is a class attribute, or an instance attribute where an argument decides it.
-
-    Attributes:
-        blind: whether the network estimates the degradation from the LR image. False for non-blind networks and for
-            those that are trained for one fixed degradation.
-        needs: inputs of ``forward`` beside the image: 'kernel', blur kernels of shape (B, k, k), and 'noise_level',
-            standard deviations on the scale 0..255 of shape (B,).
-        adapts_to: inputs of the test-time adaptation; empty for networks that do not adapt to the test image.
-        trains_per_image: whether the weights are drawn anew and trained for every image, so that there is no file of
-            them.
-        restores: whether ``forward`` returns an image; False for estimators of the degradation.
-        kernel_size: side in pixels of the blur kernels that the network is trained with, odd.
-        parts: names of submodules that have weights files of their own.
-        released_names: tensor names of the authors' checkpoints; None if there are none, or they equal ours.
     """
 
-    blind: bool = False
+    blind: bool = False  # estimates the degradation from the LR image; not if non-blind or trained for a fixed one
+    # Inputs of ``forward`` beside the image: 'kernel', blur kernels of shape (B, k, k), and 'noise_level', standard
+    # deviations on the scale 0..255 of shape (B,).
     needs: tuple[str, ...] = ()
-    adapts_to: tuple[str, ...] = ()
-    trains_per_image: bool = False
-    restores: bool = True
-    kernel_size: int = 21
-    parts: tuple[str, ...] = ()
-    released_names: KeyMap | None = None
+    adapts_to: tuple[str, ...] = ()  # inputs of the test-time adaptation; empty for networks without one
+    trains_per_image: bool = False  # weights are drawn anew and trained for every image, so that no file has them
+    restores: bool = True  # ``forward`` returns an image; False for estimators of the degradation
+    kernel_size: int = 21  # side in pixels of the blur kernels that the network is trained with, odd
+    parts: tuple[str, ...] = ()  # names of submodules that have weights files of their own
+    released_names: KeyMap | None = None  # tensor names of the authors' checkpoints; None if none, or equal to ours
 
     def missing_in_released(self) -> dict[str, Tensor]:
         """Tensors that the authors' checkpoints lack, by our names; they complete such a checkpoint."""

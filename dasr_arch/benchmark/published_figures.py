@@ -5,11 +5,12 @@ the same; labels are not compared.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import yaml
 
 from dasr_arch._errors import InputError, suggest
@@ -107,10 +108,5 @@ def _list_figures(name: str, content: _File, table: _Table) -> Iterator[Publishe
     for row in table.rows:
         costs = (row.parameters, row.multiply_adds, row.milliseconds)
         for dataset, values in row.values.items():
-            for (key, metric), value in zip(places, _flatten(values), strict=True):
+            for (key, metric), value in zip(places, np.ravel(values).tolist(), strict=True):
                 yield PublishedFigure(name, row.system, dataset, key, metric, value, *costs)
-
-
-def _flatten(values: Sequence[Any]) -> list[float]:
-    nested = [_flatten(value) if isinstance(value, list) else [float(value)] for value in values]
-    return [number for part in nested for number in part]

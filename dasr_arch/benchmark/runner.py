@@ -91,13 +91,7 @@ class Runner:
 
     Results are cached in ``cells/`` of the folder, SR images go to ``visualization/``. Degradations always run on the
     CPU, so that LR images never depend on the device of the networks.
-
-    Args:
-        benchmark: plan of the test.
-        images: images to evaluate by name of the data set.
-        digests: digest of the weights by label of the network.
-        folder: the results' folder.
-        device: device of the networks.
+    The images to evaluate are by name of the data set, the digests of the weights by label of the network.
     """
 
     def __init__(

@@ -36,23 +36,16 @@ class Adapted(NamedTuple):
 class MZSROptions:
     """Options of MZSR's test-time adaptation.
 
-    Attributes:
-        steps: gradient steps, 0 or more; the paper shows 1 and 10.
-        rates: learning rates of the first steps; the last one holds for all further steps. The authors use
-            (0.01, 0.01, 0.01, 0.001) for bicubic downsampling at x2, and (0.01, 0.005, 0.005, 0.005, 0.005, 0.001)
-            for direct downsampling at x4.
-        downsample: downsampling that the network was trained for: 'bicubic' as in DASR's protocol, 'direct' takes every
-            s-th pixel from the top left.
-        back_projections: iterations of back-projection after the last step; the authors' code has them, switched off.
-
     Raises:
         InputError: if a value has the wrong type or lies outside its range.
     """
 
-    steps: int = 10
+    steps: int = 10  # gradient steps; the paper shows 1 and 10
+    # Learning rates of the first steps; the last one holds for all further steps. The authors use these for bicubic
+    # downsampling at x2, and (0.01, 0.005, 0.005, 0.005, 0.005, 0.001) for direct downsampling at x4.
     rates: tuple[float, ...] = (0.01, 0.01, 0.01, 0.001)
-    downsample: Literal['bicubic', 'direct'] = 'bicubic'
-    back_projections: int = 0
+    downsample: Literal['bicubic', 'direct'] = 'bicubic'  # as in training; 'direct' takes every s-th pixel, top left
+    back_projections: int = 0  # iterations after the last step; the authors' code has them, switched off
 
     def __post_init__(self) -> None:
         """Checks every value."""

@@ -57,14 +57,9 @@ def record_results(
 ) -> dict[str, Any]:
     """The content of ``table.json``; the means are arithmetic means over the images.
 
-    Args:
-        benchmark: plan of the test.
-        outcomes: outcome of every evaluation.
-        skipped: networks, data sets and images that were left out: 'network' (may be absent), 'dataset', 'picture'
-            (empty for a whole set), 'reason'.
-        options: content of the option file, overrides included.
-        environment: versions and hardware of this run; each row has those of the run that computed it.
-        extras: further contents.
+    ``skipped`` lists networks, data sets and images that were left out: 'network' (may be absent), 'dataset', 'picture'
+    (empty for a whole set), 'reason'. ``options`` are those of the option file, overrides included. ``environment`` is
+    that of this run; each row has that of the run which computed it.
     """
     rows = [_record_row(outcome) for outcome in outcomes]
     return {
