@@ -214,14 +214,7 @@ class Predictor(SRNetwork):
         self.body = nn.Sequential(*(layers[:-1] if signed else layers))
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Estimates kernel codes.
-
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
-
-        Returns:
-            Kernel codes of shape (B, code_length).
-        """
+        """Estimates the kernel codes (B, code_length) of RGB (B, 3, h, w) in [0, 1], any size from one pixel up."""
         return _average(self.body(lq))
 
 
@@ -267,14 +260,9 @@ class Corrector(SRNetwork):
         )
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
-        """Corrects kernel codes.
+        """Corrects the kernel codes (B, code_length) that SR images (B, 3, H, W) were computed with.
 
-        Args:
-            sr: super-resolved RGB of shape (B, 3, H, W) in [0, 1], any size from one pixel up.
-            code: kernel code it was computed with, shape (B, code_length).
-
-        Returns:
-            Corrected kernel code, of the same shape.
+        They are RGB in [0, 1], of any size from one pixel up.
         """
         features = self.body(sr)
         embedding = self.code_layers(code.to(sr.dtype))
@@ -327,14 +315,9 @@ class IKC(SRNetwork):
         self.corrector = Corrector(code_length, num_feat)
 
     def forward(self, lq: Tensor, *, return_steps: bool = False) -> Tensor | IKCOutput:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale) in [0, 1].
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            return_steps: whether all iterations are returned.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale) in [0, 1], of the last iteration; an IKCOutput with return_steps.
+        The result is of the last iteration, or an IKCOutput of all with ``return_steps``.
         """
         code = self.predictor(lq)
         steps, codes = [self.sftmd(lq, code=code)], [code]

@@ -39,14 +39,9 @@ class ResidualCNN(SRNetwork):
         self.body = ConvReLUStack(3, num_feat, 3, num_layers, bias=bias)
 
     def forward(self, lq: Tensor, *, is_upsampled: bool = False) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), around [0, 1], not clamped.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            is_upsampled: whether ``lq`` is upsampled already, by any factor.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), or (B, 3, h, w) with is_upsampled; around [0, 1], not clamped.
+        With ``is_upsampled`` they are upsampled already, by any factor, and keep their size.
         """
         x = lq if is_upsampled else upsample_bicubic_symmetric(lq, self.scale)
         out: Tensor = x + self.body(x)
