@@ -142,8 +142,7 @@ def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: 
 def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     """Multiply-adds, time and memory of a method in this process, which must be new; no time for ZSSR.
 
-    The request holds 'network', 'scale', 'plan', 'device' and 'threads', as JSON can hold them. Raises InputError if
-    the method cannot be built.
+    Raises InputError if the method cannot be built.
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])

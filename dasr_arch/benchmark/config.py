@@ -149,10 +149,7 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
 
 
 def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
-    """The degradations of an option file, in its order, grids expanded.
-
-    Raises InputError if there is none, a block is wrong, or two have the same label.
-    """
+    """The degradations of an option file, grids expanded; InputError if none, a wrong one, or two with one label."""
     built: dict[str, Degradation] = {}
     for position, block in enumerate(specifications, start=1):
         for specification in expand_grid(block):
@@ -171,10 +168,9 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
 
 
 def plan_network(label: str, block: Mapping[str, object], scale: int) -> NetworkPlan:
-    """The plan of a system from its entry; files are not opened.
+    """The plan of a system from its entry, for the scale of the test; files are not opened.
 
-    ``scale`` is the factor of the test, which the arch gets unless the entry says the same. Raises InputError on an
-    unknown arch, argument or choice.
+    Raises InputError on an unknown arch, argument or choice, or another scale.
     """
     where = f'networks.{label}'
     name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')

@@ -112,8 +112,7 @@ def gather_conditions(
 def build_method(plan: NetworkPlan, scale: int) -> Method:
     """Builds a method in evaluation mode, on the CPU, in float32.
 
-    Raises InputError if weights are missing, unreadable or of another network, a part is missing, or an option is
-    wrong.
+    Raises InputError if an option is wrong, a part is missing, or weights are missing, unreadable or do not fit.
     """
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
@@ -308,11 +307,7 @@ def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor],
 
 
 def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> Tensor:
-    """One forward pass with a checked result.
-
-    ``lq`` and the result are of shape (1, 3, h, w) and (1, 3, h * scale, w * scale), the latter not clamped. Raises
-    ValueError if the result is no tensor or has another shape.
-    """
+    """One forward pass, (1, 3, h, w) to (1, 3, h * scale, w * scale), not clamped; ValueError for another result."""
     with torch.inference_mode():
         sr = network(lq, **conditions)
     expected = (*lq.shape[:2], lq.shape[2] * scale, lq.shape[3] * scale)

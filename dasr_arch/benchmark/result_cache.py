@@ -213,10 +213,7 @@ class SRImageFolder:
 
 
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
-    """Everything of a method that determines its images, ready for JSON; no paths and no label.
-
-    The digest is of the weights of all its networks.
-    """
+    """Everything of a method that determines its images, ready for JSON; no paths and no label."""
     described: dict[str, object] = {
         'type': plan.type,
         'arguments': dict(plan.arguments),

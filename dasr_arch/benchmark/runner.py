@@ -56,8 +56,8 @@ def inspect_dataset(
 ) -> tuple[tuple[ImageFacts, ...], list[tuple[str, str]]]:
     """Reads every image of a data set once: the images to evaluate, and name and reason of those that are too small.
 
-    ``smallest`` is the shortest side in pixels that the metrics accept after the crop to a multiple of the scale.
-    Raises InputError if an image is unreadable or none is large enough.
+    Sides, after the crop to a multiple of the scale, are at least ``smallest`` pixels. Raises InputError if an image is
+    unreadable or none is large enough.
     """
     source = open_source(plan.root)
     usable, skipped = [], []

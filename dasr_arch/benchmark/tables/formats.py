@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.complexity import Costs
@@ -77,16 +79,13 @@ def record_results(
             label: _record_system(label, extras, rows) for label in dict.fromkeys(row['network'] for row in rows)
         },
         'published': _record_published(benchmark, extras),
-        'crops': [crop.encode() for crop in extras.crops],
+        'crops': msgspec.to_builtins(extras.crops),
         'rows': rows,
     }
 
 
 def write_tables(folder: Path, record: Record) -> None:
-    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``.
-
-    Raises OSError if a file cannot be written.
-    """
+    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``; OSError if that fails."""
     texts = {
         'table.json': json.dumps(record, indent=1, allow_nan=False) + '\n',
         'table.csv': format_csv(record),

@@ -142,10 +142,7 @@ def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
 
 
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
-    """Measures every case; the record is ready for JSON.
-
-    Raises InputError if there is nothing to measure, or the sample images are missing.
-    """
+    """Measures every case, ready for JSON; InputError if there is none, or the sample images are missing."""
     cases = list_cases(settings)
     components: list[ComponentTime] = []
     runs = len(cases) * (settings.repeats + 2)
