@@ -113,9 +113,9 @@ class UDVD(SRNetwork):
 
 
 class DynamicBlock(nn.Module):
-    """Filters an image with predicted per-pixel kernels of odd size and adds a predicted residual image.
+    """Filters an image with predicted per-pixel kernels and adds a predicted residual image.
 
-    ``scale`` is the upsampling factor of the block, ``align`` the ratio of image size to feature size.
+    ``align`` is the ratio of image size to feature size.
     """
 
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:

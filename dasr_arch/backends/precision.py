@@ -25,10 +25,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The number format of 'fp32', 'bf16' or 'auto': bfloat16 where the device multiplies it, else float32.
-
-    Raises InputError if the precision is none of these.
-    """
+    """The number format of 'fp32', 'bf16' or 'auto', bfloat16 where the device multiplies it; InputError for others."""
     if precision not in ('auto', 'fp32', 'bf16'):
         raise InputError(f"precision must be auto, fp32 or bf16, got '{precision}'")
     fast = precision == 'bf16' or (precision == 'auto' and has_fast_bfloat16(device))

@@ -120,10 +120,7 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
-    """Writes report.json, report.md and map_N.svg for each map into a folder, which is created if it is missing.
-
-    ``about`` holds further entries, such as the weights and the date.
-    """
+    """Writes report.json, with the entries of ``about`` too, report.md and map_N.svg for each map into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         **about,
