@@ -34,8 +34,6 @@ class ResidualCNN(SRNetwork):
         super().__init__()
         check_counts(type(self).__name__, scale=scale, num_feat=num_feat, num_layers=num_layers)
         self.scale = scale
-        self.num_feat = num_feat
-        self.num_layers = num_layers
         self.body = ConvReLUStack(3, num_feat, 3, num_layers, bias=bias)
 
     def forward(self, lq: Tensor, *, is_upsampled: bool = False) -> Tensor:

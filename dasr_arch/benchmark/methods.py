@@ -220,10 +220,9 @@ def probe_method(method: Method, degradation: Degradation) -> None:
     generator = image_generator(0, '')
     draws = degradation.draw(generator, size)
     lq = torch.full((1, 3, *size), 0.5)
-    trained = Method(plan, method.network, method.digest, method.denoiser, method.estimator)
     try:
         if method.adapter is None:
-            trained.restore(lq, draws, degradation.scale, generator)
+            method.restore(lq, draws, degradation.scale, generator)
         else:
             gather_conditions(method.needs, (plan.kernel, plan.noise_level), lq, draws, method.estimate)
             run_network(method.network, lq, {}, degradation.scale)

@@ -154,16 +154,7 @@ class Runner:
                 method = self._build(plan)
             except (InputError, EvaluationError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
-        outcomes = []
-        for work in works:
-            outcome = self._run_evaluation(work, method, reason, bar)
-            if outcome.reason:
-                suite = outcome.evaluation.suite
-                _LOGGER.warning(
-                    '%s on %s, %s: failed: %s', plan.label, suite.dataset.name, suite.degradation.label, outcome.reason
-                )
-            outcomes.append(outcome)
-        return outcomes
+        return [self._run_evaluation(work, method, reason, bar) for work in works]
 
     def _build(self, plan: NetworkPlan) -> Method:
         method = build_method(plan, self._benchmark.scale)
@@ -172,8 +163,8 @@ class Runner:
         return method.to(self._device)
 
     def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> Outcome:
-        suite = work.evaluation.suite
-        bar.set_postfix_str(f'{work.evaluation.network.label}, {suite.dataset.name}, {suite.degradation.label}')
+        network, suite = work.evaluation.network, work.evaluation.suite
+        bar.set_postfix_str(f'{network.label}, {suite.dataset.name}, {suite.degradation.label}')
         for done, facts in enumerate(work.remaining):
             try:
                 if method is None:
@@ -181,6 +172,9 @@ class Runner:
                 sr, scores, seconds = self._evaluate(work.evaluation, facts, method)
             except EvaluationError as error:
                 bar.update(len(work.remaining) - done)
+                _LOGGER.warning(
+                    '%s on %s, %s: failed: %s', network.label, suite.dataset.name, suite.degradation.label, error
+                )
                 return Outcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)

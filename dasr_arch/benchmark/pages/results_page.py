@@ -39,13 +39,12 @@ from dasr_arch.benchmark.tables.results_table import (
     Record,
     ResultsRow,
     ResultsTable,
-    build_table,
+    build_tables,
     describe_metric,
     digits_of,
     find_costs,
     find_published_costs,
     known_degradation,
-    list_datasets,
     unique,
 )
 from dasr_arch.data.image_io import read_image
@@ -163,7 +162,7 @@ class _View:
         self.metrics: Mapping[str, Mapping[str, Any]] = record['metrics']
         self.systems = unique(row['network'] for row in record['rows'])
         self.facts: Mapping[str, Any] = record.get('systems', {})
-        self.tables = [build_table(record, dataset) for dataset in list_datasets(record)]
+        self.tables = build_tables(record)
         self.degradations = {row['degradation']: row['specification'] for row in record['rows']}
         psnr = [label for label, options in self.metrics.items() if 'psnr' in options['type']]
         self.main = [*psnr, *self.metrics][0]

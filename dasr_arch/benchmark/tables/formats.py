@@ -24,12 +24,11 @@ from dasr_arch.benchmark.tables.results_table import (
     PUBLISHED_COSTS,
     Record,
     ResultsTable,
-    build_table,
+    build_tables,
     describe_metric,
     format_values,
     known_degradation,
     list_costs,
-    list_datasets,
     list_published_costs,
     name_row,
 )
@@ -117,9 +116,8 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
     Columns that do not fit into ``width`` characters go into further blocks. The last line is ended.
     """
     lines = []
-    for dataset in list_datasets(record):
-        results = build_table(record, dataset)
-        head = f'{dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
+    for results in build_tables(record):
+        head = f'{results.dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
         table = _make_grid(results)
         if _measure_width(table) > width:
             table = _transpose(table)
@@ -134,9 +132,8 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
 def format_markdown(record: Record) -> str:
     """The same blocks as a Markdown document, with date, commit, versions, hardware and options."""
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
-    for dataset in list_datasets(record):
-        results = build_table(record, dataset)
-        lines += [f'## {dataset} x{record["scale"]}, {results.images} images', '']
+    for results in build_tables(record):
+        lines += [f'## {results.dataset} x{record["scale"]}, {results.images} images', '']
         table = _make_grid(results)
         if len(table[0]) > MARKDOWN_COLUMNS + 1:
             table = _transpose(table)
@@ -159,9 +156,14 @@ def format_csv(record: Record) -> str:
         numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
         seconds = f'{row.get("seconds", 0.0):.3f}'
         writer.writerow({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
-    for dataset in list_datasets(record):
-        for row in build_table(record, dataset).rows:
-            place = {'network': row.label, 'dataset': dataset, 'scale': record['scale'], 'published': row.source}
+    for results in build_tables(record):
+        for row in results.rows:
+            place = {
+                'network': row.label,
+                'dataset': results.dataset,
+                'scale': record['scale'],
+                'published': row.source,
+            }
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
                     writer.writerow({**values, **place, 'degradation': column})

@@ -9,10 +9,9 @@ from dasr_arch.benchmark.tables.results_table import (
     Record,
     ResultsRow,
     ResultsTable,
-    build_table,
+    build_tables,
     digits_of,
     list_costs,
-    list_datasets,
     list_published_costs,
     name_row,
 )
@@ -33,8 +32,7 @@ def format_latex(record: Record) -> str:
         r'% needs \usepackage{booktabs} and \usepackage{xcolor}',
         rf'\providecolor{{{_PUBLISHED}}}{{HTML}}{{9A5B13}}',
     ]
-    for dataset in list_datasets(record):
-        table = build_table(record, dataset)
+    for table in build_tables(record):
         for metric in table.metrics:
             for first in range(0, len(table.columns), COLUMNS):
                 lines += ['', *_draw(table, metric, table.columns[first : first + COLUMNS], record)]

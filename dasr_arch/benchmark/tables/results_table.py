@@ -53,9 +53,9 @@ class ResultsTable:
         return ordered[0][1], ordered[1][1]
 
 
-def list_datasets(record: Record) -> list[str]:
-    """Names of the data sets, in the order of the test."""
-    return unique(row['dataset'] for row in record['rows'])
+def build_tables(record: Record) -> list[ResultsTable]:
+    """The tables of all data sets, in the order of the test."""
+    return [build_table(record, dataset) for dataset in unique(row['dataset'] for row in record['rows'])]
 
 
 def build_table(record: Record, dataset: str) -> ResultsTable:
