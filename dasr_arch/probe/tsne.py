@@ -105,10 +105,8 @@ def normalise(vectors: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray
 
 
 def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
-    """A t-SNE map of more than 61 representations (else ValueError), as in the paper; it needs scikit-learn."""
-    count, images, length = encoded.vectors.shape
-    if count * images <= MIN_MAP_POINTS:
-        raise ValueError(f'{count * images} representations are too few for a map')
+    """A t-SNE map of more than MIN_MAP_POINTS representations, as in the paper; it needs scikit-learn."""
+    length = encoded.vectors.shape[-1]
     plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
     places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)
     method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each image.'

@@ -93,8 +93,6 @@ def draw_training(
     history: Sequence[Mapping[str, Any]], stages: Sequence[tuple[int, str]], metric: str, colours: Mapping[str, str]
 ) -> Iterator[Chart]:
     """Losses and validation by iteration; ``stages`` are iterations and name of each, the colours by degradation."""
-    if not history:
-        return
     starts = [float(sum(count for count, _ in stages[:index])) for index in range(len(stages))]
     marks = [(start, name.partition(',')[0]) for start, (_, name) in zip(starts, stages, strict=True)]
     for key, title in _LOSSES.items():

@@ -156,14 +156,9 @@ def format_csv(record: Record) -> str:
         numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
         seconds = f'{row.get("seconds", 0.0):.3f}'
         writer.writerow({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
-    for results in build_tables(record):
-        for row in results.rows:
-            place = {
-                'network': row.label,
-                'dataset': results.dataset,
-                'scale': record['scale'],
-                'published': row.source,
-            }
+    for table in build_tables(record):
+        for row in table.rows:
+            place = {'network': row.label, 'dataset': table.dataset, 'scale': record['scale'], 'published': row.source}
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
                     writer.writerow({**values, **place, 'degradation': column})
