@@ -176,7 +176,9 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
     name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')
     kind = ARCH_REGISTRY.get(name)
     keys = SystemOptions.__struct_fields__
-    own = {key: _read_truth(key, value) for key, value in block.items() if key in keys}
+    own = {key: value for key, value in block.items() if key in keys}
+    for key in {'kernel', 'noise_level'} & own.keys():
+        own[key] = 'true' if own[key] is True else own[key]  # YAML reads the word as a truth value
     options = convert(own, SystemOptions, where)
     arguments = {key: value for key, value in block.items() if key not in keys}
     for key in inspect.signature(kind).parameters:
@@ -237,8 +239,3 @@ def _plan_part(block: Block | None, usual: str, where: str) -> PartPlan | None:
     arguments = {key: value for key, value in block.items() if key not in keys}
     check_arguments(ARCH_REGISTRY.get(name), arguments, where, skip=keys)
     return PartPlan(name, arguments, Path(options.path).expanduser(), options.param_key)
-
-
-def _read_truth(key: str, value: object) -> object:
-    """YAML reads `kernel: true` as a truth value, which stands for the word."""
-    return 'true' if value is True and key in {'kernel', 'noise_level'} else value

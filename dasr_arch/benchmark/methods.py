@@ -65,9 +65,8 @@ class Method:
     def restore(self, lq: Tensor, draws: Mapping[str, Tensor], scale: int, generator: torch.Generator) -> Tensor:
         """The SR image (1, 3, h * scale, w * scale), not clamped, of an LR image (1, 3, h, w) in [0, 1].
 
-        The LR image is on the networks' device. ``draws`` hold the true degradation, of which the method gets the
-        inputs of its plan; they may be empty for a blind method. The CPU generator is for test-time training. Raises
-        ValueError if a network returns anything else.
+        The LR image is on the networks' device, ``draws`` as in `gather_conditions`. The CPU generator is for test-time
+        training. Raises ValueError if a network returns anything else.
         """
         if self.denoiser is not None:
             lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as if the image were stored in between
@@ -89,9 +88,8 @@ def gather_conditions(
 ) -> dict[str, Tensor]:
     """The inputs of a non-blind network: 'kernel' (1, k, k) and 'noise_level' (1,), as far as needed and known.
 
-    ``needs`` are those that the arch lists in ``needs`` and ``adapts_to``; blind archs and those of BasicSR list none.
-    The LR image is of shape (1, 3, h, w) in [0, 1]; the results are on its device. ``draws`` hold the true degradation
-    of one image without batch axis; ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
+    They are on the device of the LR image (1, 3, h, w). ``draws`` hold the true degradation without batch axis;
+    ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
     """
     kernel, noise_level = sources
     known_inputs: dict[str, Tensor] = {}
@@ -181,11 +179,7 @@ def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object],
 
 
 def describe_method(method: Method) -> dict[str, object]:
-    """Facts of a method for its table, ready for JSON.
-
-    They are 'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
-    'predictor', 'denoiser' (names of archs or None), 'adapts' (true with test-time training) and 'tile'.
-    """
+    """Facts of a method for its table, ready for JSON."""
     plan, needs = method.plan, method.needs
     words = []
     if 'kernel' in needs and plan.kernel != 'none':
@@ -194,20 +188,19 @@ def describe_method(method: Method) -> dict[str, object]:
         words.append('noise level')
     return {
         'type': plan.type,
-        'known': ', '.join(words) or 'nothing',
+        'known': ', '.join(words) or 'nothing',  # non-blind inputs
         'upper_bound': any(word != 'predicted kernel' for word in words),
         'predictor': plan.predictor.type if plan.predictor else None,
         'denoiser': plan.denoiser.type if plan.denoiser else None,
-        'adapts': method.adapter is not None,
+        'adapts': method.adapter is not None,  # test-time training
         'tile': plan.tile,
     }
 
 
 def probe_method(method: Method, degradation: Degradation) -> None:
-    """Runs a method on the CPU on a small grey image, which finds a wrong scale before the test starts.
+    """Raises InputError if a method fails on a small grey image on the CPU, or has another scale than the degradation.
 
-    Test-time training is left out. Any degradation of the test gives the scale and the non-blind inputs. Raises
-    InputError if a network fails or has another scale.
+    Test-time training is left out.
     """
     plan = method.plan
     where = f'networks.{plan.label}'

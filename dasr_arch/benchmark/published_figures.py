@@ -70,10 +70,7 @@ def describe_published(name: str) -> dict[str, str]:
 
 
 def read_published(name: str, scale: int) -> list[PublishedFigure]:
-    """All figures of a data file, such as 'dasr_table2', for one scale, in the order of the file.
-
-    Raises InputError if there is no such file, or it has nothing for this scale.
-    """
+    """All figures of a data file, such as 'dasr_table2', for one scale; InputError if there is no file, or none."""
     content = _read(name)
     figures = [
         figure for table in content.tables if table.scale == scale for figure in _list_figures(name, content, table)

@@ -112,10 +112,9 @@ class Runner:
         self._sources: dict[str, ImageSource] = {}
 
     def run(self) -> list[Outcome]:
-        """Runs every evaluation that is not cached; a progress bar counts images.
+        """Runs every evaluation that is not cached; outcomes are in the order networks, data sets, degradations.
 
-        The outcomes are in the order networks, data sets, degradations. Raises OSError if results cannot be written;
-        finished results stay.
+        Raises OSError if results cannot be written; finished results stay.
         """
         plans = self._benchmark.networks
         works = {plan.label: [self._look_up(plan, suite) for suite in self._benchmark.suites(plan)] for plan in plans}

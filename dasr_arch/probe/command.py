@@ -93,8 +93,7 @@ def run_probing(
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
     """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
 
-    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' a narrow and a wide isotropic kernel and two
-    anisotropic ones. Raises ImportError if scikit-learn is not installed.
+    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' two isotropic and two anisotropic kernels.
     """
     scale, clean = network.scale, ProbeClass('noise 0', {'noise': 0.0})
     classes = list_kernels(setting, scale)

@@ -98,10 +98,9 @@ def gather_samples(
     noises: Sequence[ProbeClass],
     progress: Callable[[int], object],
 ) -> Samples:
-    """Representations of all images with all kernels; noise levels alternate.
+    """Representations of all images, at most 512 x 512 of their centre, with all kernels; noise levels alternate.
 
-    The network is in evaluation mode, on the CPU. HR images larger than 512 x 512 are cropped at the centre.
-    ``progress`` is called with 1 after each image.
+    The network is in evaluation mode, on the CPU. ``progress`` is called with 1 after each image.
     """
     vectors, rows, columns = [], [], []
     for index, whole in enumerate(images):

@@ -104,10 +104,9 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
 def adapt_mzsr(
     network: ResidualCNN, lq: Tensor, options: MZSROptions | None = None, kernel: Tensor | None = None
 ) -> Adapted:
-    """Takes a few plain gradient steps on the whole image, then super-resolves it; deterministic.
+    """Takes a few gradient steps on the whole image, then super-resolves it: Soh et al., CVPR 2020, algorithm 2.
 
-    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit. Source: Soh et al., CVPR 2020, algorithm
-    2.
+    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit.
     """
     options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():

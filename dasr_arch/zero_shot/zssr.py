@@ -93,8 +93,7 @@ def train_zssr(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Trains a network in place on crops of one RGB image (1, 3, H, W) in [0, 1]; loss and learning rate of every step.
 
-    ``augment`` rotates and reflects crops; False with a known kernel, which would have to be rotated too. The generator
-    is a CPU generator.
+    ``augment`` rotates and reflects crops; False with a known kernel, which would have to be rotated too.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
     schedule = PlateauSchedule(options)
@@ -170,10 +169,7 @@ def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 def sample_hr_crop(
     image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, augment: bool = True
 ) -> Tensor:
-    """A random crop of an RGB image (1, 3, H, W) in [0, 1]: unchanged, rotated or reflected (``augment``), or warped.
-
-    Sides are multiples of the scale, if the image is large enough. Black outside of a warped image.
-    """
+    """A random crop of RGB (1, 3, H, W) in [0, 1]: unchanged, rotated or reflected (``augment``), or warped onto black."""
     kind = float(torch.rand((), generator=generator))
     if kind < _UNCHANGED + _ORIENTED:
         source = image

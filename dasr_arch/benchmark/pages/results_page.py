@@ -120,10 +120,7 @@ class Section(NamedTuple):
 
 
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
-    """Writes the page of a folder that a test has left: ``table.json``, ``crops/`` and ``visualization/``.
-
-    Raises InputError if a saved result is missing or damaged, OSError if the file cannot be written.
-    """
+    """Writes the page of a test's folder; InputError if a result is missing or damaged, OSError if writing fails."""
     page = render_results_page(results, demo)
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding='utf-8')

@@ -111,10 +111,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
-    """One block per data set: networks below each other, degradations side by side, or the reverse if those are many.
-
-    Columns that do not fit into ``width`` characters go into further blocks. The last line is ended.
-    """
+    """One block per data set, or several if columns exceed ``width`` characters: networks x degradations or reverse."""
     lines = []
     for results in build_tables(record):
         head = f'{results.dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'

@@ -202,8 +202,7 @@ def _wait(device: str) -> None:
 def measure_memory(text: str) -> dict[str, int]:
     """Runs a case twice in this process, which must be new; the text is JSON with 'case' and 'pictures', the LMDB.
 
-    Returns 'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
-    memory, with base 0. Raises InputError if the case names no network.
+    Returns bytes: 'peak' memory, and 'base', that of Python and its libraries before, 0 on a GPU.
     """
     request = json.loads(text)
     case = SpeedCase(**request['case'])
