@@ -172,10 +172,9 @@ def explain_choice(network: AcceleratedNetwork, device: torch.device, side: int 
 
 def load_backend(name: str) -> Backend:
     """The backend of a name, which is imported at the first call."""
-    backend = _LOADED.get(name)
-    if backend is None:
-        backend = _LOADED[name] = import_module(BACKENDS[name]).BACKEND()
-    return backend
+    if name not in _LOADED:
+        _LOADED[name] = import_module(BACKENDS[name]).BACKEND()
+    return _LOADED[name]
 
 
 _LOADED: dict[str, Backend] = {'reference': Backend()}

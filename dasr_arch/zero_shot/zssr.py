@@ -169,7 +169,7 @@ def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 def sample_hr_crop(
     image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, augment: bool = True
 ) -> Tensor:
-    """A random crop of RGB (1, 3, H, W) in [0, 1]: unchanged, rotated or reflected (``augment``), or warped onto black."""
+    """A random crop of RGB (1, 3, H, W) in [0, 1]: unchanged, rotated, reflected (``augment``) or warped, on black."""
     kind = float(torch.rand((), generator=generator))
     if kind < _UNCHANGED + _ORIENTED:
         source = image
