@@ -145,7 +145,9 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    plan = msgspec.convert(request['network'], NetworkPlan, dec_hook=lambda _, path: Path(path))
+    plan = msgspec.convert(
+        request['network'], NetworkPlan, dec_hook=lambda kind, value: Path(value) if kind is Path else value
+    )
     method = build_method(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
     if isinstance(method.network, ZSSR):  # its time is that of the test; a few steps show the memory
