@@ -19,7 +19,6 @@ MODULES = {
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
     'dasr_arch.archs.key_map': 'dasr_arch.archs.contract',
     'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
-    'dasr_arch.archs.mzsr_arch': 'dasr_arch.archs.zssr_arch',
     'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',
     'dasr_arch.data.concat_source': 'dasr_arch.data.image_source',
     'dasr_arch.degradations.codecs': 'dasr_arch.degradations.noise_compression',

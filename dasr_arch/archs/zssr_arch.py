@@ -1,10 +1,8 @@
-"""ZSSR and MZSR: bicubic upsampling and a residual CNN, trained on the test image or adapted to it in a few steps.
+"""ZSSR: bicubic upsampling and a residual CNN, trained on the test image alone.
 
-Shocher, Cohen, Irani: Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018, arXiv 1712.06087. Soh, Cho,
-Cho: Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020, arXiv 2002.12213. Facts from the papers and the
-authors' code, of which nothing is taken: ZSSR's licence is non-commercial, and MZSR's code carries none.
-
-The test-time adaptation is in :mod:`dasr_arch.zero_shot.adaptation`, which upsamples images itself (``is_upsampled``).
+Shocher, Cohen, Irani: Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018, arXiv 1712.06087. Facts from
+the paper and the authors' code, whose licence is non-commercial; no code is taken from it. The training is in
+:mod:`dasr_arch.zero_shot.zssr`.
 """
 
 import math
@@ -18,12 +16,11 @@ from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 
-_GAIN = 0.1  # of ZSSR's initial weights, small so that training starts near bicubic upsampling
-_CUT = 2.0  # standard deviations, where the normal distribution of MZSR's initial weights is truncated
+_GAIN = 0.1  # of the initial weights, small so that training starts near bicubic upsampling
 
 
 class ResidualCNN(SRNetwork):
-    """Adds the output of a stack of convolutions to the bicubically upsampled image.
+    """Adds the output of a stack of convolutions to the bicubically upsampled image, in ZSSR and MZSR.
 
     The scale is 1 or more, the number of convolutions 2 or more; else ValueError.
     """
@@ -81,23 +78,3 @@ class ZSSR(ResidualCNN):
             std = math.sqrt(_GAIN / (9 * layer.in_channels))
             drawn = torch.empty_like(layer.weight, device='cpu').normal_(0, std, generator=generator)
             layer.weight.copy_(drawn)
-
-
-@ARCH_REGISTRY.register()
-class MZSR(ResidualCNN):
-    """Network of meta-transfer zero-shot super-resolution: ZSSR's with biases, and with meta-learned initial weights.
-
-    It is twice differentiable, and runs through ``torch.func.functional_call`` with the weights of an inner step.
-    Arguments and errors are those of :class:`ZSSR`.
-
-    Source:
-        Soh et al., CVPR 2020.
-    """
-
-    def __init__(self, scale: int = 2, num_feat: int = 64, num_layers: int = 8) -> None:
-        super().__init__(scale, num_feat, num_layers, bias=True)
-        for layer in self.list_convolutions():
-            std = math.sqrt(1 / (9 * layer.in_channels))
-            nn.init.trunc_normal_(layer.weight, std=std, a=-_CUT * std, b=_CUT * std)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)

@@ -25,7 +25,7 @@ FLOOR = 0.03  # least weight of a step before the last one, relative to equal we
 
 @MODEL_REGISTRY.register()
 class MZSRModel(SupervisedModel):
-    """Meta-trains :class:`~dasr_arch.archs.zssr_arch.MZSR`.
+    """Meta-trains :class:`~dasr_arch.archs.mzsr_arch.MZSR`.
 
     A batch is split into tasks of ``support + query`` images, with one kernel per task, that of its first image. The
     inner loop takes plain gradient steps on the support set; the outer loss is the weighted sum of the losses of the

@@ -13,8 +13,9 @@ from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import NetworkFacts, SRNetwork, facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srmd_arch import SRMD
-from dasr_arch.archs.zssr_arch import MZSR, ZSSR
+from dasr_arch.archs.zssr_arch import ZSSR
 
 ROOT = Path(__file__).parents[2]
 FACTS = {item.name for item in fields(NetworkFacts)} | {'missing_in_released'}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from dasr_arch.archs.zssr_arch import MZSR
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.degradations.resize import upsample_bicubic
 
 

@@ -7,8 +7,8 @@ import torch
 
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.dncnn_arch import DnCNN
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srmd_arch import SRMDNF
-from dasr_arch.archs.zssr_arch import MZSR
 from dasr_arch.benchmark.complexity import CostPlan, CostStore, count_multiply_adds, count_parameters
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.methods import Method, build_method

@@ -11,9 +11,9 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.dncnn_arch import DnCNN
 from dasr_arch.archs.ikc_arch import IKC, Predictor
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.srmd_arch import SRMD, SRMDNF
-from dasr_arch.archs.zssr_arch import MZSR
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.methods import Method, build_method, describe_method, probe_method
 from dasr_arch.degradations import build_degradation, image_generator

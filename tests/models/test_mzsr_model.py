@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from torch.func import functional_call
 
 from dasr_arch import InputError
-from dasr_arch.archs.zssr_arch import MZSR
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.models.mzsr_model import MZSRModel, weigh_steps
 from dasr_arch.models.training_state import collect_training_state, restore_training_state

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from dasr_arch import InputError
+from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
-from dasr_arch.archs.zssr_arch import MZSR, ZSSR
+from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr, adapts, build_adapter
 from tests.models.making import copy_state
