@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
+from dasr_arch._files import synchronise
 
 LOGGER = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
@@ -78,7 +79,7 @@ def fetch_file(remote: RemoteFile, target: Path, policy: RetryPolicy | None = No
     with _lock(path) as stream:
         part = _PartialFile(path, stream, remote.url)
         _transfer(remote, part, policy or RetryPolicy(), room)
-        os.fsync(stream.fileno())
+        synchronise(stream.fileno())
         _verify(remote, path)
         path.replace(target)
     part.origin_path.unlink(missing_ok=True)
