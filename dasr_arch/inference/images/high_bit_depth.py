@@ -1,66 +1,63 @@
 """Encoding of 16-bit PNG and TIFF with colour profile and metadata.
 
-Pillow supports no 16-bit RGB, and OpenCV writes no metadata. OpenCV therefore encodes the pixels, and the metadata is
-inserted afterwards: chunks of a PNG (ISO 15948), tags of a TIFF (TIFF 6.0).
+Pillow supports no 16-bit RGB, and imagecodecs, which encodes PNG instead, writes no metadata.
 """
 
 import struct
-import zlib
+from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
-import cv2
+import imagecodecs
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from dasr_arch.inference.images.metadata import Metadata, png_colour_chunks
+from dasr_arch.inference.images.metadata import Metadata
 
 _IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
-_INCHES_PER_METRE = 39.3700787
-_BYTE, _TEXT, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 2, 3, 4, 5, 7  # types of TIFF
+_SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
+_BYTE, _TEXT, _LONG = _SIZES
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-_SIZES = {_BYTE: 1, _TEXT: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1}
 
 
 def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
 
-    Grey with alpha is stored as RGB with alpha.
+    Grey with alpha is stored as RGB with alpha. The metadata is that of a PNG of one pixel that Pillow writes.
     """
-    data = _encode(pixels, '.png', [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    chunks = []
+    pixels = _without_grey_alpha(pixels)
     grey = pixels.ndim == 2 or pixels.shape[2] == 1
-    fits = metadata.icc_profile is None or grey or metadata.icc_profile[16:20] != b'GRAY'  # no grey profile for RGB
-    if metadata.icc_profile and fits:
-        chunks.append((b'iCCP', b'ICC\0\0' + zlib.compress(metadata.icc_profile)))
-    else:
-        chunks += png_colour_chunks(metadata.png)
-    if metadata.dpi:
-        across, down = (round(value * _INCHES_PER_METRE) for value in metadata.dpi)
-        chunks.append((b'pHYs', struct.pack('>IIB', across, down, 1)))
-    if metadata.exif:
-        chunks.append((b'eXIf', metadata.exif.removeprefix(b'Exif\0\0')))
-    entries = {key: value.encode() for key, value in metadata.text.items()}
-    if metadata.xmp:
-        entries['XML:com.adobe.xmp'] = metadata.xmp
-    for key, value in entries.items():
-        chunks.append((b'iTXt', key.encode('latin-1', 'replace') + b'\0\0\0\0\0' + value))
-    return data[:_IHDR_END] + b''.join(_chunk(*chunk) for chunk in chunks) + data[_IHDR_END:]
+    if not grey and metadata.icc_profile and metadata.icc_profile[16:20] == b'GRAY':  # no grey profile for RGB
+        metadata = replace(metadata, icc_profile=None)
+    stream = BytesIO()
+    Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))
+    chunks = stream.getvalue()[_IHDR_END:].rpartition(b'IDAT')[0][:-4]  # without the length before the name
+    data = imagecodecs.png_encode(pixels, level=3)
+    return bytes(data[:_IHDR_END] + chunks + data[_IHDR_END:])
 
 
 def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
-    data = _encode(pixels, '.tiff', [cv2.IMWRITE_TIFF_COMPRESSION, 8])  # deflate
-    tags: dict[int, tuple[int, bytes]] = {}
-    if metadata.icc_profile:
-        tags[34675] = (_UNDEFINED, metadata.icc_profile)
-    if metadata.dpi:
-        for tag, value in zip((282, 283), metadata.dpi, strict=True):
-            tags[tag] = (_RATIONAL, struct.pack('<II', round(value * 1000), 1000))
-        tags[296] = (_SHORT, struct.pack('<H', 2))  # inches
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        tags[338] = (_SHORT, struct.pack('<H', 2))  # straight alpha
-    return add_to_tiff(_add_tags(data, tags), metadata)
+    pixels = _without_grey_alpha(pixels)
+    colour = pixels.ndim == 3 and pixels.shape[2] > 1
+    stream = BytesIO()
+    tifffile.imwrite(
+        stream,
+        pixels,
+        byteorder='<',
+        photometric='rgb' if colour else 'minisblack',
+        extrasamples=['unassalpha'] if colour and pixels.shape[2] == 4 else None,
+        compression='zlib',
+        predictor=True,
+        iccprofile=metadata.icc_profile,
+        resolution=metadata.dpi,
+        resolutionunit='INCH' if metadata.dpi else None,
+        metadata=None,
+        software=False,
+    )
+    return add_to_tiff(stream.getvalue(), metadata)
 
 
 def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
@@ -84,24 +81,16 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     return data
 
 
-def _encode(pixels: NDArray[np.uint16], suffix: str, settings: list[int]) -> bytes:
+def _without_grey_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The array, contiguous, with grey and alpha as RGB and alpha."""
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         pixels = pixels[:, :, [0, 0, 0, 1]]
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        pixels = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-    done, data = cv2.imencode(suffix, np.ascontiguousarray(pixels), settings)
-    if not done:
-        raise cv2.error(f'cannot encode {suffix}')
-    return bytes(data.tobytes())
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
+    return np.ascontiguousarray(pixels)
 
 
 def _add_tags(data: bytes, tags: dict[int, tuple[int, bytes]]) -> bytes:
     """Adds tags, each a type and a value, to the first image of a little-endian TIFF, in a new directory at its end."""
-    assert data[:4] == b'II*\0', 'OpenCV and Pillow write little-endian TIFF'
+    assert data[:4] == b'II*\0', 'Pillow and tifffile write little-endian TIFF'
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
     following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # offset of the next image
