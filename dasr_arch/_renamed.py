@@ -25,7 +25,11 @@ MODULES = {
     'dasr_arch.degradations.covariance_gaussian_degradation': 'dasr_arch.degradations.anisotropic_degradation',
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.separable': 'dasr_arch.degradations.blur',
+    'dasr_arch.inference.images.alpha': 'dasr_arch.inference.images.image_modes',
     'dasr_arch.inference.packaged_weights': 'dasr_arch.checkpoints.packaged',
+    'dasr_arch.inference.receptive_field': 'dasr_arch.inference.tile_limits',
+    'dasr_arch.inference.tile_memory': 'dasr_arch.inference.tile_limits',
+    'dasr_arch.inference.video.output_paths': 'dasr_arch.inference.output_paths',
     'dasr_arch.models.test_time': 'dasr_arch.zero_shot.adaptation',
 }
 """Modules that were documented or of use outside the package: old dotted name, new dotted name."""

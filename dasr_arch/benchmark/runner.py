@@ -32,7 +32,7 @@ from dasr_arch.benchmark.result_cache import (
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
-from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tile_limits import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
 _LEVELS = 255
