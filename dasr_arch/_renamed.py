@@ -26,6 +26,7 @@ MODULES = {
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.separable': 'dasr_arch.degradations.blur',
     'dasr_arch.inference.images.alpha': 'dasr_arch.inference.images.image_modes',
+    'dasr_arch.inference.images.high_bit_depth': 'dasr_arch.inference.images.encode',
     'dasr_arch.inference.packaged_weights': 'dasr_arch.checkpoints.packaged',
     'dasr_arch.inference.receptive_field': 'dasr_arch.inference.tile_limits',
     'dasr_arch.inference.tile_memory': 'dasr_arch.inference.tile_limits',

@@ -167,7 +167,7 @@ class JobQueue:
         self._limits = limits
         self._clock = clock
         self._root = Path(tempfile.mkdtemp(prefix='dasr-serve-'))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[Job, Future[None]] = {}  # in order of arrival; also running jobs that were removed
         self._closed = False
@@ -175,8 +175,15 @@ class JobQueue:
 
     def check_room(self) -> None:
         """Raises ProblemError 503 with a Retry-After if the queue is full."""
+        if self._closed:
+            raise ProblemError(503, 'the server is stopping')
         with self._lock:
-            self._refuse_if_full()
+            running, waiting = self.counts()
+            left = [job.seconds_left for job in self._unfinished]
+        if running + waiting >= self._limits.queue + self._limits.workers:
+            known = [seconds for seconds in left if seconds is not None]
+            retry = math.ceil(min(known)) + 1 if known else _RETRY
+            raise ProblemError(503, f'{running} running and {waiting} waiting are all jobs that fit', retry)
 
     def submit(self, kind: Kind, name: str, task: Task) -> Job:
         """Adds a job; the task takes the job and reports its progress to it.
@@ -185,7 +192,7 @@ class JobQueue:
         """
         self.sweep()
         with self._lock:
-            self._refuse_if_full()
+            self.check_room()
             job = Job(kind, name, Path(tempfile.mkdtemp(dir=self._root)), task, self._clock)
             self._jobs[job.id] = job
             self._unfinished[job] = self._pool.submit(self._run, job)
@@ -255,17 +262,6 @@ class JobQueue:
         self.cancel_all()
         self._pool.shutdown()
         shutil.rmtree(self._root, ignore_errors=True)
-
-    def _refuse_if_full(self) -> None:
-        if self._closed:
-            raise ProblemError(503, 'the server is stopping')
-        if len(self._unfinished) >= self._limits.queue + self._limits.workers:
-            left = [job.seconds_left for job in self._unfinished]
-            known = [seconds for seconds in left if seconds is not None]
-            retry = math.ceil(min(known)) + 1 if known else _RETRY
-            waiting = sum(job.state == 'queued' for job in self._unfinished)
-            running = len(self._unfinished) - waiting
-            raise ProblemError(503, f'{running} running and {waiting} waiting are all jobs that fit', retry)
 
     def _run(self, job: Job) -> None:
         job.run()
