@@ -99,9 +99,8 @@ def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
     value, and edges do not overshoot.
     """
     plane = np.ascontiguousarray(alpha[..., 0])
-    border = cv2.BORDER_REPLICATE
-    least = _repeat(cv2.erode(plane, _NEIGHBOURS, borderType=border), scale)
-    most = _repeat(cv2.dilate(plane, _NEIGHBOURS, borderType=border), scale)
+    extremes = [find(plane, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE) for find in (cv2.erode, cv2.dilate)]
+    least, most = (extreme.repeat(scale, 0).repeat(scale, 1) for extreme in extremes)
     out: Pixels = np.clip(upscaled[..., 0], least, most)[..., None]
     return out
 
@@ -193,9 +192,4 @@ def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[n
     upsampled = cv2.resize(coarse, (2 * coarse.shape[1], 2 * coarse.shape[0]), interpolation=cv2.INTER_LINEAR)
     upsampled = upsampled.reshape(2 * coarse.shape[0], 2 * coarse.shape[1], -1)[:height, :width]  # OpenCV drops an axis
     out: NDArray[np.float32] = np.where(weight[..., None] > 0, colour, upsampled)
-    return out
-
-
-def _repeat(plane: Pixels, scale: int) -> Pixels:
-    out: Pixels = plane.repeat(scale, 0).repeat(scale, 1)
     return out
