@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo fmt lint type test test-all check coverage counts docs dist bench serve clean
+.PHONY: help install demo fmt lint type test test-all check coverage counts docs dist bench soak serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,9 @@ dist: $(STAMP)  ## build the sdist and the wheel into dist/
 
 bench: $(STAMP)  ## time and memory of inference and training on this machine
 	$(BIN)/dasr bench
+
+soak: $(STAMP)  ## tests of reliability that take hours; not in CI
+	OMP_NUM_THREADS=1 $(BIN)/python tools/soak.py all
 
 serve: $(STAMP)  ## the upscaler as a page and an HTTP API on this machine
 	$(BIN)/dasr serve

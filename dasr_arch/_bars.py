@@ -14,11 +14,8 @@ FILE_SECONDS = 30.0
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> 'tqdm[Any]':
     """Progress bar on stderr, updated ten times a second on a terminal and twice a minute in a file or pipe.
 
-    tqdm's variable TQDM_MININTERVAL overrides the interval for files and pipes.
-
-    Args:
-        items: iterable to wrap; None for a bar that is updated by hand.
-        options: arguments of tqdm.
+    tqdm's variable TQDM_MININTERVAL overrides the interval for files and pipes. Without items the bar is updated by
+    hand. The options are arguments of tqdm.
     """
     if sys.stderr.isatty():
         return tqdm(items, mininterval=TERMINAL_SECONDS, **options)

@@ -60,14 +60,8 @@ def initialise_distributed(
 ) -> None:
     """Joins the process group of torchrun, on CPUs with gloo and on GPUs with NCCL.
 
-    Args:
-        launcher: only 'pytorch' (torchrun) is supported.
-        backend: 'auto', 'gloo' or 'nccl'.
-        timeout: seconds that a process waits for the others.
-        on_gpu: use GPUs; None uses them if there are any.
-
-    Raises:
-        ValueError: if the launcher is another one.
+    ``backend`` is 'auto', 'gloo' or 'nccl', ``timeout`` the seconds that a process waits for the others; ``on_gpu``
+    None uses GPUs if there are any. ValueError if the launcher is not 'pytorch' (torchrun).
     """
     if launcher != 'pytorch':
         raise ValueError(f"launcher must be 'none' or 'pytorch' (torchrun), got '{launcher}'")

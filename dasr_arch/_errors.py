@@ -22,12 +22,7 @@ class DivergedError(ArithmeticError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Suggestions for a message about an unknown name.
 
-    Args:
-        name: the unknown name.
-        known: all known names.
-
-    Returns:
-        '; did you mean X? (known: ...)' when one is near, else '; known: ...'.
+    '; did you mean X? (known: ...)' when one is near, else '; known: ...'.
     """
     names = sorted(known)
     near = get_close_matches(name, names, n=1)

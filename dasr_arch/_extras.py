@@ -7,14 +7,9 @@ from dasr_arch._errors import InputError
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Imports a package that belongs to an extra of this one.
+    """Imports a module that belongs to an extra of this package.
 
-    Args:
-        module: dotted name of the module.
-        extra: the extra that brings it.
-
-    Raises:
-        InputError: if it is not installed, with the command that installs it.
+    InputError if it is not installed, with the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -1,10 +1,16 @@
 """Atomic file writes."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dasr_arch._errors import InputError
+
+_UNSUPPORTED = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+"""Errors of file systems without modes or without synchronisation, such as SMB, FUSE and exFAT."""
 
 
 @contextmanager
@@ -12,29 +18,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it to ``path`` if the block raises no exception.
 
     The content is flushed to the disk before the file is renamed, so that a crash at any moment leaves either the old
-    file or the new one. Missing parent folders are made.
-
-    Args:
-        path: the file to write; its folder must be writable.
-
-    Yields:
-        A path in the same folder, with the same suffix, to write to.
-
-    Raises:
-        OSError: if the folder cannot be written or the disk is full; the temporary file is removed.
+    file or the new one. Missing parent folders are made; the temporary path has the same suffix. OSError, which names
+    ``path``, if the folder cannot be written or the disk is full; the temporary file is removed.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     stem = os.fsencode(target.stem)[:100].decode('utf-8', 'ignore')  # names are limited in bytes
-    handle, name = tempfile.mkstemp(prefix=f'.{stem}-', suffix=f'.tmp{target.suffix}', dir=target.parent)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f'.{stem}-', suffix=f'.tmp{target.suffix}', dir=target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        with _where_supported():
+            temporary.chmod(0o666 & ~_umask())
         descriptor = os.open(temporary, os.O_RDWR)
         try:
-            os.fsync(descriptor)
+            synchronise(descriptor)
         finally:
             os.close(descriptor)
         temporary.replace(target)
@@ -42,6 +44,33 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def synchronise(descriptor: int) -> None:
+    """Flushes an open file to the disk, where the file system can."""
+    with _where_supported():
+        os.fsync(descriptor)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InputError if a file cannot be made at a path, before the work for it begins; makes nothing."""
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f'{path}: cannot be written, {existing} is a file; choose another folder')
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f'{path}: cannot be written ({error.strerror}); choose another folder') from error
+
+
+@contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def _umask() -> int:

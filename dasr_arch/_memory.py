@@ -18,12 +18,10 @@ _USERS_OWN = ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_M
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Lets this process keep freed blocks of up to 1 GiB, once.
+    """Lets this process keep freed blocks of up to 1 GiB, once; returns True if the setting applies.
 
-    Returns:
-        True if the setting applies: only with glibc, and not if the user has set one of its variables
-        (``MALLOC_MMAP_MAX_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, or ``GLIBC_TUNABLES`` for
-        malloc).
+    It applies only with glibc, and not if the user has set one of its variables (``MALLOC_MMAP_MAX_``,
+    ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TRIM_THRESHOLD_``, or ``GLIBC_TUNABLES`` for malloc).
     """
     if any(name in os.environ for name in _USERS_OWN) or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', ''):
         return False

@@ -64,12 +64,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
 
 
 class _BasicSRLoader(importlib.abc.Loader):
-    """Loads BasicSR as its own loader does, and fills its registries.
-
-    Args:
-        loader: its own.
-        finder: finder to remove once BasicSR is loaded.
-    """
+    """Loads BasicSR as its own loader does, fills its registries, and removes the finder."""
 
     def __init__(self, loader: importlib.abc.Loader, finder: _BasicSRFinder) -> None:
         self._loader = loader

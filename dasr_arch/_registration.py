@@ -17,13 +17,10 @@ class RegistryLike(Protocol):
 
 
 class Registry:
-    """Classes or functions under their own names, as in BasicSR's registries.
+    """Classes or functions under their own names, as in BasicSR's registries; ``name`` is their kind: 'arch'.
 
     They are passed on to BasicSR as soon as it is imported. So a network works without BasicSR, whose import takes as
     long as torch's.
-
-    Args:
-        name: kind of the entries, for messages: 'arch'.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,11 +29,7 @@ class Registry:
         self._target: RegistryLike | None = None
 
     def register(self) -> Callable[[Entry], Entry]:
-        """Decorator that adds a class or function.
-
-        Returns:
-            The decorator; it raises ValueError if the name is taken.
-        """
+        """Decorator that adds a class or function; ValueError if the name is taken."""
 
         def add(entry: Entry) -> Entry:
             if entry.__name__ in self._entries:
@@ -49,11 +42,7 @@ class Registry:
         return add
 
     def pass_on(self, target: RegistryLike) -> None:
-        """Adds every entry to another registry, later ones as well.
-
-        Args:
-            target: one of BasicSR's registries. Nothing happens if it is the current target.
-        """
+        """Adds every entry to one of BasicSR's registries, also later ones; the current target is left alone."""
         if target is self._target:
             return
         for entry in self._entries.values():
@@ -61,11 +50,7 @@ class Registry:
         self._target = target
 
     def get(self, name: str) -> Any:
-        """The entry of a name.
-
-        Raises:
-            KeyError: if there is none.
-        """
+        """The entry of a name; KeyError if there is none."""
         return self._entries[name]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
@@ -84,14 +69,9 @@ MODEL_REGISTRY = Registry('model')
 
 
 def import_all(package: str, suffix: str) -> list[ModuleType]:
-    """Imports every module of a package whose name ends in ``suffix``; the import registers its classes.
+    """Imports every module of a package whose name ends in ``suffix`` ('_arch'), which registers its classes.
 
-    Args:
-        package: dotted name of an importable package.
-        suffix: ending of the module names, for example '_arch'.
-
-    Returns:
-        The modules, in alphabetical order. A broken one raises its own error.
+    Returns the modules in alphabetical order. A broken one raises its own error.
     """
     folder = importlib.import_module(package)
     names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if module.name.endswith(suffix))

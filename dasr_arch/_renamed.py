@@ -17,13 +17,20 @@ MODULES = {
     'dasr_arch.archs.blocks': 'dasr_arch.archs.dasr_variants',
     'dasr_arch.archs.encoder': 'dasr_arch.archs.dasr_variants',
     'dasr_arch.archs.kernel_estimate': 'dasr_arch.zero_shot.kernel_estimation',
+    'dasr_arch.archs.key_map': 'dasr_arch.archs.contract',
     'dasr_arch.archs.moco': 'dasr_arch.losses.contrastive',
     'dasr_arch.archs.weights': 'dasr_arch.checkpoints.io',
+    'dasr_arch.data.concat_source': 'dasr_arch.data.image_source',
     'dasr_arch.degradations.codecs': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.covariance_gaussian_degradation': 'dasr_arch.degradations.anisotropic_degradation',
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.separable': 'dasr_arch.degradations.blur',
+    'dasr_arch.inference.images.alpha': 'dasr_arch.inference.images.image_modes',
+    'dasr_arch.inference.images.high_bit_depth': 'dasr_arch.inference.images.encode',
     'dasr_arch.inference.packaged_weights': 'dasr_arch.checkpoints.packaged',
+    'dasr_arch.inference.receptive_field': 'dasr_arch.inference.tile_limits',
+    'dasr_arch.inference.tile_memory': 'dasr_arch.inference.tile_limits',
+    'dasr_arch.inference.video.output_paths': 'dasr_arch.inference.output_paths',
     'dasr_arch.models.test_time': 'dasr_arch.zero_shot.adaptation',
 }
 """Modules that were documented or of use outside the package: old dotted name, new dotted name."""
@@ -35,15 +42,7 @@ def warn_renamed(old: str, new: str) -> None:
 
 
 def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a module some of whose public names have changed.
-
-    Args:
-        module: dotted name of the module.
-        names: old name, new name; both of that module.
-
-    Returns:
-        The function; it raises AttributeError for all other names.
-    """
+    """A ``__getattr__`` for a module (dotted name), some of whose public names have changed from old to new."""
 
     def __getattr__(name: str) -> Any:  # noqa: N807  (this is what it becomes)
         if name not in names:
@@ -55,11 +54,7 @@ def find_renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def rename_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator for functions that takes keyword arguments under their old names, too, and warns.
-
-    Args:
-        names: for each old name of an argument the new one.
-    """
+    """Decorator for functions that takes keyword arguments under their old names (old=new), too, and warns."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -77,11 +72,7 @@ def rename_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]
 
 
 def rename_fields(**names: str) -> Callable[[type[R]], type[R]]:
-    """Decorator for dataclasses that takes and gives fields under their old names, too, and warns.
-
-    Args:
-        names: for each old name of a field the new one.
-    """
+    """Decorator for dataclasses that takes and gives fields under their old names (old=new), too, and warns."""
 
     def decorate(cls: type[R]) -> type[R]:
         cls.__init__ = rename_arguments(**names)(cls.__init__)  # type: ignore[method-assign]

@@ -94,13 +94,10 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
 
 
 def draw_labelled_points(series: Sequence[Series], axes: Axes) -> str:
-    """Points between axes, each with its series' label, as an SVG element; a line of text without points."""
-    shown = [entry for entry in map(_keep_finite, series) if entry.points]
-    if not shown:
-        return _NOTHING
-    horizontal, vertical = _find_scales(shown, axes)
+    """Points between axes, finite and at least one, each with its series' label, as an SVG element."""
+    horizontal, vertical = _find_scales(series, axes)
     parts = [_open(axes), *_draw_frame(horizontal, vertical, axes)]
-    points = [(entry, x, y, horizontal.place(x), vertical.place(y)) for entry in shown for x, y in entry.points]
+    points = [(entry, x, y, horizontal.place(x), vertical.place(y)) for entry in series for x, y in entry.points]
     taken = [(left - 6, top - 6, left + 6, top + 6) for *_, left, top in points]
     for entry, x, y, left, top in points:
         parts.append(_draw_point(left, top, entry, f'{entry.label}: {x:.4g}, {y:.4g}', 5))

@@ -16,12 +16,12 @@ from dasr_arch.config.typed import describe_kind
 TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'option_files.md'
 INTRODUCTION = """# Keys of a training file
 
-This page is made by `python tools/list_training_options.py` from `dasr_arch/config/train_schema.py`, which checks
-every key before anything is created. Option files leave out keys that have their default, unless the paper states the
-value. Arguments of a network (`network_g`), a loss (`pixel_opt`), a metric and a degradation are those of the class
-that `type` names.
+`python tools/list_training_options.py` generates this page from `dasr_arch/config/train_schema.py`, which checks every
+key before anything is created.
 
-Keys are given with their sections: `datasets.train.gt_size`. A key without default is required.
+- Keys are written with their sections: `datasets.train.gt_size`. A key without default is required.
+- The project's option files leave out a key that has its default, unless the paper states the value.
+- `network_g`, `pixel_opt`, metrics and degradations also take the arguments of the class that `type` names.
 """
 SECTIONS = (
     ('Top level', '', 'GeneralOptions'),
@@ -45,6 +45,7 @@ SECTIONS = (
     ('Log and checkpoints', 'logger.', 'LoggerOptions'),
     ('Several processes', 'dist_params.', 'DistributedOptions'),
 )
+COMMENTED_FIELD = r'^    (\w+): [^#\n]*(?:\(\n[^#\n]*)?  # (.*)$'  # a default in brackets is on a line of its own
 
 
 def read_comments(kind: type[msgspec.Struct]) -> dict[str, str]:
@@ -52,8 +53,7 @@ def read_comments(kind: type[msgspec.Struct]) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if base.__module__ == train_schema.__name__:
-            for name, comment in re.findall(r'^    (\w+): .*?  # (.*)$', inspect.getsource(base), flags=re.MULTILINE):
-                found[name] = comment
+            found |= dict(re.findall(COMMENTED_FIELD, inspect.getsource(base), flags=re.MULTILINE))
     return found
 
 

@@ -19,8 +19,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.data.concat_source import open_sources
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.load_model import find_scale, locate_weights

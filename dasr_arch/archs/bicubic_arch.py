@@ -35,13 +35,9 @@ class Bicubic(SRNetwork):
         self.scale = scale
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Upsamples images.
+        """Upsamples images (B, C, h, w) in [0, 1], of any floating type, to (B, C, h * scale, w * scale) in [0, 1].
 
-        Args:
-            lq: images of shape (B, C, h, w), in [0, 1], any floating type.
-
-        Returns:
-            Images of shape (B, C, h * scale, w * scale) in [0, 1], on the 1/255 grid up to the type's precision.
+        The values are on the 1/255 grid, up to the precision of the type.
         """
         upsampled = upsample_bicubic(lq.float(), self.scale)
         return ((upsampled * _LEVELS).round().clamp(0, _LEVELS) / _LEVELS).to(lq.dtype)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dasr_arch.archs.dasr_arch import (  # the names that archs/blocks.py and archs/encoder.py had
+from dasr_arch.archs.dasr_arch import (  # noqa: F401  (the names that archs/blocks.py and archs/encoder.py had)
     DASR,
     SLOPE,
     DABlock,
@@ -34,22 +34,6 @@ from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.channels_last import Conv3x3
 from dasr_arch.degradations.resize import upsample_bicubic
 
-__all__ = [
-    'SLOPE',
-    'ConcatConv',
-    'DABlock',
-    'DAConv',
-    'DAConvKind',
-    'DAGroup',
-    'DegradationEncoder',
-    'KernelEncoder',
-    'PixelShuffleUpsampler',
-    'add_skip',
-    'check_arguments',
-    'encode_kernel',
-    'upsample_input',
-]
-
 _POSITIVE = ('num_feat', 'num_groups', 'num_blocks', 'representation_dim', 'encoder_feat', 'reduction')
 _CHOICES: dict[str, tuple[object, ...]] = {
     'scale': (1, 2, 3, 4, 8),
@@ -61,13 +45,9 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
-    """Checks the arguments of :class:`DASR`.
+    """Raises ValueError if one of the arguments of :class:`DASR` is out of range or no valid choice.
 
-    Args:
-        given: all arguments, by their names; other names are ignored.
-
-    Raises:
-        ValueError: if a number is out of range, or an argument has no such choice.
+    Other names among those given are ignored.
     """
     for name, known in _CHOICES.items():
         check_choice(name, given[name], known, 'DASR')
@@ -84,11 +64,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
 
 
 class ConcatConv(nn.Module):
-    """The paper's Model 2: a plain 3 x 3 convolution of the features and the embedding as constant feature maps.
-
-    Args:
-        num_feat: number of channels C.
-    """
+    """The paper's Model 2: a plain 3 x 3 convolution of the features and the embedding as constant feature maps."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
@@ -106,10 +82,6 @@ class KernelEncoder(nn.Sequential):
 
     The paper does not give their widths; here the first goes from the flattened kernel to the representation's length,
     the others keep it, with LeakyReLU between.
-
-    Args:
-        kernel_size: side of the kernel in pixels.
-        representation_dim: length of the representation.
     """
 
     def __init__(self, kernel_size: int = 21, representation_dim: int = 256) -> None:
@@ -120,15 +92,7 @@ class KernelEncoder(nn.Sequential):
 
 
 def encode_kernel(network: DASR, kernel: Tensor | None) -> Tensor:
-    """Representations (B, D) of true blur kernels (B, k, k).
-
-    Args:
-        network: a DASR with condition 'kernel'.
-        kernel: the kernels.
-
-    Raises:
-        ValueError: if there are none.
-    """
+    """Representations (B, D) of true blur kernels (B, k, k), for condition 'kernel'; ValueError if there are none."""
     if kernel is None:
         raise ValueError('DASR with condition: kernel needs the true blur kernel, got none; pass kernel=(B, k, k)')
     out: Tensor = network.kernel_encoder(kernel.to(network.compress.weight.dtype))
@@ -138,33 +102,22 @@ def encode_kernel(network: DASR, kernel: Tensor | None) -> Tensor:
 def add_skip(network: DASR, skip: Skip) -> Callable[[DASR, Tensor, Tensor], Tensor] | None:
     """Adds the parts of a skip connection to a new network: a buffer for 'bicubic', Wiener filters for 'wiener'.
 
-    Args:
-        network: the network. For 'wiener' its last convolution becomes zero: training starts from the filters' output.
-        skip: 'none', 'bicubic' or 'wiener'.
-
-    Returns:
-        The function that upsamples the input, None for 'none'.
+    Returns the function that upsamples the input, None for 'none'.
     """
     # A buffer, not an attribute: a network can be built from its state dict alone.
     network.register_buffer('bicubic_skip', torch.tensor(network.scale) if skip == 'bicubic' else None)
     network.enlargement = None
     if skip == 'wiener':
         network.enlargement = WienerUpsampler(network.scale, network.compress.in_features)
-        for parameter in network.last_conv.parameters():
+        for parameter in network.last_conv.parameters():  # training starts from the filters' output
             nn.init.zeros_(parameter)
     return None if skip == 'none' else upsample_input
 
 
 def upsample_input(network: DASR, x: Tensor, representation: Tensor) -> Tensor:
-    """The image that a network with a skip connection adds its output to.
+    """Upsamples images (B, 3, h, w) to (B, 3, h * scale, w * scale), in their value range, for a skip connection.
 
-    Args:
-        network: a DASR with skip 'bicubic' or 'wiener'.
-        x: images of shape (B, 3, h, w).
-        representation: shape (B, D) or (1, D).
-
-    Returns:
-        Images of shape (B, 3, h * scale, w * scale), in the value range of x.
+    Representations have shape (B, D) or (1, D).
     """
     if network.enlargement is None:
         return upsample_bicubic(x, network.scale)

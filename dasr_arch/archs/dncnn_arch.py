@@ -7,8 +7,7 @@ arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (K
 from torch import Tensor
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 
@@ -53,13 +52,6 @@ class DnCNN(SRNetwork):
         self.body = ConvReLUStack(num_in_ch, num_feat, num_in_ch, num_layers, batch_norm=batch_norm)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Denoises images.
-
-        Args:
-            lq: images of shape (B, C, h, w) in [0, 1], with noise.
-
-        Returns:
-            Images of shape (B, C, h, w), around [0, 1], not clamped.
-        """
+        """Denoises images (B, C, h, w) in [0, 1]; the result is around [0, 1], not clamped."""
         noise: Tensor = self.body(lq)
         return lq - noise

@@ -11,17 +11,58 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps
-from dasr_arch.archs.layers.sft import SLOPE, SFTLayer, SFTResidualBlock
 from dasr_arch.degradations.kernel_pca import isotropic_basis
 
+SLOPE = 0.2  # of every LeakyReLU
+_HIDDEN = 32  # channels of the hidden layer of a gain or shift
 _BLOCKS = 16  # as in the public SFTMD
+
+
+class SFTLayer(nn.Module):
+    """Spatial feature transform (section 3.2): a gain and a shift, predicted from the features and the kernel code."""
+
+    def __init__(self, num_feat: int, code_length: int) -> None:
+        super().__init__()
+        self.gain = _make_convs(num_feat, code_length)
+        self.shift = _make_convs(num_feat, code_length)
+
+    def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
+        """Transforms features (B, num_feat, h, w), given the kernel code as maps (B, code_length, h, w)."""
+        both = torch.cat([x, code_maps.to(x.dtype)], 1)
+        out: Tensor = x * self.gain(both).sigmoid() + self.shift(both)
+        return out
+
+
+class SFTResidualBlock(nn.Module):
+    """Two SFT layers and two convolutions in turn, with a residual."""
+
+    def __init__(self, num_feat: int, code_length: int) -> None:
+        super().__init__()
+        self.sft1 = SFTLayer(num_feat, code_length)
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.sft2 = SFTLayer(num_feat, code_length)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
+        """As :meth:`SFTLayer.forward`."""
+        out: Tensor = self.conv1(functional.relu(self.sft1(x, code_maps)))
+        out = self.conv2(functional.relu(self.sft2(out, code_maps))) + x
+        return out
+
+
+def _make_convs(num_feat: int, code_length: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(num_feat + code_length, _HIDDEN, 3, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(_HIDDEN, num_feat, 3, padding=1),
+    )
 
 
 class IKCOutput(NamedTuple):
@@ -173,14 +214,7 @@ class Predictor(SRNetwork):
         self.body = nn.Sequential(*(layers[:-1] if signed else layers))
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Estimates kernel codes.
-
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
-
-        Returns:
-            Kernel codes of shape (B, code_length).
-        """
+        """Estimates the kernel codes (B, code_length) of RGB (B, 3, h, w) in [0, 1], any size from one pixel up."""
         return _average(self.body(lq))
 
 
@@ -226,14 +260,9 @@ class Corrector(SRNetwork):
         )
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
-        """Corrects kernel codes.
+        """Corrects the kernel codes (B, code_length) that SR images (B, 3, H, W) were computed with.
 
-        Args:
-            sr: super-resolved RGB of shape (B, 3, H, W) in [0, 1], any size from one pixel up.
-            code: kernel code it was computed with, shape (B, code_length).
-
-        Returns:
-            Corrected kernel code, of the same shape.
+        They are RGB in [0, 1], of any size from one pixel up.
         """
         features = self.body(sr)
         embedding = self.code_layers(code.to(sr.dtype))
@@ -286,14 +315,9 @@ class IKC(SRNetwork):
         self.corrector = Corrector(code_length, num_feat)
 
     def forward(self, lq: Tensor, *, return_steps: bool = False) -> Tensor | IKCOutput:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale) in [0, 1].
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            return_steps: whether all iterations are returned.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale) in [0, 1], of the last iteration; an IKCOutput with return_steps.
+        The result is of the last iteration, or an IKCOutput of all with ``return_steps``.
         """
         code = self.predictor(lq)
         steps, codes = [self.sftmd(lq, code=code)], [code]

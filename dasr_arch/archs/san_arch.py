@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.contract import SRNetwork
+from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN, PixelShuffleUpsampler
-from dasr_arch.archs.key_map import KeyMap
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
 from dasr_arch.archs.layers.image_ops import output_conv
 
@@ -88,13 +87,9 @@ class SAN(SRNetwork):
         self.add_mean = MeanShift(mean)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), around [0, 1], not clamped.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1], any size from one pixel up.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
+        Any size from one pixel up will do.
         """
         shallow = self.head(self.sub_mean(lq * self.img_range))
         source = self.non_local(shallow)
@@ -116,7 +111,7 @@ class SecondOrderGroup(nn.Module):
         self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps features of shape (B, num_feat, h, w) to the same shape."""
+        """Features (B, num_feat, h, w) of the same shape."""
         out: Tensor = x
         for block in self.blocks:
             out = block(out)

@@ -71,14 +71,7 @@ class SRCNN(SRNetwork):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves images.
-
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
-        """
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), around [0, 1], not clamped."""
         upsampled = self._upsample(lq)
         if self.conv1.in_channels == 3:
             return self._restore(upsampled)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._registration import ARCH_REGISTRY
-from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
 from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps, noise_map
@@ -110,20 +109,10 @@ class SRMD(SRMDNF):
         noise_level: Tensor | None = None,
         code: Tensor | None = None,
     ) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves images, as :meth:`SRMDNF.forward`.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: blur kernels of shape (B, k, k), each summing to 1.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) for
-                spatially varying noise; by default 0.
-            code: PCA code of the kernels instead, as in :class:`SRMDNF`.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
-
-        Raises:
-            ValueError: without kernel and code, or if the noise level's shape does not fit.
+        ``noise_level`` holds standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) for
+        spatially varying noise, else ValueError; by default 0.
         """
         code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
         return self._restore(lq, code_maps, noise_map(noise_level, lq))

@@ -99,22 +99,9 @@ class UDVD(SRNetwork):
         code: Tensor | None = None,
         return_stages: bool = False,
     ) -> Tensor | UDVDOutput:
-        """Super-resolves images.
+        """Super-resolves images; arguments, result and errors as :meth:`dasr_arch.archs.srmd_arch.SRMD.forward`.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: blur kernels of shape (B, k, k), each summing to 1.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,), or (B, 1, h, w) for
-                spatially varying noise; by default 0.
-            code: PCA code of the kernels instead, shape (B, num_components), or (B, num_components, h, w) for
-                spatially varying blur.
-            return_stages: whether the outputs of all dynamic blocks are returned.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped; a UDVDOutput with return_stages.
-
-        Raises:
-            ValueError: without kernel and code, or if a shape does not fit.
+        With ``return_stages`` the result is a UDVDOutput, with the outputs of all dynamic blocks.
         """
         code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
         features = self.head(torch.cat([lq, code_maps, noise_map(noise_level, lq)], 1))
@@ -126,9 +113,9 @@ class UDVD(SRNetwork):
 
 
 class DynamicBlock(nn.Module):
-    """Filters an image with predicted per-pixel kernels of odd size and adds a predicted residual image.
+    """Filters an image with predicted per-pixel kernels and adds a predicted residual image.
 
-    ``scale`` is the upsampling factor of the block, ``align`` the ratio of image size to feature size.
+    ``align`` is the ratio of image size to feature size.
     """
 
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:

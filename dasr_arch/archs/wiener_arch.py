@@ -34,18 +34,11 @@ class Wiener(SRNetwork):
         self.size = size
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, noise_level: Tensor | None = None) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves images (B, C, h, w) in [0, 1], of any floating type, to (B, C, h * scale, w * scale).
 
-        Args:
-            lq: images of shape (B, C, h, w) in [0, 1], any floating type.
-            kernel: blur kernels of shape (B, k, k) or (1, k, k), each summing to 1, k odd and at most 65.
-            noise_level: standard deviations of the noise on the scale 0..255, shape (B,) or (1,); by default 0.
-
-        Returns:
-            Images of shape (B, C, h * scale, w * scale), around [0, 1], not clamped.
-
-        Raises:
-            ValueError: without kernel, or if a shape does not fit.
+        The result is around [0, 1], not clamped. Kernels have shape (B, k, k) or (1, k, k), k odd and at most 65, and
+        sum 1. Noise levels are standard deviations on the scale 0..255, shape (B,) or (1,), by default 0. ValueError
+        without kernel, or if a shape does not fit.
         """
         if kernel is None:
             raise ValueError('Wiener needs the blur kernel, got none; pass kernel=(B, k, k)')

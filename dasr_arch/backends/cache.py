@@ -23,10 +23,7 @@ class _Entry(NamedTuple):
 
 
 class DerivedWeights:
-    """Values derived from weights, each derived anew when the content of its weights has changed.
-
-    Threads may share it. Copies and pickles of it are empty.
-    """
+    """Values derived from weights, each derived anew when the content of its weights has changed; thread-safe."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}

@@ -88,8 +88,7 @@ class Conv3x3(nn.Conv2d):
 def depthwise_conv_leaky(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
     """A zero-padded depth-wise convolution of (B, C, H, W) with kernels (B, C, 3, 3), and LeakyReLU.
 
-    Each image and channel has its own kernel. Backends may replace the function for values of their own kind
-    (``__torch_function__``).
+    Backends may replace the function for values of their own kind (``__torch_function__``).
     """
     if has_torch_function_unary(x):
         out: Tensor = handle_torch_function(depthwise_conv_leaky, (x,), x, kernel, slope)
@@ -109,11 +108,7 @@ def convolve_grouped(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves each image and channel of (B, C, H, W) with its own kernel of (B, C, 3, 3), zero-padded.
-
-    The values are those of the reference. The features are best in channels_last order; results for several images have
-    it.
-    """
+    """Convolves each image and channel of (B, C, H, W), best in channels_last order, with its own of (B, C, 3, 3)."""
     if len(x) == 1:
         return functional.conv2d(x, kernel.reshape(-1, 1, 3, 3).to(x.dtype), padding=1, groups=x.shape[1])
     kernel = kernel.to(x.dtype)

@@ -45,11 +45,9 @@ class Backend:
     memory_format = torch.contiguous_format
 
     def refuse(self, network: 'AcceleratedNetwork', x: Tensor) -> str | None:
-        """The reason why this backend cannot or should not compute an input; None if it should.
+        """The reason why this backend cannot or should not compute an input (B, 3, h, w); None if it should.
 
-        Args:
-            network: the network, with its mode and number format.
-            x: input of shape (B, 3, h, w). Autocast and the recording of gradients are as in the computation.
+        The network's mode, autocast and the recording of gradients are as in the computation.
         """
         del network, x
         return None
@@ -109,8 +107,18 @@ class AcceleratedNetwork(nn.Module, ABC):
         """Images (B, 3, h * scale, w * scale) of features."""
 
     def choose_backend(self, x: Tensor) -> Choice:
-        """The backend for an input of shape (B, 3, h, w), in the present mode; ``explain()`` gives the reason."""
-        return choose(self, x)
+        """The fastest backend for an input (B, 3, h, w) in the present mode that ``implementation`` allows."""
+        names = ALLOWED[self.implementation]
+        if torch.compiler.is_compiling():  # the compiler fuses by itself; it needs the order of memory alone
+            return Choice(_LOADED['channels_last' if 'channels_last' in names else 'reference'])
+        refused: list[tuple[str, str]] = []
+        for name in names:
+            backend = load_backend(name)
+            reason = backend.refuse(self, x)
+            if reason is None:
+                return Choice(backend, tuple(refused))
+            refused.append((name, reason))
+        raise AssertionError('the reference computes everything')
 
     def prepare(self, x: Tensor) -> tuple[Backend, Tensor]:
         """The backend for an input of shape (B, 3, h, w), and the input in the backend's order of memory."""
@@ -157,32 +165,16 @@ class AcceleratedNetwork(nn.Module, ABC):
         super()._load_from_state_dict(*args, **kwargs)
 
 
-def choose(network: AcceleratedNetwork, x: Tensor) -> Choice:
-    """The fastest backend for an input (B, 3, h, w), of those that the network's ``implementation`` allows."""
-    names = ALLOWED[network.implementation]
-    if torch.compiler.is_compiling():  # the compiler fuses by itself; it needs the order of memory alone
-        return Choice(_LOADED['channels_last' if 'channels_last' in names else 'reference'])
-    refused: list[tuple[str, str]] = []
-    for name in names:
-        backend = load_backend(name)
-        reason = backend.refuse(network, x)
-        if reason is None:
-            return Choice(backend, tuple(refused))
-        refused.append((name, reason))
-    raise AssertionError('the reference computes everything')
-
-
 def explain_choice(network: AcceleratedNetwork, device: torch.device, side: int = 64) -> str:
     """The backend for square images of ``side`` LR pixels in the network's present mode, with the reason; for logs."""
-    return choose(network, torch.zeros(1, 3, side, side, device=device)).explain()
+    return network.choose_backend(torch.zeros(1, 3, side, side, device=device)).explain()
 
 
 def load_backend(name: str) -> Backend:
     """The backend of a name, which is imported at the first call."""
-    backend = _LOADED.get(name)
-    if backend is None:
-        backend = _LOADED[name] = import_module(BACKENDS[name]).BACKEND()
-    return backend
+    if name not in _LOADED:
+        _LOADED[name] = import_module(BACKENDS[name]).BACKEND()
+    return _LOADED[name]
 
 
 _LOADED: dict[str, Backend] = {'reference': Backend()}

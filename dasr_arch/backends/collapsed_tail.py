@@ -22,11 +22,7 @@ SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the i
 
 
 def collapsed_upsample(network: AcceleratedNetwork, features: Tensor) -> Tensor:
-    """Upsamples features as ``network.upsample`` does, with one convolution inside the image.
-
-    The network's upsampler has 3 x 3 convolutions and pixel shuffles, and float32 weights. The features (B, C, h, w),
-    with sides of at least SMALLEST_SIDE, become images (B, 3, h * scale, w * scale) in float32.
-    """
+    """Upsamples features (B, C, h, w), of sides of at least SMALLEST_SIDE, as ``network.upsample`` does in float32."""
     tail = nn.Sequential(*network.upsampler, network.last_conv)
     if torch.is_grad_enabled():
         return forward_with_grad(tail, features)
@@ -44,8 +40,7 @@ def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
     """Computes a tail as in ``collapsed_upsample`` with gradients for features and weights.
 
     In training the convolution has to be found in every step, which pays for the last of the tail's up-sampling steps
-    alone; those before it are run as they are. The tail is pairs of a convolution and a pixel shuffle, then a
-    convolution.
+    alone; those before it are run as they are.
     """
     first, last = tail[:-3], tail[-3:]
     x = first(x)

@@ -93,10 +93,7 @@ def _read_available(path: Path) -> int | None:
 
 
 def _read_container(folder: Path) -> int | None:
-    """Free memory of a container in bytes; None without a limit.
-
-    Files that the kernel keeps in memory count as used there, but make room when it is needed.
-    """
+    """Free memory of a container in bytes, with that of cached files, which make room; None without a limit."""
     for limit, used, kept in (
         ('memory.max', 'memory.current', 'memory.stat'),
         ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes', 'memory/memory.stat'),

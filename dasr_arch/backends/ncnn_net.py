@@ -104,7 +104,7 @@ def _run(net: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) ->
             out = part(network, Blob(inference, _IMAGE))
             results.append(inference.extract(out.name))
     finally:
-        release_memory()
+        _get_pool().clear()  # frees what is not in use; other threads keep their blocks
     return torch.cat(results)
 
 
@@ -333,17 +333,11 @@ class Inference:
         self._given.append(np.ascontiguousarray(value.detach().numpy()))
         self._extractor.input(name, import_ncnn().Mat(self._given[-1]))
 
-    def convolve(self, x: Blob, *_: object) -> Blob:
+    def convolve(self, x: Blob, *_: object, **__: object) -> Blob:
         """Nothing: it is computed when a later blob is extracted."""
         return x
 
-    def normalise(self, x: Blob, *_: object, **__: object) -> Blob:
-        """Nothing, as :meth:`convolve`."""
-        return x
-
-    def activate(self, x: Blob, **_: object) -> Blob:
-        """Nothing, as :meth:`convolve`."""
-        return x
+    normalise = activate = convolve
 
     def filter(self, x: Blob, kernel: Tensor, slope: float) -> Blob:
         """Gives the predicted kernels."""
@@ -400,11 +394,6 @@ def load_net(recorder: Recorder, threads: int) -> Any:
         raise RuntimeError('ncnn does not know a layer of the network; install a newer version')
     net.load_model_mem(recorder.to_bytes())
     return net
-
-
-def release_memory() -> None:
-    """Frees the blocks of the memory pool that are not in use; other threads keep theirs."""
-    _get_pool().clear()
 
 
 @cache

@@ -75,17 +75,14 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 @cache
 def _computes(dtype: torch.dtype) -> bool:
-    """True if oneDNN convolves a number format on this CPU: bfloat16 needs AVX-512 or AMX.
-
-    PyTorch's own convolution falls back to another implementation; the fused one raises an error.
-    """
+    """True if oneDNN convolves a number format on this CPU: bfloat16 needs AVX-512 or AMX."""
     if dtype == torch.float32:
         return True
     convolution = _Convolution(torch.zeros(1, 4, 4, 4, dtype=dtype), torch.zeros(4, 4, 3, 3), torch.zeros(4))
     try:
         with torch.autocast('cpu', enabled=False):
             convolution.run(0.1)
-    except RuntimeError:
+    except RuntimeError:  # PyTorch's own convolution falls back to another implementation
         return False
     return True
 

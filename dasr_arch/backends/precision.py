@@ -11,6 +11,9 @@ from dasr_arch._errors import InputError
 
 Precision = Literal['auto', 'fp32', 'bf16']
 
+_LOCK = threading.Lock()
+_INSIDE: list[bool] = []  # for every thread inside `exact_float32`, the setting before the first of them
+
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """True if a device multiplies bfloat16 in hardware: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
@@ -25,10 +28,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The number format of 'fp32', 'bf16' or 'auto': bfloat16 where the device multiplies it, else float32.
-
-    Raises InputError if the precision is none of these.
-    """
+    """The number format of 'fp32', 'bf16' or 'auto', bfloat16 where the device multiplies it; InputError for others."""
     if precision not in ('auto', 'fp32', 'bf16'):
         raise InputError(f"precision must be auto, fp32 or bf16, got '{precision}'")
     fast = precision == 'bf16' or (precision == 'auto' and has_fast_bfloat16(device))
@@ -42,27 +42,14 @@ def exact_float32() -> Iterator[None]:
     Numbers of a GPU compare with those of a CPU inside it. The switch is one for the process: it goes back when the
     last thread leaves.
     """
-    with _EXACT.lock:
-        if _EXACT.count == 0:
-            _EXACT.before = torch.backends.cudnn.allow_tf32
-            torch.backends.cudnn.allow_tf32 = False
-        _EXACT.count += 1
+    cudnn = torch.backends.cudnn
+    with _LOCK:
+        _INSIDE.append(_INSIDE[0] if _INSIDE else cudnn.allow_tf32)
+        cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        with _EXACT.lock:
-            _EXACT.count -= 1
-            if _EXACT.count == 0:
-                torch.backends.cudnn.allow_tf32 = _EXACT.before
-
-
-class _Switch:
-    """Number of threads inside ``exact_float32``, and the setting before the first."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.count = 0
-        self.before = True
-
-
-_EXACT = _Switch()
+        with _LOCK:
+            before = _INSIDE.pop()
+            if not _INSIDE:
+                cudnn.allow_tf32 = before

@@ -23,11 +23,8 @@ _FOR_WEIGHTS = [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24
 
 
 def convolve_winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A zero-padded 3 x 3 convolution of stride 1 whose weight gradient is :func:`weight_gradient`.
-
-    Float32 input (B, C, H, W), channels_last, on a CPU; weight (O, C, 3, 3), bias (O,), output (B, O, H, W).
-    """
-    out: Tensor = _Convolve.apply(x, weight, bias)
+    """A zero-padded 3 x 3 convolution whose weight gradient is :func:`weight_gradient`; float32, channels_last, CPU."""
+    out: Tensor = _Convolve.apply(x, weight, bias)  # (B, O, H, W)
     return out
 
 

@@ -29,10 +29,9 @@ from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.backends.precision import exact_float32
-from dasr_arch.benchmark.build import first_line
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.methods import Method, build_method
+from dasr_arch.benchmark.methods import Method, build_method, first_line
 from dasr_arch.benchmark.own_process import MEBIBYTE, read_peak_memory, run_in_own_process
 from dasr_arch.benchmark.result_cache import describe_network
 from dasr_arch.config.train_schema import Count, Options
@@ -107,19 +106,15 @@ def count_parameters(method: Method) -> int:
 
 
 def count_multiply_adds(method: Method, size: int) -> int:
-    """Multiply-adds of convolutions and matrix products in one pass over an image of ``size`` x ``size`` LR pixels.
-
-    They are half of the floating point operations. A DASR is counted in the authors' formulation, because the faster
-    one merges layers.
-    """
+    """Multiply-adds of convolutions and matrix products in one pass over an image of ``size`` x ``size`` LR pixels."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for network in method.list_networks():
             counted = copy.deepcopy(network)
             if isinstance(counted, DASR):
-                counted.set_implementation('reference')
+                counted.set_implementation('reference')  # the faster one merges layers
             device = next((parameter.device for parameter in counted.parameters()), torch.device('cpu'))
             counted(torch.full((1, 3, size, size), 0.5, device=device), **_make_truth(counted, device))
-    return int(counter.get_total_flops()) // 2
+    return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
 
 
 def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
@@ -143,15 +138,16 @@ def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: 
 def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     """Multiply-adds, time and memory of a method in this process, which must be new; no time for ZSSR.
 
-    The request holds 'network', 'scale', 'plan', 'device' and 'threads', as JSON can hold them. Raises InputError if
-    the method cannot be built.
+    Raises InputError if the method cannot be built.
     """
     device = torch.device(request['device'])
     torch.set_num_threads(request['threads'])
     keep_freed_memory()  # as tests do
     costs = CostPlan(**request['plan'])
     base = read_peak_memory() if device.type == 'cpu' else 0
-    plan = msgspec.convert(request['network'], NetworkPlan, dec_hook=_decode_path)
+    plan = msgspec.convert(
+        request['network'], NetworkPlan, dec_hook=lambda kind, value: Path(value) if kind is Path else value
+    )
     method = build_method(plan, request['scale']).to(device)
     found: dict[str, float | None] = dict.fromkeys(_MEASURED)
     if isinstance(method.network, ZSSR):  # its time is that of the test; a few steps show the memory
@@ -164,10 +160,6 @@ def measure_here(request: Mapping[str, Any]) -> dict[str, float | None]:
     found |= {'peak_mib': peak / MEBIBYTE, 'base_mib': base / MEBIBYTE}
     found['multiply_adds'] = count_multiply_adds(method, costs.size)
     return found
-
-
-def _decode_path(kind: type, value: object) -> object:
-    return Path(str(value)) if kind is Path else value
 
 
 def _time(method: Method, scale: int, costs: CostPlan, device: torch.device) -> float:

@@ -1,13 +1,19 @@
-"""Plan of a test: data sets x degradations x networks x metrics, and the grids of option files."""
+"""Plan of a test: data sets x degradations x networks x metrics, with the networks and grids of option files."""
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from msgspec import Meta
 
 from dasr_arch._errors import InputError
+from dasr_arch.config.train_schema import Options
+from dasr_arch.config.typed import check_arguments, check_known, convert
 from dasr_arch.degradations import Degradation, build_degradation
 
 KernelSource = Literal['true', 'predicted', 'none']
@@ -15,6 +21,11 @@ KernelSource = Literal['true', 'predicted', 'none']
 
 NoiseSource = Literal['true', 'none']
 """Source of the noise level of a non-blind network: ground truth, or the default of the arch."""
+
+SCALE_ARGUMENTS = ('scale', 'upscale')
+
+Block = dict[str, object]
+Missing = Literal['skip', 'error']
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,30 @@ class NetworkPlan:
     adapt: Mapping[str, object] = field(default_factory=dict)  # options of test-time training
     tile: int | None = None  # side in LR pixels; None computes whole images, as the protocol does
     datasets: tuple[str, ...] | None = None  # names of those that it is tested on; None for all
+
+
+class SystemOptions(Options, kw_only=True, frozen=True):
+    """Keys of an entry beside the arguments of its arch."""
+
+    type: str
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    param_key: str | None = None
+    kernel: KernelSource = 'true'
+    noise_level: NoiseSource | None = None
+    predictor: Block | None = None
+    denoiser: Block | None = None
+    adapt: Block | None = None
+    tile: Annotated[int, Meta(ge=16)] | None = None  # LR pixels
+    datasets: list[str] | None = None  # all, if absent
+    missing: Missing | None = None  # what the file says for all, if absent
+
+
+class PartOptions(Options, kw_only=True, frozen=True):
+    """Keys of a predictor or denoiser beside the arguments of its arch."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    type: str | None = None
+    param_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,10 +149,7 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
 
 
 def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
-    """The degradations of an option file, in its order, grids expanded.
-
-    Raises InputError if there is none, a block is wrong, or two have the same label.
-    """
+    """The degradations of an option file, grids expanded; InputError if none, a wrong one, or two with one label."""
     built: dict[str, Degradation] = {}
     for position, block in enumerate(specifications, start=1):
         for specification in expand_grid(block):
@@ -133,6 +165,48 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
     if not built:
         raise InputError('degradations: expected at least one setting, such as {type: IsotropicGaussian, sigma: 0}')
     return tuple(built.values())
+
+
+def plan_network(label: str, block: Mapping[str, object], scale: int) -> NetworkPlan:
+    """The plan of a system from its entry, for the scale of the test; files are not opened.
+
+    Raises InputError on an unknown arch, argument or choice, or another scale.
+    """
+    where = f'networks.{label}'
+    name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')
+    kind = ARCH_REGISTRY.get(name)
+    keys = SystemOptions.__struct_fields__
+    own = {key: value for key, value in block.items() if key in keys}
+    for key in {'kernel', 'noise_level'} & own.keys():
+        own[key] = 'true' if own[key] is True else own[key]  # YAML reads the word as a truth value
+    options = convert(own, SystemOptions, where)
+    arguments = {key: value for key, value in block.items() if key not in keys}
+    for key in inspect.signature(kind).parameters:
+        if key in SCALE_ARGUMENTS and arguments.setdefault(key, scale) != scale:
+            raise InputError(f'{where}: {key} is {arguments[key]}, but the test has scale {scale}; make them equal')
+    check_arguments(kind, arguments, where, skip=keys)
+    denoiser = _plan_part(options.denoiser, 'DnCNN', f'{where}.denoiser')
+    return NetworkPlan(
+        label,
+        name,
+        arguments,
+        Path(options.path).expanduser() if options.path is not None else None,
+        options.param_key,
+        options.kernel,
+        # A denoiser leaves an image without the noise that was added, so its level is no longer true.
+        options.noise_level or ('true' if denoiser is None else 'none'),
+        _plan_part(options.predictor, 'IKC', f'{where}.predictor'),
+        denoiser,
+        options.adapt or {},
+        options.tile,
+        tuple(options.datasets) if options.datasets is not None else None,
+    )
+
+
+def find_missing_file(plan: NetworkPlan) -> Path | None:
+    """The first weights file of a system that does not exist."""
+    parts = [part.weights for part in (plan.denoiser, plan.predictor) if part is not None]
+    return next((path for path in (plan.weights, *parts) if path is not None and not path.exists()), None)
 
 
 def folder_name(label: str) -> str:
@@ -154,3 +228,14 @@ def check_folder_names(kind: str, labels: Sequence[str]) -> None:
         if key in seen:
             raise InputError(f"{kind}: '{seen[key]}' and '{label}' would be written to one folder; rename one of them")
         seen[key] = label
+
+
+def _plan_part(block: Block | None, usual: str, where: str) -> PartPlan | None:
+    if block is None:
+        return None
+    keys = PartOptions.__struct_fields__
+    options = convert({key: value for key, value in block.items() if key in keys}, PartOptions, where)
+    name = check_known(options.type or usual, {name for name, _ in ARCH_REGISTRY}, where, 'arch')
+    arguments = {key: value for key, value in block.items() if key not in keys}
+    check_arguments(ARCH_REGISTRY.get(name), arguments, where, skip=keys)
+    return PartPlan(name, arguments, Path(options.path).expanduser(), options.param_key)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from dasr_arch.archs.layers.image_ops import Y_WEIGHTS
 from dasr_arch.benchmark.config import Benchmark, folder_name
-from dasr_arch.benchmark.sr_images import SRImageFolder
+from dasr_arch.benchmark.result_cache import SRImageFolder
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import degrade_image
@@ -18,32 +18,18 @@ from dasr_arch.degradations.whole_image import crop_to_multiple
 _LUMA = np.array(Y_WEIGHTS)
 
 
-class Crop(NamedTuple):
-    """A square of an HR image; position and side in HR pixels, multiples of the scale."""
+class Crop(msgspec.Struct, frozen=True):
+    """A square of an HR image, as it is stored in ``table.json``."""
 
     dataset: str
-    image: str
-    left: int
+    image: str = msgspec.field(name='picture')  # the key of stored tables
+    left: int  # HR pixels, as the others a multiple of the scale
     top: int
     side: int
 
-    def encode(self) -> dict[str, str | int]:
-        """The crop as it is stored in ``table.json``; `decode` is the inverse."""
-        content: dict[str, str | int] = self._asdict()
-        content['picture'] = content.pop('image')  # the key of stored tables
-        return content
-
-    @classmethod
-    def decode(cls, content: Mapping[str, Any]) -> 'Crop':
-        """Reads a crop of a stored table."""
-        return cls(content['dataset'], content['picture'], content['left'], content['top'], content['side'])
-
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
-    """Left and top of the square with the most detail, by the mean gradient of luma.
-
-    The image is RGB of shape (H, W, 3); ``side`` is at most its shorter side; corners are multiples of ``step``.
-    """
+    """Left and top, multiples of ``step``, of the square of RGB (H, W, 3) with the largest mean gradient of luma."""
     luma = image.astype(np.float64) @ _LUMA
     rows, columns = np.gradient(luma)
     total = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # integral image
@@ -55,11 +41,10 @@ def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, 
 
 
 def write_crops(benchmark: Benchmark, shown: Mapping[str, Sequence[str]], side: int, folder: Path) -> list[Crop]:
-    """Writes HR and LR crops of the images that a page shows.
+    """Writes HR and LR crops of the images that a page shows, by data set; OSError if that fails.
 
-    The files are ``<dataset>/<image>/hr.png`` and ``<degradation>.png``. ``shown`` holds names of images by data set;
-    ``side``, in HR pixels, is reduced to the shorter side of a smaller image. Raises OSError if a file cannot be
-    written.
+    The files are ``<dataset>/<image>/hr.png`` and ``<degradation>.png``. ``side``, in HR pixels, is reduced to the
+    shorter side of a smaller image.
     """
     crops = []
     for dataset in benchmark.datasets:

@@ -17,10 +17,7 @@ _GIT_TIMEOUT = 10  # seconds
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:
-    """The environment of a run on a device.
-
-    It holds 'dasr', 'commit' (None outside a checkout), 'python', a version per package, 'device', 'cores', 'threads'.
-    """
+    """'dasr', 'commit' (None outside a checkout), 'python', a version per package, 'device', 'cores' and 'threads'."""
     versions: dict[str, object] = {'dasr': __version__, 'commit': read_commit(), 'python': platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:

@@ -15,10 +15,9 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
-from dasr_arch.benchmark.build import build_network, construct, first_line, run_network
 from dasr_arch.benchmark.config import KernelSource, NetworkPlan, NoiseSource, PartPlan
 from dasr_arch.benchmark.result_cache import digest_weights
-from dasr_arch.checkpoints.io import choose_part, load_strictly, read_weights
+from dasr_arch.checkpoints.io import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
 from dasr_arch.degradations import Degradation, image_generator
 from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.inference.tiling import plan_squares
@@ -49,8 +48,7 @@ class Method:
 
     def estimate(self, lq: Tensor) -> Tensor:
         """The kernel (1, k, k) that the Predictor estimates from an LR image (1, 3, h, w)."""
-        if self.estimator is None:
-            raise ValueError('the kernel is to be predicted, but there is no predictor')
+        assert self.estimator is not None  # as build_method has checked
         with torch.inference_mode():
             return estimate_kernel(self.estimator, lq)
 
@@ -67,20 +65,15 @@ class Method:
     def restore(self, lq: Tensor, draws: Mapping[str, Tensor], scale: int, generator: torch.Generator) -> Tensor:
         """The SR image (1, 3, h * scale, w * scale), not clamped, of an LR image (1, 3, h, w) in [0, 1].
 
-        The LR image is on the networks' device. ``draws`` hold the true degradation, of which the method gets the
-        inputs of its plan; they may be empty for a blind method. The CPU generator is for test-time training. Raises
-        ValueError if a network returns anything else.
+        The LR image is on the networks' device, ``draws`` as in `gather_conditions`. The CPU generator is for test-time
+        training. Raises ValueError if a network returns anything else.
         """
         if self.denoiser is not None:
             lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as if the image were stored in between
         sources = (self.plan.kernel, self.plan.noise_level)
         conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:
-            sr = self.adapter(self.network, lq, kernel=conditions.get('kernel'), generator=generator).sr
-            expected = (1, 3, lq.shape[2] * scale, lq.shape[3] * scale)
-            if tuple(sr.shape) != expected:
-                raise ValueError(f'expected an output of shape {expected}, got {tuple(sr.shape)}')
-            return sr
+            return self.adapter(self.network, lq, kernel=conditions.get('kernel'), generator=generator).sr
         if self.plan.tile is not None:
             return _run_tiled(self.network, lq, conditions, scale, self.plan.tile)
         return run_network(self.network, lq, conditions, scale)
@@ -95,9 +88,8 @@ def gather_conditions(
 ) -> dict[str, Tensor]:
     """The inputs of a non-blind network: 'kernel' (1, k, k) and 'noise_level' (1,), as far as needed and known.
 
-    ``needs`` are those that the arch lists in ``needs`` and ``adapts_to``; blind archs and those of BasicSR list none.
-    The LR image is of shape (1, 3, h, w) in [0, 1]; the results are on its device. ``draws`` hold the true degradation
-    of one image without batch axis; ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
+    They are on the device of the LR image (1, 3, h, w). ``draws`` hold the true degradation without batch axis;
+    ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
     """
     kernel, noise_level = sources
     known_inputs: dict[str, Tensor] = {}
@@ -113,8 +105,7 @@ def gather_conditions(
 def build_method(plan: NetworkPlan, scale: int) -> Method:
     """Builds a method in evaluation mode, on the CPU, in float32.
 
-    Raises InputError if weights are missing, unreadable or of another network, a part is missing, or an option is
-    wrong.
+    Raises InputError if an option is wrong, a part is missing, or weights are missing, unreadable or do not fit.
     """
     where = f'networks.{plan.label}'
     network, digest = build_network(plan)
@@ -139,12 +130,56 @@ def build_method(plan: NetworkPlan, scale: int) -> Method:
     return method
 
 
-def describe_method(method: Method) -> dict[str, object]:
-    """Facts of a method for its table, ready for JSON.
+def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
+    """A network in evaluation mode on the CPU in float32, and the SHA-256 of its weights (empty without a file).
 
-    They are 'type', 'known' (non-blind inputs in words), 'upper_bound' (true if any of them is the ground truth),
-    'predictor', 'denoiser' (names of archs or None), 'adapts' (true with test-time training) and 'tile'.
+    Missing arguments of a DASR are inferred from its weights file: ``{type: DASR, path: FILE}`` fits any size. Raises
+    InputError if the constructor refuses the arguments, or if the weights are unreadable or do not fit.
     """
+    where = f'networks.{plan.label}'
+    kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
+    if plan.weights is None:
+        network = construct(kind, plan.arguments, where)
+        if any(True for _ in network.parameters()) and not facts_of(network).trains_per_image:
+            raise InputError(f"{where}: {plan.type} has learnable weights; give 'path', a .pth or .safetensors file")
+        return network.eval(), ''
+    arguments = dict(plan.arguments)
+    try:
+        if issubclass(kind, DASR):
+            state = read_dasr_weights(plan.weights, plan.param_key).network
+            arguments = _infer_dasr_arguments(state, arguments, str(plan.weights))
+        else:
+            state = read_weights(plan.weights, plan.param_key)
+        network = construct(kind, arguments, where)
+        load_strictly(network, state, f"weights file '{plan.weights}'")
+    except InputError as error:
+        raise InputError(f'{where}: {str(error).removeprefix(f"{where}: ")}') from error
+    return network.eval(), digest_weights(state)
+
+
+def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str) -> nn.Module:
+    """A network from the arguments of an option file; raises InputError in one line if its class refuses them."""
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
+        raise InputError(f'{where}: {kind.__name__} refuses its arguments: {first_line(error)}') from error
+
+
+def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object], name: str) -> dict[str, object]:
+    """The arguments of the DASR in a file; given ones take precedence, except for the scale."""
+    try:
+        inferred = infer_arguments(state)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"weights file '{name}' is no complete DASR ({first_line(error)})") from error
+    if 'scale' in given and given['scale'] != inferred['scale']:
+        raise InputError(
+            f"weights file '{name}' is for x{inferred['scale']}, not for x{given['scale']}; choose another"
+        )
+    return {**inferred, **given}
+
+
+def describe_method(method: Method) -> dict[str, object]:
+    """Facts of a method for its table, ready for JSON."""
     plan, needs = method.plan, method.needs
     words = []
     if 'kernel' in needs and plan.kernel != 'none':
@@ -153,20 +188,19 @@ def describe_method(method: Method) -> dict[str, object]:
         words.append('noise level')
     return {
         'type': plan.type,
-        'known': ', '.join(words) or 'nothing',
+        'known': ', '.join(words) or 'nothing',  # non-blind inputs
         'upper_bound': any(word != 'predicted kernel' for word in words),
         'predictor': plan.predictor.type if plan.predictor else None,
         'denoiser': plan.denoiser.type if plan.denoiser else None,
-        'adapts': method.adapter is not None,
+        'adapts': method.adapter is not None,  # test-time training
         'tile': plan.tile,
     }
 
 
 def probe_method(method: Method, degradation: Degradation) -> None:
-    """Runs a method on the CPU on a small grey image, which finds a wrong scale before the test starts.
+    """Raises InputError if a method fails on a small grey image on the CPU, or has another scale than the degradation.
 
-    Test-time training is left out. Any degradation of the test gives the scale and the non-blind inputs. Raises
-    InputError if a network fails or has another scale.
+    Test-time training is left out.
     """
     plan = method.plan
     where = f'networks.{plan.label}'
@@ -174,10 +208,9 @@ def probe_method(method: Method, degradation: Degradation) -> None:
     generator = image_generator(0, '')
     draws = degradation.draw(generator, size)
     lq = torch.full((1, 3, *size), 0.5)
-    trained = Method(plan, method.network, method.digest, method.denoiser, method.estimator)
     try:
         if method.adapter is None:
-            trained.restore(lq, draws, degradation.scale, generator)
+            method.restore(lq, draws, degradation.scale, generator)
         else:
             gather_conditions(method.needs, (plan.kernel, plan.noise_level), lq, draws, method.estimate)
             run_network(method.network, lq, {}, degradation.scale)
@@ -258,3 +291,28 @@ def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor],
         ]
         sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = inner
     return sr
+
+
+def run_network(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor], scale: int) -> Tensor:
+    """One forward pass, (1, 3, h, w) to (1, 3, h * scale, w * scale), not clamped; ValueError for another result."""
+    with torch.inference_mode():
+        sr = network(lq, **conditions)
+    expected = (*lq.shape[:2], lq.shape[2] * scale, lq.shape[3] * scale)
+    if not isinstance(sr, Tensor):
+        raise ValueError(f'expected an image as the output, got {type(sr).__name__}')
+    if tuple(sr.shape) != expected:
+        got = f'{sr.shape[-1]} x {sr.shape[-2]}' if sr.ndim == 4 else str(tuple(sr.shape))
+        raise ValueError(f'expected an output of {expected[3]} x {expected[2]} pixels (scale {scale}), got {got}')
+    return sr
+
+
+def check_finite(sr: Tensor) -> None:
+    """Raises ValueError if an SR image holds NaN or infinity, as after a diverged training."""
+    if not torch.isfinite(sr).all():
+        raise ValueError('the output holds NaN or infinite values; the weights have diverged or overflowed')
+
+
+def first_line(error: BaseException) -> str:
+    """The type and the first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

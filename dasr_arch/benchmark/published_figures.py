@@ -5,11 +5,12 @@ the same; labels are not compared.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import yaml
 
 from dasr_arch._errors import InputError, suggest
@@ -69,10 +70,7 @@ def describe_published(name: str) -> dict[str, str]:
 
 
 def read_published(name: str, scale: int) -> list[PublishedFigure]:
-    """All figures of a data file, such as 'dasr_table2', for one scale, in the order of the file.
-
-    Raises InputError if there is no such file, or it has nothing for this scale.
-    """
+    """All figures of a data file, such as 'dasr_table2', for one scale; InputError if there is no file, or none."""
     content = _read(name)
     figures = [
         figure for table in content.tables if table.scale == scale for figure in _list_figures(name, content, table)
@@ -107,10 +105,5 @@ def _list_figures(name: str, content: _File, table: _Table) -> Iterator[Publishe
     for row in table.rows:
         costs = (row.parameters, row.multiply_adds, row.milliseconds)
         for dataset, values in row.values.items():
-            for (key, metric), value in zip(places, _flatten(values), strict=True):
+            for (key, metric), value in zip(places, np.ravel(values).tolist(), strict=True):
                 yield PublishedFigure(name, row.system, dataset, key, metric, value, *costs)
-
-
-def _flatten(values: Sequence[Any]) -> list[float]:
-    nested = [_flatten(value) if isinstance(value, list) else [float(value)] for value in values]
-    return [number for part in nested for number in part]

@@ -1,7 +1,7 @@
 """Cache of results: one JSON file per evaluation (method, data set, degradation), named by a hash of all its inputs.
 
 The hash covers weights, images, degradation, metrics and seed, but no labels. During an evaluation the scores of each
-image are appended to a second file, so that a killed run loses at most one image.
+image are appended to a second file, so that a killed run loses at most one image. SR images are tagged with the hash.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._files import atomic_write
-from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite
+from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite, folder_name
+from dasr_arch.data.image_io import write_image
 from dasr_arch.degradations import Degradation, degrade_image, image_generator
 
 PROTOCOL_VERSION = 2
@@ -31,6 +32,7 @@ FILE_OPTIONS = frozenset({'backbone_path'})
 """Options of metrics that name a file."""
 
 _CHECK_SIDE = 16  # LR pixels
+_MARKER = 'cell.txt'
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -171,11 +173,47 @@ class ResultCache:
         return self.folder / f'{fingerprint}.images.jsonl'
 
 
-def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
-    """Everything of a method that determines its images, ready for JSON; no paths and no label.
+class SRImageFolder:
+    """SR images of one evaluation, ``<root>/<network>/<dataset>/<degradation>/<image>.png``.
 
-    The digest is of the weights of all its networks.
+    A file beside them holds the fingerprint of the evaluation, so that images of older weights are never reused.
     """
+
+    def __init__(self, root: Path, evaluation: Evaluation) -> None:
+        labels = (evaluation.network.label, evaluation.suite.dataset.name, evaluation.suite.degradation.label)
+        self.folder = root.joinpath(*map(folder_name, labels))
+        self._fingerprint = evaluation.fingerprint
+
+    def holds(self, name: str) -> bool:
+        """True if this evaluation has already written the image."""
+        return self._is_ours() and self._path(name).is_file()
+
+    def write(self, name: str, image: NDArray[np.uint8]) -> None:
+        """Writes an RGB image (H, W, 3); the first one removes the images of another evaluation."""
+        if not self._is_ours():
+            for stale in self.folder.glob('*.png'):
+                stale.unlink()
+            with atomic_write(self.folder / _MARKER) as temporary:
+                temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
+        write_image(self._path(name), image)
+
+    def _is_ours(self) -> bool:
+        try:
+            return (self.folder / _MARKER).read_text(encoding='ascii').strip() == self._fingerprint
+        except (FileNotFoundError, UnicodeDecodeError):
+            return False
+
+    @staticmethod
+    def file_name(name: str) -> str:
+        """The file name of an image, always inside the folder."""
+        return f'{name if Path(name).name == name else folder_name(name)}.png'
+
+    def _path(self, name: str) -> Path:
+        return self.folder / self.file_name(name)
+
+
+def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
+    """Everything of a method that determines its images, ready for JSON; no paths and no label."""
     described: dict[str, object] = {
         'type': plan.type,
         'arguments': dict(plan.arguments),

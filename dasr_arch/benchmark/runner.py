@@ -16,17 +16,23 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import exact_float32
-from dasr_arch.benchmark.build import check_finite, first_line
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.image_metrics import measure_image
-from dasr_arch.benchmark.methods import Method, build_method
-from dasr_arch.benchmark.result_cache import Evaluation, EvaluationResult, ImageFacts, ResultCache, Scores, digest_image
-from dasr_arch.benchmark.sr_images import SRImageFolder
+from dasr_arch.benchmark.methods import Method, build_method, check_finite, first_line
+from dasr_arch.benchmark.result_cache import (
+    Evaluation,
+    EvaluationResult,
+    ImageFacts,
+    ResultCache,
+    Scores,
+    SRImageFolder,
+    digest_image,
+)
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
-from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tile_limits import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
 _LEVELS = 255
@@ -50,8 +56,8 @@ def inspect_dataset(
 ) -> tuple[tuple[ImageFacts, ...], list[tuple[str, str]]]:
     """Reads every image of a data set once: the images to evaluate, and name and reason of those that are too small.
 
-    ``smallest`` is the shortest side in pixels that the metrics accept after the crop to a multiple of the scale.
-    Raises InputError if an image is unreadable or none is large enough.
+    Sides, after the crop to a multiple of the scale, are at least ``smallest`` pixels. Raises InputError if an image is
+    unreadable or none is large enough.
     """
     source = open_source(plan.root)
     usable, skipped = [], []
@@ -85,13 +91,7 @@ class Runner:
 
     Results are cached in ``cells/`` of the folder, SR images go to ``visualization/``. Degradations always run on the
     CPU, so that LR images never depend on the device of the networks.
-
-    Args:
-        benchmark: plan of the test.
-        images: images to evaluate by name of the data set.
-        digests: digest of the weights by label of the network.
-        folder: the results' folder.
-        device: device of the networks.
+    The images to evaluate are by name of the data set, the digests of the weights by label of the network.
     """
 
     def __init__(
@@ -112,10 +112,9 @@ class Runner:
         self._sources: dict[str, ImageSource] = {}
 
     def run(self) -> list[Outcome]:
-        """Runs every evaluation that is not cached; a progress bar counts images.
+        """Runs every evaluation that is not cached; outcomes are in the order networks, data sets, degradations.
 
-        The outcomes are in the order networks, data sets, degradations. Raises OSError if results cannot be written;
-        finished results stay.
+        Raises OSError if results cannot be written; finished results stay.
         """
         plans = self._benchmark.networks
         works = {plan.label: [self._look_up(plan, suite) for suite in self._benchmark.suites(plan)] for plan in plans}
@@ -154,16 +153,7 @@ class Runner:
                 method = self._build(plan)
             except (InputError, EvaluationError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
-        outcomes = []
-        for work in works:
-            outcome = self._run_evaluation(work, method, reason, bar)
-            if outcome.reason:
-                suite = outcome.evaluation.suite
-                _LOGGER.warning(
-                    '%s on %s, %s: failed: %s', plan.label, suite.dataset.name, suite.degradation.label, outcome.reason
-                )
-            outcomes.append(outcome)
-        return outcomes
+        return [self._run_evaluation(work, method, reason, bar) for work in works]
 
     def _build(self, plan: NetworkPlan) -> Method:
         method = build_method(plan, self._benchmark.scale)
@@ -172,8 +162,8 @@ class Runner:
         return method.to(self._device)
 
     def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> Outcome:
-        suite = work.evaluation.suite
-        bar.set_postfix_str(f'{work.evaluation.network.label}, {suite.dataset.name}, {suite.degradation.label}')
+        network, suite = work.evaluation.network, work.evaluation.suite
+        bar.set_postfix_str(f'{network.label}, {suite.dataset.name}, {suite.degradation.label}')
         for done, facts in enumerate(work.remaining):
             try:
                 if method is None:
@@ -181,6 +171,9 @@ class Runner:
                 sr, scores, seconds = self._evaluate(work.evaluation, facts, method)
             except EvaluationError as error:
                 bar.update(len(work.remaining) - done)
+                _LOGGER.warning(
+                    '%s on %s, %s: failed: %s', network.label, suite.dataset.name, suite.degradation.label, error
+                )
                 return Outcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)

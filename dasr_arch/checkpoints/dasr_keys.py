@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap
 
 # Our names with the prefix 'contrast:' belong to the contrastive part, all others to the network.
 _BLOCK, _GROUP = r'G\.body\.(\d+)\.body\.(\d+)', r'groups.\1.blocks.\2'

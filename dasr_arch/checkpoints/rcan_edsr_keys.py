@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap
 
 _TENSOR = r'(weight|bias)'
 _COMMON = {

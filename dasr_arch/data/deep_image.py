@@ -20,18 +20,10 @@ logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it finds
 
 
 def decode_deep(data: bytes, kind: str) -> NDArray[np.uint16]:
-    """Decodes a file of 16 bits without rounding; not turned upright, alpha straight.
+    """Decodes a PNG or TIFF of 16 bits, the first page, without rounding; not turned upright, alpha straight.
 
-    Args:
-        data: the bytes of the file; of a TIFF with several pages, the first is decoded.
-        kind: 'PNG' or 'TIFF'.
-
-    Returns:
-        Shape (H, W) for grey and (H, W, 3) for RGB, with alpha (H, W, 2) and (H, W, 4).
-
-    Raises:
-        ValueError: if a TIFF is neither grey nor RGB, or compressed with loss. Damage raises this or another of
-            ``image_io.DECODING_ERRORS``.
+    Returns shape (H, W) for grey and (H, W, 3) for RGB, with alpha (H, W, 2) and (H, W, 4). ValueError if a TIFF is
+    neither grey nor RGB, or compressed with loss. Damage raises this or another of ``image_io.DECODING_ERRORS``.
     """
     pixels = np.asarray(imagecodecs.png_decode(data) if kind == 'PNG' else _decode_tiff(data))
     if pixels.dtype != np.uint16:

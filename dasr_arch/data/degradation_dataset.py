@@ -11,8 +11,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.concat_source import open_sources
-from dasr_arch.data.image_source import CachedSource, ImageSource
+from dasr_arch.data.image_source import CachedSource, ImageSource, open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
@@ -117,14 +116,9 @@ def degrade_batch(
 ) -> tuple[Tensor, Tensor]:
     """Makes LR and HR patches of a batch of samples of :class:`DegradationDataset`.
 
-    Args:
-        degradation: the dataset's degradation.
-        batch: collated samples: 'hr' (B, P, 3, side, side) uint8, the draws, and 'window' (B, 4, P) unless patches
-            carry no margin.
-        device: where the work is done; by default where the patches are.
-
-    Returns:
-        LR patches of shape (B, P, 3, h, w) and HR patches of shape (B, P, 3, h * scale, w * scale), in [0, 1].
+    The collated samples hold 'hr' (B, P, 3, side, side) uint8, the draws, and 'window' (B, 4, P) unless patches carry
+    no margin. The work is done on ``device``, by default where the patches are. Returns patches in [0, 1], LR of shape
+    (B, P, 3, h, w) and HR of shape (B, P, 3, h * scale, w * scale).
     """
     hr = batch['hr'].to(device, non_blocking=True)
     count, patches = hr.shape[:2]
@@ -149,16 +143,8 @@ def degrade_batch(
 def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Gives each sample the second patch of its neighbour in the batch, the last that of the first.
 
-    The degradation stays: the two patches of a sample then share nothing but that.
-
-    Args:
-        batch: collated samples of :class:`DegradationDataset` with two patches or more.
-
-    Returns:
-        The batch with other second patches; the given one is not changed.
-
-    Raises:
-        InputError: if there is one sample alone.
+    The degradation stays: the two patches of a sample then share nothing but that. The given batch of collated samples
+    with two patches or more is not changed. InputError if there is one sample alone.
     """
     if len(batch['hr']) < 2:
         raise InputError('patches of other images need at least 2 images in a batch, got 1')
@@ -172,18 +158,7 @@ def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def select_large(source: ImageSource, size: int) -> Sequence[int]:
-    """The images that are at least ``size`` pixels high and wide.
-
-    Args:
-        source: source of the images.
-        size: side of a patch in pixels.
-
-    Returns:
-        Their indices.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Indices of the images at least ``size`` pixels high and wide; InputError if there is none."""
     usable = [index for index in range(len(source)) if min(source.size(index)) >= size]
     if not usable:
         raise InputError(f"no image in '{source.root}' is as large as a patch of {size} pixels; make gt_size smaller")

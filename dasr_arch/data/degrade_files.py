@@ -20,6 +20,7 @@ from dasr_arch.data.image_io import (
     read_image,
     write_image,
 )
+from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__
 
@@ -31,45 +32,27 @@ _LOSSY = ('.jpg', '.jpeg')
 
 @dataclass(frozen=True)
 class DegradeSettings:
-    """Settings for writing LR images.
+    """Settings for writing LR images."""
 
-    Attributes:
-        seed: seed of the noise; with an image's name it determines the image's draws.
-        force: replace files that exist.
-        progress: show a progress bar on stderr.
-    """
-
-    seed: int = 0
-    force: bool = False
-    progress: bool = True
+    seed: int = 0  # of the noise; with an image's name it determines the image's draws
+    force: bool = False  # replace files that exist
+    progress: bool = True  # show a progress bar on stderr
 
 
 class DegradeReport(NamedTuple):
-    """Result of degrading files.
+    """Result of degrading files."""
 
-    Attributes:
-        images: the LR images.
-        record: the JSON file.
-        failed: images left out.
-    """
-
-    images: list[Path]
-    record: Path
-    failed: list[FailedImage]
+    images: list[Path]  # the LR images
+    record: Path  # the JSON file
+    failed: list[FailedImage]  # images left out
 
 
 class DegradationRecord(NamedTuple):
-    """Content of a specification: ``degrade_image(degradation, image, seed, name)`` reproduces the LR images.
+    """Content of a specification: ``degrade_image(degradation, image, seed, name)`` reproduces the LR images."""
 
-    Attributes:
-        degradation: degradation of all images.
-        seed: seed of the draws.
-        names: for each name, the file that holds the LR image.
-    """
-
-    degradation: Degradation
-    seed: int
-    names: dict[str, str]
+    degradation: Degradation  # of all images
+    seed: int  # of the draws
+    names: dict[str, str]  # for each name, the file that holds the LR image
 
 
 class _Job(NamedTuple):
@@ -99,16 +82,9 @@ def degrade_files(
     All files are written to a hidden folder and moved at the end, so that an interrupted run leaves nothing behind.
     Unreadable images are left out; originals are never replaced.
 
-    Args:
-        source: an image file or a folder.
-        target: for a folder, the folder of the LR images, which become PNG. For a file, a file without loss (PNG,
-            BMP, TIFF, WebP), or a folder.
-        degradation: degradation to apply.
-        settings: seed and handling of existing files; ``DegradeSettings()`` if None.
-
-    Raises:
-        InputError: if the source holds no images, something is in the way, or no image could be used.
-        OSError: if the target cannot be written.
+    For a folder, ``target`` is the folder of the LR images, which become PNG; for a file, a file without loss (PNG,
+    BMP, TIFF, WebP) or a folder. InputError if the source holds no images, something is in the way, or no image could
+    be used; OSError if the target cannot be written.
     """
     settings = settings or DegradeSettings()
     plan = _make_plan(Path(source), Path(target))
@@ -125,14 +101,7 @@ def degrade_files(
 
 
 def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
-    """Reads the JSON that ``degrade_files`` wrote.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: if it is missing or no such file.
-    """
+    """Reads the JSON that ``degrade_files`` wrote; InputError if it is missing or no such file."""
     try:
         record: Any = json.loads(Path(path).read_text(encoding='utf-8'))
         scale, seed, specification = record['scale'], record['seed'], record['specification']
@@ -158,7 +127,7 @@ def _make_plan(source: Path, target: Path) -> _Plan:
         paths = list_images(source)
         if not paths:
             raise InputError(f'{source}: holds no images (PNG, JPEG, BMP, TIFF, WebP); check the path')
-        names = _name_apart([path.stem for path in paths])
+        names = name_apart([path.stem for path in paths])
         jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
         return _Plan(target, RECORD_NAME, jobs)
     if not source.is_file():
@@ -175,19 +144,6 @@ def _make_plan(source: Path, target: Path) -> _Plan:
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{target}: unknown image ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
     return _Plan(target.parent, f'{target.stem}.json', [_Job(source, source.stem, target.name)])
-
-
-def _name_apart(stems: Sequence[str]) -> list[str]:
-    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other image has."""
-    taken, seen = set(stems), set()
-    names = []
-    for stem in stems:
-        name, number = stem, 2
-        while name in seen or (name != stem and name in taken):
-            name, number = f'{stem}-{number}', number + 1
-        seen.add(name)
-        names.append(name)
-    return names
 
 
 def _check_free(plan: _Plan, force: bool) -> None:

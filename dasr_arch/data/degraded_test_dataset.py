@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.concat_source import open_sources
+from dasr_arch.data.image_source import open_sources
 from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
 

@@ -68,9 +68,7 @@ class FailedImage(NamedTuple):
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files directly inside a folder, by their endings, sorted by name; hidden files are left out.
 
-    Raises:
-        InputError: if the folder does not exist or is a file.
-        OSError: if it may not be listed.
+    InputError if the folder does not exist or is a file, OSError if it may not be listed.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -85,28 +83,17 @@ def is_image_name(name: str) -> bool:
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads an image file as 8-bit RGB, upright.
+    """Reads an image file of 8 or 16 bits as 8-bit RGB of shape (H, W, 3), upright; the array belongs to the caller.
 
-    Args:
-        path: a PNG, JPEG, BMP, TIFF or WebP file of 8 or 16 bits, grey, palette or colour; of an animation or a
-            multi-page TIFF, the first image.
-
-    Returns:
-        Array of shape (H, W, 3) that belongs to the caller. 16 bits are rounded to 8, alpha is dropped (not blended),
-        and the image is turned the way its EXIF orientation says.
-
-    Raises:
-        InputError: if the file is missing, empty, truncated, damaged, no image or too large to be one.
+    The file is PNG, JPEG, BMP, TIFF or WebP in grey, palette or colour; of an animation or a multi-page TIFF, the first
+    image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the image is turned the way its EXIF
+    orientation says. InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
     """
     return decode_image(read_bytes(path), str(path))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Reads the bytes of an image file.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
+    """Reads the bytes of an image file; InputError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -114,15 +101,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decodes the content of an image file; see ``read_image``.
-
-    Args:
-        data: the bytes of the file.
-        name: name for error messages.
-
-    Raises:
-        InputError: if the bytes are no whole image.
-    """
+    """Decodes the content of an image file as ``read_image`` does; errors begin with ``name``."""
     if not data:
         raise InputError(f'{name}: is empty, expected an image; replace or remove it')
     try:
@@ -134,8 +113,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width of an image file as ``read_image`` would return it, from its header alone.
 
-    Raises:
-        InputError: if the file is missing or has no image's header.
+    InputError if the file is missing or has no image's header.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -150,12 +128,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
     """Decodes an entry of an LMDB; the same result as ``decode_image``, faster for 8-bit PNG.
 
-    Args:
-        data: the entry; the array returned does not refer to it.
-        name: name for error messages.
-
-    Raises:
-        InputError: if the entry is no whole image.
+    The array does not refer to ``data``. InputError, opened by ``name``, if the entry is no whole image.
     """
     header = bytes(data[:26])
     plain = header.startswith(_PNG_SIGNATURE) and len(header) == 26 and header[24] == 8 and header[25] in (0, 2, 6)
@@ -168,31 +141,18 @@ def decode_stored_image(data: bytes | memoryview, name: str) -> NDArray[np.uint8
 
 
 def encode_png(image: NDArray[np.uint8], compress_level: int = 1) -> bytes:
-    """PNG of an RGB image, as BasicSR's own LMDB maker encodes it.
+    """PNG of an RGB image (H, W, 3), as BasicSR's own LMDB maker encodes it, at level 0 (none) to 9 (small, slow).
 
-    Args:
-        image: shape (H, W, 3).
-        compress_level: 0 (none) to 9 (small, slow).
-
-    Raises:
-        ValueError: if the array is no 8-bit RGB image.
+    ValueError if the array is no 8-bit RGB image.
     """
     return _encode(image, '.png', [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Writes an RGB image atomically.
+    """Writes an RGB image (H, W, 3) atomically, as JPEG at quality 95 and in every other format without loss.
 
-    JPEG is written at quality 95, every other format without loss.
-
-    Args:
-        path: where to; its ending, one of ``IMAGE_SUFFIXES``, chooses the format.
-        image: shape (H, W, 3).
-
-    Raises:
-        InputError: if the ending is unknown or the format cannot hold an image of this size.
-        ValueError: if the array is no 8-bit RGB image.
-        OSError: if the folder cannot be written or the disk is full.
+    The ending of the path, one of ``IMAGE_SUFFIXES``, chooses the format. InputError if it is unknown or the format
+    cannot hold an image of this size, ValueError if the array is no 8-bit RGB image, OSError if it cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
@@ -243,14 +203,9 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def has_16_bits(image: Image.Image, data: bytes) -> bool:
-    """True if an image opened by Pillow has 16-bit samples, which Pillow would truncate to 8.
+    """True if an image opened by Pillow from ``data`` has 16-bit samples, which Pillow would truncate to 8.
 
-    Args:
-        image: the opened image.
-        data: the bytes of its file.
-
-    Raises:
-        ValueError: if its samples are neither 8 nor 16 unsigned bits.
+    ValueError if its samples are neither 8 nor 16 unsigned bits.
     """
     if image.format == 'PNG':
         return data[24] == 16  # bit depth, in the header that must come first

@@ -2,6 +2,9 @@
 
 import os
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -16,43 +19,27 @@ class ImageSource(ABC):
     """Images by name.
 
     A source holds no open file: it pickles, outlives a fork, and several sources may share one folder.
-
-    Attributes:
-        root: the folder or LMDB folder.
-        names: one name for each image, sorted; the file name without its ending, or the key in the LMDB.
     """
 
-    root: Path
-    names: list[str]
+    root: Path  # the folder or LMDB folder; of several, their paths for messages
+    names: list[str]  # one for each image, sorted; the file name without its ending, or the key in the LMDB
 
     def __len__(self) -> int:
         return len(self.names)
 
     @abstractmethod
     def read(self, index: int) -> NDArray[np.uint8]:
-        """An image as RGB of shape (H, W, 3); not to be changed.
-
-        Raises:
-            InputError: naming the image, if it is missing or damaged.
-        """
+        """An image as RGB of shape (H, W, 3), not to be changed; InputError, naming it, if it is missing or damaged."""
 
     @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, without decoding it.
-
-        Raises:
-            InputError: naming the image, if its header cannot be read.
-        """
+        """Height and width of an image, without decoding it; InputError, naming it, if its header cannot be read."""
 
 
 class FolderSource(ImageSource):
     """The images directly inside a folder.
 
-    Args:
-        root: folder with at least one image and no two of the same stem.
-
-    Raises:
-        InputError: if the folder is missing or empty, or two images differ in their endings alone.
+    InputError if the folder is missing or empty, or two images differ in their endings alone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,14 +66,7 @@ class FolderSource(ImageSource):
 
 
 class LmdbSource(ImageSource):
-    """The images of an LMDB in BasicSR's layout.
-
-    Args:
-        root: folder ending in .lmdb.
-
-    Raises:
-        InputError: if it is no complete LMDB.
-    """
+    """The images of an LMDB in BasicSR's layout; InputError if it is no complete LMDB."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -118,14 +98,10 @@ class LmdbSource(ImageSource):
 
 
 class CachedSource(ImageSource):
-    """Cache of decoded images of another source; keeps the first images read, up to a limit.
+    """Cache of decoded images of another source; keeps the first images read, up to ``limit`` bytes.
 
-    No image is evicted: training reads all images in turn, so an evicted image would never be read from the cache.
-    The cache is not sent to other processes.
-
-    Args:
-        source: source of the images.
-        limit: bytes to keep at most.
+    No image is evicted: training reads all images in turn, so an evicted image would never be read from the cache. The
+    cache is not sent to other processes.
     """
 
     def __init__(self, source: ImageSource, limit: int) -> None:
@@ -133,12 +109,8 @@ class CachedSource(ImageSource):
         self.root, self.names = source.root, source.names
         self.limit = limit
         self._room = limit
-        self._full = False
+        self.is_full = False  # True once an image has not fitted into the cache
         self._kept: dict[int, NDArray[np.uint8]] = {}
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.source)
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """See ``ImageSource``; the array is read-only."""
@@ -151,13 +123,8 @@ class CachedSource(ImageSource):
             self._room -= image.nbytes
             self._kept[index] = image
         else:
-            self._full = True
+            self.is_full = True
         return image
-
-    @property
-    def is_full(self) -> bool:
-        """True once an image has not fitted into the cache."""
-        return self._full
 
     def size(self, index: int) -> tuple[int, int]:
         """See ``ImageSource``."""
@@ -165,19 +132,49 @@ class CachedSource(ImageSource):
 
     def __getstate__(self) -> dict[str, object]:
         """State without the cached images."""
-        return {**self.__dict__, '_kept': {}, '_room': self.limit, '_full': False}
+        return {**self.__dict__, '_kept': {}, '_room': self.limit, 'is_full': False}
+
+
+class JoinedSource(ImageSource):
+    """Images of one or more sources, one after the other; names of different sources may be equal."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self.sources = list(sources)
+        self.root = Path(', '.join(str(source.root) for source in sources))
+        self.names = [name for source in sources for name in source.names]
+        self._ends = list(accumulate(len(source) for source in sources))
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See ``ImageSource``."""
+        source, local = self._locate(index)
+        return source.read(local)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See ``ImageSource``."""
+        source, local = self._locate(index)
+        return source.size(local)
+
+    def _locate(self, index: int) -> tuple[ImageSource, int]:
+        which = bisect_right(self._ends, index)
+        return self.sources[which], index - (self._ends[which - 1] if which else 0)
 
 
 def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
-    """The images under a data root.
-
-    Args:
-        dataroot: a folder of images, or an LMDB folder, whose name ends in .lmdb.
-
-    Raises:
-        InputError: if it is neither, or holds nothing.
-    """
+    """The images of a folder or of an LMDB folder (.lmdb); InputError if it is neither, or holds nothing."""
     root = Path(dataroot)
     if root.suffix == '.lmdb' or (root / DATA_NAME).exists():
         return LmdbSource(root)
     return FolderSource(root)
+
+
+def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
+    """Opens an LMDB store or a folder of images, or a list of them, joined in this order.
+
+    InputError if there is none, or one is missing, empty or damaged.
+    """
+    if isinstance(dataroot, str | os.PathLike):
+        return open_source(dataroot)
+    sources = [open_source(root) for root in dataroot]
+    if not sources:
+        raise InputError('an empty list of data roots; name at least one folder or LMDB')
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)

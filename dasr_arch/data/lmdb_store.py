@@ -55,12 +55,8 @@ def format_meta_line(key: str, size: ImageSize, compress_level: int) -> str:
 def read_meta_info(root: Path) -> dict[str, ImageSize]:
     """Keys and sizes of the images in an LMDB folder, sorted by key.
 
-    Args:
-        root: folder ending in .lmdb.
-
-    Raises:
-        InputError: if the folder is missing or no LMDB, or meta_info.txt is missing, empty, or has a line of another
-            form or a key twice.
+    InputError if the folder is missing or no LMDB, or meta_info.txt is missing, empty, or has a line of another form or
+    a key twice.
     """
     if root.suffix != '.lmdb':
         raise InputError(f'{root}: the name of an LMDB folder must end in .lmdb (BasicSR insists); rename it')
@@ -156,14 +152,9 @@ def close_environments() -> None:
 
 @contextmanager
 def open_entry(root: Path, key: str) -> Iterator[memoryview]:
-    """The encoded image under a key, valid inside the block only.
+    """The encoded image under a key of ``read_meta_info``, valid inside the block only.
 
-    Args:
-        root: folder ending in .lmdb.
-        key: a key of ``read_meta_info``.
-
-    Raises:
-        InputError: if the folder cannot be opened or holds no such key.
+    InputError if the folder cannot be opened or holds no such key.
     """
     with _environments.get(root).begin(buffers=True) as transaction:
         entry = transaction.get(key.encode('utf-8', errors='surrogateescape'))
@@ -173,24 +164,15 @@ def open_entry(root: Path, key: str) -> Iterator[memoryview]:
 
 
 def count_entries(root: Path) -> int:
-    """Number of entries in an LMDB.
-
-    Raises:
-        InputError: if the folder cannot be opened.
-    """
+    """Number of entries in an LMDB; InputError if the folder cannot be opened."""
     return int(_environments.get(root).stat()['entries'])
 
 
 class LmdbWriter:
     """Writer of images and a journal of the written images; each batch is one transaction.
 
-    A writer that opens the folder of an interrupted run finds its journal and the images listed there.
-
-    Args:
-        folder: where data.mdb lies or is to lie; made if missing.
-
-    Raises:
-        OSError: if the folder cannot be written.
+    The folder is made if missing. A writer that opens the folder of an interrupted run finds its journal and the images
+    listed there. Every method raises OSError if the folder cannot be written or the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -207,11 +189,7 @@ class LmdbWriter:
             return {int(key): bytes(record).decode() for key, record in transaction.cursor()}
 
     def put(self, pieces: Sequence[Piece], records: Mapping[int, str]) -> None:
-        """Adds a batch: images, and the journal's records about them.
-
-        Raises:
-            OSError: if the disk is full; the batch is not there then.
-        """
+        """Adds a batch: images, and the journal's records about them; an OSError leaves nothing of it."""
         self._make_room(sum(len(piece.data) + 8192 for piece in pieces) + sum(map(len, records.values())))
         with self._errors_named(), self._environment.begin(write=True) as transaction:
             for piece in pieces:

@@ -7,9 +7,8 @@ import torch
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.concat_source import open_sources
 from dasr_arch.data.degradation_dataset import select_large
-from dasr_arch.data.image_source import CachedSource
+from dasr_arch.data.image_source import CachedSource, open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 

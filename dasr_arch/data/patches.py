@@ -13,30 +13,18 @@ from dasr_arch.degradations.padding import border_index
 
 
 class PatchGeometry(NamedTuple):
-    """Size, margin and grid of patches.
+    """Size, margin and grid of patches."""
 
-    Attributes:
-        size: side of the patch in pixels.
-        margin: pixels more on every side, reflected where they lie outside the image.
-        step: patches start at multiples of this.
-    """
-
-    size: int
-    margin: int = 0
-    step: int = 1
+    size: int  # side of the patch in pixels
+    margin: int = 0  # pixels more on every side, reflected where they lie outside the image
+    step: int = 1  # patches start at multiples of this
 
 
 def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: bool, use_rot: bool) -> NDArray[np.uint8]:
-    """Randomly flips and transposes an image, each with probability one half.
+    """Randomly flips and transposes an image (H, W, C), each with probability one half; returns a view.
 
-    Args:
-        image: shape (H, W, C).
-        generator: source of the choices; the number of draws does not depend on the flags.
-        use_hflip: allows mirroring left to right.
-        use_rot: allows mirroring top to bottom and transposing, hence rotations by 90 degrees.
-
-    Returns:
-        A view of the image, never the image changed in place.
+    ``use_hflip`` allows mirroring left to right; ``use_rot`` mirroring top to bottom and transposing, hence rotations
+    by 90 degrees. The number of draws does not depend on them.
     """
     flip, turn, transpose = (torch.rand(3, generator=generator) < 0.5).tolist()
     if use_hflip and flip:
@@ -47,17 +35,10 @@ def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: boo
 
 
 def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
-    """Bicubic resizing with antialiasing.
+    """Bicubic resizing of an image (H, W, 3) with antialiasing; no side becomes shorter than ``least`` pixels.
 
-    Shrunk images have sharper edges, enlarged ones softer edges than the photograph at its full size.
-
-    Args:
-        image: shape (H, W, 3), no side shorter than `least`.
-        factor: sides afterwards, above 0.
-        least: no side becomes shorter than this, pixels.
-
-    Returns:
-        The other image, or the image itself if nothing is to be done.
+    Shrunk images have sharper edges, enlarged ones softer edges than the photograph at its full size. The image itself
+    is returned if nothing is to be done.
     """
     height, width = image.shape[:2]
     factor = max(factor, least / min(height, width))  # of both sides, so that the image keeps its shape
@@ -68,61 +49,31 @@ def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.ui
 
 
 def draw_position(height: int, width: int, geometry: PatchGeometry, generator: torch.Generator) -> tuple[int, int]:
-    """Draws the position of a patch, uniformly among all positions inside the image.
-
-    Args:
-        height: rows of the image, at least the patch's size.
-        width: columns of the image, at least the patch's size.
-        geometry: size and step of the patch.
-        generator: where the numbers come from.
-
-    Returns:
-        First row and column, multiples of the step.
-    """
+    """Draws the first row and column of a patch, uniformly among all multiples of the step inside the image."""
     places = [(side - geometry.size) // geometry.step + 1 for side in (height, width)]
     top, left = (int(torch.randint(count, (), generator=generator)) * geometry.step for count in places)
     return top, left
 
 
 def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeometry) -> Tensor:
-    """Cuts a patch with its margin.
+    """Cuts a patch with its margin, uint8 of shape (3, size + 2 margin, size + 2 margin); a copy.
 
-    Args:
-        image: shape (H, W, 3).
-        top: first row of the patch without margin.
-        left: first column of the patch without margin.
-        geometry: size and margin.
-
-    Returns:
-        uint8 tensor of shape (3, size + 2 margin, size + 2 margin), a copy.
+    ``top`` and ``left`` are the first row and column of the patch without margin.
     """
     side = geometry.size + 2 * geometry.margin
     first_row, first_column = top - geometry.margin, left - geometry.margin
-    rows = _clip(first_row, side, image.shape[0])
-    columns = _clip(first_column, side, image.shape[1])
-    borders = (rows.before, rows.after, columns.before, columns.after)
-    patch: NDArray[Any] = _copy(image[rows.first : rows.last, columns.first : columns.last])
+    end_row, end_column = first_row + side, first_column + side
+    before = (max(-first_row, 0), max(-first_column, 0))
+    after = (max(end_row - image.shape[0], 0), max(end_column - image.shape[1], 0))
+    borders = (before[0], after[0], before[1], after[1])
+    patch: NDArray[Any] = _copy(image[max(first_row, 0) : end_row, max(first_column, 0) : end_column])
     if max(borders) >= min(patch.shape[:2]):  # the reflection is wider than what it reflects
-        row_index = border_index(torch.arange(first_row, first_row + side), image.shape[0], 'reflect').numpy()
-        column_index = border_index(torch.arange(first_column, first_column + side), image.shape[1], 'reflect')
+        row_index = border_index(torch.arange(first_row, end_row), image.shape[0], 'reflect').numpy()
+        column_index = border_index(torch.arange(first_column, end_column), image.shape[1], 'reflect')
         patch = image[row_index[:, None], column_index.numpy()[None, :]]
     elif any(borders):
         patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_REFLECT_101)
     return torch.from_numpy(np.stack(cv2.split(patch)))
-
-
-class _Span(NamedTuple):
-    """Part of a range inside an image, and the lengths of the parts before and after it."""
-
-    first: int
-    last: int
-    before: int
-    after: int
-
-
-def _clip(start: int, length: int, size: int) -> _Span:
-    end = start + length
-    return _Span(max(start, 0), min(end, size), max(-start, 0), max(end - size, 0))
 
 
 def _copy(view: NDArray[np.uint8]) -> NDArray[np.uint8]:

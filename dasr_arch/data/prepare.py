@@ -38,24 +38,13 @@ __getattr__ = find_renamed(__name__, {'SkippedImage': 'FailedImage'})
 @rename_fields(min_pictures='min_images')
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of a run that do not affect the stored images.
+    """Settings of a run that do not affect the stored images; InputError if a number is out of range."""
 
-    Attributes:
-        workers: number of processes; all cores if None.
-        min_images: smallest number of usable images for which an LMDB is made.
-        recursive: search folders inside the input folders, too.
-        force: replace an existing LMDB, once the new one is complete, and discard an unfinished one of other settings.
-        progress: show a progress bar on stderr.
-
-    Raises:
-        InputError: if a number is out of range.
-    """
-
-    workers: int | None = None
-    min_images: int = 1
-    recursive: bool = False
-    force: bool = False
-    progress: bool = True
+    workers: int | None = None  # number of processes; all cores if None
+    min_images: int = 1  # smallest number of usable images for which an LMDB is made
+    recursive: bool = False  # search folders inside the input folders, too
+    force: bool = False  # replace an LMDB, once the new one is complete; discard an unfinished one of other settings
+    progress: bool = True  # show a progress bar on stderr
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -65,23 +54,14 @@ class RunSettings:
 
 
 class PrepareReport(NamedTuple):
-    """Result of a preparation.
+    """Result of a preparation."""
 
-    Attributes:
-        output: the LMDB folder.
-        images: number of images in it.
-        sub_images: number of its entries.
-        skipped: the images left out.
-        renamed: key of each image whose key is not its file name, with its path.
-        continued: number of images that an interrupted run had processed before.
-    """
-
-    output: Path
-    images: int
-    sub_images: int
-    skipped: list[FailedImage]
-    renamed: dict[str, Path]
-    continued: int
+    output: Path  # the LMDB folder
+    images: int  # number of images in it
+    sub_images: int  # number of its entries
+    skipped: list[FailedImage]  # the images left out
+    renamed: dict[str, Path]  # key of each image whose key is not its file name, with its path
+    continued: int  # number of images that an interrupted run had processed before
 
 
 class _Workspace(NamedTuple):
@@ -106,22 +86,14 @@ def prepare(
     cutting: Cutting | None = None,
     settings: RunSettings | None = None,
 ) -> PrepareReport:
-    """Makes an LMDB of sub-images from images.
+    """Makes an LMDB of sub-images from folders of images and single images.
 
-    The result depends on the images and on ``cutting`` alone, not on the number of workers or on interruptions. A
-    run that was interrupted in any way is continued by the same call. The LMDB appears under its name when it is
-    complete.
+    The result depends on the images and on ``cutting`` alone, not on the number of workers or on interruptions. A run
+    that was interrupted in any way is continued by the same call. The LMDB, whose name ends in .lmdb, appears under it
+    when it is complete.
 
-    Args:
-        inputs: folders of images, or single images.
-        output: the LMDB folder to make, ending in .lmdb.
-        cutting: sizes and compression; ``Cutting()`` if None.
-        settings: settings of the run; ``RunSettings()`` if None.
-
-    Raises:
-        InputError: if an input is missing, the output exists, an unfinished run of other settings or a running one is
-            in the way, or too few images can be used.
-        OSError: if the output cannot be written; the next run continues with what has been done.
+    InputError if an input is missing, the output exists, an unfinished run of other settings or a running one is in the
+    way, or too few images can be used. OSError if the output cannot be written; the next run continues then.
     """
     cutting = cutting or Cutting()
     settings = settings or RunSettings()

@@ -22,16 +22,9 @@ class SourceImage(NamedTuple):
 
 
 def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[SourceImage]:
-    """The images of folders and single files, sorted by key.
+    """The images of folders and single files, sorted by key; a file that is reached twice counts once.
 
-    A file that is reached twice counts once.
-
-    Args:
-        inputs: folders and image files.
-        recursive: search folders inside folders, too.
-
-    Raises:
-        InputError: if an input is missing or holds no images.
+    InputError if an input is missing or holds no images.
     """
     paths: dict[str, Path] = {}
     for given in inputs:
@@ -47,31 +40,26 @@ def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[Sou
 
 
 def make_keys(stems: Sequence[str]) -> list[str]:
-    """Unique keys for file names: letters and digits of ASCII, '-' and '_'.
+    """Unique keys for file names without endings: letters and digits of ASCII, '-' and '_'.
 
     BasicSR cuts a key at its first dot and encodes it as ASCII, so other names cannot stay as they are. A changed name
     gets a piece of its hash, which makes the same key of it in every dataset; a name that is taken already gets a
     number, in the order given.
-
-    Args:
-        stems: file names without their endings.
-
-    Returns:
-        One key for each stem, all different.
     """
-    wanted = [_make_safe(stem) for stem in stems]
-    taken = set(wanted)
-    seen: set[str] = set()
-    keys = []
-    for key in wanted:
-        free = key
-        number = 2
-        while free in seen or (free != key and free in taken):
-            free = f'{key}-{number}'
-            number += 1
-        seen.add(free)
-        keys.append(free)
-    return keys
+    return name_apart([_make_safe(stem) for stem in stems])
+
+
+def name_apart(stems: Sequence[str]) -> list[str]:
+    """Unique names: a stem that occurs again (a.png beside a.jpg) gets a number that no other image has."""
+    taken, seen = set(stems), set()
+    names = []
+    for stem in stems:
+        name, number = stem, 2
+        while name in seen or (name != stem and name in taken):
+            name, number = f'{stem}-{number}', number + 1
+        seen.add(name)
+        names.append(name)
+    return names
 
 
 def _make_safe(stem: str) -> str:

@@ -10,19 +10,12 @@ Part = Literal['train', 'test']
 
 
 class SampleImage(NamedTuple):
-    """An image inside scikit-image's package.
-
-    Attributes:
-        file: its name there.
-        part: 'train' or 'test'; the two share no image.
-        content: content and author.
-        licence: under which terms it is free, as scikit-image states them.
-    """
+    """An image inside scikit-image's package."""
 
     file: str
-    part: Part
-    content: str
-    licence: str
+    part: Part  # the two share no image
+    content: str  # content and author
+    licence: str  # under which terms it is free, as scikit-image states them
 
 
 _NASA = 'public domain (NASA)'
@@ -48,16 +41,9 @@ SAMPLE_IMAGES = (
 
 
 def find_sample_images(part: Part) -> list[Path]:
-    """Files of one part of the sample images.
+    """Files of one part of the sample images inside the installed package, only to be read.
 
-    Args:
-        part: 'train' or 'test'.
-
-    Returns:
-        Paths inside the installed package; only to be read.
-
-    Raises:
-        InputError: if scikit-image is missing or was installed without its images.
+    InputError if scikit-image is missing or was installed without its images.
     """
     spec = importlib.util.find_spec('skimage')
     if spec is None or not spec.submodule_search_locations:

@@ -19,9 +19,6 @@ class SampledDataset(Dataset[dict[str, Any]]):
     """Base class of datasets whose index is an item of :class:`SampleStream`.
 
     All other datasets, such as BasicSR's, are indexed by the number of an image alone.
-
-    Attributes:
-        source: the images.
     """
 
     source: ImageSource
@@ -30,13 +27,8 @@ class SampledDataset(Dataset[dict[str, Any]]):
 class SampleStream(Sampler[list[Item]]):
     """Endless stream of batches; every image occurs once per epoch, in a new random order.
 
-    Args:
-        num_images: number of images in the dataset, positive.
-        batch_size: samples in the batch of one process.
-        seed: seed of the order.
-        start: iteration to start after; 0 for a new run.
-        rank: number of this process.
-        world_size: number of processes; together they see the batches that one process would with as many samples.
+    ``batch_size`` is that of one process. A resumed run starts after iteration ``start``. All processes together see
+    the batches that one process would with as many samples.
     """
 
     def __init__(
@@ -68,11 +60,7 @@ class SampleStream(Sampler[list[Item]]):
 
 
 class ImageStream(Sampler[list[int]]):
-    """The same stream for datasets that know only the index of an image.
-
-    Args:
-        stream: the stream to take the images of.
-    """
+    """The same stream for datasets that know only the index of an image."""
 
     def __init__(self, stream: SampleStream) -> None:
         super().__init__()
@@ -85,15 +73,7 @@ class ImageStream(Sampler[list[int]]):
 
 
 def mix_seeds(seed: int, number: int) -> int:
-    """One seed from two numbers, uncorrelated for neighbouring numbers (SplitMix64's finaliser).
-
-    Args:
-        seed: any integer.
-        number: any integer.
-
-    Returns:
-        An integer in [0, 2^63).
-    """
+    """One seed in [0, 2^63) from any two integers, uncorrelated for neighbours (SplitMix64's finaliser)."""
     mask = (1 << 64) - 1
     value = (seed * 0x9E3779B97F4A7C15 + number + 0x632BE59BD9B4E019) & mask
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -102,15 +82,10 @@ def mix_seeds(seed: int, number: int) -> int:
 
 
 def sample_generator(seed: int, item: int | Item) -> tuple[int, torch.Generator]:
-    """Splits an item of a stream into image index and random generator.
+    """Splits an item of a stream into the image's index and the generator of everything random about the sample.
 
-    Args:
-        seed: seed of the run.
-        item: (image, sample) from a SampleStream; or the index of an image alone, as BasicSR's own samplers give:
-            then the random numbers come from torch's global generator, which differs in every worker and epoch.
-
-    Returns:
-        The image's index and the generator of everything random about this sample.
+    For the index of an image alone, as BasicSR's own samplers give, random numbers come from torch's global generator,
+    which differs in every worker and epoch.
     """
     if isinstance(item, tuple):
         image, number = item

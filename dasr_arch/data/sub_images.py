@@ -14,24 +14,13 @@ from dasr_arch.data.lmdb_store import Piece
 
 @dataclass(frozen=True)
 class Cutting:
-    """Sizes of the sub-images and compression.
+    """Sizes of the sub-images and compression; InputError if a number is out of range."""
 
-    Attributes:
-        size: side of a sub-image in pixels; a shorter side of an image is kept as it is.
-        step: pixels from one sub-image to the next, at most ``size``, so that nothing is left out.
-        min_size: images with a shorter side than this are refused; a training patch has to fit, 192 at x4.
-        whole: store images uncut; ``size`` and ``step`` then have no effect.
-        compress_level: of the PNG, 0 to 9.
-
-    Raises:
-        InputError: if a number is out of range.
-    """
-
-    size: int = 480
-    step: int = 240
-    min_size: int = 192
-    whole: bool = False
-    compress_level: int = 1
+    size: int = 480  # side of a sub-image in pixels; a shorter side of an image is kept as it is
+    step: int = 240  # pixels from one sub-image to the next, at most ``size``, so that nothing is left out
+    min_size: int = 192  # images with a shorter side are refused; a training patch has to fit, 192 at x4
+    whole: bool = False  # store images uncut; ``size`` and ``step`` then have no effect
+    compress_level: int = 1  # of the PNG, 0 to 9
 
     def __post_init__(self) -> None:
         if self.min_size < 1:
@@ -51,29 +40,18 @@ class Cutting:
 
 
 class CutTask(NamedTuple):
-    """One image to cut.
+    """One image to cut."""
 
-    Attributes:
-        path: the image file.
-        key: unique name of the image, the beginning of the keys of its sub-images.
-        cutting: how.
-    """
-
-    path: str
-    key: str
+    path: str  # the image file
+    key: str  # unique name of the image, the beginning of the keys of its sub-images
     cutting: Cutting
 
 
 class CutResult(NamedTuple):
-    """Result for one image.
+    """Result for one image."""
 
-    Attributes:
-        pieces: its sub-images, row by row; empty if it was refused.
-        reason: why it was refused, or None.
-    """
-
-    pieces: list[Piece]
-    reason: str | None
+    pieces: list[Piece]  # its sub-images, row by row; empty if it was refused
+    reason: str | None  # of the refusal, or None
 
 
 def cut_image(task: CutTask) -> CutResult:
@@ -111,16 +89,10 @@ def piece_keys(key: str, count: int, whole: bool) -> list[str]:
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:
-    """Start positions of windows along one side of an image.
+    """Start positions, from 0 on, of windows along one side of an image, in pixels.
 
-    Args:
-        length: the side in pixels.
-        size: the window's side in pixels.
-        step: from one window to the next, at most ``size``.
-
-    Returns:
-        Starts from 0 on; the last window ends with the image, and may overlap its neighbour more than the others.
-        A side no longer than ``size`` has one window.
+    The last window ends with the image, and may overlap its neighbour more than the others. A side no longer than
+    ``size`` has one window. ``step`` is at most ``size``.
     """
     starts = list(range(0, max(length - size, 0) + 1, step))
     if starts[-1] + size < length:

@@ -32,15 +32,9 @@ def map_in_order(
     """Results of a function in the order of the tasks, computed by several processes.
 
     Tasks are taken as results are, so memory holds a few of each, however many there are. The workers end with the
-    iterator, and also when this process is killed; Ctrl-C reaches this process alone.
-
-    Args:
-        function: importable by name; it must not depend on state of this process.
-        tasks: picklable.
-        workers: number of processes; with 1 this process does the work itself.
-
-    Raises:
-        InputError: if a worker is killed from outside, mostly for lack of memory.
+    iterator, and also when this process is killed; Ctrl-C reaches this process alone. The function is importable by
+    name and independent of state of this process, the tasks can be pickled; with 1 worker this process does the work
+    itself. InputError if a worker is killed from outside, mostly for lack of memory.
     """
     if workers == 1:
         yield from map(function, tasks)

@@ -31,17 +31,12 @@ Range = tuple[float, float]
 
 
 class Window(NamedTuple):
-    """Positions of patches in their images, in HR pixels; all of shape (B,), int64.
+    """Positions of patches in their images, in HR pixels; all of shape (B,), int64, multiples of the scale."""
 
-    Attributes:
-        top, left: first row and column of the patch, multiples of the scale.
-        height, width: sides of the whole image, multiples of the scale.
-    """
-
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
+    top: Tensor  # first row of the patch
+    left: Tensor  # first column of the patch
+    height: Tensor  # of the whole image
+    width: Tensor  # of the whole image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,8 +281,7 @@ class Degradation(ABC):
                 raise InputError(f'{name} must be made of whole JPEG qualities in 1..100, got {value!r}')
         if self.jpeg_range is not None:
             check_range('jpeg_range', self.jpeg_range, low=1, high=100)
-        if not _is_number(self.jpeg_probability) or not 0 <= self.jpeg_probability <= 1:
-            raise InputError(f'jpeg_probability must be a number in [0, 1], got {self.jpeg_probability!r}')
+        check_number('jpeg_probability', self.jpeg_probability, low=0, high=1)
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
@@ -350,15 +344,7 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
 
 
 def image_generator(seed: int, name: str) -> torch.Generator:
-    """A generator that depends on an image's name and a seed, not on the order in which images come.
-
-    Args:
-        seed: seed of the test.
-        name: name of the image.
-
-    Returns:
-        A CPU generator.
-    """
+    """A CPU generator that depends on an image's name and a seed, not on the order in which images come."""
     # torch's CPU generator uses only the lower 32 bits of its seed, so both must be mixed into them.
     return torch.Generator().manual_seed(zlib.crc32(f'{seed} {name}'.encode()))
 

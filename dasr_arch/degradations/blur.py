@@ -12,33 +12,19 @@ from dasr_arch.degradations.padding import pad_border
 
 
 def blur(x: Tensor, kernel: Tensor) -> Tensor:
-    """Blurs images with reflected borders, as the released code does.
+    """Blurs images (B, C, H, W) of any value range with reflected borders, as the released code does.
 
-    Args:
-        x: images of shape (B, C, H, W), any value range.
-        kernel: one kernel per image, shape (B, k, k), k odd; every channel gets the same.
-
-    Returns:
-        Images of shape (B, C, H, W).
-
-    Raises:
-        ValueError: if the shapes do not fit.
+    There is one kernel per image, shape (B, k, k), k odd; every channel gets the same. ValueError if the shapes do not
+    fit.
     """
     return blur_valid(pad_border(x, kernel.shape[-1] // 2, 'reflect'), kernel)
 
 
 def blur_valid(x: Tensor, kernel: Tensor) -> Tensor:
-    """Blurs where the whole kernel lies inside the image; the kernel is not flipped.
+    """Blurs images (B, C, H, W) where the whole kernel lies inside; returns (B, C, H - k + 1, W - k + 1).
 
-    Args:
-        x: images of shape (B, C, H, W), any value range, at least k pixels high and wide.
-        kernel: one kernel per image, shape (B, k, k), k odd.
-
-    Returns:
-        Images of shape (B, C, H - k + 1, W - k + 1).
-
-    Raises:
-        ValueError: if the shapes do not fit.
+    There is one kernel per image, shape (B, k, k), k odd, which is not flipped. ValueError if the shapes do not fit or
+    an image is smaller than the kernel.
     """
     _check_shapes(x, kernel)
     batch, channels, height, width = x.shape
@@ -50,15 +36,7 @@ def blur_valid(x: Tensor, kernel: Tensor) -> Tensor:
 def blur_valid_fourier(x: Tensor, kernel: Tensor) -> Tensor:
     """As :func:`blur_valid`, through the Fourier transform: three times as fast on a CPU, other rounding.
 
-    Args:
-        x: images of shape (B, C, H, W) in float32 or float64, at least k pixels high and wide.
-        kernel: one kernel per image, shape (B, k, k), k odd.
-
-    Returns:
-        Images of shape (B, C, H - k + 1, W - k + 1); in float32 within 2e-6 of the largest value of x.
-
-    Raises:
-        ValueError: if the shapes do not fit.
+    Images are float32 or float64; in float32 the result is within 2e-6 of the largest value of x.
     """
     _check_shapes(x, kernel)
     side = kernel.shape[-1]
@@ -69,26 +47,15 @@ def blur_valid_fourier(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def split_kernel(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """The two factors of separable kernels.
-
-    Args:
-        kernel: kernels of shape (B, k, k), each with sum 1 and the product of a column and a row.
-
-    Returns:
-        Column and row, both of shape (B, k) and with sum 1.
-    """
+    """The two factors, column and row, of separable kernels (B, k, k); kernel and factors (B, k) have the sum 1."""
     return kernel.sum(-1), kernel.sum(-2)
 
 
 def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor, Tensor]]:
-    """Columns and rows whose products add up to any kernel, by its singular values.
+    """Columns and rows whose products add up to any kernel (B, k, k), by its singular values.
 
-    Args:
-        kernel: kernels of shape (B, k, k).
-        tolerance: largest L2 norm of the difference from a kernel.
-
-    Returns:
-        For each kernel, columns and rows, both of shape (R, k); R is 1 for separable kernels.
+    For each kernel both have shape (R, k), with R = 1 for separable kernels. ``tolerance`` is the largest L2 norm of
+    the difference from a kernel.
     """
     left, values, right = torch.linalg.svd(kernel.double())
     rest = (values**2).flip(1).cumsum(1).flip(1).sqrt()
@@ -100,14 +67,9 @@ def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor,
 
 
 def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:
-    """The matrix that blurs along one axis where the kernel lies inside; the kernel is not flipped.
+    """Matrices (B, n, n + k - 1) that blur one axis with kernels (B, k), not flipped, where they lie inside.
 
-    Args:
-        taps: one-dimensional kernels of shape (B, k).
-        index: which blurred pixel each row of a matrix gives, shape (B, n), each in [0, n).
-
-    Returns:
-        Matrices of shape (B, n, n + k - 1).
+    ``index`` (B, n) is the blurred pixel that each row of a matrix gives, each in [0, n).
     """
     batch, side = taps.shape
     count = index.shape[1]
@@ -117,16 +79,7 @@ def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:
 
 
 def apply_matrices(x: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Filters images along both axes.
-
-    Args:
-        x: images of shape (B, C, H, W).
-        vertical: shape (B, h, H).
-        horizontal: shape (B, w, W).
-
-    Returns:
-        Images of shape (B, C, h, w).
-    """
+    """Filters images (B, C, H, W) along both axes with matrices (B, h, H) and (B, w, W); returns (B, C, h, w)."""
     to_narrow = horizontal.to(x.dtype).transpose(1, 2)
     # One channel after the other: all at once, patches cut out of larger ones would be copied first.
     narrow = torch.stack([torch.bmm(channel, to_narrow) for channel in x.unbind(1)], 1)

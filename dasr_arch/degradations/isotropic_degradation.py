@@ -12,6 +12,7 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.base import (
     Degradation,
     Range,
+    check_choice,
     check_number,
     check_one_of,
     check_range,
@@ -59,10 +60,7 @@ class IsotropicGaussian(Degradation):
             check_number('sigma', self.sigma, low=0, high=100)
         if self.sigma_range is not None:
             check_range('sigma_range', self.sigma_range, low=0, high=100, above_low=True)
-        if self.distribution not in get_args(Distribution):
-            raise InputError(
-                f'distribution must be one of {", ".join(get_args(Distribution))}, got {self.distribution!r}'
-            )
+        check_choice('distribution', self.distribution, get_args(Distribution))
         if self.distribution != 'uniform' and self.sigma_range is None:
             raise InputError(f"distribution '{self.distribution}' needs a sigma_range; a fixed sigma has none")
         if (self.distribution == 'beta') != (self.beta is not None):

@@ -20,19 +20,11 @@ _NEARLY_LARGEST = 0.999  # of mirrored entries, which differ by rounding alone, 
 
 
 def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = False) -> Tensor:
-    """Principal components of blur kernels.
+    """Principal components of blur kernels (N, k, k), the strongest first, orthonormal, float32.
 
-    Args:
-        kernels: kernels of shape (N, k, k).
-        num_components: number of components, at most k * k and N.
-        centred: subtract the mean kernel first, as IKC does; SRMD does not.
-
-    Returns:
-        Components of shape (num_components, k, k), float32, orthonormal, the strongest first, the first entry of
-        largest magnitude of each positive.
-
-    Raises:
-        ValueError: if there are not as many components, or kernels is no stack of squares.
+    There are at most k * k and N of them; in each, the first entry of largest magnitude is positive. ``centred``
+    subtracts the mean kernel first, as IKC does; SRMD does not. ValueError if there are not as many components, or
+    kernels is no stack of squares.
     """
     if kernels.ndim != 3 or kernels.shape[1] != kernels.shape[2]:
         raise ValueError(f'kernels must have shape (N, k, k), got {tuple(kernels.shape)}')
@@ -50,30 +42,16 @@ def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = F
 
 
 def draw_kernels(degradation: Degradation, count: int, seed: int = _SEED) -> Tensor:
-    """Kernels as a degradation draws them.
-
-    Args:
-        degradation: distribution of the kernels.
-        count: number of kernels, N.
-        seed: seed of the draws.
-
-    Returns:
-        Kernels of shape (N, k, k), on the CPU, the same in every call.
-    """
+    """Kernels (count, k, k) as a degradation draws them, on the CPU, the same in every call."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([degradation.draw_kernel(generator) for _ in range(count)])
 
 
 def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int = 15) -> Tensor:
-    """Basis of anisotropic Gaussians with standard deviations from 0.2 to ``largest`` and any angle.
+    """Basis of anisotropic Gaussians with standard deviations from 0.2 to ``largest`` pixels and any angle.
 
-    Args:
-        largest: deviation in pixels.
-        kernel_size: side of the kernels in pixels, odd; SRMD has 15.
-        num_components: number of components; SRMD has 15.
-
-    Returns:
-        Components as :func:`compute_kernel_basis` gives them, not centred, the same in every call.
+    By default kernel size and number of components are SRMD's. Components are as :func:`compute_kernel_basis` gives
+    them, not centred, the same in every call.
     """
     return _anisotropic_basis(largest, kernel_size, num_components).clone()
 
@@ -81,13 +59,8 @@ def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int
 def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10) -> Tensor:
     """Basis of isotropic Gaussians with sigma from 0.2 to ``scale``.
 
-    Args:
-        scale: upsampling factor.
-        kernel_size: side of the kernels in pixels, odd; IKC has 21.
-        num_components: number of components; IKC has 10.
-
-    Returns:
-        Components as :func:`compute_kernel_basis` gives them, centred, the same in every call.
+    By default kernel size and number of components are IKC's. Components are as :func:`compute_kernel_basis` gives
+    them, centred, the same in every call.
     """
     return _isotropic_basis(scale, kernel_size, num_components).clone()
 

@@ -13,17 +13,7 @@ _NEGLIGIBLE = 1e-20  # far below the last digit of any sum with the kernel's cen
 
 
 def dirac_kernel(kernel_size: int = 21) -> Tensor:
-    """Identity kernel: one at the centre.
-
-    Args:
-        kernel_size: side of the support in pixels, odd.
-
-    Returns:
-        Kernel of shape (1, kernel_size, kernel_size), float32.
-
-    Raises:
-        ValueError: if kernel_size is not odd and positive.
-    """
+    """Identity kernel (1, k, k), float32: one at the centre. ValueError if kernel_size is not odd and positive."""
     _check_kernel_size(kernel_size)
     kernel = torch.zeros(1, kernel_size, kernel_size)
     kernel[0, kernel_size // 2, kernel_size // 2] = 1
@@ -31,20 +21,12 @@ def dirac_kernel(kernel_size: int = 21) -> Tensor:
 
 
 def isotropic_gaussian_kernel(sigma: Tensor, kernel_size: int = 21) -> Tensor:
-    """Isotropic Gaussian blur kernels, one per image.
+    """Isotropic Gaussian kernels (B, k, k), one per image, each summing to 1, in sigma's device and dtype.
 
-    Args:
-        sigma: kernel widths in HR pixels, shape (B,), positive; the paper draws from [0.2, 4.0] at x4.
-        kernel_size: side of the support in pixels, odd.
+    ``sigma`` (B,) is the width in HR pixels, positive; the paper draws from [0.2, 4.0] at x4. ValueError if kernel_size
+    is even or a width is not positive.
 
-    Returns:
-        Kernels of shape (B, kernel_size, kernel_size), each summing to 1, on sigma's device and dtype.
-
-    Raises:
-        ValueError: if kernel_size is even or a width is not positive.
-
-    Source:
-        Wang et al., CVPR 2021; agrees with the released code.
+    Source: Wang et al., CVPR 2021; agrees with the released code.
     """
     _check_kernel_size(kernel_size)
     _check_positive('sigma', sigma)
@@ -53,25 +35,14 @@ def isotropic_gaussian_kernel(sigma: Tensor, kernel_size: int = 21) -> Tensor:
 
 
 def anisotropic_gaussian_kernel(lambda_1: Tensor, lambda_2: Tensor, theta: Tensor, kernel_size: int = 21) -> Tensor:
-    """Anisotropic Gaussian blur kernels, one per image.
+    """Anisotropic Gaussian kernels (B, k, k), one per image, each summing to 1, in lambda_1's device and dtype.
 
-    The covariance is U diag(lambda_1^2, lambda_2^2) U^T with U the rotation by theta. Rows count downwards, so a
-    positive angle turns the first axis clockwise on the screen.
+    The covariance is U diag(lambda_1^2, lambda_2^2) U^T with U the rotation by theta, radians. Rows count downwards, so
+    a positive angle turns the first axis clockwise on the screen. The standard deviations in HR pixels, positive, are
+    along the axis (cos theta, sin theta) and across it. All three have shape (B,). ValueError if kernel_size is even, a
+    deviation is not positive or an angle is not finite.
 
-    Args:
-        lambda_1: standard deviations in HR pixels along the axis (cos theta, sin theta), shape (B,), positive.
-        lambda_2: standard deviations in HR pixels across it, shape (B,), positive.
-        theta: rotations in radians, shape (B,).
-        kernel_size: side of the support in pixels, odd.
-
-    Returns:
-        Kernels of shape (B, kernel_size, kernel_size), each summing to 1, on lambda_1's device and dtype.
-
-    Raises:
-        ValueError: if kernel_size is even, a deviation is not positive or an angle is not finite.
-
-    Source:
-        Wang et al., CVPR 2021; the paper calls the deviations eigenvalues, its released code squares them.
+    Source: Wang et al., CVPR 2021; the paper calls the deviations eigenvalues, its released code squares them.
     """
     return _normalise(-_quadratic_form(lambda_1, lambda_2, theta, kernel_size) / 2)
 
@@ -81,21 +52,10 @@ def generalized_gaussian_kernel(
 ) -> Tensor:
     """Generalized Gaussian blur kernels, one per image: exp(-q^beta / 2) where a Gaussian has exp(-q / 2).
 
-    Args:
-        lambda_1: as for :func:`anisotropic_gaussian_kernel`, shape (B,).
-        lambda_2: likewise, shape (B,).
-        theta: rotations in radians, shape (B,).
-        beta: exponents, shape (B,), positive; below 1 a sharper peak, above 1 a flatter one, 1 the Gaussian.
-        kernel_size: side of the support in pixels, odd.
+    The exponents ``beta`` (B,) are positive: below 1 for a sharper peak, above 1 for a flatter one, 1 for the Gaussian.
+    The other arguments, the result and errors are those of :func:`anisotropic_gaussian_kernel`.
 
-    Returns:
-        Kernels of shape (B, kernel_size, kernel_size), each summing to 1, on lambda_1's device and dtype.
-
-    Raises:
-        ValueError: if kernel_size is even, a deviation or exponent is not positive or an angle is not finite.
-
-    Source:
-        Wang et al., Real-ESRGAN, ICCVW 2021.
+    Source: Wang et al., Real-ESRGAN, ICCVW 2021.
     """
     _check_positive('beta', beta)
     form = _quadratic_form(lambda_1, lambda_2, theta, kernel_size)
@@ -115,21 +75,12 @@ def plateau_gaussian_kernel(
 
 
 def sinc_kernel(cutoff: Tensor, kernel_size: int = 21) -> Tensor:
-    """Ideal circular low-pass filters, one per image; they leave ringing beside edges.
+    """Ideal circular low-pass filters (B, k, k), one per image; they leave ringing beside edges.
 
-    Args:
-        cutoff: highest angular frequencies that pass, radians per pixel, shape (B,), in (0, pi].
-        kernel_size: side of the support in pixels, odd.
+    ``cutoff`` (B,) has the highest angular frequencies that pass, radians per pixel, in (0, pi]. Kernels have negative
+    lobes, sum to 1, and are in cutoff's device and dtype. ValueError if kernel_size is even or a cutoff lies outside.
 
-    Returns:
-        Kernels of shape (B, kernel_size, kernel_size) with negative lobes, each summing to 1, on cutoff's device and
-        dtype.
-
-    Raises:
-        ValueError: if kernel_size is even or a cutoff lies outside (0, pi].
-
-    Source:
-        Wang et al., Real-ESRGAN, ICCVW 2021.
+    Source: Wang et al., Real-ESRGAN, ICCVW 2021.
     """
     _check_kernel_size(kernel_size)
     _check_positive('cutoff', cutoff)

@@ -8,13 +8,9 @@ _WIDTH = re.compile(rf'width (?={_NUMBER})')
 
 
 def update_label(label: str) -> str:
-    """Converts an old label of a degradation to the current form.
+    """Converts an old label of a degradation to the current form; all others are returned unchanged.
 
-    Args:
-        label: a current label, or an old one: 'width 1.2, noise 5', 'axes 2 x 0.5 at 10'.
-
-    Returns:
-        'sigma 1.2, noise 5', 'lambda 2 0.5, theta 10'; all other labels unchanged.
+    'width 1.2, noise 5' becomes 'sigma 1.2, noise 5', and 'axes 2 x 0.5 at 10' becomes 'lambda 2 0.5, theta 10'.
     """
     found = _AXES.match(label)
     if found is not None:

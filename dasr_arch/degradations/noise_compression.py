@@ -1,5 +1,7 @@
 """Noise, rounding to 8 bit and compression of LR images: JPEG with either chroma sampling, and WebP."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -21,89 +23,66 @@ _PARAMETERS = {
 
 
 def add_noise(x: Tensor, noise_level: Tensor, noise: Tensor) -> Tensor:
-    """Adds white Gaussian noise.
+    """Adds white Gaussian noise to images (B, C, h, w) in [0, 1]; the result is not clamped.
 
-    Args:
-        x: images of shape (B, C, h, w) in [0, 1].
-        noise_level: standard deviations in grey levels of 0..255, shape (B,).
-        noise: standard normal values of x's shape.
-
-    Returns:
-        Noisy images, not clamped.
+    ``noise_level`` (B,) has standard deviations in grey levels of 0..255, ``noise`` standard normal values of x's
+    shape.
     """
     return x + noise * (noise_level.to(x.dtype) / 255).reshape(-1, 1, 1, 1)
 
 
 def quantise(x: Tensor) -> Tensor:
-    """Rounds to the nearest of 256 grey levels (halves to even) and clamps.
-
-    Args:
-        x: images with values around [0, 1].
-
-    Returns:
-        Images in [0, 1] on the grid of 1/255; no gradient passes.
-    """
+    """Rounds values around [0, 1] to the nearest of 256 grey levels (halves to even) and clamps; no gradient passes."""
     return (x.detach() * 255).round().clamp(0, 255) / 255
 
 
 def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """Compresses and restores images with the JPEG codec (4:2:0 chroma), on the CPU.
+    """Compresses and restores RGB images (B, 3, h, w) with the JPEG codec (4:2:0 chroma), on the CPU.
 
-    Args:
-        x: RGB images of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
-        quality: JPEG quality in 1..100, or 0 to leave an image as it is; shape (B,).
-
-    Returns:
-        Images of the same shape, device and grid.
+    Values are in [0, 1] on the grid of 1/255, before and after. ``quality`` (B,) is in 1..100, or 0 to leave an image
+    as it is.
     """
     out = x.clone()
     for i, value in enumerate(quality.tolist()):
-        if value == 0:
-            continue
-        image = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(value)])[1]
-        restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        assert restored is not None  # it has just been encoded
-        rgb = np.ascontiguousarray(restored[..., ::-1])
-        out[i] = torch.from_numpy(rgb).permute(2, 0, 1).to(x) / 255
+        if value:
+            out[i] = _to_tensor(_code(_to_bgr(x[i]), '.jpg', [cv2.IMWRITE_JPEG_QUALITY, int(value)])).to(x) / 255
     return out
 
 
 def compress(x: Tensor, codec: Tensor, quality: Tensor, grid: Tensor) -> Tensor:
-    """Compresses and restores images, on the CPU.
+    """Compresses and restores RGB images (B, 3, h, w) in [0, 1] on the grid of 1/255, on the CPU.
 
-    An image may be a part of the one that was compressed: then blocks begin before its first row and column, and what
-    they hold beyond the part is its mirror image.
-
-    Args:
-        x: RGB images of shape (B, 3, h, w) in [0, 1] on the grid of 1/255.
-        codec: places in CODECS, shape (B,).
-        quality: the codec's quality in 1..100, shape (B,); of no effect on codec 'none'.
-        grid: rows and columns by which the first block begins before the image, shape (B, 2), each in 0..15.
-
-    Returns:
-        Images of the same shape, device and grid of values.
+    An image may be a part of the one that was compressed: then blocks begin before its first row and column, by
+    ``grid`` (B, 2) pixels, each in 0..15, and what they hold beyond the part is its mirror image. ``codec`` (B,) has
+    places in CODECS, ``quality`` (B,) is in 1..100 and has no effect on codec 'none'.
     """
     out = x.clone()
     for i, (kind, value, (top, left)) in enumerate(zip(codec.tolist(), quality.tolist(), grid.tolist(), strict=True)):
         name = CODECS[kind]
-        if name == 'none':
-            continue
-        image = (x[i] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        restored = _code(image, name, value, top, left)
-        out[i] = torch.from_numpy(restored).permute(2, 0, 1).to(x) / 255
+        if name != 'none':
+            out[i] = _to_tensor(_code_framed(_to_bgr(x[i]), name, value, top, left)).to(x) / 255
     return out
 
 
-def _code(image: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
-    """One image, shape (h, w, 3) in RGB, through a codec whose blocks begin at (-top, -left)."""
-    height, width = image.shape[:2]
+def _code_framed(bgr: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
+    """One image, shape (h, w, 3), through a codec whose blocks begin at (-top, -left)."""
+    height, width = bgr.shape[:2]
     bottom, right = -(height + top) % BLOCK, -(width + left) % BLOCK
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    framed = cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT)
-    encoded = cv2.imencode(_SUFFIXES[name], framed, [*_PARAMETERS[name], quality])[1]
-    restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    framed = np.asarray(cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT), np.uint8)
+    restored = _code(framed, _SUFFIXES[name], [*_PARAMETERS[name], quality])
+    return restored[top : top + height, left : left + width]
+
+
+def _code(bgr: NDArray[np.uint8], suffix: str, parameters: Sequence[int]) -> NDArray[np.uint8]:
+    restored = cv2.imdecode(cv2.imencode(suffix, bgr, parameters)[1], cv2.IMREAD_COLOR)
     assert restored is not None  # it has just been encoded
-    part = np.ascontiguousarray(restored[top : top + height, left : left + width])
-    return np.asarray(cv2.cvtColor(part, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(restored, np.uint8)
+
+
+def _to_bgr(image: Tensor) -> NDArray[np.uint8]:
+    rgb = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _to_tensor(bgr: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1])).permute(2, 0, 1)

@@ -9,16 +9,10 @@ Border = Literal['replicate', 'mirror', 'reflect']
 
 
 def border_index(position: Tensor, size: Tensor | int, border: Border) -> Tensor:
-    """Maps positions outside an image to positions inside.
+    """Maps integer positions of any shape, also outside an axis of ``size`` pixels, to positions in [0, size).
 
-    Args:
-        position: integer pixel positions of any shape, negative before the first pixel.
-        size: number of pixels of the axis, positive; broadcasts with position.
-        border: 'replicate' repeats the edge pixel, 'mirror' mirrors with the edge pixel repeated (MATLAB's symmetric),
-            'reflect' mirrors without repeating it.
-
-    Returns:
-        Positions in [0, size), int64.
+    'replicate' repeats the edge pixel, 'mirror' mirrors with the edge pixel repeated (MATLAB's symmetric), 'reflect'
+    mirrors without repeating it. ``size`` broadcasts with ``position``; the result is int64.
     """
     size = torch.as_tensor(size, device=position.device)
     if border == 'replicate':
@@ -32,16 +26,7 @@ def border_index(position: Tensor, size: Tensor | int, border: Border) -> Tensor
 
 
 def pad_border(x: Tensor, pad: int, border: Border) -> Tensor:
-    """Pads the last two axes on every side.
-
-    Args:
-        x: tensor of shape (..., H, W).
-        pad: pixels on each side, zero or more, also more than the image has.
-        border: see border_index.
-
-    Returns:
-        Tensor of shape (..., H + 2 pad, W + 2 pad).
-    """
+    """Pads the last two axes by ``pad`` pixels on every side, also by more than the image has."""
     if pad == 0:
         return x
     height, width = x.shape[-2:]

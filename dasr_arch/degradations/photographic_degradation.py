@@ -199,10 +199,7 @@ class Photographic(Degradation):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Downsampling matrices of each image for rows, shape (h, h * scale + 2 * reach), and columns.
 
-        Args:
-            sides: height and width of the HR images or patches without any margin.
-            resize: the draws, shape (B, 3).
-            window: where patches lie; None for whole images.
+        ``sides`` are those of HR images or patches without any margin; ``resize`` has the draws, shape (B, 3).
         """
         how = [(factor, (FILTERS[int(first)], FILTERS[int(last)])) for factor, first, last in resize.tolist()]
         starts = [[0] * len(how)] * 2 if window is None else [window.top.tolist(), window.left.tolist()]

@@ -43,27 +43,16 @@ _FIRST_FILTER_SHARES = {'bicubic': 0.4, 'bilinear': 0.3, 'area': 0.3}
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One strength of the degradation.
-
-    Attributes:
-        name: name of the level.
-        sharp: share of images without blur.
-        largest_width: largest deviation of the blur kernel along an axis, LR pixels (times the scale: HR pixels).
-        resized: share of images that are resized through an intermediate size.
-        noisy: share of images with noise.
-        noise: noise levels, standard deviation at mid-grey in grey levels of 0..255.
-        compressed: share of images that a codec compresses.
-        quality: qualities of JPEG and WebP.
-    """
+    """One strength of the degradation."""
 
     name: str
-    sharp: float
-    largest_width: float
-    resized: float = 0.0
-    noisy: float = 0.0
-    noise: tuple[float, float] = (0.0, 0.0)
-    compressed: float = 0.0
-    quality: tuple[int, int] = (100, 100)
+    sharp: float  # share of images without blur
+    largest_width: float  # largest deviation of the kernel along an axis, LR pixels (times the scale: HR pixels)
+    resized: float = 0.0  # share of images that are resized through an intermediate size
+    noisy: float = 0.0  # share of images with noise
+    noise: tuple[float, float] = (0.0, 0.0)  # noise levels, standard deviation at mid-grey, grey levels of 0..255
+    compressed: float = 0.0  # share of images that a codec compresses
+    quality: tuple[int, int] = (100, 100)  # qualities of JPEG and WebP
 
 
 LEVELS = (
@@ -107,43 +96,26 @@ QUALITIES = (min(level.quality[0] for level in LEVELS), 100)
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters of one image's degradation, without the noise samples.
+    """Parameters of one image's degradation, without the noise samples."""
 
-    Attributes:
-        level: place in LEVELS.
-        kernel: shape (k, k), sum 1.
-        resize: factor of the intermediate size (1 for none), and places in FILTERS for both steps.
-        noise_level: standard deviation at mid-grey, grey levels of 0..255.
-        noise_shot: share of the variance that grows with the brightness, 0..1.
-        noise_grey: True if all channels get the same samples.
-        noise_smooth: True if neighbouring samples are correlated, as after a camera's demosaicing.
-        codec: place in CODECS.
-        quality: of the codec, 1..100; 0 without one.
-        grid: rows and columns by which the codec's first block begins before the image, 0..15.
-    """
-
-    level: int
-    kernel: Tensor
-    resize: tuple[float, int, int]
-    noise_level: float
-    noise_shot: float
-    noise_grey: bool
-    noise_smooth: bool
-    codec: int
-    quality: int
-    grid: tuple[int, int]
+    level: int  # place in LEVELS
+    kernel: Tensor  # shape (k, k), sum 1
+    resize: tuple[float, int, int]  # factor of the intermediate size (1 for none), and places in FILTERS for both steps
+    noise_level: float  # standard deviation at mid-grey, grey levels of 0..255
+    noise_shot: float  # share of the variance that grows with the brightness, 0..1
+    noise_grey: bool  # True if all channels get the same samples
+    noise_smooth: bool  # True if neighbouring samples are correlated, as after a camera's demosaicing
+    codec: int  # place in CODECS
+    quality: int  # of the codec, 1..100; 0 without one
+    grid: tuple[int, int]  # rows and columns by which the codec's first block begins before the image, 0..15
 
 
 def draw_parameters(
     generator: torch.Generator, scale: int, kernel_size: int, level_shares: Sequence[float]
 ) -> Parameters:
-    """Draws one image's parameters.
+    """Draws one image's parameters; ``level_shares`` are the probabilities of LEVELS, with sum 1.
 
-    Args:
-        generator: CPU generator; the number of draws is always the same.
-        scale: downsampling factor.
-        kernel_size: side of the kernel, odd.
-        level_shares: probabilities of LEVELS, with sum 1.
+    The number of draws from the CPU generator is always the same.
     """
     numbers = _Numbers(generator)
     names = [level.name for level in LEVELS]

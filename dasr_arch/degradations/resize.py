@@ -3,7 +3,6 @@
 OpenCV's and torch's plain bicubic differ from it by visible amounts (another cubic, no antialiasing).
 """
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -11,37 +10,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch.degradations.padding import Border, pad_border
+from dasr_arch.degradations.resize_filters import shrink_matrix
 
 UPSAMPLE_PAD = 4  # LR pixels; the cubic reaches two
 
 
 def downsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Downsamples images by an integer factor.
+    """Downsamples images (B, C, H, W) of any value range by an integer factor; differentiable, not clamped.
 
-    Args:
-        x: images of shape (B, C, H, W), floating point, any value range; differentiable.
-        scale: factor, 1 or more; H and W must be multiples of it.
-        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale), not clamped.
-
-    Raises:
-        ValueError: if a side is not a multiple of scale.
+    The border is 'replicate' as in the released DASR code or 'mirror' as in MATLAB. ValueError if a side is not a
+    multiple of scale.
     """
     check_multiple(x, scale)
     return downsample_bicubic_valid(pad_border(x, 2 * scale, border), scale)
 
 
 def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
-    """Downsamples images that already have a margin of 2 * scale pixels on every side.
+    """Downsamples images whose sides, multiples of scale, have a margin of 2 * scale pixels on every side.
 
-    Args:
-        x: images of shape (B, C, H + 4 scale, W + 4 scale), floating point.
-        scale: factor, 1 or more; H and W must be multiples of it.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale).
+    From (B, C, H + 4 scale, W + 4 scale) to (B, C, H / scale, W / scale).
     """
     if scale == 1:
         return x[..., 2:-2, 2:-2]
@@ -52,33 +39,21 @@ def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
 
 
 def downsample_matrix(size: int, scale: int, method: Literal['bicubic', 's_fold'] = 'bicubic') -> Tensor:
-    """One axis of the downsampling of images that carry a margin of 2 * scale pixels on both ends.
+    """One axis of the downsampling of images that carry a margin of 2 * scale pixels on both ends; not to be changed.
 
-    Args:
-        size: pixels of the axis with its margins.
-        scale: factor, 1 or more; the size must be a multiple of it.
-        method: 'bicubic' as :func:`downsample_bicubic_valid`, 's_fold' as :func:`downsample_s_fold`.
-
-    Returns:
-        Matrix of shape (size / scale - 4, size), float32.
+    'bicubic' is :func:`downsample_bicubic_valid`, 's_fold' :func:`downsample_s_fold`. ``size`` is the axis with its
+    margins, a multiple of scale. The matrix has shape (size / scale - 4, size), float32.
     """
-    first, weights = (2 * scale, (1.0,)) if method == 's_fold' or scale == 1 else _taps(scale)
-    matrix = torch.zeros(size // scale - 4, size)
-    rows = torch.arange(len(matrix)).unsqueeze(1)
-    matrix[rows, first + rows * scale + torch.arange(len(weights))] = torch.tensor(weights)
-    return matrix
+    if method == 's_fold':
+        return torch.eye(size)[2 * scale : -2 * scale : scale]
+    return shrink_matrix(0, size // scale - 4, 2 * scale, scale)
 
 
 def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Tensor:
-    """Upsamples images by an integer factor; the Bicubic baseline.
+    """Upsamples images (B, C, h, w) by an integer factor; the Bicubic baseline.
 
-    Args:
-        x: images of shape (B, C, h, w), floating point, any value range; differentiable.
-        scale: factor, 1 or more.
-        border: 'replicate' as the released DASR code, 'mirror' as MATLAB.
-
-    Returns:
-        Images of shape (B, C, h * scale, w * scale), not clamped.
+    Values may have any range; the result is not clamped, and differentiable. The border is 'replicate' as in the
+    released DASR code or 'mirror' as in MATLAB.
     """
     if scale == 1:
         return x
@@ -91,17 +66,9 @@ def upsample_bicubic(x: Tensor, scale: int, border: Border = 'replicate') -> Ten
 
 
 def downsample_s_fold(x: Tensor, scale: int) -> Tensor:
-    """Keeps the top left pixel of every block of scale x scale pixels.
+    """Keeps the top left pixel of every block of scale x scale pixels of images (B, C, H, W).
 
-    Args:
-        x: images of shape (B, C, H, W).
-        scale: factor, 1 or more; H and W must be multiples of it.
-
-    Returns:
-        Images of shape (B, C, H / scale, W / scale), shifted by (scale - 1) / 2 HR pixels against bicubic.
-
-    Raises:
-        ValueError: if a side is not a multiple of scale.
+    The result is shifted by (scale - 1) / 2 HR pixels against bicubic. ValueError if a side is not a multiple of scale.
     """
     check_multiple(x, scale)
     return x[..., ::scale, ::scale]
@@ -112,20 +79,3 @@ def check_multiple(x: Tensor, scale: int) -> None:
     if scale < 1 or x.shape[-2] % scale or x.shape[-1] % scale:
         size = f'{x.shape[-2]} x {x.shape[-1]}'
         raise ValueError(f'sides must be multiples of scale {scale}, got {size}; crop them first')
-
-
-def _cubic(t: float) -> float:
-    """Keys' cubic with a = -0.5."""
-    t = abs(t)
-    if t <= 1:
-        return 1.5 * t**3 - 2.5 * t**2 + 1
-    return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
-
-
-@lru_cache(maxsize=16)
-def _taps(scale: int) -> tuple[int, tuple[float, ...]]:
-    """Index of the first tap in a row with a margin of 2 * scale, and the taps, which are the same for every output."""
-    centre = 2 * scale + (scale - 1) / 2
-    inside = [j for j in range(5 * scale) if abs(centre - j) < 2 * scale]
-    weights = [_cubic((centre - j) / scale) for j in inside]
-    return inside[0], tuple(weight / sum(weights) for weight in weights)

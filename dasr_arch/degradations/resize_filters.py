@@ -23,19 +23,10 @@ def shrink_matrix(
 ) -> Tensor:
     """Matrix that downsamples one axis of an image, or of a part of it, by an integer factor.
 
-    Args:
-        start: HR position of the part in its image, a multiple of the scale.
-        count: LR pixels to compute.
-        reach: HR pixels that the input holds before ``start`` and after the last pixel.
-        scale: factor, 1 or more.
-        factor: in [1 / scale, 1]; below 1 the image is first resized by it.
-        filters: of the first and of the second step; the first one counts with a factor below 1 alone.
-
-    Returns:
-        Shape (count, count * scale + 2 * reach), float32; every row sums to 1.
-
-    Raises:
-        ValueError: if the reach is too short.
+    The part begins at the HR position ``start``, a multiple of the scale, and has ``count`` LR pixels; the input holds
+    ``reach`` HR pixels more on both ends. A ``factor`` in [1 / scale, 1) resizes the image first, with the first
+    filter, which has no effect otherwise. The shape is (count, count * scale + 2 * reach), float32; every row sums to
+    1. ValueError if the reach is too short.
     """
     if factor == 1:
         return _direct_matrix(count, reach, scale, filters[1])
@@ -59,15 +50,9 @@ def _direct_matrix(count: int, reach: int, scale: int, name: str) -> Tensor:
 
 
 def _taps(rows: Tensor, factor: float, name: str) -> tuple[Tensor, Tensor]:
-    """Input positions and weights of output pixels, for resizing of an infinite axis.
+    """Positions and weights, both (n, T), of the input pixels of output pixels (n,), on an infinite axis.
 
-    Args:
-        rows: positions of output pixels, shape (n,).
-        factor: of the size; below 1 shrinks.
-        name: of the filter.
-
-    Returns:
-        Positions of input pixels and their weights, both of shape (n, T); each row of weights sums to 1.
+    A factor below 1 shrinks. Each row of weights sums to 1.
     """
     stretch = max(1.0, 1 / factor)
     support = _SUPPORTS[name] * stretch

@@ -9,18 +9,9 @@ from dasr_arch.degradations.base import Degradation, image_generator
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int, name: str = '') -> NDArray[np.uint8]:
-    """Cuts the bottom and right so that both sides are multiples of the scale.
+    """Cuts the bottom and right of (H, W, ...) so that both sides are multiples of the scale; returns a view.
 
-    Args:
-        image: shape (H, W, ...).
-        scale: integer factor.
-        name: name for error messages.
-
-    Returns:
-        A view of the image.
-
-    Raises:
-        InputError: if the image is smaller than the scale.
+    InputError, with ``name``, if the image is smaller than the scale.
     """
     height, width = image.shape[0] // scale * scale, image.shape[1] // scale * scale
     if height == 0 or width == 0:

@@ -24,32 +24,21 @@ _ROUNDING = 1 / 12  # variance of rounding to grey levels
 class WienerStatistics(NamedTuple):
     """Second-order statistics of a window of LR pixels and the HR pixels at its centre, without the window's mean.
 
-    Attributes:
-        covariance: of the LR pixels, shape (N, k * k, k * k), squared grey levels, like the rest; float64.
-        cross: of HR pixels with LR pixels, shape (N, s * s, k * k).
-        detail: variance of HR pixels, shape (N, s * s).
+    All are float64, in squared grey levels.
     """
 
-    covariance: Tensor
-    cross: Tensor
-    detail: Tensor
+    covariance: Tensor  # of the LR pixels, shape (N, k * k, k * k)
+    cross: Tensor  # of HR pixels with LR pixels, shape (N, s * s, k * k)
+    detail: Tensor  # variance of HR pixels, shape (N, s * s)
 
 
 def compute_wiener_filters(kernel: Tensor, noise_level: Tensor, scale: int, size: int = 7) -> Tensor:
     """Optimal linear filters from a window of LR pixels to the HR pixels at its centre.
 
-    Args:
-        kernel: blur kernels of shape (N, k, k), each summing to 1, k odd and at most 65.
-        noise_level: standard deviations of the noise in grey levels of 0..255, shape (N,).
-        scale: factor s of the bicubic downsampling, 1 or more.
-        size: side of the window in LR pixels, odd.
-
-    Returns:
-        Weights of shape (N, s * s, size, size), float32 on the kernels' device; each window sums to 1, and the HR
-        pixels are in the order of ``torch.nn.PixelShuffle``.
-
-    Raises:
-        ValueError: if a shape or size does not fit.
+    The blur kernels (N, k, k) sum to 1, with k odd and at most 65; noise levels (N,) are in grey levels of 0..255;
+    ``scale`` s is that of bicubic downsampling; ``size`` is the side of the window in LR pixels, odd. Weights have
+    shape (N, s * s, size, size), float32 on the kernels' device; each window sums to 1, and the HR pixels are in the
+    order of ``torch.nn.PixelShuffle``. ValueError if a shape or size does not fit.
     """
     weights = solve_wiener(compute_wiener_statistics(kernel, noise_level, scale, size))
     return weights.reshape(-1, scale**2, size, size).float()
@@ -89,14 +78,7 @@ def compute_wiener_statistics(kernel: Tensor, noise_level: Tensor, scale: int, s
 
 
 def solve_wiener(statistics: WienerStatistics) -> Tensor:
-    """The weights of least squared error among those that sum to 1.
-
-    Args:
-        statistics: of N degradations.
-
-    Returns:
-        Shape (N, s * s, k * k), float64.
-    """
+    """The weights (N, s * s, k * k), float64, of least squared error among those that sum to 1."""
     covariance, cross, _ = statistics
     taps = covariance.shape[-1]
     # Without its mean a window has no variance along (1, ..., 1); any will do, because nothing is to be found there.
@@ -106,14 +88,10 @@ def solve_wiener(statistics: WienerStatistics) -> Tensor:
 
 
 def apply_filters(x: Tensor, weights: Tensor) -> Tensor:
-    """Upsamples each image with its own filters and replicated borders.
+    """Upsamples each image (B, C, h, w) with its own filters and replicated borders to (B, C, h * s, w * s).
 
-    Args:
-        x: images of shape (B, C, h, w), any value range; differentiable, like the weights.
-        weights: shape (B, s * s, k, k) or (1, s * s, k, k), k odd, in the type of x.
-
-    Returns:
-        Images of shape (B, C, h * s, w * s), not clamped.
+    Weights have shape (B, s * s, k, k) or (1, s * s, k, k), k odd, and the type of x, whose value range may be any. The
+    result is not clamped and differentiable in both.
     """
     batch, channels, height, width = x.shape
     pixels, size = weights.shape[1], weights.shape[-1]

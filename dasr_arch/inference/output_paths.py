@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
+from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
 
 class UpscaleJob(NamedTuple):
@@ -77,6 +78,35 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
             failed.append(FailedImage(one.path, reason))
     refuse_originals([job.target for job in jobs], [one.path for one in found])
     return UpscalePlan(jobs, done, failed)
+
+
+def is_video(source: str) -> bool:
+    """True for file names and patterns with a video ending."""
+    return Path(source).suffix.lower() in VIDEO_SUFFIXES
+
+
+def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
+    """Chooses the output paths of files and patterns such as 'clips/*.mp4'; no file is opened.
+
+    The target is a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
+    Raises InputError if a pattern matches nothing, or an output path cannot be used.
+    """
+    paths = [path for source in sources for path in _find_videos(source)]
+    folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
+    if target is not None and len(paths) > 1 and not folder:
+        raise InputError(f'{target}: expected a folder for several videos; make it, or end its name with /')
+    jobs: list[UpscaleJob] = []
+    done: list[Path] = []
+    for path in paths:
+        result = _choose_video_path(path, target, folder, settings.scale)
+        refuse_originals([result], paths)
+        if result in [job.target for job in jobs]:
+            raise InputError(f'{result}: two videos would get this name; give them one by one')
+        if is_finished(result, settings):
+            done.append(result)
+        else:
+            jobs.append(UpscaleJob(path, result))
+    return UpscalePlan(jobs, done, [])
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
@@ -227,3 +257,21 @@ def _is_result(source: Path, path: Path, scale: int) -> bool:
         return source.is_file() and _is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False
+
+
+def _find_videos(source: str) -> list[Path]:
+    if os.path.lexists(source) or not glob.has_magic(source):
+        return [Path(source)]
+    return expand_pattern(source, is_video, 'video')
+
+
+def _choose_video_path(path: Path, target: str | None, folder: bool, scale: int) -> Path:
+    ending = path.suffix if path.suffix.lower() in CONTAINERS else '.mkv'
+    if target is None:
+        return path.with_name(f'{path.stem}_x{scale}{ending}')
+    if folder:
+        return name_inside(Path(target), path, ending, scale)
+    if Path(target).suffix.lower() not in CONTAINERS:
+        known = ', '.join(CONTAINERS)
+        raise InputError(f"{target}: videos are not written as '{Path(target).suffix}'; use one of {known}")
+    return Path(target)

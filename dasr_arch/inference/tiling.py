@@ -17,9 +17,8 @@ from torch import Tensor
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.inference.images.pixels import Pixels, to_pixels, to_tensor
-from dasr_arch.inference.receptive_field import encoder_radius, encoder_stride, receptive_radius
 from dasr_arch.inference.self_ensemble import super_resolve
-from dasr_arch.inference.tile_memory import MIN_TILE, is_out_of_memory
+from dasr_arch.inference.tile_limits import MIN_TILE, encoder_radius, encoder_stride, is_out_of_memory, receptive_radius
 
 TILE_PAD = 20
 """Default padding of a tile in LR pixels. The receptive field is larger (109 for the paper's network), but pixels

@@ -17,7 +17,7 @@ from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, check_output, read_image_file
 from dasr_arch.inference.output_paths import PathSettings, UpscaleJob, UpscalePlan, format_for, plan_files
-from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.tiling import Progress
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler, count_clean_pixels
 

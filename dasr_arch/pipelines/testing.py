@@ -14,17 +14,20 @@ from dasr_arch._memory import keep_freed_memory
 from dasr_arch.benchmark.complexity import CostPlan, Costs, CostStore
 from dasr_arch.benchmark.config import (
     Benchmark,
+    Block,
     DatasetPlan,
     MetricPlan,
+    Missing,
     NetworkPlan,
     build_degradations,
     check_folder_names,
+    find_missing_file,
+    plan_network,
 )
 from dasr_arch.benchmark.crops import write_crops
 from dasr_arch.benchmark.environment import describe_environment
 from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
 from dasr_arch.benchmark.methods import build_method, describe_method, probe_method
-from dasr_arch.benchmark.network_options import Block, Missing, find_missing_file, plan_network
 from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts

@@ -16,8 +16,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.data.concat_source import open_sources
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
@@ -93,8 +92,7 @@ def run_probing(
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
     """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
 
-    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' a narrow and a wide isotropic kernel and two
-    anisotropic ones. Raises ImportError if scikit-learn is not installed.
+    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' two isotropic and two anisotropic kernels.
     """
     scale, clean = network.scale, ProbeClass('noise 0', {'noise': 0.0})
     classes = list_kernels(setting, scale)
@@ -120,10 +118,7 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
-    """Writes report.json, report.md and map_N.svg for each map into a folder, which is created if it is missing.
-
-    ``about`` holds further entries, such as the weights and the date.
-    """
+    """Writes report.json, with the entries of ``about`` too, report.md and map_N.svg for each map into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         **about,

@@ -98,10 +98,9 @@ def gather_samples(
     noises: Sequence[ProbeClass],
     progress: Callable[[int], object],
 ) -> Samples:
-    """Representations of all images with all kernels; noise levels alternate.
+    """Representations of all images, at most 512 x 512 of their centre, with all kernels; noise levels alternate.
 
-    The network is in evaluation mode, on the CPU. HR images larger than 512 x 512 are cropped at the centre.
-    ``progress`` is called with 1 after each image.
+    The network is in evaluation mode, on the CPU. ``progress`` is called with 1 after each image.
     """
     vectors, rows, columns = [], [], []
     for index, whole in enumerate(images):
@@ -126,10 +125,9 @@ def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
 def fit_probe(
     network: DASR, train: Samples, test: Samples, classes: Mapping[Quantity, Sequence[ProbeClass]], tested_on: str
 ) -> tuple[Probe, dict[Quantity, Confusion]]:
-    """Fits multinomial logistic regression, and classifies the samples of other images, called ``tested_on``.
+    """The probe, fitted by logistic regression, and the confusion matrices of other images, called ``tested_on``.
 
-    A quantity with a single class is left out. Returns the probe, and confusion matrices on the test samples by
-    quantity.
+    A quantity with a single class is left out.
     """
     mean, spread = train.vectors.mean(0), train.vectors.std(0).clamp_min(1e-8)
     inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
@@ -155,10 +153,9 @@ def fit_probe(
 
 
 def fit_logistic(inputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression with L2 penalty, by L-BFGS from zero.
+    """Weight (classes, D) and bias (classes,) of multinomial logistic regression with L2 penalty, by L-BFGS from zero.
 
-    Inputs have shape (N, D), float64, mean 0 and deviation 1; targets have shape (N,), int64. Returns the weight
-    (classes, D) and the bias (classes,).
+    Inputs have shape (N, D), float64, mean 0 and deviation 1; targets have shape (N,), int64.
     """
     weight = torch.zeros(classes, inputs.shape[1], dtype=inputs.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=inputs.dtype, requires_grad=True)

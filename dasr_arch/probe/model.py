@@ -64,10 +64,7 @@ class Probe:
     tested_on: str  # name of the test images
 
     def read(self, representation: Tensor) -> dict[Quantity, list[Guess]]:
-        """Classifies the representation of one image, shape (1, representation_dim) or (representation_dim,).
-
-        Returns all classes by quantity, in the order of confidence.
-        """
+        """All classes by quantity, by falling confidence, for one representation, (1, representation_dim) or flat."""
         normalised = (representation.detach().cpu().float().reshape(-1) - self.mean) / self.spread
         out: dict[Quantity, list[Guess]] = {}
         for quantity, classifier in self.classifiers.items():
@@ -101,10 +98,7 @@ def write_probe(path: str | os.PathLike[str], probe: Probe) -> None:
 
 
 def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
-    """Reads a file of `dasr probe` for the network of the encoder.
-
-    Raises InputError if the file is missing, is no probe, or belongs to another encoder.
-    """
+    """Reads a file of `dasr probe`; InputError if it is missing, no probe, or belongs to another encoder."""
     try:
         with safe_open(path, 'pt') as file:
             texts = file.metadata() or {}

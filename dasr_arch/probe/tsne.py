@@ -69,10 +69,7 @@ def encode_patches(
 
 
 def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
-    """Reduces representations to two dimensions; the degradations only give colours and the mean of each patch.
-
-    Returns a map of the representations, and one of their differences from the mean of each patch.
-    """
+    """Maps in two dimensions: of the representations, and of their differences from the mean of each patch."""
     count, patches, length = encoded.vectors.shape
     plain = encoded.vectors - encoded.vectors.mean((0, 1))
     own = encoded.vectors - encoded.vectors.mean(0)
@@ -108,13 +105,8 @@ def normalise(vectors: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray
 
 
 def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
-    """A t-SNE map of more than 61 representations, as in the paper.
-
-    Raises ImportError if scikit-learn is not installed, and ValueError if there are too few representations.
-    """
-    count, images, length = encoded.vectors.shape
-    if count * images <= MIN_MAP_POINTS:
-        raise ValueError(f'{count * images} representations are too few for a map')
+    """A t-SNE map of more than MIN_MAP_POINTS representations, as in the paper; it needs scikit-learn."""
+    length = encoded.vectors.shape[-1]
     plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
     places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)
     method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each image.'

@@ -1,8 +1,9 @@
 """Routes of the server: the page, the HTTP API and its description."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,32 +20,16 @@ from starlette.staticfiles import StaticFiles
 
 from dasr_arch._errors import InputError
 from dasr_arch.inference.images.io import OutputSettings
+from dasr_arch.inference.tiling import Tiling
 from dasr_arch.version import __version__
+from dasr_arch.web import schemas
 from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile
 from dasr_arch.web.model_store import ModelStore
 from dasr_arch.web.openapi import UPLOAD_ERRORS, describe_body, describe_errors, describe_file
-from dasr_arch.web.playground import (
-    find_sample,
-    list_samples,
-    make_degradation,
-    make_thumbnail,
-    run_experiment,
-)
+from dasr_arch.web.playground import find_sample, list_samples, make_degradation, make_thumbnail, run_experiment
 from dasr_arch.web.problems import PROBLEM_TYPE, ProblemError, answer_bug, answer_error, answer_http_exception
 from dasr_arch.web.representation_map import MapStore
-from dasr_arch.web.schemas import (
-    FORMATS,
-    Health,
-    JobStatus,
-    Models,
-    PlaygroundParameters,
-    PlaygroundResult,
-    ProblemDetails,
-    Samples,
-    ServerLimits,
-    UpscaleParameters,
-    UpscaleResult,
-)
+from dasr_arch.web.schemas import FORMATS, JobStatus, PlaygroundParameters, UpscaleParameters
 from dasr_arch.web.security import SecurityMiddleware, log_in, matches
 from dasr_arch.web.settings import Limits, ServeSettings
 from dasr_arch.web.uploads import Upload, check_image, clean_name, open_image_file, read_upload
@@ -68,7 +53,8 @@ class Service:
         self.queue = queue
         self._maps = MapStore()
         self._decoding = asyncio.Semaphore(2)  # images decoded at the same time to find damage
-        self._uploads = 0  # bodies that are being read, each of which takes memory
+        self._most_uploads = settings.limits.workers + settings.limits.queue
+        self._uploads = asyncio.Semaphore(self._most_uploads)  # bodies that are being read, which takes memory
 
     async def upscale(self, request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
         """Upscale an image and wait for the result. Closing the connection cancels the job."""
@@ -138,13 +124,13 @@ class Service:
         stored = _find_file(job, image)
         return _send(convert_for_browsers(job, stored) if job.kind == 'upscale' else stored)
 
-    async def list_models(self) -> Models:
+    async def list_models(self) -> schemas.Models:
         """Models, formats and limits."""
         limits = self.settings.limits
-        return Models(
+        return schemas.Models(
             models=self.models.entries,
             formats=list(FORMATS),
-            limits=ServerLimits(
+            limits=schemas.ServerLimits(
                 upload_bytes=limits.upload_bytes,
                 pixels=limits.pixels,
                 jobs=limits.workers,
@@ -154,9 +140,9 @@ class Service:
             device=self.models.device,
         )
 
-    def list_samples(self) -> Samples:
+    def list_samples(self) -> schemas.Samples:
         """Sample images of the playground."""
-        return Samples(samples=list_samples())
+        return schemas.Samples(samples=list_samples())
 
     def get_sample(self, name: str) -> Response:
         """A thumbnail of a sample image."""
@@ -165,10 +151,10 @@ class Service:
         except InputError as error:
             raise ProblemError(404, str(error)) from error
 
-    async def get_health(self) -> Health:
+    async def get_health(self) -> schemas.Health:
         """State of the server."""
         running, waiting = self.queue.counts()
-        return Health(version=__version__, running=running, waiting=waiting)
+        return schemas.Health(version=__version__, running=running, waiting=waiting)
 
     async def log_in(self, request: Request) -> Response:
         """Exchange the token for a cookie."""
@@ -199,7 +185,7 @@ class Service:
             raise ProblemError(408, 'the client went away')
 
         def work(job: Job) -> Outcome:
-            loaded = self.models.load(entry, parameters.tiling())
+            loaded = self.models.load(entry, Tiling(parameters.tile, parameters.exact))
             return run_upscaling(job, image, like, parameters, entry.name, loaded)
 
         return self.queue.submit('upscale', image.name, work)
@@ -207,13 +193,10 @@ class Service:
     async def _read(self, request: Request) -> Upload:
         """Reads the upload, unless there is no room for its job."""
         self.queue.check_room()
-        if self._uploads >= self.settings.limits.workers + self.settings.limits.queue:
-            raise ProblemError(503, f'{self._uploads} uploads at once are all that fit', 5)
-        self._uploads += 1
-        try:
+        if self._uploads.locked():
+            raise ProblemError(503, f'{self._most_uploads} uploads at once are all that fit', 5)
+        async with self._uploads:
             return await read_upload(request, self.settings.limits)
-        finally:
-            self._uploads -= 1
 
     def _accept(self, job: Job, response: Response) -> JobStatus:
         response.headers['Location'] = f'/api/v1/jobs/{job.id}'
@@ -233,9 +216,9 @@ class Service:
             seconds_left=None if left is None else round(left, 1),
             ahead=self.queue.ahead(job),
             expires_in=None if expires is None else round(expires, 1),
-            error=None if error is None else ProblemDetails.model_validate(error.as_json()),
-            upscale=facts if isinstance(facts, UpscaleResult) else None,
-            playground=facts if isinstance(facts, PlaygroundResult) else None,
+            error=None if error is None else schemas.ProblemDetails.model_validate(error.as_json()),
+            upscale=facts if isinstance(facts, schemas.UpscaleResult) else None,
+            playground=facts if isinstance(facts, schemas.PlaygroundResult) else None,
         )
 
 
@@ -273,7 +256,7 @@ def make_app(settings: ServeSettings, models: ModelStore, queue: JobQueue) -> Fa
     )
     _add_routes(app, Service(settings, models, queue), settings.token is not None)
     for path, file in _PAGES.items():
-        app.add_route(path, _page(file), include_in_schema=False)
+        app.add_route(path, partial(_show_page, file), include_in_schema=False)
     app.mount('/static', StaticFiles(directory=STATIC))
     return app
 
@@ -324,15 +307,13 @@ async def _sweep(queue: JobQueue) -> None:
 async def _wait(request: Request, job: Job) -> bool:
     """Waits for a job; returns False if the client disconnects first."""
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    job.when_ended(lambda: loop.call_soon_threadsafe(ended.set))
-    waiting = asyncio.create_task(ended.wait())
+    ended = loop.create_future()
+    job.when_ended(lambda: loop.call_soon_threadsafe(ended.set_result, None))
     leaving = asyncio.create_task(_disconnect(request))
     try:
-        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return waiting.done()
+        await asyncio.wait({ended, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return ended.done()
     finally:
-        waiting.cancel()
         leaving.cancel()
 
 
@@ -341,11 +322,8 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def page(_: Request) -> Response:
-        return FileResponse(STATIC / name)
-
-    return page
+async def _show_page(name: str, _: Request) -> Response:
+    return FileResponse(STATIC / name)
 
 
 def _find_file(job: Job, name: str) -> StoredFile:

@@ -7,9 +7,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -168,22 +167,23 @@ class JobQueue:
         self._limits = limits
         self._clock = clock
         self._root = Path(tempfile.mkdtemp(prefix='dasr-serve-'))
+        self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
-        self._waiting: deque[Job] = deque()
-        self._running: set[Job] = set()
-        self._change = threading.Condition()
+        self._unfinished: dict[Job, Future[None]] = {}  # in order of arrival; also running jobs that were removed
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f'dasr-job-{index}', daemon=True)
-            for index in range(limits.workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._pool = ThreadPoolExecutor(limits.workers, 'dasr-job')
 
     def check_room(self) -> None:
         """Raises ProblemError 503 with a Retry-After if the queue is full."""
-        with self._change:
-            self._refuse_if_full()
+        if self._closed:
+            raise ProblemError(503, 'the server is stopping')
+        with self._lock:
+            running, waiting = self.counts()
+            left = [job.seconds_left for job in self._unfinished]
+        if running + waiting >= self._limits.queue + self._limits.workers:
+            known = [seconds for seconds in left if seconds is not None]
+            retry = math.ceil(min(known)) + 1 if known else _RETRY
+            raise ProblemError(503, f'{running} running and {waiting} waiting are all jobs that fit', retry)
 
     def submit(self, kind: Kind, name: str, task: Task) -> Job:
         """Adds a job; the task takes the job and reports its progress to it.
@@ -191,27 +191,25 @@ class JobQueue:
         Raises ProblemError 503 if the queue is full.
         """
         self.sweep()
-        with self._change:
-            self._refuse_if_full()
+        with self._lock:
+            self.check_room()
             job = Job(kind, name, Path(tempfile.mkdtemp(dir=self._root)), task, self._clock)
             self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._change.notify()
+            self._unfinished[job] = self._pool.submit(self._run, job)
             return job
 
     def get(self, identifier: str) -> Job:
         """The job with an identifier. Raises ProblemError 404 if there is none, or it was deleted."""
         self.sweep()
-        with self._change:
-            job = self._jobs.get(identifier)
+        job = self._jobs.get(identifier)
         if job is None:
             raise ProblemError(404, 'there is no such job; it was cancelled, or its result has expired')
         return job
 
     def ahead(self, job: Job) -> int:
         """Number of jobs before a waiting one, running ones included."""
-        with self._change:
-            return self._waiting.index(job) + len(self._running) if job in self._waiting else 0
+        with self._lock:
+            return list(self._unfinished).index(job) if job in self._unfinished and job.state == 'queued' else 0
 
     def expires_in(self, job: Job) -> float | None:
         """Seconds until a finished job is deleted, None for any other job."""
@@ -221,79 +219,54 @@ class JobQueue:
 
     def counts(self) -> tuple[int, int]:
         """Numbers of running and of waiting jobs."""
-        with self._change:
-            return len(self._running), len(self._waiting)
+        with self._lock:
+            waiting = sum(job.state == 'queued' for job in self._unfinished)
+            return len(self._unfinished) - waiting, waiting
 
     def remove(self, job: Job, reason: ProblemError | None = None) -> None:
         """Deletes a job and its files; one that has not ended is cancelled, with ``reason`` as its error."""
         reason = reason or ProblemError(410, 'the job was cancelled')
         job.cancel(reason)
-        with self._change:
+        with self._lock:
             self._jobs.pop(job.id, None)
-            waiting = job in self._waiting
+            waiting = job in self._unfinished and self._unfinished[job].cancel()
             if waiting:
-                self._waiting.remove(job)
-            running = job in self._running
+                del self._unfinished[job]
         if waiting:
             job.end(reason)
-        if not running:
+        if job.state in ('done', 'failed'):
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Deletes expired results, and the oldest ones if all together are too large."""
-        with self._change:
-            finished = sorted(
-                (job for job in self._jobs.values() if math.isfinite(job.finished_at)),
-                key=lambda job: job.finished_at,
-            )
-            expired = [job for job in finished if self.expires_in(job) == 0]
-            kept = [job for job in finished if job not in expired]
-            size = sum(job.stored for job in kept)
-            while len(kept) > 1 and size > self._limits.kept_megabytes * 1e6:
-                size -= kept[0].stored
-                expired.append(kept.pop(0))
-        for job in expired:
-            self.remove(job)
+        with self._lock:
+            ended = [job for job in self._jobs.values() if math.isfinite(job.finished_at)]
+        ended.sort(key=lambda job: job.finished_at)
+        size = sum(job.stored for job in ended)
+        for job in ended:
+            too_large = size > self._limits.kept_megabytes * 1e6 and job is not ended[-1]
+            if too_large or self.expires_in(job) == 0:
+                size -= job.stored
+                self.remove(job)
 
     def cancel_all(self) -> None:
         """Closes the queue and cancels all jobs."""
-        with self._change:
+        with self._lock:
             self._closed = True
-            jobs = [*self._waiting, *self._running]
-            self._change.notify_all()
+            jobs = list(self._unfinished)
         for job in jobs:
             self.remove(job, ProblemError(503, 'the server is stopping'))
 
-    def close(self, timeout: float = 30) -> None:
+    def close(self) -> None:
         """Cancels all jobs, waits for the threads and removes all files."""
         self.cancel_all()
-        for thread in self._threads:
-            thread.join(timeout)
+        self._pool.shutdown()
         shutil.rmtree(self._root, ignore_errors=True)
 
-    def _refuse_if_full(self) -> None:
-        if self._closed:
-            raise ProblemError(503, 'the server is stopping')
-        idle = len(self._threads) - len(self._running)
-        if len(self._waiting) >= self._limits.queue + max(0, idle):
-            left = [job.seconds_left for job in self._running]
-            known = [seconds for seconds in left if seconds is not None]
-            retry = math.ceil(min(known)) + 1 if known else _RETRY
-            running = len(self._running)
-            raise ProblemError(503, f'{running} running and {len(self._waiting)} waiting are all jobs that fit', retry)
-
-    def _work(self) -> None:
-        while True:
-            with self._change:
-                while not self._waiting and not self._closed:
-                    self._change.wait()
-                if self._closed:
-                    return
-                job = self._waiting.popleft()
-                self._running.add(job)
-            job.run()
-            with self._change:
-                self._running.discard(job)
-                forgotten = job.id not in self._jobs
-            if forgotten:
-                shutil.rmtree(job.folder, ignore_errors=True)
+    def _run(self, job: Job) -> None:
+        job.run()
+        with self._lock:
+            del self._unfinished[job]
+            forgotten = job.id not in self._jobs
+        if forgotten:
+            shutil.rmtree(job.folder, ignore_errors=True)

@@ -23,18 +23,6 @@ from dasr_arch.web.jobs import Job, Outcome
 from dasr_arch.web.model_store import Loaded
 from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.progress_hooks import Size, count_computed
-from dasr_arch.web.representation_map import (
-    PLAYGROUND_SIDE,
-    KnownDegradation,
-    MapStore,
-    count_encoded,
-    cut_middle,
-    list_known,
-    load_samples,
-    make_anisotropic,
-    make_isotropic,
-    place_experiment,
-)
 from dasr_arch.web.schemas import Model, PlaygroundParameters, PlaygroundResult, Sample
 from dasr_arch.web.uploads import UploadedImage
 
@@ -50,7 +38,7 @@ def list_samples() -> list[Sample]:
     """The sample images."""
     about = {image.file.rpartition('.')[0]: image for image in SAMPLE_IMAGES}
     samples = []
-    for name, pixels in load_samples(PLAYGROUND_SIDE).items():
+    for name, pixels in representation_map.load_samples(representation_map.PLAYGROUND_SIDE).items():
         height, width = pixels.shape[:2]
         content, licence = about[name].content, about[name].licence
         samples.append(Sample(name=name, content=content, licence=licence, width=width, height=height))
@@ -59,7 +47,7 @@ def list_samples() -> list[Sample]:
 
 def find_sample(name: str) -> NDArray[np.uint8]:
     """A sample image. Raises InputError if there is none of this name."""
-    samples = load_samples(PLAYGROUND_SIDE)
+    samples = representation_map.load_samples(representation_map.PLAYGROUND_SIDE)
     if name not in samples:
         raise InputError(f"there is no sample '{name}'{suggest(name, samples)}")
     return samples[name]
@@ -69,17 +57,19 @@ def find_sample(name: str) -> NDArray[np.uint8]:
 def make_thumbnail(name: str) -> bytes:
     """A sample image as a small JPEG, square; InputError as ``find_sample``."""
     pixels = find_sample(name)
-    square = Image.fromarray(cut_middle(pixels, min(pixels.shape[:2]), 1))
+    square = Image.fromarray(representation_map.cut_middle(pixels, min(pixels.shape[:2]), 1))
     stream = BytesIO()
     square.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS).save(stream, 'JPEG', quality=88)
     return stream.getvalue()
 
 
-def make_degradation(parameters: PlaygroundParameters, scale: int) -> KnownDegradation:
+def make_degradation(parameters: PlaygroundParameters, scale: int) -> representation_map.KnownDegradation:
     """The degradation of an experiment."""
     if parameters.blur == 'iso':
-        return make_isotropic(parameters.width, parameters.noise, scale)
-    return make_anisotropic((parameters.axis_1, parameters.axis_2), parameters.theta, parameters.noise, scale)
+        return representation_map.make_isotropic(parameters.width, parameters.noise, scale)
+    return representation_map.make_anisotropic(
+        (parameters.axis_1, parameters.axis_2), parameters.theta, parameters.noise, scale
+    )
 
 
 def run_experiment(
@@ -88,7 +78,7 @@ def run_experiment(
     parameters: PlaygroundParameters,
     entry: Model,
     loaded: Loaded,
-    maps: MapStore,
+    maps: representation_map.MapStore,
 ) -> Outcome:
     """Runs an experiment in the thread of a job, whose progress is updated.
 
@@ -97,7 +87,7 @@ def run_experiment(
     """
     upscaler, scale = loaded.upscaler, entry.scale
     whole = find_sample(parameters.sample or '') if image is None else _read_clean(image)
-    hr = cut_middle(whole, PLAYGROUND_SIDE, scale)
+    hr = representation_map.cut_middle(whole, representation_map.PLAYGROUND_SIDE, scale)
     if min(hr.shape[:2]) < LEAST_SIDE:
         height, width = whole.shape[:2]
         raise ProblemError(422, f'the image needs at least {LEAST_SIDE} pixels to each side, got {width} x {height}')
@@ -105,8 +95,10 @@ def run_experiment(
     lq = degrade_image(known.degradation, hr, parameters.seed, _NAME)
     adaptation = AdaptationOptions(strength=parameters.strength, ensemble=parameters.ensemble)
     key = (entry.name, scale)
-    waiting = () if maps.has(key) else load_samples(representation_map.MAP_SIDE).values()
-    encoded = count_encoded(scale, list_known(entry.setting, scale), (hr, *waiting))
+    waiting = () if maps.has(key) else representation_map.load_samples(representation_map.MAP_SIDE).values()
+    encoded = representation_map.count_encoded(
+        scale, representation_map.list_known(entry.setting, scale), (hr, *waiting)
+    )
     job.expect(count_computed(upscaler, [Size(*lq.shape[:2])], adaptation, 1) + _ENCODING * encoded)
     job.enter('upscaling')
     with loaded.hooks.following(job.advance):
@@ -118,7 +110,7 @@ def run_experiment(
         job.advance(_ENCODING * pixels)
 
     reference = maps.get(key, upscaler, entry.setting, report)
-    placed = place_experiment(reference, upscaler, hr, lq, known, report)
+    placed = representation_map.place_experiment(reference, upscaler, hr, lq, known, report)
     from dasr_arch.benchmark.image_metrics import measure_image  # noqa: PLC0415 (brings BasicSR, slow to import)
 
     metric = MetricPlan('PSNR', 'calculate_psnr', {'crop_border': scale, 'test_y_channel': True})

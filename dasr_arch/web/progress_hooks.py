@@ -22,13 +22,13 @@ class ProgressHooks:
     def __init__(self, network: DASR) -> None:
         self._local = threading.local()
         modules = _find_called_modules(network)
-        self._share = 1 / len(modules)
+        share = 1 / len(modules)
         network.register_forward_pre_hook(self._begin, with_kwargs=True)
         for module in modules:
-            module.register_forward_pre_hook(self._go_on)
+            module.register_forward_pre_hook(lambda *_: self._report(self._local.pixels * share))
         for layer in network.encoder.modules():
             if isinstance(layer, nn.Conv2d):
-                layer.register_forward_pre_hook(self._encode)
+                layer.register_forward_pre_hook(lambda *_: self._report(0.0))
 
     @contextmanager
     def following(self, listener: Listener) -> Iterator[None]:
@@ -42,12 +42,6 @@ class ProgressHooks:
     def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         lq = args[0] if args else kwargs['lq']
         self._local.pixels = lq.shape[0] * lq.shape[-2] * lq.shape[-1]
-
-    def _go_on(self, _: nn.Module, __: tuple[Any, ...]) -> None:
-        self._report(self._local.pixels * self._share)
-
-    def _encode(self, _: nn.Module, __: tuple[Any, ...]) -> None:
-        self._report(0.0)
 
     def _report(self, pixels: float) -> None:
         listener: Listener | None = getattr(self._local, 'listener', None)

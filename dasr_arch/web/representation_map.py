@@ -58,12 +58,9 @@ class Reference(NamedTuple):
 
 def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
     """The middle of an image of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
-    spans = []
-    for length in image.shape[:2]:
-        size = min(length, side) // scale * scale
-        start = (length - size) // 2
-        spans.append(slice(start, start + size))
-    return image[spans[0], spans[1]]
+    height, width = (min(length, side) // scale * scale for length in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 @cache
@@ -115,10 +112,9 @@ class MapStore:
     def get(
         self, key: tuple[str, int], upscaler: Upscaler, setting: Setting | None, report: Callable[[float], object]
     ) -> Reference:
-        """The map of the network with a name and scale, trained in a setting.
+        """The map of the network with a name and scale, trained in a setting; InputError if sample images are missing.
 
-        ``report`` is called with the number of LR pixels encoded since the last call, see ``count_encoded``; an
-        exception from it ends the work. Raises InputError if there are no sample images.
+        ``report`` gets the number of LR pixels encoded since the last call; an exception from it ends the work.
         """
         with self._lock:
             if key not in self._references:
@@ -129,10 +125,7 @@ class MapStore:
 def make_reference(
     upscaler: Upscaler, known: list[KnownDegradation], report: Callable[[float], object] = lambda _: None
 ) -> Reference:
-    """Degrades the sample images by every known degradation and computes the axes of the map.
-
-    ``report`` as in ``MapStore.get``. Raises InputError if there are no sample images.
-    """
+    """Degrades the sample images by every known degradation and computes the axes of the map; see ``MapStore.get``."""
     samples = load_samples(MAP_SIDE)
     if not samples:
         raise InputError('the map needs the sample images of scikit-image; pip install --force-reinstall scikit-image')
@@ -164,9 +157,9 @@ def encode_known(
     name: str,
     report: Callable[[float], object] = lambda _: None,
 ) -> Array:
-    """Representations of a clean RGB image (H, W, 3) under each degradation, shape (D, representation_dim).
+    """Representations of a clean RGB image under each degradation, shape (D, representation_dim).
 
-    The noise depends on the name. ``report`` as in ``MapStore.get``.
+    The noise depends on the name.
     """
     rows = []
     for one in known:
@@ -184,7 +177,7 @@ def place_experiment(
     here: KnownDegradation,
     report: Callable[[float], object] = lambda _: None,
 ) -> RepresentationMapResult:
-    """Computes the place of a clean image and its LR image, degraded by ``here``, on the map of a network."""
+    """Places an LR image, and its clean image under each known degradation, on the map of a network."""
     own = encode_known(upscaler, clean, reference.known, 'experiment', report)
     vector = normalise(upscaler.represent([lq])[0].cpu().double().numpy()[None], own)[0]
     relative = normalise(own, own)

@@ -1,14 +1,13 @@
 """Parameters of requests and contents of answers, from which FastAPI derives the description of the API."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.inference.images.io import SUFFIXES, OutputSettings
-from dasr_arch.inference.tiling import Tiling
 from dasr_arch.web.problems import ProblemError
 
 FORMATS = tuple(sorted({suffix[1:] for suffix in SUFFIXES}))
@@ -17,14 +16,9 @@ FORMATS = tuple(sorted({suffix[1:] for suffix in SUFFIXES}))
 _OLD_PHASES = {'encoding': 'looking', 'upscaling': 'enlarging'}
 
 
-class Expected(NamedTuple):
-    """The allowed values of a parameter in words, for messages about wrong ones."""
-
-    text: str
-
-
-_FLAG = Expected('true or false value')
-Axis = Annotated[float, Expected('number above 0, at most 10')]
+# A text in Annotated says which values of a parameter are allowed, for messages about wrong ones.
+_FLAG = 'true or false value'
+Axis = Annotated[float, 'number above 0, at most 10']
 
 
 class Parameters(BaseModel):
@@ -36,10 +30,10 @@ class Parameters(BaseModel):
         None,
         description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent",
     )
-    scale: Annotated[int | None, Expected('whole number such as 4')] = Field(
+    scale: Annotated[int | None, 'whole number such as 4'] = Field(
         None, ge=1, le=8, description='Up-sampling factor; that of the model if absent'
     )
-    strength: Annotated[float, Expected('number in [0, 2]')] = Field(
+    strength: Annotated[float, 'number in [0, 2]'] = Field(
         1.0,
         ge=0,
         le=2,
@@ -65,31 +59,27 @@ class Parameters(BaseModel):
                     hint = suggest(name, cls.model_fields)
                     raise ProblemError(422, f"there is no parameter '{name}'{hint}") from error
             name, one = next(iter(errors.items()))
-            expected = next(item.text for item in cls.model_fields[name].metadata if isinstance(item, Expected))
+            expected = next(item for item in cls.model_fields[name].metadata if isinstance(item, str))
             raise ProblemError(422, f"{name} must be a {expected}, got '{str(one['input'])[:40]}'") from error
 
 
 class UpscaleParameters(Parameters):
     """Parameters of an upscaling."""
 
-    tile: Annotated[int | None, Expected('whole number of pixels, 16 or more')] = Field(
+    tile: Annotated[int | None, 'whole number of pixels, 16 or more'] = Field(
         None, ge=16, le=65536, description='Side of a tile in LR pixels; the largest that fits into memory if absent'
     )
     exact: Annotated[bool, _FLAG] = Field(
         False, description='Pad tiles by the full receptive field, so that the result is identical to the untiled one'
     )
     format: str | None = Field(None, description='File format of the result; that of the image if absent')
-    quality: Annotated[int | None, Expected('whole number in [1, 100]')] = Field(
+    quality: Annotated[int | None, 'whole number in [1, 100]'] = Field(
         None, ge=1, le=100, description='Quality of JPEG, WebP and AVIF; 95 if absent'
     )
     name: str | None = Field(
         None,
         description="File name of the image, from which that of the result is derived; the uploaded file's if absent",
     )
-
-    def tiling(self) -> Tiling:
-        """Tile settings of the upscaler."""
-        return Tiling(self.tile, self.exact)
 
     def output(self) -> OutputSettings:
         """File format and quality of the result. Raises InputError if there is no such format."""
@@ -107,11 +97,11 @@ class PlaygroundParameters(Parameters):
     sample: str | None = Field(
         None, description='Name of a sample image that /api/v1/samples lists, instead of an uploaded image'
     )
-    blur: Annotated[Literal['iso', 'aniso'], Expected('choice of iso or aniso')] = Field(
+    blur: Annotated[Literal['iso', 'aniso'], 'choice of iso or aniso'] = Field(
         'iso',
         description='Gaussian blur: isotropic with `width`, or anisotropic with `axis_1`, `axis_2` and `theta`',
     )
-    width: Annotated[float, Expected('number in [0, 10]')] = Field(
+    width: Annotated[float, 'number in [0, 10]'] = Field(
         2.4,
         ge=0,
         le=10,
@@ -121,15 +111,13 @@ class PlaygroundParameters(Parameters):
         3.2, gt=0, le=10, description='Standard deviation along the first axis of the anisotropic kernel, HR pixels'
     )
     axis_2: Axis = Field(1.0, gt=0, le=10, description='Standard deviation along the second axis, HR pixels')
-    theta: Annotated[float, Expected('angle in [-360, 360] degrees')] = Field(
+    theta: Annotated[float, 'angle in [-360, 360] degrees'] = Field(
         30.0, ge=-360, le=360, description='Angle of the first axis in degrees, clockwise'
     )
-    noise: Annotated[float, Expected('number in [0, 100]')] = Field(
+    noise: Annotated[float, 'number in [0, 100]'] = Field(
         0.0, ge=0, le=100, description='Noise level: standard deviation on the 0..255 scale'
     )
-    seed: Annotated[int, Expected('whole number, 0 or more')] = Field(
-        0, ge=0, le=2**31, description='Seed of the noise'
-    )
+    seed: Annotated[int, 'whole number, 0 or more'] = Field(0, ge=0, le=2**31, description='Seed of the noise')
 
 
 class _Content(BaseModel):

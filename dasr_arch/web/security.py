@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dasr_arch.web.problems import SECURITY_HEADERS, ProblemError
-from dasr_arch.web.settings import ServeSettings, is_loopback
+from dasr_arch.web.settings import ServeSettings
 
 COOKIE = 'dasr_token'
 OPEN_PATHS = ('/healthz', '/login', '/static/app.css', '/static/icon.svg', '/static/login.js')
@@ -126,7 +126,7 @@ def _is_same_site(headers: Headers, host: str, method: str) -> bool:
 
 def describe_exposure(settings: ServeSettings) -> str | None:
     """Warning for a server that other machines can reach; None on loopback."""
-    if is_loopback(settings.host):
+    if settings.is_loopback:
         return None
     if settings.token is None:
         return f'warning: {settings.host} is reachable from other machines, by everyone; --token asks for a token'

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -79,25 +80,19 @@ def serving(settings: ServeSettings) -> Iterator[Running]:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises InputError if the address is not local, or the port is in use or not allowed."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise InputError(f"--host: '{host}' is not an address of this machine") from error
-    listener = socket.socket(family, kind, protocol)
+    family, address = found[0][0], found[0][4]
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # '::' takes IPv4, too
     try:
-        if hasattr(socket, 'SO_REUSEADDR') and not hasattr(socket, 'SO_EXCLUSIVEADDRUSE'):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was closed recently
-        listener.bind(address)
-        listener.listen(_BACKLOG)
+        return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise InputError(f'port {port} is in use; choose another with --port, or 0 for any that is free') from error
         if error.errno == errno.EACCES:
             raise InputError(f'port {port} is not allowed for this user; choose one above 1023 with --port') from error
-        raise InputError(f"--host: '{host}' cannot be bound ({error.strerror})") from error
-    return listener
+        raise InputError(f"--host: '{host}' cannot be bound ({os.strerror(error.errno or 0)})") from error
 
 
 def format_address(settings: ServeSettings, listener: socket.socket) -> str:

@@ -69,17 +69,12 @@ class ServeSettings:
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach the server."""
-        return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address or name of the loopback interface."""
-    if host == 'localhost':
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        if self.host == 'localhost':
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def make_token() -> str:

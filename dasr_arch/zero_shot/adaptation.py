@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.contract import facts_of
-from dasr_arch.archs.layers.residual_cnn import ResidualCNN
-from dasr_arch.archs.zssr_arch import ZSSR
+from dasr_arch.archs.zssr_arch import ZSSR, ResidualCNN
 from dasr_arch.degradations.base import check_choice, check_number
 from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_self_ensemble, upsample_to
 from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
@@ -37,23 +36,16 @@ class Adapted(NamedTuple):
 class MZSROptions:
     """Options of MZSR's test-time adaptation.
 
-    Attributes:
-        steps: gradient steps, 0 or more; the paper shows 1 and 10.
-        rates: learning rates of the first steps; the last one holds for all further steps. The authors use
-            (0.01, 0.01, 0.01, 0.001) for bicubic downsampling at x2, and (0.01, 0.005, 0.005, 0.005, 0.005, 0.001)
-            for direct downsampling at x4.
-        downsample: downsampling that the network was trained for: 'bicubic' as in DASR's protocol, 'direct' takes every
-            s-th pixel from the top left.
-        back_projections: iterations of back-projection after the last step; the authors' code has them, switched off.
-
     Raises:
         InputError: if a value has the wrong type or lies outside its range.
     """
 
-    steps: int = 10
+    steps: int = 10  # gradient steps; the paper shows 1 and 10
+    # Learning rates of the first steps; the last one holds for all further steps. The authors use these for bicubic
+    # downsampling at x2, and (0.01, 0.005, 0.005, 0.005, 0.005, 0.001) for direct downsampling at x4.
     rates: tuple[float, ...] = (0.01, 0.01, 0.01, 0.001)
-    downsample: Literal['bicubic', 'direct'] = 'bicubic'
-    back_projections: int = 0
+    downsample: Literal['bicubic', 'direct'] = 'bicubic'  # as in training; 'direct' takes every s-th pixel, top left
+    back_projections: int = 0  # iterations after the last step; the authors' code has them, switched off
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -112,10 +104,9 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
 def adapt_mzsr(
     network: ResidualCNN, lq: Tensor, options: MZSROptions | None = None, kernel: Tensor | None = None
 ) -> Adapted:
-    """Takes a few plain gradient steps on the whole image, then super-resolves it; deterministic.
+    """Takes a few gradient steps on the whole image, then super-resolves it: Soh et al., CVPR 2020, algorithm 2.
 
-    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit. Source: Soh et al., CVPR 2020, algorithm
-    2.
+    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit.
     """
     options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():

@@ -31,8 +31,8 @@ def estimate_width(network: IKC, code: Tensor) -> Tensor:
 def estimate_kernel(network: IKC, lq: Tensor, corrected: bool = False) -> Tensor:
     """Estimates the blur kernels (B, k, k), each of sum 1, of RGB images (B, 3, h, w) in [0, 1].
 
-    By default the Predictor alone estimates, as in DASR's comparison; ``corrected`` adds the Corrector. k is the kernel
-    size of the network. ValueError as :func:`estimate_width`.
+    The Predictor alone estimates, as in DASR's comparison; ``corrected`` adds the Corrector. ValueError as in
+    :func:`estimate_width`.
     """
     if corrected:
         out = network(lq, return_steps=True)

@@ -69,20 +69,14 @@ def upsample_to(lq: Tensor, scale: int, like: Tensor) -> Tensor:
 
 
 def back_project(sr: Tensor, lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
-    """Iterative back-projection: reduces the difference between the downscaled SR image and the LR image.
-
-    ``sr`` has shape (1, C, h * scale, w * scale), ``lq`` (1, C, h, w); both and the result lie in [0, 1].
-    """
+    """Iterative back-projection: reduces the difference between downscaled SR and LR image, all in [0, 1]."""
     for _ in range(rounds):
         sr = (sr + upsample_bicubic_symmetric(lq - downscaler(sr), downscaler.scale)).clamp(0, 1)
     return sr
 
 
 def run_self_ensemble(network: Callable[[Tensor], Tensor], lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
-    """Super-resolves an image (1, C, h, w) in [0, 1] in all eight orientations; the median, pixel by pixel, in [0, 1].
-
-    Each result is back-projected ``rounds`` times.
-    """
+    """Median, pixel by pixel, of the results in all eight orientations, each back-projected; everything in [0, 1]."""
     results = []
     for index in ORIENTATIONS:
         sr = orient_back(network(orient(lq, index)), index)

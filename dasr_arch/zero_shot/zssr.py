@@ -13,76 +13,49 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.layers.residual_cnn import ResidualCNN
+from dasr_arch.archs.zssr_arch import ResidualCNN
 from dasr_arch.degradations.base import check_choice, check_number
 from dasr_arch.inference.self_ensemble import orient
 from dasr_arch.zero_shot.pairs import Downscaler, upsample_to
 
 _UNCHANGED = 0.05  # share of the crops without rotation, reflection and warp
 _ORIENTED = 0.45  # share of the crops with a rotation or reflection alone; the others are warped
+_COUNTS = {'max_steps': 0, 'crop_size': 1, 'check_every': 1, 'check_window': 1, 'measure_every': 1}  # least values
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZSSROptions:
     """Options of ZSSR's training on one image; the defaults are the authors' for a single scaling step.
 
-    Attributes:
-        max_steps: largest number of steps.
-        crop_size: side of the HR crops in pixels; at most the image's shorter side, rounded down to a multiple of the
-            scale. Should be 32 times the scale or more.
-        lr: initial learning rate of Adam.
-        lr_min: training ends when the learning rate is below it.
-        lr_factor: divisor of the learning rate.
-        check_every: steps between two checks of the learning rate.
-        check_window: least number of steps between a change of the learning rate and the next check, and length of the
-            history that a check uses.
-        measure_every: steps between two measurements of the reconstruction error of the whole image.
-        lr_change_ratio: the learning rate falls where this times the negative slope of the errors is below the
-            standard deviation of the slope. 0.866 has the effect of the authors' 1.5 with NumPy before 1.16, which
-            scaled deviations differently; 1.5 today trains longer.
-        min_scale: smallest scale factor of warped crops; the largest is 1.
-        scale_difference: standard deviation of the difference between the factors of the axes.
-        shear: standard deviation of the shear along each axis.
-        lq_noise: standard deviation of the noise added to LR crops, on the scale 0..255; the authors use 3.2 for real
-            images. Its former name ``son_noise`` is accepted by :func:`~dasr_arch.zero_shot.adaptation.build_adapter`.
-        downsample: generation of LR crops with a known kernel: 'bicubic' as in DASR's protocol, 'direct' as in the
-            paper.
-        ensemble: whether the result is the median over eight orientations; None: only without a known kernel.
-        back_projections: iterations of back-projection; None: 10 without a known kernel, else 2.
-
     Raises:
         InputError: if a value has the wrong type or lies outside its range.
     """
 
-    max_steps: int = 3000
-    crop_size: int = 128
-    lr: float = 1e-3
-    lr_min: float = 9e-6
-    lr_factor: float = 10.0
-    check_every: int = 60
-    check_window: int = 256
-    measure_every: int = 50
+    max_steps: int = 3000  # at most
+    crop_size: int = 128  # HR pixels, should be >= 32 * scale; at most the shorter side, as a multiple of the scale
+    lr: float = 1e-3  # initial learning rate of Adam
+    lr_min: float = 9e-6  # training ends when the learning rate is below it
+    lr_factor: float = 10.0  # divisor of the learning rate
+    check_every: int = 60  # steps between two checks of the learning rate
+    check_window: int = 256  # steps of history that a check uses, and at least from a change to the next check
+    measure_every: int = 50  # steps between two measurements of the reconstruction error of the whole image
+    # The rate falls where this times the negative slope of the errors is below the standard deviation of the slope.
+    # 0.866 has the effect of the authors' 1.5 with NumPy before 1.16, which scaled deviations differently; 1.5 today
+    # trains longer.
     lr_change_ratio: float = 0.866
-    min_scale: float = 0.5
-    scale_difference: float = 0.25
-    shear: float = 0.1
-    lq_noise: float = 0.0
-    downsample: Literal['bicubic', 'direct'] = 'bicubic'
-    ensemble: bool | None = None
-    back_projections: int | None = None
+    min_scale: float = 0.5  # smallest scale factor of warped crops; the largest is 1
+    scale_difference: float = 0.25  # standard deviation of the difference between the factors of the axes
+    shear: float = 0.1  # standard deviation of the shear along each axis
+    lq_noise: float = 0.0  # standard deviation on LR crops, 0..255; the authors use 3.2 for real images; was son_noise
+    downsample: Literal['bicubic', 'direct'] = 'bicubic'  # of LR crops with a known kernel: as DASR's, or the paper's
+    ensemble: bool | None = None  # median over eight orientations; None: only without a known kernel
+    back_projections: int | None = None  # iterations; None: 10 without a known kernel, else 2
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        check_number('max_steps', self.max_steps, low=0, high=1e7)
-        counts = {
-            'crop_size': self.crop_size,
-            'check_every': self.check_every,
-            'check_window': self.check_window,
-            'measure_every': self.measure_every,
-        }
-        for name, value in counts.items():
-            check_number(name, value, low=1, high=1e7)
-        for name, value in {'max_steps': self.max_steps, **counts}.items():
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            check_number(name, value, low=least, high=1e7)
             if value != int(value):
                 raise InputError(f'{name} must be a whole number, got {value!r}')
         check_number('lr', self.lr, low=0, high=1, above_low=True)
@@ -120,8 +93,7 @@ def train_zssr(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Trains a network in place on crops of one RGB image (1, 3, H, W) in [0, 1]; loss and learning rate of every step.
 
-    ``augment`` rotates and reflects crops; False with a known kernel, which would have to be rotated too. The generator
-    is a CPU generator.
+    ``augment`` rotates and reflects crops; False with a known kernel, which would have to be rotated too.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
     schedule = PlateauSchedule(options)
@@ -197,10 +169,7 @@ def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 def sample_hr_crop(
     image: Tensor, scale: int, options: ZSSROptions, generator: torch.Generator, augment: bool = True
 ) -> Tensor:
-    """A random crop of an RGB image (1, 3, H, W) in [0, 1]: unchanged, rotated or reflected (``augment``), or warped.
-
-    Sides are multiples of the scale, if the image is large enough. Black outside of a warped image.
-    """
+    """A random crop of RGB (1, 3, H, W) in [0, 1]: unchanged, rotated, reflected (``augment``) or warped, on black."""
     kind = float(torch.rand((), generator=generator))
     if kind < _UNCHANGED + _ORIENTED:
         source = image

@@ -60,9 +60,8 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
 def run(args: argparse.Namespace) -> int:
     """Upscales and prints the output paths; returns 2 if an image could not be used."""
     from dasr_arch.inference.load_model import find_scale
-    from dasr_arch.inference.output_paths import split_paths
+    from dasr_arch.inference.output_paths import is_video, split_paths
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
-    from dasr_arch.inference.video.output_paths import is_video
 
     settings = _read_settings(args)
     args.scale = find_scale(args.model, args.scale)
@@ -89,8 +88,7 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     """Upscales videos one by one; prints an error for a bad one and goes on."""
     from dasr_arch._errors import InputError
     from dasr_arch._extras import import_extra
-    from dasr_arch.inference.output_paths import PathSettings
-    from dasr_arch.inference.video.output_paths import is_video, plan_videos
+    from dasr_arch.inference.output_paths import PathSettings, is_video, plan_videos
     from dasr_arch.inference.video.reader import VideoSettings
     from dasr_arch.inference.video.upscale_video import upscale_video
 

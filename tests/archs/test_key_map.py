@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dasr_arch import InputError
-from dasr_arch.archs.key_map import KeyMap
+from dasr_arch.archs.contract import KeyMap
 from dasr_arch.checkpoints.io import load_fitting, load_strictly
 
 MAP = KeyMap('first.weight', {r'first\.(\w+)': r'body.0.\1', r'last\.(\w+)': r'body.1.\1'}, unused=[r'dead\..*'])

@@ -12,7 +12,7 @@ import torch
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends import ncnn_net
-from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tile_limits import is_out_of_memory
 from tests.golden.weights import relative_error
 
 SMALL = {

@@ -10,9 +10,8 @@ from basicsr.archs.srresnet_arch import MSRResNet
 from dasr_arch._errors import InputError
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.benchmark.build import build_network, check_finite
 from dasr_arch.benchmark.config import NetworkPlan
-from dasr_arch.benchmark.methods import build_method, gather_conditions, probe_method
+from dasr_arch.benchmark.methods import build_method, build_network, check_finite, gather_conditions, probe_method
 from dasr_arch.degradations import build_degradation, image_generator
 from tests.benchmark.making import save_weights, small_dasr
 from tests.golden.weights import golden_state, relative_error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dasr_arch.benchmark.result_cache import (
     EvaluationResult,
     ImageFacts,
     ResultCache,
+    describe_metric,
     digest_degradation,
     digest_image,
     digest_weights,
@@ -184,3 +186,14 @@ def test_degradation_digest_depends_on_the_seed_only_with_noise() -> None:
     noisy = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 10}, 4)
     assert digest_degradation(quiet, 0) == digest_degradation(quiet, 1)
     assert digest_degradation(noisy, 0) != digest_degradation(noisy, 1)
+
+
+def test_file_of_a_metric_counts_by_its_content(tmp_path: Path) -> None:
+    def describe(name: str, content: bytes) -> dict[str, object]:
+        (tmp_path / name).write_bytes(content)
+        return describe_metric(MetricPlan('lpips', 'calculate_lpips', {'backbone_path': str(tmp_path / name)}))
+
+    before = describe('a.pth', b'weights')
+    assert describe('b.pth', b'weights') == before
+    os.utime(tmp_path / 'a.pth', ns=(0, 0))
+    assert describe('a.pth', b'others') != before

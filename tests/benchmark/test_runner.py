@@ -18,6 +18,8 @@ from torch import nn
 
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.config import Benchmark, DatasetPlan, MetricPlan, NetworkPlan, build_degradations
+from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.degradations import build_degradation, degrade_image
@@ -304,3 +306,25 @@ def test_images_that_a_report_shows_are_written_and_no_other(key: str) -> None:
     written = {path.name for path in Path('results/trial/visualization').rglob('*.png')}
     assert written == {'p2.png'}
     assert len(list(Path('results/trial/crops/Own/p2').iterdir())) == 3
+
+
+def test_weights_and_images_that_change_during_a_test_are_refused() -> None:
+    root = write_images(Path('own'))
+    dataset = DatasetPlan('Own', root)
+    degradations = build_degradations([{'type': 'IsotropicGaussian', 'sigma': 0}], 4)
+    metrics = (MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4}),)
+    benchmark = Benchmark(
+        'trial', 4, 0, (dataset,), degradations, (NetworkPlan('Bicubic', 'Bicubic', {'scale': 4}),), metrics
+    )
+    images, _ = inspect_dataset(dataset, 4, 16)
+
+    def run(digest: str) -> str:
+        return (
+            Runner(benchmark, {'Own': images}, {'Bicubic': digest}, Path('results'), torch.device('cpu'))
+            .run()[0]
+            .reason
+        )
+
+    assert 'has changed since the test began' in run('of other weights')
+    write_image(root / 'p1.png', make_image(seed=9))
+    assert run('') == 'p1 of Own has changed since the test began; run the test again'

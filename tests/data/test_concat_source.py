@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from dasr_arch import InputError
-from dasr_arch.data.concat_source import JoinedSource, open_sources
 from dasr_arch.data.image_io import write_image
-from dasr_arch.data.image_source import FolderSource
+from dasr_arch.data.image_source import FolderSource, JoinedSource, open_sources
 
 
 @pytest.fixture

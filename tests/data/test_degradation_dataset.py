@@ -335,3 +335,11 @@ def test_images_can_be_enlarged_before_patches_are_cut(demo_folder):
 def test_wrong_range_of_resizing_is_refused(demo_folder, span):
     with pytest.raises(InputError, match='resize_range'):
         DegradationDataset(make_options(demo_folder, resize_range=span))
+
+
+def test_cache_is_filled_until_an_image_does_not_fit(demo_folder):
+    large, none = make_dataset(demo_folder), make_dataset(demo_folder, cache_mib=0)
+    for dataset in (large, none):
+        dataset.fill_cache()
+    assert not large.source.is_full
+    assert none.source.is_full

@@ -178,6 +178,19 @@ def test_other_files_are_no_specification(tmp_path: Path, content: str) -> None:
         read_degradation_record(path)
 
 
+def test_seed_that_is_no_whole_number_is_named(folder: Path) -> None:
+    path = degrade_files(folder / 'in', folder / 'low', degradation(), QUIET).record
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'seed': '3'}))
+    with pytest.raises(InputError, match="seed must be a whole number, got '3'"):
+        read_degradation_record(path)
+
+
+def test_folder_in_place_of_an_image_is_named(folder: Path) -> None:
+    (folder / 'low' / 'a.png').mkdir(parents=True)
+    with pytest.raises(InputError, match=r'a\.png: is a folder'):
+        degrade_files(folder / 'in', folder / 'low', degradation(), DegradeSettings(force=True, progress=False))
+
+
 def test_interrupted_run_leaves_nothing(folder: Path) -> None:
     generator = np.random.default_rng(1)
     for index in range(200):

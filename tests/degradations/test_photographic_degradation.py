@@ -399,3 +399,15 @@ def test_mistake_in_a_parameter_is_named_in_one_line(wrong, message):
     with pytest.raises(InputError, match=message) as error:
         build_degradation({**PHOTO, **wrong}, 4)
     assert '\n' not in str(error.value)
+
+
+def test_description_of_an_intermediate_size_names_both_filters():
+    degradation = build_degradation(SEVERE, 4)
+    generator = seeded()
+    draws = next(
+        draw for draw in (degradation.draw(generator, (1, 1)) for _ in range(200)) if float(draw['resize'][0]) < 1
+    )
+    resize = degradation.describe(draws)['resize']
+    assert set(resize) == {'filter', 'first_filter', 'factor'}
+    assert resize['first_filter'] in FILTERS
+    assert 0.25 <= resize['factor'] < 1

@@ -247,3 +247,13 @@ def test_packaged_network_is_exported(tmp_path, kind):
     lq = torch.rand(1, 3, 41, 58)
     with torch.no_grad():
         assert (run_file(report.paths[0], lq) - network(lq)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'message'),
+    [('tflite', 'x.onnx', "format must be .*, got 'tflite'"), ('onnx', 'x.xml', "unknown ending '.xml' for onnx")],
+)
+def test_format_and_suffix_must_fit(kind, name, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        export_network(make_network(scale=4), tmp_path / name, kind)
+    assert not list(tmp_path.iterdir())

@@ -15,9 +15,15 @@ from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.image_io import read_image
 from dasr_arch.inference.images.pixels import Pixels
 from dasr_arch.inference.load_model import locate_weights
-from dasr_arch.inference.receptive_field import encoder_radius, encoder_stride, receptive_radius
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back, orient_pixels
-from dasr_arch.inference.tile_memory import bytes_per_pixel, is_out_of_memory, max_tile_pixels
+from dasr_arch.inference.tile_limits import (
+    bytes_per_pixel,
+    encoder_radius,
+    encoder_stride,
+    is_out_of_memory,
+    max_tile_pixels,
+    receptive_radius,
+)
 from dasr_arch.inference.tiling import (
     TILE_PAD,
     Tile,

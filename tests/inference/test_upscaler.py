@@ -273,3 +273,23 @@ def test_tiles_that_were_asked_for_can_be_cut_to_the_memory(upscaler, monkeypatc
     assert 24 < fitted < 65536
     monkeypatch.setattr(dasr_arch.inference.upscaler, 'available_memory', lambda device: 0)
     assert upscaler.fit_tiling(Tiling(65536)) == Tiling(16)
+
+
+@pytest.mark.parametrize('failures', [1, 3])
+def test_encoder_takes_smaller_tiles_where_memory_runs_out(upscaler, monkeypatch, demo_image, failures):
+    encode, tried = dasr_arch.inference.upscaler.encode_tiled, []
+
+    def fail_first(network, pixels, device, max_pixels):
+        tried.append(max_pixels)
+        if len(tried) <= failures:
+            raise MemoryError
+        return encode(network, pixels, device, max_pixels)
+
+    expected = upscaler.represent([demo_image])
+    monkeypatch.setattr(dasr_arch.inference.upscaler, 'encode_tiled', fail_first)
+    if failures == 3:
+        with pytest.raises(InputError, match='not enough memory to encode the image'):
+            upscaler.represent([demo_image])
+    else:
+        assert torch.allclose(upscaler.represent([demo_image]), expected, atol=1e-5)
+    assert tried == [1 << 17, 1 << 15, 1 << 13][: failures + 1]

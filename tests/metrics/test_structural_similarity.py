@@ -37,6 +37,12 @@ def test_separable_ssim_equals_basicsr_on_channels_first_and_grey() -> None:
     assert abs(calculate_ssim_separable(first[..., 0], second[..., 0], 3) - grey) < 1e-10
 
 
+def test_luma_of_float_images_is_that_of_basicsr() -> None:
+    first, second = (image.astype(np.float64) for image in make_pair())
+    expected = calculate_ssim(first, second, crop_border=3, test_y_channel=True)
+    assert abs(calculate_ssim_separable(first, second, 3, test_y_channel=True) - expected) < 1e-10
+
+
 def test_equal_images_have_ssim_one() -> None:
     image, _ = make_pair()
     assert calculate_ssim_separable(image, image, 4, test_y_channel=True) == pytest.approx(1, abs=1e-12)

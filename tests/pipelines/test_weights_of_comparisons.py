@@ -9,8 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
 import dasr_arch  # noqa: F401
-from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.network_options import plan_network
+from dasr_arch.benchmark.config import NetworkPlan, PartPlan, plan_network
 from dasr_arch.config.yaml_reader import read_yaml
 from race.options import read_race
 from tests.option_files import OPTIONS

@@ -358,7 +358,7 @@ def test_client_that_goes_away_ends_its_job(server, gate):
         head = f'POST /api/v1/upscale HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(PNG)}\r\n\r\n'
         client.sendall(head.encode() + PNG)
         assert gate.reached.wait(WAIT)
-        (job,) = server.queue._running
+        (job,) = server.queue._unfinished
     while job.id in server.queue._jobs:
         threading.Event().wait(0.01)  # the server notices the closed connection
     gate.opened.set()

@@ -219,7 +219,7 @@ def test_progress_is_shown_and_cancelling_stops_the_job(page, image, server):
         assert gate.reached.wait(WAIT)
         page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         assert page.find('#up-job [role=progressbar]').get_attribute('aria-valuetext')
-        (job,) = server.queue._running
+        (job,) = server.queue._unfinished
         page.find('#up-job button').click()
         page.wait(lambda: not page.is_shown('#up-job'))
         page.wait(lambda: job.id not in server.queue._jobs)
@@ -236,7 +236,7 @@ def test_time_left_is_shown(page, image, server):
     with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
-        (job,) = server.queue._running
+        (job,) = server.queue._unfinished
         job.expect(100)
         job.advance(50)
         page.wait(lambda: '50 %' in page.text('#up-job .job-left') and 'left' in page.text('#up-job .job-left'))
@@ -250,7 +250,7 @@ def test_leaving_the_page_cancels_the_job(page, image, server, driver):
     with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
         page.find('#up-start').click()
         assert gate.reached.wait(WAIT)
-        (job,) = server.queue._running
+        (job,) = server.queue._unfinished
         page.wait(lambda: page.text('#up-job .job-phase') == 'Estimating the degradation')
         driver.get(f'{server.address}docs')
         page.wait(lambda: job.id not in server.queue._jobs)

@@ -13,9 +13,10 @@ pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
+from dasr_arch._errors import InputError
 from dasr_arch.web.api import STATIC
 from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
-from dasr_arch.web.server import serving
+from dasr_arch.web.server import listen, serving
 from dasr_arch.web.settings import ServeSettings, make_token
 
 WAIT = 60
@@ -179,3 +180,21 @@ def test_telemetry_is_off_whatever_the_environment_says(tmp_path, monkeypatch):
     settings = ServeSettings(port=0, weights=(write_weights(tmp_path),), device='cpu')
     with no_installed_weights(tmp_path), serving(settings) as running:
         assert requests.get(f'{running.address}healthz', timeout=WAIT).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [({'port': 65536}, 'port must be'), ({'token': 'short'}, 'at least 12'), ({'token': 12 * '\n'}, 'printable ASCII')],
+)
+def test_settings_that_cannot_work_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        ServeSettings(**options)
+
+
+def test_address_of_another_machine_is_not_bound():
+    with pytest.raises(InputError, match=r"'192\.0\.2\.1' cannot be bound"):
+        listen('192.0.2.1', 0)  # reserved for documentation, RFC 5737
+
+
+def test_name_may_be_that_of_any_machine():
+    assert not ServeSettings(host='images.example').is_loopback

@@ -8,7 +8,7 @@ from typing import Any
 
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.tables.formats import read_results
-from dasr_arch.benchmark.tables.results_table import Record, build_table, digits_of, list_datasets
+from dasr_arch.benchmark.tables.results_table import Record, build_tables, digits_of
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
 from race.evaluation import PROBES_NAME, list_trainings, name_test, read_networks
 from race.options import Race, Training
@@ -69,12 +69,12 @@ def summarise(race: Race, record: Record, networks: Mapping[str, object]) -> Sum
     """
     groups = {training.name: training.group for training in race.trainings}
     collected: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
-    for dataset in list_datasets(record):
-        for row in build_table(record, dataset).rows:
+    for table in build_tables(record):
+        for row in table.rows:
             used = set() if row.source else list_trainings(race, networks.get(row.label, {}))
             if len(used) != 1 or not used <= groups.keys():
                 continue
-            group = collected.setdefault(dataset, {}).setdefault(groups[used.pop()], {})
+            group = collected.setdefault(table.dataset, {}).setdefault(groups[used.pop()], {})
             for column, values in row.values.items():
                 for metric, value in values.items():
                     group.setdefault(column, {}).setdefault(metric, []).append(value)

@@ -12,10 +12,7 @@ _Y_OFFSET = 16.0
 
 
 def upsample_bicubic_symmetric(lq: Tensor, scale: int) -> Tensor:
-    """Bicubic upsampling as MATLAB's ``imresize``, with symmetric borders; input of networks that work at HR size.
-
-    Maps (B, C, h, w) to (B, C, h * scale, w * scale), in the type of ``lq``, not clamped; computed in float32 at least.
-    """
+    """Bicubic upsampling of (B, C, h, w) as MATLAB's ``imresize``, with symmetric borders, not clamped, in its type."""
     precise = lq.to(torch.promote_types(lq.dtype, torch.float32))
     return upsample_bicubic(precise, scale, border='mirror').to(lq.dtype)
 

@@ -78,19 +78,13 @@ def fit_kernel(kernel: Tensor, side: int) -> Tensor:
 
 
 def expand_to_maps(code: Tensor, like: Tensor) -> Tensor:
-    """Expands a kernel code (B, C) to maps (B, C, h, w) of the size and type of ``like``.
-
-    SRMD calls this dimensionality stretching. Maps are returned as they are, in that type.
-    """
+    """Expands a kernel code (B, C) to maps (B, C, h, w) of the size and type of ``like``; maps stay as they are."""
     maps = code if code.ndim == 4 else code[..., None, None].expand(-1, -1, *like.shape[-2:])
     return maps.to(like.dtype)
 
 
 def noise_map(noise_level: Tensor | None, lq: Tensor) -> Tensor:
-    """Noise-level map of SRMD, (B, 1, h, w) in [0, 1], for images (B, 3, h, w).
-
-    Levels are on the scale 0..255, of shape (B,), (1,) or (B, 1, h, w), else ValueError; None for no noise.
-    """
+    """Noise-level map (B, 1, h, w) in [0, 1] of levels in 0..255, (B,), (1,) or a map; ValueError for other shapes."""
     shape = (len(lq), 1, *lq.shape[-2:])
     if noise_level is None:
         return lq.new_zeros(shape)

@@ -41,13 +41,10 @@ class FilterBasis(NamedTuple):
 
 
 class WienerUpsampler(nn.Module):
-    """Upsamples images with a linear filter predicted from the representation; to be run without autocast.
+    """Upsamples images with a linear filter predicted from the representation; to be run without autocast."""
 
-    ``mean_filter`` and ``filters``, see FilterBasis, are buffers in weights files.
-    """
-
-    mean_filter: Tensor
-    filters: Tensor
+    mean_filter: Tensor  # as FilterBasis.mean, in weights files
+    filters: Tensor  # as FilterBasis.filters, in weights files
 
     def __init__(self, scale: int, representation_dim: int) -> None:
         super().__init__()
@@ -67,10 +64,7 @@ class WienerUpsampler(nn.Module):
         return weights - weights.mean((2, 3), keepdim=True) + 1 / FILTER_SIZE**2
 
     def forward(self, x: Tensor, representation: Tensor) -> Tensor:
-        """Upsamples images (B, 3, h, w) of any value range to (B, 3, h * s, w * s), not clamped.
-
-        Representations have shape (B, D) or (1, D).
-        """
+        """Upsamples (B, 3, h, w) to (B, 3, h * s, w * s), not clamped, given representations (B, D) or (1, D)."""
         return apply_filters(x.to(self.filters.dtype), self.predict_filters(representation))
 
 

@@ -54,10 +54,7 @@ def assign(names: Sequence[str], colours: Sequence[str]) -> dict[str, str]:
 def draw_curves(
     table: ResultsTable, specifications: Mapping[str, Mapping[str, Any]], colours: Colours
 ) -> Iterator[Chart]:
-    """Every metric of a data set against kernel width and noise level, where the degradations differ in these.
-
-    ``specifications`` are those of the degradations, by label.
-    """
+    """Every metric of a data set against kernel width and noise level, where the degradations differ in these."""
     for index, metric in enumerate(table.metrics):
         for title, axis, columns in _find_axes(specifications):
             curves = [
@@ -95,13 +92,7 @@ def draw_times(record: Record, table: ResultsTable, metric: str, colours: Colour
 def draw_training(
     history: Sequence[Mapping[str, Any]], stages: Sequence[tuple[int, str]], metric: str, colours: Mapping[str, str]
 ) -> Iterator[Chart]:
-    """Losses and validation by iteration.
-
-    ``history`` holds the lines of the training's history, ``stages`` iterations and name of each stage, ``metric`` is
-    the metric of the validation, and ``colours`` are by degradation.
-    """
-    if not history:
-        return
+    """Losses and validation by iteration; ``stages`` are iterations and name of each, the colours by degradation."""
     starts = [float(sum(count for count, _ in stages[:index])) for index in range(len(stages))]
     marks = [(start, name.partition(',')[0]) for start, (_, name) in zip(starts, stages, strict=True)]
     for key, title in _LOSSES.items():

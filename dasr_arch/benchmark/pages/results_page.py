@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from markupsafe import Markup
 
 from dasr_arch._errors import InputError
@@ -19,8 +20,16 @@ from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.environment import list_versions
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
-from dasr_arch.benchmark.pages.charts import PALETTE, Chart, Colours, assign, draw_curves, draw_map, draw_times
-from dasr_arch.benchmark.pages.charts import draw_training as draw_training_curves
+from dasr_arch.benchmark.pages.charts import (
+    PALETTE,
+    Chart,
+    Colours,
+    assign,
+    draw_curves,
+    draw_map,
+    draw_times,
+    draw_training,
+)
 from dasr_arch.benchmark.pages.page import embed_image, render_template
 from dasr_arch.benchmark.tables.formats import list_remarks, read_results
 from dasr_arch.benchmark.tables.results_table import (
@@ -30,13 +39,12 @@ from dasr_arch.benchmark.tables.results_table import (
     Record,
     ResultsRow,
     ResultsTable,
-    build_table,
+    build_tables,
     describe_metric,
     digits_of,
     find_costs,
     find_published_costs,
     known_degradation,
-    list_datasets,
     unique,
 )
 from dasr_arch.data.image_io import read_image
@@ -112,10 +120,7 @@ class Section(NamedTuple):
 
 
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
-    """Writes the page of a folder that a test has left: ``table.json``, ``crops/`` and ``visualization/``.
-
-    Raises InputError if a saved result is missing or damaged, OSError if the file cannot be written.
-    """
+    """Writes the page of a test's folder; InputError if a result is missing or damaged, OSError if writing fails."""
     page = render_results_page(results, demo)
     with atomic_write(target) as temporary:
         temporary.write_text(page, encoding='utf-8')
@@ -135,7 +140,7 @@ def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
         has_published=bool(view.colours.published),
         datasets=[view.make_dataset(table) for table in view.tables],
         costs=view.make_costs(),
-        blocks=[view.make_block(Crop.decode(entry)) for entry in record.get('crops', ())],
+        blocks=[view.make_block(crop) for crop in msgspec.convert(record.get('crops', ()), list[Crop])],
         sections=extra.list_sections() if extra else (),
         remarks=list_remarks(record, published=False),
         sources=None if demo else record.get('published', {}).get('sources', {}),
@@ -154,7 +159,7 @@ class _View:
         self.metrics: Mapping[str, Mapping[str, Any]] = record['metrics']
         self.systems = unique(row['network'] for row in record['rows'])
         self.facts: Mapping[str, Any] = record.get('systems', {})
-        self.tables = [build_table(record, dataset) for dataset in list_datasets(record)]
+        self.tables = build_tables(record)
         self.degradations = {row['degradation']: row['specification'] for row in record['rows']}
         psnr = [label for label, options in self.metrics.items() if 'psnr' in options['type']]
         self.main = [*psnr, *self.metrics][0]
@@ -363,7 +368,7 @@ class _DemoView:
         if not demo.history:
             return 'No training was recorded.', []
         stages = '; '.join(f'{name}: {count} iterations' for count, name in demo.stages)
-        charts = draw_training_curves(demo.history, demo.stages, self.view.main, self.colours)
+        charts = draw_training(demo.history, demo.stages, self.view.main, self.colours)
         return f'{stages}. Losses are those of single batches, hence the scatter.', list(charts)
 
     def _make_maps(self) -> tuple[str, list[Chart]]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.benchmark.complexity import Costs
@@ -22,12 +24,11 @@ from dasr_arch.benchmark.tables.results_table import (
     PUBLISHED_COSTS,
     Record,
     ResultsTable,
-    build_table,
+    build_tables,
     describe_metric,
     format_values,
     known_degradation,
     list_costs,
-    list_datasets,
     list_published_costs,
     name_row,
 )
@@ -57,14 +58,9 @@ def record_results(
 ) -> dict[str, Any]:
     """The content of ``table.json``; the means are arithmetic means over the images.
 
-    Args:
-        benchmark: plan of the test.
-        outcomes: outcome of every evaluation.
-        skipped: networks, data sets and images that were left out: 'network' (may be absent), 'dataset', 'picture'
-            (empty for a whole set), 'reason'.
-        options: content of the option file, overrides included.
-        environment: versions and hardware of this run; each row has those of the run that computed it.
-        extras: further contents.
+    ``skipped`` lists networks, data sets and images that were left out: 'network' (may be absent), 'dataset', 'picture'
+    (empty for a whole set), 'reason'. ``options`` are those of the option file, overrides included. ``environment`` is
+    that of this run; each row has that of the run which computed it.
     """
     rows = [_record_row(outcome) for outcome in outcomes]
     return {
@@ -82,16 +78,13 @@ def record_results(
             label: _record_system(label, extras, rows) for label in dict.fromkeys(row['network'] for row in rows)
         },
         'published': _record_published(benchmark, extras),
-        'crops': [crop.encode() for crop in extras.crops],
+        'crops': msgspec.to_builtins(extras.crops),
         'rows': rows,
     }
 
 
 def write_tables(folder: Path, record: Record) -> None:
-    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``.
-
-    Raises OSError if a file cannot be written.
-    """
+    """Writes ``table.json``, ``table.csv``, ``table.md``, ``table.tex`` and ``systems.csv``; OSError if that fails."""
     texts = {
         'table.json': json.dumps(record, indent=1, allow_nan=False) + '\n',
         'table.csv': format_csv(record),
@@ -118,14 +111,10 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
-    """One block per data set: networks below each other, degradations side by side, or the reverse if those are many.
-
-    Columns that do not fit into ``width`` characters go into further blocks. The last line is ended.
-    """
+    """One block per data set, or several if columns exceed ``width`` characters: networks x degradations or reverse."""
     lines = []
-    for dataset in list_datasets(record):
-        results = build_table(record, dataset)
-        head = f'{dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
+    for results in build_tables(record):
+        head = f'{results.dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
         table = _make_grid(results)
         if _measure_width(table) > width:
             table = _transpose(table)
@@ -140,9 +129,8 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
 def format_markdown(record: Record) -> str:
     """The same blocks as a Markdown document, with date, commit, versions, hardware and options."""
     lines = [f'# {record["name"]}', '', *_describe_run(record), '']
-    for dataset in list_datasets(record):
-        results = build_table(record, dataset)
-        lines += [f'## {dataset} x{record["scale"]}, {results.images} images', '']
+    for results in build_tables(record):
+        lines += [f'## {results.dataset} x{record["scale"]}, {results.images} images', '']
         table = _make_grid(results)
         if len(table[0]) > MARKDOWN_COLUMNS + 1:
             table = _transpose(table)
@@ -165,9 +153,9 @@ def format_csv(record: Record) -> str:
         numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
         seconds = f'{row.get("seconds", 0.0):.3f}'
         writer.writerow({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
-    for dataset in list_datasets(record):
-        for row in build_table(record, dataset).rows:
-            place = {'network': row.label, 'dataset': dataset, 'scale': record['scale'], 'published': row.source}
+    for table in build_tables(record):
+        for row in table.rows:
+            place = {'network': row.label, 'dataset': table.dataset, 'scale': record['scale'], 'published': row.source}
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
                     writer.writerow({**values, **place, 'degradation': column})

@@ -9,10 +9,9 @@ from dasr_arch.benchmark.tables.results_table import (
     Record,
     ResultsRow,
     ResultsTable,
-    build_table,
+    build_tables,
     digits_of,
     list_costs,
-    list_datasets,
     list_published_costs,
     name_row,
 )
@@ -27,15 +26,13 @@ def format_latex(record: Record) -> str:
     """One table per data set and metric: the best in bold, the second underlined, published figures in a colour.
 
     Methods that are given the true degradation are below a rule and not ranked. The sources of published figures are
-    below each table. The last tables hold measured and published costs. The text is for the body of a document; its
-    first line is a comment with the packages that it needs.
+    below each table, costs in the last tables. The first line is a comment with the packages that a document needs.
     """
     lines = [
         r'% needs \usepackage{booktabs} and \usepackage{xcolor}',
         rf'\providecolor{{{_PUBLISHED}}}{{HTML}}{{9A5B13}}',
     ]
-    for dataset in list_datasets(record):
-        table = build_table(record, dataset)
+    for table in build_tables(record):
         for metric in table.metrics:
             for first in range(0, len(table.columns), COLUMNS):
                 lines += ['', *_draw(table, metric, table.columns[first : first + COLUMNS], record)]
@@ -97,7 +94,7 @@ def _format(table: ResultsTable, row: ResultsRow, metric: str, column: str) -> s
         return FAILED
     value = row.values.get(column, {}).get(metric)
     if value is None:
-        return f'{NOTHING * 2}'
+        return NOTHING * 2
     text = f'{value:.{digits_of(table.metrics[metric]["type"])}f}'
     best, second = table.rank(column, metric)
     if row.source or row.label not in {best, second}:

@@ -13,7 +13,7 @@ _SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')
 
 
 def merge_records(records: Sequence[Record]) -> dict[str, Any]:
-    """Merges contents of ``table.json`` of one test, each with any methods, into a record named after the last one.
+    """Merges one or more ``table.json`` of one test, each with any methods, into a record named after the last one.
 
     Where two have the same evaluation, the later one counts unless it failed. Methods are in the order of the option
     file with most of them. Crops are left out, because their images are beside the single tables.
@@ -21,8 +21,6 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
     Raises InputError if the records are not of one test: other metrics, averages, scale or seed, another degradation
     under the same name, or other images in a data set.
     """
-    if not records:
-        raise InputError('nothing to merge: expected at least one table')
     records = list(map(_update_labels, records))
     last = records[-1]
     for record in records:

@@ -40,10 +40,7 @@ class ResultsTable:
         return next((name for name in self.columns if name in self.averages), self.columns[-1])
 
     def rank(self, column: str, metric: str) -> tuple[str, str]:
-        """The best and the second best of the measured methods that are not given the true degradation.
-
-        Both labels are empty where fewer than two methods have a value.
-        """
+        """The best and the second best measured method that is not given the true degradation; empty if below two."""
         lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
         valued = [(row.values[column][metric], row.label) for row in fair if metric in row.values.get(column, {})]
@@ -53,9 +50,9 @@ class ResultsTable:
         return ordered[0][1], ordered[1][1]
 
 
-def list_datasets(record: Record) -> list[str]:
-    """Names of the data sets, in the order of the test."""
-    return unique(row['dataset'] for row in record['rows'])
+def build_tables(record: Record) -> list[ResultsTable]:
+    """The tables of all data sets, in the order of the test."""
+    return [build_table(record, dataset) for dataset in unique(row['dataset'] for row in record['rows'])]
 
 
 def build_table(record: Record, dataset: str) -> ResultsTable:
@@ -170,10 +167,7 @@ def list_costs(record: Record) -> list[list[str]]:
 
 
 def find_costs(system: Record) -> tuple[float | None, ...]:
-    """Costs of a method from its stored facts; None where one was not measured.
-
-    They are parameters in millions, multiply-adds in 1e9, milliseconds, MiB of memory, and seconds per test image.
-    """
+    """Parameters (1e6), multiply-adds (1e9), milliseconds, MiB and seconds per test image; None if not measured."""
     costs = system.get('costs') or {}
     parameters, multiply_adds = costs.get('parameters'), costs.get('multiply_adds')
     peak = costs.get('peak_mib')

@@ -86,11 +86,7 @@ class Timing(NamedTuple):
 
 
 def is_possible(case: SpeedCase) -> bool:
-    """True if a case exists.
-
-    Bicubic has no training. Only DASR has an encoder stage and several implementations. The reference is float32. ncnn
-    is float32 inference on CPUs.
-    """
+    """True if a case exists: only DASR has an encoder stage and several implementations."""
     kind = SPEED_NETWORKS[case.network]['type']
     if kind == 'Bicubic' and case.operation != 'inference':
         return False
@@ -102,10 +98,7 @@ def is_possible(case: SpeedCase) -> bool:
 
 
 def build_action(case: SpeedCase, images: Path) -> Callable[[], Timing]:
-    """A function that runs a case once; training reads its images from an LMDB.
-
-    Raises InputError if a network refuses its arguments.
-    """
+    """A function that runs a case once; training reads its images from an LMDB."""
     torch.manual_seed(0)
     return _build_inference(case) if case.operation == 'inference' else _build_training(case, images)
 
@@ -209,8 +202,7 @@ def _wait(device: str) -> None:
 def measure_memory(text: str) -> dict[str, int]:
     """Runs a case twice in this process, which must be new; the text is JSON with 'case' and 'pictures', the LMDB.
 
-    Returns 'peak' and 'base' in bytes: peak memory, and memory of Python and its libraries before; on a GPU its own
-    memory, with base 0. Raises InputError if the case names no network.
+    Returns bytes: 'peak' memory, and 'base', that of Python and its libraries before, 0 on a GPU.
     """
     request = json.loads(text)
     case = SpeedCase(**request['case'])

@@ -54,11 +54,7 @@ class _Component(NamedTuple):
 
 
 def measure_components(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[ComponentTime]:
-    """Measures every component in timed interleaved runs after one warm-up.
-
-    ``report`` is called with the name of a component before it is measured. Raises InputError if the sample images are
-    missing.
-    """
+    """Measures every component after reporting its name; InputError if the sample images are missing."""
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
         others = (_describe_ssim(), _describe_degrading(), _describe_preparing(Path(folder)))
@@ -91,7 +87,7 @@ def as_record(rows: Sequence[ComponentTime]) -> list[dict[str, Any]]:
 
 def _measure(component: _Component, repeats: int) -> ComponentTime:
     actions = [component.ours[1], component.baseline[1]]
-    results = [action() for action in actions]  # warms up
+    results = [action() for action in actions]  # warms up, before interleaved runs
     seconds: list[list[float]] = [[], []]
     for _ in range(repeats):
         for action, found in zip(actions, seconds, strict=True):

@@ -8,8 +8,7 @@ import json
 import logging
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -142,14 +141,16 @@ def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
 
 
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
-    """Measures every case; the record is ready for JSON.
-
-    Raises InputError if there is nothing to measure, or the sample images are missing.
-    """
-    cases = list_cases(settings)
+    """Measures every case, ready for JSON; InputError if there is none, or the sample images are missing."""
+    cases, samples = list_cases(settings), find_sample_images('train')
     components: list[ComponentTime] = []
     runs = len(cases) * (settings.repeats + 2)
-    with _training_images() as images, progress_bar(total=runs, desc='bench', unit='run') as bar:
+    with (
+        tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder,
+        progress_bar(total=runs, desc='bench', unit='run') as bar,
+    ):
+        images = Path(folder) / 'images.lmdb'
+        prepare(samples, images, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
         if COMPONENTS in settings.operations:
             components = measure_components(settings.repeats, bar.set_postfix_str)
         timings = _time_interleaved(cases, images, settings.repeats, bar)
@@ -260,15 +261,6 @@ def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
     for row in rows:
         reference = references.get((row['operation'], row['scale']))
         row['ratio'] = reference / row['milliseconds'] if reference else None
-
-
-@contextmanager
-def _training_images() -> Iterator[Path]:
-    """A temporary LMDB of the sample images."""
-    with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
-        target = Path(folder) / 'images.lmdb'
-        prepare(find_sample_images('train'), target, Cutting(_PIECE, 240, 192), RunSettings(progress=False))
-        yield target
 
 
 def _check_names(what: str, names: Sequence[str], known: Any) -> None:

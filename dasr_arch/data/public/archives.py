@@ -30,19 +30,12 @@ class DamagedArchiveError(InputError):
 
 
 class _Member(NamedTuple):
-    """Entry of an open archive.
+    """Entry of an open archive."""
 
-    Attributes:
-        name: path in the archive.
-        size: unpacked size in bytes.
-        regular: False for links and devices.
-        open: opens a regular file for reading.
-    """
-
-    name: str
-    size: int
-    regular: bool
-    open: Callable[[], IO[bytes] | None]
+    name: str  # path in the archive
+    size: int  # unpacked size in bytes
+    regular: bool  # False for links and devices
+    open: Callable[[], IO[bytes] | None]  # opens a regular file for reading
 
     @property
     def path(self) -> PurePosixPath:
@@ -50,23 +43,15 @@ class _Member(NamedTuple):
 
 
 def unpack_images(archive: Path, folder: Path, inner: Sequence[str], expected: int = 0) -> int:
-    """Writes only the images of one folder of an archive into a new folder.
+    """Writes only the images of one folder of a zip or tar archive into a new folder; returns their number.
 
-    Args:
-        archive: zip or tar file, compressed or not.
-        folder: new or empty folder for the images; it appears when all are written.
-        inner: possible names of the folder inside the archive in order of preference, each with as many parents as
-            make it unique. If none is found and all images are in one folder, that folder is used.
-        expected: required number of images, 0 for any.
+    ``folder`` is new or empty, and appears when all are written. ``inner`` has possible names of the folder inside the
+    archive in order of preference, each with as many parents as make it unique; if none is found and all images are in
+    one folder, that folder is used. ``expected`` is the required number of images, 0 for any.
 
-    Returns:
-        The number of images.
-
-    Raises:
-        DamagedArchiveError: if the file is not an archive, is cut off, or fails its own checksums.
-        InputError: if it has paths outside itself, links or devices in place of images, two images of one name,
-            another number of images, no such folder, or is too large for the disk.
-        OSError: if the folder cannot be written.
+    DamagedArchiveError if the file is not an archive, is cut off, or fails its own checksums. InputError if it has
+    paths outside itself, links or devices in place of images, two images of one name, another number of images, no such
+    folder, or is too large for the disk. OSError if the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f'.{folder.name}.unpacking')
@@ -89,8 +74,7 @@ def unpack_images(archive: Path, folder: Path, inner: Sequence[str], expected: i
 
 def _copy_image(archive: Path, member: _Member, path: Path) -> None:
     source = member.open()
-    if source is None:
-        raise DamagedArchiveError(f'{archive}: {member.name} is not a regular file')
+    assert source is not None  # a regular file, as _check_images has found
     with source, path.open('xb') as target:
         shutil.copyfileobj(source, target, 1 << 20)
         size = target.tell()

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
+from dasr_arch._files import synchronise
 
 LOGGER = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
@@ -41,54 +42,32 @@ class SourceUnavailableError(InputError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """Address of a file and its published properties.
+    """Address of a file and its published properties."""
 
-    Attributes:
-        url: http or https address.
-        checksum: 'md5:...' or 'sha256:...' in lower-case hexadecimal, '' if none is published.
-        size: bytes, 0 if not published.
-    """
-
-    url: str
-    checksum: str = ''
-    size: int = 0
+    url: str  # http or https
+    checksum: str = ''  # 'md5:...' or 'sha256:...' in lower-case hexadecimal, '' if none is published
+    size: int = 0  # bytes, 0 if not published
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Retries of a transfer.
+    """Retries of a transfer."""
 
-    Attributes:
-        attempts: consecutive tries without a new byte before giving up.
-        pause: seconds before the second try, doubled for each further one.
-        timeout: seconds without a byte after which a connection counts as cut.
-    """
-
-    attempts: int = 5
-    pause: float = 1.0
-    timeout: float = 60.0
+    attempts: int = 5  # consecutive tries without a new byte before giving up
+    pause: float = 1.0  # seconds before the second try, doubled for each further one
+    timeout: float = 60.0  # seconds without a byte after which a connection counts as cut
 
 
 def fetch_file(remote: RemoteFile, target: Path, policy: RetryPolicy | None = None, room: float = 1.0) -> Path:
-    """Downloads a file unless it is present.
+    """Downloads a file to ``target``, verified, unless it is present.
 
     An incomplete file is kept as `<name>.part`, and its address and version (ETag or date) in `<name>.part.json`. A
     later call requests only the rest. The download starts again if the server cannot continue or the file has changed.
+    ``room`` is the required free space as a multiple of the file's size, for example 2 if it is unpacked afterwards.
 
-    Args:
-        remote: file to download.
-        target: path of the file; parent folders are created.
-        policy: number of tries and timeout.
-        room: required free space as a multiple of the file's size, for example 2 if it is unpacked afterwards.
-
-    Returns:
-        The target, complete and verified.
-
-    Raises:
-        SourceUnavailableError: if the host is unknown, the server refuses, or the transfer fails repeatedly.
-        InputError: if the address is not HTTP, the disk is too small, the checksum or the size is wrong, or another
-            process downloads the same file.
-        OSError: if the file cannot be written.
+    SourceUnavailableError if the host is unknown, the server refuses, or the transfer fails repeatedly. InputError if
+    the address is not HTTP, the disk is too small, the checksum or the size is wrong, or another process downloads the
+    same file. OSError if the file cannot be written.
     """
     if re.match(r'https?://[^/]', remote.url) is None:
         raise InputError(f"address '{remote.url}' must start with http:// or https://")
@@ -100,7 +79,7 @@ def fetch_file(remote: RemoteFile, target: Path, policy: RetryPolicy | None = No
     with _lock(path) as stream:
         part = _PartialFile(path, stream, remote.url)
         _transfer(remote, part, policy or RetryPolicy(), room)
-        os.fsync(stream.fileno())
+        synchronise(stream.fileno())
         _verify(remote, path)
         path.replace(target)
     part.origin_path.unlink(missing_ok=True)
@@ -108,11 +87,7 @@ def fetch_file(remote: RemoteFile, target: Path, policy: RetryPolicy | None = No
 
 
 def check_free_space(folder: Path, needed: int) -> None:
-    """Checks that a folder can take a number of bytes.
-
-    Raises:
-        InputError: if its disk has less free space.
-    """
+    """Checks that the disk of a folder can take a number of bytes; InputError if not."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(

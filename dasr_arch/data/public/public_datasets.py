@@ -25,32 +25,20 @@ ROOM_TO_UNPACK = 2.0
 
 @dataclass(frozen=True)
 class SRImageFolder:
-    """Image folder of a dataset.
+    """Image folder of a dataset."""
 
-    Attributes:
-        path: path below the data root.
-        images: number of images.
-        inner: possible names of the folder inside the archives, in order of preference.
-        sources: archives with the folder, in order of preference; empty if the owner has to be asked.
-    """
-
-    path: str
-    images: int
-    inner: tuple[str, ...]
-    sources: tuple[RemoteFile, ...] = ()
+    path: str  # below the data root
+    images: int  # number of images
+    inner: tuple[str, ...]  # possible names of the folder inside the archives, in order of preference
+    sources: tuple[RemoteFile, ...] = ()  # archives, in order of preference; empty if the owner has to be asked
 
 
 @dataclass(frozen=True)
 class PublicSet:
-    """Dataset for training or testing.
-
-    Attributes:
-        folders: its image folders.
-        note: way to get a dataset that has no public address.
-    """
+    """Dataset for training or testing."""
 
     folders: tuple[SRImageFolder, ...]
-    note: str = ''
+    note: str = ''  # way to get a dataset that has no public address
 
 
 _ETH = 'https://data.vision.ee.ethz.ch/cvl/DIV2K'
@@ -118,11 +106,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
 
 
 def find_public_set(name: str) -> PublicSet:
-    """Looks up a dataset by name.
-
-    Raises:
-        InputError: if the name is unknown.
-    """
+    """Looks up a dataset by name; InputError if it is unknown."""
     if name not in PUBLIC_SETS:
         raise InputError(f"unknown data set '{name}'{suggest(name, PUBLIC_SETS)}")
     return PUBLIC_SETS[name]
@@ -131,22 +115,11 @@ def find_public_set(name: str) -> PublicSet:
 def download_set(
     public_set: PublicSet, root: Path, url: str = '', keep_archives: bool = False, policy: RetryPolicy | None = None
 ) -> dict[Path, int]:
-    """Downloads and unpacks the missing folders of a dataset.
+    """Downloads and unpacks the missing folders of a dataset; returns the number of images in each folder.
 
-    Args:
-        public_set: dataset to download.
-        root: data root.
-        url: archive to use instead of the published ones, without a checksum; '' for the published ones.
-        keep_archives: keep the archives in a hidden folder of the root.
-        policy: number of tries and timeout.
-
-    Returns:
-        Number of images in each folder.
-
-    Raises:
-        InputError: if no address works, an archive has other content, or a folder exists with another number of
-            images; it is never overwritten.
-        OSError: if a file cannot be written.
+    ``url`` is an archive to use instead of the published ones, without a checksum. ``keep_archives`` keeps the archives
+    in a hidden folder of the data root. InputError if no address works, an archive has other content, or a folder
+    exists with another number of images, which is never overwritten; OSError if a file cannot be written.
     """
     archives: set[Path] = set()
     counts = {}

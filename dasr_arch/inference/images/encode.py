@@ -1,17 +1,24 @@
-"""Encoding of upscaled frames into image files."""
+"""Encoding of upscaled frames into image files.
+
+Pillow supports no 16-bit RGB, and imagecodecs, which encodes PNG instead, writes no metadata.
+"""
 
 import struct
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+import imagecodecs
 import numpy as np
-from PIL import Image
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
 from dasr_arch.inference.images.colour import is_other_than_srgb, numbers_to_srgb, profile_to_srgb
-from dasr_arch.inference.images.high_bit_depth import add_to_png, add_to_tiff, encode_deep_png, encode_deep_tiff
 from dasr_arch.inference.images.io import NO_PROFILE, Frame, ImageFile, OutputSettings
 from dasr_arch.inference.images.metadata import Metadata
 
@@ -20,6 +27,10 @@ QUALITY = 95
 
 _TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
 _VISIBLE = 128  # least alpha of an opaque pixel of a GIF
+_IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
+_SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
+_BYTE, _TEXT, _LONG = _SIZES
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 
 def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
@@ -31,10 +42,8 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     metadata = file.metadata
     if any(isinstance(frame, np.ndarray) for frame in frames):
         if kind in ('PNG', 'TIFF'):
-            deep = np.asarray(frames[0], np.uint16)
-            if kind == 'TIFF':
-                return encode_deep_tiff(deep, metadata)
-            return add_to_png(encode_deep_png(deep, metadata), metadata.cicp_chunks.items())
+            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
+            return encode(np.asarray(frames[0], np.uint16), metadata)
         frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
     prepared = []
     for frame in frames:
@@ -52,10 +61,68 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
         prepared[0].save(stream, kind, **options)
     except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
         raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
-    data = stream.getvalue()
     if kind == 'PNG':
-        return add_to_png(data, metadata.cicp_chunks.items())
-    return add_to_tiff(data, metadata) if kind == 'TIFF' else data
+        return _add_chunks(stream.getvalue(), metadata)
+    return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
+
+
+def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+    """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
+
+    Grey with alpha is stored as RGB with alpha. The metadata is that of a PNG of one pixel that Pillow writes.
+    """
+    pixels = _without_grey_alpha(pixels)
+    grey = pixels.ndim == 2 or pixels.shape[2] == 1
+    if not grey and metadata.icc_profile and metadata.icc_profile[16:20] == b'GRAY':  # no grey profile for RGB
+        metadata = replace(metadata, icc_profile=None)
+    stream = BytesIO()
+    Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))
+    chunks = stream.getvalue()[_IHDR_END:].rpartition(b'IDAT')[0][:-4]  # without the length before the name
+    data = imagecodecs.png_encode(pixels, level=3)
+    return _add_chunks(data[:_IHDR_END] + chunks + data[_IHDR_END:], metadata)
+
+
+def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
+    pixels = _without_grey_alpha(pixels)
+    colour = pixels.ndim == 3 and pixels.shape[2] > 1
+    stream = BytesIO()
+    tifffile.imwrite(
+        stream,
+        pixels,
+        byteorder='<',
+        photometric='rgb' if colour else 'minisblack',
+        extrasamples=['unassalpha'] if colour and pixels.shape[2] == 4 else None,
+        compression='zlib',
+        predictor=True,
+        iccprofile=metadata.icc_profile,
+        resolution=metadata.dpi,
+        resolutionunit='INCH' if metadata.dpi else None,
+        metadata=None,
+        software=False,
+    )
+    return add_to_tiff(stream.getvalue(), metadata)
+
+
+def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
+    """Adds XMP and EXIF to the first image of a little-endian TIFF; Pillow does not write them into compressed ones."""
+    if metadata.xmp:
+        data = _add_tags(data, {700: (_BYTE, metadata.xmp)})
+    if not metadata.exif:
+        return data
+    block: Any = Image.Exif()
+    block.load(metadata.exif)
+    texts = {tag: (_TEXT, value.encode() + b'\0') for tag, value in block.items() if isinstance(value, str)}
+    data = _add_tags(data, texts)
+    for tag in (_EXIF_IFD, _GPS_IFD):
+        entries = block.get_ifd(tag)
+        if entries:
+            data += b'\0' * (len(data) % 2)
+            directory = TiffImagePlugin.ImageFileDirectory_v2(b'II*\0\x08\0\0\0', group=tag)
+            directory.update(entries)
+            place = len(data)
+            data = _add_tags(data + directory.tobytes(place), {tag: (_LONG, struct.pack('<I', place))})
+    return data
 
 
 def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
@@ -76,10 +143,9 @@ def _to_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
 def _from_numbers(frame: Image.Image, png: dict[str, Any]) -> Image.Image:
     """Converts grey or RGB, with alpha or without, by the gamma and chromaticities of a PNG to sRGB."""
     pixels = np.array(frame)
-    colours = pixels.ndim == 3 and frame.mode in ('LA', 'RGBA')
-    if colours:
+    if frame.mode in ('LA', 'RGBA'):
         pixels[..., :-1] = numbers_to_srgb(pixels[..., :-1], png)
-        return Image.fromarray(pixels, frame.mode)
+        return Image.fromarray(pixels)
     return Image.fromarray(numbers_to_srgb(pixels, png)) if frame.mode in ('L', 'RGB') else frame
 
 
@@ -136,3 +202,41 @@ def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequ
     if kind == 'GIF' and any('transparency' in frame.info for frame in frames):
         options |= {'transparency': 255, 'disposal': 2}
     return options
+
+
+def _add_chunks(png: bytes, metadata: Metadata) -> bytes:
+    """Adds the chunks of video colour, which Pillow does not write, behind the header."""
+    chunks = b''
+    for name, content in metadata.cicp_chunks.items():
+        chunks += struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
+    return png[:_IHDR_END] + chunks + png[_IHDR_END:]
+
+
+def _without_grey_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The array, contiguous, with grey and alpha as RGB and alpha."""
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        pixels = pixels[:, :, [0, 0, 0, 1]]
+    return np.ascontiguousarray(pixels)
+
+
+def _add_tags(data: bytes, tags: dict[int, tuple[int, bytes]]) -> bytes:
+    """Adds tags, each a type and a value, to the first image of a little-endian TIFF, in a new directory at its end."""
+    assert data[:4] == b'II*\0', 'Pillow and tifffile write little-endian TIFF'
+    (start,) = struct.unpack_from('<I', data, 4)
+    (count,) = struct.unpack_from('<H', data, start)
+    following = data[start + 2 + 12 * count : start + 6 + 12 * count]  # offset of the next image
+    entries = {}
+    for index in range(count):
+        entry = data[start + 2 + 12 * index : start + 14 + 12 * index]
+        entries[struct.unpack_from('<H', entry)[0]] = entry
+    out = bytearray(data + b'\0' * (len(data) % 2))
+    for tag, (kind, value) in tags.items():
+        if len(value) <= 4:
+            place = value.ljust(4, b'\0')
+        else:
+            place = struct.pack('<I', len(out))
+            out += value + b'\0' * (len(value) % 2)
+        entries[tag] = struct.pack('<HHI', tag, kind, len(value) // _SIZES[kind]) + place
+    struct.pack_into('<I', out, 4, len(out))
+    directory = b''.join(entries[tag] for tag in sorted(entries))
+    return bytes(out + struct.pack('<H', len(entries)) + directory + following)

@@ -1,18 +1,19 @@
-"""Decomposition of images of any mode into grey and RGB components that a network upscales, and its inverse."""
+"""Decomposition of images of any mode into grey and RGB components and alpha for a network, and its inverse."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from dasr_arch._errors import InputError
-from dasr_arch.inference.images.alpha import bleed
 from dasr_arch.inference.images.pixels import Pixels
 
 _TOLERANCE = 0.5  # floats further outside [0, 1] have another range; closer ones are overshoot and are clipped
+_NEIGHBOURS = np.ones((5, 5), np.uint8)
 _AS_RGB = ('RGBX', 'YCbCr', 'HSV')
 _SIXTEEN_BITS = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 
@@ -71,6 +72,37 @@ def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
     if isinstance(image, np.ndarray):
         return _decompose_array(image)
     raise InputError(f'expected a numpy array, a Pillow image or a tensor, got {type(image).__name__}')
+
+
+def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
+    """Fills fully transparent pixels with the colours of nearby visible ones.
+
+    Their own colours are arbitrary, often black, and a network would mix them into the edges. They become the mean over
+    visible pixels in a square, the smallest of an image pyramid that holds any. Visible pixels stay; the input array is
+    returned if none or all are visible. Colours, shape (H, W, C), are not premultiplied; alpha, shape (H, W, 1), is of
+    the same type, and 0 is fully transparent.
+    """
+    visible = alpha[..., 0] > 0
+    if visible.all() or not visible.any():
+        return colour
+    filled = _fill(colour.astype(np.float32), visible.astype(np.float32))
+    if colour.dtype.kind != 'f':
+        filled = filled.round()
+    out: Pixels = np.where(visible[..., None], colour, filled.astype(colour.dtype))
+    return out
+
+
+def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
+    """Clips upscaled alpha to the minimum and maximum of the 5 x 5 LR pixels around each pixel.
+
+    The shapes are (H * scale, W * scale, 1) and (H, W, 1). Opaque and fully transparent regions keep their exact
+    value, and edges do not overshoot.
+    """
+    plane = np.ascontiguousarray(alpha[..., 0])
+    extremes = [find(plane, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE) for find in (cv2.erode, cv2.dilate)]
+    least, most = (extreme.repeat(scale, 0).repeat(scale, 1) for extreme in extremes)
+    out: Pixels = np.clip(upscaled[..., 0], least, most)[..., None]
+    return out
 
 
 def _decompose_array(image: NDArray[Any]) -> DecomposedImage:
@@ -145,3 +177,19 @@ def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage
         return image
 
     return DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, rebuild)
+
+
+def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours where the weight is 1, elsewhere those of the next coarser pyramid level, upsampled bilinearly."""
+    height, width = weight.shape
+    if weight.all() or max(height, width) == 1:
+        return colour
+    pads = ((0, height % 2), (0, width % 2))
+    weighted = np.pad(colour * weight[..., None], (*pads, (0, 0)))
+    sums = weighted.reshape(weighted.shape[0] // 2, 2, weighted.shape[1] // 2, 2, -1).sum((1, 3))
+    counts = np.pad(weight, pads).reshape(sums.shape[0], 2, sums.shape[1], 2).sum((1, 3))
+    coarse = _fill(sums / np.maximum(counts, 1)[..., None], (counts > 0).astype(np.float32))
+    upsampled = cv2.resize(coarse, (2 * coarse.shape[1], 2 * coarse.shape[0]), interpolation=cv2.INTER_LINEAR)
+    upsampled = upsampled.reshape(2 * coarse.shape[0], 2 * coarse.shape[1], -1)[:height, :width]  # OpenCV drops an axis
+    out: NDArray[np.float32] = np.where(weight[..., None] > 0, colour, upsampled)
+    return out

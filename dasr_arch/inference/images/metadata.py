@@ -1,5 +1,6 @@
 """Metadata of image files: reading, and writing into the file of the upscaled image."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,9 +85,17 @@ class Metadata:
         if self.xmp:
             info.add_itxt(_XMP_TEXT, self.xmp.decode('utf-8', 'replace'))
         if not self.icc_profile:
-            for name, data in png_colour_chunks(self.png):
+            for name, data in self._png_colour_chunks():
                 info.add(name, data)
         return info
+
+    def _png_colour_chunks(self) -> Iterator[tuple[bytes, bytes]]:
+        if 'srgb' in self.png:
+            yield b'sRGB', bytes([self.png['srgb']])
+        if 'gamma' in self.png:
+            yield b'gAMA', round(self.png['gamma'] * 100000).to_bytes(4, 'big')
+        if 'chromaticity' in self.png:
+            yield b'cHRM', b''.join(round(value * 100000).to_bytes(4, 'big') for value in self.png['chromaticity'])
 
 
 def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
@@ -143,19 +152,6 @@ def _wrap_iptc(iptc: bytes) -> bytes:
     """Content of the segment APP13 of a JPEG."""
     padded = iptc + b'\0' * (len(iptc) % 2)
     return b'Photoshop 3.0\x008BIM' + _IPTC.to_bytes(2, 'big') + b'\0\0' + len(iptc).to_bytes(4, 'big') + padded
-
-
-def png_colour_chunks(entries: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-    """PNG chunks with gamma, chromaticity and rendering intent, from Pillow's ``info``."""
-    chunks = []
-    if 'srgb' in entries:
-        chunks.append((b'sRGB', bytes([entries['srgb']])))
-    if 'gamma' in entries:
-        chunks.append((b'gAMA', round(entries['gamma'] * 100000).to_bytes(4, 'big')))
-    if 'chromaticity' in entries:
-        values = (round(value * 100000).to_bytes(4, 'big') for value in entries['chromaticity'])
-        chunks.append((b'cHRM', b''.join(values)))
-    return chunks
 
 
 def _read_dpi(value: Any) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import decompose
-from dasr_arch.inference.tile_memory import is_out_of_memory
+from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
 from dasr_arch.inference.video.reader import VideoSettings, demux, is_after, open_video, scan_video

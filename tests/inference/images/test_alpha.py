@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dasr_arch.inference.images.alpha import bleed, limit_to_neighbours
+from dasr_arch.inference.images.image_modes import bleed, limit_to_neighbours
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])

@@ -372,6 +372,14 @@ def test_xmp_of_a_tiff_of_8_bits_is_kept():
     assert out.tag_v2[700] == xmp
 
 
+@pytest.mark.parametrize('profile', [SRGB, b'no profile'])
+def test_inks_with_a_profile_of_another_kind_become_colours_without_it(profile):
+    image = Image.fromarray(make_pixels()).convert('CMYK')
+    out = round_trip(encode(image, 'TIFF', icc_profile=profile), format='PNG')
+    assert np.array_equal(np.array(out), np.array(image.convert('RGB')))
+    assert 'icc_profile' not in out.info
+
+
 @pytest.mark.parametrize(('target', 'durations'), [('PNG', [0, 80, 120, 200]), ('WEBP', [80, 120, 200])])
 def test_image_that_stands_for_an_animation_is_not_part_of_it(target, durations):
     frames = [Image.fromarray(np.full((16, 24, 3), level, np.uint8)) for level in (10, 60, 110, 160)]

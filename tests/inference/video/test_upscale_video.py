@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from dasr_arch import AdaptationOptions, InputError, Upscaler
-from dasr_arch.inference.output_paths import PathSettings
-from dasr_arch.inference.video.output_paths import is_video, plan_videos
+from dasr_arch.inference.output_paths import PathSettings, is_video, plan_videos
 from dasr_arch.inference.video.reader import ENCODERS, VideoSettings
 from dasr_arch.inference.video.upscale_video import upscale_video
 from tests.inference.making import make_faithful, make_network

@@ -1,9 +1,12 @@
-"""Memory of a tile: the largest tile that fits, and errors that mean that memory ran out."""
+"""Padding and memory of a tile: receptive fields, the largest tile that fits, errors that mean that memory ran out."""
+
+import math
 
 import torch
+from torch import nn
 
 from dasr_arch._memory import keep_freed_memory
-from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.dasr_arch import DASR, DAConv
 
 MIN_TILE = 16
 """Shortest side of a tile in LR pixels; a tile that does not fit in memory is halved down to this."""
@@ -11,9 +14,40 @@ MIN_TILE = 16
 FAST_BYTES = 32 << 20
 """Size of a feature map above which a CPU is slower because its system clears new memory (``dasr_arch._memory``)."""
 
+_BICUBIC_RADIUS = 2  # LR pixels
 _MEMORY_SHARE = 0.5  # of the available memory
 _CPU_BUDGET = 1 << 30  # bytes: larger tiles are not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
 _MESSAGES = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # the last: oneDNN
+
+
+def receptive_radius(network: DASR) -> int:
+    """Radius of the super-resolution network's receptive field in LR pixels, the representation being given.
+
+    Summed over the network's layers: 109 for the paper's DASR, 42 for DASR-S.
+    """
+    radius = float(_sum_radii(network.head) + _sum_radii(network.groups) + _sum_radii(network.body_conv))
+    upsampled = 1  # factor by which the feature map is larger than the input
+    for layer in network.upsampler.children():
+        if isinstance(layer, nn.PixelShuffle):
+            upsampled *= layer.upscale_factor
+        else:
+            radius += _sum_radii(layer) / upsampled
+    radius += _sum_radii(network.last_conv) / upsampled
+    return max(math.ceil(radius), _BICUBIC_RADIUS if network.bicubic_skip is not None else 0)
+
+
+def encoder_stride(network: DASR) -> int:
+    """Stride of the encoder's last feature map in LR pixels: 4 for the paper's."""
+    return math.prod(conv.stride[0] for conv in _encoder_convolutions(network))
+
+
+def encoder_radius(network: DASR) -> int:
+    """Radius of the receptive field of the encoder's last feature map in LR pixels: 11 for the paper's."""
+    radius, stride = 0, 1
+    for conv in _encoder_convolutions(network):
+        radius += conv.kernel_size[0] // 2 * stride
+        stride *= conv.stride[0]
+    return radius
 
 
 def max_tile_pixels(network: DASR, dtype: torch.dtype, memory: int, device: torch.device) -> int:
@@ -47,7 +81,7 @@ def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> 
         return body + 4 * feat + image
     tail = 0
     for layer in network.upsampler.children():
-        if isinstance(layer, torch.nn.PixelShuffle):
+        if isinstance(layer, nn.PixelShuffle):
             upsampled *= layer.upscale_factor
             tail = max(tail, (2 * feat * upsampled**2 + 2 * feat) * size)
     return max(body, tail) + 4 * feat * upsampled**2 + image
@@ -59,3 +93,18 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _MESSAGES)
+
+
+def _encoder_convolutions(network: DASR) -> list[nn.Conv2d]:
+    return [layer for layer in network.encoder.body if isinstance(layer, nn.Conv2d)]
+
+
+def _sum_radii(module: nn.Module) -> int:
+    """Sum of the radii of a module's convolutions; a DAConv's predicted 3 x 3 kernel counts as 1."""
+    radius = 0
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            radius += layer.kernel_size[0] // 2
+        elif isinstance(layer, DAConv):
+            radius += 1
+    return radius

@@ -1,0 +1,76 @@
+"""Atomic writes: whole or not at all, on any file system, and errors that name the file that was asked for."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from dasr_arch import InputError
+from dasr_arch._files import atomic_write, check_writable
+
+
+def write(path: Path, text: str = 'new') -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+@pytest.mark.parametrize('code', [errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_without_modes_and_synchronisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, 'chmod', refuse)
+    monkeypatch.setattr(os, 'fsync', refuse)
+    write(tmp_path / 'a.txt')
+    assert (tmp_path / 'a.txt').read_text() == 'new'
+    assert os.listdir(tmp_path) == ['a.txt']
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        write(path)
+    assert path.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['a.txt']
+
+
+def test_errors_name_the_file_and_not_a_hidden_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied', f'{options["dir"]}/.a-x.tmp.txt')
+
+    monkeypatch.setattr('tempfile.mkstemp', refuse)
+    with pytest.raises(PermissionError) as caught:
+        write(tmp_path / 'a.txt')
+    assert caught.value.filename == str(tmp_path / 'a.txt')
+
+
+def test_a_target_below_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InputError, match='file is a file; choose another folder'):
+        check_writable(tmp_path / 'file' / 'folder' / 'a.txt')
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    monkeypatch.setattr('tempfile.TemporaryFile', refuse)
+    with pytest.raises(InputError, match=r'a\.txt: cannot be written \(Read-only file system\)'):
+        check_writable(tmp_path / 'new' / 'a.txt')
+
+
+def test_checking_makes_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / 'new' / 'folder' / 'a.txt')
+    assert os.listdir(tmp_path) == []
