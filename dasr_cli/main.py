@@ -80,6 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f'dasr_cli.commands.{name}')
         module.add_parser(subparsers)
         subparser = subparsers.choices[name]
+        if Path(sys.argv[0]).name == f'{name}.py':
+            subparser.prog = f'python {name}.py'  # train.py and test.py pass their arguments to the subcommand
         subparser.set_defaults(func=module.run)
         subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser

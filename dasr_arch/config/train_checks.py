@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -27,7 +27,6 @@ from dasr_arch.checkpoints.io import (
     read_weights,
 )
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
-from dasr_arch.config.arguments import Launcher
 from dasr_arch.config.dataset_checks import check_datasets
 from dasr_arch.config.fit_checks import check_data, check_fit
 from dasr_arch.config.registry_checks import (
@@ -52,6 +51,8 @@ from dasr_arch.config.train_schema import (
 )
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
+
+Launcher = Literal['none', 'pytorch']
 
 PATH_KEYS = ('pretrain_network_g', 'pretrain_network_encoder', 'param_key_g', 'strict_load_g', 'resume_state')
 PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')

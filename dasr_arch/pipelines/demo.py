@@ -36,7 +36,6 @@ from dasr_arch.benchmark.environment import describe_environment, list_versions,
 from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
-from dasr_arch.config.arguments import TrainingArguments
 from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
@@ -44,7 +43,7 @@ from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 from dasr_arch.data.sub_images import Cutting
 from dasr_arch.pipelines.testing import run_test_file
-from dasr_arch.pipelines.training import run_training
+from dasr_arch.pipelines.training import train
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
 from dasr_arch.probe.tsne import encode_patches, make_maps, write_maps
 
@@ -295,7 +294,7 @@ def _degrade_test_images() -> None:
 def _train(settings: DemoSettings) -> None:
     _write_options(f'{_TRAINING}.yml', make_training_options(settings), 'train')
     _write_options(f'{_TEST}.yml', make_test_options(), 'test')
-    run_training(TrainingArguments(options=Path(f'{_TRAINING}.yml')))
+    train(Path(f'{_TRAINING}.yml'))
 
 
 def _write_options(name: str, options: Mapping[str, Any], command: str) -> None:
