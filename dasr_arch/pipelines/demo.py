@@ -201,10 +201,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
                 'type': 'DegradationDataset',
                 'dataroot_gt': 'train.lmdb',
                 'gt_size': settings.gt_size,
-                'use_hflip': True,
-                'use_rot': True,
                 'degradation': {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]},
-                'num_worker_per_gpu': 0,
                 'batch_size_per_gpu': settings.batch_size,
             },
             'val_1': {
@@ -215,29 +212,20 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
             },
         },
         'network_g': {'type': 'DASR', 'scale': SCALE, **dict(settings.network)},
-        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
         'train': {
             'precision': 'fp32',
             'total_iter': total,
             'stage_1': {'total_iter': settings.stage_1, 'lr': 1e-3, 'schedule': 'cosine'},
             'stage_2': {'total_iter': settings.stage_2, 'lr': 5e-4, 'schedule': 'cosine'},
-            'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
-            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
-            'contrast_opt': {
-                'loss_weight': 1.0,
-                'queue_length': 512,
-                'momentum': 0.99,
-                'temperature': 0.07,
-                'positives': 'other',
-            },
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255},
+            'contrast_opt': {'queue_length': 512, 'momentum': 0.99, 'positives': 'other'},
             'ema_decay': 0.98,
         },
-        'val': {'val_freq': max(1, total // 12), 'save_img': False, 'metrics': _METRICS},
+        'val': {'val_freq': max(1, total // 12), 'metrics': _METRICS},
         'logger': {
             'print_freq': max(1, total // 48),
             'save_checkpoint_freq': max(1, total // 2),
             'keep_checkpoints': 1,
-            'use_tb_logger': False,
         },
     }
 

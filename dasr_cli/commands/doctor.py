@@ -218,9 +218,11 @@ def _check_extras() -> list[Feature]:
 def _list_devices() -> list[Device]:
     import torch
 
+    from dasr_arch.benchmark.environment import name_device
+
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
-    threads = torch.get_num_threads()
-    devices = [_examine_device('cpu', f'{_read_cpu_name()}, {threads} threads', memory)]
+    processor = name_device(torch.device('cpu'))
+    devices = [_examine_device('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
@@ -258,7 +260,7 @@ def _try_precisions(device: str) -> dict[str, str]:
     for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
             finite = _run_convolution(device, autocast)
-            remark = 'works' if autocast is None else _describe_bfloat16(device)
+            remark = 'works' if autocast is None else _describe_bfloat16(torch.device(device))
             results[precision] = remark if finite else 'gives values that are not finite'
         except RuntimeError as error:
             results[precision] = f'fails: {_first_line(error)}'
@@ -278,38 +280,13 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
 
 
-def _describe_bfloat16(device: str) -> str:
+def _describe_bfloat16(device: 'torch.device') -> str:
     """Support for bfloat16 on a device; emulated, it saves memory but no time."""
-    import torch
+    from dasr_arch.backends.precision import has_fast_bfloat16
 
-    if device == 'mps':
+    if device.type == 'mps':
         return 'as Metal has it; auto takes fp32'
-    if device.startswith('cuda'):
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return 'in hardware' if fast else 'emulated: slower than fp32'
-    flags = read_cpu_flags()
-    units = [unit for unit in ('amx_bf16', 'avx512_bf16', 'bf16') if unit in flags]
-    return f'in hardware ({", ".join(units)})' if units else 'emulated: slower than fp32 on this processor'
-
-
-def _read_cpu_information() -> dict[str, str]:
-    """Facts about the first processor that Linux lists; empty elsewhere."""
-    try:
-        text = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
-    except OSError:
-        return {}
-    lines = (line.partition(':') for line in text.split('\n\n', maxsplit=1)[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in lines}
-
-
-def read_cpu_flags() -> set[str]:
-    """Instruction sets of the processor in Linux's spelling (x86 `flags`, ARM `Features`); empty if unknown."""
-    facts = _read_cpu_information()
-    return set((facts.get('flags') or facts.get('Features') or '').split())
-
-
-def _read_cpu_name() -> str:
-    return _read_cpu_information().get('model name') or platform.processor() or platform.machine()
+    return 'in hardware' if has_fast_bfloat16(device) else 'emulated: slower than fp32'
 
 
 def _format_bytes(count: int) -> str:
