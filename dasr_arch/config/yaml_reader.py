@@ -208,8 +208,8 @@ def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
     problem = ' '.join(str(error.problem or error.context).split())
     hint = ''
     if "'\\t'" in problem:
-        indents = mark is None or not mark.buffer[: mark.pointer].rpartition('\n')[2].strip()
-        hint = '; indent with spaces' if indents else '; replace the tab by a space'
+        before = (mark.buffer or '')[: mark.pointer].rpartition('\n')[2] if mark else ''
+        hint = '; replace the tab by a space' if before.strip() else '; indent with spaces'
     return f'{place}: not valid YAML: {problem}{hint}'
 
 

