@@ -1,8 +1,8 @@
-"""Trains what an option file describes: python train.py -opt options/train_dasr_x4.yml."""
+"""Trains what an option file describes, as `dasr train` does: python train.py -opt options/train_dasr_x4.yml."""
 
 import sys
 
-from dasr_arch.pipelines import train
+from dasr_cli.main import main
 
 if __name__ == '__main__':
-    sys.exit(train())
+    sys.exit(main(['train', *sys.argv[1:]]))

@@ -43,15 +43,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(INPUT_ERROR_CODE, f'dasr: error: {message}; see `{self.prog} --help`\n')
 
 
-class PrintVersion(argparse.Action):
-    """Option that prints the version and ends; the version is looked up only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Prints `dasr <version>`."""
-        print(f'dasr {read_version()}')
-        parser.exit()
-
-
 def read_version() -> str:
     """Version of the installed dasr_arch, read from its version.py without importing the package (and with it torch).
 
@@ -73,13 +64,16 @@ def build_parser() -> argparse.ArgumentParser:
         prog='dasr',
         description='Blind super-resolution by unsupervised degradation representation learning (DASR, CVPR 2021).',
     )
-    parser.add_argument('--version', action=PrintVersion, nargs=0, help='print the version and exit')
+    version = f'dasr {read_version()}'
+    parser.add_argument('--version', action='version', version=version, help='print the version and exit')
     parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name in MODULES:
         module = importlib.import_module(f'dasr_cli.commands.{name}')
         module.add_parser(subparsers)
         subparser = subparsers.choices[name]
+        if Path(sys.argv[0]).name == f'{name}.py':
+            subparser.prog = f'python {name}.py'  # train.py and test.py pass their arguments to the subcommand
         subparser.set_defaults(func=module.run)
         subparser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser

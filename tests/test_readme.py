@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dasr_arch.config.arguments import parse_testing_arguments, parse_training_arguments
 from dasr_cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +32,7 @@ def test_subcommands_and_their_options_exist(line: str) -> None:
 def test_scripts_take_these_arguments_and_files_exist(line: str) -> None:
     script, *rest = shlex.split(line[re.search(r'(train|test)\.py', line).start() :])  # type: ignore[union-attr]
     assert (ROOT / script).is_file()
-    parsed = parse_training_arguments(rest) if script == 'train.py' else parse_testing_arguments(rest)
+    parsed = build_parser().parse_args([script.removesuffix('.py'), *rest])
     assert (ROOT / parsed.options).is_file()
 
 

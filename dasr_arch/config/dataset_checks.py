@@ -34,8 +34,7 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
 
     Every data set is built once, which opens its folders and databases and reads the sizes of the images, no pixels.
     ``batches`` are drawn at once, one for each process or GPU. Returns the section with defaults, and with the `phase`
-    and `scale` that BasicSR adds to each data set. Raises InputError on anything wrong with a key, a folder, an LMDB, a
-    degradation or the number of images.
+    and `scale` that BasicSR adds to each data set. Raises InputError on anything wrong.
     """
     if 'train' not in options:
         raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")
@@ -132,9 +131,10 @@ def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> No
     assert isinstance(enlarge, int)
     if images * enlarge < batch * batches:
         each = f' in each of {batches} processes' if batches > 1 else ''
+        remedy = 'make batch_size_per_gpu smaller, or add images' if batch > 1 else 'add images'
         raise InputError(
             f'{place}: expected images for at least one batch of {batch}{each}, got {images} of sufficient size; '
-            'make batch_size_per_gpu smaller, or add images'
+            f'{remedy}'
         )
 
 

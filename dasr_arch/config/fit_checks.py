@@ -1,4 +1,7 @@
-"""Checks of what must fit together: the network, the data sets and the section `train` of the model that trains."""
+"""Checks of what must fit together: the network, the data sets and the section `train` of the model that trains.
+
+Each raises InputError that names the key to change.
+"""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -22,10 +25,7 @@ from dasr_arch.config.typed import section
 
 
 def check_fit(network: nn.Module, train: TrainOptions, where: str, *, has_weights: bool) -> None:
-    """Refuse a network that the model of the section `train` cannot train as its options say.
-
-    ``has_weights``: the network starts from weights of a file. Raises InputError that names the key to change.
-    """
+    """Refuse a network, with or without weights of a file, that `train` and its model cannot train."""
     if isinstance(train, IKCTrainOptions):
         _check_arch(network, 'IKCModel', 'IKC', where)
         if not has_weights and train.stage_1.total_iter == 0:
@@ -84,10 +84,9 @@ def _check_dasr(network: DASR, train: DASRTrainOptions, place: str) -> None:
 def check_data(
     network: nn.Module, train: Options, model: str, datasets: Mapping[str, object], batches: int, where: str
 ) -> None:
-    """Refuse data sets that the network or its training cannot use.
+    """Refuse data sets, checked ones, that the network or its training cannot use.
 
-    ``datasets`` is the checked section; ``batches`` are drawn at once, one for each process or GPU. Raises InputError
-    that names the key to change.
+    ``batches`` are drawn at once, one for each process or GPU.
     """
     data = section(datasets, 'train', where)
     batch, raw = data['batch_size_per_gpu'], data['type'] == 'DegradationDataset' and data['degrade_on'] == 'device'

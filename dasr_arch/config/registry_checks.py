@@ -1,7 +1,9 @@
 """Holds the free parts of an option file against the registered classes that will take them.
 
 Networks, losses, metrics, optimisers and schedules take whatever their authors chose, so their names are looked up and
-their arguments held against the constructors, before anything is created.
+their arguments held against the constructors, before anything is created. Each check raises InputError if a name is
+unknown, or an argument unknown, missing, of the wrong type or refused; ``where``, the file and the dotted key, opens
+the message.
 """
 
 import inspect
@@ -21,11 +23,7 @@ BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, R
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
-    """The registered class or function that a mapping names by its `type`.
-
-    ``where`` opens every message of this module: the file and the dotted key. ``what`` is the word for what is looked
-    for, such as 'arch'. Raises InputError if there is no `type`, or none of that name.
-    """
+    """The registered class or function that a mapping names by its `type`; ``what`` is the word for it, as 'arch'."""
     found: Callable[..., object] = registry.get(
         check_known(options.get('type'), registry.keys(), f'{where}.type', what)
     )
@@ -33,11 +31,7 @@ def find_class(options: Mapping[str, object], registry: Registry, where: str, wh
 
 
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
-    """Hold a network's options against its constructor, and build it once.
-
-    The network is on the CPU; torch's random state is left as it was. Raises InputError if the arch is unknown, an
-    argument unknown, missing or refused, or the scale not that of the file.
-    """
+    """Build a network on the CPU; its scale must be that of the file. Torch's random state is left as it was."""
     arch = find_class(options, ARCH_REGISTRY, where, 'arch')
     check_arguments(arch, options, where, skip=('type',))
     parameters = inspect.signature(arch).parameters
@@ -58,7 +52,6 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
     """Run a network on a grey image, so that arguments that make no sense show before training.
 
     The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network keeps its mode.
-    Raises InputError if it fails on all, or does not enlarge by the scale.
     """
     facts = facts_of(network)
     size = facts.kernel_size
@@ -89,10 +82,7 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
 
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
-    """Hold a loss's options against its constructor, build it and compute it once.
-
-    Raises InputError if the loss is unknown, or an argument unknown, missing or refused.
-    """
+    """Build a loss and compute it once; it must be a finite number."""
     loss = find_class(options, LOSS_REGISTRY, where, 'loss')
     check_arguments(loss, options, where, skip=('type',))
     weight = options.get('loss_weight')
@@ -111,11 +101,7 @@ def check_loss_arguments(options: Mapping[str, object], where: str) -> None:
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str) -> None:
-    """Hold every metric's options, `better` (higher or lower) included, against the metric.
-
-    Raises InputError, with the metric's label, if the metric is unknown, or an argument unknown, missing or out of
-    range.
-    """
+    """Hold every metric's options, `better` (higher or lower) included, against the metric."""
     for label, options in (metrics or {}).items():
         place = f'{where}.{label}'
         metric = find_class(options, METRIC_REGISTRY, place, 'metric')
@@ -131,10 +117,7 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
 
 
 def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `optim_g`, at a dotted key of a file, against the optimiser of torch that it names.
-
-    Raises InputError if the optimiser is unknown, an argument unknown, or refused.
-    """
+    """Hold BasicSR's `optim_g`, at a dotted key of a file, against the optimiser of torch that it names."""
     place = f'{where}: {path}'
     known = [name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name, None))]
     name = check_known(options.get('type'), known, f'{place}.type', 'optimiser')
@@ -146,10 +129,7 @@ def check_optimizer(options: Mapping[str, object], where: str, path: str) -> Non
 
 
 def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `scheduler`, at a dotted key of a file, against what the schedule that it names takes.
-
-    Raises InputError if the schedule is unknown, or an argument unknown, missing or of the wrong type.
-    """
+    """Hold BasicSR's `scheduler`, at a dotted key of a file, against what the schedule that it names takes."""
     name = check_known(options.get('type'), SCHEDULE_OPTIONS, f'{where}: {path}.type', 'schedule')
     convert(options, SCHEDULE_OPTIONS[name], where, path)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -27,7 +27,6 @@ from dasr_arch.checkpoints.io import (
     read_weights,
 )
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
-from dasr_arch.config.arguments import Launcher
 from dasr_arch.config.dataset_checks import check_datasets
 from dasr_arch.config.fit_checks import check_data, check_fit
 from dasr_arch.config.registry_checks import (
@@ -53,21 +52,20 @@ from dasr_arch.config.train_schema import (
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
 
+Launcher = Literal['none', 'pytorch']
+
 PATH_KEYS = ('pretrain_network_g', 'pretrain_network_encoder', 'param_key_g', 'strict_load_g', 'resume_state')
 PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')
 """Keys that BasicSR's models read from the section path; BasicSR creates a folder for every other key."""
 
 
 class Processes(NamedTuple):
-    """The rank of this process, and the numbers of processes in all and on this machine.
+    """This process among those of the training; the defaults are those of a single one."""
 
-    ``dist``: torchrun started them.
-    """
-
-    dist: bool
-    rank: int
-    world_size: int
-    local_world_size: int
+    dist: bool = False  # torchrun started them
+    rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1  # processes on this machine
 
 
 def load_training_options(
@@ -79,18 +77,14 @@ def load_training_options(
     auto_resume: bool = False,
     smoke: bool = False,
 ) -> dict[str, object]:
-    """Read a training file and check all of it.
+    """Read a training file and check all of it, changing neither the disk nor torch's random state.
 
-    Nothing is created or renamed on the disk, and torch's random state stays as it was. ``overrides`` are `key=value`,
-    laid over the file; ``root`` is the folder of `experiments/` and `tb_logger/`, the current one by default;
-    ``launcher`` is 'pytorch' under torchrun, whose variables then give rank and number of processes; ``auto_resume`` is
-    passed on to BasicSR; ``smoke`` takes a small version of the file, of a few iterations on a CPU with the demo
-    images.
+    ``overrides`` and ``smoke`` are those of :func:`~dasr_arch.config.yaml_reader.read_yaml`; ``root`` is the folder of
+    `experiments/` and `tb_logger/`, the current one by default; ``launcher`` is 'pytorch' under torchrun, whose
+    variables then give rank and number of processes; ``auto_resume`` is passed on to BasicSR.
 
-    Returns BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds
-    (is_train, dist, rank, world_size, num_gpu as a number, root_path, paths of the experiment, phase and scale of each
-    data set). It shares nothing with any other dictionary. Raises InputError on the first thing that is wrong, in one
-    line.
+    Returns BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds. It
+    shares nothing with any other dictionary. Raises InputError on the first thing that is wrong.
     """
     where = str(path)
     data = read_yaml(path, overrides, smoke=smoke)
@@ -166,7 +160,7 @@ def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[s
 
 def _find_processes(launcher: Launcher) -> Processes:
     if launcher == 'none':
-        return Processes(dist=False, rank=0, world_size=1, local_world_size=1)
+        return Processes()
     try:
         rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
         local_world_size = int(os.environ.get('LOCAL_WORLD_SIZE', world_size))

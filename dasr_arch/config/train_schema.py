@@ -33,13 +33,9 @@ Mapping = dict[str, object]
 
 
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """Base of all structures: keys by name, no unknown ones, read only.
+    """Base of all structures: keys by name, no unknown ones, read only."""
 
-    Attributes:
-        renamed: deprecated names of keys and the names of today; the old ones are accepted with a warning.
-    """
-
-    renamed: ClassVar[dict[str, str]] = {}
+    renamed: ClassVar[dict[str, str]] = {}  # deprecated names of keys, accepted with a warning, and those of today
 
 
 class LoaderOptions(Options, kw_only=True, frozen=True):
@@ -444,9 +440,8 @@ DATASET_OPTIONS: dict[str, type[Options]] = {
 
 
 def check_train_section(model: str, train: Mapping, where: str, *, foreign: bool = False) -> TrainOptions:
-    """Section `train` of a model of TRAIN_OPTIONS as its structure, defaults included.
+    """Section `train` of a model of TRAIN_OPTIONS as its structure, defaults included; InputError as `convert`.
 
-    ``foreign``: leave unknown keys out with a warning, where another loop than ours reads the section as well. Raises
-    InputError that names the key that is wrong.
+    ``foreign``: leave unknown keys out with a warning, where another loop than ours reads the section as well.
     """
     return convert(train, TRAIN_OPTIONS[model], where, 'train', foreign=foreign)

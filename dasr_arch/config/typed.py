@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -114,13 +114,12 @@ def section(options: Mapping[str, object], key: str, where: str) -> dict[str, ob
     return value
 
 
-class _Place:
-    """Place of a value: file and dotted key."""
+class _Place(NamedTuple):
+    """Place of a value."""
 
-    def __init__(self, where: str, path: str = '', foreign: bool = False) -> None:
-        self.where = where
-        self.path = path
-        self.foreign = foreign
+    where: str  # the file
+    path: str = ''  # dotted key
+    foreign: bool = False  # of a class that is not ours
 
     def at(self, key: str) -> '_Place':
         return _Place(self.where, f'{self.path}.{key}' if self.path else key, self.foreign)

@@ -4,13 +4,13 @@ The common YAML loaders either run what a file asks them to run or let the last 
 one is PyYAML's safe loader, which also checks the tree of nodes before a value is made of it.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from dasr_arch._errors import InputError
-from dasr_arch.config.moved_files import find_moved
 from dasr_arch.config.smoke import shrink_options
 
 MAX_BYTES = 1 << 20
@@ -22,6 +22,7 @@ MAX_NODES = 100_000
 _TAG_PREFIX = 'tag:yaml.org,2002:'
 _PLAIN_TAGS = frozenset(f'{_TAG_PREFIX}{name}' for name in ('null', 'bool', 'int', 'float', 'str', 'seq', 'map'))
 _MERGE_TAG = f'{_TAG_PREFIX}merge'
+_logger = logging.getLogger('dasr_arch')
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -56,6 +57,25 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = 
     for override in overrides:
         _apply_override(options, override)
     return options
+
+
+def find_moved(path: Path) -> tuple[Path, bool]:
+    """The file that holds today what an old path named, for one release, and whether it is to be made small.
+
+    `options/smoke/smoke_NAME.yml` is `options/train_NAME.yml` with the switch `--smoke`; earlier courses of the
+    packaged weights lie in `docs/models/courses/` instead of `options/weights/`. Any other path comes back as it is.
+    """
+    folder = path.parent
+    if folder.name == 'smoke' and path.name.startswith('smoke_'):
+        moved, smoke, switch = folder.parent / f'train_{path.name.removeprefix("smoke_")}', True, ' with --smoke'
+    elif folder.name == 'weights':
+        moved, smoke, switch = folder.parent.parent / 'docs' / 'models' / 'courses' / path.name, False, ''
+    else:
+        return path, False
+    if path.exists() or not moved.is_file():
+        return path, False
+    _logger.warning('%s is now %s%s; the old path will be removed', path, moved, switch)
+    return moved, smoke
 
 
 def parse_yaml(text: str, where: str) -> object:
@@ -186,7 +206,10 @@ def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
     mark = error.problem_mark or error.context_mark
     place = f'{where}:{mark.line + 1}:{mark.column + 1}' if mark else where
     problem = ' '.join(str(error.problem or error.context).split())
-    hint = '; indent with spaces' if "'\\t'" in problem else ''
+    hint = ''
+    if "'\\t'" in problem:
+        before = (mark.buffer or '')[: mark.pointer].rpartition('\n')[2] if mark else ''
+        hint = '; replace the tab by a space' if before.strip() else '; indent with spaces'
     return f'{place}: not valid YAML: {problem}{hint}'
 
 

@@ -1,6 +1,1 @@
-"""Training and testing, called by train.py and test.py."""
-
-from dasr_arch.pipelines.testing import test
-from dasr_arch.pipelines.training import train
-
-__all__ = ['test', 'train']
+"""Training, testing and the demo."""

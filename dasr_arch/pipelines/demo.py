@@ -36,7 +36,6 @@ from dasr_arch.benchmark.environment import describe_environment, list_versions,
 from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
-from dasr_arch.config.arguments import TrainingArguments
 from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
@@ -44,7 +43,7 @@ from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 from dasr_arch.data.sub_images import Cutting
 from dasr_arch.pipelines.testing import run_test_file
-from dasr_arch.pipelines.training import run_training
+from dasr_arch.pipelines.training import train
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
 from dasr_arch.probe.tsne import encode_patches, make_maps, write_maps
 
@@ -202,10 +201,7 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
                 'type': 'DegradationDataset',
                 'dataroot_gt': 'train.lmdb',
                 'gt_size': settings.gt_size,
-                'use_hflip': True,
-                'use_rot': True,
                 'degradation': {'type': 'IsotropicGaussian', 'sigma_range': [0.2, 4.0]},
-                'num_worker_per_gpu': 0,
                 'batch_size_per_gpu': settings.batch_size,
             },
             'val_1': {
@@ -216,29 +212,20 @@ def make_training_options(settings: DemoSettings) -> dict[str, Any]:
             },
         },
         'network_g': {'type': 'DASR', 'scale': SCALE, **dict(settings.network)},
-        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
         'train': {
             'precision': 'fp32',
             'total_iter': total,
             'stage_1': {'total_iter': settings.stage_1, 'lr': 1e-3, 'schedule': 'cosine'},
             'stage_2': {'total_iter': settings.stage_2, 'lr': 5e-4, 'schedule': 'cosine'},
-            'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
-            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
-            'contrast_opt': {
-                'loss_weight': 1.0,
-                'queue_length': 512,
-                'momentum': 0.99,
-                'temperature': 0.07,
-                'positives': 'other',
-            },
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255},
+            'contrast_opt': {'queue_length': 512, 'momentum': 0.99, 'positives': 'other'},
             'ema_decay': 0.98,
         },
-        'val': {'val_freq': max(1, total // 12), 'save_img': False, 'metrics': _METRICS},
+        'val': {'val_freq': max(1, total // 12), 'metrics': _METRICS},
         'logger': {
             'print_freq': max(1, total // 48),
             'save_checkpoint_freq': max(1, total // 2),
             'keep_checkpoints': 1,
-            'use_tb_logger': False,
         },
     }
 
@@ -295,7 +282,7 @@ def _degrade_test_images() -> None:
 def _train(settings: DemoSettings) -> None:
     _write_options(f'{_TRAINING}.yml', make_training_options(settings), 'train')
     _write_options(f'{_TEST}.yml', make_test_options(), 'test')
-    run_training(TrainingArguments(options=Path(f'{_TRAINING}.yml')))
+    train(Path(f'{_TRAINING}.yml'))
 
 
 def _write_options(name: str, options: Mapping[str, Any], command: str) -> None:

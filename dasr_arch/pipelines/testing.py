@@ -1,7 +1,6 @@
 """Tests of an option file: checks everything, runs the evaluations and writes tables and the page."""
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -33,13 +32,11 @@ from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.tables.formats import Extras, format_console, record_results, write_tables
-from dasr_arch.config.arguments import parse_testing_arguments
 from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
 from dasr_arch.degradations.labels import update_label
-from dasr_arch.pipelines.exit_codes import run_guarded
 
 RESULTS_FOLDER = Path('results')  # below the current folder
 REPORT_NAME = 'comparison.html'
@@ -300,31 +297,3 @@ def _plan_metric(label: str, block: Block) -> MetricPlan:
     metric = MetricPlan(label, kind, {key: value for key, value in block.items() if key != 'type'})
     check_metric(metric)
     return metric
-
-
-def test(argv: Sequence[str] | None = None) -> int:
-    """Entry point of test.py: runs the test of an option file and prints its tables.
-
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
-    Returns:
-        Exit code: 0, 1 if an evaluation failed, 2 for wrong input, 130 after Ctrl-C.
-    """
-    arguments = parse_testing_arguments(argv)
-
-    def work() -> int:
-        report = run_test_file(arguments.options, arguments.overrides)
-        sys.stdout.write(describe_report(report))
-        return report.exit_code
-
-    return run_guarded(work, arguments.debug)
-
-
-test.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
-
-
-def describe_report(report: TestReport) -> str:
-    """The tables, and a last line with the folder of the files."""
-    failures = f'; {report.failures} evaluations failed' if report.failures else ''
-    return f'{report.console}\ntables, cached results and images: {report.folder}{failures}\n'

@@ -23,43 +23,31 @@ from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
 from dasr_arch._errors import InputError
-from dasr_arch.config.arguments import TrainingArguments, parse_training_arguments
-from dasr_arch.config.train_checks import load_training_options
+from dasr_arch.config.train_checks import Launcher, load_training_options
 from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.divergence import check_finite
-from dasr_arch.pipelines.exit_codes import run_guarded
 from dasr_arch.pipelines.training_log import BufferedLog, Progress
 from dasr_arch.pipelines.validation import BestResult, validate
 
 
-def train(argv: Sequence[str] | None = None) -> int:
-    """Trains what the command line says.
-
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
-    Returns:
-        Exit code: 0 when the training is complete, 1 when it has diverged, 2 for bad input, 130 when interrupted.
-    """
-    arguments = parse_training_arguments(argv)
-    return run_guarded(lambda: run_training(arguments), arguments.debug)
-
-
-def run_training(arguments: TrainingArguments) -> int:
-    """Trains, from the option file to the summary; returns 0.
+def train(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    launcher: Launcher = 'none',
+    auto_resume: bool = False,
+    smoke: bool = False,
+) -> int:
+    """Trains, from the option file to the summary; returns 0. The arguments are those of `load_training_options`.
 
     InputError if the options, data or weights are wrong; earlier experiments stay in place then. OSError if results
     cannot be written. DivergedError if losses or weights are no longer finite; the last finite state stays.
     """
     options: dict[str, Any] = load_training_options(
-        arguments.options,
-        arguments.overrides,
-        launcher=arguments.launcher,
-        auto_resume=arguments.auto_resume,
-        smoke=arguments.smoke,
+        path, overrides, launcher=launcher, auto_resume=auto_resume, smoke=smoke
     )
     if options['dist']:
         initialise_distributed(**(options.get('dist_params') or {}), on_gpu=options['num_gpu'] > 0)

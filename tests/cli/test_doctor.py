@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from dasr_cli.commands.doctor import examine, read_cpu_flags
+from dasr_cli.commands.doctor import examine
 from dasr_cli.main import main
 
 
@@ -57,10 +57,11 @@ def test_every_device_of_torch_is_listed():
     assert names == ['cpu', *(f'cuda:{index}' for index in range(torch.cuda.device_count()))]
 
 
-@pytest.mark.skipif(platform.system() != 'Linux', reason='read from the list of processors that Linux keeps')
-def test_instruction_sets_of_the_processor_are_found():
-    common = {'x86_64': 'sse2', 'aarch64': 'asimd'}
-    assert common[platform.machine()] in read_cpu_flags()
+@pytest.mark.parametrize('fast', [False, True])
+def test_bfloat16_in_hardware_is_told_from_emulated(fast, monkeypatch):
+    monkeypatch.setattr('dasr_arch.backends.precision.has_fast_bfloat16', lambda device: fast)
+    expected = 'in hardware' if fast else 'emulated: slower than fp32'
+    assert {device.precisions['bf16'] for device in examine().devices} == {expected}
 
 
 def test_two_packages_that_overwrite_each_other_are_reported(tmp_path, monkeypatch):

@@ -3,9 +3,8 @@ import logging
 import pytest
 
 from dasr_arch._errors import InputError
-from dasr_arch.config.moved_files import find_moved
 from dasr_arch.config.smoke import shrink_options
-from dasr_arch.config.yaml_reader import read_yaml
+from dasr_arch.config.yaml_reader import find_moved, read_yaml
 from tests.option_files import COURSES, OPTIONS
 
 

@@ -313,6 +313,13 @@ def test_batch_counts_all_processes(load, monkeypatch):
         load(DASR_FILE, launcher='pytorch')
 
 
+def test_a_batch_of_one_cannot_be_made_smaller(load, monkeypatch):
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('WORLD_SIZE', '5')
+    with pytest.raises(InputError, match=r'in each of 5 processes, got 4 of sufficient size; add images$'):
+        load(DASR_FILE, 'datasets.train.batch_size_per_gpu=1', launcher='pytorch')
+
+
 def test_launcher_without_torchrun_is_refused(load, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     with pytest.raises(InputError, match='start with torchrun'):

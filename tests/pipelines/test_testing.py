@@ -16,7 +16,8 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.checkpoints.packaged import read_manifest
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.pipelines.testing import choose_device, run_test, test
+from dasr_arch.pipelines.testing import choose_device, run_test
+from dasr_cli.main import main
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 
 OPTION_FILES = sorted((Path(__file__).parents[2] / 'options').glob('test_dasr*.yml'))
@@ -202,7 +203,7 @@ def test_command_prints_the_table_and_where_the_files_are(
     options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path('trial.yml').write_text(yaml.safe_dump(options))
-    assert test(['-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
+    assert main(['test', '-opt', 'trial.yml', '--set', 'degradations.0.sigma=1.2']) == 0
     out = capsys.readouterr().out
     assert 'Own x4, 2 images, psnr/ssim' in out
     assert 'sigma 0 ' not in out
@@ -214,7 +215,7 @@ def test_command_exits_with_1_after_a_failure(options: dict[str, Any], capsys: p
     torch.nn.init.constant_(broken.last_conv.bias, float('nan'))
     save_weights(broken, Path('net.pth'))
     Path('trial.yml').write_text(yaml.safe_dump(options))
-    assert test(['-opt', 'trial.yml']) == 1
+    assert main(['test', '-opt', 'trial.yml']) == 1
     assert capsys.readouterr().out.splitlines()[-1].endswith('2 evaluations failed')
 
 
@@ -232,7 +233,7 @@ def test_command_exits_with_2_and_one_line(
     Path('trial.yml').write_text(yaml.safe_dump(options))
     Path('results').mkdir()
     Path('results/taken').write_text('a file where the folder should be')
-    assert test(arguments) == 2
+    assert main(['test', *arguments]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
     assert len(lines) == 1
     assert message in lines[0]

@@ -16,9 +16,9 @@ import yaml
 
 from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
-from dasr_arch.pipelines import train
 from dasr_arch.pipelines.checkpoints import read_state
 from dasr_arch.pipelines.training_log import read_history
+from dasr_cli.main import main
 
 PROJECT = Path(__file__).parents[2]
 DEMO = PROJECT / 'datasets' / 'demo'
@@ -78,7 +78,7 @@ def run_here(folder: Path, options: dict[str, object], *arguments: str) -> int:
     previous = Path.cwd()
     os.chdir(folder)
     try:
-        return train(['-opt', str(write_options(folder, options)), *arguments])
+        return main(['train', '-opt', str(write_options(folder, options)), *arguments])
     finally:
         os.chdir(previous)
 

@@ -166,19 +166,19 @@ def _build_training(case: SpeedCase, images: Path) -> Callable[[], Timing]:
 
 def _make_model_options(case: SpeedCase, data: Mapping[str, Any]) -> dict[str, Any]:
     """BasicSR's option dictionary, as the training pipeline hands it to a model."""
-    stage = {'total_iter': _FIRST_STAGE, 'lr': 1e-4}
-    train = {
+    total = 2 * _FIRST_STAGE
+    train: dict[str, Any] = {
         'precision': case.precision,
         'compile': case.implementation == 'compiled',
-        'total_iter': 2 * _FIRST_STAGE,
-        'schedule': stage,
-        'stage_1': stage,
-        'stage_2': stage,
-        'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]}
-        | ({} if case.implementation == 'reference' else {'fused': True}),
+        'total_iter': total,
+        'optim_g': {'type': 'Adam', 'betas': [0.9, 0.999]},
         'pixel_opt': {'type': 'L1Loss', 'loss_weight': 255, 'reduction': 'mean'},
-        'contrast_opt': {'loss_weight': 1.0, 'queue_length': 8192, 'momentum': 0.999, 'temperature': 0.07},
     }
+    if SPEED_NETWORKS[case.network]['type'] == 'DASR':
+        train['stage_1'] = train['stage_2'] = {'total_iter': _FIRST_STAGE, 'lr': 1e-4}
+        train['contrast_opt'] = {'loss_weight': 1.0, 'queue_length': 8192, 'momentum': 0.999, 'temperature': 0.07}
+    else:
+        train['schedule'] = {'total_iter': total, 'lr': 1e-4}
     return {
         'num_gpu': int(case.device == 'cuda'),
         'is_train': True,

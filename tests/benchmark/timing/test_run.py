@@ -75,6 +75,17 @@ def test_default_rows_are_inference_at_every_scale_and_both_stages() -> None:
     assert training == [(network, stage) for stage in ('stage_1', 'stage_2') for network in ('DASR-S', 'DASR')]
 
 
+@pytest.mark.parametrize(('network', 'implementation'), [('DASR-S', 'fast'), ('RCAN', 'auto')])
+def test_options_of_a_training_step_are_those_of_its_model(
+    network: str, implementation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = {'RCAN': {'num_group': 1, 'num_block': 1}, 'DASR-S': {'num_groups': 1, 'num_blocks': 1}}[network]
+    monkeypatch.setitem(SPEED_NETWORKS, network, {**SPEED_NETWORKS[network], **small})
+    case = SpeedCase(network, implementation, 'fp32', 'stage_2', 2, size=12, batch=2)
+    assert build_action(case, write_images(tmp_path / 'images'))().computing > 0
+    assert 'is not checked' not in caplog.text
+
+
 def test_compiled_networks_are_rows_of_dasr_alone() -> None:
     settings = SpeedSettings(networks=('DASR-S', 'RCAN'), implementations=('reference', 'compiled'), scales=(4,))
     found = {(case.network, case.implementation) for case in list_cases(settings) if case.precision == 'fp32'}
