@@ -24,6 +24,7 @@ MODULES = {
     'dasr_arch.degradations.codecs': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.covariance_gaussian_degradation': 'dasr_arch.degradations.anisotropic_degradation',
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',
+    'dasr_arch.degradations.resize_filters': 'dasr_arch.degradations.resize',
     'dasr_arch.degradations.separable': 'dasr_arch.degradations.blur',
     'dasr_arch.inference.packaged_weights': 'dasr_arch.checkpoints.packaged',
     'dasr_arch.models.test_time': 'dasr_arch.zero_shot.adaptation',
