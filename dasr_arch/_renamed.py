@@ -24,6 +24,7 @@ MODULES = {
     'dasr_arch.degradations.codecs': 'dasr_arch.degradations.noise_compression',
     'dasr_arch.degradations.covariance_gaussian_degradation': 'dasr_arch.degradations.anisotropic_degradation',
     'dasr_arch.degradations.noise': 'dasr_arch.degradations.noise_compression',
+    'dasr_arch.degradations.resize_filters': 'dasr_arch.degradations.resize',
     'dasr_arch.degradations.separable': 'dasr_arch.degradations.blur',
     'dasr_arch.inference.images.alpha': 'dasr_arch.inference.images.image_modes',
     'dasr_arch.inference.images.high_bit_depth': 'dasr_arch.inference.images.encode',

@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +87,10 @@ def degrade_files(
     settings = settings or DegradeSettings()
     plan = _make_plan(Path(source), Path(target))
     _check_free(plan, settings.force)
-    with _staging_folder(plan.folder) as staging:
+    parent = plan.folder if plan.folder.is_dir() else plan.folder.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.degrade-', dir=parent, ignore_cleanup_errors=True) as hidden:
+        staging = Path(hidden)
         made, failed = _degrade_all(plan.jobs, staging, degradation, settings)
         if not made:
             raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR image was made')
@@ -157,18 +158,6 @@ def _check_free(plan: _Plan, force: bool) -> None:
             raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
         if not force:
             raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
-
-
-@contextmanager
-def _staging_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the target's file system, removed at the end in any case."""
-    parent = folder if folder.is_dir() else folder.parent
-    parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix='.degrade-', dir=parent))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _degrade_all(

@@ -178,7 +178,6 @@ class LmdbWriter:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._is_open = True
         with self._errors_named():
             self._environment = lmdb.open(str(folder), map_size=_SMALLEST_MAP, max_dbs=1)
             self._journal = self._environment.open_db(_JOURNAL)
@@ -204,9 +203,7 @@ class LmdbWriter:
 
     def close(self) -> None:
         """Ends writing; a second call does nothing."""
-        if self._is_open:
-            self._is_open = False
-            self._environment.close()
+        self._environment.close()
 
     def _make_room(self, size: int) -> None:
         used = self._environment.info()['last_pgno'] * self._environment.stat()['psize']

@@ -31,6 +31,7 @@ from dasr_arch.data.worker_pool import count_cores, map_in_order
 
 REPORT_NAME = 'prepare.json'
 _BATCH_BYTES = 16 << 20
+_PLAN, _STORE, _REPLACED = 'plan.json', 'store.lmdb', 'replaced.lmdb'
 
 __getattr__ = find_renamed(__name__, {'SkippedImage': 'FailedImage'})
 
@@ -64,22 +65,6 @@ class PrepareReport(NamedTuple):
     continued: int  # number of images that an interrupted run had processed before
 
 
-class _Workspace(NamedTuple):
-    folder: Path
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / 'plan.json'
-
-    @property
-    def store(self) -> Path:
-        return self.folder / 'store.lmdb'
-
-    @property
-    def replaced(self) -> Path:
-        return self.folder / 'replaced.lmdb'
-
-
 def prepare(
     inputs: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
@@ -101,40 +86,38 @@ def prepare(
     if target.suffix != '.lmdb':
         raise InputError(f'{target}: the name of an LMDB folder must end in .lmdb; use {target}.lmdb')
     sources = collect_sources([Path(given) for given in inputs], settings.recursive)
-    workspace = _Workspace(target.parent / f'.{target.name}.partial')
+    workspace = target.parent / f'.{target.name}.partial'
     with _lock(workspace):
-        if workspace.replaced.exists() and not os.path.lexists(target):
-            workspace.replaced.rename(target)
+        if (workspace / _REPLACED).exists() and not os.path.lexists(target):
+            (workspace / _REPLACED).rename(target)
         _check_target(target, settings.force)
         _enter_plan(workspace, _describe_plan(sources, cutting), settings.force)
-        continued = _fill_store(workspace.store, sources, cutting, settings)
-        report = _read_report(target, workspace.store, continued)
+        continued = _fill_store(workspace / _STORE, sources, cutting, settings)
+        report = _read_report(target, workspace / _STORE, continued)
         if report.images < settings.min_images:
-            shutil.rmtree(workspace.folder)
+            shutil.rmtree(workspace)
             raise InputError(_describe_shortage(report, settings.min_images))
         _publish(workspace, target)
     return report
 
 
 @contextmanager
-def _lock(workspace: _Workspace) -> Iterator[None]:
+def _lock(workspace: Path) -> Iterator[None]:
     """Locks the workspace against a second run; the system releases the lock when a process dies."""
-    workspace.folder.mkdir(parents=True, exist_ok=True)
-    with (workspace.folder / 'lock').open('w') as lock:
+    workspace.mkdir(parents=True, exist_ok=True)
+    with (workspace / 'lock').open('w') as lock:
         if sys.platform != 'win32':
             import fcntl  # noqa: PLC0415  (Windows has none)
 
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # forked workers do not inherit it, unlike flock
             except BlockingIOError as error:
-                raise InputError(
-                    f'{workspace.folder}: another run is writing there; wait until it has ended'
-                ) from error
+                raise InputError(f'{workspace}: another run is writing there; wait until it has ended') from error
         try:
             yield
         finally:
-            if not workspace.plan.exists() and not workspace.replaced.exists():
-                shutil.rmtree(workspace.folder, ignore_errors=True)
+            if not (workspace / _PLAN).exists() and not (workspace / _REPLACED).exists():
+                shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -155,26 +138,25 @@ def _describe_plan(sources: Sequence[SourceImage], cutting: Cutting) -> str:
     return json.dumps({'cutting': asdict(cutting), 'pictures': images})
 
 
-def _enter_plan(workspace: _Workspace, plan: str, force: bool) -> None:
+def _enter_plan(workspace: Path, plan: str, force: bool) -> None:
     """Continues the unfinished run of the same plan, or begins a new one."""
-    if workspace.plan.exists():
-        if workspace.plan.read_text(encoding='ascii') == plan:
+    if (workspace / _PLAN).exists():
+        if (workspace / _PLAN).read_text(encoding='ascii') == plan:
             return
         if not force:
             raise InputError(
-                f'{workspace.folder}: holds an unfinished run of other settings or images; '
+                f'{workspace}: holds an unfinished run of other settings or images; '
                 'give the same ones to continue it, or discard it with --force'
             )
-    if workspace.store.exists():
-        shutil.rmtree(workspace.store)
-    with atomic_write(workspace.plan) as temporary:
+    if (workspace / _STORE).exists():
+        shutil.rmtree(workspace / _STORE)
+    with atomic_write(workspace / _PLAN) as temporary:
         temporary.write_text(plan, encoding='ascii')
 
 
 def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, settings: RunSettings) -> int:
     """Completes the store; returns the number of images that were already processed."""
-    writer = LmdbWriter(store)
-    try:
+    with closing(LmdbWriter(store)) as writer:
         journal = writer.read_journal()
         continued = len(journal)
         if not journal and (store / REPORT_NAME).exists():  # interrupted between the journal's end and the renaming
@@ -183,8 +165,6 @@ def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, s
             _cut_all(writer, journal, sources, cutting, settings)
             _write_descriptions(store, journal, sources, cutting)
         writer.drop_journal()
-    finally:
-        writer.close()
     return continued
 
 
@@ -265,8 +245,8 @@ def _describe_shortage(report: PrepareReport, expected: int) -> str:
     return message
 
 
-def _publish(workspace: _Workspace, target: Path) -> None:
+def _publish(workspace: Path, target: Path) -> None:
     if os.path.lexists(target):
-        target.rename(workspace.replaced)
-    workspace.store.rename(target)
-    shutil.rmtree(workspace.folder, ignore_errors=True)
+        target.rename(workspace / _REPLACED)
+    (workspace / _STORE).rename(target)
+    shutil.rmtree(workspace, ignore_errors=True)

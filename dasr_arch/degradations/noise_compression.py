@@ -1,11 +1,8 @@
 """Noise, rounding to 8 bit and compression of LR images: JPEG with either chroma sampling, and WebP."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 CODECS = ('none', 'jpeg 4:4:4', 'jpeg 4:2:0', 'webp')
@@ -45,7 +42,7 @@ def compress_jpeg(x: Tensor, quality: Tensor) -> Tensor:
     out = x.clone()
     for i, value in enumerate(quality.tolist()):
         if value:
-            out[i] = _to_tensor(_code(_to_bgr(x[i]), '.jpg', [cv2.IMWRITE_JPEG_QUALITY, int(value)])).to(x) / 255
+            out[i] = _compress_one(x[i], 'jpeg 4:2:0', value)
     return out
 
 
@@ -58,31 +55,20 @@ def compress(x: Tensor, codec: Tensor, quality: Tensor, grid: Tensor) -> Tensor:
     """
     out = x.clone()
     for i, (kind, value, (top, left)) in enumerate(zip(codec.tolist(), quality.tolist(), grid.tolist(), strict=True)):
-        name = CODECS[kind]
-        if name != 'none':
-            out[i] = _to_tensor(_code_framed(_to_bgr(x[i]), name, value, top, left)).to(x) / 255
+        if CODECS[kind] != 'none':
+            bottom, right = -(x.shape[2] + top) % BLOCK, -(x.shape[3] + left) % BLOCK
+            out[i] = _compress_one(x[i], CODECS[kind], value, (top, bottom, left, right))
     return out
 
 
-def _code_framed(bgr: NDArray[np.uint8], name: str, quality: int, top: int, left: int) -> NDArray[np.uint8]:
-    """One image, shape (h, w, 3), through a codec whose blocks begin at (-top, -left)."""
-    height, width = bgr.shape[:2]
-    bottom, right = -(height + top) % BLOCK, -(width + left) % BLOCK
-    framed = np.asarray(cv2.copyMakeBorder(bgr, top, bottom, left, right, cv2.BORDER_REFLECT), np.uint8)
-    restored = _code(framed, _SUFFIXES[name], [*_PARAMETERS[name], quality])
-    return restored[top : top + height, left : left + width]
-
-
-def _code(bgr: NDArray[np.uint8], suffix: str, parameters: Sequence[int]) -> NDArray[np.uint8]:
-    restored = cv2.imdecode(cv2.imencode(suffix, bgr, parameters)[1], cv2.IMREAD_COLOR)
+def _compress_one(x: Tensor, name: str, quality: int, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Tensor:
+    """One image through a codec, with mirrored borders at the top, bottom, left and right."""
+    image = (x * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    framed = cv2.copyMakeBorder(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), *border, cv2.BORDER_REFLECT)
+    encoded = cv2.imencode(_SUFFIXES[name], framed, [*_PARAMETERS[name], quality])[1]
+    restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert restored is not None  # it has just been encoded
-    return np.asarray(restored, np.uint8)
-
-
-def _to_bgr(image: Tensor) -> NDArray[np.uint8]:
-    rgb = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(rgb[..., ::-1])
-
-
-def _to_tensor(bgr: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1])).permute(2, 0, 1)
+    top, _, left, _ = border
+    part = restored[top : top + image.shape[0], left : left + image.shape[1]]
+    rgb = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_BGR2RGB)
+    return torch.from_numpy(rgb).permute(2, 0, 1).to(x) / 255

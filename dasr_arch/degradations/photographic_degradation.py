@@ -18,8 +18,7 @@ from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid,
 from dasr_arch.degradations.noise_compression import BLOCK, CODECS, compress, quantise
 from dasr_arch.degradations.padding import pad_border
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
-from dasr_arch.degradations.resize import check_multiple
-from dasr_arch.degradations.resize_filters import FILTERS, LARGEST_SUPPORT, shrink_matrix
+from dasr_arch.degradations.resize import FILTERS, LARGEST_SUPPORT, check_multiple, shrink_matrix
 
 _FIXED_BY_LEVELS = ('downsample', 'noise', 'noise_range', 'jpeg', 'jpeg_range', 'jpeg_probability')
 _FIRST_SUPPORT = 2  # pixels that filters of the first resizing reach, before they are stretched

@@ -20,7 +20,7 @@ from dasr_arch.degradations.kernels import (
     sinc_kernel,
 )
 from dasr_arch.degradations.noise_compression import BLOCK, CODECS
-from dasr_arch.degradations.resize_filters import FILTERS
+from dasr_arch.degradations.resize import FILTERS
 
 _NUMBERS = 32  # uniform numbers drawn for every image, more than any image uses
 _SMALLEST_WIDTH = 0.2  # HR pixels

@@ -173,6 +173,8 @@ def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
             read_size(tmp_path / name)
     with pytest.raises(InputError, match=r'missing\.png: cannot be read \(No such file'):
         read_image(tmp_path / 'missing.png')
+    with pytest.raises(InputError, match=r'missing\.png: cannot be read as an image \(no such file\)'):
+        read_size(tmp_path / 'missing.png')
     with pytest.raises(InputError, match='Is a directory'):
         read_image(tmp_path)
 

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,13 @@ def test_reader_sees_an_lmdb_that_has_been_replaced(tmp_path: Path) -> None:
     (tmp_path / 'a.lmdb').rename(tmp_path / 'old.lmdb')
     (tmp_path / 'b.lmdb').rename(tmp_path / 'a.lmdb')
     assert count_entries(tmp_path / 'a.lmdb') == 5
+
+
+def test_removed_lmdb_is_named(store: Path) -> None:
+    assert count_entries(store) == 3
+    shutil.rmtree(store)
+    with pytest.raises(InputError, match='the LMDB has been removed'):
+        count_entries(store)
 
 
 def test_folder_open_elsewhere_in_the_process_is_named(store: Path) -> None:

@@ -305,6 +305,21 @@ def test_run_killed_between_the_two_renames_of_a_replacement_loses_nothing(image
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out.lmdb']
 
 
+def test_run_killed_before_its_last_renaming_is_continued(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(workspace: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('dasr_arch.data.prepare._publish', stop)
+        run_quietly([images], tmp_path / 'out.lmdb')
+    assert not (tmp_path / 'out.lmdb').exists()
+    assert run_quietly([images], tmp_path / 'out.lmdb').continued == 3
+    run_quietly([images], tmp_path / 'other.lmdb')
+    assert read_store(tmp_path / 'out.lmdb') == read_store(tmp_path / 'other.lmdb')
+
+
 def test_names_and_inputs_that_cannot_be_are_named(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'out: the name of an LMDB folder must end in \.lmdb; use .*out\.lmdb'):
         run_quietly([images], tmp_path / 'out')

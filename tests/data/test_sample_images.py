@@ -1,7 +1,12 @@
 """The free images that come with scikit-image."""
 
+import importlib.util
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import pytest
+
+from dasr_arch import InputError
 from dasr_arch.data.image_io import read_image
 from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
 
@@ -26,3 +31,12 @@ def test_every_licence_is_named_in_the_notice() -> None:
     for image in SAMPLE_IMAGES:
         assert image.licence
         assert f'`{image.file}`' in text
+
+
+def test_missing_package_or_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_images = ModuleSpec('skimage', None, is_package=True)
+    without_images.submodule_search_locations = [str(tmp_path)]
+    for spec, message in ((None, 'scikit-image, which is not installed'), (without_images, r'brick\.png: the sample')):
+        monkeypatch.setattr(importlib.util, 'find_spec', lambda name, spec=spec: spec)
+        with pytest.raises(InputError, match=message):
+            find_sample_images('train')

@@ -15,7 +15,7 @@ from dasr_arch.degradations import Window, build_degradation, degrade_image
 from dasr_arch.degradations.kernels import dirac_kernel
 from dasr_arch.degradations.noise_compression import CODECS, compress
 from dasr_arch.degradations.photographic_levels import LEVELS, NOISE_LEVELS, QUALITIES, draw_parameters
-from dasr_arch.degradations.resize_filters import FILTERS
+from dasr_arch.degradations.resize import FILTERS
 
 PHOTO = {'type': 'Photographic'}
 SEVERE = {'type': 'Photographic', 'level_probabilities': [0, 0, 1]}

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from dasr_arch.degradations.padding import pad_border
-from dasr_arch.degradations.resize import downsample_bicubic
-from dasr_arch.degradations.resize_filters import FILTERS, shrink_matrix
+from dasr_arch.degradations.resize import FILTERS, downsample_bicubic, downsample_matrix, shrink_matrix
 
 PILLOW = {
     'bicubic': Image.Resampling.BICUBIC,
@@ -72,3 +71,10 @@ def test_an_intermediate_size_blurs():
 def test_reach_that_is_too_short_is_refused():
     with pytest.raises(ValueError, match='a filter reaches beyond the 44 pixels'):
         shrink_matrix(0, 10, 2, 4, filters=('bicubic', 'lanczos'))
+
+
+def test_kept_matrix_is_on_the_cpu_wherever_it_was_made_first():
+    with torch.device('meta'):
+        made = downsample_matrix(60, 5)
+    assert made.device.type == 'cpu'
+    assert torch.equal(made, downsample_matrix(60, 5))

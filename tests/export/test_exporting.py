@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dasr_arch import InputError
+from dasr_arch._extras import import_extra
 from dasr_arch.export import exporting
 from dasr_arch.export.exporting import FORMATS, MIN_SIDES, SUFFIXES, choose_target, export_network
 from dasr_arch.export.plain_network import PlainDASR
@@ -183,6 +184,13 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path):
     assert target.read_text() == 'mine'
     export_network(make_network(2), target, 'torch', force=True)
     assert zipfile.is_zipfile(target)
+
+
+def test_package_that_misses_another_one_is_no_missing_extra(tmp_path, monkeypatch):
+    (tmp_path / 'half_installed.py').write_text('import not_there_at_all')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match='not_there_at_all'):
+        import_extra('half_installed', 'onnx')
 
 
 def test_weights_beside_an_openvino_file_are_not_replaced_either(tmp_path):
