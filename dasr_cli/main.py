@@ -6,10 +6,13 @@ import importlib.util
 import io
 import os
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 MODULES: tuple[str, ...] = (
@@ -91,17 +94,40 @@ def describe_error(error: Exception) -> str | None:
     return None
 
 
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM, as systemd and Slurm send it, end a command as Ctrl-C does, with nothing half written."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the arguments are those of the process if ``argv`` is None.
 
     Returns its exit code, 2 for wrong input, or 130 after Ctrl-C.
     """
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser().parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # file names may hold what a terminal cannot show
+    if '' in words:
+        print('dasr: error: an argument is empty; is a variable of the script unset?', file=sys.stderr)
+        return INPUT_ERROR_CODE
     try:
-        code: int = arguments.func(arguments)
+        with stopped_by_sigterm():
+            code: int = arguments.func(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print('dasr: interrupted', file=sys.stderr)

@@ -21,6 +21,11 @@ def print_warning(message: object) -> None:
     print(f'dasr: warning: {message}', file=sys.stderr)
 
 
+def print_note(source: object, note: str) -> None:
+    """Prints what a result will lack or how it is changed."""
+    print(f'dasr: {source}: {note}', file=sys.stderr)
+
+
 def print_failures(failed: 'Sequence[FailedImage]') -> None:
     """Prints an error line for each image that was left out, for the first SHOWN of them."""
     for image in failed[:SHOWN]:

@@ -20,7 +20,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch.data.deep_image import decode_deep
 
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.bmp', '.dib', '.jfif', '.jpe', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Endings of image files, in lower case; capitals are accepted in file names."""
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
@@ -160,11 +160,13 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     settings = {
         '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 95],
         '.jpeg': [cv2.IMWRITE_JPEG_QUALITY, 95],
+        '.jpe': [cv2.IMWRITE_JPEG_QUALITY, 95],
         '.png': [cv2.IMWRITE_PNG_COMPRESSION, 3],
         '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
     }
+    known = '.jpg' if suffix == '.jfif' else suffix  # to OpenCV
     try:
-        data = _encode(image, suffix, settings.get(suffix, []))
+        data = _encode(image, known, settings.get(known, []))
     except cv2.error as error:
         height, width = image.shape[:2]
         raise InputError(f'{path}: {suffix} cannot hold an image of {width} x {height}; use .png or .tiff') from error
@@ -239,6 +241,8 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _refuse(name: str | os.PathLike[str], error: BaseException) -> InputError:
+    if isinstance(error, PermissionError):
+        return InputError(f'{name}: cannot be read ({error.strerror}); check its permissions')
     return InputError(f'{name}: cannot be read as an image ({explain_damage(error)}); replace or remove it')
 
 

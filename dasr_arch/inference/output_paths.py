@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dasr_arch._errors import InputError
+from dasr_arch._files import check_writable
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
@@ -27,6 +28,7 @@ class UpscalePlan(NamedTuple):
     jobs: list[UpscaleJob]
     done: list[Path]  # results of an earlier run, which are kept
     failed: list[FailedImage]  # images that cannot be read
+    left_out: list[Path]  # files that are no images, and results of this command among the inputs
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Found(NamedTuple):
 
     path: Path
     root: Path | None
+    base: Path | None = None  # the folder that a pattern or folder argument searches
 
 
 def plan_files(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
@@ -54,9 +57,11 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
     Raises InputError if there are no images, or an output path cannot be used.
     """
     failed: list[FailedImage] = []
-    found = [one for source in sources for one in _find(source, settings.recursive, failed)]
+    left_out: list[Path] = []
+    found = [one for source in sources for one in _find(source, settings.recursive, failed, left_out)]
     if not found and not failed:
         raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
+    found = _without_results(found, target, settings, left_out)
     single = target is not None and _is_file_name(target, sources, found)
     jobs: list[UpscaleJob] = []
     done: list[Path] = []
@@ -77,7 +82,14 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
             reason = f'{path} exists but is not x{settings.scale} of it; replace it with --force'
             failed.append(FailedImage(one.path, reason))
     refuse_originals([job.target for job in jobs], [one.path for one in found])
-    return UpscalePlan(jobs, done, failed)
+    check_folders(jobs)
+    return UpscalePlan(jobs, done, failed, left_out)
+
+
+def check_folders(jobs: Iterable[UpscaleJob]) -> None:
+    """Raises InputError before the work if a result cannot be written."""
+    for target in {job.target.parent: job.target for job in jobs}.values():
+        check_writable(target)
 
 
 def is_video(source: str) -> bool:
@@ -91,7 +103,10 @@ def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettin
     The target is a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
     Raises InputError if a pattern matches nothing, or an output path cannot be used.
     """
-    paths = [path for source in sources for path in _find_videos(source)]
+    found = [path for source in sources for path in _find_videos(source)]
+    made = {_choose_video_path(path, None, False, settings.scale) for path in found}
+    left_out = [path for path in found if path in made]  # results of an earlier run are no inputs
+    paths = [path for path in found if path not in made]
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
     if target is not None and len(paths) > 1 and not folder:
         raise InputError(f'{target}: expected a folder for several videos; make it, or end its name with /')
@@ -106,7 +121,8 @@ def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettin
             done.append(result)
         else:
             jobs.append(UpscaleJob(path, result))
-    return UpscalePlan(jobs, done, [])
+    check_folders(jobs)
+    return UpscalePlan(jobs, done, [], left_out)
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
@@ -183,30 +199,53 @@ def refuse_originals(targets: Iterable[Path], originals: Sequence[Path]) -> None
             raise InputError(f'{target}: is one of the originals, which are never replaced; choose another name')
 
 
-def _find(source: str, recursive: bool, failed: list[FailedImage]) -> Iterable[_Found]:
+def _find(source: str, recursive: bool, failed: list[FailedImage], left_out: list[Path]) -> Iterable[_Found]:
     path = Path(source)
+    if not source:
+        raise InputError('an empty path was given; is a variable of the script unset?')
     if path.is_dir():
-        return _find_inside(path, recursive, failed)
+        return _find_inside(path, recursive, failed, left_out)
     if os.path.lexists(path):
         return [_Found(path, None)]
     if glob.has_magic(source):
-        return [_Found(match, None) for match in expand_pattern(source, is_image_name, 'image')]
+        base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+        return [_Found(match, None, base) for match in expand_pattern(source, is_image_name, 'image')]
     raise InputError(f'{source}: expected an image or a folder, found nothing there; check the path')
 
 
-def _find_inside(root: Path, recursive: bool, failed: list[FailedImage]) -> list[_Found]:
+def _find_inside(root: Path, recursive: bool, failed: list[FailedImage], left_out: list[Path]) -> list[_Found]:
     found, real = [], root.resolve()
     for folder, inner, names in os.walk(root):  # links to folders are not followed
         inner[:] = sorted(name for name in inner if not name.startswith('.')) if recursive else []
         for name in sorted(names):
             path = Path(folder, name)
             if not is_image_name(name):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(real):
+                left_out += [] if name.startswith('.') else [path]
+            elif path.is_symlink() and not path.resolve().is_relative_to(real):
                 failed.append(FailedImage(path, 'is a link that leads out of the folder; give the image itself'))
             else:
-                found.append(_Found(path, root))
+                found.append(_Found(path, root, root))
     return found
+
+
+def _without_results(
+    found: list[_Found], target: str | None, settings: PathSettings, left_out: list[Path]
+) -> list[_Found]:
+    """The images without those that this command made or would make of the others."""
+    folder = Path(target).resolve() if target is not None else None
+    made: set[Path] = set()
+    results: set[Path] = set()
+    for one in sorted(found, key=lambda one: len(one.path.name)):  # a result has a longer name
+        real = one.path.resolve()
+        base = one.base.resolve() if one.base is not None else None
+        below = base is not None and folder is not None and folder != base and folder.is_relative_to(base)
+        if real in made or (below and folder is not None and real.is_relative_to(folder)):
+            results.add(one.path)
+        elif target is None or folder == real.parent:
+            ending = real.suffix if settings.format is None else ENDINGS[settings.format]
+            made.add(real.with_name(f'{real.stem}_x{settings.scale}{ending}'))
+    left_out += sorted(results)
+    return [one for one in found if one.path not in results]
 
 
 def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:

@@ -46,6 +46,7 @@ class UpscaleReport(NamedTuple):
     made: list[Path]  # the new files
     done: list[Path]  # results of an earlier run, which were kept
     failed: list[FailedImage]  # images without a result
+    left_out: list[Path]  # files that are no images, and results of this command among the inputs
 
 
 def upscale_files(
@@ -93,7 +94,7 @@ def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | Non
             with atomic_write(job.target) as temporary:
                 temporary.write_bytes(result)
             made.append(job.target)
-    return UpscaleReport(made, plan.done, failed)
+    return UpscaleReport(made, plan.done, failed, plan.left_out)
 
 
 def upscale_bytes(

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
-from dasr_cli.messages import SHOWN, print_error, print_failures
+from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if any(map(is_video, sources)):
         return _upscale_videos(args, sources, target, settings)
     _refuse_video_options(args)
-    if '-' in sources or target == '-':
+    if any(map(_is_pipe, (*sources, target or ''))):
         return _pipe(args, sources, target, settings)
     plan = plan_upscaling(args.scale, sources, target, settings)
     if plan.jobs or not (plan.done or plan.failed):
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             print('stopped; what is finished is whole, --resume goes on', file=sys.stderr)
             raise
     else:
-        report = UpscaleReport([], plan.done, plan.failed)
+        report = UpscaleReport([], *plan[1:])
     _print_report(report)
     return 2 if report.failed else 0
 
@@ -115,10 +117,12 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
             print(f'stopped; nothing of {job.target} is left', file=sys.stderr)
             raise
         for note in report.notes:
-            print(f'dasr: {job.source}: {note}', file=sys.stderr)
+            print_note(job.source, note)
         print(report.path)
     if plan.done:
         print(f'{len(plan.done)} were done already')
+    if plan.left_out:
+        print(f'{len(plan.left_out)} left out, results of this command', file=sys.stderr)
     return 2 if failed else 0
 
 
@@ -168,6 +172,14 @@ def _make_upscaler(args: argparse.Namespace) -> 'Upscaler':
     return Upscaler(args.scale, args.model, device=args.device, precision=args.precision, tiling=tiling)
 
 
+def _is_pipe(path: str) -> bool:
+    """True for - and for what is neither a file nor a folder, such as /dev/stdout, a FIFO or the shell's <(command)."""
+    from pathlib import Path
+
+    known = Path(path)
+    return path == '-' or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
+
+
 def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, settings: 'FileSettings') -> int:
     """Upscales one image from stdin or a file to stdout or a file."""
     import os
@@ -175,28 +187,33 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
     from pathlib import Path
 
     from dasr_arch._errors import InputError
-    from dasr_arch._files import atomic_write
+    from dasr_arch._files import atomic_write, check_writable
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.output_paths import format_for
     from dasr_arch.inference.upscale_files import upscale_bytes
 
     target = None if out in (None, '-') else Path(str(out))
+    stream = target is None or _is_pipe(str(target))
     if len(sources) > 1 or settings.resume or settings.recursive:
         raise InputError('a pipe carries one image; give one, without --resume and --recursive')
     if target is None and sys.stdout.isatty():
         raise InputError('an image would fill the terminal; name a file, or send it on with > or |')
-    if target is not None:
+    if target is not None and not stream:
         kind = format_for(target, settings.output.format)
         settings = replace(settings, output=replace(settings.output, format=kind))
         if os.path.lexists(target) and not settings.force:
             raise InputError(f'{target}: exists already; --force replaces it')
+        check_writable(target)
     source = sources[0]
     name = 'stdin' if source == '-' else source
     data = sys.stdin.buffer.read() if source == '-' else read_bytes(Path(source))
-    result = upscale_bytes(_make_upscaler(args), data, name, settings)
+    result = upscale_bytes(_make_upscaler(args), data, name, settings, notify=lambda note: print_note(name, note))
     if target is None:
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()
+    elif stream:
+        with target.open('wb') as file:
+            file.write(result)
     else:
         with atomic_write(target) as temporary:
             temporary.write_bytes(result)
@@ -211,3 +228,10 @@ def _print_report(report: 'UpscaleReport') -> None:
     if report.done:
         print(f'{len(report.done)} were done already')
     print_failures(report.failed)
+    counts: dict[str, Sized] = {'upscaled': report.made, 'done already': report.done, 'failed': report.failed}
+    if report.left_out:
+        endings = Counter(path.suffix or path.name for path in report.left_out)
+        listed = ', '.join(f'{number} {ending}' for ending, number in endings.most_common(5))
+        counts[f'left out ({listed}), no images or results of this command'] = report.left_out
+    if sum(map(len, counts.values())) > 1:
+        print('; '.join(f'{len(files)} {name}' for name, files in counts.items() if files), file=sys.stderr)

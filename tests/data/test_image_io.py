@@ -143,7 +143,7 @@ def test_array_read_is_writable_and_contiguous(tmp_path: Path, image: np.ndarray
 @pytest.mark.parametrize('kept', [0.95, 0.5, 0.02])
 def test_truncated_file_is_refused(image: np.ndarray, suffix: str, kept: float) -> None:
     big = np.tile(image, (4, 4, 1))
-    data = cv2.imencode(suffix, big)[1].tobytes()
+    data = cv2.imencode('.jpg' if suffix == '.jfif' else suffix, big)[1].tobytes()
     with pytest.raises(InputError, match=r'^broken: cannot be read as an image \(.+\); replace or remove it$'):
         decode_image(data[: int(len(data) * kept)], 'broken')
 

@@ -79,7 +79,7 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))
     chunks = stream.getvalue()[_IHDR_END:].rpartition(b'IDAT')[0][:-4]  # without the length before the name
     data = imagecodecs.png_encode(pixels, level=3)
-    return _add_chunks(data[:_IHDR_END] + chunks + data[_IHDR_END:], metadata)
+    return _add_chunks(bytes(data[:_IHDR_END] + chunks + data[_IHDR_END:]), metadata)
 
 
 def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:

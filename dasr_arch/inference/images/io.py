@@ -37,12 +37,15 @@ SUFFIXES = {
     '.apng': 'PNG',
     '.jpg': 'JPEG',
     '.jpeg': 'JPEG',
+    '.jfif': 'JPEG',
+    '.jpe': 'JPEG',
     '.webp': 'WEBP',
     '.tif': 'TIFF',
     '.tiff': 'TIFF',
     '.bmp': 'BMP',
+    '.dib': 'BMP',
     '.gif': 'GIF',
-} | ({'.avif': 'AVIF'} if features.check('avif') else {})
+} | ({'.avif': 'AVIF', '.avifs': 'AVIF'} if features.check('avif') else {})
 """Formats by file ending in lower case; AVIF only if Pillow supports it."""
 
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
@@ -248,5 +251,7 @@ def _has_alpha(frame: Frame) -> bool:
 
 
 def _refuse(name: str, error: BaseException) -> InputError:
+    if isinstance(error, PermissionError):
+        return InputError(f'{name}: cannot be read ({error.strerror}); check its permissions')
     text = explain_damage(error).replace('not a PNG, JPEG, BMP, TIFF or WebP', f'not a {", ".join(FORMATS)}')
     return InputError(f'{name}: cannot be read as an image ({text}); replace or remove it')

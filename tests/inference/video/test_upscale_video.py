@@ -433,7 +433,7 @@ def test_results_are_named_and_nothing_is_replaced(tmp_path, monkeypatch):
     ]
     assert plan_videos(['a.mp4'], '.', PathSettings(4)).jobs[0].target == Path('a_x4.mp4')
     Path('a_x4.mp4').touch()
-    assert plan_videos(['a.mp4'], None, PathSettings(4, resume=True)) == ([], [Path('a_x4.mp4')], [])
+    assert plan_videos(['a.mp4'], None, PathSettings(4, resume=True)) == ([], [Path('a_x4.mp4')], [], [])
     assert plan_videos(['a.mp4'], None, PathSettings(4, force=True)).jobs
     for sources, target, naming, message in (
         (['a.mp4'], None, PathSettings(4), 'exists already'),

@@ -1,0 +1,139 @@
+"""`dasr upscale` on real folders: its own results, pipes, endings, permissions, and what it leaves out."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dasr_cli.main import main
+from tests.cli.test_upscale_command import FIXED, ROOT, folder, run_dasr
+
+__all__ = ['folder']
+
+
+def files(root: str = '.') -> set[str]:
+    return {str(path) for path in Path(root).rglob('*') if path.is_file() and path.suffix != '.pth'}
+
+
+@pytest.mark.parametrize('option', ['--resume', '--force'])
+def test_a_pattern_run_twice_takes_no_result_as_input(folder, option, capsys):
+    for _ in range(2):
+        assert main(['upscale', 'in/*.png', option, *FIXED]) == 0
+    assert files() == {'in/a.png', 'in/b.png', 'in/a_x2.png', 'in/b_x2.png'}
+    assert '2 left out (2 .png)' in capsys.readouterr().err
+
+
+def test_a_list_of_the_shell_run_twice_takes_no_result_as_input(folder):
+    Image.open('in/a.png').save('in/c.png')  # the last of two would be taken for the output
+    for _ in range(2):
+        names = sorted(str(path) for path in Path('in').glob('*.png'))
+        assert main(['upscale', *names, '--force', *FIXED]) == 0
+    assert files() == {f'in/{name}{mark}.png' for name in 'abc' for mark in ('', '_x2')}
+
+
+def test_a_result_in_another_format_is_no_input(folder):
+    for _ in range(2):
+        assert main(['upscale', 'in/*.*', '--format', 'jpg', '--resume', *FIXED]) == 0
+    assert files() == {'in/a.png', 'in/b.png', 'in/a_x2.jpg', 'in/b_x2.jpg'}
+
+
+@pytest.mark.parametrize('source', [['in', '--recursive'], ['in/**/*.png']])
+def test_a_folder_of_results_inside_the_input_does_not_grow(folder, source):
+    for _ in range(3):
+        assert main(['upscale', *source, '-o', 'in/out', '--force', *FIXED]) == 0
+    assert files() == {'in/a.png', 'in/b.png', 'in/out/a.png', 'in/out/b.png'}
+
+
+def test_a_result_alone_is_an_input(folder):
+    assert main(['upscale', 'in/a.png', *FIXED]) == 0
+    assert main(['upscale', 'in/a_x2.png', *FIXED]) == 0
+    assert Path('in/a_x2_x2.png').is_file()
+
+
+@pytest.mark.parametrize('ending', ['.jfif', '.jpe', '.JFIF', '.dib'])
+def test_usual_endings_are_images(folder, ending):
+    kind = 'BMP' if ending == '.dib' else 'JPEG'
+    Image.open('in/a.png').save(f'in/c{ending}', kind)
+    assert main(['upscale', 'in', *FIXED]) == 0
+    assert Image.open(f'in_x2/c{ending}').format == kind
+    assert main(['upscale', 'in/a.png', f'out{ending}', *FIXED]) == 0
+    assert Image.open(f'out{ending}').format == kind
+
+
+def test_what_a_folder_run_leaves_out_is_counted_and_named(folder, capsys):
+    for name in ('a.heic', 'b.heic', 'notes.txt', '.hidden'):
+        Path('in', name).write_bytes(b'x')
+    assert main(['upscale', 'in', *FIXED]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == '2 upscaled; 3 left out (2 .heic, 1 .txt), no images or results of this command'
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='named pipes are a matter of POSIX')
+def test_a_named_pipe(folder):
+    os.mkfifo('pipe')
+    data = Path('in/a.png').read_bytes()
+    writer = threading.Thread(target=lambda: Path('pipe').write_bytes(data))
+    writer.start()
+    assert main(['upscale', 'pipe', 'out.png', *FIXED]) == 0
+    writer.join()
+    assert Image.open('out.png').size == (48, 40)
+
+
+@pytest.mark.skipif(not Path('/dev/fd').exists(), reason='there is no /dev/fd')
+def test_the_substitution_of_a_shell_and_dev_stdout(folder):
+    words = ' '.join(FIXED)
+    command = f"'{sys.executable}' -m dasr_cli upscale <(cat in/a.png) -o /dev/stdout {words} | cat > out.png"
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(['bash', '-c', command], capture_output=True, timeout=120, check=False, env=env)
+    assert done.returncode == 0, done.stderr.decode()
+    assert Image.open('out.png').size == (48, 40)
+
+
+def test_an_empty_argument_is_refused(folder, capsys):
+    assert main(['upscale', '', *FIXED]) == 2
+    assert 'an argument is empty; is a variable of the script unset?' in capsys.readouterr().err
+    assert files() == {'in/a.png', 'in/b.png'}
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_work(folder, capsys):
+    Path('file').write_text('')
+    assert main(['upscale', 'in', '-o', 'file/out', *FIXED]) == 2
+    error = capsys.readouterr().err
+    assert 'file is a file; choose another folder' in error
+    assert 'px' not in error  # the bar of the work
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read and write everything')
+def test_permissions(folder, capsys):
+    Path('in/a.png').chmod(0)
+    assert main(['upscale', 'in/a.png', 'out.png', *FIXED]) == 2
+    assert 'cannot be read (Permission denied); check its permissions' in capsys.readouterr().err
+    Path('locked').mkdir()
+    Path('locked').chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert main(['upscale', 'in/b.png', 'locked/out.png', *FIXED]) == 2
+    assert 'locked/out.png: cannot be written (Permission denied)' in capsys.readouterr().err
+
+
+def test_sigterm_leaves_nothing_half_written(folder):
+    Image.open('in/a.png').resize((1200, 900)).save('in/large.png')
+    command = [sys.executable, '-m', 'dasr_cli', 'upscale', 'in/large.png', '-o', 'out.png', '--scale', '4']
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while 'large.png' not in process.stderr.read(20):  # the bar, behind the imports
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'Traceback' not in error
+    assert files() == {'in/a.png', 'in/b.png', 'in/large.png'}
+    assert [path.name for path in Path().iterdir() if path.name.startswith('.')] == []
+    assert run_dasr('upscale', 'in/a.png', *FIXED).returncode == 0
