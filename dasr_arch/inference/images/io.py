@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from dasr_arch._errors import InputError
+from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.deep_image import decode_deep
 from dasr_arch.data.image_io import (
     DECODING_ERRORS,
@@ -58,6 +60,7 @@ _WITHOUT_ALPHA = ('JPEG', 'BMP')
 NO_PROFILE = ('BMP', 'GIF')
 """Formats that are written without a colour profile."""
 
+_BYTES = 4  # of a pixel of a decoded frame
 _UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
@@ -124,15 +127,28 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
 def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True) -> ImageFile:
     """Decodes a file's content; ``name`` and ``limited`` as for ``read_header``.
 
-    Image sizes in the metadata are multiplied by ``scale``. Raises InputError if the content is damaged, or of a kind
-    that cannot be upscaled.
+    Image sizes in the metadata are multiplied by ``scale``. Raises InputError if the content is damaged, of a kind that
+    cannot be upscaled, or an animation or stack of pages that does not fit in memory with its result.
     """
-    read_header(data, name, limited)
+    header = read_header(data, name, limited)
+    _check_room(header, name, scale)
     try:
         with _limit(limited):
             return _read(data, scale, limited)
     except DECODING_ERRORS as error:
         raise _refuse(name, error) from error
+
+
+def _check_room(header: Header, name: str, scale: int) -> None:
+    """Refuses animations and stacks of pages that do not fit in memory with their results; all are held at once."""
+    pixels = header.frames * header.width * header.height
+    needed = pixels * _BYTES * (1 + 2 * scale**2)  # the result twice: as frames, and prepared for the format
+    available = available_memory(torch.device('cpu'))
+    if header.frames > 1 and needed > available:
+        raise InputError(
+            f'{name}: its {header.frames} frames of {header.width} x {header.height} pixels and their x{scale} take '
+            f'{needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available; split it'
+        )
 
 
 def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[str]:

@@ -416,3 +416,12 @@ def test_grey_profile_does_not_stay_with_colours():
     file = type(file)(**{**vars(file), 'metadata': type(file.metadata)(icc_profile=bytes(grey))})
     assert b'iCCP' not in encode_image_file([pixels], file, OutputSettings('PNG'))
     assert b'iCCP' in encode_image_file([pixels[..., 0]], file, OutputSettings('PNG'))
+
+
+def test_frames_that_do_not_fit_in_memory_are_refused_before_they_are_decoded(monkeypatch):
+    frames = [Image.new('RGB', (40, 30), (value, 0, 0)) for value in range(20)]
+    data = encode(frames[0], 'GIF', save_all=True, append_images=frames[1:], duration=20)
+    monkeypatch.setattr('dasr_arch.inference.images.io.available_memory', lambda _: 1_000_000)
+    monkeypatch.setattr(Image.Image, 'copy', None)
+    with pytest.raises(InputError, match=r'^a\.gif: its 20 frames of 40 x 30 pixels and their x4 take .+; split it$'):
+        read_image_file(data, 'a.gif', scale=4)
