@@ -4,7 +4,7 @@ The matrices are applied here in float32. FFmpeg's scaler only resamples chroma,
 rounds, and guesses untagged properties. Rec. ITU-R BT.601, BT.709, BT.2020, H.273.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,11 @@ _WEIGHTS = {  # of red and blue in luma, by matrix coefficients of H.273
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
+_OTHER = (8, 10, 11, 12, 13, 14)  # matrices of H.273 that are not linear in luma and chroma; the rest has no meaning
 _LIMITED, _FULL = 1, 2  # FFmpeg's color_range
+_STILL = ('ffv1', 'gif', 'huffyuv', 'mjpeg', 'png', 'rawvideo', 'tiff', 'utvideo', 'v210')
+"""Codecs whose grey frames have full range unless they are tagged; the others follow the default of video."""
+
 _HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 
@@ -40,10 +44,16 @@ class Colour:
     subsampled: bool  # chroma has fewer samples than luma
     primaries: int = _UNSPECIFIED  # colour primaries of H.273; 2 if untagged
     transfer: int = _UNSPECIFIED  # transfer characteristics of H.273; 2 if untagged
+    grey_full: bool = True  # the range of grey frames that are read
 
 
-def read_colour(frame: 'av.VideoFrame') -> Colour:
-    """Colour format of a frame; for untagged properties the defaults of players.
+def is_meaningless(matrix: int) -> bool:
+    """True for matrix coefficients that video of luma and chroma cannot have: GBR and reserved values."""
+    return matrix != _UNSPECIFIED and matrix not in _WEIGHTS and matrix not in _OTHER
+
+
+def read_colour(frame: 'av.VideoFrame', codec: str = 'rawvideo') -> Colour:
+    """Colour format of a frame; for untagged properties, and those without meaning, the defaults of players.
 
     The defaults are BT.709 from 1280 x 720 pixels, BT.601 below, and limited range. RGB and grey frames are written as
     BT.709 in limited range. Raises InputError if the matrix is not a linear luma and chroma matrix.
@@ -51,11 +61,12 @@ def read_colour(frame: 'av.VideoFrame') -> Colour:
     form = frame.format
     bits = max(component.bits for component in form.components)
     depth = next(deep for deep in (8, 10, 12, 16) if deep >= min(bits, 16))
-    tags = {'primaries': int(frame.color_primaries), 'transfer': int(frame.color_trc)}
+    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if not _is_luma_chroma(frame):
-        return Colour(_BT709, False, depth, _is_grey(frame), **tags)
+        limited = frame.color_range == _LIMITED or (frame.color_range != _FULL and codec not in _STILL)
+        return Colour(_BT709, False, depth, _is_grey(frame), primaries, transfer, grey_full=not limited)
     matrix = int(frame.colorspace)
-    if matrix == _UNSPECIFIED:
+    if matrix == _UNSPECIFIED or is_meaningless(matrix):
         hd = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
         matrix = _BT709 if hd else _BT601
     if matrix not in _WEIGHTS:
@@ -63,7 +74,7 @@ def read_colour(frame: 'av.VideoFrame') -> Colour:
     full = frame.color_range == _FULL or form.name.startswith('yuvj')
     chroma = form.components[1]
     subsampled = (chroma.width, chroma.height) != (frame.width, frame.height)
-    return Colour(matrix, full, depth, subsampled, **tags)
+    return Colour(matrix, full, depth, subsampled, primaries, transfer)
 
 
 def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
@@ -75,8 +86,9 @@ def read_pixels(frame: 'av.VideoFrame', colour: Colour) -> Pixels:
         planes = _read_planes(_resample(frame, _full_chroma(colour.bits), colour), 3)
         return _to_rgb(planes.astype(np.float32), colour)
     if _is_grey(frame) and frame.format.name in ('gray', f'gray{colour.bits}le'):
-        grey = _read_planes(frame, 1)[0]
-        return np.repeat(grey[..., None].astype(np.float32) / (2**colour.bits - 1), 3, 2)
+        black, span, _, _ = _levels(replace(colour, full_range=colour.grey_full))
+        grey = (_read_planes(frame, 1)[0].astype(np.float32) - black) / span
+        return np.repeat(grey[..., None].clip(0, 1), 3, 2)
     wide = colour.bits > 8
     green, blue, red = _read_planes(frame.reformat(format='gbrp16le' if wide else 'gbrp'), 3)
     return np.stack((red, green, blue), 2).astype(np.float32) / (65535 if wide else 255)

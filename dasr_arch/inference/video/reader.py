@@ -15,7 +15,7 @@ import numpy as np
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._extras import import_extra
-from dasr_arch.inference.video.colour import Colour, read_colour
+from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 
 if TYPE_CHECKING:
     import av
@@ -146,6 +146,7 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     the settings is empty.
     """
     with open_video(path) as (container, stream):
+        codec = stream.codec_context.name
         if stream.width * stream.height > _MAX_PIXELS:
             raise InputError(f'{path}: {stream.width} x {stream.height} pixels are more than {_MAX_PIXELS}; cut it')
         first = Fraction(container.start_time or 0, 1_000_000)
@@ -169,12 +170,18 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
     if image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
         notes.append('transparency left out')
+    if is_meaningless(int(image.colorspace)) and image.format.name.startswith('yuv'):
+        notes.append(f'the colour matrix {int(image.colorspace)} has no meaning here and is taken for untagged')
+    try:
+        colour = read_colour(image, codec)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
     return VideoFacts(
         image.width,
         image.height,
         frames,
         origin,
-        read_colour(image),
+        colour,
         None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
         notes,
     )

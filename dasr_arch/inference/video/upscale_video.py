@@ -1,5 +1,6 @@
 """Upscaling of videos, one frame in memory at a time. The result is written atomically."""
 
+import errno
 import heapq
 from collections import deque
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+_NO_ROOM = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 _REORDERED = 4  # frames by which a time stamp may be displaced
 
 
@@ -77,7 +79,8 @@ def upscale_video(
                     frames += 1
                     bar.update()
     except errors as error:  # those of reading became InputErrors on the way
-        raise InputError(f'{target}: cannot be written ({error.strerror}); is the disk full?') from error
+        full = '; is the disk full?' if error.errno in _NO_ROOM else ''
+        raise InputError(f'{target}: cannot be written ({error.strerror}){full}') from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

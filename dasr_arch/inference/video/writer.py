@@ -57,7 +57,7 @@ class VideoWriter:
         self.notes: list[str] = []
         """Streams that were not copied, with the reason."""
         kind = CONTAINERS[target.suffix.lower()]
-        flags = {'movflags': '+faststart'} if kind in ('mp4', 'mov') else {}
+        flags = self._choose_flags(kind)
         self._container = self._av.open(str(path), 'w', format=kind, container_options=flags)
         try:
             self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
@@ -67,9 +67,10 @@ class VideoWriter:
         except BaseException as error:
             self._abandon()
             if isinstance(error, self._av.FFmpegError | ValueError) and not isinstance(error, InputError):
+                copied = ', '.join(f'{stream.type} {name_codec(stream)}' for stream in self.copies())
                 raise InputError(
-                    f'{target}: {encoder.name} cannot write {size[0]} x {size[1]} pixels into {kind} ({error}); '
-                    'choose another --codec, or .mkv'
+                    f'{target}: {kind} refuses {encoder.name} of {size[0]} x {size[1]} pixels'
+                    f'{f" with {copied}" if copied else ""} ({error}); choose another --codec, or .mkv'
                 ) from error
             raise
         self._last: int | None = None
@@ -158,12 +159,28 @@ class VideoWriter:
         _copy_facts(source, stream)
         return stream
 
+    def _choose_flags(self, kind: str) -> dict[str, str]:
+        """Options of the container; phones write place, make and model under names that need a flag in MP4 and MOV."""
+        if kind not in ('mp4', 'mov'):
+            return {}
+        named = any(key.startswith('com.') for key in self._source.container.metadata)
+        return {'movflags': '+faststart+use_metadata_tags' if named else '+faststart'}
+
     def _add_copies(self) -> 'dict[int, Stream]':
-        copies = {}
+        copies: dict[int, Stream] = {}
+        ending = self._target.suffix
+        hint = '' if ending == '.mkv' else '; .mkv may'
         for stream in self._source.container.streams:
-            if stream.type not in _COPIED:
+            if stream.index == self._source.stream.index:
                 continue
-            name = stream.codec_context.name if stream.codec_context is not None else stream.type
+            name = name_codec(stream)
+            if stream.type not in _COPIED:
+                if stream.type != 'data' or not self._source.container.chapters():  # chapters of MP4 are a stream
+                    self.notes.append(f'{stream.type} {name} left out')
+                continue
+            if stream.type == 'attachment' and ending != '.mkv':
+                self.notes.append(f'attachment {name} left out, {ending} cannot hold it{hint}')
+                continue
             try:
                 copy = self._container.add_stream_from_template(stream)
             except (ValueError, self._av.FFmpegError) as error:
@@ -172,7 +189,7 @@ class VideoWriter:
                         f'{self._target}: sound of kind {name} cannot be copied into {self._target.suffix}; '
                         'name an .mkv file'
                     ) from error
-                self.notes.append(f'{stream.type} {name} left out, {self._target.suffix} cannot hold it; .mkv may')
+                self.notes.append(f'{stream.type} {name} left out, {ending} cannot hold it{hint}')
                 continue
             _copy_facts(stream, copy)
             copies[stream.index] = copy
@@ -183,6 +200,14 @@ class VideoWriter:
         chapters = self._source.container.chapters()
         if chapters and not settings.start and settings.duration is None:
             self._container.set_chapters(chapters)
+
+
+def name_codec(stream: 'Stream') -> str:
+    """Name of a stream's codec, or its tag or type if no decoder is known."""
+    if stream.codec_context is not None:
+        return stream.codec_context.name
+    tag_of = getattr(stream, 'codec_tag', None)
+    return str(tag_of) if tag_of and str(tag_of).isprintable() else 'of unknown kind'
 
 
 def _copy_facts(source: 'Stream', copy: Any) -> None:

@@ -1,0 +1,129 @@
+"""Videos of phones, cameras and recorders: colour, tags of the container, and streams that the target cannot hold."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dasr_arch import InputError, Upscaler
+from dasr_arch.inference.video.colour import read_colour, read_pixels
+from dasr_arch.inference.video.reader import VideoSettings, scan_video
+from dasr_arch.inference.video.upscale_video import upscale_video
+from tests.inference.making import make_faithful
+from tests.inference.making_video import make_scene, write_video
+
+av = pytest.importorskip('av', reason='the extra video is not installed')
+
+
+@pytest.fixture(scope='module')
+def upscaler() -> Upscaler:
+    return Upscaler(2, make_faithful(), device='cpu')
+
+
+@pytest.mark.parametrize(
+    ('tag', 'codec', 'black', 'white'),
+    [
+        (1, 'rawvideo', 16, 235),
+        (2, 'h264', 0, 255),
+        (0, 'h264', 16, 235),
+        (0, 'ffv1', 0, 255),
+    ],
+)
+@pytest.mark.parametrize('form', ['gray', 'gray10le'])
+def test_range_of_grey_video(tag: int, codec: str, black: int, white: int, form: str) -> None:
+    unit = 4 if form == 'gray10le' else 1
+    dtype: Any = np.uint16 if unit == 4 else np.uint8
+    most = 1023 if unit == 4 else 255
+    top = most if white == 255 else white * unit
+    pixels = np.tile(np.array([[black * unit, top]], dtype), (16, 8))
+    frame = av.VideoFrame.from_ndarray(pixels, format=form)
+    frame.color_range = tag
+    read = read_pixels(frame, read_colour(frame, codec))
+    np.testing.assert_allclose(read[0, :2, 0], [0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize('matrix', [0, 3, 15, 200])
+def test_a_reserved_matrix_reads_as_untagged(matrix: int) -> None:
+    frame = av.VideoFrame(16, 16, 'yuv420p')
+    untagged = read_colour(frame)
+    frame.colorspace = matrix
+    assert read_colour(frame) == untagged
+
+
+def test_a_colour_matrix_without_meaning_is_named(tmp_path: Path, upscaler: Upscaler) -> None:
+    source = write_video(tmp_path / 'a.mkv', make_scene(1, 5), codec='ffv1', codec_options={}, colorspace=0)
+    facts = scan_video(source, VideoSettings())
+    plain = scan_video(
+        write_video(tmp_path / 'b.mkv', make_scene(1, 5), codec='ffv1', codec_options={}), VideoSettings()
+    )
+    assert facts.colour == plain.colour
+    assert [note for note in facts.notes if 'colour matrix 0 has no meaning' in note]
+    assert upscale_video(upscaler, source, tmp_path / 'out.mkv', progress=False).frames == 5
+
+
+def test_an_unsupported_matrix_names_the_video(tmp_path: Path) -> None:
+    source = write_video(tmp_path / 'a.mkv', make_scene(1, 5), codec='ffv1', codec_options={}, colorspace=8)
+    with pytest.raises(InputError, match=r'a\.mkv: colour matrix 8'):
+        scan_video(source, VideoSettings())
+
+
+@pytest.mark.parametrize('ending', ['.mov', '.mp4', '.mkv'])
+def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
+    tags = {
+        'com.apple.quicktime.location.ISO6709': '+48.1372+011.5755+515.000/',
+        'com.apple.quicktime.make': 'Maker',
+        'com.apple.quicktime.creationdate': '2026-01-02T03:04:05+0100',
+    }
+    source = tmp_path / 'phone.mov'
+    with av.open(str(source), 'w', options={'movflags': 'use_metadata_tags'}) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    target = tmp_path / f'large{ending}'
+    upscale_video(upscaler, source, target, progress=False)
+    with av.open(str(target)) as container:
+        found = {key.lower(): value for key, value in container.metadata.items()}
+    assert {key: found.get(key.lower()) for key in tags} == tags
+
+
+@pytest.mark.parametrize('ending', ['.mkv', '.mp4', '.mov', '.webm'])
+def test_an_attached_font_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
+    source = tmp_path / 'anime.mkv'
+    with av.open(str(source), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        container.add_attachment('font.ttf', 'application/x-truetype-font', b'font' * 20)
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    target = tmp_path / f'large{ending}'
+    report = upscale_video(upscaler, source, target, progress=False)
+    with av.open(str(target)) as container:
+        kept = [stream for stream in container.streams if stream.type == 'attachment']
+    if ending == '.mkv':
+        assert len(kept) == 1 and report.notes == []
+    else:
+        assert kept == []
+        assert [note for note in report.notes if note.startswith('attachment') and note.endswith('.mkv may')]
+
+
+def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> None:
+    source = tmp_path / 'two.mkv'
+    with av.open(str(source), 'w') as container:
+        streams = []
+        for size in ((40, 32), (20, 16)):
+            stream = container.add_stream('libx264', rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, 'yuv420p'
+            streams.append((stream, size))
+        for stream, size in streams:
+            for pixels in make_scene(1, 5, size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+            container.mux(stream.encode(None))
+    report = upscale_video(upscaler, source, tmp_path / 'large.mkv', progress=False)
+    assert report.notes == ['video h264 left out']
+    assert Fraction(report.frames) == 5
