@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from basicsr.utils.registry import ARCH_REGISTRY
 from msgspec import Meta
 
 from dasr_arch._errors import InputError
@@ -173,8 +172,9 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
     Raises InputError on an unknown arch, argument or choice, or another scale.
     """
     where = f'networks.{label}'
-    name = check_known(block.get('type'), {name for name, _ in ARCH_REGISTRY}, where, 'arch')
-    kind = ARCH_REGISTRY.get(name)
+    archs = _registered()
+    name = check_known(block.get('type'), archs, where, 'arch')
+    kind = archs[name]
     keys = SystemOptions.__struct_fields__
     own = {key: value for key, value in block.items() if key in keys}
     for key in {'kernel', 'noise_level'} & own.keys():
@@ -235,7 +235,15 @@ def _plan_part(block: Block | None, usual: str, where: str) -> PartPlan | None:
         return None
     keys = PartOptions.__struct_fields__
     options = convert({key: value for key, value in block.items() if key in keys}, PartOptions, where)
-    name = check_known(options.type or usual, {name for name, _ in ARCH_REGISTRY}, where, 'arch')
+    archs = _registered()
+    name = check_known(options.type or usual, archs, where, 'arch')
     arguments = {key: value for key, value in block.items() if key not in keys}
-    check_arguments(ARCH_REGISTRY.get(name), arguments, where, skip=keys)
+    check_arguments(archs[name], arguments, where, skip=keys)
     return PartPlan(name, arguments, Path(options.path).expanduser(), options.param_key)
+
+
+def _registered() -> dict[str, Any]:
+    """All networks by name, BasicSR's as well; the playground, which uses this module, runs without BasicSR."""
+    from basicsr.utils.registry import ARCH_REGISTRY  # noqa: PLC0415 (optional)
+
+    return dict(iter(ARCH_REGISTRY))

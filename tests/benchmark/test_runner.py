@@ -170,7 +170,8 @@ def test_images_of_older_weights_are_replaced() -> None:
 
 def test_failing_network_is_reported_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     broken = DASR(**small_dasr())
-    nn.init.constant_(broken.last_conv.bias, float('nan'))
+    for parameter in broken.upsampler.parameters():
+        nn.init.constant_(parameter, 1e30)  # overflows; weights that are not finite are refused before
     options = make_options(write_images(Path('own')))
     options['networks'] = {
         'Broken': {'type': 'DASR', 'path': str(save_weights(broken, Path('net.pth')))},
