@@ -161,7 +161,7 @@ class Service:
         upload = await read_upload(request, Limits(upload_megabytes=0.01))
         token = self.settings.token
         if token is None or matches(upload.fields.get('token', ''), token):
-            return log_in(token or '')
+            return log_in(token or '', self.settings, request.headers)
         raise ProblemError(401, 'this is not the token that the server was started with')
 
     async def _submit_upscaling(self, request: Request) -> Job:
@@ -199,7 +199,7 @@ class Service:
             return await read_upload(request, self.settings.limits)
 
     def _accept(self, job: Job, response: Response) -> JobStatus:
-        response.headers['Location'] = f'/api/v1/jobs/{job.id}'
+        response.headers['Location'] = f'{self.settings.root_path}/api/v1/jobs/{job.id}'
         return self._describe(job)
 
     def _describe(self, job: Job) -> JobStatus:

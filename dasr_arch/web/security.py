@@ -18,6 +18,7 @@ from dasr_arch.web.problems import SECURITY_HEADERS, ProblemError
 from dasr_arch.web.settings import ServeSettings
 
 COOKIE = 'dasr_token'
+_PAGES = ('/', '/docs')  # that show browsers the login page
 OPEN_PATHS = ('/healthz', '/login', '/static/app.css', '/static/icon.svg', '/static/login.js')
 """Paths that need no token."""
 
@@ -34,7 +35,8 @@ class SecurityMiddleware:
         self._app = app
         self._settings = settings
         self._login_page = login_page
-        self._names = {'localhost', *(name.lower() for name in settings.allowed_hosts)}
+        self._proxies = {name.lower() for name in settings.allowed_hosts}
+        self._names = {'localhost', *self._proxies}
         if not settings.is_loopback:
             own = socket.gethostname().lower()
             self._names |= {settings.host.lower(), own, f'{own}.local'}
@@ -44,6 +46,10 @@ class SecurityMiddleware:
         if scope['type'] != 'http':
             await self._app(scope, receive, send)
             return
+        root = self._settings.root_path
+        if root:  # a proxy may take it off the path or leave it there
+            path = scope['path'].removeprefix(root) if f'{scope["path"]}/'.startswith(f'{root}/') else scope['path']
+            scope = {**scope, 'root_path': root, 'path': f'{root}{path or "/"}'}
 
         async def send_with_headers(message: Message) -> None:
             if message['type'] == 'http.response.start':
@@ -59,11 +65,13 @@ class SecurityMiddleware:
         """The response to a request that is refused, None for one that is allowed."""
         headers = Headers(scope=scope)
         host = headers.get('host', '')
+        if self._settings.forwarded:
+            host = headers.get('x-forwarded-host', host).partition(',')[0].strip()
         if not self._knows_host(host):
             return ProblemError(
                 421, f"this server is not called '{host[:80]}'; start it with --allow-host to give it another name"
             ).respond()
-        if not _is_same_site(headers, host, scope['method']):
+        if not self._is_same_site(headers, host, scope['method']):
             return ProblemError(403, 'pages of other sites may not use this server').respond()
         return self._check_token(scope, headers)
 
@@ -81,20 +89,33 @@ class SecurityMiddleware:
         # Unlike a name, an address cannot be rebound; a loopback server has loopback addresses only.
         return address.is_loopback if self._settings.is_loopback else True
 
+    def _is_same_site(self, headers: Headers, host: str, method: str) -> bool:
+        """True for a request from a page of this server or from no page."""
+        if headers.get('sec-fetch-site') in ('cross-site', 'same-site'):
+            # Only following a link to the page is allowed.
+            return method == 'GET' and headers.get('sec-fetch-mode') == 'navigate'
+        origin = headers.get('origin')
+        if origin is None or method in _SAFE:
+            return True
+        parts = urlsplit(origin)
+        # A reverse proxy may replace the Host header by its own name for this server, but not the browser's origin.
+        return parts.netloc.lower() == host.lower() or (parts.hostname or '') in self._proxies
+
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
         token = self._settings.token
-        if token is None or scope['path'] in OPEN_PATHS:
+        path = scope['path'].removeprefix(self._settings.root_path) or '/'
+        if token is None or path in OPEN_PATHS:
             return None
         connection = HTTPConnection(scope)
         given = connection.query_params.get('token', '')
-        if scope['method'] == 'GET' and scope['path'] == '/' and given and matches(given, token):
-            return log_in(token)
+        if scope['method'] == 'GET' and path == '/' and given and matches(given, token):
+            return log_in(token, self._settings, headers)
         scheme, _, given = headers.get('authorization', '').partition(' ')
         if scheme.lower() == 'bearer' and matches(given.strip(), token):
             return None
         if matches(connection.cookies.get(COOKIE, ''), token):
             return None
-        if scope['method'] == 'GET' and 'text/html' in headers.get('accept', ''):
+        if scope['method'] == 'GET' and path in _PAGES and 'text/html' in headers.get('accept', ''):
             return FileResponse(self._login_page, 401)
         response = ProblemError(401, 'a token is needed: Authorization: Bearer TOKEN').respond()
         response.headers['WWW-Authenticate'] = 'Bearer'
@@ -106,22 +127,14 @@ def matches(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def log_in(token: str) -> Response:
-    """Redirects to the page, with the token in an HttpOnly cookie."""
-    response = RedirectResponse('/', 303)
-    response.set_cookie(COOKIE, token, httponly=True, samesite='strict', max_age=30 * 24 * 3600)
+def log_in(token: str, settings: ServeSettings, headers: Headers) -> Response:
+    """Redirects to the page, with the token in an HttpOnly cookie, for HTTPS alone if a trusted proxy uses it."""
+    page = f'{settings.root_path}/'
+    response = RedirectResponse(page, 303)
+    secure = settings.forwarded and headers.get('x-forwarded-proto', '').lower() == 'https'
+    month = 30 * 24 * 3600
+    response.set_cookie(COOKIE, token, httponly=True, samesite='strict', max_age=month, path=page, secure=secure)
     return response
-
-
-def _is_same_site(headers: Headers, host: str, method: str) -> bool:
-    """True for a request from a page of this server or from no page."""
-    if headers.get('sec-fetch-site') in ('cross-site', 'same-site'):
-        # Only following a link to the page is allowed.
-        return method == 'GET' and headers.get('sec-fetch-mode') == 'navigate'
-    origin = headers.get('origin')
-    if origin is None or method in _SAFE:
-        return True
-    return urlsplit(origin).netloc.lower() == host.lower()
 
 
 def describe_exposure(settings: ServeSettings) -> str | None:

@@ -1,12 +1,15 @@
 """Settings of `dasr serve`: address, token, networks and limits."""
 
 import ipaddress
+import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import Precision
+
+_ROOT_PATH = re.compile(r'(/[\w.~-]+)+')
 
 LEAST_TOKEN = 12
 """Minimum length of a token."""
@@ -46,19 +49,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Settings of a server. Raises InputError if the port is out of range or the token too short."""
+    """Settings of a server. Raises InputError if the port is out of range, the token too short or the path no path."""
 
     host: str = '127.0.0.1'
     port: int = 7860  # 0 picks a free one
     token: str | None = None  # secret of the clients; None allows all
     weights: tuple[Path, ...] = ()  # files served besides the installed weights, named by their stems
     allowed_hosts: tuple[str, ...] = ()  # further host names, such as that of a reverse proxy
+    root_path: str = ''  # path below which a reverse proxy shows the server: /tool
+    forwarded: bool = False  # trust X-Forwarded-Host and X-Forwarded-Proto, which a reverse proxy must set
     device: str = 'auto'  # as for dasr_arch.Upscaler, like the precision
     precision: Precision = 'auto'
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Checks port and token."""
+        """Checks port, token and path."""
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
+            raise InputError(f"--root-path must be a path such as /tool, without / at its end, got '{self.root_path}'")
         if not 0 <= self.port <= 65535:
             raise InputError(f'port must be a whole number in [0, 65535], got {self.port}')
         if self.token is not None and len(self.token) < LEAST_TOKEN:

@@ -26,6 +26,15 @@ def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     parser.add_argument(
         '--allow-host', action='append', default=[], metavar='NAME', help='another name of this server; may be repeated'
     )
+    parser.add_argument(
+        '--root-path',
+        default='',
+        metavar='PATH',
+        help='path below which a reverse proxy shows the server, such as /tool',
+    )
+    parser.add_argument(
+        '--forwarded', action='store_true', help='trust X-Forwarded-Host and X-Forwarded-Proto of a reverse proxy'
+    )
     parser.add_argument('--open', action='store_true', help='open the page in a browser')
     computing = parser.add_argument_group('computing')
     computing.add_argument(
@@ -74,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         token=make_token() if args.token == '' else args.token,
         weights=tuple(args.model),
         allowed_hosts=tuple(args.allow_host),
+        root_path=args.root_path,
+        forwarded=args.forwarded,
         device=args.device,
         precision=args.precision,
         limits=limits,

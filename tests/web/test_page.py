@@ -449,7 +449,7 @@ def test_experiment_shows_images_numbers_kernel_and_map(page, server):
     page.run("document.querySelector('[name=pl-left][value=hr]').click()")
     page.wait(lambda: page.text('#pl-viewer .tag.left') == 'Original')
     # The kernel that is drawn while the sliders move is the one that the server uses.
-    drawn = page.run("return import('/static/playground.js').then((m) => m.gaussian(3.6, 1, 75 * Math.PI / 180))")
+    drawn = page.run("return import('./static/playground.js').then((m) => m.gaussian(3.6, 1, 75 * Math.PI / 180))")
     block = {'type': 'AnisotropicGaussian', 'lambda_1': 3.6, 'lambda_2': 1.0, 'theta_deg': 75.0}
     kernel = build_degradation(block, 2).draw_kernel(image_generator(0, 'x')).numpy()
     assert np.abs(np.array(drawn) - kernel).max() < 1e-6

@@ -35,7 +35,7 @@ export class JobRun {
     this.button = box.querySelector('button');
     this.button.addEventListener('click', () => this.cancel());
     addEventListener('pagehide', () => {
-      if (this.id) fetch(`/api/v1/jobs/${this.id}`, { method: 'DELETE', keepalive: true });
+      if (this.id) fetch(`api/v1/jobs/${this.id}`, { method: 'DELETE', keepalive: true });
     });
   }
 
@@ -52,7 +52,7 @@ export class JobRun {
       while (status.state === 'queued' || status.state === 'running') {
         this.show(status);
         await pause(status.state === 'queued' ? 600 : 250, this.abort.signal);
-        status = await (await ask(`/api/v1/jobs/${this.id}`, { signal: this.abort.signal })).json();
+        status = await (await ask(`api/v1/jobs/${this.id}`, { signal: this.abort.signal })).json();
       }
       if (status.state === 'failed') throw new Failure(sentence(status.error.detail));
       return status;
@@ -68,7 +68,7 @@ export class JobRun {
 
   cancel() {
     if (!this.abort) return;
-    if (this.id) ask(`/api/v1/jobs/${this.id}`, { method: 'DELETE' }).catch(() => {});
+    if (this.id) ask(`api/v1/jobs/${this.id}`, { method: 'DELETE' }).catch(() => {});
     this.abort.abort();
   }
 

@@ -11,7 +11,7 @@ const tabs = ['upscale', 'playground'];
 async function main() {
   let offer;
   try {
-    offer = await getJson('/api/v1/models');
+    offer = await getJson('api/v1/models');
   } catch (error) {
     const alert = at('up-alert');
     alert.querySelector('span').textContent = error.message;

@@ -39,9 +39,9 @@ function describe(path, method, operation) {
   return details;
 }
 
-const { info, paths } = await (await fetch('/openapi.json')).json();
+const { info, paths } = await (await fetch('openapi.json')).json();
 at('description').textContent = info.description;
-at('example').textContent = `curl -F image=@photo.jpg -F strength=0.8 -OJ ${location.origin}/api/v1/upscale`;
+at('example').textContent = `curl -F image=@photo.jpg -F strength=0.8 -OJ ${new URL('api/v1/upscale', location.href)}`;
 for (const [path, methods] of Object.entries(paths)) {
   for (const [method, operation] of Object.entries(methods)) at('operations').append(describe(path, method, operation));
 }

@@ -5,8 +5,8 @@ document.querySelector('form').addEventListener('submit', async (event) => {
   const alert = document.querySelector('.alert');
   let message = 'The server does not answer.';
   try {
-    const response = await fetch('/login', { method: 'POST', body: new FormData(event.target) });
-    if (response.ok) { location.replace('/'); return; }
+    const response = await fetch('login', { method: 'POST', body: new FormData(event.target) });
+    if (response.ok) { location.replace('./'); return; }
     message = (await response.json()).detail;
   } catch { /* the message says it */ }
   alert.querySelector('span').textContent = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;

@@ -45,7 +45,7 @@ export class PlaygroundTab {
     if (this.opened) return;
     this.opened = true;
     try {
-      const { samples } = await getJson('/api/v1/samples');
+      const { samples } = await getJson('api/v1/samples');
       at('pl-samples').replaceChildren(...samples.map((sample) => this.makeSample(sample)));
       if (!samples.length) at('pl-own').textContent = 'No sample images are installed here.';
     } catch (error) {
@@ -61,7 +61,7 @@ export class PlaygroundTab {
     Object.assign(input, { type: 'radio', name: 'sample', value: name, checked: name === FIRST && !this.file });
     input.addEventListener('change', () => { this.file = null; at('pl-own').textContent = ''; });
     const image = document.createElement('img');
-    Object.assign(image, { src: `/api/v1/samples/${encodeURIComponent(name)}`, alt: content, width: 160, height: 160 });
+    Object.assign(image, { src: `api/v1/samples/${encodeURIComponent(name)}`, alt: content, width: 160, height: 160 });
     label.append(input, image);
     return label;
   }
@@ -99,7 +99,7 @@ export class PlaygroundTab {
     at('pl-start').disabled = true;
     announce('The experiment has started.');
     try {
-      const status = await this.run.run('/api/v1/playground', data);
+      const status = await this.run.run('api/v1/playground', data);
       if (status) await this.finish(status);
       else announce('Cancelled.');
     } catch (error) {
@@ -111,7 +111,7 @@ export class PlaygroundTab {
   }
 
   async finish({ id, playground: made }) {
-    this.base = `/api/v1/jobs/${id}/images`;
+    this.base = `api/v1/jobs/${id}/images`;
     at('pl-intro').hidden = true;
     at('pl-results').hidden = false;
     at('pl-cards').hidden = false;

@@ -96,7 +96,7 @@ export class UpscaleTab {
     at('up-summary').hidden = true;
     announce('Upscaling has started.');
     try {
-      const status = await this.run.run('/api/v1/jobs', data);
+      const status = await this.run.run('api/v1/jobs', data);
       if (status) await this.finish(status);
       else announce('Cancelled.');
     } catch (error) {
@@ -108,7 +108,7 @@ export class UpscaleTab {
   }
 
   async finish({ id, upscale: made }) {
-    const base = `/api/v1/jobs/${id}`;
+    const base = `api/v1/jobs/${id}`;
     const before = this.size ? this.address : `${base}/images/input`;
     const link = at('up-download');
     link.href = `${base}/result`;
