@@ -15,6 +15,7 @@ import numpy as np
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._extras import import_extra
+from dasr_arch.inference.video.clock import FORMATS, Clock
 from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class VideoFacts(NamedTuple):
     colour: Colour  # colour format of the first frame
     matrix: list[int] | None  # the nine numbers of the display matrix; None if there is none
     notes: list[str]  # parts that are not kept
+    joined: bool  # the clock starts anew or jumps, so that times of the file cannot be sought
 
 
 @contextmanager
@@ -152,7 +154,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         first = Fraction(container.start_time or 0, 1_000_000)
         origin = first + to_fraction(settings.start)
         frames, last = 0, first
-        for packet in demux(path, container):
+        clock = Clock()
+        for packet in demux(path, container, clock=clock):
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is None:
                 frames += packet.stream is stream and packet.size > 0
@@ -162,10 +165,11 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
             frames += packet.stream is stream and time >= origin and not is_after(time - origin, settings)
         declared = Fraction(container.duration or 0, 1_000_000)
         present = last - first
-        _check_whole(path, present, declared, settings)
+        if not clock.jumps:  # else the declared duration is that between the clocks
+            _check_whole(path, present, declared, settings)
         if not frames:
             raise InputError(f'{path}: no frames in the part that was asked for; it has {float(present):.1f} seconds')
-    image = _decode_first(path, settings.start, origin)
+    image = _decode_first(path, 0 if clock.jumps else settings.start, origin)
     matrix: Any = image.side_data.get('DISPLAYMATRIX')
     notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
     if image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
@@ -184,6 +188,7 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         colour,
         None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
         notes,
+        clock.jumps > 0,
     )
 
 
@@ -198,12 +203,16 @@ def to_fraction(seconds: float) -> Fraction:
 
 
 def demux(
-    path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None
+    path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None, clock: Clock | None = None
 ) -> 'Iterator[Packet[Stream]]':
-    """Packets of some or all streams in file order; InputError if the file is damaged."""
+    """Packets of some or all streams in file order; InputError if the file is damaged.
+
+    Clocks that start anew or jump are mended, in formats that may have them; ``clock`` then counts them.
+    """
     av = import_extra('av', 'video')
+    packets = container.demux() if streams is None else container.demux(streams)
     try:
-        yield from container.demux() if streams is None else container.demux(streams)
+        yield from (clock or Clock()).mend(packets) if container.format.name in FORMATS else packets
     except av.FFmpegError as error:
         raise InputError(f'{path}: is damaged ({error.strerror}); copy it again') from error
 

@@ -92,7 +92,7 @@ def _read_frames(source: VideoSource, writer: VideoWriter) -> 'Iterator[av.Video
     """Decoded frames of the selected part in display order; packets of sound and text are copied in between."""
     stream = source.stream
     stream.thread_type = 'AUTO'
-    if source.settings.start:
+    if source.settings.start and not source.facts.joined:
         source.container.seek(int(source.facts.origin * 1_000_000))
     copied = writer.copies()
     waiting = {one.index for one in (stream, *copied) if one.type in ('video', 'audio')}

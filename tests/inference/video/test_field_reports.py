@@ -127,3 +127,39 @@ def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> 
     report = upscale_video(upscaler, source, tmp_path / 'large.mkv', progress=False)
     assert report.notes == ['video h264 left out']
     assert Fraction(report.frames) == 5
+
+
+def join(folder: Path, delays: tuple[int, int] = (0, 0)) -> Path:
+    """Two recordings in one file, the second with its own clock, which begins `delays` milliseconds after 0."""
+    parts = []
+    for index, delay in enumerate(delays):
+        stamps = [40 * frame for frame in range(25)]
+        part = write_video(folder / f'{index}.ts', make_scene(index, 25), stamps=stamps, delay=delay)
+        parts.append(part.read_bytes())
+    joined = folder / 'joined.ts'
+    joined.write_bytes(b''.join(parts))
+    return joined
+
+
+@pytest.mark.parametrize('delays', [(0, 0), (5000, 0), (0, 3_600_000)], ids=['anew', 'back', 'an hour later'])
+def test_joined_recordings_keep_length_and_sound(tmp_path: Path, upscaler: Upscaler, delays: tuple[int, int]) -> None:
+    source = join(tmp_path, delays)
+    target = tmp_path / 'large.mkv'
+    report = upscale_video(upscaler, source, target, progress=False)
+    assert report.frames == 50
+    with av.open(str(target)) as container:
+        frames = [float(frame.time) for frame in container.decode(video=0)]
+    with av.open(str(target)) as container:
+        sound = [float(frame.time) for frame in container.decode(audio=0)]
+    steps = np.diff(frames)
+    assert steps.min() > 0.02 and steps.max() < 0.2
+    assert 1.9 < frames[-1] - frames[0] < 2.3
+    assert 1.8 < sound[-1] - sound[0] < 2.4
+    assert abs(sound[-1] - frames[-1]) < 0.3
+
+
+def test_a_part_of_joined_recordings(tmp_path: Path, upscaler: Upscaler) -> None:
+    source = join(tmp_path)
+    settings = VideoSettings(start=1.5, duration=0.25)
+    report = upscale_video(upscaler, source, tmp_path / 'large.mkv', settings, progress=False)
+    assert 5 <= report.frames <= 8
