@@ -13,13 +13,11 @@ QUICK = {
 }
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'bench',
-        help='measure time and memory of inference and training',
-        description='Measure time and peak memory of inference and of training steps of both stages, and the share of '
-        'data loading and degradation. Prints a table and writes JSON.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Measure time and peak memory of inference and of training steps of both stages, and the share of '
+        'data loading and degradation. Prints a table and writes JSON.'
     )
     parser.add_argument('--quick', action='store_true', help='small images at x4, networks only; takes a minute')
     parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')

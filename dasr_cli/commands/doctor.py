@@ -79,12 +79,10 @@ class Report:
     works: bool = False
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Adds the subcommand."""
-    parser = subparsers.add_parser(
-        'doctor',
-        help='versions, devices, precisions, and what is missing for which feature',
-        description='Prints what is installed and what this machine can do. Exit code 0 if training and testing work.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Prints what is installed and what this machine can do. Exit code 0 if training and testing work.'
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
 

@@ -1,7 +1,7 @@
 """`dasr inspect`: estimates blur and noise of images with a linear probe on the representation."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
@@ -10,14 +10,12 @@ if TYPE_CHECKING:
     from dasr_arch.probe.model import Guess, Quantity
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'inspect',
-        help='estimate blur and noise of images',
-        description='Classify the degradation of each image with a linear probe on its representation. Kernel widths '
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Classify the degradation of each image with a linear probe on its representation. Kernel widths '
         'are standard deviations in HR pixels, angles are in degrees, clockwise; noise levels are standard deviations '
-        'on the scale 0..255.',
+        'on the scale 0..255.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     add_model(parser)

@@ -1,18 +1,15 @@
 """`dasr models`: lists the installed weights."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_json
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'models',
-        help='list the installed weights',
-        description='List the weights that are installed with the package, or those in the folder of the environment '
-        'variable DASR_WEIGHTS.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'List the weights that are installed with the package, or those in the folder of the environment '
+        'variable DASR_WEIGHTS.'
     )
     add_json(parser)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
 from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from dasr_arch.inference.upscaler import Upscaler
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'upscale',
-        help='upscale images or video',
-        description='Upscale images or video; the degradation of each is estimated. The default output of photo.png '
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Upscale images or video; the degradation of each is estimated. The default output of photo.png '
         'is photo_x4.png next to it, that of a folder is folder_x4. Images keep format, colour profile, metadata, '
         'transparency and bit depth; video keeps sound, subtitles, time stamps and rotation. Existing files are '
-        'replaced with --force only.',
+        'replaced with --force only.'
     )
     parser.add_argument(
         'paths',
