@@ -12,12 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.config.registry_checks import BAD_ARGUMENTS, describe_briefly, find_class
-from dasr_arch.config.train_schema import (
-    DATASET_OPTIONS,
-    ForeignDatasetOptions,
-    ForeignTrainSetOptions,
-    LoaderOptions,
-)
+from dasr_arch.config.train_schema import DATASET_OPTIONS, ForeignDatasetOptions, ForeignTrainSetOptions, LoaderOptions
 from dasr_arch.config.typed import convert, section, to_plain
 from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
 from dasr_arch.data.sampling import SampledDataset
@@ -88,23 +83,21 @@ def _expand_home(dataset: dict[str, object]) -> dict[str, object]:
     return dataset
 
 
-def _check_degradations(dataset: Mapping[str, object], scale: int, place: str) -> None:
+def _check_degradations(dataset: Mapping[str, Any], scale: int, place: str) -> None:
     given = dataset.get('degradation')
     if given is None:
         return
-    many = isinstance(given, list)
-    for index, specification in enumerate(given if isinstance(given, list) else [given]):
+    listed = {f'.{index}': one for index, one in enumerate(given)} if isinstance(given, list) else {'': given}
+    for index, specification in listed.items():
         try:
             build_degradation(specification, scale)
         except InputError as error:
-            raise InputError(f'{place}.degradation{f".{index}" if many else ""}: {error}') from error
+            raise InputError(f'{place}.degradation{index}: {error}') from error
 
 
-def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> None:
+def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
     """Build the data set once; a training set must fill a batch."""
-    size = dataset.get('gt_size')
-    scale = dataset['scale']
-    assert isinstance(scale, int)
+    size, scale = dataset.get('gt_size'), dataset['scale']
     if isinstance(size, int) and size % scale:
         below, above = size // scale * scale, (size // scale + 1) * scale
         raise InputError(
@@ -127,8 +120,6 @@ def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> No
     if dataset['phase'] != 'train':
         return
     batch, enlarge = dataset['batch_size_per_gpu'], dataset.get('dataset_enlarge_ratio', 1)
-    assert isinstance(batch, int)
-    assert isinstance(enlarge, int)
     if images * enlarge < batch * batches:
         each = f' in each of {batches} processes' if batches > 1 else ''
         remedy = 'make batch_size_per_gpu smaller, or add images' if batch > 1 else 'add images'

@@ -51,34 +51,28 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
 def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
     """Run a network on a grey image, so that arguments that make no sense show before training.
 
-    The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network keeps its mode.
+    The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network is in evaluation
+    mode afterwards.
     """
     facts = facts_of(network)
     size = facts.kernel_size
     inputs = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
     conditions = {key: inputs[key] for key in facts.needs}
-    training = network.training
+    name = type(network).__name__
     network.eval()
-    try:
-        for number, side in enumerate(sides, 1):
-            try:
-                with torch.inference_mode():
-                    sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
-                break
-            except BAD_ARGUMENTS as error:
-                if number == len(sides):
-                    name = type(network).__name__
-                    raise InputError(
-                        f'{where}: {name} fails on an image of {side} x {side}: {describe_briefly(error)}'
-                    ) from error
-    finally:
-        network.train(training)
+    for side in sides:
+        try:
+            with torch.inference_mode():
+                sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
+            break
+        except BAD_ARGUMENTS as error:
+            if side == sides[-1]:
+                reason = describe_briefly(error)
+                raise InputError(f'{where}: {name} fails on an image of {side} x {side}: {reason}') from error
     expected = (1, 3, side * scale, side * scale)
     if not isinstance(sr, torch.Tensor) or tuple(sr.shape) != expected or not torch.isfinite(sr).all():
         got = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
-        raise InputError(
-            f'{where}: expected finite images of shape {expected} from {type(network).__name__}, got {got}'
-        )
+        raise InputError(f'{where}: expected finite images of shape {expected} from {name}, got {got}')
 
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:

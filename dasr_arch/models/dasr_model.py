@@ -24,6 +24,7 @@ from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
 ENCODER_STAGE = 1
+KNOWN = ('kernel', 'noise_level', 'jpeg_quality')  # of a degradation; inputs of the targets of auxiliary losses
 
 
 @MODEL_REGISTRY.register()
@@ -158,13 +159,11 @@ class DASRModel(SupervisedModel):
             lq, gt = degrade_batch(self.degradation, batch, self.device)
             self.gt = gt[:, 0]
             if (self.net_code is not None or self.filter_loss is not None) and not self._encoder_is_frozen:
-                kernel = data['kernel'].to(self.device, non_blocking=True)
-                noise_level = data['noise_level'].to(self.device, non_blocking=True)
-                quality = data['jpeg_quality'].to(self.device, non_blocking=True) if 'jpeg_quality' in data else None
+                known = [data[key].to(self.device, non_blocking=True) for key in KNOWN if key in data]
                 if self.net_code is not None:
-                    self.targets['regression_target'] = self.net_code.target(kernel, noise_level, quality)
+                    self.targets['regression_target'] = self.net_code.target(*known)
                 if self.filter_loss is not None:
-                    self.targets['filter_target'] = self.filter_loss.target(kernel, noise_level)
+                    self.targets['filter_target'] = self.filter_loss.target(*known[:2])
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')
@@ -224,20 +223,14 @@ class DASRModel(SupervisedModel):
         joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
         with self.autocast():
             out = self.forward_pass(**part, super_resolve=joint)
-        losses: dict[str, Tensor] = {}
-        settings = self.settings
-        if out.contrast is not None and settings.contrast_opt is not None:
+        unweighted: dict[str, Tensor] = {}
+        if out.contrast is not None:
             self.keys.append(out.contrast.keys)
             target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
-            contrast_loss = functional.cross_entropy(out.contrast.logits, target)
-            losses['l_contrast'] = settings.contrast_opt.loss_weight * contrast_loss
-        for name, options, loss in (
-            ('l_code', settings.code_opt, out.regression_loss),
-            ('l_filter', settings.filter_opt, out.filter_loss),
-            ('l_teacher', settings.teacher_opt, out.distillation_loss),
-        ):
-            if options is not None and loss is not None:
-                losses[name] = options.loss_weight * loss
+            unweighted['contrast'] = functional.cross_entropy(out.contrast.logits, target)
+        unweighted |= out.losses
+        weight = {name: getattr(self.settings, f'{name}_opt').loss_weight for name in unweighted}
+        losses = {f'l_{name}': weight[name] * loss for name, loss in unweighted.items()}
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses

@@ -16,7 +16,6 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.config.train_schema import MZSRTrainOptions
-from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
 
@@ -57,11 +56,6 @@ class MZSRModel(SupervisedModel):
         )
         return super().build_training_network()
 
-    def start_stage(self, stage: int) -> None:
-        """Does not wrap the network: gradients of several processes are averaged after the outer loss."""
-        del stage
-        self.wrapped = self.net_g
-
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or for validation images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
@@ -77,7 +71,6 @@ class MZSRModel(SupervisedModel):
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration: the inner loop of every task, then one step of the optimiser."""
-        self.start_stage(1)
         self.optimizer_g.zero_grad(set_to_none=True)
         weights = weigh_steps(current_iter, self.meta.inner_steps, self.meta.loss_weights, self.meta.anneal_iter)
         size = self.task_size
@@ -88,8 +81,7 @@ class MZSRModel(SupervisedModel):
             losses = torch.stack(self._run_task(lq_up, gt))
             (losses @ losses.new_tensor(weights) / len(tasks)).backward()
             totals += losses.detach() / len(tasks)
-        average_over_processes([parameter.grad for parameter in self.net_g.parameters() if parameter.grad is not None])
-        self.optimizer_g.step()
+        self.step_optimizer()
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(l_query_first=totals[0], l_query_last=totals[-1])
 

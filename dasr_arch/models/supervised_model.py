@@ -5,7 +5,7 @@ buffers, distributed training on CPUs, atomic writes.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from inspect import signature
@@ -33,8 +33,6 @@ from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
 from dasr_arch.config.fit_checks import check_fit
 from dasr_arch.config.train_schema import (
     TRAIN_OPTIONS,
-    CommonTrainOptions,
-    DASRTrainOptions,
     MZSRTrainOptions,
     SupervisedTrainOptions,
     TrainOptions,
@@ -50,6 +48,7 @@ from dasr_arch.models.training_state import collect_training_state, restore_trai
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
 _EMA_RISE = 9  # the decay is done / (9 + done), 0.5 after 9 iterations
+Part = dict[str, Tensor]  # of a batch: arguments of the losses
 OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
@@ -119,13 +118,12 @@ class SupervisedModel(SRModel):
         self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
         self.schedule = self.build_schedule()
         self.ema_decay = settings.ema_decay
-        self.accumulate = settings.accumulate if isinstance(settings, CommonTrainOptions) else 1
-        self.multi_stage = isinstance(settings, SupervisedTrainOptions) and settings.multi_stage
-        self.on_luma = isinstance(settings, SupervisedTrainOptions) and settings.loss_on == 'luma'
-        self.compiled = isinstance(settings, SupervisedTrainOptions | DASRTrainOptions) and settings.compile
-        self.sync_batchnorm = (
-            isinstance(settings, CommonTrainOptions) and settings.sync_batchnorm and bool(self.opt['dist'])
-        )
+        # Not every model has these keys.
+        self.accumulate: int = getattr(settings, 'accumulate', 1)
+        self.multi_stage: bool = getattr(settings, 'multi_stage', False)
+        self.on_luma: bool = getattr(settings, 'loss_on', 'rgb') == 'luma'
+        self.compiled: bool = getattr(settings, 'compile', False)
+        self.sync_batchnorm: bool = self.opt['dist'] and getattr(settings, 'sync_batchnorm', False)
         self.net_g.train()
         if self.sync_batchnorm:
             if self.device.type != 'cuda':
@@ -165,8 +163,7 @@ class SupervisedModel(SRModel):
         as_released = self.precision in ('fp32', 'tf32')  # rounds as the authors' training
         if self.device.type == 'cuda' or not as_released:
             options['fused'] = True  # one pass over all parameters instead of ten
-        factors = self.settings.lr_factors if isinstance(self.settings, SupervisedTrainOptions) else {}
-        groups = group_parameters(self.training_network, factors)
+        groups = group_parameters(self.training_network, getattr(self.settings, 'lr_factors', {}))
         self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
 
@@ -209,25 +206,37 @@ class SupervisedModel(SRModel):
         if stage != self.stage:
             self.start_stage(stage)
             self.stage = stage
-        self.optimizer_g.zero_grad(set_to_none=True)
         self.before_step()
-        parts = self.split_batch()
-        totals: dict[str, Tensor] = {}
-        for index, part in enumerate(parts):
-            last = index == len(parts) - 1
-            with self._gradient_exchange(last):
-                losses = self.compute_losses(part)
-                (sum(losses.values(), torch.zeros((), device=self.device)) / len(parts)).backward()
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
-        self.optimizer_g.step()
+        self.log_dict = OrderedDict(self.take_step(self.split_batch(), self.compute_losses))
         self.after_step()
         if self.opt['dist']:
             statistics = ('running_mean', 'running_var')
             named = self.training_network.named_buffers()
             average_over_processes([buffer for name, buffer in named if name.endswith(statistics)])
         self.follow_average(current_iter)
-        self.log_dict = OrderedDict(totals)
+
+    def take_step(self, parts: Sequence[Part], compute: Callable[[Part], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """One step of the optimiser on losses, averaged over the parts of a batch and over processes; returns them.
+
+        Parameters without a gradient and their moments are unchanged.
+        """
+        self.optimizer_g.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, 1):
+            with self._gradient_exchange(last=number == len(parts)):
+                losses = compute(part)
+                (sum(losses.values(), torch.zeros((), device=self.device)) / len(parts)).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
+        self.step_optimizer()
+        return totals
+
+    def step_optimizer(self) -> None:
+        """Steps the optimiser; averages gradients over processes where DistributedDataParallel has not done so."""
+        if not isinstance(self.wrapped, DistributedDataParallel):
+            parameters = self.training_network.parameters()
+            average_over_processes([parameter.grad for parameter in parameters if parameter.grad is not None])
+        self.optimizer_g.step()
 
     def before_step(self) -> None:
         """Hook before the first part of a batch."""
@@ -235,11 +244,11 @@ class SupervisedModel(SRModel):
     def after_step(self) -> None:
         """Hook after the optimiser step."""
 
-    def split_batch(self) -> list[dict[str, Tensor]]:
+    def split_batch(self) -> list[Part]:
         """The batch in ``accumulate`` parts, as arguments of compute_losses."""
         return self._split({'lq': self.lq, 'gt': self.gt, **self.conditions})
 
-    def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compute_losses(self, part: Part) -> dict[str, Tensor]:
         """Weighted losses of one part of the batch, by name."""
         assert self.cri_pix is not None
         conditions = {key: part[key] for key in self.conditions}

@@ -4,13 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-QUICK = {
-    'operations': ('inference', 'stage_1', 'stage_2'),
-    'scales': (4,),
-    'size': 48,
-    'patch': 24,
-    'batch': 2,
-}
+QUICK = {'operations': ('inference', 'stage_1', 'stage_2'), 'scales': (4,), 'size': 48, 'patch': 24, 'batch': 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

