@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import FOREIGN_ERRORS, InputError
 from dasr_arch.archs.contract import SRNetwork, facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.dasr_keys import is_released, translate
@@ -24,20 +24,7 @@ PARAMETER_KEYS = ('params_ema', 'params', 'state_dict')  # of BasicSR's and Ligh
 _WRAPPERS = ('module.', '_orig_mod.')  # of data-parallel training and torch.compile, before every name
 _MEMBER = 'net_g.'  # of a Lightning module, among those of its losses
 # Exceptions of torch's and safetensors' readers on corrupted files, as observed.
-DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+DAMAGE = (*FOREIGN_ERRORS, EOFError, OSError, SafetensorError, struct.error, zipfile.BadZipFile)
 
 
 class DASRWeights(NamedTuple):

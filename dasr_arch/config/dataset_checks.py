@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from dasr_arch._errors import InputError, suggest
-from dasr_arch.config.registry_checks import BAD_ARGUMENTS, describe_briefly, find_class
+from dasr_arch._errors import FOREIGN_ERRORS, InputError, suggest
+from dasr_arch.config.registry_checks import describe_briefly, find_class
 from dasr_arch.config.train_schema import DATASET_OPTIONS, ForeignDatasetOptions, ForeignTrainSetOptions, LoaderOptions
 from dasr_arch.config.typed import convert, section, to_plain
 from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
@@ -115,7 +115,7 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
     except OSError as error:
         named = f"'{error.filename}': " if error.filename else ''
         raise InputError(f'{place}: {named}{error.strerror or error}') from error
-    except BAD_ARGUMENTS as error:
+    except FOREIGN_ERRORS as error:
         raise InputError(f'{place}: {dataset["type"]} refuses these options: {describe_briefly(error)}') from error
     if dataset['phase'] != 'train':
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
@@ -179,7 +179,8 @@ def _check_training_parts(train: Mapping[str, object], model: str, where: str) -
     if train.get('pixel_opt'):
         registry_checks.check_pixel_loss(section(train, 'pixel_opt', place), f'{place}.pixel_opt')
     if train.get('perceptual_opt'):
-        registry_checks.check_loss_arguments(section(train, 'perceptual_opt', place), f'{place}.perceptual_opt')
+        perceptual = section(train, 'perceptual_opt', place)  # not built, since it may fetch weights
+        registry_checks.check_class(perceptual, LOSS_REGISTRY, f'{place}.perceptual_opt', 'loss')
     if model == 'SRModel' and not train.get('pixel_opt') and not train.get('perceptual_opt'):
         raise InputError(f'{place}: SRModel needs pixel_opt or perceptual_opt; write pixel_opt: {{type: L1Loss}}')
     if model not in schema.TRAIN_OPTIONS:

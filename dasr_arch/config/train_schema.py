@@ -180,9 +180,7 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     """Regression of the known degradation from the representation, in training alone."""
 
     loss_weight: NotNegative = 1.0  # factor of the loss
-    kernel: Literal['widths', 'components'] = (
-        'widths'  # kernel parameters: width matrix, or coefficients of principal components
-    )
+    kernel: Literal['widths', 'components'] = 'widths'  # width matrix, or coefficients of principal components
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
     jpeg_quality: bool = False  # the quality of JPEG or WebP as well
 
@@ -208,9 +206,7 @@ class MetaOptions(Options, kw_only=True, frozen=True):
     inner_steps: Count = 5  # gradient steps of the inner loop
     inner_lr: Positive = 0.01  # learning rate of the inner loop
     second_order: bool = True  # gradients through the inner steps, paper
-    loss_weights: Literal['anneal', 'uniform'] = (
-        'anneal'  # of the inner steps; anneal moves them to the last one, paper
-    )
+    loss_weights: Literal['anneal', 'uniform'] = 'anneal'  # of the inner steps; anneal: on to the last one, paper
     anneal_iter: Count = 3333  # iterations
 
 
@@ -236,9 +232,14 @@ class TrainOptions(Options, kw_only=True, frozen=True):
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping | None = None
 
+    @property
+    def stages(self) -> list[StageOptions]:
+        """The stages in their order."""
+        return [value for value in astuple(self) if isinstance(value, StageOptions)]
+
     def __post_init__(self) -> None:
         """Checks that the stages add up to the whole."""
-        lengths = [part.total_iter for part in astuple(self) if isinstance(part, StageOptions)]
+        lengths = [stage.total_iter for stage in self.stages]
         if self.total_iter != sum(lengths):
             total = f'the sum of the stages, {" + ".join(map(str, lengths))} =' if lengths[1:] else 'that of schedule,'
             raise ValueError(f'total_iter must be {total} {sum(lengths)}, got {self.total_iter}')

@@ -15,7 +15,6 @@ from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
 from dasr_arch.config.train_schema import IKCTrainOptions
-from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import Part, SupervisedModel
 
 SFTMD_STAGE, PREDICTOR_STAGE, CORRECTOR_STAGE = 1, 2, 3
@@ -44,10 +43,6 @@ class IKCModel(SupervisedModel):
 
     settings: IKCTrainOptions
 
-    def build_schedule(self) -> Schedule:
-        """SFTMD, Predictor, both estimators."""
-        return Schedule([self.settings.stage_1, self.settings.stage_2, self.settings.stage_3])
-
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """As in the base class; InputError also if the estimators would train beside an untrained SFTMD."""
         if isinstance(net, IKC) and self.opt.get('train') and self.settings.stage_1.total_iter == 0:
@@ -74,7 +69,6 @@ class IKCModel(SupervisedModel):
         """Takes raw patches, or images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         super().feed_data(data)
-        self.conditions = {}  # the kernel is estimated
 
     def split_batch(self) -> list[Part]:
         """The batch with the codes of its true kernels."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -46,14 +47,10 @@ class MZSRModel(SupervisedModel):
         """The network itself."""
         self.meta = self.settings.meta_opt
         self.task_size = self.meta.support + self.meta.query
-        given = self.settings.adaptation
         direct = self.degradation is not None and self.degradation.downsample == 's_fold'
-        self.adaptation = MZSROptions(  # in validation, with the downsampling of the training
-            steps=given.steps,
-            rates=tuple(given.rates),
-            downsample='direct' if direct else 'bicubic',
-            back_projections=given.back_projections,
-        )
+        options = asdict(self.settings.adaptation) | {'rates': tuple(self.settings.adaptation.rates)}
+        # Validation has the downsampling of the training.
+        self.adaptation = MZSROptions(**options, downsample='direct' if direct else 'bicubic')
         return super().build_training_network()
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -67,7 +64,6 @@ class MZSRModel(SupervisedModel):
                 )
             data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one per task
         super().feed_data(data)
-        self.conditions = {}
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration: the inner loop of every task, then one step of the optimiser."""

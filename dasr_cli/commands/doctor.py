@@ -241,7 +241,10 @@ def _try_precisions(device: str) -> dict[str, str]:
     """Remark on each precision after a convolution, forward and backward."""
     import torch
 
-    results = {'fp32': 'works', 'bf16': _describe_bfloat16(torch.device(device))}
+    from dasr_arch.backends.precision import has_fast_bfloat16
+
+    emulated = 'as Metal has it; auto takes fp32' if device == 'mps' else 'emulated: slower than fp32'
+    results = {'fp32': 'works', 'bf16': 'in hardware' if has_fast_bfloat16(torch.device(device)) else emulated}
     for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
             if not _run_convolution(device, autocast):
@@ -262,15 +265,6 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
         loss = torch.nn.functional.conv2d(image, weight).float().square().mean()
     (gradient,) = torch.autograd.grad(loss, weight)
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
-
-
-def _describe_bfloat16(device: 'torch.device') -> str:
-    """Support for bfloat16 on a device; emulated, it saves memory but no time."""
-    from dasr_arch.backends.precision import has_fast_bfloat16
-
-    if device.type == 'mps':
-        return 'as Metal has it; auto takes fp32'
-    return 'in hardware' if has_fast_bfloat16(device) else 'emulated: slower than fp32'
 
 
 def _format_bytes(count: int) -> str:

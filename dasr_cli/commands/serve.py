@@ -6,8 +6,6 @@ from pathlib import Path
 
 from dasr_cli.arguments import add_device
 
-_MODULES = ('fastapi', 'uvicorn', 'python_multipart')
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dasr_arch._errors import InputError
 
-    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    missing = [name for name in ('fastapi', 'uvicorn', 'python_multipart') if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             f"dasr serve needs {', '.join(missing)}; pip install 'dasr-representation-learning[serve]', or '.[serve]' "

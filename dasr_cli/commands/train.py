@@ -35,13 +35,6 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.pipelines.exit_codes import run_guarded
     from dasr_arch.pipelines.training import train
 
-    return run_guarded(
-        lambda: train(
-            args.options,
-            (*args.set, *args.force_yml),
-            launcher=args.launcher,
-            auto_resume=args.auto_resume,
-            smoke=args.smoke,
-        ),
-        args.debug or args.debug_first,
-    )
+    overrides = (*args.set, *args.force_yml)
+    switches = {'launcher': args.launcher, 'auto_resume': args.auto_resume, 'smoke': args.smoke}
+    return run_guarded(lambda: train(args.options, overrides, **switches), args.debug or args.debug_first)

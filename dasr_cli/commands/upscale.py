@@ -99,10 +99,10 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
     plan = plan_videos(sources, target, PathSettings(args.scale, force=args.force, resume=args.resume))
-    upscaler = _make_upscaler(args) if plan.jobs else None
     failed = False
+    if plan.jobs:
+        upscaler = _make_upscaler(args)
     for job in plan.jobs:
-        assert upscaler is not None
         try:
             report = upscale_video(upscaler, job.source, job.target, video, settings.adaptation)
         except InputError as error:
