@@ -1,5 +1,6 @@
 """Weights files: safe reading, loading into networks, and building a DASR from its state dict."""
 
+import math
 import os
 import pickle
 import re
@@ -240,11 +241,9 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
     """The scale, from the shapes of upsampler and last convolution."""
-    scale = 1
-    steps = [state[key].shape[0] for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
-    for channels in steps:
-        scale *= round((channels / num_feat) ** 0.5)
-    return scale if steps else round((state['last_conv.weight'].shape[0] / 3) ** 0.5)
+    steps = [state[key].shape[0] / num_feat for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
+    areas = steps or [state['last_conv.weight'].shape[0] / 3]
+    return math.prod(round(math.sqrt(area)) for area in areas)
 
 
 def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:

@@ -66,20 +66,14 @@ def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, obj
         use = 'validation' if key == 'train' else 'training'
         raise InputError(f'{where}: datasets.{key}.type: {given["type"]} is for {use} only')
     if own is not None:
-        return _expand_home(to_plain(convert(given, own, where, f'datasets.{key}')))
-    shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
-    known = {name: value for name, value in given.items() if name not in IMAGE_KEYS}
-    checked = to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))
-    return _expand_home({**deepcopy(given), **checked})
-
-
-def _expand_home(dataset: dict[str, object]) -> dict[str, object]:
-    for key in ('dataroot_gt', 'dataroot_lq'):
-        root = dataset.get(key)
-        if isinstance(root, str):
-            dataset[key] = os.path.expanduser(root)
-        elif isinstance(root, list):
-            dataset[key] = [os.path.expanduser(str(part)) for part in root]
+        dataset = to_plain(convert(given, own, where, f'datasets.{key}'))
+    else:
+        shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
+        known = {name: value for name, value in given.items() if name not in IMAGE_KEYS}
+        dataset = {**deepcopy(given), **to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))}
+    for name in {'dataroot_gt', 'dataroot_lq'} & dataset.keys():
+        root = dataset[name]
+        dataset[name] = list(map(os.path.expanduser, root)) if isinstance(root, list) else os.path.expanduser(str(root))
     return dataset
 
 
@@ -104,7 +98,9 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
             f'{place}.gt_size: expected a multiple of the scale {scale}, got {size}; take {below} or {above}'
         )
     kind = DATASET_REGISTRY.get(str(dataset['type']))
-    backend = _find_backend(dataset, place)
+    backend = dataset.get('io_backend', {}).get('type')  # our data sets have none: they recognise it from the path
+    if 'io_backend' in dataset and backend not in ('disk', 'lmdb', 'memcached'):
+        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
     try:
         built = kind(deepcopy(dict(dataset)))
         images = len(built)
@@ -127,17 +123,6 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
             f'{place}: expected images for at least one batch of {batch}{each}, got {images} of sufficient size; '
             f'{remedy}'
         )
-
-
-def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
-    """The storage backend of a data set of BasicSR; None for ours, which recognise it from the path."""
-    options = dataset.get('io_backend')
-    if options is None:
-        return None
-    backend = options.get('type') if isinstance(options, dict) else options
-    if not isinstance(backend, str) or backend not in {'disk', 'lmdb', 'memcached'}:
-        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
-    return backend
 
 
 def _read_one(dataset: Any) -> None:

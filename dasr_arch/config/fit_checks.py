@@ -5,6 +5,7 @@ Each raises InputError that names the key to change.
 
 from collections.abc import Mapping
 from inspect import signature
+from typing import Any
 
 from torch import nn
 
@@ -79,9 +80,8 @@ def check_data(
 
     ``batches`` are drawn at once, one for each process or GPU.
     """
-    data = section(datasets, 'train', where)
+    data: Mapping[str, Any] = section(datasets, 'train', where)
     batch, raw = data['batch_size_per_gpu'], data['type'] == 'DegradationDataset' and data['degrade_on'] == 'device'
-    assert isinstance(batch, int)
     _check_batch(train, batch, batches, where)
     place = f'{where}: datasets.train'
     if isinstance(train, schema.DASRTrainOptions):

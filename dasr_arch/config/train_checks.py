@@ -77,8 +77,10 @@ def load_training_options(
         raise InputError(f'{where}: expected a training file, got a test file; run python test.py -opt {where}')
     model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
     foreign = model not in schema.TRAIN_OPTIONS
-    if foreign:
-        _check_path_keys(section(data, 'path', where), where)
+    for key in section(data, 'path', where) if foreign else ():
+        if not PATH_KEY.fullmatch(key):
+            hint = suggest(key, PATH_KEYS)
+            raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
     general = convert(data, schema.GeneralOptions, where, foreign=foreign)
     processes = _find_processes(launcher)
     num_gpu = _count_gpus(general, processes, where, foreign)
@@ -118,13 +120,6 @@ def load_training_options(
         root_path=str(root_path),
     )
     return deepcopy(options)
-
-
-def _check_path_keys(paths: Mapping[str, object], where: str) -> None:
-    for key in paths:
-        if not PATH_KEY.fullmatch(key):
-            hint = suggest(key, PATH_KEYS)
-            raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
 
 
 def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[str, object]:

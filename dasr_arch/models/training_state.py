@@ -35,10 +35,9 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
     try:
         for name, tensors in saved.items():
             networks[name].load_state_dict(tensors)
-        for optimizer, content in zip(model.optimizers, state['optimizers'], strict=True):
-            optimizer.load_state_dict(content)
-        for scheduler, content in zip(model.schedulers, state['schedulers'], strict=True):
-            scheduler.load_state_dict(content)
+        for key in ('optimizers', 'schedulers'):
+            for part, content in zip(getattr(model, key), state[key], strict=True):
+                part.load_state_dict(content)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -1,5 +1,6 @@
 """Training logger: log file, TensorBoard, a JSON history for reports, and a progress bar with the time left."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -72,10 +73,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     out = []
     for line in path.read_text(encoding='utf-8').splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             out.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return out
 
 
