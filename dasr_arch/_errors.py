@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Exceptions of other packages' code for an argument or a file that it does not accept."""
+
 
 class InputError(ValueError):
     """Invalid input: a file, an option or an argument.

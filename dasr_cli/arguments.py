@@ -18,11 +18,7 @@ class RenamedOption(argparse.Action):
         self._new = new
 
     def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
+        self, parser: object, namespace: argparse.Namespace, values: object, option_string: str | None = None
     ) -> None:
         """Stores the value."""
         print_warning(f'{option_string} is now {self._new}; the old name will be removed')

@@ -15,24 +15,24 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-MODULES: tuple[str, ...] = (
-    'upscale',
-    'inspect',
-    'models',
-    'convert',
-    'export',
-    'serve',
-    'prepare',
-    'download',
-    'degrade',
-    'train',
-    'test',
-    'demo',
-    'probe',
-    'bench',
-    'doctor',
-)
-"""Modules of `dasr_cli.commands` that hold a subcommand each, in the order of the help text."""
+MODULES: dict[str, str] = {
+    'upscale': 'upscale images or video',
+    'inspect': 'estimate blur and noise of images',
+    'models': 'list the installed weights',
+    'convert': 'convert weights to .safetensors or .pth',
+    'export': 'export weights to ONNX, OpenVINO or torch.export',
+    'serve': 'serve a web page and an HTTP API',
+    'prepare': 'make an LMDB for training from folders of images',
+    'download': 'download DIV2K, Flickr2K or a benchmark set',
+    'degrade': 'make LR images from HR images',
+    'train': 'train a network',
+    'test': 'test networks on data sets and degradations, with tables of PSNR and SSIM',
+    'demo': 'train and test a small DASR on bundled images and write a results page',
+    'probe': 'fit a linear probe on the representation, for `dasr inspect`',
+    'bench': 'measure time and memory of inference and training',
+    'doctor': 'versions, devices, precisions, and what is missing for which feature',
+}
+"""Modules of `dasr_cli.commands`, one a subcommand, with their lines of the help text."""
 
 INPUT_ERROR_CODE = 2
 INTERRUPTED_CODE = 130
@@ -71,10 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=version, help='print the version and exit')
     parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for name in MODULES:
+    for name, summary in MODULES.items():
         module = importlib.import_module(f'dasr_cli.commands.{name}')
-        module.add_parser(subparsers)
-        subparser = subparsers.choices[name]
+        subparser = subparsers.add_parser(name, help=summary)
+        module.add_arguments(subparser)
         if Path(sys.argv[0]).name == f'{name}.py':
             subparser.prog = f'python {name}.py'  # train.py and test.py pass their arguments to the subcommand
         subparser.set_defaults(func=module.run)

@@ -1,5 +1,6 @@
 """Weights files: safe reading, loading into networks, and building a DASR from its state dict."""
 
+import math
 import os
 import pickle
 import re
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import FOREIGN_ERRORS, InputError
 from dasr_arch.archs.contract import SRNetwork, facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.dasr_keys import is_released, translate
@@ -24,21 +25,7 @@ PARAMETER_KEYS = ('params_ema', 'params', 'state_dict')  # of BasicSR's and Ligh
 _WRAPPERS = ('module.', '_orig_mod.')  # of data-parallel training and torch.compile, before every name
 _MEMBER = 'net_g.'  # of a Lightning module, among those of its losses
 # Exceptions of torch's and safetensors' readers on corrupted files, as observed.
-DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+DAMAGE = (*FOREIGN_ERRORS, EOFError, OSError, SafetensorError, struct.error, zipfile.BadZipFile)
 
 
 class DASRWeights(NamedTuple):
@@ -87,31 +74,27 @@ def read_weights(path: str | os.PathLike[str], param_key: str | None = None) -> 
     return _pick_state(read_file(path), f"weights file '{path}'", param_key)
 
 
-def read_dasr_weights(source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None) -> DASRWeights:
-    """Reads DASR weights, ours or the authors', recognised by their tensor names; InputError if they are not DASR's."""
-    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
-    weights = _read_under_our_names(source, name, param_key)
-    for key in ('compress.weight', 'body_conv.weight'):
-        if key not in weights.network:
-            raise InputError(f"{name} holds no DASR: '{key}' is missing; it is of another network")
-    return weights
-
-
-def _read_under_our_names(
-    source: str | os.PathLike[str] | Mapping[str, Any], name: str, param_key: str | None = None
+def read_dasr_weights(
+    source: str | os.PathLike[str] | Mapping[str, Any], param_key: str | None = None, *, whole: bool = True
 ) -> DASRWeights:
-    """Tensors of a file or dictionary under our names, also of an incomplete network."""
+    """Reads DASR weights, ours or the authors', recognised by their tensor names.
+
+    InputError if they are not DASR's, or with ``whole`` of a part of it.
+    """
+    name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
     content = read_file(source) if isinstance(source, str | os.PathLike) else dict(source)
     state = _pick_state(content, name, param_key)
+    projection = content.get('projection')
+    contrast: dict[str, Tensor] = {}
     if is_released(state):
-        network, contrast, unknown = translate(state)
+        state, contrast, unknown = translate(state)
         if unknown:
             raise InputError(f"{name} holds tensors that no released DASR has, such as '{unknown[0]}'")
-        return DASRWeights(network, contrast)
-    projection = content.get('projection')
-    contrast = {}
-    if isinstance(projection, Mapping):
+    elif isinstance(projection, Mapping):
         contrast = {f'projection.{key}': value for key, value in projection.items() if isinstance(value, Tensor)}
+    for key in ('compress.weight', 'body_conv.weight') if whole else ():
+        if key not in state:
+            raise InputError(f"{name} holds no DASR: '{key}' is missing; it is of another network")
     return DASRWeights(state, contrast)
 
 
@@ -122,7 +105,7 @@ def load_encoder(network: DASR, source: str | os.PathLike[str]) -> dict[str, Ten
     Returns the contrastive part of the file under our names, maybe empty. InputError if the file is no DASR with an
     encoder, or that is of another size.
     """
-    weights = _read_under_our_names(source, f"weights file '{source}'")
+    weights = read_dasr_weights(source, whole=False)
     own = {key.removeprefix('encoder.'): value for key, value in weights.network.items() if key.startswith('encoder.')}
     if not own:
         raise InputError(f"weights file '{source}' holds no degradation encoder; it is of another network")
@@ -147,8 +130,7 @@ def load_network(
         InputError: if the file is no DASR, is damaged, or has another scale.
     """
     name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
-    weights = read_dasr_weights(source).network
-    network = build_from_state(weights, name)
+    network = build_from_state(read_dasr_weights(source).network, name)
     if scale is not None and network.scale != scale:
         raise InputError(f'{name} is for x{network.scale}, not for x{scale}; choose the scale or the file to fit')
     if torch.device(device).type == 'cuda' and not torch.cuda.is_available():
@@ -259,11 +241,9 @@ def infer_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _infer_scale(state: Mapping[str, Tensor], num_feat: int) -> int:
     """The scale, from the shapes of upsampler and last convolution."""
-    scale = 1
-    steps = [state[key].shape[0] for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
-    for channels in steps:
-        scale *= round((channels / num_feat) ** 0.5)
-    return scale if steps else round((state['last_conv.weight'].shape[0] / 3) ** 0.5)
+    steps = [state[key].shape[0] / num_feat for key in state if re.fullmatch(r'upsampler\.\d+\.weight', key)]
+    areas = steps or [state['last_conv.weight'].shape[0] / 3]
+    return math.prod(round(math.sqrt(area)) for area in areas)
 
 
 def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) -> dict[str, Tensor]:

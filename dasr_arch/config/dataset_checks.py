@@ -10,14 +10,9 @@ from typing import Any
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from dasr_arch._errors import InputError, suggest
-from dasr_arch.config.registry_checks import BAD_ARGUMENTS, describe_briefly, find_class
-from dasr_arch.config.train_schema import (
-    DATASET_OPTIONS,
-    ForeignDatasetOptions,
-    ForeignTrainSetOptions,
-    LoaderOptions,
-)
+from dasr_arch._errors import FOREIGN_ERRORS, InputError, suggest
+from dasr_arch.config.registry_checks import describe_briefly, find_class
+from dasr_arch.config.train_schema import DATASET_OPTIONS, ForeignDatasetOptions, ForeignTrainSetOptions, LoaderOptions
 from dasr_arch.config.typed import convert, section, to_plain
 from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
 from dasr_arch.data.sampling import SampledDataset
@@ -71,47 +66,41 @@ def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, obj
         use = 'validation' if key == 'train' else 'training'
         raise InputError(f'{where}: datasets.{key}.type: {given["type"]} is for {use} only')
     if own is not None:
-        return _expand_home(to_plain(convert(given, own, where, f'datasets.{key}')))
-    shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
-    known = {name: value for name, value in given.items() if name not in IMAGE_KEYS}
-    checked = to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))
-    return _expand_home({**deepcopy(given), **checked})
-
-
-def _expand_home(dataset: dict[str, object]) -> dict[str, object]:
-    for key in ('dataroot_gt', 'dataroot_lq'):
-        root = dataset.get(key)
-        if isinstance(root, str):
-            dataset[key] = os.path.expanduser(root)
-        elif isinstance(root, list):
-            dataset[key] = [os.path.expanduser(str(part)) for part in root]
+        dataset = to_plain(convert(given, own, where, f'datasets.{key}'))
+    else:
+        shared = ForeignTrainSetOptions if key == 'train' else ForeignDatasetOptions
+        known = {name: value for name, value in given.items() if name not in IMAGE_KEYS}
+        dataset = {**deepcopy(given), **to_plain(convert(known, shared, where, f'datasets.{key}', foreign=True))}
+    for name in {'dataroot_gt', 'dataroot_lq'} & dataset.keys():
+        root = dataset[name]
+        dataset[name] = list(map(os.path.expanduser, root)) if isinstance(root, list) else os.path.expanduser(str(root))
     return dataset
 
 
-def _check_degradations(dataset: Mapping[str, object], scale: int, place: str) -> None:
+def _check_degradations(dataset: Mapping[str, Any], scale: int, place: str) -> None:
     given = dataset.get('degradation')
     if given is None:
         return
-    many = isinstance(given, list)
-    for index, specification in enumerate(given if isinstance(given, list) else [given]):
+    listed = {f'.{index}': one for index, one in enumerate(given)} if isinstance(given, list) else {'': given}
+    for index, specification in listed.items():
         try:
             build_degradation(specification, scale)
         except InputError as error:
-            raise InputError(f'{place}.degradation{f".{index}" if many else ""}: {error}') from error
+            raise InputError(f'{place}.degradation{index}: {error}') from error
 
 
-def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> None:
+def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
     """Build the data set once; a training set must fill a batch."""
-    size = dataset.get('gt_size')
-    scale = dataset['scale']
-    assert isinstance(scale, int)
+    size, scale = dataset.get('gt_size'), dataset['scale']
     if isinstance(size, int) and size % scale:
         below, above = size // scale * scale, (size // scale + 1) * scale
         raise InputError(
             f'{place}.gt_size: expected a multiple of the scale {scale}, got {size}; take {below} or {above}'
         )
     kind = DATASET_REGISTRY.get(str(dataset['type']))
-    backend = _find_backend(dataset, place)
+    backend = dataset.get('io_backend', {}).get('type')  # our data sets have none: they recognise it from the path
+    if 'io_backend' in dataset and backend not in ('disk', 'lmdb', 'memcached'):
+        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
     try:
         built = kind(deepcopy(dict(dataset)))
         images = len(built)
@@ -122,13 +111,11 @@ def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> No
     except OSError as error:
         named = f"'{error.filename}': " if error.filename else ''
         raise InputError(f'{place}: {named}{error.strerror or error}') from error
-    except BAD_ARGUMENTS as error:
+    except FOREIGN_ERRORS as error:
         raise InputError(f'{place}: {dataset["type"]} refuses these options: {describe_briefly(error)}') from error
     if dataset['phase'] != 'train':
         return
     batch, enlarge = dataset['batch_size_per_gpu'], dataset.get('dataset_enlarge_ratio', 1)
-    assert isinstance(batch, int)
-    assert isinstance(enlarge, int)
     if images * enlarge < batch * batches:
         each = f' in each of {batches} processes' if batches > 1 else ''
         remedy = 'make batch_size_per_gpu smaller, or add images' if batch > 1 else 'add images'
@@ -136,17 +123,6 @@ def _check_images(dataset: Mapping[str, object], batches: int, place: str) -> No
             f'{place}: expected images for at least one batch of {batch}{each}, got {images} of sufficient size; '
             f'{remedy}'
         )
-
-
-def _find_backend(dataset: Mapping[str, object], place: str) -> str | None:
-    """The storage backend of a data set of BasicSR; None for ours, which recognise it from the path."""
-    options = dataset.get('io_backend')
-    if options is None:
-        return None
-    backend = options.get('type') if isinstance(options, dict) else options
-    if not isinstance(backend, str) or backend not in {'disk', 'lmdb', 'memcached'}:
-        raise InputError(f"{place}.io_backend.type: expected one of 'disk', 'lmdb', 'memcached', got {backend!r}")
-    return backend
 
 
 def _read_one(dataset: Any) -> None:

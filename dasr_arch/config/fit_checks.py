@@ -5,39 +5,31 @@ Each raises InputError that names the key to change.
 
 from collections.abc import Mapping
 from inspect import signature
+from typing import Any
 
 from torch import nn
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.config.train_schema import (
-    TRAIN_OPTIONS,
-    CommonTrainOptions,
-    DASRTrainOptions,
-    IKCTrainOptions,
-    MZSRTrainOptions,
-    Options,
-    SupervisedTrainOptions,
-    TrainOptions,
-)
+from dasr_arch.config import train_schema as schema
 from dasr_arch.config.typed import section
 
 
-def check_fit(network: nn.Module, train: TrainOptions, where: str, *, has_weights: bool) -> None:
+def check_fit(network: nn.Module, train: schema.TrainOptions, where: str, *, has_weights: bool) -> None:
     """Refuse a network, with or without weights of a file, that `train` and its model cannot train."""
-    if isinstance(train, IKCTrainOptions):
+    if isinstance(train, schema.IKCTrainOptions):
         _check_arch(network, 'IKCModel', 'IKC', where)
         if not has_weights and train.stage_1.total_iter == 0:
             raise InputError(
                 f'{where}: path.pretrain_network_g: without iterations in train.stage_1 the estimators need a trained '
                 'SFTMD; name its weights'
             )
-    elif isinstance(train, MZSRTrainOptions):
+    elif isinstance(train, schema.MZSRTrainOptions):
         _check_arch(network, 'MZSRModel', 'MZSR', where)
-    elif isinstance(train, SupervisedTrainOptions):
+    elif isinstance(train, schema.SupervisedTrainOptions):
         _check_supervised(network, train, f'{where}: train')
-    elif isinstance(train, DASRTrainOptions):
+    elif isinstance(train, schema.DASRTrainOptions):
         _check_arch(network, 'DASRModel', 'DASR', where)
         assert isinstance(network, DASR)
         _check_dasr(network, train, f'{where}: train')
@@ -50,7 +42,7 @@ def _check_arch(network: nn.Module, model: str, arch: str, where: str) -> None:
         raise InputError(f'{where}: network_g.type: {model} trains {arch}, got {name}; use {other}')
 
 
-def _check_supervised(network: nn.Module, train: SupervisedTrainOptions, place: str) -> None:
+def _check_supervised(network: nn.Module, train: schema.SupervisedTrainOptions, place: str) -> None:
     names = [name for name, _ in network.named_parameters()]
     for words in train.lr_factors:
         if not any(name == words or name.startswith(f'{words}.') for name in names):
@@ -60,7 +52,7 @@ def _check_supervised(network: nn.Module, train: SupervisedTrainOptions, place: 
         raise InputError(f'{place}.multi_stage: {type(network).__name__} gives one image, no stages; remove the key')
 
 
-def _check_dasr(network: DASR, train: DASRTrainOptions, place: str) -> None:
+def _check_dasr(network: DASR, train: schema.DASRTrainOptions, place: str) -> None:
     if train.filter_opt is not None and (network.enlargement is None or not network.blind):
         raise InputError(
             f'{place}.filter_opt: the network has no filter that the encoder chooses; write network_g.skip: wiener'
@@ -82,45 +74,44 @@ def _check_dasr(network: DASR, train: DASRTrainOptions, place: str) -> None:
 
 
 def check_data(
-    network: nn.Module, train: Options, model: str, datasets: Mapping[str, object], batches: int, where: str
+    network: nn.Module, train: schema.Options, model: str, datasets: Mapping[str, object], batches: int, where: str
 ) -> None:
     """Refuse data sets, checked ones, that the network or its training cannot use.
 
     ``batches`` are drawn at once, one for each process or GPU.
     """
-    data = section(datasets, 'train', where)
+    data: Mapping[str, Any] = section(datasets, 'train', where)
     batch, raw = data['batch_size_per_gpu'], data['type'] == 'DegradationDataset' and data['degrade_on'] == 'device'
-    assert isinstance(batch, int)
     _check_batch(train, batch, batches, where)
     place = f'{where}: datasets.train'
-    if isinstance(train, DASRTrainOptions):
+    if isinstance(train, schema.DASRTrainOptions):
         _check_dasr_data(train, data, raw, where)
-    elif isinstance(train, IKCTrainOptions | MZSRTrainOptions) and not raw:
+    elif isinstance(train, schema.IKCTrainOptions | schema.MZSRTrainOptions) and not raw:
         raise InputError(
             f'{place}: {model} needs the true kernels; use DegradationDataset with degrade_on: device, the default'
         )
     elif data['type'] == 'LQDataset':
         raise InputError(f'{place}.type: {model} needs HR images, got LQDataset; use model_type: DASRModel')
-    elif raw and model not in TRAIN_OPTIONS:
+    elif raw and model not in schema.TRAIN_OPTIONS:
         raise InputError(f'{place}.degrade_on: {model} takes ready pairs, got device; write degrade_on: worker')
-    if isinstance(train, TrainOptions):
+    if isinstance(train, schema.TrainOptions):
         _check_known_degradations(network, train, datasets, raw, where)
 
 
-def _check_batch(train: Options, batch: int, batches: int, where: str) -> None:
+def _check_batch(train: schema.Options, batch: int, batches: int, where: str) -> None:
     """Refuse a batch that cannot be split, fills no task, or exceeds the queue of the contrast."""
-    if isinstance(train, CommonTrainOptions) and batch % train.accumulate:
+    if isinstance(train, schema.CommonTrainOptions) and batch % train.accumulate:
         raise InputError(
             f'{where}: train.accumulate: expected a divisor of the batch of {batch}, got {train.accumulate}'
         )
-    if isinstance(train, MZSRTrainOptions):
+    if isinstance(train, schema.MZSRTrainOptions):
         size = train.meta_opt.support + train.meta_opt.query
         if batch % size:
             raise InputError(
                 f'{where}: datasets.train.batch_size_per_gpu: expected a multiple of support + query = {size}, '
                 f'the images of a task, got {batch}'
             )
-    contrast = train.contrast_opt if isinstance(train, DASRTrainOptions) else None
+    contrast = train.contrast_opt if isinstance(train, schema.DASRTrainOptions) else None
     if contrast is None:
         return
     if contrast.positives == 'other' and batch < 2:
@@ -135,7 +126,7 @@ def _check_batch(train: Options, batch: int, batches: int, where: str) -> None:
         )
 
 
-def _check_dasr_data(train: DASRTrainOptions, data: Mapping[str, object], raw: bool, where: str) -> None:
+def _check_dasr_data(train: schema.DASRTrainOptions, data: Mapping[str, object], raw: bool, where: str) -> None:
     """Refuse a training set that lacks the HR images, kernels or second patches that DASR's losses take."""
     kind, place, contrast = data['type'], f'{where}: datasets.train', train.contrast_opt
     if kind == 'DegradationDataset':
@@ -167,7 +158,7 @@ def _check_dasr_data(train: DASRTrainOptions, data: Mapping[str, object], raw: b
 
 
 def _check_known_degradations(
-    network: nn.Module, train: TrainOptions, datasets: Mapping[str, object], raw: bool, where: str
+    network: nn.Module, train: schema.TrainOptions, datasets: Mapping[str, object], raw: bool, where: str
 ) -> None:
     """Refuse data sets without the true kernels that a non-blind network takes, in training and in validation."""
     name, needs = type(network).__name__, facts_of(network).needs
@@ -176,7 +167,8 @@ def _check_known_degradations(
             f'{where}: datasets.train: {name} is non-blind and needs {" and ".join(needs)}, which DegradationDataset '
             'with degrade_on: device knows; use it'
         )
-    kernel_stage = isinstance(train, IKCTrainOptions) and train.stage_1.total_iter > 0  # validates SFTMD with kernels
+    # IKC's first stage validates SFTMD with the true kernels.
+    kernel_stage = isinstance(train, schema.IKCTrainOptions) and train.stage_1.total_iter > 0
     for key in datasets if needs or kernel_stage else ():
         kind = section(datasets, key, where)['type']
         if key != 'train' and kind != 'DegradedTestDataset':

@@ -8,18 +8,16 @@ the message.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
 from torch import nn
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import FOREIGN_ERRORS, InputError
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
 from dasr_arch.config.typed import check_arguments, check_known, convert
-
-BAD_ARGUMENTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""Exceptions of foreign constructors for an argument that they do not accept."""
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
@@ -30,19 +28,26 @@ def find_class(options: Mapping[str, object], registry: Registry, where: str, wh
     return found
 
 
+def check_class(
+    options: Mapping[str, object], registry: Registry, where: str, what: str, skip: Sequence[str] = ()
+) -> Callable[..., object]:
+    """As find_class; the options are held against its arguments, except 'type' and those in ``skip``."""
+    found = find_class(options, registry, where, what)
+    check_arguments(found, options, where, ('type', *skip))
+    return found
+
+
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
     """Build a network on the CPU; its scale must be that of the file. Torch's random state is left as it was."""
-    arch = find_class(options, ARCH_REGISTRY, where, 'arch')
-    check_arguments(arch, options, where, skip=('type',))
+    arch = check_class(options, ARCH_REGISTRY, where, 'arch')
     parameters = inspect.signature(arch).parameters
     for name in ('scale', 'upscale'):
         if name in parameters:
             got = options.get(name, parameters[name].default)
             if got != scale:
                 raise InputError(f'{where}.{name}: expected the scale of the file, {scale}, got {got}')
-    arguments = {key: value for key, value in options.items() if key != 'type'}
     with torch.random.fork_rng(devices=[]):
-        network = _try(arch, arguments, where)
+        network = _try(arch, options, where)
     if not isinstance(network, nn.Module):
         raise InputError(f'{where}.type: {options["type"]} is no network')
     return network
@@ -51,61 +56,47 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
 def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
     """Run a network on a grey image, so that arguments that make no sense show before training.
 
-    The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network keeps its mode.
+    The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network is in evaluation
+    mode afterwards.
     """
     facts = facts_of(network)
     size = facts.kernel_size
     inputs = {'kernel': torch.full((1, size, size), 1 / size**2), 'noise_level': torch.zeros(1)}
     conditions = {key: inputs[key] for key in facts.needs}
-    training = network.training
+    name = type(network).__name__
     network.eval()
-    try:
-        for number, side in enumerate(sides, 1):
-            try:
-                with torch.inference_mode():
-                    sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
-                break
-            except BAD_ARGUMENTS as error:
-                if number == len(sides):
-                    name = type(network).__name__
-                    raise InputError(
-                        f'{where}: {name} fails on an image of {side} x {side}: {describe_briefly(error)}'
-                    ) from error
-    finally:
-        network.train(training)
+    for side in sides:
+        try:
+            with torch.inference_mode():
+                sr = network(torch.full((1, 3, side, side), 0.5), **conditions)
+            break
+        except FOREIGN_ERRORS as error:
+            if side == sides[-1]:
+                reason = describe_briefly(error)
+                raise InputError(f'{where}: {name} fails on an image of {side} x {side}: {reason}') from error
     expected = (1, 3, side * scale, side * scale)
     if not isinstance(sr, torch.Tensor) or tuple(sr.shape) != expected or not torch.isfinite(sr).all():
         got = tuple(sr.shape) if isinstance(sr, torch.Tensor) else type(sr).__name__
-        raise InputError(
-            f'{where}: expected finite images of shape {expected} from {type(network).__name__}, got {got}'
-        )
+        raise InputError(f'{where}: expected finite images of shape {expected} from {name}, got {got}')
 
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """Build a loss and compute it once; it must be a finite number."""
-    loss = find_class(options, LOSS_REGISTRY, where, 'loss')
-    check_arguments(loss, options, where, skip=('type',))
+    loss = check_class(options, LOSS_REGISTRY, where, 'loss')
     weight = options.get('loss_weight')
     if isinstance(weight, int | float) and weight < 0:
         raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
-    criterion = _try(loss, {key: value for key, value in options.items() if key != 'type'}, where)
-    assert callable(criterion)
+    criterion = _try(loss, options, where)
     value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
     if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
         raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')
-
-
-def check_loss_arguments(options: Mapping[str, object], where: str) -> None:
-    """Hold a loss's options against its constructor without building it, since some fetch weights."""
-    check_arguments(find_class(options, LOSS_REGISTRY, where, 'loss'), options, where, skip=('type',))
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str) -> None:
     """Hold every metric's options, `better` (higher or lower) included, against the metric."""
     for label, options in (metrics or {}).items():
         place = f'{where}.{label}'
-        metric = find_class(options, METRIC_REGISTRY, place, 'metric')
-        check_arguments(metric, options, place, skip=('type', 'better', 'img', 'img2'))
+        check_class(options, METRIC_REGISTRY, place, 'metric', skip=('better', 'img', 'img2'))
         name = str(options['type'])
         if name.endswith('_pt'):
             raise InputError(f"{place}.type: '{name}' measures tensors; write '{name.removesuffix('_pt')}'")
@@ -124,7 +115,7 @@ def check_optimizer(options: Mapping[str, object], where: str, path: str) -> Non
     optimizer: Callable[..., object] = getattr(torch.optim, name)
     check_arguments(optimizer, options, place, skip=('type', 'params'))
     convert({key: value for key, value in options.items() if key in {'type', 'lr'}}, RateOptions, where, path)
-    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items() if key != 'type'}
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     _try(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, place)
 
 
@@ -134,10 +125,10 @@ def check_schedule(options: Mapping[str, object], where: str, path: str) -> None
     convert(options, SCHEDULE_OPTIONS[name], where, path)
 
 
-def _try(function: Callable[..., object], arguments: Mapping[str, object], where: str) -> object:
+def _try(function: Callable[..., object], options: Mapping[str, object], where: str) -> Any:
     try:
-        return function(**arguments)
-    except BAD_ARGUMENTS as error:
+        return function(**{key: value for key, value in options.items() if key != 'type'})
+    except FOREIGN_ERRORS as error:
         name = getattr(function, '__name__', str(function))
         raise InputError(f'{where}: {name} refuses these arguments: {describe_briefly(error)}') from error
 

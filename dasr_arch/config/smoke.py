@@ -47,13 +47,16 @@ def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
     if isinstance(name, str):
         small['name'] = f'smoke_{name.removeprefix("train_")}'
     small['num_gpu'] = 0
-    for key, shrink in (('train', _shrink_training), ('path', _drop_weights), ('network_g', _shrink_network)):
-        part = options.get(key)
-        if isinstance(part, dict):
-            small[key] = shrink(part)
+    train, paths, network = (_mapping(options.get(key)) for key in ('train', 'path', 'network_g'))
+    if train:
+        small['train'] = _shrink_training(train)
+    if paths:
+        small['path'] = {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
+    if network:
+        small['network_g'] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
     scale, datasets = options.get('scale'), options.get('datasets')
     if isinstance(datasets, dict):
-        images = 6 if 'meta_opt' in _mapping(options.get('train')) else 2  # two tasks of support + query
+        images = 6 if 'meta_opt' in train else 2  # two tasks of support + query
         small['datasets'] = {
             key: _shrink_dataset(key, value, scale if isinstance(scale, int) else 1, images)
             for key, value in datasets.items()
@@ -104,14 +107,6 @@ def _shrink_milestones(options: dict[str, object], total: object, iterations: in
         return options
     scaled = {round(one * iterations / total) for one in given if isinstance(one, int)}
     return {**options, 'milestones': sorted(one for one in scaled if 0 < one < iterations)}
-
-
-def _drop_weights(paths: dict[str, object]) -> dict[str, object]:
-    return {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
-
-
-def _shrink_network(network: dict[str, object]) -> dict[str, object]:
-    return {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
 
 
 def _shrink_dataset(key: str, dataset: object, scale: int, images: int) -> object:

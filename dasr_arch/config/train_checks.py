@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
@@ -27,28 +27,10 @@ from dasr_arch.checkpoints.io import (
     read_weights,
 )
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
+from dasr_arch.config import registry_checks
+from dasr_arch.config import train_schema as schema
 from dasr_arch.config.dataset_checks import check_datasets
 from dasr_arch.config.fit_checks import check_data, check_fit
-from dasr_arch.config.registry_checks import (
-    check_loss_arguments,
-    check_metrics,
-    check_network,
-    check_optimizer,
-    check_pixel_loss,
-    check_schedule,
-    probe_network,
-)
-from dasr_arch.config.train_schema import (
-    TRAIN_OPTIONS,
-    CommonTrainOptions,
-    DASRTrainOptions,
-    ForeignTrainOptions,
-    GeneralOptions,
-    Options,
-    TrainOptions,
-    ValOptions,
-    check_train_section,
-)
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
 
@@ -94,29 +76,27 @@ def load_training_options(
     if 'network_g' not in data and 'networks' in data:
         raise InputError(f'{where}: expected a training file, got a test file; run python test.py -opt {where}')
     model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
-    foreign = model not in TRAIN_OPTIONS
-    if foreign:
-        _check_path_keys(section(data, 'path', where), where)
-    general = convert(data, GeneralOptions, where, foreign=foreign)
+    foreign = model not in schema.TRAIN_OPTIONS
+    for key in section(data, 'path', where) if foreign else ():
+        if not PATH_KEY.fullmatch(key):
+            hint = suggest(key, PATH_KEYS)
+            raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
+    general = convert(data, schema.GeneralOptions, where, foreign=foreign)
     processes = _find_processes(launcher)
     num_gpu = _count_gpus(general, processes, where, foreign)
 
     options = _merge(data, to_plain(general)) if foreign else to_plain(general)
-    train: Options
-    if foreign:
-        train = convert(general.train, ForeignTrainOptions, where, 'train', foreign=True)
-        options['train'] = _merge(general.train, to_plain(train))
-    else:
-        train = check_train_section(model, general.train, where)
-        options['train'] = to_plain(train)
+    kind: type[schema.Options] = schema.ForeignTrainOptions if foreign else schema.TRAIN_OPTIONS[model]
+    train = convert(general.train, kind, where, 'train', foreign=foreign)
+    options['train'] = _merge(general.train, to_plain(train)) if foreign else to_plain(train)
     _check_training_parts(section(options, 'train', where), model, where)
     _check_hardware(train, general, num_gpu, where)
-    network = check_network(general.network_g, general.scale, f'{where}: network_g')
-    if isinstance(train, TrainOptions):
+    network = registry_checks.check_network(general.network_g, general.scale, f'{where}: network_g')
+    if isinstance(train, schema.TrainOptions):
         check_fit(network, train, where, has_weights=general.path.pretrain_network_g is not None)
     _check_start(network, train, model, section(options, 'path', where), where)
     if general.val is not None:
-        check_metrics(general.val.metrics, f'{where}: val.metrics')
+        registry_checks.check_metrics(general.val.metrics, f'{where}: val.metrics')
     batches = processes.world_size if processes.dist else max(1, num_gpu)  # BasicSR's DataParallel
     datasets = check_datasets(general.datasets, general.scale, batches, where)
     _check_validation(general.val, datasets, where)
@@ -124,12 +104,12 @@ def load_training_options(
     if not foreign or model == 'SRModel':
         patch = section(datasets, 'train', where).get('gt_size')
         sides = (8, patch // general.scale) if isinstance(patch, int) else (8,)
-        probe_network(network, general.scale, sides, f'{where}: network_g')
+        registry_checks.probe_network(network, general.scale, sides, f'{where}: network_g')
     section(datasets, 'train', where).setdefault('seed', general.manual_seed)
     options['datasets'] = datasets
 
-    root_path = Path(root) if root is not None else Path.cwd()
-    options['path'] = _experiment_paths(options, root_path.absolute(), general.name, where)
+    root_path = Path(root or '.').absolute()
+    options['path'] = _experiment_paths(options, root_path, general.name, where)
     options.update(
         num_gpu=num_gpu,
         dist=processes.dist,
@@ -137,16 +117,9 @@ def load_training_options(
         world_size=processes.world_size,
         is_train=True,
         auto_resume=auto_resume,
-        root_path=str(root_path.absolute()),
+        root_path=str(root_path),
     )
     return deepcopy(options)
-
-
-def _check_path_keys(paths: Mapping[str, object], where: str) -> None:
-    for key in paths:
-        if not PATH_KEY.fullmatch(key):
-            hint = suggest(key, PATH_KEYS)
-            raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
 
 
 def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[str, object]:
@@ -171,7 +144,7 @@ def _find_processes(launcher: Launcher) -> Processes:
     return Processes(dist=True, rank=rank, world_size=world_size, local_world_size=local_world_size)
 
 
-def _count_gpus(general: GeneralOptions, processes: Processes, where: str, foreign: bool) -> int:
+def _count_gpus(general: schema.GeneralOptions, processes: Processes, where: str, foreign: bool) -> int:
     """Number of GPUs; without torchrun our models use one, and BasicSR's split the batch over all."""
     present = torch.cuda.device_count()
     asked = present if general.num_gpu == 'auto' else general.num_gpu
@@ -199,27 +172,28 @@ def _check_training_parts(train: Mapping[str, object], model: str, where: str) -
     """Hold losses, and for BasicSR's models optimiser and schedule, against the classes that take them."""
     place = f'{where}: train'
     if train.get('pixel_opt'):
-        check_pixel_loss(section(train, 'pixel_opt', place), f'{place}.pixel_opt')
+        registry_checks.check_pixel_loss(section(train, 'pixel_opt', place), f'{place}.pixel_opt')
     if train.get('perceptual_opt'):
-        check_loss_arguments(section(train, 'perceptual_opt', place), f'{place}.perceptual_opt')
+        perceptual = section(train, 'perceptual_opt', place)  # not built, since it may fetch weights
+        registry_checks.check_class(perceptual, LOSS_REGISTRY, f'{place}.perceptual_opt', 'loss')
     if model == 'SRModel' and not train.get('pixel_opt') and not train.get('perceptual_opt'):
         raise InputError(f'{place}: SRModel needs pixel_opt or perceptual_opt; write pixel_opt: {{type: L1Loss}}')
-    if model not in TRAIN_OPTIONS:
-        check_optimizer(section(train, 'optim_g', place), where, 'train.optim_g')
-        check_schedule(section(train, 'scheduler', place), where, 'train.scheduler')
+    if model not in schema.TRAIN_OPTIONS:
+        registry_checks.check_optimizer(section(train, 'optim_g', place), where, 'train.optim_g')
+        registry_checks.check_schedule(section(train, 'scheduler', place), where, 'train.scheduler')
 
 
-def _check_hardware(train: Options, general: GeneralOptions, num_gpu: int, where: str) -> None:
+def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
     """Refuse what needs a GPU where none is used."""
     if num_gpu:
         return
-    if isinstance(train, CommonTrainOptions) and train.sync_batchnorm:
+    if isinstance(train, schema.CommonTrainOptions) and train.sync_batchnorm:
         raise InputError(f'{where}: train.sync_batchnorm: needs GPUs, and num_gpu is 0; write sync_batchnorm: false')
     if general.dist_params.backend == 'nccl':
         raise InputError(f'{where}: dist_params.backend: nccl needs GPUs, and num_gpu is 0; write backend: auto')
 
 
-def _check_validation(val: ValOptions | None, datasets: Mapping[str, object], where: str) -> None:
+def _check_validation(val: schema.ValOptions | None, datasets: Mapping[str, object], where: str) -> None:
     """Refuse validation sets that are never used or that lack what metrics compare with."""
     for key in datasets:
         if key != 'train' and val is None:
@@ -228,24 +202,23 @@ def _check_validation(val: ValOptions | None, datasets: Mapping[str, object], wh
             raise InputError(f'{where}: datasets.{key}: val.metrics need HR images to compare with; give dataroot_gt')
 
 
-def _check_start(network: nn.Module, train: Options, model: str, paths: Mapping[str, object], where: str) -> None:
+def _check_start(network: nn.Module, train: schema.Options, model: str, paths: Mapping[str, Any], where: str) -> None:
     """Read the files that training starts from, and hold the weights against the network."""
-    resume, weights, encoder = (
-        paths.get(key) for key in ('resume_state', 'pretrain_network_g', 'pretrain_network_encoder')
-    )
-    if resume is not None and not Path(str(resume)).expanduser().is_file():
+    resume, weights = paths.get('resume_state'), paths.get('pretrain_network_g')
+    encoder = paths.get('pretrain_network_encoder')
+    if resume is not None and not Path(resume).expanduser().is_file():
         raise InputError(f"{where}: path.resume_state: the file '{resume}' does not exist")
-    frozen = isinstance(train, DASRTrainOptions) and train.freeze_encoder and not train.stage_1.total_iter
+    frozen = isinstance(train, schema.DASRTrainOptions) and train.freeze_encoder and not train.stage_1.total_iter
     if frozen and not (resume or weights or encoder):
         raise InputError(
             f'{where}: train.freeze_encoder: an encoder of random weights finds nothing; name trained ones in '
             'path.pretrain_network_encoder'
         )
     if encoder is not None:
-        _check_encoder(network, str(encoder), model, f'{where}: path.pretrain_network_encoder')
+        _check_encoder(network, encoder, model, f'{where}: path.pretrain_network_encoder')
     if weights is not None:
         try:
-            _check_weights(network, Path(str(weights)).expanduser(), model, paths)
+            _check_weights(network, Path(weights).expanduser(), model, paths)
         except InputError as error:
             raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
 
@@ -267,7 +240,7 @@ def _check_weights(network: nn.Module, file: Path, model: str, paths: Mapping[st
     is_dasr = isinstance(network, DASR)
     state = read_dasr_weights(file, param_key).network if is_dasr else read_weights(file, param_key)
     names = find_released_names(network)
-    if model not in TRAIN_OPTIONS and names is not None and names.is_released(state):
+    if model not in schema.TRAIN_OPTIONS and names is not None and names.is_released(state):
         raise InputError(
             f"weights file '{file}' has its authors' names, which {model} does not read; write "
             'model_type: SupervisedModel'

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
 
 from dasr_arch.config.typed import convert
 from dasr_arch.zero_shot.adaptation import MZSROptions
@@ -156,13 +157,6 @@ class StageOptions(Options, kw_only=True, frozen=True):
             raise ValueError("periods belong to schedule 'cosine'; remove them or write schedule: cosine")
 
 
-def _check_sum(total_iter: int, *stages: StageOptions) -> None:
-    lengths = [stage.total_iter for stage in stages]
-    if sum(lengths) != total_iter:
-        added = ' + '.join(map(str, lengths))
-        raise ValueError(f'total_iter must be the sum of the stages, {added} = {sum(lengths)}, got {total_iter}')
-
-
 class OptimizerOptions(Options, kw_only=True, frozen=True):
     """The optimiser, one for both stages; learning rates stand in the stages."""
 
@@ -186,9 +180,7 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     """Regression of the known degradation from the representation, in training alone."""
 
     loss_weight: NotNegative = 1.0  # factor of the loss
-    kernel: Literal['widths', 'components'] = (
-        'widths'  # kernel parameters: width matrix, or coefficients of principal components
-    )
+    kernel: Literal['widths', 'components'] = 'widths'  # width matrix, or coefficients of principal components
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
     jpeg_quality: bool = False  # the quality of JPEG or WebP as well
 
@@ -214,9 +206,7 @@ class MetaOptions(Options, kw_only=True, frozen=True):
     inner_steps: Count = 5  # gradient steps of the inner loop
     inner_lr: Positive = 0.01  # learning rate of the inner loop
     second_order: bool = True  # gradients through the inner steps, paper
-    loss_weights: Literal['anneal', 'uniform'] = (
-        'anneal'  # of the inner steps; anneal moves them to the last one, paper
-    )
+    loss_weights: Literal['anneal', 'uniform'] = 'anneal'  # of the inner steps; anneal: on to the last one, paper
     anneal_iter: Count = 3333  # iterations
 
 
@@ -241,6 +231,18 @@ class TrainOptions(Options, kw_only=True, frozen=True):
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
     pixel_opt: Mapping | None = None
+
+    @property
+    def stages(self) -> list[StageOptions]:
+        """The stages in their order."""
+        return [value for value in astuple(self) if isinstance(value, StageOptions)]
+
+    def __post_init__(self) -> None:
+        """Checks that the stages add up to the whole."""
+        lengths = [stage.total_iter for stage in self.stages]
+        if self.total_iter != sum(lengths):
+            total = f'the sum of the stages, {" + ".join(map(str, lengths))} =' if lengths[1:] else 'that of schedule,'
+            raise ValueError(f'total_iter must be {total} {sum(lengths)}, got {self.total_iter}')
 
 
 class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
@@ -278,7 +280,7 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
                 'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
-        _check_sum(self.total_iter, self.stage_1, self.stage_2)
+        super().__post_init__()
         if self.stage_1.total_iter and not taught and self.teacher_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
@@ -355,11 +357,6 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     multi_stage: bool = False  # the loss is summed over all stages' images
     loss_on: Literal['rgb', 'luma'] = 'rgb'  # what of both images is compared
 
-    def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
-        if self.schedule.total_iter != self.total_iter:
-            raise ValueError(f'total_iter must be that of schedule, {self.schedule.total_iter}, got {self.total_iter}')
-
 
 class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     """IKC's three stages: SFTMD with true kernels, Predictor alone, Predictor and Corrector."""
@@ -370,10 +367,6 @@ class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping
     corrections: Count = 7  # steps of the Corrector in an iteration
 
-    def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
-        _check_sum(self.total_iter, self.stage_1, self.stage_2, self.stage_3)
-
 
 class MZSRTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """MZSR's meta-training; the inner loop needs float32."""
@@ -383,11 +376,6 @@ class MZSRTrainOptions(TrainOptions, kw_only=True, frozen=True):
     pixel_opt: Mapping
     meta_opt: MetaOptions = MetaOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
-
-    def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
-        if self.schedule.total_iter != self.total_iter:
-            raise ValueError(f'total_iter must be that of schedule, {self.schedule.total_iter}, got {self.total_iter}')
 
 
 class MultiStepOptions(Options, kw_only=True, frozen=True):

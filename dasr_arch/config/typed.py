@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -50,17 +50,11 @@ def to_plain(structure: msgspec.Struct) -> dict[str, object]:
 
 def check_finite(data: object, where: str, path: str = '') -> None:
     """Refuse NaN, infinity and whole numbers beyond 64 bits anywhere in plain data; InputError names the key."""
-    place = _Place(where, path)
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            check_finite(value, where, place.at(key).path)
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            check_finite(value, where, place.at(str(index)).path)
-    elif isinstance(data, float) and not math.isfinite(data):
-        raise place.error(f'expected a finite number, got {data}')
-    elif isinstance(data, int) and abs(data) >= 1 << 63:
-        raise place.error(f'expected a number below 2 to the 63rd, got one of {len(str(abs(data)))} digits')
+    for value, place in _walk(data, _Place(where, path)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise place.error(f'expected a finite number, got {value}')
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            raise place.error(f'expected a number below 2 to the 63rd, got one of {len(str(abs(value)))} digits')
 
 
 def check_arguments(
@@ -128,10 +122,24 @@ class _Place(NamedTuple):
         return InputError(f'{self.where}: {self.path}: {text}' if self.path else f'{self.where}: {text}')
 
 
+def _walk(data: object, place: _Place) -> Iterator[tuple[object, _Place]]:
+    """The values in mappings and lists at any depth, each with its place."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _walk(value, place.at(key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _walk(value, place.at(str(index)))
+    else:
+        yield data, place
+
+
 def _shape(value: object, kind: object, place: _Place) -> object:
     """The value as its kind, structures built from the leaves up."""
     if kind is object:
-        _check_free(value, place)
+        for leaf, own in _walk(value, place):
+            if isinstance(leaf, str) and _EXPONENT.fullmatch(leaf.strip()):  # it was meant as a number
+                raise own.error(f'expected a number, got {_got(leaf)}{_hint(leaf, float)}')
         return value
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     arms = get_args(bare) if get_origin(bare) in {Union, types.UnionType} else (bare,)
@@ -203,18 +211,6 @@ def _check_default_kind(value: object, default: object, where: str) -> None:
         return
     if wrong:
         raise InputError(f'{where}: expected {expected}, such as the default {default}, got {_got(value)}')
-
-
-def _check_free(value: object, place: _Place) -> None:
-    """Refuse text that was meant as a number (`2e-4`) where any value may stand."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_free(item, place.at(key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_free(item, place.at(str(index)))
-    elif isinstance(value, str) and _EXPONENT.fullmatch(value.strip()):
-        raise place.error(f'expected a number, got {_got(value)}{_hint(value, float)}')
 
 
 def describe_kind(kind: object) -> str:

@@ -7,6 +7,7 @@ one is PyYAML's safe loader, which also checks the tree of nodes before a value 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -65,16 +66,15 @@ def find_moved(path: Path) -> tuple[Path, bool]:
     `options/smoke/smoke_NAME.yml` is `options/train_NAME.yml` with the switch `--smoke`; earlier courses of the
     packaged weights lie in `docs/models/courses/` instead of `options/weights/`. Any other path comes back as it is.
     """
-    folder = path.parent
-    if folder.name == 'smoke' and path.name.startswith('smoke_'):
-        moved, smoke, switch = folder.parent / f'train_{path.name.removeprefix("smoke_")}', True, ' with --smoke'
+    folder, moved = path.parent, path
+    smoke = folder.name == 'smoke' and path.name.startswith('smoke_')
+    if smoke:
+        moved = folder.parent / f'train_{path.name.removeprefix("smoke_")}'
     elif folder.name == 'weights':
-        moved, smoke, switch = folder.parent.parent / 'docs' / 'models' / 'courses' / path.name, False, ''
-    else:
-        return path, False
+        moved = folder.parent.parent / 'docs' / 'models' / 'courses' / path.name
     if path.exists() or not moved.is_file():
         return path, False
-    _logger.warning('%s is now %s%s; the old path will be removed', path, moved, switch)
+    _logger.warning('%s is now %s%s; the old path will be removed', path, moved, ' with --smoke' if smoke else '')
     return moved, smoke
 
 
@@ -90,7 +90,7 @@ def parse_yaml(text: str, where: str) -> object:
             if node is None:
                 return None
             _check_tree(loader, node, where)
-            value = _unshare(loader.construct_document(node))
+            return _unshare(loader.construct_document(node))
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -99,7 +99,6 @@ def parse_yaml(text: str, where: str) -> object:
         raise InputError(f'{where}: not valid YAML: {" ".join(str(error).split())}') from error
     except RecursionError as error:
         raise InputError(f'{where}: values are nested too deeply for an option file') from error
-    return value
 
 
 def _unshare(value: object) -> object:
@@ -221,24 +220,20 @@ def _apply_override(options: dict[str, object], override: str) -> None:
     if not equals or not all(part.strip() for part in parts):
         raise InputError(f"--set '{override}': expected key=value, such as train.total_iter=20")
     value = parse_yaml(text, f"--set '{override}'")
-    here: object = options
+    here: Any = options
     for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
+        key: Any = part
         if isinstance(here, list):
             if not part.isdigit() or int(part) >= len(here):
                 raise InputError(f"--set '{override}': expected a number below {len(here)} for the list, got '{part}'")
-            index = int(part)
-            if last:
-                here[index] = value
-            here = here[index]
-        elif isinstance(here, dict):
-            if last:
-                here[part] = value
-            elif here.get(part) is None:
-                here[part] = {}
-            here = here[part]
-        else:
+            key = int(part)
+        elif not isinstance(here, dict):
             raise InputError(f"--set '{override}': '{'.'.join(parts[:depth])}' is {_kind(here)}, it has no keys")
+        elif here.get(part) is None:
+            here[part] = {}
+        if depth == len(parts) - 1:
+            here[key] = value
+        here = here[key]
 
 
 def _kind(value: object) -> str:

@@ -26,13 +26,11 @@ class ContrastOutput(NamedTuple):
 
 
 class TrainingOutput(NamedTuple):
-    """Outputs and losses of one batch; None for what is not trained."""
+    """Outputs and losses of one batch; None for what is not computed."""
 
     sr: Tensor | None  # the super-resolved queries, (B, 3, h * scale, w * scale); None in the encoder stage
     contrast: ContrastOutput | None
-    regression_loss: Tensor | None = None
-    distillation_loss: Tensor | None = None
-    filter_loss: Tensor | None = None  # decibels
+    losses: dict[str, Tensor]  # auxiliary: 'code', 'filter' in decibels and 'teacher', as far as they are trained
 
 
 class MomentumContrast(nn.Module):
@@ -156,20 +154,21 @@ class ContrastiveTraining(nn.Module):
         and the auxiliary losses their ``target`` of the queries.
         """
         if self.teacher is not None and gt is not None and self.uses_teacher:
-            return TrainingOutput(self.network(query, representation=self.teacher(query, gt)), None)
+            return TrainingOutput(self.network(query, representation=self.teacher(query, gt)), None, {})
         representation = self.network.encode(query, kernel=kernel)
         sr = self.network(query, representation=representation) if super_resolve else None
-        contrast = regression_loss = distillation_loss = filter_loss = None
+        contrast = None
         if self.contrast is not None and key is not None:
             contrast = self.contrast(representation, key * self.network.img_range)
+        losses: dict[str, Tensor] = {}
         if self.regression is not None and regression_target is not None:
-            regression_loss = self.regression(representation, regression_target)
-        if self.teacher is not None and gt is not None:
-            with torch.no_grad():
-                of_teacher = self.teacher(query, gt)
-            distillation_loss = self.teacher.distillation_loss(representation, of_teacher)
+            losses['code'] = self.regression(representation, regression_target)
         if self.filter_loss is not None and filter_target is not None and self.network.enlargement is not None:
             with torch.autocast(query.device.type, enabled=False):
                 filters = self.network.enlargement.predict_filters(representation)
-                filter_loss = self.filter_loss(filters, filter_target)
-        return TrainingOutput(sr, contrast, regression_loss, distillation_loss, filter_loss)
+                losses['filter'] = self.filter_loss(filters, filter_target)
+        if self.teacher is not None and gt is not None:
+            with torch.no_grad():
+                of_teacher = self.teacher(query, gt)
+            losses['teacher'] = self.teacher.distillation_loss(representation, of_teacher)
+        return TrainingOutput(sr, contrast, losses)

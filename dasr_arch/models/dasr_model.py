@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,15 +16,15 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.checkpoints.io import load_encoder, load_fitting, read_dasr_weights
 from dasr_arch.config.train_schema import DASRTrainOptions
-from dasr_arch.data.degradation_dataset import degrade_batch, exchange_second_patches
+from dasr_arch.data.degradation_dataset import exchange_second_patches
 from dasr_arch.losses.contrastive import ContrastiveTraining, MomentumContrast
 from dasr_arch.losses.degradation_regression import DegradationRegression
 from dasr_arch.losses.distillation import DistillationTeacher
 from dasr_arch.losses.wiener_filter import WienerFilterLoss
-from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 
 ENCODER_STAGE = 1
+KNOWN = ('kernel', 'noise_level', 'jpeg_quality')  # of a degradation; inputs of the targets of auxiliary losses
 
 
 @MODEL_REGISTRY.register()
@@ -67,10 +68,6 @@ class DASRModel(SupervisedModel):
             get_root_logger().info(f"Loaded the encoder from '{source}'")
         super().init_training_settings()
 
-    def build_schedule(self) -> Schedule:
-        """Encoder stage and joint stage."""
-        return Schedule([self.settings.stage_1, self.settings.stage_2])
-
     def build_training_network(self) -> nn.Module:
         """The network with its contrastive part, auxiliary losses and teacher."""
         options = self.settings.contrast_opt
@@ -78,13 +75,10 @@ class DASRModel(SupervisedModel):
         self.other_positives = False
         if options is not None:
             self.other_positives = options.positives == 'other'
-            self.net_contrast = MomentumContrast(
-                self.net_g.encoder,
-                self.net_g.compress.in_features,
-                queue_length=options.queue_length,
-                momentum=options.momentum,
-                temperature=options.temperature,
-            ).to(self.device)
+            arguments = asdict(options)
+            del arguments['loss_weight'], arguments['positives']
+            contrast = MomentumContrast(self.net_g.encoder, self.net_g.compress.in_features, **arguments)
+            self.net_contrast = contrast.to(self.device)
             if self._pretrained_contrast:
                 load_fitting(self.net_contrast, self._pretrained_contrast)
                 if 'queue' not in self._pretrained_contrast:
@@ -105,13 +99,9 @@ class DASRModel(SupervisedModel):
             return None
         if self.degradation is None:
             raise InputError('code_opt needs a data set with a known degradation, DegradationDataset')
-        return DegradationRegression(
-            self.net_g.compress.in_features,
-            self.degradation,
-            kernel=options.kernel,
-            components=options.components,
-            jpeg_quality=options.jpeg_quality,
-        ).to(self.device)
+        arguments = asdict(options)
+        del arguments['loss_weight']
+        return DegradationRegression(self.net_g.compress.in_features, self.degradation, **arguments).to(self.device)
 
     def _build_teacher(self) -> DistillationTeacher | None:
         """The teacher of 'teacher_opt'; part of training states, not of weights files."""
@@ -149,32 +139,23 @@ class DASRModel(SupervisedModel):
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw HR patches, pairs of LR patches without HR, or (for validation) LR and HR images."""
         self._take_conditions(data)
-        self.key: Tensor | None = None
         self.targets: dict[str, Tensor] = {}  # of the auxiliary losses
         if 'hr' in data:
-            if self.degradation is None:
-                raise InputError('datasets.train needs a degradation')
-            batch = exchange_second_patches(data) if self.other_positives else data
-            lq, gt = degrade_batch(self.degradation, batch, self.device)
-            self.gt = gt[:, 0]
+            lq = self._degrade(exchange_second_patches(data) if self.other_positives else data)
             if (self.net_code is not None or self.filter_loss is not None) and not self._encoder_is_frozen:
-                kernel = data['kernel'].to(self.device, non_blocking=True)
-                noise_level = data['noise_level'].to(self.device, non_blocking=True)
-                quality = data['jpeg_quality'].to(self.device, non_blocking=True) if 'jpeg_quality' in data else None
+                known = [data[key].to(self.device, non_blocking=True) for key in KNOWN if key in data]
                 if self.net_code is not None:
-                    self.targets['regression_target'] = self.net_code.target(kernel, noise_level, quality)
+                    self.targets['regression_target'] = self.net_code.target(*known)
                 if self.filter_loss is not None:
-                    self.targets['filter_target'] = self.filter_loss.target(kernel, noise_level)
+                    self.targets['filter_target'] = self.filter_loss.target(*known[:2])
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')
             lq = data['lq'].to(self.device, non_blocking=True)
             self._take_truth(data)
-        if lq.ndim == 5:  # (B, P, 3, h, w): query and, unless P is 1, key
-            self.lq = lq[:, 0].contiguous()
-            self.key = lq[:, 1].contiguous() if lq.shape[1] > 1 else None
-        else:
-            self.lq = lq
+        patches = lq if lq.ndim == 5 else lq.unsqueeze(1)  # (B, P, 3, h, w): query and, unless P is 1, key
+        self.lq = patches[:, 0].contiguous()
+        self.key = patches[:, 1].contiguous() if patches.shape[1] > 1 else None
 
     @property
     def _encoder_is_frozen(self) -> bool:
@@ -224,20 +205,14 @@ class DASRModel(SupervisedModel):
         joint = self.stage != ENCODER_STAGE or self.net_teacher is not None
         with self.autocast():
             out = self.forward_pass(**part, super_resolve=joint)
-        losses: dict[str, Tensor] = {}
-        settings = self.settings
-        if out.contrast is not None and settings.contrast_opt is not None:
+        unweighted: dict[str, Tensor] = {}
+        if out.contrast is not None:
             self.keys.append(out.contrast.keys)
             target = torch.zeros(len(out.contrast.logits), dtype=torch.int64, device=self.device)
-            contrast_loss = functional.cross_entropy(out.contrast.logits, target)
-            losses['l_contrast'] = settings.contrast_opt.loss_weight * contrast_loss
-        for name, options, loss in (
-            ('l_code', settings.code_opt, out.regression_loss),
-            ('l_filter', settings.filter_opt, out.filter_loss),
-            ('l_teacher', settings.teacher_opt, out.distillation_loss),
-        ):
-            if options is not None and loss is not None:
-                losses[name] = options.loss_weight * loss
+            unweighted['contrast'] = functional.cross_entropy(out.contrast.logits, target)
+        unweighted |= out.losses
+        weight = {name: getattr(self.settings, f'{name}_opt').loss_weight for name in unweighted}
+        losses = {f'l_{name}': weight[name] * loss for name, loss in unweighted.items()}
         if joint and self.cri_pix is not None:
             losses['l_pix'] = self.cri_pix(out.sr.float(), part['gt'])
         return losses

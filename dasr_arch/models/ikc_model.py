@@ -3,8 +3,7 @@
 Gu, Lu, Zuo, Dong: Blind Super-Resolution with Iterative Kernel Correction, CVPR 2019, section 3.3.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,9 +15,7 @@ from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.checkpoints.io import choose_part, read_weights
 from dasr_arch.config.train_schema import IKCTrainOptions
-from dasr_arch.models.distributed import average_over_processes
-from dasr_arch.models.lr_schedule import Schedule
-from dasr_arch.models.supervised_model import SupervisedModel
+from dasr_arch.models.supervised_model import Part, SupervisedModel
 
 SFTMD_STAGE, PREDICTOR_STAGE, CORRECTOR_STAGE = 1, 2, 3
 TRAINED = {SFTMD_STAGE: ('sftmd',), PREDICTOR_STAGE: ('predictor',), CORRECTOR_STAGE: ('predictor', 'corrector')}
@@ -46,10 +43,6 @@ class IKCModel(SupervisedModel):
 
     settings: IKCTrainOptions
 
-    def build_schedule(self) -> Schedule:
-        """SFTMD, Predictor, both estimators."""
-        return Schedule([self.settings.stage_1, self.settings.stage_2, self.settings.stage_3])
-
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """As in the base class; InputError also if the estimators would train beside an untrained SFTMD."""
         if isinstance(net, IKC) and self.opt.get('train') and self.settings.stage_1.total_iter == 0:
@@ -65,7 +58,6 @@ class IKCModel(SupervisedModel):
         """Freezes the parts that the stage does not train; gradients of processes are averaged after each step."""
         for name, parameter in self.net_g.named_parameters():
             parameter.requires_grad_(name.split('.')[0] in TRAINED[stage])
-        self.wrapped = self.net_g
 
     @property
     def validates_a_part(self) -> bool:
@@ -77,56 +69,41 @@ class IKCModel(SupervisedModel):
         """Takes raw patches, or images with their true kernels."""
         self.kernel: Tensor | None = data['kernel'].to(self.device, non_blocking=True) if 'kernel' in data else None
         super().feed_data(data)
-        self.conditions = {}  # the kernel is estimated
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        """Runs one iteration of its stage."""
-        stage = self.schedule.locate(current_iter)[0]
-        if stage != self.stage:
-            self.start_stage(stage)
-            self.stage = stage
+    def split_batch(self) -> list[Part]:
+        """The batch with the codes of its true kernels."""
         kernel = self._true_kernel()
         with torch.no_grad():
             code = self.net_g.sftmd.kernel_code(len(self.lq), kernel, None)
-        parts = self._split({'lq': self.lq, 'gt': self.gt, 'true': code})
-        if stage == SFTMD_STAGE:
-            losses = self._step(parts, self._restoration_loss)
-        else:
-            losses = self._step(parts, self._prediction_loss)
-        if stage == CORRECTOR_STAGE:
-            rounds = [self._step(parts, self._correction_loss)['l_corrector'] for _ in range(self.settings.corrections)]
-            losses |= {'l_corrector': torch.stack(rounds).mean(), 'l_corrector_last': rounds[-1]}
-        self.follow_average(current_iter)
-        self.log_dict = OrderedDict(losses)
+        self.parts = self._split({'lq': self.lq, 'gt': self.gt, 'true': code})
+        return self.parts
 
-    def _step(
-        self, parts: list[dict[str, Tensor]], compute: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """One step of the optimiser; parameters without gradient and their moments are unchanged."""
-        self.optimizer_g.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        for part in parts:
-            for name, value in compute(part).items():
-                (value / len(parts)).backward()
-                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
-        average_over_processes([parameter.grad for parameter in self.net_g.parameters() if parameter.grad is not None])
-        self.optimizer_g.step()
-        return totals
+    def compute_losses(self, part: Part) -> dict[str, Tensor]:
+        """Loss of SFTMD or of the Predictor."""
+        return self._restoration_loss(part) if self.stage == SFTMD_STAGE else self._prediction_loss(part)
 
-    def _restoration_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    def after_step(self) -> None:
+        """Takes the steps of the Corrector."""
+        if self.stage != CORRECTOR_STAGE:
+            return
+        count = self.settings.corrections
+        rounds = [self.take_step(self.parts, self._correction_loss)['l_corrector'] for _ in range(count)]
+        self.log_dict |= {'l_corrector': torch.stack(rounds).mean(), 'l_corrector_last': rounds[-1]}
+
+    def _restoration_loss(self, part: Part) -> dict[str, Tensor]:
         assert self.cri_pix is not None
         with self.autocast():
             sr = self.net_g.sftmd(part['lq'], code=part['true'])
         return {'l_pix': self.cri_pix(sr.float(), part['gt'])}
 
-    def _prediction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _prediction_loss(self, part: Part) -> dict[str, Tensor]:
         """Loss of the Predictor; adds the predicted code to the part, for the first correction."""
         with self.autocast():
             code = self.net_g.predictor(part['lq']).float()
         part['code'] = code.detach()
         return {'l_predictor': functional.mse_loss(code, part['true'])}
 
-    def _correction_loss(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _correction_loss(self, part: Part) -> dict[str, Tensor]:
         """Loss of the Corrector; replaces the code in the part, for the next correction."""
         with self.autocast():
             with torch.no_grad():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -16,7 +17,6 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.config.train_schema import MZSRTrainOptions
-from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
 
@@ -47,20 +47,11 @@ class MZSRModel(SupervisedModel):
         """The network itself."""
         self.meta = self.settings.meta_opt
         self.task_size = self.meta.support + self.meta.query
-        given = self.settings.adaptation
         direct = self.degradation is not None and self.degradation.downsample == 's_fold'
-        self.adaptation = MZSROptions(  # in validation, with the downsampling of the training
-            steps=given.steps,
-            rates=tuple(given.rates),
-            downsample='direct' if direct else 'bicubic',
-            back_projections=given.back_projections,
-        )
+        options = asdict(self.settings.adaptation) | {'rates': tuple(self.settings.adaptation.rates)}
+        # Validation has the downsampling of the training.
+        self.adaptation = MZSROptions(**options, downsample='direct' if direct else 'bicubic')
         return super().build_training_network()
-
-    def start_stage(self, stage: int) -> None:
-        """Does not wrap the network: gradients of several processes are averaged after the outer loss."""
-        del stage
-        self.wrapped = self.net_g
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Takes raw patches, or for validation images with their true kernels."""
@@ -73,11 +64,9 @@ class MZSRModel(SupervisedModel):
                 )
             data = {**data, 'kernel': data['kernel'][::size].repeat_interleave(size, 0)}  # one per task
         super().feed_data(data)
-        self.conditions = {}
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Runs one iteration: the inner loop of every task, then one step of the optimiser."""
-        self.start_stage(1)
         self.optimizer_g.zero_grad(set_to_none=True)
         weights = weigh_steps(current_iter, self.meta.inner_steps, self.meta.loss_weights, self.meta.anneal_iter)
         size = self.task_size
@@ -88,8 +77,7 @@ class MZSRModel(SupervisedModel):
             losses = torch.stack(self._run_task(lq_up, gt))
             (losses @ losses.new_tensor(weights) / len(tasks)).backward()
             totals += losses.detach() / len(tasks)
-        average_over_processes([parameter.grad for parameter in self.net_g.parameters() if parameter.grad is not None])
-        self.optimizer_g.step()
+        self.step_optimizer()
         self.follow_average(current_iter)
         self.log_dict = OrderedDict(l_query_first=totals[0], l_query_last=totals[-1])
 

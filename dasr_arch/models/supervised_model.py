@@ -5,7 +5,7 @@ buffers, distributed training on CPUs, atomic writes.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from inspect import signature
@@ -31,15 +31,7 @@ from dasr_arch.backends.precision import choose_precision
 from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
 from dasr_arch.config.fit_checks import check_fit
-from dasr_arch.config.train_schema import (
-    TRAIN_OPTIONS,
-    CommonTrainOptions,
-    DASRTrainOptions,
-    MZSRTrainOptions,
-    SupervisedTrainOptions,
-    TrainOptions,
-    check_train_section,
-)
+from dasr_arch.config.train_schema import TRAIN_OPTIONS, TrainOptions, check_train_section
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.distributed import average_over_processes
@@ -50,7 +42,7 @@ from dasr_arch.models.training_state import collect_training_state, restore_trai
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
 _EMA_RISE = 9  # the decay is done / (9 + done), 0.5 after 9 iterations
-OPTIMISERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
+Part = dict[str, Tensor]  # of a batch: arguments of the losses
 
 
 @MODEL_REGISTRY.register()
@@ -117,15 +109,14 @@ class SupervisedModel(SRModel):
         check_fit(self.net_g, settings, 'options', has_weights=has_weights)
         data = self.opt['datasets'].get('train', {})
         self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
-        self.schedule = self.build_schedule()
+        self.schedule = Schedule(settings.stages)
         self.ema_decay = settings.ema_decay
-        self.accumulate = settings.accumulate if isinstance(settings, CommonTrainOptions) else 1
-        self.multi_stage = isinstance(settings, SupervisedTrainOptions) and settings.multi_stage
-        self.on_luma = isinstance(settings, SupervisedTrainOptions) and settings.loss_on == 'luma'
-        self.compiled = isinstance(settings, SupervisedTrainOptions | DASRTrainOptions) and settings.compile
-        self.sync_batchnorm = (
-            isinstance(settings, CommonTrainOptions) and settings.sync_batchnorm and bool(self.opt['dist'])
-        )
+        # Not every model has these keys.
+        self.accumulate: int = getattr(settings, 'accumulate', 1)
+        self.multi_stage: bool = getattr(settings, 'multi_stage', False)
+        self.on_luma: bool = getattr(settings, 'loss_on', 'rgb') == 'luma'
+        self.compiled: bool = getattr(settings, 'compile', False)
+        self.sync_batchnorm: bool = self.opt['dist'] and getattr(settings, 'sync_batchnorm', False)
         self.net_g.train()
         if self.sync_batchnorm:
             if self.device.type != 'cuda':
@@ -135,23 +126,16 @@ class SupervisedModel(SRModel):
             self.net_g_ema = deepcopy(self.net_g).eval().requires_grad_(False)
         self.cri_pix = build_loss(settings.pixel_opt).to(self.device) if settings.pixel_opt else None
         self.training_network = self.build_training_network()
-        self.wrapped: nn.Module | None = None  # in DistributedDataParallel, built for each stage
+        self.wrapped: Any = None  # in DistributedDataParallel, built for each stage
         self.forward_pass: Any = None  # the wrapped module, compiled with 'compile'
         self.stage = 0
         self.setup_optimizers()
         self.log_dict = OrderedDict()
-        backend = self._name_backend() if isinstance(self.net_g, DASR) else ''
+        backend = ''
+        if isinstance(self.net_g, DASR):
+            compiled = self.compiled and self.net_g.implementation != 'reference'
+            backend = ', compiled' if compiled else f', backend {explain_choice(self.net_g, self.device)}'
         get_root_logger().info(f'Training in {str(self.dtype).removeprefix("torch.")} on {self.device}{backend}')
-
-    def _name_backend(self) -> str:
-        if self.compiled and self.net_g.implementation != 'reference':
-            return ', compiled'
-        return f', backend {explain_choice(self.net_g, self.device)}'
-
-    def build_schedule(self) -> Schedule:
-        """The stages of the training."""
-        assert isinstance(self.settings, SupervisedTrainOptions | MZSRTrainOptions)
-        return Schedule([self.settings.schedule])
 
     def build_training_network(self) -> nn.Module:
         """Module whose forward is the training step; its parameters are optimised."""
@@ -161,13 +145,12 @@ class SupervisedModel(SRModel):
     def setup_optimizers(self) -> None:
         """One optimiser over all trainable parameters, kept through all stages."""
         options = asdict(self.settings.optim_g)
-        kind = options.pop('type')
+        optimiser = getattr(torch.optim, options.pop('type'))
         as_released = self.precision in ('fp32', 'tf32')  # rounds as the authors' training
         if self.device.type == 'cuda' or not as_released:
             options['fused'] = True  # one pass over all parameters instead of ten
-        factors = self.settings.lr_factors if isinstance(self.settings, SupervisedTrainOptions) else {}
-        groups = group_parameters(self.training_network, factors)
-        self.optimizer_g = OPTIMISERS[kind](groups, lr=self.schedule.learning_rate(1), **options)
+        groups = group_parameters(self.training_network, getattr(self.settings, 'lr_factors', {}))
+        self.optimizer_g = optimiser(groups, lr=self.schedule.learning_rate(1), **options)
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
@@ -195,10 +178,7 @@ class SupervisedModel(SRModel):
         """Takes a batch: raw patches, which are degraded here, or LR-HR pairs."""
         self._take_conditions(data)
         if 'hr' in data:
-            if self.degradation is None:
-                raise InputError('datasets.train needs a degradation')
-            lq, gt = degrade_batch(self.degradation, data, self.device)
-            self.lq, self.gt = lq[:, 0], gt[:, 0]
+            self.lq = self._degrade(data)[:, 0]
             return
         self.lq = data['lq'].to(self.device, non_blocking=True)
         self._take_truth(data)
@@ -209,25 +189,38 @@ class SupervisedModel(SRModel):
         if stage != self.stage:
             self.start_stage(stage)
             self.stage = stage
-        self.optimizer_g.zero_grad(set_to_none=True)
         self.before_step()
-        parts = self.split_batch()
-        totals: dict[str, Tensor] = {}
-        for index, part in enumerate(parts):
-            last = index == len(parts) - 1
-            with self._gradient_exchange(last):
-                losses = self.compute_losses(part)
-                (sum(losses.values(), torch.zeros((), device=self.device)) / len(parts)).backward()
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
-        self.optimizer_g.step()
+        self.log_dict = OrderedDict(self.take_step(self.split_batch(), self.compute_losses))
         self.after_step()
         if self.opt['dist']:
             statistics = ('running_mean', 'running_var')
             named = self.training_network.named_buffers()
             average_over_processes([buffer for name, buffer in named if name.endswith(statistics)])
         self.follow_average(current_iter)
-        self.log_dict = OrderedDict(totals)
+
+    def take_step(self, parts: Sequence[Part], compute: Callable[[Part], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """One step of the optimiser on losses, averaged over the parts of a batch and over processes; returns them.
+
+        Parameters without a gradient and their moments are unchanged.
+        """
+        self.optimizer_g.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, 1):
+            exchange_later = number < len(parts) and isinstance(self.wrapped, DistributedDataParallel)
+            with self.wrapped.no_sync() if exchange_later else nullcontext():
+                losses = compute(part)
+                (sum(losses.values(), torch.zeros((), device=self.device)) / len(parts)).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach() / len(parts)
+        self.step_optimizer()
+        return totals
+
+    def step_optimizer(self) -> None:
+        """Steps the optimiser; averages gradients over processes where DistributedDataParallel has not done so."""
+        if not isinstance(self.wrapped, DistributedDataParallel):
+            parameters = self.training_network.parameters()
+            average_over_processes([parameter.grad for parameter in parameters if parameter.grad is not None])
+        self.optimizer_g.step()
 
     def before_step(self) -> None:
         """Hook before the first part of a batch."""
@@ -235,11 +228,11 @@ class SupervisedModel(SRModel):
     def after_step(self) -> None:
         """Hook after the optimiser step."""
 
-    def split_batch(self) -> list[dict[str, Tensor]]:
+    def split_batch(self) -> list[Part]:
         """The batch in ``accumulate`` parts, as arguments of compute_losses."""
         return self._split({'lq': self.lq, 'gt': self.gt, **self.conditions})
 
-    def compute_losses(self, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compute_losses(self, part: Part) -> dict[str, Tensor]:
         """Weighted losses of one part of the batch, by name."""
         assert self.cri_pix is not None
         conditions = {key: part[key] for key in self.conditions}
@@ -339,6 +332,14 @@ class SupervisedModel(SRModel):
 
     # --- helpers ---
 
+    def _degrade(self, data: Mapping[str, Any]) -> Tensor:
+        """LR patches (B, P, 3, h, w) of a batch of raw patches; takes the first HR patch of each image."""
+        if self.degradation is None:
+            raise InputError('datasets.train needs a degradation')
+        lq, gt = degrade_batch(self.degradation, data, self.device)
+        self.gt = gt[:, 0]
+        return lq
+
     def _take_truth(self, data: Mapping[str, Any]) -> None:
         """Takes a batch's HR images, or removes those of the previous batch."""
         if hasattr(self, 'gt'):
@@ -357,11 +358,6 @@ class SupervisedModel(SRModel):
             raise InputError(f'a batch of {size} cannot be split into train.accumulate = {self.accumulate} equal parts')
         chunks = {key: value.chunk(self.accumulate) for key, value in batch.items()}
         return [{key: value[index] for key, value in chunks.items()} for index in range(self.accumulate)]
-
-    def _gradient_exchange(self, last: bool) -> AbstractContextManager[Any]:
-        if last or not isinstance(self.wrapped, DistributedDataParallel):
-            return nullcontext()
-        return self.wrapped.no_sync()
 
     def _load_state(self, net: nn.Module, state: Mapping[str, Tensor], name: str, strict: bool) -> None:
         logger = get_root_logger()

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from basicsr.utils import get_root_logger
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
@@ -36,10 +35,9 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
     try:
         for name, tensors in saved.items():
             networks[name].load_state_dict(tensors)
-        for optimizer, content in zip(model.optimizers, state['optimizers'], strict=True):
-            optimizer.load_state_dict(content)
-        for scheduler, content in zip(model.schedulers, state['schedulers'], strict=True):
-            scheduler.load_state_dict(content)
+        for key in ('optimizers', 'schedulers'):
+            for part, content in zip(getattr(model, key), state[key], strict=True):
+                part.load_state_dict(content)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -50,12 +48,8 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
 
 def find_networks(model: Any) -> dict[str, nn.Module]:
     """Networks of any BasicSR model by attribute name ``net_*``, in order of creation, without distributed wrappers."""
-    out: dict[str, nn.Module] = {}
-    for name, value in vars(model).items():
-        if not name.startswith('net_') or not isinstance(value, nn.Module):
-            continue
-        out[name] = value.module if isinstance(value, DataParallel | DistributedDataParallel) else value
-    return out
+    networks = {name: value for name, value in vars(model).items() if name.startswith('net_')}
+    return {name: model.get_bare_model(net) for name, net in networks.items() if isinstance(net, nn.Module)}
 
 
 def save_atomically(content: object, path: str | os.PathLike[str]) -> None:

@@ -69,12 +69,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def write_state(model: Any, options: Mapping[str, Any], iteration: int, extra: Mapping[str, Any]) -> None:
-    """Writes everything that a run needs to continue as if nothing had happened, in the first process.
+    """Writes everything that a run needs to continue as if nothing had happened.
 
     ``iteration`` iterations are finished; ``extra`` are plain values to keep. OSError if it cannot be written.
     """
-    if options['rank'] != 0:
-        return
     state = collect_training_state(model, 0, iteration)
     state |= {'random': collect_random_state(), 'extra': dict(extra)}
     save_atomically(state, Path(options['path']['training_states']) / f'{iteration}.state')
@@ -90,8 +88,8 @@ def restore_state(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prune(options: Mapping[str, Any], keep: int) -> None:
-    """Removes all but the ``keep`` newest numbered states and weights, in the first process; 0 keeps all."""
-    if keep <= 0 or options['rank'] != 0:
+    """Removes all but the ``keep`` newest numbered states and weights; 0 keeps all."""
+    if keep == 0:
         return
     weights: dict[int, list[Path]] = {}
     for path in Path(options['path']['models']).glob('*.pth'):

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import torch
 from basicsr.data import build_dataset
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import ImageStream, SampledDataset, SampleStream, mix_seeds
@@ -48,12 +48,8 @@ def build_training_stream(
 
 def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:
     """Loaders of the validation sets by name, one image at a time."""
-    loaders: dict[str, DataLoader[dict[str, Any]]] = {}
-    for phase, data in options['datasets'].items():
-        if phase.split('_')[0] == 'val':
-            dataset: Dataset[dict[str, Any]] = build_dataset(data)
-            loaders[data['name']] = DataLoader(dataset, batch_size=1, shuffle=False)
-    return loaders
+    chosen = [data for phase, data in options['datasets'].items() if phase != 'train']
+    return {data['name']: DataLoader(build_dataset(data), batch_size=1, shuffle=False) for data in chosen}
 
 
 def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -95,11 +95,6 @@ class DemoSettings:
     )
     map_patch: int = 32  # side of the patches of the map in LR pixels
 
-    @property
-    def stages(self) -> tuple[tuple[int, str], ...]:
-        """Iterations and name of each stage."""
-        return (self.stage_1, 'stage 1, the encoder alone'), (self.stage_2, 'stage 2, everything')
-
 
 class DemoReport(NamedTuple):
     """Result of a demo."""
@@ -155,11 +150,6 @@ def run_demo(folder: Path, settings: DemoSettings | None = None) -> DemoReport:
             seconds[name] = time.monotonic() - started
             bar.update()
     return DemoReport(folder / PAGE_NAME, str(results['testing']), time.monotonic() - began)
-
-
-def _write_page(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
-    _write_record(settings, seconds)
-    write_demo_page(Path())
 
 
 def write_demo_page(folder: Path) -> None:
@@ -301,7 +291,7 @@ def _map_representations(settings: DemoSettings) -> None:
     write_maps(Path(_MAP), make_maps(encoded))
 
 
-def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
+def _write_page(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     environment = describe_environment(torch.device('cuda' if torch.cuda.device_count() else 'cpu'))
     count = sum(parameter.numel() for parameter in load_network(_WEIGHTS, SCALE).parameters())
     packaged = find_packaged('iso', SCALE)
@@ -324,10 +314,11 @@ def _write_record(settings: DemoSettings, seconds: Mapping[str, float]) -> None:
     }
     record = {
         'settings': asdict(settings),
-        'stages': settings.stages,
+        'stages': [(settings.stage_1, 'stage 1, the encoder alone'), (settings.stage_2, 'stage 2, everything')],
         'seconds': dict(seconds),
         'environment': environment,
         'facts': list(facts.items()),
     }
     with atomic_write(_RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    write_demo_page(Path())

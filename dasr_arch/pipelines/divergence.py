@@ -21,7 +21,9 @@ def check_finite(model: Any, options: Mapping[str, Any], iteration: int) -> None
     """
     losses = model.get_current_log()
     loss = next((f'{name} is {value}' for name, value in losses.items() if not math.isfinite(value)), None)
-    found = loss or _find_weights(model)
+    broken = {name: find_not_finite(network.state_dict()) for name, network in find_networks(model).items()}
+    weights = next((f"'{tensor}' of {name} is not finite" for name, tensor in broken.items() if tensor), None)
+    found = loss or weights
     if options['dist']:
         diverged = torch.tensor(float(found is not None), device=model.device)
         torch.distributed.all_reduce(diverged)
@@ -29,14 +31,6 @@ def check_finite(model: Any, options: Mapping[str, Any], iteration: int) -> None
             found = 'another process has numbers that are not finite'
     if found is not None:
         raise DivergedError(f'iteration {iteration}: {found}, the training has diverged; {_advise(model, options)}')
-
-
-def _find_weights(model: Any) -> str | None:
-    for name, network in find_networks(model).items():
-        broken = find_not_finite(network.state_dict())
-        if broken is not None:
-            return f"'{broken}' of {name} is not finite"
-    return None
 
 
 def _advise(model: Any, options: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Training logger: log file, TensorBoard, a JSON history for reports, and a progress bar with the time left."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -66,49 +67,36 @@ class BufferedLog:
         self.logger.addHandler(handler)
 
 
-class History:
-    """One JSON object for each logged iteration and validation, in a file that reports read.
-
-    Lines of iterations after ``iteration``, from before a crash, are removed.
-    """
-
-    def __init__(self, path: Path, iteration: int) -> None:
-        self.path = path
-        kept = [line for line in read_history(path) if line['iter'] <= iteration]
-        path.write_text(''.join(json.dumps(line) + '\n' for line in kept), encoding='utf-8')
-
-    def add(self, iteration: int, values: Mapping[str, object]) -> None:
-        """Appends a line."""
-        with self.path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'iter': iteration, **values}) + '\n')
-
-
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The lines of a history; a last one that a crash cut off is left out."""
     if not path.is_file():
         return []
     out = []
     for line in path.read_text(encoding='utf-8').splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             out.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return out
 
 
 class Progress:
-    """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process."""
+    """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process.
+
+    The history has one JSON object for each logged iteration and validation, in a file that reports read; lines of
+    later iterations, from before a crash, are removed.
+    """
 
     def __init__(self, options: Mapping[str, Any], start: int) -> None:
         self.total = options['train']['total_iter']
         self.board: Any = None
-        self.history: History | None = None
+        self.history: Path | None = None
         self.bar: Any = None
         if options['rank'] != 0:
             return
         if options['logger'].get('use_tb_logger'):
             self.board = open_board(Path(options['root_path']) / 'tb_logger' / options['name'], start)
-        self.history = History(Path(options['path']['log']) / HISTORY_NAME, start)
+        self.history = Path(options['path']['log']) / HISTORY_NAME
+        kept = [line for line in read_history(self.history) if line['iter'] <= start]
+        self.history.write_text(''.join(json.dumps(line) + '\n' for line in kept), encoding='utf-8')
         self.name = options['name']
         sections = [section for key, section in sorted(options['train'].items()) if key.startswith('stage_')]
         lengths = [stage['total_iter'] for stage in sections if isinstance(stage, dict) and 'total_iter' in stage]
@@ -138,7 +126,7 @@ class Progress:
         if self.bar is not None:
             shown = {key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}
             self.bar.set_postfix(shown, refresh=False)
-        self.history.add(iteration, values)
+        self._write_history(iteration, values)
         self._write_board(iteration, {('losses/' + key if key in losses else key): v for key, v in values.items()})
 
     def log_validation(self, iteration: int, results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
@@ -150,7 +138,7 @@ class Progress:
                 text = ', '.join(f'{name} {value:.4f}' for name, value in metrics.items())
                 get_root_logger().info(f'validation {iteration}, {dataset}, {label}: {text}')
                 self._write_board(iteration, {f'metrics/{dataset}/{label}/{k}': v for k, v in metrics.items()})
-        self.history.add(iteration, {'validation': results})
+        self._write_history(iteration, {'validation': results})
 
     def close(self) -> None:
         """Ends bar and TensorBoard's file."""
@@ -164,6 +152,11 @@ class Progress:
         if not self.boundaries:
             return str(self.name)
         return f'{self.name}, stage {1 + sum(boundary < iteration for boundary in self.boundaries)}'
+
+    def _write_history(self, iteration: int, values: Mapping[str, object]) -> None:
+        assert self.history is not None
+        with self.history.open('a', encoding='utf-8') as file:
+            file.write(json.dumps({'iter': iteration, **values}) + '\n')
 
     def _write_board(self, iteration: int, values: Mapping[str, float]) -> None:
         if self.board is not None:

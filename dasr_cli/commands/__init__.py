@@ -1,1 +1,1 @@
-"""Subcommands of `dasr`, one a file: `add_parser` declares the arguments, `run` carries the command out."""
+"""Subcommands of `dasr`, one a file: `add_arguments` declares the arguments, `run` carries the command out."""

@@ -4,33 +4,24 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-QUICK = {
-    'operations': ('inference', 'stage_1', 'stage_2'),
-    'scales': (4,),
-    'size': 48,
-    'patch': 24,
-    'batch': 2,
-}
+QUICK = {'operations': ('inference', 'stage_1', 'stage_2'), 'scales': (4,), 'size': 48, 'patch': 24, 'batch': 2}
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'bench',
-        help='measure time and memory of inference and training',
-        description='Measure time and peak memory of inference and of training steps of both stages, and the share of '
-        'data loading and degradation. Prints a table and writes JSON.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Measure time and peak memory of inference and of training steps of both stages, and the share of '
+        'data loading and degradation. Prints a table and writes JSON.'
     )
     parser.add_argument('--quick', action='store_true', help='small images at x4, networks only; takes a minute')
-    parser.add_argument('--networks', nargs='+', metavar='NAME', help='Bicubic, DASR-S, DASR, RCAN (all but RCAN)')
-    parser.add_argument(
-        '--implementations',
-        nargs='+',
-        metavar='NAME',
-        help='auto, reference, fast, ncnn, compiled (reference, fast, and ncnn if installed)',
-    )
-    parser.add_argument('--precisions', nargs='+', metavar='NAME', help='fp32, bf16 (bf16 only with hardware support)')
-    parser.add_argument('--operations', nargs='+', metavar='NAME', help='inference, stage_1, stage_2, components (all)')
+    choices = {
+        '--networks': 'Bicubic, DASR-S, DASR, RCAN (all but RCAN)',
+        '--implementations': 'auto, reference, fast, ncnn, compiled (reference, fast, and ncnn if installed)',
+        '--precisions': 'fp32, bf16 (bf16 only with hardware support)',
+        '--operations': 'inference, stage_1, stage_2, components (all)',
+    }
+    for option, text in choices.items():
+        parser.add_argument(option, nargs='+', metavar='NAME', help=text)
     parser.add_argument('--scales', nargs='+', type=int, metavar='N', help='2, 3, 4 (all); training uses the largest')
     parser.add_argument('--size', type=int, metavar='N', help='side of the LR image, pixels (180)')
     parser.add_argument('--patch', type=int, metavar='N', help='side of the LR patches of training, pixels (48)')

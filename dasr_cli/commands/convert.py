@@ -1,18 +1,15 @@
 """`dasr convert`: converts weights files of ours or of the authors."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_force
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'convert',
-        help='convert weights to .safetensors or .pth',
-        description="Convert DASR weights, ours or the authors', to a file with the network alone under our key names. "
-        'From a checkpoint with both, the averaged weights (params_ema) are taken.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        "Convert DASR weights, ours or the authors', to a file with the network alone under our key names. "
+        'From a checkpoint with both, the averaged weights (params_ema) are taken.'
     )
     parser.add_argument('source', metavar='IN', help='.pth, .pt or .safetensors file')
     parser.add_argument('target', metavar='OUT', help='.pth or .safetensors file')

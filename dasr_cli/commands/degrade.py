@@ -1,7 +1,7 @@
 """`dasr degrade`: makes LR images from an image or a folder."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_force
 from dasr_cli.messages import print_failures
@@ -9,25 +9,18 @@ from dasr_cli.messages import print_failures
 if TYPE_CHECKING:
     from dasr_arch.degradations import Degradation
 
-_FLAGS = {
-    'lambda_1': '--lambda',
-    'lambda_2': '--lambda',
-    'theta_deg': '--theta',
-    'kernel_size': '--kernel-size',
-}
+_FLAGS = {'lambda_1': '--lambda', 'lambda_2': '--lambda', 'theta_deg': '--theta', 'kernel_size': '--kernel-size'}
 """Options of parameters that have another name than their option."""
 
 _LEVELS = {'clean': (0, 0, 0), 'weak': (1, 0, 0), 'standard': (0, 1, 0), 'severe': (0, 0, 1), 'mixed': None}
 """Probabilities of the three levels by argument of ``--photographic``; None for the degradation's defaults."""
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'degrade',
-        help='make LR images from HR images',
-        description='Blur, downsample, add noise and compress, as in the paper. A JSON file next to the result records '
-        'the degradation and the seed.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Blur, downsample, add noise and compress, as in the paper. A JSON file next to the result records '
+        'the degradation and the seed.'
     )
     parser.add_argument('source', metavar='IN', help='image or folder of images')
     parser.add_argument('target', metavar='OUT', help='output file or folder')

@@ -3,16 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'demo',
-        help='train and test a small DASR on bundled images and write a results page',
-        description='Prepare data, train both stages of a small DASR, test it on a grid of degradations, and write '
-        'a results page. Takes a few minutes on two cores and downloads nothing.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Prepare data, train both stages of a small DASR, test it on a grid of degradations, and write '
+        'a results page. Takes a few minutes on two cores and downloads nothing.'
     )
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help='new folder for all output (results/demo, or the next number)'

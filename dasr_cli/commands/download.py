@@ -4,16 +4,12 @@ import argparse
 from pathlib import Path
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Adds the subcommand."""
-    parser = subparsers.add_parser(
-        'download',
-        help='download DIV2K, Flickr2K or a benchmark set',
-        description=(
-            'Download public data sets and verify them. The same command continues an interrupted download. '
-            'Sets: DIV2K, Flickr2K, Set5, Set14, B100, Urban100, Manga109 (needs --url), '
-            'benchmark (Set5, Set14, B100 and Urban100).'
-        ),
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Download public data sets and verify them. The same command continues an interrupted download. '
+        'Sets: DIV2K, Flickr2K, Set5, Set14, B100, Urban100, Manga109 (needs --url), '
+        'benchmark (Set5, Set14, B100 and Urban100).'
     )
     parser.add_argument('names', nargs='+', metavar='SET', help='name of a data set')
     parser.add_argument('--root', type=Path, default=Path('datasets'), help='data root (default: datasets)')

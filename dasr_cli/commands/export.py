@@ -1,18 +1,15 @@
 """`dasr export`: exports a network to ONNX, OpenVINO or torch.export and compares its output with torch."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_force, add_model
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'export',
-        help='export weights to ONNX, OpenVINO or torch.export',
-        description='Export a network with dynamic height and width. The file is run in its runtime and kept only if '
-        'its output equals that of torch. onnx and openvino need the extras of those names.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Export a network with dynamic height and width. The file is run in its runtime and kept only if '
+        'its output equals that of torch. onnx and openvino need the extras of those names.'
     )
     add_model(parser, positional=True)
     parser.add_argument('target', metavar='OUT', nargs='?', help='.onnx, .xml (and .bin beside it), or .pt2 file')

@@ -1,23 +1,18 @@
 """`dasr inspect`: estimates blur and noise of images with a linear probe on the representation."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
 
-if TYPE_CHECKING:
-    from dasr_arch.probe.model import Guess, Quantity
 
-
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'inspect',
-        help='estimate blur and noise of images',
-        description='Classify the degradation of each image with a linear probe on its representation. Kernel widths '
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Classify the degradation of each image with a linear probe on its representation. Kernel widths '
         'are standard deviations in HR pixels, angles are in degrees, clockwise; noise levels are standard deviations '
-        'on the scale 0..255.',
+        'on the scale 0..255.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     add_model(parser)
@@ -53,19 +48,15 @@ def run(args: argparse.Namespace) -> int:
             print_error(error)
             failed = True
             continue
-        listed: dict[str, object] = {
-            what: [one._asdict() for one in best[: args.top]] for what, best in guesses.items()
-        }
-        found.append({'image': path, 'picture': path, **listed})  # 'picture': the old name
-        if not args.json:
-            _print_guesses(path, guesses, args.top)
+        best: dict[str, Any] = {quantity: ranked[: args.top] for quantity, ranked in guesses.items()}
+        if args.json:
+            listed = {quantity: [guess._asdict() for guess in ranked] for quantity, ranked in best.items()}
+            found.append({'image': path, 'picture': path, **listed})  # 'picture': the old name
+            continue
+        print(path)
+        for quantity, ranked in best.items():
+            shown = ', '.join(f'{guess.label} ({100 * guess.confidence:.0f} %)' for guess in ranked)
+            print(f'  {"blur" if quantity == "kernel" else quantity}: {shown}')
     if args.json:
         print(json.dumps(found, indent=2))
     return 2 if failed else 0
-
-
-def _print_guesses(path: str, guesses: 'dict[Quantity, list[Guess]]', top: int) -> None:
-    print(path)
-    for quantity, ranked in guesses.items():
-        shown = ', '.join(f'{guess.label} ({100 * guess.confidence:.0f} %)' for guess in ranked[:top])
-        print(f'  {"blur" if quantity == "kernel" else quantity}: {shown}')

@@ -1,18 +1,15 @@
 """`dasr models`: lists the installed weights."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_json
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'models',
-        help='list the installed weights',
-        description='List the weights that are installed with the package, or those in the folder of the environment '
-        'variable DASR_WEIGHTS.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'List the weights that are installed with the package, or those in the folder of the environment '
+        'variable DASR_WEIGHTS.'
     )
     add_json(parser)
 
@@ -30,10 +27,8 @@ def run(args: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode())
         return 0
     for entry in manifest.files:
-        print(
-            f'{entry.name}: x{entry.scale} {entry.setting}, {entry.parameters / 1e6:.2f} million parameters, ', end=''
-        )
-        print(f'{entry.size / 1e6:.1f} MB, {entry.date}')
+        size = f'{entry.parameters / 1e6:.2f} million parameters, {entry.size / 1e6:.1f} MB'
+        print(f'{entry.name}: x{entry.scale} {entry.setting}, {size}, {entry.date}')
         print(f'  trained on {entry.trained_on}; model card: {entry.card}')
         for name, value in entry.figures.items():
             print(f'  {name} {value:g}')

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from dasr_arch.data.prepare import PrepareReport
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[argparse.ArgumentParser]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'prepare',
-        help='make an LMDB for training from folders of images',
-        description='Cut images into sub-images and store them in an LMDB that BasicSR can read. '
-        'The same command continues an interrupted run.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Cut images into sub-images and store them in an LMDB that BasicSR can read. '
+        'The same command continues an interrupted run.'
     )
     parser.add_argument(
         'inputs', metavar='IN', nargs='+', help='image or folder of images (PNG, JPEG, BMP, TIFF, WebP)'

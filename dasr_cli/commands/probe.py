@@ -1,18 +1,15 @@
 """`dasr probe`: fits a linear probe on the representation and tests its accuracy on degradations."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_force, add_model
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'probe',
-        help='fit a linear probe on the representation, for `dasr inspect`',
-        description='Degrade images with known parameters, fit a linear layer that classifies the degradation by the '
-        'representation, test it on other images, and save it for `dasr inspect`.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Degrade images with known parameters, fit a linear layer that classifies the degradation by the '
+        'representation, test it on other images, and save it for `dasr inspect`.'
     )
     add_model(parser, positional=True)
     parser.add_argument(

@@ -3,20 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from dasr_cli.arguments import add_device
 
-_MODULES = ('fastapi', 'uvicorn', 'python_multipart')
 
-
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'serve',
-        help='serve a web page and an HTTP API',
-        description='Serve a page that upscales images, a page to try degradations, and an HTTP API, described at '
-        '/docs. By default only this machine can connect. The pages load nothing from other hosts.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Serve a page that upscales images, a page to try degradations, and an HTTP API, described at '
+        '/docs. By default only this machine can connect. The pages load nothing from other hosts.'
     )
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine only)')
     parser.add_argument('--port', type=int, default=7860, help='port; 0 picks a free one (7860)')
@@ -61,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dasr_arch._errors import InputError
 
-    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    missing = [name for name in ('fastapi', 'uvicorn', 'python_multipart') if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             f"dasr serve needs {', '.join(missing)}; pip install 'dasr-representation-learning[serve]', or '.[serve]' "

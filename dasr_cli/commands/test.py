@@ -1,18 +1,15 @@
 """`dasr test`: data sets x degradations x networks, as an option file describes them."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_options
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'test',
-        help='test networks on data sets and degradations, with tables of PSNR and SSIM',
-        description='Test networks on data sets and degradations. Every finished part is stored: a run that was '
-        'stopped goes on, and a changed weight, image or degradation is computed anew. Exit code 1 if a part failed.',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Test networks on data sets and degradations. Every finished part is stored: a run that was '
+        'stopped goes on, and a changed weight, image or degradation is computed anew. Exit code 1 if a part failed.'
     )
     add_options(parser, example='networks.DASR=~ to leave a network out')
 

@@ -1,19 +1,16 @@
 """`dasr train`: trains what an option file describes, as `python train.py` does."""
 
 import argparse
-from typing import Any
 
 from dasr_cli.arguments import add_options
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'train',
-        help='train a network',
-        description='Train what an option file describes. Everything in the file is checked before anything is made.',
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Train what an option file describes. Everything in the file is checked before anything is made.'
     )
+    parser.allow_abbrev = False
     add_options(parser, example='train.total_iter=20')
     parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
     parser.add_argument(
@@ -38,13 +35,6 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.pipelines.exit_codes import run_guarded
     from dasr_arch.pipelines.training import train
 
-    return run_guarded(
-        lambda: train(
-            args.options,
-            (*args.set, *args.force_yml),
-            launcher=args.launcher,
-            auto_resume=args.auto_resume,
-            smoke=args.smoke,
-        ),
-        args.debug or args.debug_first,
-    )
+    overrides = (*args.set, *args.force_yml)
+    switches = {'launcher': args.launcher, 'auto_resume': args.auto_resume, 'smoke': args.smoke}
+    return run_guarded(lambda: train(args.options, overrides, **switches), args.debug or args.debug_first)

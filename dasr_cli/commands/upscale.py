@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
 from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from dasr_arch.inference.upscaler import Upscaler
 
 
-def add_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
-    """Declares the subcommand."""
-    parser = subparsers.add_parser(
-        'upscale',
-        help='upscale images or video',
-        description='Upscale images or video; the degradation of each is estimated. The default output of photo.png '
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        'Upscale images or video; the degradation of each is estimated. The default output of photo.png '
         'is photo_x4.png next to it, that of a folder is folder_x4. Images keep format, colour profile, metadata, '
         'transparency and bit depth; video keeps sound, subtitles, time stamps and rotation. Existing files are '
-        'replaced with --force only.',
+        'replaced with --force only.'
     )
     parser.add_argument(
         'paths',
@@ -70,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     sources, target = split_paths(args.paths, args.out, args.scale)
     if any(map(is_video, sources)):
         return _upscale_videos(args, sources, target, settings)
-    _refuse_video_options(args)
+    _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video; leave it out, or give a video file')
     if any(map(_is_pipe, (*sources, target or ''))):
         return _pipe(args, sources, target, settings)
     plan = plan_upscaling(args.scale, sources, target, settings)
@@ -96,17 +94,15 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
 
     if not all(map(is_video, sources)):
         raise InputError('images and videos cannot be mixed in one command; give them in two')
-    given = {'--format': args.format, '--quality': args.quality, '--recursive': args.recursive or None}
-    wrong = next((name for name, value in given.items() if value is not None), None)
-    if wrong is not None:
-        raise InputError(f'{wrong} is for images; of video, OUT chooses the format, --codec and --crf the quality')
+    reason = 'is for images; of video, OUT chooses the format, --codec and --crf the quality'
+    _refuse_options(args, ('format', 'quality', 'recursive'), reason)
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
     plan = plan_videos(sources, target, PathSettings(args.scale, force=args.force, resume=args.resume))
-    upscaler = _make_upscaler(args) if plan.jobs else None
     failed = False
+    if plan.jobs:
+        upscaler = _make_upscaler(args)
     for job in plan.jobs:
-        assert upscaler is not None
         try:
             report = upscale_video(upscaler, job.source, job.target, video, settings.adaptation)
         except InputError as error:
@@ -126,12 +122,12 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
     return 2 if failed else 0
 
 
-def _refuse_video_options(args: argparse.Namespace) -> None:
+def _refuse_options(args: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
     from dasr_arch._errors import InputError
 
-    for name in ('codec', 'crf', 'start', 'duration'):
-        if getattr(args, name) is not None:
-            raise InputError(f'--{name} is for video; leave it out, or give a video file')
+    for name in names:
+        if getattr(args, name) is not None and getattr(args, name) is not False:
+            raise InputError(f'--{name} {reason}')
 
 
 def _read_settings(args: argparse.Namespace) -> 'FileSettings':

@@ -38,7 +38,7 @@ def test_help_lists_every_subcommand():
 
 def test_every_module_with_a_subcommand_is_listed():
     folder = Path(dasr_cli.__file__).parent / 'commands'
-    names = [path.stem for path in folder.glob('*.py') if 'def add_parser(' in path.read_text(encoding='utf-8')]
+    names = [path.stem for path in folder.glob('*.py') if 'def add_arguments(' in path.read_text(encoding='utf-8')]
     assert sorted(names) == sorted(MODULES)
 
 
