@@ -171,6 +171,8 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[
         raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
+    if kind not in ('PNG', 'TIFF') and any(isinstance(frame, np.ndarray) for frame in file.frames):
+        notes.append(f'16 bits are rounded to 8: {kind} holds no more')
     if kind in NO_PROFILE and metadata.icc_profile is not None:
         notes.append(f'colour is converted to sRGB: {kind} holds no profile')
     elif kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):

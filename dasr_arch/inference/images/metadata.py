@@ -20,6 +20,8 @@ _STORAGE_TAGS |= frozenset(
 )
 _XMP_TEXT = 'XML:com.adobe.xmp'
 _RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
+_RAW_XMP = 'Raw profile type xmp'
+_SUPERSEDED = (_RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
 _SEGMENT = 65533  # bytes of a segment of a JPEG
 _IPTC = 0x0404  # Photoshop's resource
 
@@ -113,6 +115,12 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
         corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, scale)
         xmp = corrected.packet
         notes += corrected.left_out
+    if _RAW_XMP in getattr(image, 'text', {}):
+        notes.append('XMP in a text entry')
+    if kind == 'MPO' and 'images or videos behind the main image' not in notes:
+        notes.append('images or videos behind the main image')
+    if kind == 'AVIF' and _avif_bits(data) > 8:
+        notes.append('the depth beyond 8 bits')
     cicp, chunks = read_cicp(data, kind)
     other = cicp is not None and not cicp.is_srgb
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
@@ -139,13 +147,15 @@ def adopt_raw_exif(image: Image.Image) -> None:
 
 
 def _read_text(image: Image.Image) -> dict[str, str]:
-    """Text entries of a PNG, without those that hold EXIF, XMP or a profile, which are written as such."""
+    """Text entries of a PNG, without those of EXIF, which is written as such, and of an orientation or XMP."""
     entries: dict[str, str] = getattr(image, 'text', {})
-    return {
-        key: str(value)
-        for key, value in entries.items()
-        if not key.startswith('Raw profile type ') and key not in ('exif:Orientation', 'tiff:Orientation')
-    }
+    return {key: str(value) for key, value in entries.items() if key not in _SUPERSEDED}
+
+
+def _avif_bits(data: bytes) -> int:
+    """Bits per sample that an AVIF file declares (box pixi: version and flags, number of channels, bits of each)."""
+    place = data.find(b'pixi')
+    return data[place + 9] if 0 <= place < len(data) - 9 else 8
 
 
 def _wrap_iptc(iptc: bytes) -> bytes:

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch import InputError
 from dasr_arch.inference.images.encode import encode_image_file
+from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
 from dasr_arch.inference.images.xmp import correct_xmp
 
@@ -42,7 +43,7 @@ def rewrite(data: bytes, name: str, kind: str | None = None) -> tuple[Image.Imag
     file = read_image_file(data, name)
     settings = OutputSettings(kind)
     notes = check_output(file, settings, 1)
-    frames = [frame.copy() if isinstance(frame, Image.Image) else frame for frame in file.frames]
+    frames: list[Any] = [decompose(frame).assemble() for frame in file.frames]  # as the upscaler hands them on
     return Image.open(BytesIO(encode_image_file(frames, file, settings))), notes
 
 
