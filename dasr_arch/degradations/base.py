@@ -10,7 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -71,6 +71,10 @@ class Degradation(ABC):
     jpeg_range: tuple[int, int] | None = None
     jpeg_probability: float = 1.0
 
+    separable = False  # True if every kernel is the product of a column and a row
+    # Names of the draws that all patches of an image share; 'noise' is drawn for each patch.
+    shared_draws: ClassVar[tuple[str, ...]] = ('kernel', 'noise_level', 'jpeg_quality')
+
     def __post_init__(self) -> None:
         """Checks every parameter."""
         if not _is_whole(self.scale) or self.scale < 1:
@@ -100,19 +104,9 @@ class Degradation(ABC):
         """True if every draw gives the same kernel."""
 
     @property
-    def separable(self) -> bool:
-        """True if every kernel is the product of a column and a row."""
-        return False
-
-    @property
     def reach(self) -> int:
         """HR pixels beyond a patch that the downsampling needs."""
         return 2 * self.scale
-
-    @property
-    def shared_draws(self) -> tuple[str, ...]:
-        """Names of the draws that all patches of an image share; 'noise' is drawn for each patch."""
-        return ('kernel', 'noise_level', 'jpeg_quality')
 
     @property
     def drawn_noise_levels(self) -> Range | None:
@@ -140,14 +134,11 @@ class Degradation(ABC):
     def label(self) -> str:
         """Short name, different for different settings: 'sigma 1.2', 'lambda 2 0.5, theta 10, noise 5'."""
         parts = [self.kernel_label]
-        if self.noise_range is not None:
-            parts.append(f'noise {format_range(self.noise_range)}')
-        elif self.noise:
-            parts.append(f'noise {format_number(self.noise)}')
+        if self.noise or self.noise_range is not None:
+            parts.append(f'noise {format_setting(self.noise, self.noise_range)}')
         if self.jpeg_range is not None or self.jpeg is not None:
-            quality = format_range(self.jpeg_range) if self.jpeg_range is not None else f'{self.jpeg}'
             share = '' if self.jpeg_probability == 1 else f' with probability {format_number(self.jpeg_probability)}'
-            parts.append(f'jpeg {quality}{share}')
+            parts.append(f'jpeg {format_setting(self.jpeg, self.jpeg_range)}{share}')
         if self.downsample != 'bicubic':
             parts.append('s-fold')
         if self.border != 'replicate':
@@ -365,7 +356,12 @@ def format_number(value: float | None) -> str:
 
 def format_range(span: Range) -> str:
     """A range as '0.2-4'."""
-    return '-'.join(format_number(value) for value in span)
+    return '-'.join(map(format_number, span))
+
+
+def format_setting(value: float | None, span: Range | None) -> str:
+    """The range if it is given, else the fixed value."""
+    return format_number(value) if span is None else format_range(span)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
