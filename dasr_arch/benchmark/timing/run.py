@@ -35,13 +35,7 @@ from dasr_arch.benchmark.timing.cases import (
     build_action,
     is_possible,
 )
-from dasr_arch.benchmark.timing.components import (
-    ComponentTime,
-    align_columns,
-    as_record,
-    format_components,
-    measure_components,
-)
+from dasr_arch.benchmark.timing.components import align_columns, format_components, measure_components
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
@@ -143,7 +137,7 @@ def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
     """Measures every case, ready for JSON; InputError if there is none, or the sample images are missing."""
     cases, samples = list_cases(settings), find_sample_images('train')
-    components: list[ComponentTime] = []
+    components: list[dict[str, Any]] = []
     runs = len(cases) * (settings.repeats + 2)
     with (
         tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder,
@@ -171,7 +165,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'time': 'median of interleaved repeats after a warm-up; loading: of decoded images, without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
-        'parts': as_record(components),
+        'parts': components,
     }
 
 
