@@ -39,16 +39,7 @@ SPEED_NETWORKS: dict[str, dict[str, Any]] = {
         'skip': 'bicubic',
     },
     'DASR': {'type': 'DASR'},
-    'RCAN': {
-        'type': 'RCAN',
-        'num_in_ch': 3,
-        'num_out_ch': 3,
-        'num_feat': 64,
-        'num_group': 10,
-        'num_block': 20,
-        'squeeze_factor': 16,
-        'res_scale': 1,
-    },
+    'RCAN': {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_block': 20},
 }
 """Networks by their name in the table, with the arguments of their option files."""
 
