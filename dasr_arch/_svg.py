@@ -193,12 +193,12 @@ def _draw_svg_legend(series: Sequence[Series]) -> tuple[str, int]:
     return ''.join(parts), line
 
 
-def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """About ``count`` round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
+def choose_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
 
     They are two at least unless the range is too narrow for floating point.
     """
-    rough = (high - low) / max(1, count)
+    rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

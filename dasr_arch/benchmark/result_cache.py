@@ -28,9 +28,6 @@ PROTOCOL_VERSION = 2
 
 Scores = dict[str, float]
 
-FILE_OPTIONS = frozenset({'backbone_path'})
-"""Options of metrics that name a file."""
-
 _CHECK_SIDE = 16  # LR pixels
 _MARKER = 'cell.txt'
 
@@ -233,11 +230,11 @@ def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object
 
 
 def describe_metric(metric: MetricPlan) -> dict[str, object]:
-    """Type and options of a metric; files are replaced by the hash of their content."""
+    """Type and options of a metric; the file of LPIPS is replaced by the hash of its content."""
     described = {'type': metric.type, **metric.options}
-    for key in FILE_OPTIONS & metric.options.keys():
-        path = Path(str(metric.options[key])).expanduser()
-        described[key] = _digest_file(path, path.stat().st_mtime_ns)
+    if 'backbone_path' in described:
+        path = Path(str(described['backbone_path'])).expanduser()
+        described['backbone_path'] = _digest_file(path, path.stat().st_mtime_ns)
     return described
 
 

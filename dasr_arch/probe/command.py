@@ -100,15 +100,9 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
         chosen = [classes[round(index * (len(classes) - 1) / 3)] for index in range(4)]
         return [_map(network, source, 'four blur widths', [(one, clean, one.label) for one in chosen])]
     isotropic = [one for one in classes if 'sigma' in one.values]
-    widest = max(one.values['lambda_1'] for one in classes if 'lambda_1' in one.values)
-    narrow = min(one.values['lambda_2'] for one in classes if 'lambda_2' in one.values)
-    anisotropic = [
-        one
-        for one in classes
-        if (one.values.get('lambda_1'), one.values.get('lambda_2')) == (widest, narrow)
-        and one.values['theta_deg'] in (0.0, 90.0)
-    ]
-    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *anisotropic]]
+    upright = [one for one in classes if one.values.get('theta_deg') in (0.0, 90.0)]
+    longest = sorted(upright, key=lambda one: one.values['lambda_2'] - one.values['lambda_1'])[:2]
+    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *longest]]
     levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
     middle = isotropic[len(isotropic) // 2]
     return [
