@@ -6,6 +6,7 @@ its code of ten PCA coefficients, see :mod:`dasr_arch.archs.layers.kernel_pca`.
 """
 
 import os
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps
 from dasr_arch.degradations.kernel_pca import isotropic_basis
@@ -23,6 +25,7 @@ from dasr_arch.degradations.kernel_pca import isotropic_basis
 SLOPE = 0.2  # of every LeakyReLU
 _HIDDEN = 32  # channels of the hidden layer of a gain or shift
 _BLOCKS = 16  # as in the public SFTMD
+_activation = partial(nn.LeakyReLU, SLOPE)
 
 
 class SFTLayer(nn.Module):
@@ -30,8 +33,8 @@ class SFTLayer(nn.Module):
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()
-        self.gain = _make_convs(num_feat, code_length)
-        self.shift = _make_convs(num_feat, code_length)
+        self.gain = chain_convs(num_feat + code_length, _HIDDEN, num_feat, activation=_activation)
+        self.shift = chain_convs(num_feat + code_length, _HIDDEN, num_feat, activation=_activation)
 
     def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
         """Transforms features (B, num_feat, h, w), given the kernel code as maps (B, code_length, h, w)."""
@@ -55,14 +58,6 @@ class SFTResidualBlock(nn.Module):
         out: Tensor = self.conv1(functional.relu(self.sft1(x, code_maps)))
         out = self.conv2(functional.relu(self.sft2(out, code_maps))) + x
         return out
-
-
-def _make_convs(num_feat: int, code_length: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(num_feat + code_length, _HIDDEN, 3, padding=1),
-        nn.LeakyReLU(SLOPE),
-        nn.Conv2d(_HIDDEN, num_feat, 3, padding=1),
-    )
 
 
 class IKCOutput(NamedTuple):
@@ -139,23 +134,13 @@ class SFTMD(SRNetwork):
         self.kernel_size = kernel_size
         self.clamp = clamp
         self.kernel_code = KernelPCA('SFTMD', isotropic_basis(scale, kernel_size, code_length), basis_path)
-        self.head = nn.Sequential(
-            nn.Conv2d(3, num_feat, 3, padding=1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
-        )
+        self.head = chain_convs(3, num_feat, num_feat, num_feat, activation=_activation)
         self.blocks = nn.ModuleList(SFTResidualBlock(num_feat, code_length) for _ in range(num_blocks))
         self.last_sft = SFTLayer(num_feat, code_length)
         self.middle_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         layers: list[nn.Module] = []
         for factor in [2, 2] if scale == 4 else [scale]:
-            layers += [
-                nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1),
-                nn.PixelShuffle(factor),
-                nn.LeakyReLU(SLOPE),
-            ]
+            layers += [nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1), nn.PixelShuffle(factor), _activation()]
         self.upsampler = nn.Sequential(*layers)
         self.last_conv = nn.Conv2d(num_feat, 3, 9, padding=4)
 

@@ -12,6 +12,7 @@ from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN, PixelShuffleUpsampler
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
+from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 
 _LARGEST_SIDE = 1000  # pixels; the statistics of larger features come from their centre
@@ -211,9 +212,7 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(), nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        )
+        self.body = chain_convs(num_feat, num_feat, num_feat)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x) + x
