@@ -98,15 +98,10 @@ class MetricPlan:
 
 @dataclass(frozen=True)
 class Suite:
-    """Data set, degradation and scale of one benchmark row."""
+    """Data set and degradation of one benchmark row."""
 
     dataset: DatasetPlan
     degradation: Degradation
-
-    @property
-    def scale(self) -> int:
-        """Integer upsampling factor."""
-        return self.degradation.scale
 
 
 @dataclass(frozen=True)

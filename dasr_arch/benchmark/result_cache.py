@@ -59,7 +59,7 @@ class Evaluation:
         """Everything that determines the numbers, ready for JSON; no paths and no labels of networks and sets."""
         return {
             'protocol': PROTOCOL_VERSION,
-            'scale': self.suite.scale,
+            'scale': self.suite.degradation.scale,
             'network': describe_network(self.network, self.weights_digest),
             'degradation': self.suite.degradation.specification(),
             'degradation_check': digest_degradation(self.suite.degradation, self.seed),
@@ -183,7 +183,7 @@ class SRImageFolder:
 
     def holds(self, name: str) -> bool:
         """True if this evaluation has already written the image."""
-        return self._is_ours() and self._path(name).is_file()
+        return self._is_ours() and (self.folder / self.file_name(name)).is_file()
 
     def write(self, name: str, image: NDArray[np.uint8]) -> None:
         """Writes an RGB image (H, W, 3); the first one removes the images of another evaluation."""
@@ -192,7 +192,7 @@ class SRImageFolder:
                 stale.unlink()
             with atomic_write(self.folder / _MARKER) as temporary:
                 temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
-        write_image(self._path(name), image)
+        write_image(self.folder / self.file_name(name), image)
 
     def _is_ours(self) -> bool:
         try:
@@ -204,9 +204,6 @@ class SRImageFolder:
     def file_name(name: str) -> str:
         """The file name of an image, always inside the folder."""
         return f'{name if Path(name).name == name else folder_name(name)}.png'
-
-    def _path(self, name: str) -> Path:
-        return self.folder / self.file_name(name)
 
 
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
