@@ -20,12 +20,7 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
 from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
 from dasr_arch.degradations.padding import border_index, pad_border
-from dasr_arch.degradations.resize import (
-    check_multiple,
-    downsample_bicubic_valid,
-    downsample_matrix,
-    downsample_s_fold,
-)
+from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_matrix, downsample_s_fold
 
 Range = tuple[float, float]
 
@@ -157,11 +152,7 @@ class Degradation(ABC):
         return out
 
     def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
-        """Drawn parameters of one image for JSON: the rounded noise level, and those that a subclass adds.
-
-        Args:
-            draws: result of :meth:`draw`.
-        """
+        """Drawn parameters of one image, from :meth:`draw`, for JSON: the noise level, and those of a subclass."""
         return {'noise_level': round(float(draws['noise_level']), 6)}
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
@@ -306,17 +297,10 @@ def check_one_of(owner: str, name: str, value: object, span: object) -> None:
 
 
 def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradation:
-    """Makes a degradation from an option file's block.
+    """Makes a degradation from an option file's block: the type, which names a registered one, and its parameters.
 
-    Args:
-        specification: 'type' names a registered degradation, the rest are its parameters.
-        scale: integer downsampling factor.
-
-    Returns:
-        The degradation.
-
-    Raises:
-        InputError: if the type or a parameter is unknown, missing or out of range.
+    ``scale`` is the integer downsampling factor. InputError if the type or a parameter is unknown, missing or out of
+    range.
     """
     if not isinstance(specification, Mapping):
         raise InputError(f'a degradation must be a mapping with a type, got {specification!r}')

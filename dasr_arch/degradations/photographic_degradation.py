@@ -80,11 +80,7 @@ class Photographic(Degradation):
         return (LARGEST_SUPPORT + _FIRST_SUPPORT) * self.scale
 
     def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
-        """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed.
-
-        Args:
-            draws: result of :meth:`draw`.
-        """
+        """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed."""
         factor, first, last = draws['resize'].tolist()
         resize: dict[str, object] = {'filter': FILTERS[int(last)]}
         if factor != 1:
