@@ -113,7 +113,6 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
     """Writes report.json, with the entries of ``about`` too, report.md and map_N.svg for each map into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         **about,
         'train_pictures': report.train_images,
@@ -123,13 +122,11 @@ def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object])
             for quantity, one in report.confusions.items()
         },
     }
-    with atomic_write(folder / 'report.json') as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    with atomic_write(folder / 'report.md') as temporary:
-        temporary.write_text(_format_markdown(report, about), encoding='utf-8')
-    for number, one in enumerate(report.maps, 1):
-        with atomic_write(folder / f'map_{number}.svg') as temporary:
-            temporary.write_text(_draw(one), encoding='utf-8')
+    texts = {'report.json': json.dumps(content, indent=1) + '\n', 'report.md': _format_markdown(report, about)}
+    texts |= {f'map_{number}.svg': _draw(one) for number, one in enumerate(report.maps, 1)}
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding='utf-8')
 
 
 def _map(
