@@ -141,23 +141,13 @@ class _ConvolveEach(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernel = ctx.saved_tensors
-        batch, channels = x.shape[:2]
-        sides = [1, 1]
+        weight, groups = kernel.reshape(-1, 1, 3, 3), x.shape[0] * x.shape[1]
+        sides, wanted = [1, 1], [*ctx.needs_input_grad, False]
         for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
-            _side_by_side(gradient),
-            _side_by_side(x),
-            kernel.reshape(-1, 1, 3, 3),
-            None,
-            sides,
-            sides,
-            sides,
-            False,
-            [0, 0],
-            batch * channels,
-            [*ctx.needs_input_grad, False],
+            _side_by_side(gradient), _side_by_side(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
         )
         return (
-            None if for_x is None else _one_by_one(for_x, batch),
+            None if for_x is None else _one_by_one(for_x, len(x)),
             None if for_kernel is None else for_kernel.reshape(kernel.shape),
         )
 
