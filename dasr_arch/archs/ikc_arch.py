@@ -149,18 +149,10 @@ class SFTMD(SRNetwork):
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), in [0, 1] unless ``clamp`` is off.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: blur kernels of shape (B, k, k), each summing to 1.
-            code: kernel code instead, shape (B, code_length).
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), in [0, 1] unless ``clamp`` is off.
-
-        Raises:
-            ValueError: without kernel and code, or if a shape does not fit.
+        ``kernel`` are blur kernels (B, k, k), each summing to 1, or ``code`` the kernel codes (B, code_length).
+        ValueError without either, or if a shape does not fit.
         """
         code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
         shallow = self.head(lq)

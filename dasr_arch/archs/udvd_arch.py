@@ -84,8 +84,7 @@ class UDVD(SRNetwork):
             raise ValueError(f'num_refine must be 0 or more for UDVD, got {num_refine}')
         self.scale = scale
         self.kernel_size = kernel_size
-        own = anisotropic_basis(scale, kernel_size, num_components)
-        self.kernel_code = KernelPCA('UDVD', own, basis_path)
+        self.kernel_code = KernelPCA('UDVD', anisotropic_basis(scale, kernel_size, num_components), basis_path)
         self.head = nn.Conv2d(3 + num_components + 1, num_feat, 3, padding=1)
         self.body = nn.Sequential(*(_ResidualBlock(num_feat, res_scale) for _ in range(num_blocks)))
         self.up = DynamicBlock(num_feat, dynamic_size, scale)
