@@ -130,7 +130,7 @@ class ResultCache:
             'seconds': result.seconds,
             'environment': dict(result.environment),
             'inputs': evaluation.describe(),
-            'pictures': {name: _encode_scores(scores) for name, scores in result.scores.items()},
+            'pictures': {name: encode_scores(scores) for name, scores in result.scores.items()},
         }
         with atomic_write(self.path(result.fingerprint)) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n', encoding='utf-8')
@@ -267,22 +267,18 @@ def digest_weights(state: Mapping[str, Tensor]) -> str:
     return content.hexdigest()
 
 
-def encode_number(value: float) -> float | str:
-    """A number as JSON can hold it; infinity (the PSNR of equal images) becomes 'inf'."""
-    return value if math.isfinite(value) else str(value)
-
-
 def _cover(records: Iterable[Scores], evaluation: Evaluation) -> bool:
     labels = {metric.label for metric in evaluation.metrics}
     return all(scores.keys() == labels for scores in records)
 
 
 def _partial_line(name: str, scores: Scores, seconds: float) -> str:
-    return json.dumps({'name': name, 'scores': _encode_scores(scores), 'seconds': seconds}) + '\n'
+    return json.dumps({'name': name, 'scores': encode_scores(scores), 'seconds': seconds}) + '\n'
 
 
-def _encode_scores(scores: Scores) -> dict[str, float | str]:
-    return {label: encode_number(value) for label, value in scores.items()}
+def encode_scores(scores: Scores) -> dict[str, float | str]:
+    """Scores as JSON can hold them; infinity (the PSNR of equal images) becomes 'inf'."""
+    return {label: value if math.isfinite(value) else str(value) for label, value in scores.items()}
 
 
 def _decode_scores(values: Mapping[str, float | str]) -> Scores:
