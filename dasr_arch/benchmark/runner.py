@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
@@ -194,10 +193,13 @@ class Runner:
         """SR image (H, W, 3), scores and seconds of one image; every failure becomes an EvaluationError."""
         try:
             hr = self._read(evaluation.suite.dataset, facts)
-            lq, draws = self._degrade(evaluation, facts, method, hr)
+            degradation = evaluation.suite.degradation
+            lq = degrade_image(degradation, hr, evaluation.seed, facts.name)
+            generator = image_generator(evaluation.seed, facts.name)  # repeats the draws of the degradation
+            draws = degradation.draw(generator, lq.shape[:2]) if method.needs else {}
             generator = image_generator(evaluation.seed, facts.name)
             started = time.perf_counter()
-            restored = method.restore(lq, draws, self._benchmark.scale, generator)
+            restored = method.restore(to_tensor(lq, self._device), draws, self._benchmark.scale, generator)
             check_finite(restored)
             sr = to_pixels(restored[0], np.dtype(np.uint8), 3)
             seconds = time.perf_counter() - started
@@ -235,14 +237,3 @@ class Runner:
                 f'{facts.name} of {dataset.name} has changed since the test began; run the test again'
             )
         return crop_to_multiple(image, self._benchmark.scale)
-
-    def _degrade(
-        self, evaluation: Evaluation, facts: ImageFacts, method: Method, hr: NDArray[np.uint8]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """LR image (1, 3, h, w) in [0, 1] of an HR image (H, W, 3), and the draws that non-blind methods need."""
-        degradation, seed = evaluation.suite.degradation, evaluation.seed
-        small = degrade_image(degradation, hr, seed, facts.name)
-        lq = to_tensor(small, self._device)
-        # The same generator repeats the draws of the degradation.
-        draws = degradation.draw(image_generator(seed, facts.name), small.shape[:2]) if method.needs else {}
-        return lq, draws
