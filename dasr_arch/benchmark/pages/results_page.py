@@ -176,8 +176,6 @@ class _View:
         """The unit of the main metric, with a space before it."""
         return ' dB' if 'psnr' in self.metrics[self.main]['type'] else ''
 
-    # --- numbers ---
-
     def describe_best(self) -> Markup:
         """The best method of each data set in one sentence."""
         leads = []
@@ -266,8 +264,6 @@ class _View:
             'few steps.'
         )
 
-    # --- images ---
-
     def make_block(self, crop: Crop) -> dict[str, object]:
         """The crops of one image, by degradation."""
         labels = list(self.degradations)
@@ -306,8 +302,6 @@ class _View:
         fair = [label for label in scores if not self.facts.get(label, {}).get('upper_bound')]
         choose = min if self.metrics[self.main]['type'] in LOWER_IS_BETTER else max
         return choose(fair, key=lambda label: float(scores[label][self.main])) if len(fair) > 1 else ''
-
-    # --- the rest ---
 
     def list_facts(self) -> list[tuple[str, str]]:
         """Date, machine, versions and protocol."""

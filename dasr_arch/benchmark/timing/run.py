@@ -155,7 +155,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
             bar.update()
     rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
     baseline = choose_baseline(settings, cases) if cases else ''
-    _add_ratios(rows, baseline)
+    _add_ratios(cases, rows, baseline)
     device = torch.device(settings.device)
     return {
         'date': now(),
@@ -245,15 +245,15 @@ def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, i
     }
 
 
-def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
+def _add_ratios(cases: Sequence[SpeedCase], rows: Sequence[dict[str, Any]], baseline: str) -> None:
     """Adds the speedup over the baseline at the same operation and scale; None where the baseline has no such row."""
     references = {
-        (row['operation'], row['scale']): row['milliseconds']
-        for row in rows
-        if f'{row["network"]} {row["implementation"]} {row["precision"]}' == baseline
+        (case.operation, case.scale): row['milliseconds']
+        for case, row in zip(cases, rows, strict=True)
+        if case.label == baseline
     }
-    for row in rows:
-        reference = references.get((row['operation'], row['scale']))
+    for case, row in zip(cases, rows, strict=True):
+        reference = references.get((case.operation, case.scale))
         row['ratio'] = reference / row['milliseconds'] if reference else None
 
 
