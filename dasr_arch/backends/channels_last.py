@@ -42,14 +42,11 @@ class ChannelsLast(Backend):
         """As in the base class; large enough images by one convolution (``backends/collapsed_tail.py``)."""
         if is_exported() or network.last_conv.weight.dtype != torch.float32 or len(network.upsampler) == 0:
             return network.upsample(features)
-        from dasr_arch.backends.collapsed_tail import (  # noqa: PLC0415  (not needed to define a network)
-            SMALLEST_SIDE,
-            collapsed_upsample,
-        )
+        from dasr_arch.backends import collapsed_tail  # noqa: PLC0415  (not needed to define a network)
 
-        if min(features.shape[-2:]) < SMALLEST_SIDE:
+        if min(features.shape[-2:]) < collapsed_tail.SMALLEST_SIDE:
             return network.upsample(features)
-        return collapsed_upsample(network, features)
+        return collapsed_tail.collapsed_upsample(network, features)
 
 
 BACKEND = ChannelsLast

@@ -156,16 +156,12 @@ class Degradation(ABC):
         return {'noise_level': round(float(draws['noise_level']), 6)}
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Draws all random parameters of one image.
+        """Draws all random parameters of one image: the same from the same state of the CPU generator.
 
-        Args:
-            generator: CPU generator; the same state gives the same draws.
-            lq_size: height and width of the LR patches (or of the whole LR image).
-            patches: number of patches that share kernel, noise level and JPEG quality, but no noise sample.
-
-        Returns:
-            'kernel' (k, k) and 'noise_level' (); 'noise' (patches, 3, h, w), if there can be any; 'jpeg_quality' (),
-            0 for none, if there can be any. Stacked along a new first axis they are the draws of a batch.
+        ``lq_size`` is height and width of the whole LR image, or of its ``patches``, which share kernel, noise level
+        and JPEG quality, but no noise sample. The draws are 'kernel' (k, k) and 'noise_level' (); 'noise'
+        (patches, 3, h, w), if there can be any; 'jpeg_quality' (), 0 for none, if there can be any. Stacked along a new
+        first axis they are the draws of a batch.
         """
         out = {'kernel': self.draw_kernel(generator)}
         level = draw_uniform(self.noise, self.noise_range, generator)
@@ -181,20 +177,12 @@ class Degradation(ABC):
 
     @torch.no_grad()
     def apply(self, hr: Tensor, draws: Mapping[str, Tensor], window: Window | None = None) -> Tensor:
-        """Degrades a batch.
+        """Degrades RGB (B, 3, H, W) in [0, 1] to (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255.
 
-        Args:
-            hr: RGB images of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
-                ``margin`` pixels more on every side, reflected where they lie outside the image.
-            draws: results of :meth:`draw` for all images, stacked along a first axis of length B.
-            window: where the patches lie in their images.
-
-        Returns:
-            LR images of shape (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255; with a window, the LR
-            patch without margin: what degrading the whole image and then cropping gives.
-
-        Raises:
-            ValueError: if the sides are not multiples of the scale.
+        ``draws`` are results of :meth:`draw` for all images, stacked along a first axis of length B. With ``window``,
+        the positions of patches in their images, the input has ``margin`` pixels more on every side, reflected where
+        they lie outside the image, and the result is what degrading the whole image and then cropping gives.
+        ValueError if the sides are not multiples of the scale.
         """
         check_multiple(hr, self.scale)
         kernel = draws['kernel'].to(hr.device, non_blocking=True)
@@ -309,12 +297,12 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
     if name not in known:
         raise InputError(f"unknown degradation type '{name}'{suggest(str(name), known)}")
     kind: type[Degradation] = DEGRADATION_REGISTRY.get(name)
-    parameters = {key: value for key, value in specification.items() if key != 'type'}
+    given = {key: value for key, value in specification.items() if key != 'type'}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     allowed = {item.name for item in fields(kind)} - {'scale'}
-    for key in parameters:
+    for key in values:
         if key not in allowed:
             raise InputError(f"unknown parameter '{key}' of {name}{suggest(str(key), allowed)}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
     return kind(scale=scale, **values)
 
 

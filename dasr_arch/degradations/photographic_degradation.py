@@ -99,19 +99,13 @@ class Photographic(Degradation):
         return (max(0.0, 1 - sum(self.level_probabilities)), *self.level_probabilities)
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Draws all random parameters of one image.
+        """Draws all random parameters of one image, as :meth:`Degradation.draw`; patches share all but the noise.
 
-        Args:
-            generator: CPU generator; the same state gives the same draws.
-            lq_size: height and width of the LR patches (or of the whole LR image).
-            patches: number of patches that share everything but the noise samples.
-
-        Returns:
-            'level' (), place in LEVELS; 'kernel' (k, k); 'resize' (3,), the intermediate factor and the places of both
-            filters in FILTERS; 'noise_level' (), standard deviation at mid-grey on the scale 0..255; 'noise_shot' (),
-            the share of the variance that grows with brightness; 'codec' (), place in CODECS; 'jpeg_quality' (), the
-            codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before the image;
-            'noise' (patches, 3, h, w).
+        The draws are 'level' (), place in LEVELS; 'kernel' (k, k); 'resize' (3,), the intermediate factor and the
+        places of both filters in FILTERS; 'noise_level' (), standard deviation at mid-grey on the scale 0..255;
+        'noise_shot' (), the share of the variance that grows with brightness; 'codec' (), place in CODECS;
+        'jpeg_quality' (), the codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before
+        the image; 'noise' (patches, 3, h, w).
         """
         found = draw_parameters(generator, self.scale, self.kernel_size, self._shares)
         return {
