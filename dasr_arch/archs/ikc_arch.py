@@ -228,13 +228,7 @@ class Corrector(SRNetwork):
         self.code_layers = nn.Sequential(
             nn.Linear(code_length, num_feat), nn.LeakyReLU(SLOPE), nn.Linear(num_feat, num_feat), nn.LeakyReLU(SLOPE)
         )
-        self.fusion = nn.Sequential(
-            nn.Conv2d(2 * num_feat, 2 * num_feat, 1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(2 * num_feat, num_feat, 1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, code_length, 1),
-        )
+        self.fusion = chain_convs(2 * num_feat, 2 * num_feat, num_feat, code_length, side=1, activation=_activation)
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
         """Corrects the kernel codes (B, code_length) that SR images (B, 3, H, W) were computed with.
