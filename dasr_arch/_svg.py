@@ -81,10 +81,8 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
         path = ' '.join(f'{horizontal.place(x):.1f},{vertical.place(y):.1f}' for x, y in entry.points)
         title = f'<title>{escape(entry.label)}</title>'
         parts.append(f'<polyline class="{kind}" stroke="{escape(entry.colour)}" points="{path}">{title}</polyline>')
-        dots = [
-            _draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2) for x, y in entry.points
-        ]
-        parts += dots if len(dots) <= 60 else []
+        for x, y in entry.points if len(entry.points) <= 60 else ():
+            parts.append(_draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2))
     taken: list[_Box] = []
     for entry in shown:
         if entry.hollow:  # their colours are shades of one, so that they need names

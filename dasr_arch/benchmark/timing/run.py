@@ -90,8 +90,8 @@ class SpeedSettings:
         for name, least in (('size', 1), ('patch', 1), ('batch', 1), ('repeats', 3)):
             if getattr(self, name) < least:
                 raise InputError(f'{name} must be at least {least}, got {getattr(self, name)}')
-        if self.patch * max(self.scales, default=1) > _PIECE:
-            side = self.patch * max(self.scales)
+        side = self.patch * max(self.scales, default=1)
+        if side > _PIECE:
             raise InputError(
                 f'patch: at most {_PIECE} HR pixels, the size of the training images, got {side}; make it smaller'
             )
