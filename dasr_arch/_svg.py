@@ -81,10 +81,8 @@ def draw_lines(series: Sequence[Series], axes: Axes) -> str:
         path = ' '.join(f'{horizontal.place(x):.1f},{vertical.place(y):.1f}' for x, y in entry.points)
         title = f'<title>{escape(entry.label)}</title>'
         parts.append(f'<polyline class="{kind}" stroke="{escape(entry.colour)}" points="{path}">{title}</polyline>')
-        dots = [
-            _draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2) for x, y in entry.points
-        ]
-        parts += dots if len(dots) <= 60 else []
+        for x, y in entry.points if len(entry.points) <= 60 else ():
+            parts.append(_draw_point(horizontal.place(x), vertical.place(y), entry, f'{x:g}: {y:.4g}', 2))
     taken: list[_Box] = []
     for entry in shown:
         if entry.hollow:  # their colours are shades of one, so that they need names
@@ -121,8 +119,7 @@ def _place_label(entry: Series, left: float, top: float, taken: list[_Box]) -> s
 
 
 def _overlap(first: _Box, second: _Box) -> bool:
-    apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
-    return not apart
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def draw_scatter(series: Sequence[Series], axes: Axes) -> str:
@@ -193,12 +190,12 @@ def _draw_svg_legend(series: Sequence[Series]) -> tuple[str, int]:
     return ''.join(parts), line
 
 
-def choose_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """About ``count`` round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
+def choose_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
 
     They are two at least unless the range is too narrow for floating point.
     """
-    rough = (high - low) / max(1, count)
+    rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -243,25 +240,22 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 
 def _draw_frame(horizontal: _Scale, vertical: _Scale, axes: Axes) -> list[str]:
-    parts = []
+    parts, right, base = [], WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    middle, centre = (_LEFT + right) / 2, (_TOP + base) / 2
     for tick in vertical.choose_ticks():
         y = f'{vertical.place(tick):.1f}'
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
     for tick in horizontal.choose_ticks():
         x = f'{horizontal.place(tick):.1f}'
-        parts.append(f'<text class="tick" x="{x}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text class="tick" x="{x}" y="{base + 18}" text-anchor="middle">{tick:g}</text>')
     for value, text in axes.marks:
         place = horizontal.place(value)
-        parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{base}"/>')
         parts.append(f'<text class="tick" x="{place + 5:.1f}" y="{_TOP + 10}">{escape(text)}</text>')
-    base = HEIGHT - _BOTTOM
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(axes.x_label)}</text>'
-    )
-    centre = (_TOP + base) / 2
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
+    label = escape(axes.x_label)
+    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{label}</text>')
     turned = f'transform="rotate(-90 14 {centre})"'
     parts.append(f'<text class="label" x="14" y="{centre}" text-anchor="middle" {turned}>{escape(axes.y_label)}</text>')
     return parts

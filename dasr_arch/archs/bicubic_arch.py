@@ -8,9 +8,8 @@ from torch import Tensor
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_counts
+from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.degradations.resize import upsample_bicubic
-
-_LEVELS = 255
 
 
 @ARCH_REGISTRY.register()
@@ -40,4 +39,4 @@ class Bicubic(SRNetwork):
         The values are on the 1/255 grid, up to the precision of the type.
         """
         upsampled = upsample_bicubic(lq.float(), self.scale)
-        return ((upsampled * _LEVELS).round().clamp(0, _LEVELS) / _LEVELS).to(lq.dtype)
+        return quantise(upsampled).to(lq.dtype)

@@ -30,8 +30,7 @@ class KeyMap:
     def our_name(self, name: str) -> str | None:
         """Our name of a tensor in a released checkpoint; None if there is none."""
         for pattern, replacement in self._rules:
-            match = pattern.fullmatch(name)
-            if match:
+            if match := pattern.fullmatch(name):
                 return match.expand(replacement)
         return None
 

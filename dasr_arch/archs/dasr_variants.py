@@ -29,7 +29,7 @@ from dasr_arch.archs.dasr_arch import (  # noqa: F401  (the names that archs/blo
     PixelShuffleUpsampler,
     Skip,
 )
-from dasr_arch.archs.layers.argument_checks import check_choice
+from dasr_arch.archs.layers.argument_checks import check_choice, check_kernel_size
 from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.channels_last import Conv3x3
 from dasr_arch.degradations.resize import upsample_bicubic
@@ -57,8 +57,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
             'num_feat, num_groups, num_blocks, representation_dim, encoder_feat and reduction must be positive '
             f'and num_feat at least reduction, got {", ".join(map(str, counts))}'
         )
-    if given['kernel_size'] < 1 or given['kernel_size'] % 2 == 0:
-        raise ValueError(f'kernel_size must be odd and positive, got {given["kernel_size"]}')
+    check_kernel_size('DASR', kernel_size=given['kernel_size'])
     if not given['img_range'] > 0:
         raise ValueError(f'img_range must be positive, got {given["img_range"]}')
 

@@ -35,17 +35,5 @@ class DASRW(DASR):
         da_conv: DAConvKind = 'full',
         implementation: Implementation = 'auto',
     ) -> None:
-        super().__init__(
-            scale,
-            num_feat,
-            num_groups,
-            num_blocks,
-            representation_dim,
-            encoder_feat,
-            reduction,
-            img_range,
-            upsampler,
-            skip,
-            da_conv,
-            implementation=implementation,
-        )
+        sizes = (scale, num_feat, num_groups, num_blocks, representation_dim, encoder_feat, reduction)
+        super().__init__(*sizes, img_range, upsampler, skip, da_conv, implementation=implementation)

@@ -37,12 +37,7 @@ class DnCNN(SRNetwork):
     released_names = KeyMap('model.0.weight', {r'model\.(\d+)\.(\w+)': r'body.\1.\2'})
 
     def __init__(
-        self,
-        scale: int = 1,
-        num_in_ch: int = 3,
-        num_feat: int = 64,
-        num_layers: int = 20,
-        batch_norm: bool = False,
+        self, scale: int = 1, num_in_ch: int = 3, num_feat: int = 64, num_layers: int = 20, batch_norm: bool = False
     ) -> None:
         super().__init__()
         if scale != 1:

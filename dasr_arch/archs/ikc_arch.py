@@ -6,6 +6,7 @@ its code of ten PCA coefficients, see :mod:`dasr_arch.archs.layers.kernel_pca`.
 """
 
 import os
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps
 from dasr_arch.degradations.kernel_pca import isotropic_basis
@@ -23,6 +25,7 @@ from dasr_arch.degradations.kernel_pca import isotropic_basis
 SLOPE = 0.2  # of every LeakyReLU
 _HIDDEN = 32  # channels of the hidden layer of a gain or shift
 _BLOCKS = 16  # as in the public SFTMD
+_activation = partial(nn.LeakyReLU, SLOPE)
 
 
 class SFTLayer(nn.Module):
@@ -30,8 +33,8 @@ class SFTLayer(nn.Module):
 
     def __init__(self, num_feat: int, code_length: int) -> None:
         super().__init__()
-        self.gain = _make_convs(num_feat, code_length)
-        self.shift = _make_convs(num_feat, code_length)
+        self.gain = chain_convs(num_feat + code_length, _HIDDEN, num_feat, activation=_activation)
+        self.shift = chain_convs(num_feat + code_length, _HIDDEN, num_feat, activation=_activation)
 
     def forward(self, x: Tensor, code_maps: Tensor) -> Tensor:
         """Transforms features (B, num_feat, h, w), given the kernel code as maps (B, code_length, h, w)."""
@@ -55,14 +58,6 @@ class SFTResidualBlock(nn.Module):
         out: Tensor = self.conv1(functional.relu(self.sft1(x, code_maps)))
         out = self.conv2(functional.relu(self.sft2(out, code_maps))) + x
         return out
-
-
-def _make_convs(num_feat: int, code_length: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(num_feat + code_length, _HIDDEN, 3, padding=1),
-        nn.LeakyReLU(SLOPE),
-        nn.Conv2d(_HIDDEN, num_feat, 3, padding=1),
-    )
 
 
 class IKCOutput(NamedTuple):
@@ -139,23 +134,13 @@ class SFTMD(SRNetwork):
         self.kernel_size = kernel_size
         self.clamp = clamp
         self.kernel_code = KernelPCA('SFTMD', isotropic_basis(scale, kernel_size, code_length), basis_path)
-        self.head = nn.Sequential(
-            nn.Conv2d(3, num_feat, 3, padding=1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
-        )
+        self.head = chain_convs(3, num_feat, num_feat, num_feat, activation=_activation)
         self.blocks = nn.ModuleList(SFTResidualBlock(num_feat, code_length) for _ in range(num_blocks))
         self.last_sft = SFTLayer(num_feat, code_length)
         self.middle_conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         layers: list[nn.Module] = []
         for factor in [2, 2] if scale == 4 else [scale]:
-            layers += [
-                nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1),
-                nn.PixelShuffle(factor),
-                nn.LeakyReLU(SLOPE),
-            ]
+            layers += [nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1), nn.PixelShuffle(factor), _activation()]
         self.upsampler = nn.Sequential(*layers)
         self.last_conv = nn.Conv2d(num_feat, 3, 9, padding=4)
 
@@ -164,18 +149,10 @@ class SFTMD(SRNetwork):
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), in [0, 1] unless ``clamp`` is off.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: blur kernels of shape (B, k, k), each summing to 1.
-            code: kernel code instead, shape (B, code_length).
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), in [0, 1] unless ``clamp`` is off.
-
-        Raises:
-            ValueError: without kernel and code, or if a shape does not fit.
+        ``kernel`` are blur kernels (B, k, k), each summing to 1, or ``code`` the kernel codes (B, code_length).
+        ValueError without either, or if a shape does not fit.
         """
         code_maps = expand_to_maps(self.kernel_code(len(lq), kernel, code), lq)
         shallow = self.head(lq)
@@ -251,13 +228,7 @@ class Corrector(SRNetwork):
         self.code_layers = nn.Sequential(
             nn.Linear(code_length, num_feat), nn.LeakyReLU(SLOPE), nn.Linear(num_feat, num_feat), nn.LeakyReLU(SLOPE)
         )
-        self.fusion = nn.Sequential(
-            nn.Conv2d(2 * num_feat, 2 * num_feat, 1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(2 * num_feat, num_feat, 1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(num_feat, code_length, 1),
-        )
+        self.fusion = chain_convs(2 * num_feat, 2 * num_feat, num_feat, code_length, side=1, activation=_activation)
 
     def forward(self, sr: Tensor, code: Tensor) -> Tensor:
         """Corrects the kernel codes (B, code_length) that SR images (B, 3, H, W) were computed with.

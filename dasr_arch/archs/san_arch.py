@@ -12,6 +12,7 @@ from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN, PixelShuffleUpsampler
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts
+from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 
 _LARGEST_SIDE = 1000  # pixels; the statistics of larger features come from their centre
@@ -106,16 +107,13 @@ class SecondOrderGroup(nn.Module):
 
     def __init__(self, num_feat: int, num_blocks: int, reduction: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_ResidualBlock(num_feat) for _ in range(num_blocks))
+        self.blocks = nn.Sequential(*(_ResidualBlock(num_feat) for _ in range(num_blocks)))
         self.attention = SecondOrderAttention(num_feat, reduction)
         self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, num_feat, h, w) of the same shape."""
-        out: Tensor = x
-        for block in self.blocks:
-            out = block(out)
-        out = self.conv(self.attention(out)) + x
+        out: Tensor = self.conv(self.attention(self.blocks(x))) + x
         return out
 
 
@@ -169,9 +167,8 @@ class RegionNonLocal(nn.Module):
         self.key = nn.Conv2d(num_feat, hidden, 1)
         self.value = nn.Conv2d(num_feat, hidden, 1)
         self.out = nn.Conv2d(hidden, num_feat, 1)
-        nn.init.zeros_(self.out.weight)
-        assert self.out.bias is not None
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Adds the attention of each region to features (B, C, h, w), of any size from one pixel up."""
@@ -211,9 +208,7 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(), nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        )
+        self.body = chain_convs(num_feat, num_feat, num_feat)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x) + x

@@ -74,19 +74,10 @@ class SRMDNF(SRNetwork):
         return {'kernel_code.basis': self.kernel_code.basis_of_released_weights()}
 
     def forward(self, lq: Tensor, *, kernel: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-        """Super-resolves images.
+        """Super-resolves RGB (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale), around [0, 1], not clamped.
 
-        Args:
-            lq: RGB of shape (B, 3, h, w) in [0, 1].
-            kernel: blur kernels of shape (B, k, k), each summing to 1.
-            code: PCA code of the kernels instead, shape (B, num_components), or (B, num_components, h, w) for
-                spatially varying blur.
-
-        Returns:
-            RGB of shape (B, 3, h * scale, w * scale), around [0, 1], not clamped.
-
-        Raises:
-            ValueError: without kernel and code.
+        ``kernel`` are blur kernels (B, k, k), each summing to 1, or ``code`` their PCA codes (B, num_components), for
+        spatially varying blur (B, num_components, h, w). ValueError without either, or if a shape does not fit.
         """
         return self._restore(lq, expand_to_maps(self.kernel_code(len(lq), kernel, code), lq))
 
@@ -102,12 +93,7 @@ class SRMD(SRMDNF):
     needs = ('kernel', 'noise_level')
 
     def forward(
-        self,
-        lq: Tensor,
-        *,
-        kernel: Tensor | None = None,
-        noise_level: Tensor | None = None,
-        code: Tensor | None = None,
+        self, lq: Tensor, *, kernel: Tensor | None = None, noise_level: Tensor | None = None, code: Tensor | None = None
     ) -> Tensor:
         """Super-resolves images, as :meth:`SRMDNF.forward`.
 

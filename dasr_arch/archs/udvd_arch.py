@@ -14,6 +14,7 @@ from torch.nn import functional
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
 from dasr_arch.archs.layers.argument_checks import check_choice, check_counts, check_kernel_size
+from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps, noise_map
 from dasr_arch.degradations.kernel_pca import anisotropic_basis
@@ -83,8 +84,7 @@ class UDVD(SRNetwork):
             raise ValueError(f'num_refine must be 0 or more for UDVD, got {num_refine}')
         self.scale = scale
         self.kernel_size = kernel_size
-        own = anisotropic_basis(scale, kernel_size, num_components)
-        self.kernel_code = KernelPCA('UDVD', own, basis_path)
+        self.kernel_code = KernelPCA('UDVD', anisotropic_basis(scale, kernel_size, num_components), basis_path)
         self.head = nn.Conv2d(3 + num_components + 1, num_feat, 3, padding=1)
         self.body = nn.Sequential(*(_ResidualBlock(num_feat, res_scale) for _ in range(num_blocks)))
         self.up = DynamicBlock(num_feat, dynamic_size, scale)
@@ -121,26 +121,19 @@ class DynamicBlock(nn.Module):
     def __init__(self, num_feat: int, dynamic_size: int, scale: int = 1, align: int = 1) -> None:
         super().__init__()
         self.scale = scale
-        self.image_conv = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(16, _IMAGE_FEAT, 3, padding=1),
-        )
-        self.align = (
-            nn.Identity()
-            if align == 1
-            else nn.Sequential(
-                nn.Conv2d(num_feat, 32 * align**2, 1), nn.PixelShuffle(align), nn.Conv2d(32, num_feat, 1)
-            )
-        )
+        self.image_conv = chain_convs(3, 16, 16, _IMAGE_FEAT)
+        self.align: nn.Module = nn.Identity()
+        if align > 1:
+            layers = [nn.Conv2d(num_feat, 32 * align**2, 1), nn.PixelShuffle(align), nn.Conv2d(32, num_feat, 1)]
+            self.align = nn.Sequential(*layers)
         both = _IMAGE_FEAT + num_feat
         self.feat_kernel = nn.Conv2d(both, dynamic_size**2 * scale**2, 3, padding=1)
-        layers: list[nn.Module] = [nn.Conv2d(both, _RESIDUAL_FEAT * scale**2, 3, padding=1), nn.ReLU()]
-        if scale > 1:
-            layers.append(nn.PixelShuffle(scale))
-        self.feat_residual = nn.Sequential(*layers, nn.Conv2d(_RESIDUAL_FEAT, 3, 3, padding=1))
+        self.feat_residual = nn.Sequential(
+            nn.Conv2d(both, _RESIDUAL_FEAT * scale**2, 3, padding=1),
+            nn.ReLU(),
+            *([nn.PixelShuffle(scale)] if scale > 1 else []),
+            nn.Conv2d(_RESIDUAL_FEAT, 3, 3, padding=1),
+        )
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """Refines RGB (B, 3, H, W) to (B, 3, H * scale, W * scale); features have sides H / align and W / align."""
@@ -174,9 +167,7 @@ class _ResidualBlock(nn.Module):
     def __init__(self, num_feat: int, res_scale: float) -> None:
         super().__init__()
         self.res_scale = res_scale
-        self.conv = nn.Sequential(
-            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(), nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        )
+        self.conv = chain_convs(num_feat, num_feat, num_feat)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.res_scale * self.conv(x)

@@ -42,14 +42,11 @@ class ChannelsLast(Backend):
         """As in the base class; large enough images by one convolution (``backends/collapsed_tail.py``)."""
         if is_exported() or network.last_conv.weight.dtype != torch.float32 or len(network.upsampler) == 0:
             return network.upsample(features)
-        from dasr_arch.backends.collapsed_tail import (  # noqa: PLC0415  (not needed to define a network)
-            SMALLEST_SIDE,
-            collapsed_upsample,
-        )
+        from dasr_arch.backends import collapsed_tail  # noqa: PLC0415  (not needed to define a network)
 
-        if min(features.shape[-2:]) < SMALLEST_SIDE:
+        if min(features.shape[-2:]) < collapsed_tail.SMALLEST_SIDE:
             return network.upsample(features)
-        return collapsed_upsample(network, features)
+        return collapsed_tail.collapsed_upsample(network, features)
 
 
 BACKEND = ChannelsLast
@@ -141,23 +138,13 @@ class _ConvolveEach(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernel = ctx.saved_tensors
-        batch, channels = x.shape[:2]
-        sides = [1, 1]
+        weight, groups = kernel.reshape(-1, 1, 3, 3), x.shape[0] * x.shape[1]
+        sides, wanted = [1, 1], [*ctx.needs_input_grad, False]
         for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
-            _side_by_side(gradient),
-            _side_by_side(x),
-            kernel.reshape(-1, 1, 3, 3),
-            None,
-            sides,
-            sides,
-            sides,
-            False,
-            [0, 0],
-            batch * channels,
-            [*ctx.needs_input_grad, False],
+            _side_by_side(gradient), _side_by_side(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
         )
         return (
-            None if for_x is None else _one_by_one(for_x, batch),
+            None if for_x is None else _one_by_one(for_x, len(x)),
             None if for_kernel is None else for_kernel.reshape(kernel.shape),
         )
 

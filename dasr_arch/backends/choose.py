@@ -128,12 +128,9 @@ class AcceleratedNetwork(nn.Module, ABC):
     def set_implementation(self, implementation: Implementation) -> None:
         """Chooses how the network is computed; weights and results, up to rounding, stay the same.
 
-        Args:
-            implementation: 'auto' takes the fastest backend that is installed; 'reference' the authors' formulation;
-                'fast' the fastest that needs no optional package; 'ncnn' is 'auto' and requires the package ncnn.
-
-        Raises:
-            ValueError: if there is no such choice, or ncnn is not installed.
+        'auto' takes the fastest backend that is installed; 'reference' the authors' formulation; 'fast' the fastest
+        that needs no optional package; 'ncnn' is 'auto' and requires the package ncnn. ValueError if there is no such
+        choice, or ncnn is not installed.
         """
         if implementation not in ALLOWED:
             raise ValueError(f'implementation must be one of {", ".join(ALLOWED)} for DASR, got {implementation!r}')

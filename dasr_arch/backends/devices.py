@@ -67,11 +67,7 @@ class _MemoryStatus(ctypes.Structure):
         ('load', ctypes.c_uint32),
         ('total_physical', ctypes.c_uint64),
         ('available_physical', ctypes.c_uint64),
-        ('total_page_file', ctypes.c_uint64),
-        ('available_page_file', ctypes.c_uint64),
-        ('total_virtual', ctypes.c_uint64),
-        ('available_virtual', ctypes.c_uint64),
-        ('available_extended_virtual', ctypes.c_uint64),
+        ('page_files_and_virtual', 5 * ctypes.c_uint64),  # not used here
     )
 
 

@@ -72,32 +72,29 @@ class Costs:
     environment: Mapping[str, object]  # versions and hardware
 
 
-class CostStore:
-    """Cache of measured costs in a folder: one file for each method, size and machine."""
+def measure_costs(method: Method, scale: int, plan: CostPlan, device: torch.device, folder: Path) -> Costs:
+    """The costs of a method, which is on the CPU; measured on ``device`` unless ``folder`` has them.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def measure(self, method: Method, scale: int, plan: CostPlan, device: torch.device) -> Costs:
-        """The costs of a method, which is on the CPU; measured on ``device`` unless they are cached."""
-        environment = describe_environment(device)
-        machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
-        inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': to_plain(plan)}
-        code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
-        text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
-        path = self._folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
-        try:
-            return Costs(**json.loads(path.read_text(encoding='utf-8')))
-        except FileNotFoundError:
-            pass
-        except (ValueError, TypeError) as error:
-            _LOGGER.warning('%s: the stored costs cannot be used (%s); they are measured again', path, error)
-        found = _measure_in_process(method.plan, scale, plan, device)
-        costs = Costs(plan.size, count_parameters(method), **found, date=now(), environment=environment)
-        if not costs.failure:
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
-        return costs
+    The folder keeps one file for each method, size and machine.
+    """
+    environment = describe_environment(device)
+    machine = {key: environment.get(key) for key in ('device', 'threads', 'torch')}
+    inputs = {'network': describe_network(method.plan, method.digest), 'scale': scale, 'plan': to_plain(plan)}
+    code = {'dasr': environment['dasr'], 'costs': COST_VERSION}
+    text = json.dumps({**inputs, 'machine': machine, 'code': code}, sort_keys=True)
+    path = folder / f'{hashlib.sha256(text.encode()).hexdigest()}.json'
+    try:
+        return Costs(**json.loads(path.read_text(encoding='utf-8')))
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError) as error:
+        _LOGGER.warning('%s: the stored costs cannot be used (%s); they are measured again', path, error)
+    found = _measure_in_process(method.plan, scale, plan, device)
+    costs = Costs(plan.size, count_parameters(method), **found, date=now(), environment=environment)
+    if not costs.failure:
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
+    return costs
 
 
 def count_parameters(method: Method) -> int:

@@ -98,15 +98,10 @@ class MetricPlan:
 
 @dataclass(frozen=True)
 class Suite:
-    """Data set, degradation and scale of one benchmark row."""
+    """Data set and degradation of one benchmark row."""
 
     dataset: DatasetPlan
     degradation: Degradation
-
-    @property
-    def scale(self) -> int:
-        """Integer upsampling factor."""
-        return self.degradation.scale
 
 
 @dataclass(frozen=True)
@@ -123,9 +118,9 @@ class Benchmark:
     save_img: bool = False  # writes all SR images
     shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # images by data set, always written
 
-    def suites(self, network: NetworkPlan | None = None) -> list[Suite]:
-        """Every data set of a network (all for None) with every degradation, in the order of the option file."""
-        chosen = network.datasets if network is not None else None
+    def suites(self, network: NetworkPlan) -> list[Suite]:
+        """Every data set of a network with every degradation, in the order of the option file."""
+        chosen = network.datasets
         datasets = [dataset for dataset in self.datasets if chosen is None or dataset.name in chosen]
         return [Suite(*pair) for pair in product(datasets, self.degradations)]
 

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,10 +21,8 @@ def describe_environment(device: torch.device) -> dict[str, object]:
     """'dasr', 'commit' (None outside a checkout), 'python', a version per package, 'device', 'cores' and 'threads'."""
     versions: dict[str, object] = {'dasr': __version__, 'commit': read_commit(), 'python': platform.python_version()}
     for name in _DISTRIBUTIONS:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {**versions, 'device': name_device(device), 'cores': os.cpu_count(), 'threads': torch.get_num_threads()}
 
 

@@ -96,11 +96,9 @@ def _read(name: str) -> _File:
 
 
 def _list_figures(name: str, content: _File, table: _Table) -> Iterator[PublishedFigure]:
-    if table.mean_over is not None:
-        keys = [frozenset(key_of(d.specification()) for d in build_degradations([table.mean_over], table.scale))]
-    else:
-        degradations = build_degradations(table.columns or [], table.scale)
-        keys = [frozenset({key_of(degradation.specification())}) for degradation in degradations]
+    blocks = table.columns or [] if table.mean_over is None else [table.mean_over]
+    names = [key_of(degradation.specification()) for degradation in build_degradations(blocks, table.scale)]
+    keys = [frozenset({name}) for name in names] if table.mean_over is None else [frozenset(names)]
     places = [(key, metric) for key in keys for metric in content.metrics]
     for row in table.rows:
         costs = (row.parameters, row.multiply_adds, row.milliseconds)

@@ -28,9 +28,6 @@ PROTOCOL_VERSION = 2
 
 Scores = dict[str, float]
 
-FILE_OPTIONS = frozenset({'backbone_path'})
-"""Options of metrics that name a file."""
-
 _CHECK_SIDE = 16  # LR pixels
 _MARKER = 'cell.txt'
 
@@ -62,7 +59,7 @@ class Evaluation:
         """Everything that determines the numbers, ready for JSON; no paths and no labels of networks and sets."""
         return {
             'protocol': PROTOCOL_VERSION,
-            'scale': self.suite.scale,
+            'scale': self.suite.degradation.scale,
             'network': describe_network(self.network, self.weights_digest),
             'degradation': self.suite.degradation.specification(),
             'degradation_check': digest_degradation(self.suite.degradation, self.seed),
@@ -133,7 +130,7 @@ class ResultCache:
             'seconds': result.seconds,
             'environment': dict(result.environment),
             'inputs': evaluation.describe(),
-            'pictures': {name: _encode_scores(scores) for name, scores in result.scores.items()},
+            'pictures': {name: encode_scores(scores) for name, scores in result.scores.items()},
         }
         with atomic_write(self.path(result.fingerprint)) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n', encoding='utf-8')
@@ -186,7 +183,7 @@ class SRImageFolder:
 
     def holds(self, name: str) -> bool:
         """True if this evaluation has already written the image."""
-        return self._is_ours() and self._path(name).is_file()
+        return self._is_ours() and (self.folder / self.file_name(name)).is_file()
 
     def write(self, name: str, image: NDArray[np.uint8]) -> None:
         """Writes an RGB image (H, W, 3); the first one removes the images of another evaluation."""
@@ -195,7 +192,7 @@ class SRImageFolder:
                 stale.unlink()
             with atomic_write(self.folder / _MARKER) as temporary:
                 temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
-        write_image(self._path(name), image)
+        write_image(self.folder / self.file_name(name), image)
 
     def _is_ours(self) -> bool:
         try:
@@ -207,9 +204,6 @@ class SRImageFolder:
     def file_name(name: str) -> str:
         """The file name of an image, always inside the folder."""
         return f'{name if Path(name).name == name else folder_name(name)}.png'
-
-    def _path(self, name: str) -> Path:
-        return self.folder / self.file_name(name)
 
 
 def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object]:
@@ -233,11 +227,11 @@ def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object
 
 
 def describe_metric(metric: MetricPlan) -> dict[str, object]:
-    """Type and options of a metric; files are replaced by the hash of their content."""
+    """Type and options of a metric; the file of LPIPS is replaced by the hash of its content."""
     described = {'type': metric.type, **metric.options}
-    for key in FILE_OPTIONS & metric.options.keys():
-        path = Path(str(metric.options[key])).expanduser()
-        described[key] = _digest_file(path, path.stat().st_mtime_ns)
+    if 'backbone_path' in described:
+        path = Path(str(described['backbone_path'])).expanduser()
+        described['backbone_path'] = _digest_file(path, path.stat().st_mtime_ns)
     return described
 
 
@@ -273,22 +267,18 @@ def digest_weights(state: Mapping[str, Tensor]) -> str:
     return content.hexdigest()
 
 
-def encode_number(value: float) -> float | str:
-    """A number as JSON can hold it; infinity (the PSNR of equal images) becomes 'inf'."""
-    return value if math.isfinite(value) else str(value)
-
-
 def _cover(records: Iterable[Scores], evaluation: Evaluation) -> bool:
     labels = {metric.label for metric in evaluation.metrics}
     return all(scores.keys() == labels for scores in records)
 
 
 def _partial_line(name: str, scores: Scores, seconds: float) -> str:
-    return json.dumps({'name': name, 'scores': _encode_scores(scores), 'seconds': seconds}) + '\n'
+    return json.dumps({'name': name, 'scores': encode_scores(scores), 'seconds': seconds}) + '\n'
 
 
-def _encode_scores(scores: Scores) -> dict[str, float | str]:
-    return {label: encode_number(value) for label, value in scores.items()}
+def encode_scores(scores: Scores) -> dict[str, float | str]:
+    """Scores as JSON can hold them; infinity (the PSNR of equal images) becomes 'inf'."""
+    return {label: value if math.isfinite(value) else str(value) for label, value in scores.items()}
 
 
 def _decode_scores(values: Mapping[str, float | str]) -> Scores:

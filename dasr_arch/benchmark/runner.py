@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
@@ -32,10 +31,10 @@ from dasr_arch.benchmark.result_cache import (
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
+from dasr_arch.inference.images.pixels import to_pixels, to_tensor
 from dasr_arch.inference.tile_limits import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)
-_LEVELS = 255
 
 
 class EvaluationError(Exception):
@@ -150,16 +149,13 @@ class Runner:
         reason = ''
         if any(work.remaining for work in works):
             try:
-                method = self._build(plan)
+                built = build_method(plan, self._benchmark.scale)
+                if built.digest != self._digests[plan.label]:
+                    raise EvaluationError(f'{plan.weights} has changed since the test began; run the test again')
+                method = built.to(self._device)
             except (InputError, EvaluationError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
         return [self._run_evaluation(work, method, reason, bar) for work in works]
-
-    def _build(self, plan: NetworkPlan) -> Method:
-        method = build_method(plan, self._benchmark.scale)
-        if method.digest != self._digests[plan.label]:
-            raise EvaluationError(f'{plan.weights} has changed since the test began; run the test again')
-        return method.to(self._device)
 
     def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> Outcome:
         network, suite = work.evaluation.network, work.evaluation.suite
@@ -185,13 +181,9 @@ class Runner:
 
     def _finish(self, work: _Work) -> EvaluationResult:
         ordered = {image.name: work.known[image.name] for image in work.evaluation.images}
-        result = EvaluationResult(
-            work.evaluation.fingerprint,
-            {name: scores for name, (scores, _) in ordered.items()},
-            now(),
-            sum(seconds for _, seconds in ordered.values()),
-            self._environment,
-        )
+        scores = {name: one for name, (one, _) in ordered.items()}
+        seconds = sum(one for _, one in ordered.values())
+        result = EvaluationResult(work.evaluation.fingerprint, scores, now(), seconds, self._environment)
         self._cache.write(work.evaluation, result)
         return result
 
@@ -201,10 +193,15 @@ class Runner:
         """SR image (H, W, 3), scores and seconds of one image; every failure becomes an EvaluationError."""
         try:
             hr = self._read(evaluation.suite.dataset, facts)
-            lq, draws = self._degrade(evaluation, facts, method, hr)
+            degradation = evaluation.suite.degradation
+            lq = degrade_image(degradation, hr, evaluation.seed, facts.name)
+            generator = image_generator(evaluation.seed, facts.name)  # repeats the draws of the degradation
+            draws = degradation.draw(generator, lq.shape[:2]) if method.needs else {}
             generator = image_generator(evaluation.seed, facts.name)
             started = time.perf_counter()
-            sr = _to_pixels(method.restore(lq, draws, evaluation.suite.scale, generator))
+            restored = method.restore(to_tensor(lq, self._device), draws, self._benchmark.scale, generator)
+            check_finite(restored)
+            sr = to_pixels(restored[0], np.dtype(np.uint8), 3)
             seconds = time.perf_counter() - started
             scores = {metric.label: measure_image(metric, sr, hr) for metric in evaluation.metrics}
         except EvaluationError:
@@ -240,21 +237,3 @@ class Runner:
                 f'{facts.name} of {dataset.name} has changed since the test began; run the test again'
             )
         return crop_to_multiple(image, self._benchmark.scale)
-
-    def _degrade(
-        self, evaluation: Evaluation, facts: ImageFacts, method: Method, hr: NDArray[np.uint8]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """LR image (1, 3, h, w) in [0, 1] of an HR image (H, W, 3), and the draws that non-blind methods need."""
-        degradation, seed = evaluation.suite.degradation, evaluation.seed
-        small = degrade_image(degradation, hr, seed, facts.name)
-        lq = torch.from_numpy(small).to(self._device).permute(2, 0, 1).unsqueeze(0).float() / _LEVELS
-        # The same generator repeats the draws of the degradation.
-        draws = degradation.draw(image_generator(seed, facts.name), small.shape[:2]) if method.needs else {}
-        return lq, draws
-
-
-def _to_pixels(sr: Tensor) -> NDArray[np.uint8]:
-    """SR image (H, W, 3), RGB, rounded to 8 bit."""
-    check_finite(sr)
-    levels = (sr[0].float() * _LEVELS).round().clamp(0, _LEVELS).to(torch.uint8)
-    return levels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -17,6 +17,7 @@ from dasr_arch.degradations.base import (
     draw_uniform,
     format_number,
     format_range,
+    format_setting,
 )
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
 
@@ -71,10 +72,7 @@ class AnisotropicGaussian(Degradation):
     @property
     def kernel_label(self) -> str:
         """'lambda 2 0.5, theta 10' or 'lambda 0.2-4, theta 0-180'."""
-        if self.theta_deg_range is not None:
-            theta = format_range(self.theta_deg_range)
-        else:
-            theta = format_number(self.theta_deg)
+        theta = format_setting(self.theta_deg, self.theta_deg_range)
         if self.lambda_range is not None:
             return f'lambda {format_range(self.lambda_range)}, theta {theta}'
         return f'lambda {format_number(self.lambda_1)} {format_number(self.lambda_2)}, theta {theta}'
@@ -105,6 +103,8 @@ class CovarianceGaussian(Degradation):
 
     variance_range: Range | None = None
 
+    fixed_kernel = False
+
     def __post_init__(self) -> None:
         """Checks every parameter."""
         super().__post_init__()
@@ -126,8 +126,3 @@ class CovarianceGaussian(Degradation):
         """'variances 0.1-10'."""
         assert self.variance_range is not None
         return f'variances {format_range(self.variance_range)}'
-
-    @property
-    def fixed_kernel(self) -> bool:
-        """False: the angle is always drawn."""
-        return False

@@ -10,7 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,12 +20,7 @@ from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
 from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
 from dasr_arch.degradations.padding import border_index, pad_border
-from dasr_arch.degradations.resize import (
-    check_multiple,
-    downsample_bicubic_valid,
-    downsample_matrix,
-    downsample_s_fold,
-)
+from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_matrix, downsample_s_fold
 
 Range = tuple[float, float]
 
@@ -71,6 +66,10 @@ class Degradation(ABC):
     jpeg_range: tuple[int, int] | None = None
     jpeg_probability: float = 1.0
 
+    separable = False  # True if every kernel is the product of a column and a row
+    # Names of the draws that all patches of an image share; 'noise' is drawn for each patch.
+    shared_draws: ClassVar[tuple[str, ...]] = ('kernel', 'noise_level', 'jpeg_quality')
+
     def __post_init__(self) -> None:
         """Checks every parameter."""
         if not _is_whole(self.scale) or self.scale < 1:
@@ -100,19 +99,9 @@ class Degradation(ABC):
         """True if every draw gives the same kernel."""
 
     @property
-    def separable(self) -> bool:
-        """True if every kernel is the product of a column and a row."""
-        return False
-
-    @property
     def reach(self) -> int:
         """HR pixels beyond a patch that the downsampling needs."""
         return 2 * self.scale
-
-    @property
-    def shared_draws(self) -> tuple[str, ...]:
-        """Names of the draws that all patches of an image share; 'noise' is drawn for each patch."""
-        return ('kernel', 'noise_level', 'jpeg_quality')
 
     @property
     def drawn_noise_levels(self) -> Range | None:
@@ -140,14 +129,11 @@ class Degradation(ABC):
     def label(self) -> str:
         """Short name, different for different settings: 'sigma 1.2', 'lambda 2 0.5, theta 10, noise 5'."""
         parts = [self.kernel_label]
-        if self.noise_range is not None:
-            parts.append(f'noise {format_range(self.noise_range)}')
-        elif self.noise:
-            parts.append(f'noise {format_number(self.noise)}')
+        if self.noise or self.noise_range is not None:
+            parts.append(f'noise {format_setting(self.noise, self.noise_range)}')
         if self.jpeg_range is not None or self.jpeg is not None:
-            quality = format_range(self.jpeg_range) if self.jpeg_range is not None else f'{self.jpeg}'
             share = '' if self.jpeg_probability == 1 else f' with probability {format_number(self.jpeg_probability)}'
-            parts.append(f'jpeg {quality}{share}')
+            parts.append(f'jpeg {format_setting(self.jpeg, self.jpeg_range)}{share}')
         if self.downsample != 'bicubic':
             parts.append('s-fold')
         if self.border != 'replicate':
@@ -166,24 +152,16 @@ class Degradation(ABC):
         return out
 
     def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
-        """Drawn parameters of one image for JSON: the rounded noise level, and those that a subclass adds.
-
-        Args:
-            draws: result of :meth:`draw`.
-        """
+        """Drawn parameters of one image, from :meth:`draw`, for JSON: the noise level, and those of a subclass."""
         return {'noise_level': round(float(draws['noise_level']), 6)}
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Draws all random parameters of one image.
+        """Draws all random parameters of one image: the same from the same state of the CPU generator.
 
-        Args:
-            generator: CPU generator; the same state gives the same draws.
-            lq_size: height and width of the LR patches (or of the whole LR image).
-            patches: number of patches that share kernel, noise level and JPEG quality, but no noise sample.
-
-        Returns:
-            'kernel' (k, k) and 'noise_level' (); 'noise' (patches, 3, h, w), if there can be any; 'jpeg_quality' (),
-            0 for none, if there can be any. Stacked along a new first axis they are the draws of a batch.
+        ``lq_size`` is height and width of the whole LR image, or of its ``patches``, which share kernel, noise level
+        and JPEG quality, but no noise sample. The draws are 'kernel' (k, k) and 'noise_level' (); 'noise'
+        (patches, 3, h, w), if there can be any; 'jpeg_quality' (), 0 for none, if there can be any. Stacked along a new
+        first axis they are the draws of a batch.
         """
         out = {'kernel': self.draw_kernel(generator)}
         level = draw_uniform(self.noise, self.noise_range, generator)
@@ -199,20 +177,12 @@ class Degradation(ABC):
 
     @torch.no_grad()
     def apply(self, hr: Tensor, draws: Mapping[str, Tensor], window: Window | None = None) -> Tensor:
-        """Degrades a batch.
+        """Degrades RGB (B, 3, H, W) in [0, 1] to (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255.
 
-        Args:
-            hr: RGB images of shape (B, 3, H, W) in [0, 1], sides multiples of the scale; with a window, patches with
-                ``margin`` pixels more on every side, reflected where they lie outside the image.
-            draws: results of :meth:`draw` for all images, stacked along a first axis of length B.
-            window: where the patches lie in their images.
-
-        Returns:
-            LR images of shape (B, 3, H / scale, W / scale) in [0, 1] on the grid of 1/255; with a window, the LR
-            patch without margin: what degrading the whole image and then cropping gives.
-
-        Raises:
-            ValueError: if the sides are not multiples of the scale.
+        ``draws`` are results of :meth:`draw` for all images, stacked along a first axis of length B. With ``window``,
+        the positions of patches in their images, the input has ``margin`` pixels more on every side, reflected where
+        they lie outside the image, and the result is what degrading the whole image and then cropping gives.
+        ValueError if the sides are not multiples of the scale.
         """
         check_multiple(hr, self.scale)
         kernel = draws['kernel'].to(hr.device, non_blocking=True)
@@ -315,17 +285,10 @@ def check_one_of(owner: str, name: str, value: object, span: object) -> None:
 
 
 def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradation:
-    """Makes a degradation from an option file's block.
+    """Makes a degradation from an option file's block: the type, which names a registered one, and its parameters.
 
-    Args:
-        specification: 'type' names a registered degradation, the rest are its parameters.
-        scale: integer downsampling factor.
-
-    Returns:
-        The degradation.
-
-    Raises:
-        InputError: if the type or a parameter is unknown, missing or out of range.
+    ``scale`` is the integer downsampling factor. InputError if the type or a parameter is unknown, missing or out of
+    range.
     """
     if not isinstance(specification, Mapping):
         raise InputError(f'a degradation must be a mapping with a type, got {specification!r}')
@@ -334,12 +297,12 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
     if name not in known:
         raise InputError(f"unknown degradation type '{name}'{suggest(str(name), known)}")
     kind: type[Degradation] = DEGRADATION_REGISTRY.get(name)
-    parameters = {key: value for key, value in specification.items() if key != 'type'}
+    given = {key: value for key, value in specification.items() if key != 'type'}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     allowed = {item.name for item in fields(kind)} - {'scale'}
-    for key in parameters:
+    for key in values:
         if key not in allowed:
             raise InputError(f"unknown parameter '{key}' of {name}{suggest(str(key), allowed)}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
     return kind(scale=scale, **values)
 
 
@@ -365,7 +328,12 @@ def format_number(value: float | None) -> str:
 
 def format_range(span: Range) -> str:
     """A range as '0.2-4'."""
-    return '-'.join(format_number(value) for value in span)
+    return '-'.join(map(format_number, span))
+
+
+def format_setting(value: float | None, span: Range | None) -> str:
+    """The range if it is given, else the fixed value."""
+    return format_number(value) if span is None else format_range(span)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

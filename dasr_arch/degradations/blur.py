@@ -59,11 +59,11 @@ def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor,
     """
     left, values, right = torch.linalg.svd(kernel.double())
     rest = (values**2).flip(1).cumsum(1).flip(1).sqrt()
-    out = []
     counts = (rest > tolerance).sum(1).clamp(min=1).tolist()
-    for columns, strengths, rows, count in zip(left, values, right, counts, strict=True):
-        out.append(((columns[:, :count] * strengths[:count]).T.float(), rows[:count].float()))
-    return out
+    return [
+        ((columns[:, :count] * strengths[:count]).T.float(), rows[:count].float())
+        for columns, strengths, rows, count in zip(left, values, right, counts, strict=True)
+    ]
 
 
 def blur_matrix(taps: Tensor, index: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ from dasr_arch.degradations.base import (
     check_one_of,
     check_range,
     draw_uniform,
-    format_number,
-    format_range,
+    format_setting,
 )
 from dasr_arch.degradations.kernels import dirac_kernel, isotropic_gaussian_kernel
 
@@ -52,6 +51,8 @@ class IsotropicGaussian(Degradation):
     distribution: Distribution = 'uniform'
     beta: Range | None = None
 
+    separable = True
+
     def __post_init__(self) -> None:
         """Checks every parameter."""
         super().__post_init__()
@@ -75,34 +76,30 @@ class IsotropicGaussian(Degradation):
 
     def draw_kernel(self, generator: torch.Generator) -> Tensor:
         """One blur kernel, shape (kernel_size, kernel_size), float32."""
-        if self.sigma_range is not None and self.distribution == 'arcsine':
-            low, high = self.sigma_range
-            sigma = low + (high - low) * math.sin(math.pi / 2 * draw_uniform(None, (0.0, 1.0), generator)) ** 2
-        elif self.sigma_range is not None and self.beta is not None:
-            low, high = self.sigma_range
-            sigma = low + (high - low) * _draw_beta(self.beta, generator)
-        else:
+        if self.sigma_range is None or self.distribution == 'uniform':
             sigma = draw_uniform(self.sigma, self.sigma_range, generator)
+        else:
+            low, high = self.sigma_range
+            sigma = low + (high - low) * self._draw_share(generator)
         if sigma == 0:
             return dirac_kernel(self.kernel_size)[0]
         return isotropic_gaussian_kernel(torch.tensor([sigma], dtype=torch.float32), self.kernel_size)[0]
 
+    def _draw_share(self, generator: torch.Generator) -> float:
+        """Place of a width in its range, in [0, 1]."""
+        if self.beta is not None:
+            return _draw_beta(self.beta, generator)
+        return math.sin(math.pi / 2 * draw_uniform(None, (0.0, 1.0), generator)) ** 2
+
     @property
     def kernel_label(self) -> str:
         """'sigma 1.2' or 'sigma 0.2-4'."""
-        if self.sigma_range is not None:
-            return f'sigma {format_range(self.sigma_range)}'
-        return f'sigma {format_number(self.sigma)}'
+        return f'sigma {format_setting(self.sigma, self.sigma_range)}'
 
     @property
     def fixed_kernel(self) -> bool:
         """True if sigma is a constant."""
         return self.sigma_range is None
-
-    @property
-    def separable(self) -> bool:
-        """True: a Gaussian in two dimensions is the product of two in one."""
-        return True
 
 
 def _draw_beta(shapes: Range, generator: torch.Generator) -> float:

@@ -53,7 +53,7 @@ def anisotropic_basis(largest: float, kernel_size: int = 15, num_components: int
     By default kernel size and number of components are SRMD's. Components are as :func:`compute_kernel_basis` gives
     them, not centred, the same in every call.
     """
-    return _anisotropic_basis(largest, kernel_size, num_components).clone()
+    return _compute_basis(largest, kernel_size, num_components, isotropic=False).clone()
 
 
 def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10) -> Tensor:
@@ -62,27 +62,17 @@ def isotropic_basis(scale: int, kernel_size: int = 21, num_components: int = 10)
     By default kernel size and number of components are IKC's. Components are as :func:`compute_kernel_basis` gives
     them, centred, the same in every call.
     """
-    return _isotropic_basis(scale, kernel_size, num_components).clone()
+    return _compute_basis(scale, kernel_size, num_components, isotropic=True).clone()
 
 
 @lru_cache(maxsize=8)
-def _anisotropic_basis(largest: float, kernel_size: int, num_components: int) -> Tensor:
-    lambda_1, lambda_2, turn = _draw_uniform(3)
-    span = largest - SMALLEST_WIDTH
-    kernels = anisotropic_gaussian_kernel(
-        SMALLEST_WIDTH + span * lambda_1, SMALLEST_WIDTH + span * lambda_2, math.pi * turn, kernel_size
-    )
-    return compute_kernel_basis(kernels, num_components)
-
-
-@lru_cache(maxsize=8)
-def _isotropic_basis(scale: int, kernel_size: int, num_components: int) -> Tensor:
-    (sigma,) = _draw_uniform(1)
-    kernels = isotropic_gaussian_kernel(SMALLEST_WIDTH + (scale - SMALLEST_WIDTH) * sigma, kernel_size)
-    return compute_kernel_basis(kernels, num_components, centred=True)
-
-
-def _draw_uniform(count: int) -> Tensor:
-    """Numbers in [0, 1) of shape (count, _DRAWS), on the CPU also where networks are being built elsewhere."""
+def _compute_basis(largest: float, kernel_size: int, num_components: int, isotropic: bool) -> Tensor:
+    """Basis of Gaussians of uniform widths, computed on the CPU also where networks are being built elsewhere."""
     generator = torch.Generator().manual_seed(_SEED)
-    return torch.rand(count, _DRAWS, generator=generator, dtype=torch.float64, device='cpu')
+    drawn = torch.rand(1 if isotropic else 3, _DRAWS, generator=generator, dtype=torch.float64, device='cpu')
+    widths = SMALLEST_WIDTH + (largest - SMALLEST_WIDTH) * drawn[:2]
+    if isotropic:
+        kernels = isotropic_gaussian_kernel(widths[0], kernel_size)
+    else:
+        kernels = anisotropic_gaussian_kernel(widths[0], widths[1], math.pi * drawn[2], kernel_size)
+    return compute_kernel_basis(kernels, num_components, centred=isotropic)

@@ -11,7 +11,6 @@ CODECS = ('none', 'jpeg 4:4:4', 'jpeg 4:2:0', 'webp')
 BLOCK = 16
 """Side of the blocks that JPEG with 4:2:0 and WebP code, pixels; JPEG's own blocks of 8 divide it."""
 
-_SUFFIXES = {'jpeg 4:4:4': '.jpg', 'jpeg 4:2:0': '.jpg', 'webp': '.webp'}
 _PARAMETERS = {
     'jpeg 4:4:4': (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY),
     'jpeg 4:2:0': (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_QUALITY),
@@ -65,7 +64,7 @@ def _compress_one(x: Tensor, name: str, quality: int, border: tuple[int, int, in
     """One image through a codec, with mirrored borders at the top, bottom, left and right."""
     image = (x * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     framed = cv2.copyMakeBorder(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), *border, cv2.BORDER_REFLECT)
-    encoded = cv2.imencode(_SUFFIXES[name], framed, [*_PARAMETERS[name], quality])[1]
+    encoded = cv2.imencode('.webp' if name == 'webp' else '.jpg', framed, [*_PARAMETERS[name], quality])[1]
     restored = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert restored is not None  # it has just been encoded
     top, _, left, _ = border

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DEGRADATION_REGISTRY
-from dasr_arch.degradations.base import Degradation, Range, Window, check_number, format_number
+from dasr_arch.degradations.base import Degradation, Window, check_number, format_number
 from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, split_kernels
 from dasr_arch.degradations.noise_compression import BLOCK, CODECS, compress, quantise
 from dasr_arch.degradations.padding import pad_border
@@ -46,6 +46,11 @@ class Photographic(Degradation):
 
     level_probabilities: tuple[float, float, float] = (0.3, 0.35, 0.2)
 
+    fixed_kernel = False
+    shared_draws = ('level', 'kernel', 'resize', 'noise_level', 'noise_shot', 'codec', 'jpeg_quality', 'grid')
+    drawn_noise_levels = NOISE_LEVELS
+    drawn_jpeg_qualities = QUALITIES
+
     def __post_init__(self) -> None:
         """Checks every parameter."""
         super().__post_init__()
@@ -70,36 +75,12 @@ class Photographic(Degradation):
         return f'photographic {"/".join(format_number(share) for share in self.level_probabilities)}'
 
     @property
-    def fixed_kernel(self) -> bool:
-        """False: kernels are always drawn."""
-        return False
-
-    @property
     def reach(self) -> int:
         """HR pixels beyond a patch that the widest resizing needs: both steps, the first at its strongest."""
         return (LARGEST_SUPPORT + _FIRST_SUPPORT) * self.scale
 
-    @property
-    def shared_draws(self) -> tuple[str, ...]:
-        """Names of the draws that all patches of an image share."""
-        return ('level', 'kernel', 'resize', 'noise_level', 'noise_shot', 'codec', 'jpeg_quality', 'grid')
-
-    @property
-    def drawn_noise_levels(self) -> Range:
-        """Ends of the noise levels that are drawn, grey levels of 0..255."""
-        return NOISE_LEVELS
-
-    @property
-    def drawn_jpeg_qualities(self) -> tuple[int, int]:
-        """Ends of the compression qualities that are drawn."""
-        return QUALITIES
-
     def describe(self, draws: Mapping[str, Tensor]) -> dict[str, object]:
-        """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed.
-
-        Args:
-            draws: result of :meth:`draw`.
-        """
+        """Level, resizing, noise and codec of one image, by their names; the kernel follows from the image's seed."""
         factor, first, last = draws['resize'].tolist()
         resize: dict[str, object] = {'filter': FILTERS[int(last)]}
         if factor != 1:
@@ -118,19 +99,13 @@ class Photographic(Degradation):
         return (max(0.0, 1 - sum(self.level_probabilities)), *self.level_probabilities)
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
-        """Draws all random parameters of one image.
+        """Draws all random parameters of one image, as :meth:`Degradation.draw`; patches share all but the noise.
 
-        Args:
-            generator: CPU generator; the same state gives the same draws.
-            lq_size: height and width of the LR patches (or of the whole LR image).
-            patches: number of patches that share everything but the noise samples.
-
-        Returns:
-            'level' (), place in LEVELS; 'kernel' (k, k); 'resize' (3,), the intermediate factor and the places of both
-            filters in FILTERS; 'noise_level' (), standard deviation at mid-grey on the scale 0..255; 'noise_shot' (),
-            the share of the variance that grows with brightness; 'codec' (), place in CODECS; 'jpeg_quality' (), the
-            codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before the image;
-            'noise' (patches, 3, h, w).
+        The draws are 'level' (), place in LEVELS; 'kernel' (k, k); 'resize' (3,), the intermediate factor and the
+        places of both filters in FILTERS; 'noise_level' (), standard deviation at mid-grey on the scale 0..255;
+        'noise_shot' (), the share of the variance that grows with brightness; 'codec' (), place in CODECS;
+        'jpeg_quality' (), the codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before
+        the image; 'noise' (patches, 3, h, w).
         """
         found = draw_parameters(generator, self.scale, self.kernel_size, self._shares)
         return {

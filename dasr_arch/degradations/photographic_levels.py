@@ -41,7 +41,7 @@ _FILTER_SHARES = {'bicubic': 0.5, 'bilinear': 0.15, 'area': 0.2, 'lanczos': 0.15
 _FIRST_FILTER_SHARES = {'bicubic': 0.4, 'bilinear': 0.3, 'area': 0.3}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Level:
     """One strength of the degradation."""
 
@@ -56,37 +56,10 @@ class Level:
 
 
 LEVELS = (
-    Level(name='clean', sharp=0.4, largest_width=0.4),
-    Level(
-        name='weak',
-        sharp=0.4,
-        largest_width=0.35,
-        resized=0.05,
-        noisy=0.15,
-        noise=(1, 5),
-        compressed=0.95,
-        quality=(70, 95),
-    ),
-    Level(
-        name='standard',
-        sharp=0.35,
-        largest_width=0.5,
-        resized=0.1,
-        noisy=0.3,
-        noise=(1, 12),
-        compressed=0.95,
-        quality=(35, 80),
-    ),
-    Level(
-        name='severe',
-        sharp=0.1,
-        largest_width=1.0,
-        resized=0.15,
-        noisy=0.7,
-        noise=(1, 25),
-        compressed=0.5,
-        quality=(30, 60),
-    ),
+    Level('clean', 0.4, 0.4),
+    Level('weak', 0.4, 0.35, resized=0.05, noisy=0.15, noise=(1, 5), compressed=0.95, quality=(70, 95)),
+    Level('standard', 0.35, 0.5, resized=0.1, noisy=0.3, noise=(1, 12), compressed=0.95, quality=(35, 80)),
+    Level('severe', 0.1, 1.0, resized=0.15, noisy=0.7, noise=(1, 25), compressed=0.5, quality=(30, 60)),
 )
 """The strengths, mildest first."""
 

@@ -129,10 +129,11 @@ def _taps(rows: Tensor, factor: float, name: str) -> tuple[Tensor, Tensor]:
     A factor below 1 shrinks. Each row of weights sums to 1.
     """
     stretch = max(1.0, 1 / factor)
-    support = _SUPPORTS[name] * stretch
+    reach, shape = _SHAPES[name]
+    support = reach * stretch
     centre = (rows.double() + 0.5) / factor - 0.5
     place = (centre - support).ceil().long().unsqueeze(1) + torch.arange(math.ceil(2 * support) + 1, device=rows.device)
-    weight = _SHAPES[name]((place - centre.unsqueeze(1)) / stretch)
+    weight = shape((place - centre.unsqueeze(1)) / stretch)
     return place, weight / weight.sum(1, keepdim=True)
 
 
@@ -152,23 +153,13 @@ def _bicubic(t: Tensor) -> Tensor:
     return torch.where(t <= 1, inner, torch.where(t < 2, outer, 0))
 
 
-def _bilinear(t: Tensor) -> Tensor:
-    return (1 - t.abs()).clamp(min=0)
-
-
-def _area(t: Tensor) -> Tensor:
-    return ((t > -0.5) & (t <= 0.5)).double()
-
-
 def _lanczos(t: Tensor) -> Tensor:
-    inside = t.abs() < LARGEST_SUPPORT
-    return torch.where(inside, torch.sinc(t) * torch.sinc(t / LARGEST_SUPPORT), 0)
+    return torch.where(t.abs() < LARGEST_SUPPORT, torch.sinc(t) * torch.sinc(t / LARGEST_SUPPORT), 0)
 
 
-_SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
-    'bicubic': _bicubic,
-    'bilinear': _bilinear,
-    'area': _area,
-    'lanczos': _lanczos,
+_SHAPES: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {  # pixels on either side, and weight by distance
+    'bicubic': (2.0, _bicubic),
+    'bilinear': (1.0, lambda t: (1 - t.abs()).clamp(min=0)),
+    'area': (0.5, lambda t: ((t > -0.5) & (t <= 0.5)).double()),
+    'lanczos': (LARGEST_SUPPORT, _lanczos),
 }
-_SUPPORTS: dict[str, float] = {'bicubic': 2.0, 'bilinear': 1.0, 'area': 0.5, 'lanczos': float(LARGEST_SUPPORT)}

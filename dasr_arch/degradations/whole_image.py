@@ -23,19 +23,10 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int, name: str = '') -> ND
 def degrade_image(
     degradation: Degradation, image: NDArray[np.uint8], seed: int = 0, name: str = ''
 ) -> NDArray[np.uint8]:
-    """Makes the LR image of an HR image.
+    """Degrades RGB (H, W, 3), cropped to a multiple of the scale, to RGB (H // scale, W // scale, 3).
 
-    Args:
-        degradation: degradation to apply; random values are drawn from ``seed`` and ``name``.
-        image: RGB, shape (H, W, 3), uint8; cropped to a multiple of the scale.
-        seed: seed of the test.
-        name: name of the image, so that the draws do not depend on the order of images.
-
-    Returns:
-        RGB, shape (H // scale, W // scale, 3), uint8.
-
-    Raises:
-        InputError: if the image is smaller than the scale.
+    Random values are drawn from the seed and the image's name, so that they do not depend on the order of images.
+    InputError if the image is smaller than the scale.
     """
     cropped = crop_to_multiple(image, degradation.scale, name)
     size = (cropped.shape[0] // degradation.scale, cropped.shape[1] // degradation.scale)

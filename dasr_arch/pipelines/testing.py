@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
-from dasr_arch.benchmark.complexity import CostPlan, Costs, CostStore
+from dasr_arch.benchmark.complexity import CostPlan, Costs, measure_costs
 from dasr_arch.benchmark.config import (
     Benchmark,
     Block,
@@ -148,11 +148,11 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
 
 def _measure_costs(benchmark: Benchmark, plan: CostPlan, folder: Path, device: torch.device) -> dict[str, Costs]:
     """The costs of every method, by label."""
-    store = CostStore(folder / 'costs')
     costs = {}
     for network in benchmark.networks:
         _LOGGER.info('measuring the costs of %s', network.label)
-        costs[network.label] = store.measure(build_method(network, benchmark.scale), benchmark.scale, plan, device)
+        method = build_method(network, benchmark.scale)
+        costs[network.label] = measure_costs(method, benchmark.scale, plan, device, folder / 'costs')
     return costs
 
 

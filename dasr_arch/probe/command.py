@@ -100,15 +100,9 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
         chosen = [classes[round(index * (len(classes) - 1) / 3)] for index in range(4)]
         return [_map(network, source, 'four blur widths', [(one, clean, one.label) for one in chosen])]
     isotropic = [one for one in classes if 'sigma' in one.values]
-    widest = max(one.values['lambda_1'] for one in classes if 'lambda_1' in one.values)
-    narrow = min(one.values['lambda_2'] for one in classes if 'lambda_2' in one.values)
-    anisotropic = [
-        one
-        for one in classes
-        if (one.values.get('lambda_1'), one.values.get('lambda_2')) == (widest, narrow)
-        and one.values['theta_deg'] in (0.0, 90.0)
-    ]
-    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *anisotropic]]
+    upright = [one for one in classes if one.values.get('theta_deg') in (0.0, 90.0)]
+    longest = sorted(upright, key=lambda one: one.values['lambda_2'] - one.values['lambda_1'])[:2]
+    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *longest]]
     levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
     middle = isotropic[len(isotropic) // 2]
     return [
@@ -119,7 +113,6 @@ def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
     """Writes report.json, with the entries of ``about`` too, report.md and map_N.svg for each map into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         **about,
         'train_pictures': report.train_images,
@@ -129,13 +122,11 @@ def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object])
             for quantity, one in report.confusions.items()
         },
     }
-    with atomic_write(folder / 'report.json') as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    with atomic_write(folder / 'report.md') as temporary:
-        temporary.write_text(_format_markdown(report, about), encoding='utf-8')
-    for number, one in enumerate(report.maps, 1):
-        with atomic_write(folder / f'map_{number}.svg') as temporary:
-            temporary.write_text(_draw(one), encoding='utf-8')
+    texts = {'report.json': json.dumps(content, indent=1) + '\n', 'report.md': _format_markdown(report, about)}
+    texts |= {f'map_{number}.svg': _draw(one) for number, one in enumerate(report.maps, 1)}
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding='utf-8')
 
 
 def _map(

@@ -79,10 +79,8 @@ def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
 
 def list_noises(setting: Setting) -> list[ProbeClass]:
     """Noise classes of a probe; for 'iso' 0 alone."""
-    return [
-        ProbeClass(f'noise {level}', {'noise': float(level)})
-        for level in NOISE_LEVELS[: 1 if setting == 'iso' else None]
-    ]
+    levels = NOISE_LEVELS if setting == 'general' else NOISE_LEVELS[:1]
+    return [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in levels]
 
 
 def degradation_options(kernel: ProbeClass, noise: ProbeClass) -> dict[str, Any]:
@@ -143,10 +141,8 @@ def fit_probe(
         train_targets, test_targets = targets[quantity]
         weight, bias = fit_logistic(inputs, train_targets, len(known))
         predicted = (outputs @ weight.T + bias).argmax(1)
-        counts = torch.bincount(test_targets * len(known) + predicted, minlength=len(known) ** 2).reshape(
-            len(known), -1
-        )
-        confusions[quantity] = Confusion([one.label for one in known], counts.numpy())
+        counts = torch.bincount(test_targets * len(known) + predicted, minlength=len(known) ** 2)
+        confusions[quantity] = Confusion([one.label for one in known], counts.reshape(len(known), -1).numpy())
         classifiers[quantity] = LinearClassifier(known, weight.float(), bias.float(), confusions[quantity].accuracy)
     probe = Probe(identify_encoder(network), mean.float(), spread.float(), classifiers, tested_on)
     return probe, confusions

@@ -7,7 +7,7 @@ nearest coefficients is used.
 import torch
 from torch import Tensor
 
-from dasr_arch.archs.ikc_arch import IKC, IKCOutput
+from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.degradations.kernel_pca import SMALLEST_WIDTH
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
 
@@ -34,10 +34,5 @@ def estimate_kernel(network: IKC, lq: Tensor, corrected: bool = False) -> Tensor
     The Predictor alone estimates, as in DASR's comparison; ``corrected`` adds the Corrector. ValueError as in
     :func:`estimate_width`.
     """
-    if corrected:
-        out = network(lq, return_steps=True)
-        assert isinstance(out, IKCOutput)
-        code = out.codes[-1]
-    else:
-        code = network.predictor(lq)
+    code = network(lq, return_steps=True).codes[-1] if corrected else network.predictor(lq)
     return isotropic_gaussian_kernel(estimate_width(network, code), network.sftmd.kernel_size)

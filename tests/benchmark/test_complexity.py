@@ -9,7 +9,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.dncnn_arch import DnCNN
 from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srmd_arch import SRMDNF
-from dasr_arch.benchmark.complexity import CostPlan, CostStore, count_multiply_adds, count_parameters
+from dasr_arch.benchmark.complexity import CostPlan, count_multiply_adds, count_parameters, measure_costs
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.methods import Method, build_method
 from tests.benchmark.making import save_weights
@@ -48,8 +48,7 @@ def test_parts_are_counted_with_the_network(tmp_path: Path) -> None:
 
 def test_time_and_memory_are_measured_once_and_kept(tmp_path: Path) -> None:
     method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}), 4)
-    store = CostStore(tmp_path / 'costs')
-    first = store.measure(method, 4, PLAN, CPU)
+    first = measure_costs(method, 4, PLAN, CPU, tmp_path / 'costs')
     assert first.failure == ''
     assert first.milliseconds is not None
     assert first.milliseconds > 0
@@ -59,7 +58,7 @@ def test_time_and_memory_are_measured_once_and_kept(tmp_path: Path) -> None:
     assert first.parameters == 0
     (file,) = (tmp_path / 'costs').iterdir()
     written = file.stat().st_mtime_ns
-    assert store.measure(method, 4, PLAN, CPU) == first
+    assert measure_costs(method, 4, PLAN, CPU, tmp_path / 'costs') == first
     assert file.stat().st_mtime_ns == written
 
 
@@ -68,7 +67,7 @@ def test_failure_is_reported_and_not_cached(tmp_path: Path) -> None:
     part = PartPlan('DnCNN', {'num_feat': 8, 'num_layers': 3}, path)
     method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}, denoiser=part), 4)
     path.unlink()
-    costs = CostStore(tmp_path / 'costs').measure(method, 4, PLAN, CPU)
+    costs = measure_costs(method, 4, PLAN, CPU, tmp_path / 'costs')
     assert 'dncnn.pth' in costs.failure
     assert costs.milliseconds is None
     assert not (tmp_path / 'costs').exists()
@@ -76,7 +75,7 @@ def test_failure_is_reported_and_not_cached(tmp_path: Path) -> None:
 
 def test_method_with_test_time_training_is_counted_but_not_timed(tmp_path: Path) -> None:
     plan = NetworkPlan('Z', 'ZSSR', {'scale': 2}, adapt={'max_steps': 3000})
-    costs = CostStore(tmp_path / 'costs').measure(build_method(plan, 2), 2, PLAN, CPU)
+    costs = measure_costs(build_method(plan, 2), 2, PLAN, CPU, tmp_path / 'costs')
     assert costs.parameters == 224_640
     assert costs.multiply_adds == pytest.approx(224_640 * 32 * 32, rel=0.01)
     assert costs.milliseconds is None
@@ -89,7 +88,7 @@ def test_method_with_test_time_training_is_counted_but_not_timed(tmp_path: Path)
 def test_short_training_on_the_image_is_timed(tmp_path: Path) -> None:
     path = save_weights(MZSR(scale=2), tmp_path / 'mzsr.pth')
     plan = NetworkPlan('M', 'MZSR', {'scale': 2}, path, adapt={'steps': 1})
-    costs = CostStore(tmp_path / 'costs').measure(build_method(plan, 2), 2, PLAN, CPU)
+    costs = measure_costs(build_method(plan, 2), 2, PLAN, CPU, tmp_path / 'costs')
     assert costs.failure == ''
     assert costs.milliseconds is not None
     assert costs.milliseconds > 0

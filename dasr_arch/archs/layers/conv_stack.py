@@ -1,8 +1,19 @@
-"""Stack of 3 x 3 convolutions with ReLU, the body of SRMD, DnCNN, ZSSR and MZSR."""
+"""Stacks of convolutions: 3 x 3 with ReLU, the body of SRMD, DnCNN, ZSSR and MZSR; short ones for parts of blocks."""
+
+from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 from dasr_arch.archs.layers.image_ops import output_conv
+
+
+def chain_convs(*channels: int, side: int = 3, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Zero-padded convolutions from each number of channels to the next, with an activation between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, side, padding=side // 2), activation()]
+    return nn.Sequential(*layers[:-1])
 
 
 class ConvReLUStack(nn.Sequential):

@@ -15,12 +15,7 @@ from dasr_arch._renamed import find_renamed
 from dasr_arch.archs.dasr_arch import SLOPE
 from dasr_arch.degradations.kernel_pca import SMALLEST_WIDTH
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
-from dasr_arch.degradations.wiener import (
-    WienerStatistics,
-    apply_filters,
-    compute_wiener_statistics,
-    solve_wiener,
-)
+from dasr_arch.degradations.wiener import WienerStatistics, apply_filters, compute_wiener_statistics, solve_wiener
 
 FILTER_SIZE = 7  # LR pixels
 NUM_FILTERS = 24  # loss against exact Wiener filters below 0.04 dB, also for anisotropic blur

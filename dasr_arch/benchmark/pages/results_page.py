@@ -4,6 +4,8 @@ The page of the demo adds a slider between two networks, the training and maps o
 from saved results; nothing is computed anew.
 """
 
+import base64
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
@@ -20,17 +26,7 @@ from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.environment import list_versions
 from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
-from dasr_arch.benchmark.pages.charts import (
-    PALETTE,
-    Chart,
-    Colours,
-    assign,
-    draw_curves,
-    draw_map,
-    draw_times,
-    draw_training,
-)
-from dasr_arch.benchmark.pages.page import embed_image, render_template
+from dasr_arch.benchmark.pages import charts
 from dasr_arch.benchmark.tables.formats import list_remarks, read_results
 from dasr_arch.benchmark.tables.results_table import (
     FAILED,
@@ -54,6 +50,13 @@ _GROUPS = (
     ('Not given the true degradation', False, False),
     ('Given the true degradation: upper bounds, not ranked', False, True),
     ('Published, not measured here', True, False),
+)
+_ENVIRONMENT = Environment(
+    loader=PackageLoader('dasr_arch.benchmark'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
 )
 _COST_HEADS = ('parameters, M', 'multiply-adds, G', 'ms')
 
@@ -116,7 +119,7 @@ class Section(NamedTuple):
 
     title: str
     text: str
-    charts: Sequence[Chart]
+    charts: Sequence[charts.Chart]
 
 
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
@@ -131,8 +134,7 @@ def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
     view = _View(results, read_results(results / 'table.json'))
     record = view.record
     extra = _DemoView(view, demo) if demo is not None else None
-    return render_template(
-        'page.html',
+    return _ENVIRONMENT.get_template('page.html').render(
         title=demo.title if demo else f'{record["name"]}: {len(view.systems)} methods at x{record["scale"]}',
         lead=extra.describe_gains() if extra else view.describe_best(),
         slider=extra.make_slider() if extra else None,
@@ -163,7 +165,7 @@ class _View:
         self.degradations = {row['degradation']: row['specification'] for row in record['rows']}
         psnr = [label for label, options in self.metrics.items() if 'psnr' in options['type']]
         self.main = [*psnr, *self.metrics][0]
-        self.colours = Colours(row for table in self.tables for row in table.rows)
+        self.colours = charts.Colours(row for table in self.tables for row in table.rows)
 
     def format(self, metric: str, value: float) -> str:
         """A metric's value as text."""
@@ -173,8 +175,6 @@ class _View:
     def unit(self) -> str:
         """The unit of the main metric, with a space before it."""
         return ' dB' if 'psnr' in self.metrics[self.main]['type'] else ''
-
-    # --- numbers ---
 
     def describe_best(self) -> Markup:
         """The best method of each data set in one sentence."""
@@ -198,14 +198,14 @@ class _View:
             rows = [self._make_row(table, row) for row in chosen]
             if rows:
                 groups.append({'title': title, 'published': published, 'rows': rows})
-        curves = draw_curves(table, self.degradations, self.colours)
+        curves = charts.draw_curves(table, self.degradations, self.colours)
         return {
             'name': table.dataset,
             'images': table.images,
             'columns': table.columns,
             'averages': table.averages,
             'groups': groups,
-            'charts': [*curves, *draw_times(self.record, table, self.main, self.colours)],
+            'charts': [*curves, *charts.draw_times(self.record, table, self.main, self.colours)],
         }
 
     def _make_row(self, table: ResultsTable, row: ResultsRow) -> PageRow:
@@ -264,8 +264,6 @@ class _View:
             'few steps.'
         )
 
-    # --- images ---
-
     def make_block(self, crop: Crop) -> dict[str, object]:
         """The crops of one image, by degradation."""
         labels = list(self.degradations)
@@ -280,8 +278,8 @@ class _View:
         """HR crop, LR crop, and the result of every method that is tested on the data set."""
         folder = self.results / 'crops' / folder_name(crop.dataset) / folder_name(crop.image)
         low = read_image(folder / f'{folder_name(degradation)}.png')
-        yield Figure(embed_image(read_image(folder / 'hr.png')), 'original', '', 'truth')
-        yield Figure(embed_image(low), 'low resolution', degradation, raw=True)
+        yield Figure(_embed_image(read_image(folder / 'hr.png')), 'original', '', 'truth')
+        yield Figure(_embed_image(low), 'low resolution', degradation, raw=True)
         rows = [
             row for row in self.record['rows'] if (row['dataset'], row['degradation']) == (crop.dataset, degradation)
         ]
@@ -297,15 +295,13 @@ class _View:
             values = [self.format(metric, float(scores[label][metric])) for metric in self.metrics]
             data = {'network': label, 'image': crop.image, 'degradation': degradation}
             data['caption'] = f'{label} {self.format(self.main, float(scores[label][self.main]))}{self.unit}'
-            yield Figure(embed_image(part), label, ' / '.join(values), 'best' if label == best else '', data=data)
+            yield Figure(_embed_image(part), label, ' / '.join(values), 'best' if label == best else '', data=data)
 
     def _find_best(self, scores: Mapping[str, Mapping[str, Any]]) -> str:
         """The best method on one image, of at least two that are not given the true degradation."""
         fair = [label for label in scores if not self.facts.get(label, {}).get('upper_bound')]
         choose = min if self.metrics[self.main]['type'] in LOWER_IS_BETTER else max
         return choose(fair, key=lambda label: float(scores[label][self.main])) if len(fair) > 1 else ''
-
-    # --- the rest ---
 
     def list_facts(self) -> list[tuple[str, str]]:
         """Date, machine, versions and protocol."""
@@ -327,7 +323,7 @@ class _DemoView:
     def __init__(self, view: _View, demo: DemoContent) -> None:
         self.view, self.demo = view, demo
         self.shown = demo.shown or demo.network
-        self.colours = assign(list(view.degradations), PALETTE)
+        self.colours = charts.assign(list(view.degradations), charts.PALETTE)
         for label in (demo.network, self.shown, demo.against):
             if label not in view.systems:
                 raise InputError(f"the table of results holds no network '{label}'; it holds {view.systems}")
@@ -361,25 +357,30 @@ class _DemoView:
 
     def list_sections(self) -> list[Section]:
         """Training curves and maps of representations."""
-        return [Section('Training', *self._make_training()), Section('Degradation representations', *self._make_maps())]
-
-    def _make_training(self) -> tuple[str, list[Chart]]:
         demo = self.demo
-        if not demo.history:
-            return 'No training was recorded.', []
-        stages = '; '.join(f'{name}: {count} iterations' for count, name in demo.stages)
-        charts = draw_training(demo.history, demo.stages, self.view.main, self.colours)
-        return f'{stages}. Losses are those of single batches, hence the scatter.', list(charts)
-
-    def _make_maps(self) -> tuple[str, list[Chart]]:
-        if self.demo.representations is None:
-            return 'No map was saved.', []
-        text = (
-            f'Each dot is the degradation representation that {self.shown} computes from one patch of a test image, '
-            'coloured by its degradation, which the network is not given.'
-        )
-        return text, [draw_map(saved, self.colours) for saved in read_maps(self.demo.representations)]
+        training = Section('Training', 'No training was recorded.', [])
+        if demo.history:
+            stages = '; '.join(f'{name}: {count} iterations' for count, name in demo.stages)
+            curves = list(charts.draw_training(demo.history, demo.stages, self.view.main, self.colours))
+            text = f'{stages}. Losses are those of single batches, hence the scatter.'
+            training = training._replace(text=text, charts=curves)
+        maps = Section('Degradation representations', 'No map was saved.', [])
+        if demo.representations is not None:
+            text = (
+                f'Each dot is the degradation representation that {self.shown} computes from one patch of a test '
+                'image, coloured by its degradation, which the network is not given.'
+            )
+            drawn = [charts.draw_map(saved, self.colours) for saved in read_maps(demo.representations)]
+            maps = maps._replace(text=text, charts=drawn)
+        return [training, maps]
 
 
 def _format_number(value: float | None, digits: int) -> Number:
     return Number(NOTHING, '') if value is None else Number(f'{value:,.{digits}f}', f'{value:.6g}')
+
+
+def _embed_image(image: NDArray[np.uint8]) -> str:
+    """An image (H, W, 3) as a data URL, lossless."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, format='WEBP', lossless=True, quality=70)
+    return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode("ascii")}'

@@ -17,7 +17,7 @@ from dasr_arch.benchmark.config import Benchmark
 from dasr_arch.benchmark.crops import Crop
 from dasr_arch.benchmark.environment import list_versions, now
 from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
-from dasr_arch.benchmark.result_cache import PROTOCOL_VERSION, encode_number
+from dasr_arch.benchmark.result_cache import PROTOCOL_VERSION, encode_scores
 from dasr_arch.benchmark.runner import Outcome
 from dasr_arch.benchmark.tables.latex import format_latex
 from dasr_arch.benchmark.tables.results_table import (
@@ -116,7 +116,7 @@ def format_console(record: Record, width: int = CONSOLE_WIDTH) -> str:
     for results in build_tables(record):
         head = f'{results.dataset} x{record["scale"]}, {results.images} images, {"/".join(record["metrics"])}'
         table = _make_grid(results)
-        if _measure_width(table) > width:
+        if sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2 > width:
             table = _transpose(table)
         for block in _split_columns(table, width):
             widths = [max(map(len, column)) for column in zip(*block, strict=True)]
@@ -146,32 +146,37 @@ def format_csv(record: Record) -> str:
     """CSV with a line per evaluation: means, or the reason of a failure, with date and environment."""
     first = ('network', 'dataset', 'scale', 'degradation', 'pictures')
     last = ('failure', 'date', 'commit', 'torch', 'device', 'seconds', 'published')
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*first, *record['metrics'], *last], extrasaction='ignore', lineterminator='\n')
-    writer.writeheader()
+    lines = []
     for row in record['rows']:
         numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
         seconds = f'{row.get("seconds", 0.0):.3f}'
-        writer.writerow({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
+        lines.append({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
     for table in build_tables(record):
         for row in table.rows:
             place = {'network': row.label, 'dataset': table.dataset, 'scale': record['scale'], 'published': row.source}
             for column, values in row.values.items():
                 if row.source or column in record.get('averages', {}):
-                    writer.writerow({**values, **place, 'degradation': column})
-    return text.getvalue()
+                    lines.append({**values, **place, 'degradation': column})
+    return _write_csv((*first, *record['metrics'], *last), lines)
 
 
 def format_systems_csv(record: Record) -> str:
     """CSV with a line per method: non-blind inputs and costs; those that were not measured are empty."""
     facts = ('type', 'known', 'upper_bound', 'predictor', 'denoiser', 'adapts', 'tile', 'seconds_per_picture')
     costs = ('size', 'parameters', 'multiply_adds', 'milliseconds', 'peak_mib', 'base_mib', 'failure')
+    lines = [
+        {**(system.get('costs') or {}), **system, 'system': label, 'known': known_degradation(system)}
+        for label, system in record.get('systems', {}).items()
+    ]
+    return _write_csv(('system', *facts, *costs), lines)
+
+
+def _write_csv(columns: Sequence[str], lines: Sequence[Record]) -> str:
+    """CSV with a head; a line's other entries are left out."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ['system', *facts, *costs], extrasaction='ignore', lineterminator='\n')
+    writer = csv.DictWriter(text, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
-    for label, system in record.get('systems', {}).items():
-        measured = system.get('costs') or {}
-        writer.writerow({**measured, **system, 'system': label, 'known': known_degradation(system)})
+    writer.writerows(lines)
     return text.getvalue()
 
 
@@ -190,11 +195,8 @@ def _record_row(outcome: Outcome) -> dict[str, Any]:
         return {**row, 'means': {}, 'pictures': [], 'date': '', 'seconds': 0.0, 'environment': {}}
     return {
         **row,
-        'means': {label: encode_number(value) for label, value in result.means().items()},
-        'pictures': [
-            {'name': name, **{label: encode_number(value) for label, value in scores.items()}}
-            for name, scores in result.scores.items()
-        ],
+        'means': encode_scores(result.means()),
+        'pictures': [{'name': name, **encode_scores(scores)} for name, scores in result.scores.items()],
         'date': result.date,
         'seconds': result.seconds,
         'environment': dict(result.environment),
@@ -263,10 +265,6 @@ def _transpose(table: list[list[str]]) -> list[list[str]]:
     columns = [list(column) for column in zip(*table, strict=True)]
     columns[0][0] = 'degradation'
     return columns
-
-
-def _measure_width(table: list[list[str]]) -> int:
-    return sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) - 2
 
 
 def _split_columns(table: list[list[str]], width: int) -> Iterator[list[list[str]]]:

@@ -38,9 +38,8 @@ def merge_records(records: Sequence[Record]) -> dict[str, Any]:
                 rows[place] = row
     _check_same(rows.values())
     largest = max(records, key=lambda record: len(record['rows']))
-    networks, datasets = (_order(records, entry) for entry in ('networks', 'datasets'))
     degradations = unique(row['degradation'] for record in (largest, *records) for row in record['rows'])
-    places = product(networks, datasets, degradations)
+    places = product(_order(records, 'networks'), _order(records, 'datasets'), degradations)
     ordered = [rows[place] for place in places if place in rows]
     systems: dict[str, dict[str, Any]] = {}
     for record in records:

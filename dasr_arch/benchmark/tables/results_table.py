@@ -1,7 +1,7 @@
 """Table model of one data set: methods x degradations, with averages and published figures."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ def build_tables(record: Record) -> list[ResultsTable]:
 def build_table(record: Record, dataset: str) -> ResultsTable:
     """The table of one data set; an average exists for a method only where none of its columns failed."""
     rows = [row for row in record['rows'] if row['dataset'] == dataset]
-    averages: Mapping[str, Sequence[str]] = record.get('averages', {})
+    averages: Iterable[str] = record.get('averages', {})
     columns = (*unique(row['degradation'] for row in record['rows']), *averages)
     systems: Record = record.get('systems', {})
     table_rows = []
@@ -69,18 +69,10 @@ def build_table(record: Record, dataset: str) -> ResultsTable:
             for key, row in own.items()
             if not row['failure']
         }
-        means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
         facts = systems.get(label, {})
-        table_rows.append(
-            ResultsRow(
-                label,
-                known_degradation(facts) or 'nothing',
-                '',
-                facts.get('upper_bound', False),
-                {**values, **{name: mean for name, mean in means.items() if mean}},
-                {key: row['failure'] for key, row in own.items() if row['failure']},
-            )
-        )
+        failures = {key: row['failure'] for key, row in own.items() if row['failure']}
+        known, bound = known_degradation(facts) or 'nothing', facts.get('upper_bound', False)
+        table_rows.append(ResultsRow(label, known, '', bound, _add_averages(values, record), failures))
     table_rows += _list_published(record, dataset)
     count = max((len(row['pictures']) for row in rows), default=0)
     return ResultsTable(dataset, count, columns, frozenset(averages), tuple(table_rows), record['metrics'])
@@ -133,23 +125,20 @@ def _list_published(record: Record, dataset: str) -> list[ResultsRow]:
         if entry['dataset'] == dataset:
             columns = found.setdefault((entry['table'], entry['system']), {})
             columns.setdefault(entry['column'], {})[entry['metric']] = entry['value']
-    averages: Mapping[str, Sequence[str]] = record.get('averages', {})
-    for values in found.values():  # averages that are not printed
-        means = {name: _average(values, members, record['metrics']) for name, members in averages.items()}
-        values.update({name: mean for name, mean in means.items() if mean and name not in values})
-    return [ResultsRow(system, '', table, False, values) for (table, system), values in found.items()]
+    return [
+        ResultsRow(system, '', table, False, _add_averages(values, record)) for (table, system), values in found.items()
+    ]
 
 
-def _average(
-    values: Mapping[str, Mapping[str, float]], members: Sequence[str], metrics: Iterable[str]
-) -> dict[str, float]:
-    """Mean over columns of each metric that all of them have."""
-    columns = [values.get(member, {}) for member in members]
-    return {
-        metric: sum(column[metric] for column in columns) / len(columns)
-        for metric in metrics
-        if all(metric in column for column in columns)
-    }
+def _add_averages(values: Mapping[str, Mapping[str, float]], record: Record) -> dict[str, Mapping[str, float]]:
+    """Values by column and metric, with averages that are not there yet, of each metric that all members have."""
+    found = dict(values)
+    for name, members in record.get('averages', {}).items():
+        columns = [values.get(member, {}) for member in members]
+        metrics = [metric for metric in record['metrics'] if all(metric in column for column in columns)]
+        if metrics and name not in found:
+            found[name] = {metric: sum(column[metric] for column in columns) / len(columns) for metric in metrics}
+    return found
 
 
 def list_costs(record: Record) -> list[list[str]]:

@@ -26,29 +26,13 @@ from dasr_arch.models.supervised_model import SupervisedModel
 Operation = Literal['inference', 'stage_1', 'stage_2']
 PAPER_RANGES = {2: [0.2, 2.0], 3: [0.2, 3.0], 4: [0.2, 4.0]}
 _FIRST_STAGE = 1000  # iterations of the first stage; only its first one is run
+_SMALL = {'num_groups': 3, 'num_blocks': 3, 'encoder_feat': 48, 'representation_dim': 192}
 
 SPEED_NETWORKS: dict[str, dict[str, Any]] = {
     'Bicubic': {'type': 'Bicubic'},
-    'DASR-S': {
-        'type': 'DASR',
-        'num_groups': 3,
-        'num_blocks': 3,
-        'encoder_feat': 48,
-        'representation_dim': 192,
-        'upsampler': 'direct',
-        'skip': 'bicubic',
-    },
+    'DASR-S': {'type': 'DASR', **_SMALL, 'upsampler': 'direct', 'skip': 'bicubic'},
     'DASR': {'type': 'DASR'},
-    'RCAN': {
-        'type': 'RCAN',
-        'num_in_ch': 3,
-        'num_out_ch': 3,
-        'num_feat': 64,
-        'num_group': 10,
-        'num_block': 20,
-        'squeeze_factor': 16,
-        'res_scale': 1,
-    },
+    'RCAN': {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_block': 20},
 }
 """Networks by their name in the table, with the arguments of their option files."""
 

@@ -4,7 +4,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,28 +32,18 @@ Image = NDArray[np.float32]
 Action = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class ComponentTime:
-    """One component and its baseline."""
-
-    component: str  # the task
-    ours: str  # our implementation
-    baseline: str  # the implementation that ours is compared with
-    milliseconds: float  # median of ours
-    baseline_milliseconds: float  # median of the baseline
-    ratio: float  # baseline time divided by our time
-    difference: float | None  # largest of the two results, None where they are not comparable
-
-
 class _Component(NamedTuple):
-    component: str
-    ours: tuple[str, Action]
-    baseline: tuple[str, Action]
-    compare: Callable[[Any, Any], float] | None
+    component: str  # the task
+    ours: tuple[str, Action]  # our implementation
+    baseline: tuple[str, Action]  # the implementation that ours is compared with
+    compare: Callable[[Any, Any], float] | None  # largest difference of the results, None if they are not comparable
 
 
-def measure_components(repeats: int, report: Callable[[str], None] = lambda name: None) -> list[ComponentTime]:
-    """Measures every component after reporting its name; InputError if the sample images are missing."""
+def measure_components(repeats: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measures every component after reporting its name; rows ready for JSON.
+
+    Times are medians. InputError if the sample images are missing.
+    """
     rows = []
     with tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder:
         others = (_describe_ssim(), _describe_degrading(), _describe_preparing(Path(folder)))
@@ -80,12 +69,7 @@ def align_columns(table: Sequence[Sequence[str]]) -> list[str]:
     return ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
-def as_record(rows: Sequence[ComponentTime]) -> list[dict[str, Any]]:
-    """The rows, ready for JSON."""
-    return [{'part' if key == 'component' else key: value for key, value in asdict(row).items()} for row in rows]
-
-
-def _measure(component: _Component, repeats: int) -> ComponentTime:
+def _measure(component: _Component, repeats: int) -> dict[str, Any]:
     actions = [component.ours[1], component.baseline[1]]
     results = [action() for action in actions]  # warms up, before interleaved runs
     seconds: list[list[float]] = [[], []]
@@ -95,10 +79,15 @@ def _measure(component: _Component, repeats: int) -> ComponentTime:
             action()
             found.append(time.perf_counter() - started)
     ours, baseline = (1000 * statistics.median(found) for found in seconds)
-    difference = component.compare(*results) if component.compare else None
-    return ComponentTime(
-        component.component, component.ours[0], component.baseline[0], ours, baseline, baseline / ours, difference
-    )
+    return {
+        'part': component.component,  # the key of stored results
+        'ours': component.ours[0],
+        'baseline': component.baseline[0],
+        'milliseconds': ours,
+        'baseline_milliseconds': baseline,
+        'ratio': baseline / ours,
+        'difference': component.compare(*results) if component.compare else None,
+    }
 
 
 def _make_image() -> Image:

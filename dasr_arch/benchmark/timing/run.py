@@ -35,13 +35,7 @@ from dasr_arch.benchmark.timing.cases import (
     build_action,
     is_possible,
 )
-from dasr_arch.benchmark.timing.components import (
-    ComponentTime,
-    align_columns,
-    as_record,
-    format_components,
-    measure_components,
-)
+from dasr_arch.benchmark.timing.components import align_columns, format_components, measure_components
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.data.sub_images import Cutting
@@ -96,8 +90,8 @@ class SpeedSettings:
         for name, least in (('size', 1), ('patch', 1), ('batch', 1), ('repeats', 3)):
             if getattr(self, name) < least:
                 raise InputError(f'{name} must be at least {least}, got {getattr(self, name)}')
-        if self.patch * max(self.scales, default=1) > _PIECE:
-            side = self.patch * max(self.scales)
+        side = self.patch * max(self.scales, default=1)
+        if side > _PIECE:
             raise InputError(
                 f'patch: at most {_PIECE} HR pixels, the size of the training images, got {side}; make it smaller'
             )
@@ -143,7 +137,7 @@ def choose_baseline(settings: SpeedSettings, cases: Sequence[SpeedCase]) -> str:
 def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
     """Measures every case, ready for JSON; InputError if there is none, or the sample images are missing."""
     cases, samples = list_cases(settings), find_sample_images('train')
-    components: list[ComponentTime] = []
+    components: list[dict[str, Any]] = []
     runs = len(cases) * (settings.repeats + 2)
     with (
         tempfile.TemporaryDirectory(prefix='dasr-bench-') as folder,
@@ -161,7 +155,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
             bar.update()
     rows = [_make_row(*entry) for entry in zip(cases, timings, memory, strict=True)]
     baseline = choose_baseline(settings, cases) if cases else ''
-    _add_ratios(rows, baseline)
+    _add_ratios(cases, rows, baseline)
     device = torch.device(settings.device)
     return {
         'date': now(),
@@ -171,7 +165,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
         'time': 'median of interleaved repeats after a warm-up; loading: of decoded images, without workers',
         'memory': MEMORY_METHOD[settings.device],
         'rows': rows,
-        'parts': as_record(components),
+        'parts': components,
     }
 
 
@@ -251,15 +245,15 @@ def _make_row(case: SpeedCase, timings: Sequence[Timing], memory: Mapping[str, i
     }
 
 
-def _add_ratios(rows: Sequence[dict[str, Any]], baseline: str) -> None:
+def _add_ratios(cases: Sequence[SpeedCase], rows: Sequence[dict[str, Any]], baseline: str) -> None:
     """Adds the speedup over the baseline at the same operation and scale; None where the baseline has no such row."""
     references = {
-        (row['operation'], row['scale']): row['milliseconds']
-        for row in rows
-        if f'{row["network"]} {row["implementation"]} {row["precision"]}' == baseline
+        (case.operation, case.scale): row['milliseconds']
+        for case, row in zip(cases, rows, strict=True)
+        if case.label == baseline
     }
-    for row in rows:
-        reference = references.get((row['operation'], row['scale']))
+    for case, row in zip(cases, rows, strict=True):
+        reference = references.get((case.operation, case.scale))
         row['ratio'] = reference / row['milliseconds'] if reference else None
 
 
