@@ -25,9 +25,10 @@ import torch
 import yaml
 
 
-def _provide_functional_tensor() -> None:
+def provide_functional_tensor() -> None:
     """BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, which torchvision removed in 0.17.
 
+    This workaround must precede the import of BasicSR.
     Cause: ``basicsr/data/degradations.py`` takes ``rgb_to_grayscale`` from there.
     Remove when: the oldest supported BasicSR imports it from ``torchvision.transforms.functional``.
     """
@@ -133,11 +134,6 @@ def _wrap_networks_without_gpu() -> None:
         return DistributedDataParallel(net.to(self.device), find_unused_parameters=find_unused)
 
     BaseModel.model_to_device = model_to_device
-
-
-def prepare_for_basicsr() -> None:
-    """Applies the workarounds that must precede the import of BasicSR."""
-    _provide_functional_tensor()
 
 
 def mend_basicsr() -> None:

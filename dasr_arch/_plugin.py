@@ -76,7 +76,7 @@ class _BasicSRLoader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Runs BasicSR's own loader; applies the workarounds before and fills the registries after it."""
-        _compat.prepare_for_basicsr()
+        _compat.provide_functional_tensor()
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader

@@ -4,16 +4,9 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 Entry = TypeVar('Entry', bound=Callable[..., Any])
-
-
-class RegistryLike(Protocol):
-    """The method of BasicSR's registries that is used here."""
-
-    def register(self, obj: Callable[..., Any]) -> object:
-        """Adds a class or function under its own name."""
 
 
 class Registry:
@@ -26,7 +19,7 @@ class Registry:
     def __init__(self, name: str) -> None:
         self._name = name
         self._entries: dict[str, Any] = {}
-        self._target: RegistryLike | None = None
+        self._target: Any = None  # a registry of BasicSR
 
     def register(self) -> Callable[[Entry], Entry]:
         """Decorator that adds a class or function; ValueError if the name is taken."""
@@ -41,7 +34,7 @@ class Registry:
 
         return add
 
-    def pass_on(self, target: RegistryLike) -> None:
+    def pass_on(self, target: Any) -> None:
         """Adds every entry to one of BasicSR's registries, also later ones; the current target is left alone."""
         if target is self._target:
             return

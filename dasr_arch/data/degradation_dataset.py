@@ -89,12 +89,8 @@ class DegradationDataset(SampledDataset):
         whole = self.source.read(index)
         if self.resize_range is not None:
             whole = resize(whole, draw_uniform(None, self.resize_range, generator), self.geometry.size)
-        image = augment(
-            crop_to_multiple(whole, self.scale),
-            generator,
-            self.opt.get('use_hflip', True),
-            self.opt.get('use_rot', True),
-        )
+        flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
+        image = augment(crop_to_multiple(whole, self.scale), generator, *flips)
         height, width = image.shape[:2]
         places = [draw_position(height, width, self.geometry, generator) for _ in range(self.num_patches)]
         hr = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in places])

@@ -25,8 +25,6 @@ from dasr_arch.version import __version__
 RECORD_NAME = 'degradation.json'
 """Name of the specification in a folder of LR images; beside a single image it has the image's name."""
 
-_LOSSY = ('.jpg', '.jpeg')
-
 
 @dataclass(frozen=True)
 class DegradeSettings:
@@ -96,9 +94,11 @@ def degrade_files(
             raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR image was made')
         record = _describe(plan.jobs, made, degradation, settings.seed)
         (staging / plan.record).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
-        _publish(staging, plan.folder, [*(job.file for job in plan.jobs if job.name in made), plan.record])
-    images = [plan.folder / job.file for job in plan.jobs if job.name in made]
-    return DegradeReport(images, plan.folder / plan.record, failed)
+        files = [job.file for job in plan.jobs if job.name in made]
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        for name in (*files, plan.record):
+            os.replace(staging / name, plan.folder / name)
+    return DegradeReport([plan.folder / name for name in files], plan.folder / plan.record, failed)
 
 
 def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
@@ -137,7 +137,7 @@ def _make_plan(source: Path, target: Path) -> _Plan:
         raise InputError(f'{source}: expected an image (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
     if target.is_dir() or not target.suffix:
         return _Plan(target, f'{source.stem}.json', [_Job(source, source.stem, f'{source.stem}.png')])
-    if target.suffix.lower() in _LOSSY:
+    if target.suffix.lower() in ('.jpg', '.jpeg'):
         raise InputError(
             f'{target}: a JPEG file would alter the LR image; use {target.with_suffix(".png").name}, '
             'and --jpeg for compression as a part of the degradation'
@@ -186,14 +186,13 @@ def _describe(
         if job.name not in made:
             continue
         generator = image_generator(seed, job.name)
-        noise_seed = generator.initial_seed()
         draws = degradation.draw(generator, (1, 1))  # parameters are drawn before the noise, so the size has no effect
         images[job.name] = {
             'source': job.source.name,
             'file': job.file,
             'height': made[job.name][0],
             'width': made[job.name][1],
-            'generator_seed': noise_seed,
+            'generator_seed': generator.initial_seed(),
             **degradation.describe(draws),
         }
     return {
@@ -204,10 +203,3 @@ def _describe(
         'specification': degradation.specification(),
         'pictures': images,
     }
-
-
-def _publish(staging: Path, folder: Path, names: Sequence[str]) -> None:
-    """Moves the files to the target folder, the record last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        os.replace(staging / name, folder / name)

@@ -159,12 +159,10 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
         raise InputError(f"{path}: unknown image ending '{suffix}'; use one of {', '.join(IMAGE_SUFFIXES)}")
     settings = {
         '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 95],
-        '.jpeg': [cv2.IMWRITE_JPEG_QUALITY, 95],
-        '.jpe': [cv2.IMWRITE_JPEG_QUALITY, 95],
         '.png': [cv2.IMWRITE_PNG_COMPRESSION, 3],
         '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
     }
-    known = '.jpg' if suffix == '.jfif' else suffix  # to OpenCV
+    known = '.jpg' if suffix in ('.jfif', '.jpe', '.jpeg') else suffix  # to OpenCV
     try:
         data = _encode(image, known, settings.get(known, []))
     except cv2.error as error:

@@ -1,7 +1,6 @@
 """Conversion of weights files: ours or the authors', .pth or .safetensors, 32-bit or 16-bit floats."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +63,7 @@ def convert_weights(
         else:
             torch.save({'params': stored}, temporary)
     parameters = sum(parameter.numel() for parameter in learned.values())
-    change = _largest_change(state, stored)
+    change = max(float((state[key].double() - stored[key].double()).abs().max()) for key in state)
     return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)
 
 
@@ -72,7 +71,3 @@ def _to_half(key: str, tensor: Tensor) -> Tensor:
     fits = tensor.is_floating_point() and bool(tensor.abs().max() <= _HALF_LIMIT)
     keeps = key.endswith(('running_mean', 'running_var'))
     return tensor.half().contiguous() if fits and not keeps else tensor.contiguous()
-
-
-def _largest_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
-    return max(float((before[key].double() - after[key].double()).abs().max()) for key in before)

@@ -40,13 +40,12 @@ class DASRArchitecture(spandrel.Architecture):  # type: ignore[misc, name-define
         """
         state = read_dasr_weights({key: value for key, value in state_dict.items() if isinstance(value, Tensor)})
         network = build_from_state(state.network)
-        feat, groups = network.head.out_channels, len(network.groups)
         return spandrel.ImageModelDescriptor(
             network.eval().requires_grad_(False),
             network.state_dict(),
             architecture=self,
             purpose='Restoration' if network.scale == 1 else 'SR',
-            tags=[f'{feat}nf', f'{groups}ng'],
+            tags=[f'{network.head.out_channels}nf', f'{len(network.groups)}ng'],
             supports_half=False,
             supports_bfloat16=False,  # pixels in 0..255 need more than its 8 bits
             scale=network.scale,

@@ -20,8 +20,6 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import METRIC_REGISTRY
 
 BACKBONES = ('alex', 'vgg', 'squeeze')
-_PREFIX = 'features.'
-_MIDDLE = 127.5  # grey levels to [-1, 1]
 
 
 @METRIC_REGISTRY.register()
@@ -89,7 +87,7 @@ def _load(path: Path, changed: int, net: str) -> Any:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         names = {name.split('.', 1)[1]: name for name in distance.net.state_dict()}  # sliceN.<layer>.weight
-        own = {names[key]: state[f'{_PREFIX}{key}'] for key in names}
+        own = {names[key]: state[f'features.{key}'] for key in names}
         distance.net.load_state_dict(own)
     except Exception as error:  # a file of anything else, or a damaged one, raises whatever it likes
         raise InputError(f"'{path}' holds no weights of torchvision's network for net={net}") from error
@@ -99,4 +97,4 @@ def _load(path: Path, changed: int, net: str) -> Any:
 def _to_tensor(img: NDArray[np.generic]) -> torch.Tensor:
     """BGR in 0..255 as (1, 3, H, W), RGB in [-1, 1]."""
     rgb = np.ascontiguousarray(img[..., ::-1], np.float32)
-    return torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0) / _MIDDLE - 1
+    return torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0) / 127.5 - 1

@@ -21,7 +21,9 @@ class ProgressHooks:
 
     def __init__(self, network: DASR) -> None:
         self._local = threading.local()
-        modules = _find_called_modules(network)
+        blocks = [module for module in network.groups.modules() if isinstance(module, DABlock)]
+        first = [block.da_conv1 for block in blocks]
+        modules = [conv.kernel if isinstance(conv, DAConv) else conv for conv in first]  # every backend calls them once
         share = 1 / len(modules)
         network.register_forward_pre_hook(self._begin, with_kwargs=True)
         for module in modules:
@@ -73,10 +75,3 @@ def count_computed(upscaler: Upscaler, frames: list[Size], adaptation: Adaptatio
 
 def _area(plan: TilePlan) -> int:
     return sum(tile.padded_area for tile in plan.tiles)
-
-
-def _find_called_modules(network: DASR) -> list[nn.Module]:
-    """One module of each block, which every backend calls once."""
-    blocks = [module for module in network.groups.modules() if isinstance(module, DABlock)]
-    first = [block.da_conv1 for block in blocks]
-    return [conv.kernel if isinstance(conv, DAConv) else conv for conv in first]
