@@ -54,7 +54,7 @@ def synchronise(descriptor: int) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises InputError if a file cannot be made at a path, before the work for it begins; makes nothing."""
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    existing = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
     if not existing.is_dir():
         raise InputError(f'{path}: cannot be written, {existing} is a file; choose another folder')
     try:

@@ -58,6 +58,8 @@ def test_a_target_below_a_file_is_refused_before_the_work(tmp_path: Path) -> Non
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='file is a file; choose another folder'):
         check_writable(tmp_path / 'file' / 'folder' / 'a.txt')
+    with pytest.raises(InputError, match='file is a file; choose another folder'):
+        check_writable(tmp_path / 'missing' / '..' / 'file' / 'a.txt')
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
