@@ -25,10 +25,10 @@ import torch
 import yaml
 
 
-def provide_functional_tensor() -> None:
+def prepare_for_basicsr() -> None:
     """BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, which torchvision removed in 0.17.
 
-    This workaround must precede the import of BasicSR.
+    Applied before BasicSR is imported, unlike the others.
     Cause: ``basicsr/data/degradations.py`` takes ``rgb_to_grayscale`` from there.
     Remove when: the oldest supported BasicSR imports it from ``torchvision.transforms.functional``.
     """
@@ -50,10 +50,7 @@ def _read_options_safely() -> None:
     """
     import basicsr.utils.options
 
-    def ordered_yaml() -> tuple[type[yaml.SafeLoader], type[yaml.SafeDumper]]:
-        return yaml.SafeLoader, yaml.SafeDumper
-
-    basicsr.utils.options.ordered_yaml = ordered_yaml
+    basicsr.utils.options.ordered_yaml = lambda: (yaml.SafeLoader, yaml.SafeDumper)
 
 
 def initialise_distributed(

@@ -9,16 +9,11 @@ import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from dasr_arch import _compat, _registration
 
-SUFFIXES = {
-    'metrics': '_metric',
-    'losses': '_loss',
-    'archs': '_arch',
-    'data': '_dataset',
-    'models': '_model',
-}
+SUFFIXES = {'metrics': '_metric', 'losses': '_loss', 'archs': '_arch', 'data': '_dataset', 'models': '_model'}
 """Folders of the package, and the suffix of the modules that register something with BasicSR."""
 
 _BASICSR = 'basicsr'
@@ -37,17 +32,15 @@ def _fill_registries() -> None:
     from basicsr.utils import registry
 
     _compat.mend_basicsr()
-    _registration.ARCH_REGISTRY.pass_on(registry.ARCH_REGISTRY)
-    _registration.DATASET_REGISTRY.pass_on(registry.DATASET_REGISTRY)
-    _registration.LOSS_REGISTRY.pass_on(registry.LOSS_REGISTRY)
-    _registration.METRIC_REGISTRY.pass_on(registry.METRIC_REGISTRY)
-    _registration.MODEL_REGISTRY.pass_on(registry.MODEL_REGISTRY)
+    for kind in ('ARCH', 'DATASET', 'LOSS', 'METRIC', 'MODEL'):
+        name = f'{kind}_REGISTRY'
+        getattr(_registration, name).pass_on(getattr(registry, name))
     for folder, suffix in SUFFIXES.items():
         _registration.import_all(f'dasr_arch.{folder}', suffix)
 
 
 class _BasicSRFinder(importlib.abc.MetaPathFinder):
-    """Finds BasicSR where the other finders do, and has it loaded by ours."""
+    """Finds BasicSR where the other finders do, and has its loader fill the registries."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -58,28 +51,18 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
         for finder in sys.meta_path:
             found = finder.find_spec(fullname, path, target) if finder is not self else None
             if found is not None and found.loader is not None:
-                found.loader = _BasicSRLoader(found.loader, self)
+                self._extend(found.loader)
                 return found
         return None
 
+    def _extend(self, loader: Any) -> None:
+        """Applies the workarounds before, and fills the registries after the loader has run BasicSR."""
 
-class _BasicSRLoader(importlib.abc.Loader):
-    """Loads BasicSR as its own loader does, fills its registries, and removes the finder."""
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module  # from here on its own method again
+            _compat.prepare_for_basicsr()
+            loader.exec_module(module)
+            _fill_registries()
+            sys.meta_path.remove(self)
 
-    def __init__(self, loader: importlib.abc.Loader, finder: _BasicSRFinder) -> None:
-        self._loader = loader
-        self._finder = finder
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """As its own loader does."""
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Runs BasicSR's own loader; applies the workarounds before and fills the registries after it."""
-        _compat.provide_functional_tensor()
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        _fill_registries()
-        sys.meta_path.remove(self._finder)
+        loader.exec_module = exec_module
