@@ -3,7 +3,7 @@
 By default only random values are drawn here; the batch is blurred and shrunk on the training device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.image_source import CachedSource, ImageSource, open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
@@ -37,11 +36,7 @@ class DegradationDataset(SampledDataset):
         InputError: if an option is wrong or no image is as large as a patch.
     """
 
-    source: CachedSource
-
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.opt = opt
         self.scale: int = opt['scale']
         self.degradation = build_degradation(opt['degradation'], self.scale)
         self.num_patches: int = opt.get('num_patches', 1 if opt.get('degrade_on') == 'worker' else 2)
@@ -59,12 +54,7 @@ class DegradationDataset(SampledDataset):
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
-        self.source = CachedSource(open_sources(opt['dataroot_gt']), opt.get('cache_mib', 512) << 20)
-        self.usable = select_large(self.source, size)
-
-    def __len__(self) -> int:
-        """Number of images at least as large as a patch."""
-        return len(self.usable)
+        super().__init__(opt, opt['dataroot_gt'], size)
 
     def fill_cache(self) -> None:
         """Decodes the images that are kept decoded, so that no sample waits for it."""
@@ -119,20 +109,16 @@ def degrade_batch(
     hr = batch['hr'].to(device, non_blocking=True)
     count, patches = hr.shape[:2]
     flat = hr.flatten(0, 1).float().div_(255)
-    draws: dict[str, Tensor] = {}
-    for key in degradation.shared_draws:
-        if key in batch:
-            draws[key] = batch[key].repeat_interleave(patches, 0)
+    shared = [key for key in degradation.shared_draws if key in batch]
+    draws: dict[str, Tensor] = {key: batch[key].repeat_interleave(patches, 0) for key in shared}
     if 'noise' in batch:
         draws['noise'] = batch['noise'].flatten(0, 1)
-    if 'window' not in batch:
-        lq = degradation.apply(flat, draws)
-        gt = flat
-    else:
+    window, gt = None, flat
+    if 'window' in batch:
         window = Window(*batch['window'].transpose(0, 1).flatten(1))
-        lq = degradation.apply(flat, draws, window)
         margin = degradation.margin
         gt = flat[..., margin:-margin, margin:-margin]
+    lq = degradation.apply(flat, draws, window)
     return lq.unflatten(0, (count, patches)), gt.unflatten(0, (count, patches))
 
 
@@ -151,11 +137,3 @@ def exchange_second_patches(batch: Mapping[str, Any]) -> dict[str, Any]:
             moved.select(dim, 1).copy_(batch[key].select(dim, 1).roll(1, 0))
             changed[key] = moved
     return changed
-
-
-def select_large(source: ImageSource, size: int) -> Sequence[int]:
-    """Indices of the images at least ``size`` pixels high and wide; InputError if there is none."""
-    usable = [index for index in range(len(source)) if min(source.size(index)) >= size]
-    if not usable:
-        raise InputError(f"no image in '{source.root}' is as large as a patch of {size} pixels; make gt_size smaller")
-    return usable

@@ -7,8 +7,6 @@ import torch
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.degradation_dataset import select_large
-from dasr_arch.data.image_source import CachedSource, open_sources
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 
@@ -26,17 +24,10 @@ class LQDataset(SampledDataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.opt = opt
         if opt['lq_size'] < 1:
             raise InputError(f'lq_size must be 1 or more, got {opt["lq_size"]}')
         self.geometry = PatchGeometry(opt['lq_size'])
-        self.source = CachedSource(open_sources(opt['dataroot_lq']), opt.get('cache_mib', 512) << 20)
-        self.usable = select_large(self.source, opt['lq_size'])
-
-    def __len__(self) -> int:
-        """Number of images at least as large as a patch."""
-        return len(self.usable)
+        super().__init__(opt, opt['dataroot_lq'], opt['lq_size'])
 
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
         """One sample.

@@ -4,13 +4,16 @@ Nothing is carried from one item to the next, so the training data do not depend
 processes, never repeat their random draws, and go on exactly where an interrupted run stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from dasr_arch.data.image_source import ImageSource
+from dasr_arch._errors import InputError
+from dasr_arch.data.image_source import CachedSource, open_sources
 
 Item = tuple[int, int]  # index of the image, running number of the sample
 
@@ -18,12 +21,25 @@ Item = tuple[int, int]  # index of the image, running number of the sample
 class SampledDataset(Dataset[dict[str, Any]]):
     """Base class of datasets whose index is an item of :class:`SampleStream`.
 
-    All other datasets, such as BasicSR's, are indexed by the number of an image alone.
+    All other datasets, such as BasicSR's, are indexed by the number of an image alone. The images are those of
+    ``dataroot`` with sides of at least ``size`` pixels; InputError if there is none.
     """
 
-    source: ImageSource
+    def __init__(self, opt: Mapping[str, Any], dataroot: Any, size: int) -> None:
+        super().__init__()
+        self.opt = opt
+        self.source = CachedSource(open_sources(dataroot), opt.get('cache_mib', 512) << 20)
+        self.usable = [index for index in range(len(self.source)) if min(self.source.size(index)) >= size]
+        if not self.usable:
+            root = self.source.root
+            raise InputError(f"no image in '{root}' is as large as a patch of {size} pixels; make gt_size smaller")
+
+    def __len__(self) -> int:
+        """Number of images at least as large as a patch."""
+        return len(self.usable)
 
 
+@dataclass(eq=False)
 class SampleStream(Sampler[list[Item]]):
     """Endless stream of batches; every image occurs once per epoch, in a new random order.
 
@@ -31,25 +47,19 @@ class SampleStream(Sampler[list[Item]]):
     the batches that one process would with as many samples.
     """
 
-    def __init__(
-        self, num_images: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        super().__init__()
-        self.num_images = num_images
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
-        self._order: tuple[int, list[int]] = (-1, [])
+    num_images: int
+    batch_size: int
+    seed: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+    _order: tuple[int, list[int]] = field(default=(-1, []), init=False)  # epoch, and the order of its images
 
     def __iter__(self) -> Iterator[list[Item]]:
         """Batches of (image, sample) from the iteration after ``start`` on, without end."""
-        iteration = self.start
-        while True:
+        for iteration in count(self.start):
             first = (iteration * self.world_size + self.rank) * self.batch_size
             yield [(self._image(number), number) for number in range(first, first + self.batch_size)]
-            iteration += 1
 
     def _image(self, number: int) -> int:
         epoch, position = divmod(number, self.num_images)
@@ -59,12 +69,11 @@ class SampleStream(Sampler[list[Item]]):
         return self._order[1][position]
 
 
+@dataclass(eq=False)
 class ImageStream(Sampler[list[int]]):
     """The same stream for datasets that know only the index of an image."""
 
-    def __init__(self, stream: SampleStream) -> None:
-        super().__init__()
-        self.stream = stream
+    stream: SampleStream
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of image indices, without end."""
