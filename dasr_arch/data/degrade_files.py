@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +92,14 @@ def degrade_files(
         made, failed = _degrade_all(plan.jobs, staging, degradation, settings)
         if not made:
             raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR image was made')
-        record = _describe(plan.jobs, made, degradation, settings.seed)
+        record = {
+            'dasr': __version__,
+            'scale': degradation.scale,
+            'seed': settings.seed,
+            'label': degradation.label,
+            'specification': degradation.specification(),
+            'pictures': made,
+        }
         (staging / plan.record).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
         files = [job.file for job in plan.jobs if job.name in made]
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -162,9 +169,12 @@ def _check_free(plan: _Plan, force: bool) -> None:
 
 def _degrade_all(
     jobs: Sequence[_Job], staging: Path, degradation: Degradation, settings: DegradeSettings
-) -> tuple[dict[str, tuple[int, int]], list[FailedImage]]:
-    """Writes the LR images; returns the size of each by name, and the failed images."""
-    made: dict[str, tuple[int, int]] = {}
+) -> tuple[dict[str, dict[str, object]], list[FailedImage]]:
+    """Writes the LR images; returns the entries of the JSON file by name, and the failed images.
+
+    The entries depend only on images, degradation and seed.
+    """
+    made: dict[str, dict[str, object]] = {}
     failed: list[FailedImage] = []
     for job in progress_bar(jobs, desc=f'degrading, {degradation.label}', unit='image', disable=not settings.progress):
         try:
@@ -173,33 +183,15 @@ def _degrade_all(
             failed.append(FailedImage.from_error(job.source, error))
             continue
         write_image(staging / job.file, lq)
-        made[job.name] = (lq.shape[0], lq.shape[1])
-    return made, failed
-
-
-def _describe(
-    jobs: Sequence[_Job], made: Mapping[str, tuple[int, int]], degradation: Degradation, seed: int
-) -> dict[str, object]:
-    """Content of the JSON file; depends only on images, degradation and seed."""
-    images = {}
-    for job in jobs:
-        if job.name not in made:
-            continue
-        generator = image_generator(seed, job.name)
+        generator = image_generator(settings.seed, job.name)
+        noise_seed = generator.initial_seed()
         draws = degradation.draw(generator, (1, 1))  # parameters are drawn before the noise, so the size has no effect
-        images[job.name] = {
+        made[job.name] = {
             'source': job.source.name,
             'file': job.file,
-            'height': made[job.name][0],
-            'width': made[job.name][1],
-            'generator_seed': generator.initial_seed(),
+            'height': lq.shape[0],
+            'width': lq.shape[1],
+            'generator_seed': noise_seed,
             **degradation.describe(draws),
         }
-    return {
-        'dasr': __version__,
-        'scale': degradation.scale,
-        'seed': seed,
-        'label': degradation.label,
-        'specification': degradation.specification(),
-        'pictures': images,
-    }
+    return made, failed
