@@ -31,13 +31,6 @@ _LITTLE_ROOM = 64 << 20  # bytes free, below which a batch may well not fit
 _JOURNAL = b'__journal__'  # its own table while writing, gone afterwards
 
 
-class ImageSize(NamedTuple):
-    """Size of one image as listed in meta_info.txt."""
-
-    height: int
-    width: int
-
-
 class Piece(NamedTuple):
     """One encoded image to be written into an LMDB."""
 
@@ -47,13 +40,13 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def format_meta_line(key: str, size: ImageSize, compress_level: int) -> str:
+def format_meta_line(key: str, height: int, width: int, compress_level: int) -> str:
     """A line of meta_info.txt, without its line break, for an RGB image."""
-    return f'{key}.png ({size.height},{size.width},3) {compress_level}'
+    return f'{key}.png ({height},{width},3) {compress_level}'
 
 
-def read_meta_info(root: Path) -> dict[str, ImageSize]:
-    """Keys and sizes of the images in an LMDB folder, sorted by key.
+def read_meta_info(root: Path) -> dict[str, tuple[int, int]]:
+    """Keys and sizes (height, width) of the images in an LMDB folder, sorted by key.
 
     InputError if the folder is missing or no LMDB, or meta_info.txt is missing, empty, or has a line of another form or
     a key twice.
@@ -66,7 +59,7 @@ def read_meta_info(root: Path) -> dict[str, ImageSize]:
         if not (root / name).is_file():
             raise InputError(f'{root}: holds no {name}, so it is no complete LMDB; make it again with `dasr prepare`')
     meta = root / META_NAME
-    sizes: dict[str, ImageSize] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for number, line in enumerate(meta.read_text(encoding='utf-8', errors='surrogateescape').splitlines(), start=1):
         found = _META_LINE.fullmatch(line.rstrip())
         if found is None:
@@ -75,7 +68,7 @@ def read_meta_info(root: Path) -> dict[str, ImageSize]:
             )
         if found['key'] in sizes:
             raise InputError(f"{meta}, line {number}: key '{found['key']}' stands there twice; prepare the LMDB again")
-        sizes[found['key']] = ImageSize(int(found['height']), int(found['width']))
+        sizes[found['key']] = (int(found['height']), int(found['width']))
     if not sizes:
         raise InputError(f'{meta}: lists no images; make the LMDB again with `dasr prepare`')
     return dict(sorted(sizes.items()))

@@ -24,7 +24,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import find_renamed, rename_fields
 from dasr_arch.data.image_io import FailedImage
-from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, ImageSize, LmdbWriter, Piece, format_meta_line
+from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, LmdbWriter, Piece, format_meta_line
 from dasr_arch.data.prepare_sources import SourceImage, collect_sources
 from dasr_arch.data.sub_images import CutTask, Cutting, cut_image, piece_keys
 from dasr_arch.data.worker_pool import count_cores, map_in_order
@@ -210,8 +210,8 @@ def _write_descriptions(store: Path, journal: dict[int, str], sources: Sequence[
         if key != path.stem:
             renamed[key] = str(path)
         keys = piece_keys(key, len(record['sizes']), cutting.whole)
-        for name, size in zip(keys, record['sizes'], strict=True):
-            lines.append(format_meta_line(name, ImageSize(*size), cutting.compress_level) + '\n')
+        for name, (height, width) in zip(keys, record['sizes'], strict=True):
+            lines.append(format_meta_line(name, height, width, cutting.compress_level) + '\n')
     report = {
         'parameters': asdict(cutting),
         'pictures': len(sources) - len(skipped),

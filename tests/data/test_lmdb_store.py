@@ -14,7 +14,6 @@ import pytest
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import encode_png
 from dasr_arch.data.lmdb_store import (
-    ImageSize,
     LmdbWriter,
     Piece,
     close_environments,
@@ -35,7 +34,7 @@ def write_store(root: Path, count: int = 3, side: int = 8) -> dict[str, bytes]:
     writer.put([Piece(key, side, side + i, data) for i, (key, data) in enumerate(images.items())], {0: 'all'})
     writer.drop_journal()
     writer.close()
-    lines = [format_meta_line(f'p{i}', ImageSize(side, side + i), 1) for i in range(count)]
+    lines = [format_meta_line(f'p{i}', side, side + i, 1) for i in range(count)]
     (root / 'meta_info.txt').write_text('\n'.join(lines) + '\n')
     return images
 
@@ -55,7 +54,7 @@ def test_entries_come_back_as_they_were_put(tmp_path: Path) -> None:
 
 
 def test_meta_line_has_the_form_that_basicsr_writes(store: Path) -> None:
-    assert format_meta_line('000_1', ImageSize(720, 1280), 1) == '000_1.png (720,1280,3) 1'
+    assert format_meta_line('000_1', 720, 1280, 1) == '000_1.png (720,1280,3) 1'
     assert read_meta_info(store) == {'p0': (8, 8), 'p1': (8, 9), 'p2': (8, 10)}
 
 
