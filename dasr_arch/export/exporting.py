@@ -86,15 +86,18 @@ def export_network(
     network = copy.deepcopy(network).cpu().float().eval()
     with tempfile.TemporaryDirectory(prefix='dasr-export-') as folder:
         made = Path(folder, f'network{SUFFIXES[kind]}')
-        _WRITERS[kind](_trace(PlainDASR(network)), made, facts)
+        write, run = _TOOLS[kind]
+        write(_trace(PlainDASR(network)), made, facts)
         sizes = [*_CHECKED, (MIN_SIDES[kind], MIN_SIDES[kind])]
-        difference = _compare(network, _RUNNERS[kind](made), sizes)
+        difference = _compare(network, run(made), sizes)
         if not difference <= LARGEST_DIFFERENCE:  # not a number, too
             raise InputError(
                 f'{target}: not written, because {kind} computes something else than torch '
                 f'(difference {difference:.2g} in [0, 1]); try other versions of its packages'
             )
-        _move([made.with_suffix(path.suffix) for path in paths], paths)
+        with ExitStack() as stack:
+            for path in paths:  # all or none; renamed in the opposite order: weights first
+                stack.enter_context(atomic_write(path)).write_bytes(made.with_suffix(path.suffix).read_bytes())
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ExportReport(paths, kind, network.scale, parameters, sizes, difference)
 
@@ -208,15 +211,11 @@ def _run_openvino(path: Path) -> Runner:
     return lambda lq: model({_INPUT: lq})[0]
 
 
-_WRITERS: Mapping[Format, Callable[[torch.export.ExportedProgram, Path, Mapping[str, str]], None]] = {
-    'onnx': _write_onnx,
-    'openvino': _write_openvino,
-    'torch': _write_torch,
-}
-_RUNNERS: Mapping[Format, Callable[[Path], Runner]] = {
-    'onnx': _run_onnx,
-    'openvino': _run_openvino,
-    'torch': _run_torch,
+Writer = Callable[[torch.export.ExportedProgram, Path, Mapping[str, str]], None]
+_TOOLS: Mapping[Format, tuple[Writer, Callable[[Path], Runner]]] = {
+    'onnx': (_write_onnx, _run_onnx),
+    'openvino': (_write_openvino, _run_openvino),
+    'torch': (_write_torch, _run_torch),
 }
 
 
@@ -234,13 +233,6 @@ def _compare(network: DASR, run: Runner, sizes: Sequence[tuple[int, int]]) -> fl
             return float('nan')
         largest = float(np.maximum(largest, np.abs(found - expected.numpy()).max()))  # keeps what is not a number
     return largest
-
-
-def _move(made: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Moves finished files to their places, all or none as far as the system allows."""
-    with ExitStack() as stack:
-        for source, path in zip(made, paths, strict=True):  # renamed in the opposite order: weights first
-            stack.enter_context(atomic_write(path)).write_bytes(source.read_bytes())
 
 
 def _quiet() -> warnings.catch_warnings:
