@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,17 +24,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     stem = os.fsencode(target.stem)[:100].decode('utf-8', 'ignore')  # names are limited in bytes
+    temporary = target.parent / f'.{stem}-{secrets.token_hex(4)}.tmp{target.suffix}'
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f'.{stem}-', suffix=f'.tmp{target.suffix}', dir=target.parent)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with _where_supported():
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(mode)  # safetensors puts a file of its own there, for its owner alone
         descriptor = os.open(temporary, os.O_RDWR)
         try:
             synchronise(descriptor)
@@ -71,10 +72,3 @@ def _where_supported() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -29,6 +29,14 @@ def test_a_file_system_without_modes_and_synchronisation(
     assert os.listdir(tmp_path) == ['a.txt']
 
 
+def test_the_mode_is_that_of_new_files_even_if_the_writer_puts_a_private_one_there(tmp_path: Path) -> None:
+    (tmp_path / 'plain').touch()
+    with atomic_write(tmp_path / 'a.txt') as temporary:
+        (tmp_path / 'own').touch(mode=0o600)
+        (tmp_path / 'own').replace(temporary)
+    assert (tmp_path / 'a.txt').stat().st_mode == (tmp_path / 'plain').stat().st_mode
+
+
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_disk_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     path = tmp_path / 'a.txt'
@@ -45,10 +53,10 @@ def test_a_disk_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 
 
 def test_errors_name_the_file_and_not_a_hidden_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **options: object) -> None:
-        raise PermissionError(errno.EACCES, 'Permission denied', f'{options["dir"]}/.a-x.tmp.txt')
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
 
-    monkeypatch.setattr('tempfile.mkstemp', refuse)
+    monkeypatch.setattr(Path, 'touch', refuse)
     with pytest.raises(PermissionError) as caught:
         write(tmp_path / 'a.txt')
     assert caught.value.filename == str(tmp_path / 'a.txt')
