@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -44,28 +45,28 @@ class Outcome(NamedTuple):
     files: dict[str, StoredFile]
 
 
+@dataclass(eq=False, repr=False)
 class Job:
     """A job; any thread may read its attributes."""
 
-    def __init__(self, kind: Kind, name: str, folder: Path, task: 'Task', clock: Clock) -> None:
-        self.id = secrets.token_urlsafe(16)  # last part of its address
-        self.kind = kind
-        self.name = name
-        self.folder = folder
-        self.state: State = 'queued'
-        self.phase = 'waiting'  # the current step, one word
-        self.error: ProblemError | None = None
-        self.outcome: Outcome | None = None
-        self.stored = 0  # bytes of its files
-        self.finished_at = math.inf
-        self._task: Task | None = task
-        self._clock = clock
-        self._total = 0.0
-        self._done = 0.0
-        self._started = math.inf
-        self._begun = math.inf
-        self._cancelled: ProblemError | None = None
-        self._ended: Future[None] = Future()
+    kind: Kind
+    name: str
+    folder: Path
+    _task: 'Task | None'
+    _clock: Clock
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # last part of its address
+    state: State = 'queued'
+    phase: str = 'waiting'  # the current step, one word
+    error: ProblemError | None = None
+    outcome: Outcome | None = None
+    stored: int = 0  # bytes of its files
+    finished_at: float = math.inf
+    _total: float = 0.0
+    _done: float = 0.0
+    _started: float = math.inf
+    _begun: float = math.inf
+    _cancelled: ProblemError | None = None
+    _ended: Future[None] = field(default_factory=Future)
 
     @property
     def progress(self) -> float:
