@@ -49,7 +49,10 @@ class ModelStore:
         own = [self._load_file(path) for path in settings.weights]
         for entry in read_manifest().files:
             self._packaged.setdefault((entry.name, entry.scale), entry)
-        entries = [*own, *(_describe(entry) for entry in self._packaged.values())]
+        entries = own + [
+            Model(purpose=_PURPOSES[entry.setting], default=False, **msgspec.structs.asdict(entry))
+            for entry in self._packaged.values()
+        ]
         if not entries:
             raise InputError('no weights are installed; start with --model FILE')
         default = _choose_default(entries, bool(own))
@@ -108,10 +111,6 @@ class ModelStore:
     def _make(self, path: os.PathLike[str], scale: int) -> Loaded:
         upscaler = Upscaler(scale, path, device=self._settings.device, precision=self._settings.precision)
         return Loaded(upscaler, ProgressHooks(upscaler.network))
-
-
-def _describe(entry: PackagedWeights) -> Model:
-    return Model(purpose=_PURPOSES[entry.setting], default=False, **msgspec.structs.asdict(entry))
 
 
 def _choose_default(entries: list[Model], has_own: bool) -> Model:

@@ -29,10 +29,9 @@ UPLOAD_ERRORS = (408, 413, 415, 422, 503)
 """Status codes of requests with a body."""
 
 _BINARY = {'type': 'string', 'format': 'binary'}
-Responses = dict[int | str, dict[str, Any]]
 
 
-def describe_errors(*statuses: int | str) -> Responses:
+def describe_errors(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
     """Responses of a route for some status codes of errors."""
     content = {PROBLEM_TYPE: {'schema': {'$ref': '#/components/schemas/ProblemDetails'}}}
     return {status: {'description': _CAUSES[status], 'content': content} for status in statuses}

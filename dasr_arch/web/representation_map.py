@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dasr_arch._errors import InputError
 from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.data.image_io import read_image
-from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
+from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image
 from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.probe.tsne import normalise
@@ -67,11 +67,10 @@ def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.ui
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
     """The middle parts of the sample images by name; empty if scikit-image lacks them."""
     try:
-        paths = {path.name: path for part in ('test', 'train') for path in find_sample_images(part)}
+        paths = [*find_sample_images('train'), *find_sample_images('test')]
     except InputError:
         return {}
-    there = [paths[image.file] for image in SAMPLE_IMAGES if image.file in paths]
-    return {path.stem: cut_middle(read_image(path), side, 1) for path in there}
+    return {path.stem: cut_middle(read_image(path), side, 1) for path in paths}
 
 
 def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:

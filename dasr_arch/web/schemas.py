@@ -27,8 +27,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(
-        None,
-        description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent",
+        None, description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent"
     )
     scale: Annotated[int | None, 'whole number such as 4'] = Field(
         None, ge=1, le=8, description='Up-sampling factor; that of the model if absent'
@@ -98,8 +97,7 @@ class PlaygroundParameters(Parameters):
         None, description='Name of a sample image that /api/v1/samples lists, instead of an uploaded image'
     )
     blur: Annotated[Literal['iso', 'aniso'], 'choice of iso or aniso'] = Field(
-        'iso',
-        description='Gaussian blur: isotropic with `width`, or anisotropic with `axis_1`, `axis_2` and `theta`',
+        'iso', description='Gaussian blur: isotropic with `width`, or anisotropic with `axis_1`, `axis_2` and `theta`'
     )
     width: Annotated[float, 'number in [0, 10]'] = Field(
         2.4,

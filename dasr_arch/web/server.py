@@ -88,11 +88,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise InputError(f'port {port} is in use; choose another with --port, or 0 for any that is free') from error
-        if error.errno == errno.EACCES:
-            raise InputError(f'port {port} is not allowed for this user; choose one above 1023 with --port') from error
-        raise InputError(f"--host: '{host}' cannot be bound ({os.strerror(error.errno or 0)})") from error
+        reasons = {
+            errno.EADDRINUSE: f'port {port} is in use; choose another with --port, or 0 for any that is free',
+            errno.EACCES: f'port {port} is not allowed for this user; choose one above 1023 with --port',
+        }
+        other = f"--host: '{host}' cannot be bound ({os.strerror(error.errno or 0)})"
+        raise InputError(reasons.get(error.errno or 0, other)) from error
 
 
 def format_address(settings: ServeSettings, listener: socket.socket) -> str:
