@@ -66,15 +66,12 @@ def cut_image(task: CutTask) -> CutResult:
     height, width = image.shape[:2]
     if min(height, width) < cutting.min_size:
         return CutResult([], f'{width} x {height} pixels, expected sides of at least {cutting.min_size}')
-    if cutting.whole:
-        windows = [image]
-    else:
-        size, step = cutting.size, cutting.step
-        windows = [
-            image[top : top + size, left : left + size]
-            for top in window_starts(height, size, step)
-            for left in window_starts(width, size, step)
-        ]
+    size, step = (max(height, width), 1) if cutting.whole else (cutting.size, cutting.step)
+    windows = [
+        image[top : top + size, left : left + size]
+        for top in window_starts(height, size, step)
+        for left in window_starts(width, size, step)
+    ]
     keys = piece_keys(task.key, len(windows), cutting.whole)
     pieces = [
         Piece(key, window.shape[0], window.shape[1], encode_png(window, cutting.compress_level))
