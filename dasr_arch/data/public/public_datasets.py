@@ -54,6 +54,17 @@ def _div2k(part: str, images: int, sha256: str, size: int) -> SRImageFolder:
     return SRImageFolder(f'DIV2K/{name}', images, (name,), (source,))
 
 
+_FLICKR2K = SRImageFolder(
+    'Flickr2K/Flickr2K_HR',
+    2650,
+    ('Flickr2K_HR', 'Flickr2K'),
+    (
+        RemoteFile(f'{_SNU}/Flickr2K.tar', 'md5:5d3f39443d5e9489bff8963f8f26cb03'),
+        RemoteFile(f'{_HUB}/goodfellowliu/Flickr2K/resolve/main/Flickr2K.zip'),
+    ),
+)
+
+
 def _test_set(name: str, images: int, second_name: str, second_checksum: str = '') -> SRImageFolder:
     """A set of the EDSR authors' benchmark archive that is also published alone under a second name."""
     return SRImageFolder(
@@ -79,19 +90,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
             _div2k('valid', 100, '20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc', 448993893),
         )
     ),
-    'Flickr2K': PublicSet(
-        (
-            SRImageFolder(
-                'Flickr2K/Flickr2K_HR',
-                2650,
-                ('Flickr2K_HR', 'Flickr2K'),
-                (
-                    RemoteFile(f'{_SNU}/Flickr2K.tar', 'md5:5d3f39443d5e9489bff8963f8f26cb03'),
-                    RemoteFile(f'{_HUB}/goodfellowliu/Flickr2K/resolve/main/Flickr2K.zip'),
-                ),
-            ),
-        )
-    ),
+    'Flickr2K': PublicSet((_FLICKR2K,)),
     'Set5': PublicSet((_SET5,)),
     'Set14': PublicSet((_SET14,)),
     'B100': PublicSet((_B100,)),
