@@ -29,10 +29,8 @@ class _FileBar(tqdm):  # type: ignore[type-arg]
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
         """Sets the text before the bar."""
-        del refresh
         super().set_description(desc, refresh=False)
 
     def set_postfix_str(self, s: str = '', refresh: bool = True) -> None:
         """Sets the text after the bar."""
-        del refresh
         super().set_postfix_str(s, refresh=False)

@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch.data.image_io import (
-    IMAGE_SUFFIXES,
-    FailedImage,
-    is_image_name,
-    list_images,
-    read_image,
-    write_image,
-)
+from dasr_arch.data.image_io import IMAGE_SUFFIXES, FailedImage, is_image_name, list_images, read_image, write_image
 from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__

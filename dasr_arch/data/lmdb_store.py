@@ -135,12 +135,11 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_environments.forget_after_fork)
 
 
-def close_environments() -> None:
-    """Closes every LMDB that this process has open for reading; the next read opens it again.
+close_environments = _environments.close_all
+"""Closes every LMDB that this process has open for reading; the next read opens it again.
 
-    Needed only before another reader in the same process opens the folder, such as BasicSR's own datasets.
-    """
-    _environments.close_all()
+Needed only before another reader in the same process opens the folder, such as BasicSR's own datasets.
+"""
 
 
 @contextmanager

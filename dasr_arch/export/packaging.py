@@ -11,14 +11,7 @@ import msgspec
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.checkpoints.packaged import (
-    MANIFEST_NAME,
-    SETTINGS,
-    Manifest,
-    PackagedWeights,
-    Setting,
-    read_manifest,
-)
+from dasr_arch.checkpoints.packaged import MANIFEST_NAME, SETTINGS, Manifest, PackagedWeights, Setting, read_manifest
 from dasr_arch.export.convert import convert_weights
 
 _NAME = re.compile(r'[a-z0-9_]+')
