@@ -306,9 +306,7 @@ async def _sweep(queue: JobQueue) -> None:
 
 async def _wait(request: Request, job: Job) -> bool:
     """Waits for a job; returns False if the client disconnects first."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    job.when_ended(lambda: loop.call_soon_threadsafe(ended.set_result, None))
+    ended = asyncio.wrap_future(job.ended)
     leaving = asyncio.create_task(_disconnect(request))
     try:
         await asyncio.wait({ended, leaving}, return_when=asyncio.FIRST_COMPLETED)

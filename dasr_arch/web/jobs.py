@@ -66,7 +66,7 @@ class Job:
     _started: float = math.inf
     _begun: float = math.inf
     _cancelled: ProblemError | None = None
-    _ended: Future[None] = field(default_factory=Future)
+    ended: Future[None] = field(default_factory=Future)  # done when it has ended; never to be cancelled
 
     @property
     def progress(self) -> float:
@@ -107,13 +107,9 @@ class Job:
         """Stops its thread at the next block of the network; the reason becomes its error."""
         self._cancelled = self._cancelled or reason
 
-    def when_ended(self, callback: Callable[[], object]) -> None:
-        """Calls back from any thread when the job ends; at once if it has ended."""
-        self._ended.add_done_callback(lambda _: callback())
-
     def wait(self, timeout: float) -> bool:
         """Waits up to ``timeout`` seconds; returns whether the job has ended."""
-        return bool(wait([self._ended], timeout).done)
+        return bool(wait([self.ended], timeout).done)
 
     def store(self, name: str, data: bytes, media_type: str, download_name: str) -> StoredFile:
         """Writes a file into the job's folder; ``name`` is chosen by the server."""
@@ -155,7 +151,7 @@ class Job:
         self._task = None
         self.finished_at = self._clock()
         self.state = 'done' if error is None else 'failed'
-        self._ended.set_result(None)
+        self.ended.set_result(None)
 
 
 Task = Callable[[Job], Outcome]

@@ -171,7 +171,7 @@ def test_closing_ends_everything(queue):
     jobs.append(queue.submit('upscale', 'b', quick))
     called = []
     for job in jobs:
-        job.when_ended(lambda: called.append(1))
+        job.ended.add_done_callback(lambda _: called.append(1))
     queue.cancel_all()
     held.released.set()
     queue.close()
