@@ -63,14 +63,13 @@ def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeom
     side = geometry.size + 2 * geometry.margin
     first_row, first_column = top - geometry.margin, left - geometry.margin
     end_row, end_column = first_row + side, first_column + side
-    before = (max(-first_row, 0), max(-first_column, 0))
-    after = (max(end_row - image.shape[0], 0), max(end_column - image.shape[1], 0))
-    borders = (before[0], after[0], before[1], after[1])
+    height, width = image.shape[:2]
+    borders = (max(-first_row, 0), max(end_row - height, 0), max(-first_column, 0), max(end_column - width, 0))
     patch: NDArray[Any] = _copy(image[max(first_row, 0) : end_row, max(first_column, 0) : end_column])
     if max(borders) >= min(patch.shape[:2]):  # the reflection is wider than what it reflects
-        row_index = border_index(torch.arange(first_row, end_row), image.shape[0], 'reflect').numpy()
-        column_index = border_index(torch.arange(first_column, end_column), image.shape[1], 'reflect')
-        patch = image[row_index[:, None], column_index.numpy()[None, :]]
+        row_index = border_index(torch.arange(first_row, end_row), height, 'reflect').numpy()
+        column_index = border_index(torch.arange(first_column, end_column), width, 'reflect').numpy()
+        patch = image[np.ix_(row_index, column_index)]
     elif any(borders):
         patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_REFLECT_101)
     return torch.from_numpy(np.stack(cv2.split(patch)))

@@ -106,7 +106,10 @@ def check_image(image: UploadedImage, limits: Limits) -> None:
     name, data = image.name, image.data
     try:
         header = read_header(data, name)
-        pixels = _count_pixels(data)
+        pixels = header.frames * header.width * header.height
+        if header.format == 'TIFF':  # its pages may differ in size
+            with Image.open(BytesIO(data), formats=FORMATS) as file:
+                pixels = sum(page.width * page.height for page in ImageSequence.Iterator(file))
     except InputError as error:
         raise _explain(error, data) from error
     except DECODING_ERRORS as error:
@@ -167,16 +170,6 @@ async def _read_chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes
         if size > most:
             raise too_long
         yield chunk
-
-
-def _count_pixels(data: bytes) -> int:
-    """Pixels of all frames; those of a TIFF may differ in size."""
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
-        if image.format == 'MPO':  # JPEG with further images, of which only the first is used
-            return image.width * image.height
-        if image.format == 'TIFF':
-            return sum(page.width * page.height for page in ImageSequence.Iterator(image))
-        return int(image.width * image.height * getattr(image, 'n_frames', 1))
 
 
 def _explain(error: InputError, data: bytes) -> ProblemError:
