@@ -25,10 +25,10 @@ import torch
 import yaml
 
 
-def prepare_for_basicsr() -> None:
+def provide_functional_tensor() -> None:
     """BasicSR 1.4.2 imports ``torchvision.transforms.functional_tensor``, which torchvision removed in 0.17.
 
-    Applied before BasicSR is imported, unlike the others.
+    This workaround must precede the import of BasicSR.
     Cause: ``basicsr/data/degradations.py`` takes ``rgb_to_grayscale`` from there.
     Remove when: the oldest supported BasicSR imports it from ``torchvision.transforms.functional``.
     """

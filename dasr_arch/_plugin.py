@@ -60,7 +60,7 @@ class _BasicSRFinder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module  # from here on its own method again
-            _compat.prepare_for_basicsr()
+            _compat.provide_functional_tensor()
             loader.exec_module(module)
             _fill_registries()
             sys.meta_path.remove(self)

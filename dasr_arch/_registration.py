@@ -19,7 +19,7 @@ class Registry:
     def __init__(self, name: str) -> None:
         self._name = name
         self._entries: dict[str, Any] = {}
-        self._target: Any = None  # the registry of BasicSR that mirrors this one
+        self._target: Any = None  # a registry of BasicSR
 
     def register(self) -> Callable[[Entry], Entry]:
         """Decorator that adds a class or function; ValueError if the name is taken."""

@@ -177,14 +177,13 @@ def _degrade_all(
             continue
         write_image(staging / job.file, lq)
         generator = image_generator(settings.seed, job.name)
-        noise_seed = generator.initial_seed()
         draws = degradation.draw(generator, (1, 1))  # parameters are drawn before the noise, so the size has no effect
         made[job.name] = {
             'source': job.source.name,
             'file': job.file,
             'height': lq.shape[0],
             'width': lq.shape[1],
-            'generator_seed': noise_seed,
+            'generator_seed': generator.initial_seed(),
             **degradation.describe(draws),
         }
     return made, failed

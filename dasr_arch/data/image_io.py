@@ -162,7 +162,7 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
         '.png': [cv2.IMWRITE_PNG_COMPRESSION, 3],
         '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
     }
-    known = '.jpg' if suffix in ('.jfif', '.jpe', '.jpeg') else suffix  # OpenCV does not know all of them
+    known = '.jpg' if suffix in ('.jfif', '.jpe', '.jpeg') else suffix  # to OpenCV
     try:
         data = _encode(image, known, settings.get(known, []))
     except cv2.error as error:

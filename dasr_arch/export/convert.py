@@ -63,7 +63,7 @@ def convert_weights(
         else:
             torch.save({'params': stored}, temporary)
     parameters = sum(parameter.numel() for parameter in learned.values())
-    change = max(float((stored[key].double() - tensor.double()).abs().max()) for key, tensor in state.items())
+    change = max(float((state[key].double() - stored[key].double()).abs().max()) for key in state)
     return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)
 
 
