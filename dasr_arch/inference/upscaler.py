@@ -186,7 +186,8 @@ class Upscaler:
         """
         try:
             components = [self._upscale_component(pixels, representations, progress) for pixels in image.components]
-            return image.replace(components, self._upscale_alpha(image.alpha, representations, progress))
+            alpha = self._upscale_alpha(image.alpha, representations, progress)
+            return replace(image, components=components, alpha=alpha)
         finally:
             if self.device.type == 'cpu':
                 return_freed_memory()
@@ -287,8 +288,7 @@ class Upscaler:
 
     def _remove_degradation(self, pixels: Pixels, representations: Tensor, progress: Progress | None) -> Pixels:
         """A clean LR image of the same scene: the network's output after bicubic downsampling."""
-        plan = self.plan(*pixels.shape[:2])
-        sr = super_resolve_tiled(self.network, pixels, representations, plan, self._computing, progress)
+        sr = self._upscale_component(pixels, representations, progress)
         lq = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
         return lq.clamp(0, 1)[0].permute(1, 2, 0).numpy()
 

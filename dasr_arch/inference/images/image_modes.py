@@ -1,7 +1,7 @@
 """Decomposition of images of any mode into grey and RGB components and alpha for a network, and its inverse."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -51,10 +51,6 @@ class DecomposedImage:
             return first
         product = first.astype(np.uint32) * self.components[1]
         return ((product + 127) // 255).astype(np.uint8)
-
-    def replace(self, components: Sequence[Pixels], alpha: Pixels | None) -> 'DecomposedImage':
-        """An image of the same mode and metadata with other components."""
-        return replace(self, components=components, alpha=alpha)
 
     def assemble(self) -> NDArray[Any] | Image.Image:
         """The image, of the type and mode that was decomposed (palettes become RGB)."""

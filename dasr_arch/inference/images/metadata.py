@@ -1,7 +1,7 @@
 """Metadata of image files: reading, and writing into the file of the upscaled image."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -41,10 +41,6 @@ class Metadata:
     cicp_chunks: dict[bytes, bytes] = field(default_factory=dict)  # cICP, mDCV and cLLI of a PNG
     photoshop: bytes | None = None  # APP13 of a JPEG, with IPTC
     notes: tuple[str, ...] = ()  # what is left out in any format
-
-    def without_profile(self) -> 'Metadata':
-        """Metadata for pixels that were converted to sRGB."""
-        return replace(self, icc_profile=None, png={})
 
     def find_losses(self, kind: str) -> list[str]:
         """What a format cannot hold and is left out, for notes."""
