@@ -331,8 +331,7 @@ def _to_array(image: Tensor) -> NDArray[Any]:
     planes = planes[0] if planes.dim() == 4 and len(planes) == 1 else planes
     if planes.dim() != 3:
         raise InputError(f'expected one image as a tensor of (C, H, W), got {tuple(image.shape)}')
-    array: NDArray[Any] = (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
-    return array
+    return (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
 
 
 def _crop_centre(pixels: Pixels, side: int) -> Pixels:

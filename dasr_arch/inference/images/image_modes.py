@@ -17,7 +17,7 @@ _NEIGHBOURS = np.ones((5, 5), np.uint8)
 _AS_RGB = ('RGBX', 'YCbCr', 'HSV')
 _SIXTEEN_BITS = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 
-Rebuild = Callable[[Sequence[Pixels], Pixels | None], Any]
+Rebuild = Callable[[Sequence[Pixels], Pixels | None], NDArray[Any] | Image.Image]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class DecomposedImage:
 
     def assemble(self) -> NDArray[Any] | Image.Image:
         """The image, of the type and mode that was decomposed (palettes become RGB)."""
-        image: NDArray[Any] | Image.Image = self.rebuild(self.components, self.alpha)
-        return image
+        return self.rebuild(self.components, self.alpha)
 
 
 def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
@@ -84,8 +83,7 @@ def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
     filled = _fill(colour.astype(np.float32), visible.astype(np.float32))
     if colour.dtype.kind != 'f':
         filled = filled.round()
-    out: Pixels = np.where(visible[..., None], colour, filled.astype(colour.dtype))
-    return out
+    return np.where(visible[..., None], colour, filled.astype(colour.dtype))
 
 
 def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
@@ -97,8 +95,7 @@ def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
     plane = np.ascontiguousarray(alpha[..., 0])
     extremes = [find(plane, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE) for find in (cv2.erode, cv2.dilate)]
     least, most = (extreme.repeat(scale, 0).repeat(scale, 1) for extreme in extremes)
-    out: Pixels = np.clip(upscaled[..., 0], least, most)[..., None]
-    return out
+    return np.clip(upscaled[..., 0], least, most)[..., None]
 
 
 def _decompose_array(image: NDArray[Any]) -> DecomposedImage:
@@ -187,5 +184,4 @@ def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[n
     coarse = _fill(sums / np.maximum(counts, 1)[..., None], (counts > 0).astype(np.float32))
     upsampled = cv2.resize(coarse, (2 * coarse.shape[1], 2 * coarse.shape[0]), interpolation=cv2.INTER_LINEAR)
     upsampled = upsampled.reshape(2 * coarse.shape[0], 2 * coarse.shape[1], -1)[:height, :width]  # OpenCV drops an axis
-    out: NDArray[np.float32] = np.where(weight[..., None] > 0, colour, upsampled)
-    return out
+    return np.where(weight[..., None] > 0, colour, upsampled)

@@ -176,16 +176,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         colour = read_colour(image, codec)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
-    return VideoFacts(
-        image.width,
-        image.height,
-        frames,
-        origin,
-        colour,
-        None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
-        notes,
-        clock.jumps > 0,
-    )
+    numbers = None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist()
+    return VideoFacts(image.width, image.height, frames, origin, colour, numbers, notes, clock.jumps > 0)
 
 
 def is_after(time: Fraction, settings: VideoSettings) -> bool:
