@@ -14,8 +14,8 @@ _TRAILER, _EXTENSION, _IMAGE, _CONTROL = 0x3B, 0x21, 0x2C, 0xF9
 _CLEAR, _RESTORE = 2, 3  # disposal methods: to transparency, to what was there before
 
 
-def compose_frames(data: bytes) -> list[Image.Image]:
-    """All frames of a GIF as RGBA of the size of the whole image.
+def compose_frames(data: bytes, count: int) -> list[Image.Image]:
+    """The frames of an animated GIF, ``count`` of the size of the whole image; RGB if all are opaque, else RGBA.
 
     Raises ValueError or another of ``image_io.DECODING_ERRORS`` if the file is damaged.
     """
@@ -36,7 +36,10 @@ def compose_frames(data: bytes) -> list[Image.Image]:
             canvas.paste((0, 0, 0, 0), (left, top, left + drawn.width, top + drawn.height))
         elif disposal == _RESTORE:
             canvas = before
-    return frames
+    if len(frames) != count:
+        raise ValueError('damaged GIF')
+    opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
+    return [frame.convert('RGB') for frame in frames] if opaque else frames
 
 
 def _read_blocks(data: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:

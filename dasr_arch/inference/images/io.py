@@ -218,7 +218,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         image.load()
         upright = ImageOps.exif_transpose(frames[0])
         if kind == 'GIF' and count > 1:
-            frames = _compose_gif(data, count)
+            frames = compose_frames(data, count)
         if deep:
             turned: list[Frame] = [turn_upright(decode_deep(data, kind), orientation)]
         else:
@@ -234,15 +234,6 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
             has_default=bool(image.info.get('default_image', False)),
             metadata=read_metadata(data, image, upright, scale),
         )
-
-
-def _compose_gif(data: bytes, count: int) -> list[Image.Image]:
-    """The frames of an animated GIF, in RGB if all are opaque."""
-    frames = compose_frames(data)
-    if len(frames) != count:
-        raise ValueError('damaged GIF')
-    opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
-    return [frame.convert('RGB') for frame in frames] if opaque else frames
 
 
 def _has_lossless_frames(data: bytes) -> bool:
