@@ -132,12 +132,14 @@ def _decompose_pillow(image: Image.Image) -> DecomposedImage:
     if image.mode in _SIXTEEN_BITS:
         inner = _decompose_array(np.array(image).astype(np.uint16))
     elif image.mode == 'CMYK':
-        return _decompose_cmyk(image, info)
+        inverted = 255 - np.array(image)  # 0 ink is white, as in RGB
+        inner = DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, _join_inks)
     else:
         inner = _decompose_array(np.array(_to_plain(image)))
 
     def rebuild(components: Sequence[Pixels], alpha: Pixels | None) -> Image.Image:
-        image = Image.fromarray(np.ascontiguousarray(inner.rebuild(components, alpha)))
+        built = inner.rebuild(components, alpha)
+        image = built if isinstance(built, Image.Image) else Image.fromarray(np.ascontiguousarray(built))
         image.info = info
         return image
 
@@ -160,16 +162,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     raise InputError(f"images of mode '{mode}' cannot be upscaled; convert it to RGB, grey or CMYK of 8 or 16 bits")
 
 
-def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage:
-    inverted = 255 - np.array(image)  # 0 ink is white, as in RGB
-
-    def rebuild(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
-        inks = 255 - np.concatenate(list(components), 2)
-        image = Image.frombytes('CMYK', (inks.shape[1], inks.shape[0]), inks.tobytes())
-        image.info = info
-        return image
-
-    return DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, rebuild)
+def _join_inks(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
+    inks = 255 - np.concatenate(list(components), 2)
+    return Image.frombytes('CMYK', (inks.shape[1], inks.shape[0]), inks.tobytes())
 
 
 def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
