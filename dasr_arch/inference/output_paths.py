@@ -103,7 +103,10 @@ def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettin
     The target is a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
     Raises InputError if a pattern matches nothing, or an output path cannot be used.
     """
-    found = [path for source in sources for path in _find_videos(source)]
+    found: list[Path] = []
+    for source in sources:
+        is_pattern = glob.has_magic(source) and not os.path.lexists(source)
+        found += expand_pattern(source, is_video, 'video') if is_pattern else [Path(source)]
     made = {_choose_video_path(path, None, False, settings.scale) for path in found}
     left_out = [path for path in found if path in made]  # results of an earlier run are no inputs
     paths = [path for path in found if path not in made]
@@ -296,12 +299,6 @@ def _is_result(source: Path, path: Path, scale: int) -> bool:
         return source.is_file() and _is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False
-
-
-def _find_videos(source: str) -> list[Path]:
-    if os.path.lexists(source) or not glob.has_magic(source):
-        return [Path(source)]
-    return expand_pattern(source, is_video, 'video')
 
 
 def _choose_video_path(path: Path, target: str | None, folder: bool, scale: int) -> Path:

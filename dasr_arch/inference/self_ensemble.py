@@ -37,15 +37,10 @@ def super_resolve(network: DASR, lq: Tensor, representations: Tensor) -> Tensor:
     With representations of shape (1, D) in one pass; with (8, D), one for each of ORIENTATIONS, the average over these.
     """
     if len(representations) == 1:
-        return _forward(network, lq, representations)
+        sr: Tensor = network(lq, representation=representations)
+        return sr
     total = torch.zeros((), device=lq.device)
     for index in ORIENTATIONS:
-        sr = _forward(network, orient(lq, index), representations[index : index + 1])
+        sr = network(orient(lq, index), representation=representations[index : index + 1])
         total = total + orient_back(sr.float(), index)
     return total / len(ORIENTATIONS)
-
-
-def _forward(network: DASR, lq: Tensor, representation: Tensor) -> Tensor:
-    sr = network(lq, representation=representation)
-    assert isinstance(sr, Tensor)
-    return sr

@@ -101,10 +101,5 @@ def _encoder_convolutions(network: DASR) -> list[nn.Conv2d]:
 
 def _sum_radii(module: nn.Module) -> int:
     """Sum of the radii of a module's convolutions; a DAConv's predicted 3 x 3 kernel counts as 1."""
-    radius = 0
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            radius += layer.kernel_size[0] // 2
-        elif isinstance(layer, DAConv):
-            radius += 1
-    return radius
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | DAConv)]
+    return sum(layer.kernel_size[0] // 2 if isinstance(layer, nn.Conv2d) else 1 for layer in layers)

@@ -186,7 +186,8 @@ class Upscaler:
         """
         try:
             components = [self._upscale_component(pixels, representations, progress) for pixels in image.components]
-            return image.replace(components, self._upscale_alpha(image.alpha, representations, progress))
+            alpha = self._upscale_alpha(image.alpha, representations, progress)
+            return replace(image, components=components, alpha=alpha)
         finally:
             if self.device.type == 'cpu':
                 return_freed_memory()
@@ -287,8 +288,7 @@ class Upscaler:
 
     def _remove_degradation(self, pixels: Pixels, representations: Tensor, progress: Progress | None) -> Pixels:
         """A clean LR image of the same scene: the network's output after bicubic downsampling."""
-        plan = self.plan(*pixels.shape[:2])
-        sr = super_resolve_tiled(self.network, pixels, representations, plan, self._computing, progress)
+        sr = self._upscale_component(pixels, representations, progress)
         lq = downsample_bicubic(to_tensor(sr, torch.device('cpu')), self.scale)
         return lq.clamp(0, 1)[0].permute(1, 2, 0).numpy()
 
@@ -331,8 +331,7 @@ def _to_array(image: Tensor) -> NDArray[Any]:
     planes = planes[0] if planes.dim() == 4 and len(planes) == 1 else planes
     if planes.dim() != 3:
         raise InputError(f'expected one image as a tensor of (C, H, W), got {tuple(image.shape)}')
-    array: NDArray[Any] = (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
-    return array
+    return (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
 
 
 def _crop_centre(pixels: Pixels, side: int) -> Pixels:

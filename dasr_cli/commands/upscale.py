@@ -1,9 +1,12 @@
 """`dasr upscale`: upscales image files, folders, patterns, a pipe, or video."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sized
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
@@ -132,8 +135,6 @@ def _refuse_options(args: argparse.Namespace, names: tuple[str, ...], reason: st
 
 def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     """Settings of the arguments; InputError if they are wrong."""
-    from pathlib import Path
-
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_image_file
@@ -170,18 +171,12 @@ def _make_upscaler(args: argparse.Namespace) -> 'Upscaler':
 
 def _is_pipe(path: str) -> bool:
     """True for - and for what is neither a file nor a folder, such as /dev/stdout, a FIFO or the shell's <(command)."""
-    from pathlib import Path
-
     known = Path(path)
     return path == '-' or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
 
 
 def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, settings: 'FileSettings') -> int:
     """Upscales one image from stdin or a file to stdout or a file."""
-    import os
-    from dataclasses import replace
-    from pathlib import Path
-
     from dasr_arch._errors import InputError
     from dasr_arch._files import atomic_write, check_writable
     from dasr_arch.data.image_io import read_bytes
@@ -208,8 +203,7 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()
     elif stream:
-        with target.open('wb') as file:
-            file.write(result)
+        target.write_bytes(result)
     else:
         with atomic_write(target) as temporary:
             temporary.write_bytes(result)

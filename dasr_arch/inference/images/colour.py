@@ -59,15 +59,20 @@ def read_cicp(data: bytes, kind: str) -> tuple[CICP | None, dict[bytes, bytes]]:
     return (CICP(*codes), chunks) if len(codes) == 4 else (None, {})
 
 
-def profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Converts grey, RGB or CMYK, also with alpha, to sRGB; None if the profile is damaged or of another model."""
+def profile_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts grey, RGB or CMYK, also with alpha, to sRGB.
+
+    Without a profile that is whole and of the image's model, CMYK is converted by Pillow's default, and others are not.
+    """
     alpha = image.getchannel('A') if image.mode in ('LA', 'RGBA') else None
-    colour = image.convert({'LA': 'L', 'RGBA': 'RGB'}[image.mode]) if alpha is not None else image
+    colour = image.convert(image.mode.removesuffix('A')) if alpha is not None else image
     converted: Image.Image | None = None
     with suppress(ImageCms.PyCMSError, OSError):
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(BytesIO(profile or b''))
         converted = ImageCms.profileToProfile(colour, source, ImageCms.createProfile('sRGB'), outputMode='RGB')
-    if converted is not None and alpha is not None:
+    if converted is None:
+        return image.convert('RGB') if image.mode == 'CMYK' else image
+    if alpha is not None:
         converted.putalpha(alpha)
     return converted
 
@@ -81,14 +86,19 @@ def is_other_than_srgb(png: dict[str, Any]) -> bool:
     return abs(gamma - _SRGB_GAMMA) >= _CLOSE or not near
 
 
-def numbers_to_srgb(pixels: NDArray[np.uint8], png: dict[str, Any]) -> NDArray[np.uint8]:
-    """Converts grey (H, W) or RGB (H, W, 3) with a PNG's gamma and chromaticities to sRGB."""
-    linear = (pixels / 255.0) ** (1 / max(png.get('gamma', _SRGB_GAMMA), 1e-3))
-    if 'chromaticity' in png and linear.ndim == 3:
+def numbers_to_srgb(image: Image.Image, png: dict[str, Any]) -> Image.Image:
+    """Converts grey or RGB, also with alpha, with a PNG's gamma and chromaticities to sRGB; others are returned."""
+    if image.mode not in ('L', 'LA', 'RGB', 'RGBA'):
+        return image
+    pixels = np.array(image)
+    colours = pixels[..., :-1] if image.mode.endswith('A') else pixels
+    linear = (colours / 255.0) ** (1 / max(png.get('gamma', _SRGB_GAMMA), 1e-3))
+    if 'chromaticity' in png and image.mode.startswith('RGB'):
         matrix = np.linalg.inv(_SRGB_TO_XYZ) @ _adapt(_rgb_to_xyz(png['chromaticity']))
         linear = np.clip(linear @ matrix.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(np.clip(encoded, 0, 1) * 255), np.uint8)
+    colours[...] = np.rint(np.clip(encoded, 0, 1) * 255)
+    return Image.fromarray(pixels)
 
 
 def _rgb_to_xyz(chromaticity: tuple[float, ...]) -> NDArray[np.float64]:

@@ -49,10 +49,14 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     for frame in frames:
         assert isinstance(frame, Image.Image)
         if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
-            metadata = metadata.without_profile()
+            metadata = replace(metadata, icc_profile=None, png={})
         converted = _convert_colour(frame, kind, file.metadata)
         converted.info = {}  # Pillow would write it as metadata
-        prepared.append(_prepare(converted, kind))
+        if kind == 'GIF':
+            converted = _to_palette(converted)
+        elif kind == 'BMP' and converted.mode == 'LA':
+            converted = converted.convert('RGBA')
+        prepared.append(converted)
     if file.animated and file.has_default and kind != 'PNG':
         prepared = prepared[1:]  # the fallback image, which only APNG has
     options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
@@ -128,33 +132,9 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
 def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
     """Converts to sRGB what the format could only hold as other colours."""
     if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
-        return _to_srgb(frame, metadata.icc_profile)
+        return profile_to_srgb(frame, metadata.icc_profile)
     if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
-        return _from_numbers(frame, metadata.png)
-    return frame
-
-
-def _to_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts to sRGB by a profile; without a usable one, CMYK by Pillow's default, and other images not."""
-    converted = profile_to_srgb(frame, profile) if profile else None
-    return converted or (frame.convert('RGB') if frame.mode == 'CMYK' else frame)
-
-
-def _from_numbers(frame: Image.Image, png: dict[str, Any]) -> Image.Image:
-    """Converts grey or RGB, with alpha or without, by the gamma and chromaticities of a PNG to sRGB."""
-    pixels = np.array(frame)
-    if frame.mode in ('LA', 'RGBA'):
-        pixels[..., :-1] = numbers_to_srgb(pixels[..., :-1], png)
-        return Image.fromarray(pixels)
-    return Image.fromarray(numbers_to_srgb(pixels, png)) if frame.mode in ('L', 'RGB') else frame
-
-
-def _prepare(frame: Image.Image, kind: str) -> Image.Image:
-    """Converts a frame to a mode that the format supports."""
-    if kind == 'GIF':
-        return _to_palette(frame)
-    if kind == 'BMP' and frame.mode == 'LA':
-        return frame.convert('RGBA')
+        return numbers_to_srgb(frame, metadata.png)
     return frame
 
 

@@ -7,7 +7,6 @@ browsers clear it to transparency.
 import struct
 from collections.abc import Iterator
 from io import BytesIO
-from typing import NamedTuple
 
 from PIL import Image
 
@@ -15,17 +14,8 @@ _TRAILER, _EXTENSION, _IMAGE, _CONTROL = 0x3B, 0x21, 0x2C, 0xF9
 _CLEAR, _RESTORE = 2, 3  # disposal methods: to transparency, to what was there before
 
 
-class _Block(NamedTuple):
-    """One frame as it is stored."""
-
-    control: bytes  # graphic control extension, or empty
-    image: bytes  # descriptor, local palette and compressed pixels
-    position: tuple[int, int]
-    disposal: int
-
-
-def compose_frames(data: bytes) -> list[Image.Image]:
-    """All frames of a GIF as RGBA of the size of the whole image.
+def compose_frames(data: bytes, count: int) -> list[Image.Image]:
+    """The frames of an animated GIF, ``count`` of the size of the whole image; RGB if all are opaque, else RGBA.
 
     Raises ValueError or another of ``image_io.DECODING_ERRORS`` if the file is damaged.
     """
@@ -33,26 +23,27 @@ def compose_frames(data: bytes) -> list[Image.Image]:
     canvas = Image.new('RGBA', (width, height))
     header_end = 13 + _palette_length(data[10])
     frames = []
-    for block in _read_blocks(data, header_end):
-        size = block.image[5:9]
-        single = data[:6] + size + data[10:header_end] + block.control + block.image[:1] + bytes(4) + block.image[5:]
+    for control, stored in _read_blocks(data, header_end):
+        left, top = struct.unpack_from('<HH', stored, 1)
+        disposal = control[3] >> 2 & 7 if control else 0
+        single = data[:6] + stored[5:9] + data[10:header_end] + control + stored[:1] + bytes(4) + stored[5:]
         with Image.open(BytesIO(single + bytes([_TRAILER])), formats=('GIF',)) as image:
             drawn = image.convert('RGBA')
         before = canvas.copy()
-        canvas.alpha_composite(
-            drawn.crop((0, 0, width - block.position[0], height - block.position[1])), block.position
-        )
+        canvas.alpha_composite(drawn.crop((0, 0, width - left, height - top)), (left, top))
         frames.append(canvas.copy())
-        if block.disposal == _CLEAR:
-            canvas.paste(
-                (0, 0, 0, 0), (*block.position, block.position[0] + drawn.width, block.position[1] + drawn.height)
-            )
-        elif block.disposal == _RESTORE:
+        if disposal == _CLEAR:
+            canvas.paste((0, 0, 0, 0), (left, top, left + drawn.width, top + drawn.height))
+        elif disposal == _RESTORE:
             canvas = before
-    return frames
+    if len(frames) != count:
+        raise ValueError('damaged GIF')
+    opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
+    return [frame.convert('RGB') for frame in frames] if opaque else frames
 
 
-def _read_blocks(data: bytes, place: int) -> Iterator[_Block]:
+def _read_blocks(data: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
+    """Frames as stored: graphic control extension, or empty; then descriptor, local palette and compressed pixels."""
     control = b''
     while place < len(data) and data[place] != _TRAILER:
         start = place
@@ -61,10 +52,8 @@ def _read_blocks(data: bytes, place: int) -> Iterator[_Block]:
             if data[start + 1] == _CONTROL:
                 control = data[start:place]
         elif data[place] == _IMAGE:
-            left, top = struct.unpack_from('<HH', data, place + 1)
             place = _skip_sub_blocks(data, place + 10 + _palette_length(data[place + 9]) + 1)
-            disposal = control[3] >> 2 & 7 if control else 0
-            yield _Block(control, data[start:place], (left, top), disposal)
+            yield control, data[start:place]
             control = b''
         else:
             raise ValueError('damaged GIF')

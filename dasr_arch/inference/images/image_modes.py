@@ -1,7 +1,7 @@
 """Decomposition of images of any mode into grey and RGB components and alpha for a network, and its inverse."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,7 +17,7 @@ _NEIGHBOURS = np.ones((5, 5), np.uint8)
 _AS_RGB = ('RGBX', 'YCbCr', 'HSV')
 _SIXTEEN_BITS = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 
-Rebuild = Callable[[Sequence[Pixels], Pixels | None], Any]
+Rebuild = Callable[[Sequence[Pixels], Pixels | None], NDArray[Any] | Image.Image]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,9 @@ class DecomposedImage:
         product = first.astype(np.uint32) * self.components[1]
         return ((product + 127) // 255).astype(np.uint8)
 
-    def replace(self, components: Sequence[Pixels], alpha: Pixels | None) -> 'DecomposedImage':
-        """An image of the same mode and metadata with other components."""
-        return replace(self, components=components, alpha=alpha)
-
     def assemble(self) -> NDArray[Any] | Image.Image:
         """The image, of the type and mode that was decomposed (palettes become RGB)."""
-        image: NDArray[Any] | Image.Image = self.rebuild(self.components, self.alpha)
-        return image
+        return self.rebuild(self.components, self.alpha)
 
 
 def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
@@ -88,8 +83,7 @@ def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
     filled = _fill(colour.astype(np.float32), visible.astype(np.float32))
     if colour.dtype.kind != 'f':
         filled = filled.round()
-    out: Pixels = np.where(visible[..., None], colour, filled.astype(colour.dtype))
-    return out
+    return np.where(visible[..., None], colour, filled.astype(colour.dtype))
 
 
 def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
@@ -101,8 +95,7 @@ def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
     plane = np.ascontiguousarray(alpha[..., 0])
     extremes = [find(plane, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE) for find in (cv2.erode, cv2.dilate)]
     least, most = (extreme.repeat(scale, 0).repeat(scale, 1) for extreme in extremes)
-    out: Pixels = np.clip(upscaled[..., 0], least, most)[..., None]
-    return out
+    return np.clip(upscaled[..., 0], least, most)[..., None]
 
 
 def _decompose_array(image: NDArray[Any]) -> DecomposedImage:
@@ -139,12 +132,14 @@ def _decompose_pillow(image: Image.Image) -> DecomposedImage:
     if image.mode in _SIXTEEN_BITS:
         inner = _decompose_array(np.array(image).astype(np.uint16))
     elif image.mode == 'CMYK':
-        return _decompose_cmyk(image, info)
+        inverted = 255 - np.array(image)  # 0 ink is white, as in RGB
+        inner = DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, _join_inks)
     else:
         inner = _decompose_array(np.array(_to_plain(image)))
 
     def rebuild(components: Sequence[Pixels], alpha: Pixels | None) -> Image.Image:
-        image = Image.fromarray(np.ascontiguousarray(inner.rebuild(components, alpha)))
+        built = inner.rebuild(components, alpha)
+        image = built if isinstance(built, Image.Image) else Image.fromarray(np.ascontiguousarray(built))
         image.info = info
         return image
 
@@ -167,16 +162,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     raise InputError(f"images of mode '{mode}' cannot be upscaled; convert it to RGB, grey or CMYK of 8 or 16 bits")
 
 
-def _decompose_cmyk(image: Image.Image, info: dict[Any, Any]) -> DecomposedImage:
-    inverted = 255 - np.array(image)  # 0 ink is white, as in RGB
-
-    def rebuild(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
-        inks = 255 - np.concatenate(list(components), 2)
-        image = Image.frombytes('CMYK', (inks.shape[1], inks.shape[0]), inks.tobytes())
-        image.info = info
-        return image
-
-    return DecomposedImage([inverted[..., :3], inverted[..., 3:]], None, rebuild)
+def _join_inks(components: Sequence[Pixels], _: Pixels | None) -> Image.Image:
+    inks = 255 - np.concatenate(list(components), 2)
+    return Image.frombytes('CMYK', (inks.shape[1], inks.shape[0]), inks.tobytes())
 
 
 def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -191,5 +179,4 @@ def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[n
     coarse = _fill(sums / np.maximum(counts, 1)[..., None], (counts > 0).astype(np.float32))
     upsampled = cv2.resize(coarse, (2 * coarse.shape[1], 2 * coarse.shape[0]), interpolation=cv2.INTER_LINEAR)
     upsampled = upsampled.reshape(2 * coarse.shape[0], 2 * coarse.shape[1], -1)[:height, :width]  # OpenCV drops an axis
-    out: NDArray[np.float32] = np.where(weight[..., None] > 0, colour, upsampled)
-    return out
+    return np.where(weight[..., None] > 0, colour, upsampled)

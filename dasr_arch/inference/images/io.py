@@ -20,13 +20,7 @@ from PIL import Image, ImageOps, features
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.deep_image import decode_deep
-from dasr_arch.data.image_io import (
-    DECODING_ERRORS,
-    MAX_PIXELS,
-    explain_damage,
-    has_16_bits,
-    turn_upright,
-)
+from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, explain_damage, has_16_bits, turn_upright
 from dasr_arch.inference.images.colour import is_other_than_srgb
 from dasr_arch.inference.images.gif import compose_frames
 from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
@@ -34,24 +28,20 @@ from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_m
 Frame = NDArray[np.uint16] | Image.Image
 """A decoded image: an array for 16 bits, else a Pillow image."""
 
-SUFFIXES = {
-    '.png': 'PNG',
-    '.apng': 'PNG',
-    '.jpg': 'JPEG',
-    '.jpeg': 'JPEG',
-    '.jfif': 'JPEG',
-    '.jpe': 'JPEG',
-    '.webp': 'WEBP',
-    '.tif': 'TIFF',
-    '.tiff': 'TIFF',
-    '.bmp': 'BMP',
-    '.dib': 'BMP',
-    '.gif': 'GIF',
-} | ({'.avif': 'AVIF', '.avifs': 'AVIF'} if features.check('avif') else {})
+_ENDINGS_OF = {
+    'PNG': ('.png', '.apng'),
+    'JPEG': ('.jpg', '.jpeg', '.jfif', '.jpe'),
+    'WEBP': ('.webp',),
+    'TIFF': ('.tiff', '.tif'),
+    'BMP': ('.bmp', '.dib'),
+    'GIF': ('.gif',),
+} | ({'AVIF': ('.avif', '.avifs')} if features.check('avif') else {})
+
+FORMATS = tuple(_ENDINGS_OF)
+SUFFIXES = {ending: kind for kind, endings in _ENDINGS_OF.items() for ending in endings}
 """Formats by file ending in lower case; AVIF only if Pillow supports it."""
 
-FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
-ENDINGS = {kind: f'.{kind.lower()}' for kind in FORMATS} | {'JPEG': '.jpg'}
+ENDINGS = {kind: endings[0] for kind, endings in _ENDINGS_OF.items()}
 """Default file ending of each format."""
 
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
@@ -228,7 +218,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         image.load()
         upright = ImageOps.exif_transpose(frames[0])
         if kind == 'GIF' and count > 1:
-            frames = _compose_gif(data, count)
+            frames = compose_frames(data, count)
         if deep:
             turned: list[Frame] = [turn_upright(decode_deep(data, kind), orientation)]
         else:
@@ -244,15 +234,6 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
             has_default=bool(image.info.get('default_image', False)),
             metadata=read_metadata(data, image, upright, scale),
         )
-
-
-def _compose_gif(data: bytes, count: int) -> list[Image.Image]:
-    """The frames of an animated GIF, in RGB if all are opaque."""
-    frames = compose_frames(data)
-    if len(frames) != count:
-        raise ValueError('damaged GIF')
-    opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
-    return [frame.convert('RGB') for frame in frames] if opaque else frames
 
 
 def _has_lossless_frames(data: bytes) -> bool:

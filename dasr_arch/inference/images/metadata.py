@@ -1,7 +1,7 @@
 """Metadata of image files: reading, and writing into the file of the upscaled image."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -24,6 +24,14 @@ _RAW_XMP = 'Raw profile type xmp'
 _SUPERSEDED = (_RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
 _SEGMENT = 65533  # bytes of a segment of a JPEG
 _IPTC = 0x0404  # Photoshop's resource
+_HOLDERS = {  # label and formats of each part
+    'exif': ('EXIF', ('JPEG', 'PNG', 'TIFF', 'WEBP', 'AVIF')),
+    'xmp': ('XMP', ('JPEG', 'PNG', 'TIFF', 'WEBP', 'AVIF')),
+    'photoshop': ('IPTC', ('JPEG',)),
+    'text': ('text entries', ('PNG',)),
+    'comment': ('the comment', ('JPEG', 'GIF')),
+    'dpi': ('the resolution', ('JPEG', 'PNG', 'TIFF', 'BMP')),
+}
 
 
 @dataclass(frozen=True)
@@ -42,42 +50,24 @@ class Metadata:
     photoshop: bytes | None = None  # APP13 of a JPEG, with IPTC
     notes: tuple[str, ...] = ()  # what is left out in any format
 
-    def without_profile(self) -> 'Metadata':
-        """Metadata for pixels that were converted to sRGB."""
-        return replace(self, icc_profile=None, png={})
-
     def find_losses(self, kind: str) -> list[str]:
         """What a format cannot hold and is left out, for notes."""
-        too_long = kind == 'JPEG'
-        exif = self.exif is not None and (kind in ('BMP', 'GIF') or (too_long and len(self.exif) > _SEGMENT))
-        xmp = self.xmp is not None and (kind in ('BMP', 'GIF') or (too_long and len(self.xmp) > _SEGMENT - 29))
-        losses = {
-            'EXIF': exif,
-            'XMP': xmp,
-            'IPTC': self.photoshop is not None and kind != 'JPEG',
-            'text entries': bool(self.text) and kind != 'PNG',
-            'the comment': self.comment is not None and kind not in ('JPEG', 'GIF'),
-            'the resolution': self.dpi is not None and kind in ('GIF', 'WEBP', 'AVIF'),
-        }
-        return [name for name, lost in losses.items() if lost]
+        return [label for name, (label, _) in _HOLDERS.items() if getattr(self, name) and not self._fits(name, kind)]
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Arguments of Pillow's ``save`` for a format such as 'JPEG'; EXIF of a TIFF is added afterwards."""
-        given: dict[str, Any] = {'icc_profile': self.icc_profile}
-        losses = self.find_losses(kind)
-        if kind in ('JPEG', 'PNG', 'WEBP', 'AVIF') and 'EXIF' not in losses:
-            given['exif'] = self.exif
-        if kind in ('JPEG', 'WEBP', 'AVIF') and 'XMP' not in losses:
-            given['xmp'] = self.xmp
+        """Arguments of Pillow's ``save`` for a format such as 'JPEG'; EXIF and XMP of a TIFF are added afterwards."""
+        names = ('dpi', 'comment') if kind == 'TIFF' else ('exif', 'xmp', 'dpi', 'comment')
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if self._fits(name, kind)}
+        given['icc_profile'] = self.icc_profile
         if kind == 'JPEG' and self.photoshop is not None:
             given['extra'] = b'\xff\xed' + (len(self.photoshop) + 2).to_bytes(2, 'big') + self.photoshop
-        if kind in ('JPEG', 'PNG', 'TIFF', 'BMP'):
-            given['dpi'] = self.dpi
-        if kind in ('JPEG', 'GIF'):
-            given['comment'] = self.comment
         if kind == 'PNG':
-            given['pnginfo'] = self._png_info()
+            given |= {'xmp': None, 'pnginfo': self._png_info()}
         return {key: value for key, value in given.items() if value}
+
+    def _fits(self, name: str, kind: str) -> bool:
+        limits = {'exif': _SEGMENT, 'xmp': _SEGMENT - 29} if kind == 'JPEG' else {}
+        return kind in _HOLDERS[name][1] and (name not in limits or len(getattr(self, name) or b'') <= limits[name])
 
     def _png_info(self) -> PngInfo:
         info = PngInfo()

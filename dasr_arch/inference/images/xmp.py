@@ -57,9 +57,10 @@ def correct_xmp(packet: bytes, width: int, height: int, scale: int) -> Corrected
                 _remove(node, element)
                 changed = True
             else:
-                value = _correct(name, _read(node), width, height, scale)
+                holder = _find_value(node)
+                value = _correct(name, holder.nodeValue.strip(), width, height, scale) if holder is not None else None
                 if value is not None:
-                    _write(node, value)
+                    holder.nodeValue = value
                     changed = True
     if not changed:
         return CorrectedXMP(packet, left_out)
@@ -78,19 +79,12 @@ def _correct(name: tuple[str | None, str | None], value: str, width: int, height
     return None
 
 
-def _read(node: Any) -> str:
-    """The value of an attribute, or of an element that holds text alone."""
+def _find_value(node: Any) -> Any:
+    """The node that holds the value: an attribute itself, or the text of an element that holds text alone."""
     if isinstance(node, minidom.Attr):
-        return str(node.value)
+        return node
     only = node.firstChild if len(node.childNodes) == 1 else None
-    return str(only.data).strip() if isinstance(only, minidom.Text) else ''
-
-
-def _write(node: Any, value: str) -> None:
-    if isinstance(node, minidom.Attr):
-        node.value = value
-    else:
-        node.firstChild.data = value
+    return only if isinstance(only, minidom.Text) else None
 
 
 def _remove(node: Any, element: minidom.Element) -> None:

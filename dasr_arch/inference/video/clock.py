@@ -5,8 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from av.packet import Packet
-    from av.stream import Stream
+    import av
 
 FORMATS = ('mpeg', 'mpegts', 'ogg')  # whose clocks may start anew; elsewhere a gap is a pause
 _KINDS = ('audio', 'video')
@@ -28,7 +27,7 @@ class Clock:
         """Number of new clocks so far."""
         return len(self._offsets) - 1
 
-    def mend(self, packets: 'Iterable[Packet[Stream]]') -> 'Iterator[Packet[Stream]]':
+    def mend(self, packets: 'Iterable[av.Packet[av.stream.Stream]]') -> 'Iterator[av.Packet[av.stream.Stream]]':
         """The packets with times that go on; streams other than sound and video follow these."""
         for packet in packets:
             stamp, base = packet.dts if packet.dts is not None else packet.pts, packet.time_base

@@ -181,26 +181,23 @@ def _levels(colour: Colour) -> tuple[float, float, float, float]:
     return 16 * unit, 219 * unit, 128 * unit, 224 * unit
 
 
-def _to_rgb(planes: NDArray[np.float32], colour: Colour) -> Pixels:
+def _conversion(colour: Colour) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Matrix and offset from RGB in [0, 1] to stored luma and chroma."""
     black, luma_span, middle, chroma_span = _levels(colour)
     weight_red, weight_blue = _WEIGHTS[colour.matrix]
-    luma = (planes[0] - black) / luma_span
-    red = luma + (2 * (1 - weight_red) / chroma_span) * (planes[2] - middle)
-    blue = luma + (2 * (1 - weight_blue) / chroma_span) * (planes[1] - middle)
-    green = (luma - weight_red * red - weight_blue * blue) / (1 - weight_red - weight_blue)
-    return np.stack((red, green, blue), 2).clip(0, 1)
+    luma = np.array((weight_red, 1 - weight_red - weight_blue, weight_blue))
+    blue_difference = (np.array((0, 0, 1)) - luma) / (2 * (1 - weight_blue))
+    red_difference = (np.array((1, 0, 0)) - luma) / (2 * (1 - weight_red))
+    matrix = np.stack((luma * luma_span, blue_difference * chroma_span, red_difference * chroma_span))
+    return matrix, np.array((black, middle, middle), np.float32)
+
+
+def _to_rgb(planes: NDArray[np.float32], colour: Colour) -> Pixels:
+    matrix, offset = _conversion(colour)
+    inverse = np.linalg.inv(matrix).astype(np.float32)
+    return ((np.moveaxis(planes, 0, 2) - offset) @ inverse.T).clip(0, 1)
 
 
 def _from_rgb(pixels: Pixels, colour: Colour) -> NDArray[np.float32]:
-    black, luma_span, middle, chroma_span = _levels(colour)
-    weight_red, weight_blue = _WEIGHTS[colour.matrix]
-    red, green, blue = (pixels[..., index] for index in range(3))
-    luma = weight_red * red + (1 - weight_red - weight_blue) * green + weight_blue * blue
-    out: NDArray[np.float32] = np.stack(
-        (
-            luma * luma_span + black,
-            (blue - luma) * (chroma_span / (2 * (1 - weight_blue))) + middle,
-            (red - luma) * (chroma_span / (2 * (1 - weight_red))) + middle,
-        )
-    )
-    return out
+    matrix, offset = _conversion(colour)
+    return np.moveaxis(pixels @ matrix.astype(np.float32).T + offset, 2, 0)

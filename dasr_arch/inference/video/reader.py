@@ -20,10 +20,6 @@ from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.stream import VideoStream
 
 CONTAINERS: Mapping[str, str] = {
     '.mp4': 'mp4',
@@ -119,7 +115,7 @@ class VideoFacts(NamedTuple):
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator['tuple[InputContainer, VideoStream]']:
+def open_video(path: Path) -> Iterator['tuple[av.container.InputContainer, av.VideoStream]']:
     """Opens a file and yields the container and its largest video stream; cover images are ignored.
 
     Raises InputError if it cannot be read, or holds no video.
@@ -180,16 +176,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         colour = read_colour(image, codec)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
-    return VideoFacts(
-        image.width,
-        image.height,
-        frames,
-        origin,
-        colour,
-        None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist(),
-        notes,
-        clock.jumps > 0,
-    )
+    numbers = None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist()
+    return VideoFacts(image.width, image.height, frames, origin, colour, numbers, notes, clock.jumps > 0)
 
 
 def is_after(time: Fraction, settings: VideoSettings) -> bool:
@@ -203,17 +191,20 @@ def to_fraction(seconds: float) -> Fraction:
 
 
 def demux(
-    path: Path, container: 'InputContainer', streams: 'Sequence[Stream] | None' = None, clock: Clock | None = None
-) -> 'Iterator[Packet[Stream]]':
+    path: Path,
+    container: 'av.container.InputContainer',
+    streams: 'Sequence[av.stream.Stream] | None' = None,
+    clock: Clock | None = None,
+) -> 'Iterator[av.Packet[av.stream.Stream]]':
     """Packets of some or all streams in file order; InputError if the file is damaged.
 
     Clocks that start anew or jump are mended, in formats that may have them; ``clock`` then counts them.
     """
-    av = import_extra('av', 'video')
+    errors = import_extra('av', 'video').FFmpegError
     packets = container.demux() if streams is None else container.demux(streams)
     try:
         yield from (clock or Clock()).mend(packets) if container.format.name in FORMATS else packets
-    except av.FFmpegError as error:
+    except errors as error:
         raise InputError(f'{path}: is damaged ({error.strerror}); copy it again') from error
 
 

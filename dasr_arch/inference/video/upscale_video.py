@@ -3,7 +3,7 @@
 import errno
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,13 +19,10 @@ from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
 from dasr_arch.inference.video.reader import VideoSettings, demux, is_after, open_video, scan_video
 from dasr_arch.inference.video.shots import ShotRepresentation
-from dasr_arch.inference.video.writer import VideoSource, VideoWriter
+from dasr_arch.inference.video.writer import VideoSource, VideoWriter, open_writer
 
 if TYPE_CHECKING:
     import av
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.stream import VideoStream
 
 _NO_ROOM = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 _REORDERED = 4  # frames by which a time stamp may be displaced
@@ -70,7 +67,7 @@ def upscale_video(
         ):
             bar.set_description(source.name, refresh=True)
             original = VideoSource(source, container, stream, facts, settings)
-            with VideoWriter(temporary, target, original, size) as writer:
+            with open_writer(temporary, target, original, size) as writer:
                 for frame in _read_frames(original, writer):
                     pixels = read_pixels(frame, facts.colour)
                     representations = represent(pixels, float(frame.time))
@@ -90,65 +87,56 @@ def upscale_video(
 
 def _read_frames(source: VideoSource, writer: VideoWriter) -> 'Iterator[av.VideoFrame]':
     """Decoded frames of the selected part in display order; packets of sound and text are copied in between."""
-    stream = source.stream
-    stream.thread_type = 'AUTO'
+    source.stream.thread_type = 'AUTO'
     if source.settings.start and not source.facts.joined:
         source.container.seek(int(source.facts.origin * 1_000_000))
-    copied = writer.copies()
-    waiting = {one.index for one in (stream, *copied) if one.type in ('video', 'audio')}
-    order = _DisplayOrder(stream)
-    for packet in demux(source.path, source.container, [stream, *copied]):
-        if packet.stream.index != stream.index:
+    waiting = {one.index for one in (source.stream, *writer.copies()) if one.type in ('video', 'audio')}
+    for frame in _in_display_order(_decode_and_copy(source, writer, waiting), source.stream):
+        time = Fraction(frame.pts or 0) * (frame.time_base or 1) - source.facts.origin
+        if is_after(time, source.settings):
+            waiting.discard(source.stream.index)
+        elif time >= 0:
+            yield frame
+
+
+def _decode_and_copy(source: VideoSource, writer: VideoWriter, waiting: set[int]) -> 'Iterator[av.VideoFrame]':
+    """Reads until no stream is left in ``waiting``, indices of those that have not reached the end of the part."""
+    started = False
+    for packet in demux(source.path, source.container, [source.stream, *writer.copies()]):
+        if packet.stream.index != source.stream.index:
             if _copy(packet, source, writer):
                 waiting.discard(packet.stream.index)
-        elif stream.index in waiting:
-            order.push(_decode(packet, source, order.started), last=not packet.size)
-            for frame in order.pop():
-                time = Fraction(frame.pts or 0) * (frame.time_base or 1) - source.facts.origin
-                if is_after(time, source.settings):
-                    waiting.discard(stream.index)
-                elif time >= 0:
-                    yield frame
+        elif source.stream.index in waiting:
+            for frame in _decode(packet, source, started):
+                started = True
+                yield frame
         if not waiting:
             return
 
 
-class _DisplayOrder:
+def _in_display_order(frames: 'Iterable[av.VideoFrame]', stream: 'av.VideoStream') -> 'Iterator[av.VideoFrame]':
     """Puts time stamps into increasing order; files such as AVI store them in decoding order."""
-
-    def __init__(self, stream: 'VideoStream') -> None:
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        self._step = max(1, round(1 / (rate * (stream.time_base or 1))))
-        self._frames: deque[av.VideoFrame] = deque()
-        self._stamps: list[int] = []
-        self._latest: int | None = None
-        self._ended = False
-
-    @property
-    def started(self) -> bool:
-        """True after the first frame."""
-        return self._latest is not None
-
-    def push(self, frames: 'list[av.VideoFrame]', last: bool) -> None:
-        """Adds the decoded frames of a packet."""
-        self._ended = last
-        for frame in frames:
-            stamp = frame.pts
-            if stamp is None:
-                stamp = 0 if self._latest is None else self._latest + self._step
-            self._latest = stamp
-            heapq.heappush(self._stamps, stamp)
-            self._frames.append(frame)
-
-    def pop(self) -> 'Iterator[av.VideoFrame]':
-        """Yields the frames that no later frame can precede."""
-        while len(self._frames) > (0 if self._ended else _REORDERED):
-            frame = self._frames.popleft()
-            frame.pts = heapq.heappop(self._stamps)
-            yield frame
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    step = max(1, round(1 / (rate * (stream.time_base or 1))))
+    latest = -step
+    waiting: deque[av.VideoFrame] = deque()
+    stamps: list[int] = []
+    for frame in frames:
+        latest = latest + step if frame.pts is None else frame.pts
+        heapq.heappush(stamps, latest)
+        waiting.append(frame)
+        if len(waiting) > _REORDERED:
+            yield _restamp(waiting.popleft(), stamps)
+    for frame in waiting:
+        yield _restamp(frame, stamps)
 
 
-def _copy(packet: 'Packet[Stream]', source: VideoSource, writer: VideoWriter) -> bool:
+def _restamp(frame: 'av.VideoFrame', stamps: list[int]) -> 'av.VideoFrame':
+    frame.pts = heapq.heappop(stamps)
+    return frame
+
+
+def _copy(packet: 'av.Packet[av.stream.Stream]', source: VideoSource, writer: VideoWriter) -> bool:
     """Copies a packet of sound or text if it is in the selected part; returns True if it comes after the part."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     if stamp is None or not packet.size:  # marks the end of a stream
@@ -161,7 +149,7 @@ def _copy(packet: 'Packet[Stream]', source: VideoSource, writer: VideoWriter) ->
     return False
 
 
-def _decode(packet: 'Packet[Stream]', source: VideoSource, started: bool) -> 'list[av.VideoFrame]':
+def _decode(packet: 'av.Packet[av.stream.Stream]', source: VideoSource, started: bool) -> 'list[av.VideoFrame]':
     """Decodes a packet; undecodable packets before the first frame are skipped."""
     errors = import_extra('av', 'video').FFmpegError
     try:

@@ -1,13 +1,12 @@
 """Writing of a video file: upscaled frames are encoded; sound, subtitles, chapters and tags are copied."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
@@ -17,10 +16,6 @@ from dasr_arch.inference.video.reader import CONTAINERS, VideoFacts, VideoSettin
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.stream import VideoStream
 
 _FEW = 4  # frames; x265 gives the packets of shorter videos invalid time stamps when it reorders them
 _COPIED = ('audio', 'subtitle', 'attachment')
@@ -31,14 +26,26 @@ class VideoSource(NamedTuple):
     """An opened source video, its video stream, the result of ``scan_video``, and the options of the run."""
 
     path: Path
-    container: 'InputContainer'
-    stream: 'VideoStream'
+    container: 'av.container.InputContainer'
+    stream: 'av.VideoStream'
     facts: VideoFacts
     settings: VideoSettings
 
 
+@contextmanager
+def open_writer(path: Path, target: Path, source: VideoSource, size: tuple[int, int]) -> 'Iterator[VideoWriter]':
+    """A writer whose file is completed at the end of the ``with`` block, or abandoned after an exception."""
+    writer = VideoWriter(path, target, source, size)
+    try:
+        yield writer
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
 class VideoWriter:
-    """Writes a video; a context manager that completes the file on exit.
+    """Writes a video; use ``open_writer``.
 
     The file at ``path`` is usually a temporary one; the ending of ``target``, its final name, determines the format.
     ``size`` is the width and height of the upscaled frames. Raises InputError if the format cannot hold the sound, or
@@ -65,7 +72,7 @@ class VideoWriter:
             self._copy_tags(source.settings)
             self._container.start_encoding()
         except BaseException as error:
-            self._abandon()
+            self.abandon()
             if isinstance(error, self._av.FFmpegError | ValueError) and not isinstance(error, InputError):
                 copied = ', '.join(f'{stream.type} {name_codec(stream)}' for stream in self.copies())
                 raise InputError(
@@ -76,25 +83,12 @@ class VideoWriter:
         self._last: int | None = None
         self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not pass them on
 
-    def __enter__(self) -> Self:
-        """The writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Flushes the encoder unless there was an exception, and closes the file."""
-        if kind is not None:
-            self._abandon()
-            return
-        try:
-            self._mux(self._stream.encode(None))
-        except BaseException:
-            self._abandon()
-            raise
+    def finish(self) -> None:
+        """Flushes the encoder and closes the file."""
+        self._mux(self._stream.encode(None))
         self._container.close()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Closes and deletes the file; deleted first, because FFmpeg would rewrite it for its table of contents."""
         with suppress(OSError):
             self._path.unlink()
@@ -116,11 +110,11 @@ class VideoWriter:
         self._last = frame.pts
         self._mux(self._stream.encode(frame))
 
-    def copies(self) -> 'list[Stream]':
+    def copies(self) -> 'list[av.stream.Stream]':
         """The source's streams whose packets are copied."""
         return [stream for stream in self._source.container.streams if stream.index in self._copies]
 
-    def copy(self, packet: 'Packet[Stream]') -> None:
+    def copy(self, packet: 'av.Packet[av.stream.Stream]') -> None:
         """Writes a packet of one of ``copies`` unchanged, with its time relative to the origin."""
         assert packet.time_base is not None
         shift = round(self._source.facts.origin / packet.time_base)
@@ -131,7 +125,7 @@ class VideoWriter:
         packet.stream = self._copies[packet.stream.index]
         self._container.mux(packet)
 
-    def _mux(self, packets: 'list[Packet[Stream]]') -> None:
+    def _mux(self, packets: 'list[av.Packet[av.stream.Stream]]') -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts or 0, 0)
             self._container.mux(packet)
@@ -166,8 +160,8 @@ class VideoWriter:
         named = any(key.startswith('com.') for key in self._source.container.metadata)
         return {'movflags': '+faststart+use_metadata_tags' if named else '+faststart'}
 
-    def _add_copies(self) -> 'dict[int, Stream]':
-        copies: dict[int, Stream] = {}
+    def _add_copies(self) -> 'dict[int, av.stream.Stream]':
+        copies: dict[int, av.stream.Stream] = {}
         ending = self._target.suffix
         hint = '' if ending == '.mkv' else '; .mkv may'
         for stream in self._source.container.streams:
@@ -202,7 +196,7 @@ class VideoWriter:
             self._container.set_chapters(chapters)
 
 
-def name_codec(stream: 'Stream') -> str:
+def name_codec(stream: 'av.stream.Stream') -> str:
     """Name of a stream's codec, or its tag or type if no decoder is known."""
     if stream.codec_context is not None:
         return stream.codec_context.name
@@ -210,7 +204,7 @@ def name_codec(stream: 'Stream') -> str:
     return str(tag_of) if tag_of and str(tag_of).isprintable() else 'of unknown kind'
 
 
-def _copy_facts(source: 'Stream', copy: Any) -> None:
+def _copy_facts(source: 'av.stream.Stream', copy: Any) -> None:
     """Copies language, title and disposition of a stream."""
     copy.metadata.update(_without_own(source.metadata))
     copy.disposition = source.disposition
