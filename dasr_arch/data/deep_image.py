@@ -35,7 +35,7 @@ def _decode_tiff(data: bytes) -> NDArray[np.uint16]:
     with tifffile.TiffFile(BytesIO(data)) as file:
         page = file.pages.first
         if page.compression not in _LOSSLESS:
-            raise ValueError(f'16 bits with compression {page.compression}, expected none, LZW, Deflate or PackBits')
+            raise ValueError(f'16 bits with compression {page.compression}, expected one without loss')
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             raise ValueError('16 bits of another colour model than grey or RGB')
         colours = 3 if page.photometric == _RGB else 1

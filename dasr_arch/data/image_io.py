@@ -50,7 +50,7 @@ DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""Exceptions of Pillow and OpenCV for damaged files, found by damaging files."""
+"""Exceptions of Pillow, OpenCV, tifffile and imagecodecs for damaged files, found by damaging files."""
 
 
 class FailedImage(NamedTuple):
