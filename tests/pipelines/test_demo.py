@@ -5,34 +5,30 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dasr_arch._errors import InputError
+from dasr_arch.benchmark.config import build_degradations
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.typed import convert
+from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.data.degrade_files import read_degradation_record
 from dasr_arch.data.image_source import open_source
-from dasr_arch.pipelines.demo import (
-    PAGE_NAME,
-    DemoSettings,
-    choose_folder,
-    make_test_options,
-    make_training_options,
-    run_demo,
-    write_demo_page,
-)
+from dasr_arch.pipelines.demo import OPTION_FILES, PAGE_NAME, choose_folder, run_demo, write_demo_page
 from dasr_arch.pipelines.testing import TestOptions
 from tests.benchmark.making import write_images
 
-SMALL = DemoSettings(
-    stage_1=2,
-    stage_2=2,
-    batch_size=2,
-    gt_size=32,
-    network=tuple(
-        {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 4}.items()
-    ),
+SMALL_NETWORK = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 4}
+SMALL = (
+    'train.total_iter=4',
+    'train.stage_1.total_iter=2',
+    'train.stage_2.total_iter=2',
+    'datasets.train.batch_size_per_gpu=2',
+    'datasets.train.gt_size=32',
+    'val.val_freq=1',
+    'logger.print_freq=1',
+    'logger.save_checkpoint_freq=2',
+    *(f'network_g.{key}={value}' for key, value in SMALL_NETWORK.items()),
 )
 
 
@@ -55,16 +51,16 @@ def test_folder_of_the_user_must_be_empty(tmp_path: Path) -> None:
 
 
 def test_option_files_pass_the_checks_of_training_and_test(tmp_path: Path) -> None:
-    path = tmp_path / 'train_demo.yml'
     write_images(tmp_path / 'train.lmdb.source', 12, 100, 100)
     write_images(tmp_path / 'images' / 'test', 2)
-    options = make_training_options(DemoSettings())
-    options['datasets']['train']['dataroot_gt'] = 'train.lmdb.source'
-    path.write_text(yaml.safe_dump(options))
     with contextlib.chdir(tmp_path):
-        checked = load_training_options(path)
-    assert checked['train']['total_iter'] == DemoSettings().stage_1 + DemoSettings().stage_2
-    assert convert(make_test_options(), TestOptions, 'test_demo.yml').name == 'test_demo'
+        checked = load_training_options(
+            OPTION_FILES / 'train_demo.yml', ['datasets.train.dataroot_gt=train.lmdb.source']
+        )
+    test = convert(read_yaml(OPTION_FILES / 'test_demo.yml'), TestOptions, 'test_demo.yml')
+    assert test.name == 'test_demo'
+    tested = [degradation.specification() for degradation in build_degradations(test.degradations, 4)]
+    assert checked['datasets']['val_1']['degradation'] == tested
 
 
 @pytest.fixture(scope='module')
