@@ -1,1 +1,1 @@
-"""Conversion and packaging of weights, and export of networks to other runtimes."""
+"""Conversion of weights, and export of networks to other runtimes."""

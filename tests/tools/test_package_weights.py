@@ -9,11 +9,13 @@ import torch
 
 from dasr_arch import InputError, Upscaler
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged, read_manifest
-from dasr_arch.export.packaging import PackagingFacts, package_weights
 from tests.checkpoints.test_packaged import write_manifest
 from tests.inference.making import make_network
+from tests.tools.conftest import import_tool
 
 ROOT = Path(__file__).parents[2]
+TOOL = import_tool('package_weights')
+PackagingFacts, package_weights = TOOL.PackagingFacts, TOOL.package_weights
 FACTS = PackagingFacts(
     'tiny_x2', 'general', 'random numbers', '2026-01-31', 'docs/models/tiny.md', {'Set14: PSNR': 27.5}
 )
@@ -73,4 +75,7 @@ def test_tool_packages_and_refuses_in_one_line(training):
     assert (result.returncode, result.stderr) == (0, '')
     assert find_packaged('iso', 2, training.parent).figures == {'PSNR': 27.0}
     result = run_tool(training, 'real')
-    assert (result.returncode, result.stderr) == (2, "error: setting must be one of general, iso, photo, got 'real'\n")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "dasr: error: setting must be one of general, iso, photo, got 'real'\n",
+    )

@@ -1,6 +1,5 @@
 """Tables of one test become one table; what is not of one test is refused."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,14 @@ import pytest
 
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.tables.formats import read_results
-from dasr_arch.benchmark.tables.merge_results import merge_records
 from dasr_arch.benchmark.tables.results_table import build_table
 from dasr_arch.pipelines.testing import run_test
 from tests.benchmark.making import make_options, save_weights, small_dasr, write_images
 from tests.benchmark.tables.test_formats import make_record, make_row
+from tests.tools.conftest import import_tool
 
-TOOL = runpy.run_path(str(Path(__file__).parents[3] / 'tools' / 'merge_tables.py'))
+TOOL = import_tool('merge_tables')
+merge_records = TOOL.merge_records
 
 
 def list_places(record: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -100,12 +100,12 @@ def test_tool_makes_of_two_tests_what_one_would_have_given(
     for name, chosen in (('b', ['DASR']), ('a', ['Bicubic']), ('whole', ['Bicubic', 'DASR'])):
         report = run_test({**options, 'name': name, 'networks': {label: networks[label] for label in chosen}})
         tables.append(report.folder / 'table.json')
-    assert TOOL['main']([*map(str, tables[:2]), '-o', 'merged']) == 0
+    assert TOOL.main([*map(str, tables[:2]), '-o', 'merged']) == 0
     merged, whole = read_results(tmp_path / 'merged' / 'table.json'), read_results(tables[2])
     assert {(r['network'], r['degradation'], r['means']['psnr']) for r in merged['rows']} == {
         (r['network'], r['degradation'], r['means']['psnr']) for r in whole['rows']
     }
     assert 'DASR' in (tmp_path / 'merged' / 'comparison.html').read_text(encoding='utf-8')
     assert 'tables: merged' in capsys.readouterr().out
-    assert TOOL['main']([str(tables[0]), 'absent.json', '-o', 'other']) == 2
+    assert TOOL.main([str(tables[0]), 'absent.json', '-o', 'other']) == 2
     assert not (tmp_path / 'other').exists()
