@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ MODULES: dict[str, str] = {
 }
 """Modules of `dasr_cli.commands`, one a subcommand, with their lines of the help text."""
 
+FAILURE_CODE = 1
 INPUT_ERROR_CODE = 2
 INTERRUPTED_CODE = 130
 
@@ -83,15 +84,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def describe_error(error: Exception) -> str | None:
-    """One line without line breaks for an InputError or OSError, which the user can mend; None for a bug."""
+    """One line without line breaks for an InputError, DivergedError or OSError; None for a bug."""
     if isinstance(error, OSError) and error.strerror is not None:
         names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
         return ': '.join([' -> '.join(map(str, names)), error.strerror] if names else [error.strerror])
-    # InputError is looked up, not imported: if its module is not loaded by now, nothing can have raised it.
-    errors = sys.modules.get('dasr_arch._errors')
-    if isinstance(error, OSError) or (errors is not None and isinstance(error, errors.InputError)):
-        return ' '.join(str(error).split())
-    return None
+    known = isinstance(error, OSError) or _is_ours(error, 'InputError') or _is_ours(error, 'DivergedError')
+    return ' '.join(str(error).split()) if known else None
+
+
+def _is_ours(error: Exception, name: str) -> bool:
+    errors = sys.modules.get('dasr_arch._errors')  # if it is not loaded by now, nothing can have raised it
+    return errors is not None and isinstance(error, getattr(errors, name))
 
 
 @contextmanager
@@ -112,6 +115,36 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
+    """Runs a command's work and returns its exit code; a bug shows its traceback.
+
+    The code is 2 after an InputError or OSError, 1 after a DivergedError or if the reader of a pipe has gone, and 130
+    after Ctrl-C or SIGTERM. ``debug`` shows the traceback of input errors, too.
+    """
+    try:
+        with stopped_by_sigterm():
+            code = work()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print('dasr: interrupted', file=sys.stderr)
+        return INTERRUPTED_CODE
+    except BrokenPipeError:  # the reader of a pipe has gone; the interpreter's own flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE_CODE
+    except Exception as error:
+        line = describe_error(error)
+        if line is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        process = os.environ.get('RANK', '0')  # of torchrun, whose processes read different images
+        diverged = _is_ours(error, 'DivergedError')  # in all of them
+        if process == '0' or not diverged:
+            print(f'dasr: error: {f"process {process}: " if process != "0" else ""}{line}', file=sys.stderr)
+        return FAILURE_CODE if diverged else INPUT_ERROR_CODE
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the arguments are those of the process if ``argv`` is None.
 
@@ -125,22 +158,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     if '' in words:
         print('dasr: error: an argument is empty; is a variable of the script unset?', file=sys.stderr)
         return INPUT_ERROR_CODE
-    try:
-        with stopped_by_sigterm():
-            code: int = arguments.func(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print('dasr: interrupted', file=sys.stderr)
-        return INTERRUPTED_CODE
-    except BrokenPipeError:  # the reader of a pipe has gone; the interpreter's own flush at exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        line = describe_error(error)
-        if line is None:
-            raise
-        if arguments.debug_first or arguments.debug:
-            traceback.print_exc()
-        print(f'dasr: error: {line}', file=sys.stderr)
-        return INPUT_ERROR_CODE
-    return code
+    return run_guarded(lambda: arguments.func(arguments), arguments.debug_first or arguments.debug)

@@ -9,7 +9,7 @@ import torch
 from dasr_arch import InputError
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.models.training_state import save_atomically
-from dasr_arch.pipelines.exit_codes import run_guarded
+from dasr_cli.main import run_guarded
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import torch
 from dasr_arch import InputError
 from dasr_arch.backends.precision import choose_precision
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.pipelines.exit_codes import run_guarded
+from dasr_cli.main import run_guarded
 from race.cores import list_cores
 from race.evaluation import run_probes, run_tests
 from race.options import Race, read_race

@@ -36,9 +36,9 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.data.image_source import open_source
 from dasr_arch.data.sample_images import find_sample_images
-from dasr_arch.pipelines.exit_codes import run_guarded
 from dasr_arch.pipelines.training_log import read_history
 from dasr_cli.main import main as dasr
+from dasr_cli.main import run_guarded
 
 PROJECT = Path(__file__).resolve().parents[1]
 TINY = {'num_feat': 8, 'num_groups': 1, 'num_blocks': 1, 'representation_dim': 16, 'encoder_feat': 4}

@@ -23,8 +23,8 @@ from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.load_model import find_scale, locate_weights
-from dasr_arch.pipelines.exit_codes import run_guarded
 from dasr_arch.probe.fit import encode_image_file
+from dasr_cli.main import run_guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

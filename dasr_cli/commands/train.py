@@ -31,10 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; an error of one of several processes names the process."""
-    from dasr_arch.pipelines.exit_codes import run_guarded
+    """Trains."""
     from dasr_arch.pipelines.training import train
 
     overrides = (*args.set, *args.force_yml)
     switches = {'launcher': args.launcher, 'auto_resume': args.auto_resume, 'smoke': args.smoke}
-    return run_guarded(lambda: train(args.options, overrides, **switches), args.debug or args.debug_first)
+    return train(args.options, overrides, **switches)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.pipelines.exit_codes import INTERRUPTED_CODE
+from dasr_cli.main import INTERRUPTED_CODE
 from race.cores import list_cores, thread_environment
 from race.options import Race
 from race.state import State

@@ -20,7 +20,7 @@ import torch
 
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.environment import name_device, now, read_commit
-from dasr_arch.pipelines.exit_codes import INTERRUPTED_CODE
+from dasr_cli.main import INTERRUPTED_CODE
 from race.cores import pin, share_cores, thread_environment
 from race.options import Race, Training
 from race.plan import PRECISION_KEY, Plan, digest_options, list_overrides
