@@ -1,6 +1,6 @@
 """The exceptions that commands print as one line, and suggestions of similar names for its messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -20,6 +20,13 @@ class DivergedError(ArithmeticError):
 
     The message is one line. Commands print it without a traceback and exit with code 1.
     """
+
+
+def check_choice(name: str, value: object, known: Sequence[object], owner: str = '') -> None:
+    """Raises InputError unless an argument, of a network if ``owner`` names one, has one of its valid values."""
+    if value not in known:
+        where = f' for {owner}' if owner else ''
+        raise InputError(f'{name} must be one of {", ".join(map(str, known))}{where}, got {value!r}')
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from dasr_arch._errors import check_choice
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_choice
 from dasr_arch.degradations.wiener import apply_filters, compute_wiener_filters
 
 

@@ -134,6 +134,8 @@ def _try(function: Callable[..., object], options: Mapping[str, object], where: 
 
 
 def describe_briefly(error: Exception) -> str:
-    """Type and text of somebody else's error, in one line; at most 200 characters of the text."""
+    """Type and text of somebody else's error, in one line, with 200 characters of the text; all the text of ours."""
     text = ' '.join(str(error).split())
+    if isinstance(error, InputError):
+        return text
     return f'{type(error).__name__}: {text if len(text) <= 200 else f"{text[:197]}..."}'

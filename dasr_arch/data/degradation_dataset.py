@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, check_choice
 from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
-from dasr_arch.degradations.base import check_choice, check_range, draw_uniform
+from dasr_arch.degradations.base import check_range, draw_uniform
 from dasr_arch.degradations.whole_image import crop_to_multiple
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, check_choice, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
 from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
@@ -252,12 +252,6 @@ class Degradation(ABC):
         if self.jpeg_range is not None:
             check_range('jpeg_range', self.jpeg_range, low=1, high=100)
         check_number('jpeg_probability', self.jpeg_probability, low=0, high=1)
-
-
-def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Raises InputError unless the value is one of the known ones."""
-    if value not in known:
-        raise InputError(f'{name} must be one of {", ".join(known)}, got {value!r}')
 
 
 def check_number(name: str, value: object, *, low: float, high: float, above_low: bool = False) -> None:

@@ -7,12 +7,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, check_choice
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.base import (
     Degradation,
     Range,
-    check_choice,
     check_number,
     check_one_of,
     check_range,

@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, check_choice, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.zssr_arch import ZSSR, ResidualCNN
-from dasr_arch.degradations.base import check_choice, check_number
+from dasr_arch.degradations.base import check_number
 from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_self_ensemble, upsample_to
 from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
 

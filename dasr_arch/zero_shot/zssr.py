@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, check_choice
 from dasr_arch.archs.zssr_arch import ResidualCNN
-from dasr_arch.degradations.base import check_choice, check_number
+from dasr_arch.degradations.base import check_number
 from dasr_arch.inference.self_ensemble import orient
 from dasr_arch.zero_shot.pairs import Downscaler, upsample_to
 

@@ -1,12 +1,6 @@
 """Checks of constructor arguments; messages name the network, the argument and the valid values."""
 
 
-def check_choice(name: str, value: object, known: tuple[object, ...], network: str) -> None:
-    """Raises ValueError unless an argument has one of its valid values."""
-    if value not in known:
-        raise ValueError(f'{name} must be one of {", ".join(map(str, known))} for {network}, got {value!r}')
-
-
 def check_counts(network: str, **counts: int) -> None:
     """Raises ValueError unless every argument is a whole number of at least 1."""
     for name, value in counts.items():
