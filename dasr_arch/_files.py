@@ -53,6 +53,12 @@ def synchronise(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
+def check_free(path: Path, force: bool) -> None:
+    """Raises InputError if something is at a path, unless ``force`` replaces it."""
+    if os.path.lexists(path) and not force:
+        raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+
+
 def check_writable(path: Path) -> None:
     """Raises InputError if a file cannot be made at a path, before the work for it begins; makes nothing."""
     existing = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
+from dasr_arch._files import check_free
 from dasr_arch.data.image_io import IMAGE_SUFFIXES, FailedImage, is_image_name, list_images, read_image, write_image
 from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
@@ -156,8 +157,7 @@ def _check_free(plan: _Plan, force: bool) -> None:
             raise InputError(f'{path}: is one of the originals, which are never replaced; choose another folder')
         if path.is_dir():
             raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
-        if not force:
-            raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+        check_free(path, force)
 
 
 def _degrade_all(

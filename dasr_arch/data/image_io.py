@@ -107,7 +107,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     try:
         return _decode(data)
     except DECODING_ERRORS as error:
-        raise _refuse(name, error) from error
+        raise make_error(name, error) from error
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -121,7 +121,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             # Pillow gives the size of a TIFF upright already, that of every other format as it is stored.
             turned = image.format != 'TIFF' and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except DECODING_ERRORS as error:
-        raise _refuse(path, error) from error
+        raise make_error(path, error) from error
     return (width, height) if turned else (height, width)
 
 
@@ -238,18 +238,18 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def _refuse(name: str | os.PathLike[str], error: BaseException) -> InputError:
+def make_error(
+    name: str | os.PathLike[str], error: BaseException, known: str = 'PNG, JPEG, BMP, TIFF or WebP'
+) -> InputError:
+    """The error for a file that raised one of DECODING_ERRORS; ``known`` are the formats that are read."""
     if isinstance(error, PermissionError):
         return InputError(f'{name}: cannot be read ({error.strerror}); check its permissions')
-    return InputError(f'{name}: cannot be read as an image ({explain_damage(error)}); replace or remove it')
-
-
-def explain_damage(error: BaseException) -> str:
-    """Short description of one of DECODING_ERRORS."""
     if isinstance(error, FileNotFoundError):
-        return 'no such file'
-    if isinstance(error, UnidentifiedImageError):
-        return 'not a PNG, JPEG, BMP, TIFF or WebP'
-    if isinstance(error, Image.DecompressionBombError):
-        return f'more than {MAX_PIXELS // 10**6} megapixels'
-    return ' '.join(str(error).split()) or type(error).__name__
+        reason = 'no such file'
+    elif isinstance(error, UnidentifiedImageError):
+        reason = f'not a {known}'
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = f'more than {MAX_PIXELS // 10**6} megapixels'
+    else:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+    return InputError(f'{name}: cannot be read as an image ({reason}); replace or remove it')

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import atomic_write, check_free
 from dasr_arch._renamed import find_renamed, rename_fields
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.data.lmdb_store import DATA_NAME, META_NAME, LmdbWriter, Piece, format_meta_line
@@ -121,11 +121,8 @@ def _lock(workspace: Path) -> Iterator[None]:
 
 
 def _check_target(target: Path, force: bool) -> None:
-    if not os.path.lexists(target):
-        return
-    if not force:
-        raise InputError(f'{target}: exists already; choose another name, or replace it with --force')
-    if not (target / DATA_NAME).is_file():
+    check_free(target, force)
+    if os.path.lexists(target) and not (target / DATA_NAME).is_file():
         raise InputError(f'{target}: is no LMDB folder, so --force does not replace it; choose another name')
 
 

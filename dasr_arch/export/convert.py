@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import atomic_write, check_free
 from dasr_arch.checkpoints.io import build_from_state, read_dasr_weights
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
@@ -46,8 +46,7 @@ def convert_weights(
     target = Path(target)
     if target.suffix not in ('.pth', '.safetensors'):
         raise InputError(f"{target}: unknown ending '{target.suffix}'; use .pth or .safetensors")
-    if os.path.lexists(target) and not force:
-        raise InputError(f'{target}: exists already; choose another name, or replace it with --force')
+    check_free(target, force)
     name = f"weights file '{source}'"
     network = build_from_state(read_dasr_weights(source).network, name)
     state = network.state_dict()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch._files import atomic_write
+from dasr_arch._files import atomic_write, check_free
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.export.plain_network import PlainDASR
 
@@ -78,8 +78,7 @@ def export_network(
         raise InputError(f"{target}: unknown ending '{target.suffix}' for {kind}; use {SUFFIXES[kind]}")
     paths = [target, target.with_suffix('.bin')] if kind == 'openvino' else [target]
     for path in paths:
-        if os.path.lexists(path) and not force:
-            raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+        check_free(path, force)
     for package in _PACKAGES[kind]:
         import_extra(package, kind)  # a missing one is reported before the work
     facts = describe_export(network, kind, name)

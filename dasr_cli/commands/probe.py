@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fits, tests, writes and prints the accuracies."""
-    import os
     import sys
     from pathlib import Path
 
     from dasr_arch._errors import InputError
+    from dasr_arch._files import check_free
     from dasr_arch.checkpoints.io import load_network
     from dasr_arch.checkpoints.packaged import find_packaged
     from dasr_arch.inference.load_model import find_scale, locate_weights
@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None and not is_file:
         raise InputError('name the file to write with -o; the folder of the installed weights is left alone')
     out = probe_path(weights) if args.out is None else Path(args.out)
-    if os.path.lexists(out) and not args.force:
-        raise InputError(f'{out}: exists already; choose another name with -o, or replace it with --force')
+    check_free(out, args.force)
     network = load_network(weights, scale).eval()
     settings = ProbeSettings(args.images, args.test, classes, args.limit, sys.stderr.isatty())
     report = run_probing(network, settings, out, with_maps=args.report is not None)

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, features
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.deep_image import decode_deep
-from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, explain_damage, has_16_bits, turn_upright
+from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, make_error, turn_upright
 from dasr_arch.inference.images.colour import is_other_than_srgb
 from dasr_arch.inference.images.gif import compose_frames
 from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
@@ -111,7 +111,7 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
     except InputError:
         raise
     except DECODING_ERRORS as error:
-        raise _refuse(name, error) from error
+        raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
 def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True) -> ImageFile:
@@ -126,7 +126,7 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
         with _limit(limited):
             return _read(data, scale, limited)
     except DECODING_ERRORS as error:
-        raise _refuse(name, error) from error
+        raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
 def _check_room(header: Header, name: str, scale: int) -> None:
@@ -247,10 +247,3 @@ def _has_alpha(frame: Frame) -> bool:
     if isinstance(frame, Image.Image):
         return frame.has_transparency_data
     return frame.ndim == 3 and frame.shape[2] in (2, 4)
-
-
-def _refuse(name: str, error: BaseException) -> InputError:
-    if isinstance(error, PermissionError):
-        return InputError(f'{name}: cannot be read ({error.strerror}); check its permissions')
-    text = explain_damage(error).replace('not a PNG, JPEG, BMP, TIFF or WebP', f'not a {", ".join(FORMATS)}')
-    return InputError(f'{name}: cannot be read as an image ({text}); replace or remove it')
