@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser, example: str) -> None:
         action='append',
         default=[],
         metavar='KEY=VALUE',
-        help=f'lay a value over the file, such as {example}; may be repeated',
+        help=f'override a value of the file, such as {example}; may be repeated',
     )
 
 

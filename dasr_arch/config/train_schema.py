@@ -214,7 +214,7 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
     """MZSR's adaptation to an image of the validation, with the defaults of a test."""
 
     steps: WholeNumber = MZSROptions.steps  # gradient steps
-    rates: list[Positive] = msgspec.field(default_factory=lambda: list(MZSROptions.rates))  # the last one holds on
+    rates: list[Positive] = msgspec.field(default_factory=lambda: list(MZSROptions.rates))  # the last is repeated
     back_projections: WholeNumber = MZSROptions.back_projections  # iterations
 
     def __post_init__(self) -> None:
@@ -249,7 +249,7 @@ class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """Section `train` of every model of ours but MZSR's, whose inner loop takes whole tasks in float32."""
 
     accumulate: Count = 1  # parts that a batch is computed in, to save memory
-    sync_batchnorm: bool = False  # several GPUs normalise as one
+    sync_batchnorm: bool = False  # batch statistics are those of all GPUs together
 
 
 class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_report(report: 'PrepareReport', report_name: str) -> None:
     if report.continued:
-        print(f'continued an interrupted run: {report.continued} images were done already')
+        print(f'continued an interrupted run; images already done: {report.continued}')
     print(f'{_show(report.output)}: {report.sub_images} entries from {report.images} images')
     rest = f'  and {{}} more, see {report_name} there'
     if report.renamed:

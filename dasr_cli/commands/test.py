@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
         'Test networks on data sets and degradations. Every finished part is stored: a run that was '
-        'stopped goes on, and a changed weight, image or degradation is computed anew. Exit code 1 if a part failed.'
+        'stopped goes on, and a changed weight, image or degradation is computed again. Exit code 1 if a part failed.'
     )
     add_options(parser, example='networks.DASR=~ to leave a network out')
 

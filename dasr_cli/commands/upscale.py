@@ -119,7 +119,7 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
             print_note(job.source, note)
         print(report.path)
     if plan.done:
-        print(f'{len(plan.done)} were done already')
+        print(f'already done: {len(plan.done)}')
     if plan.left_out:
         print(f'{len(plan.left_out)} left out, results of this command', file=sys.stderr)
     return 2 if failed else 0
@@ -216,12 +216,12 @@ def _print_report(report: 'UpscaleReport') -> None:
     if len(report.made) > SHOWN:
         print(f'and {len(report.made) - SHOWN} more in {report.made[-1].parent}')
     if report.done:
-        print(f'{len(report.done)} were done already')
+        print(f'already done: {len(report.done)}')
     print_failures(report.failed)
-    counts: dict[str, Sized] = {'upscaled': report.made, 'done already': report.done, 'failed': report.failed}
+    counts: dict[str, Sized] = {'upscaled': report.made, 'already done': report.done, 'failed': report.failed}
     if report.left_out:
         endings = Counter(path.suffix or path.name for path in report.left_out)
         listed = ', '.join(f'{number} {ending}' for ending, number in endings.most_common(5))
-        counts[f'left out ({listed}), no images or results of this command'] = report.left_out
+        counts[f'left out ({listed}): not images, or results of this command'] = report.left_out
     if sum(map(len, counts.values())) > 1:
         print('; '.join(f'{len(files)} {name}' for name, files in counts.items() if files), file=sys.stderr)

@@ -84,7 +84,7 @@ def test_second_run_resumes(folder, capsys):
     assert main(['upscale', 'in', *FIXED]) == 2
     assert 'in_x2/a.png: exists already' in capsys.readouterr().err
     assert main(['upscale', 'in', *FIXED, '--resume']) == 0
-    assert capsys.readouterr().out == '2 were done already\n'
+    assert capsys.readouterr().out == 'already done: 2\n'
 
 
 def test_bad_image_is_named_and_the_rest_goes_on(folder, capsys):
@@ -187,7 +187,7 @@ def test_resume_knows_results_that_are_too_large_to_be_upscaled(folder, monkeypa
     assert main(['upscale', 'in', *FIXED]) == 0
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 400)  # twice as many are refused: 480 are not, 1920 are
     assert main(['upscale', 'in', *FIXED, '--resume']) == 0
-    assert '2 were done already' in capsys.readouterr().out
+    assert 'already done: 2' in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names that are no text are of Linux')

@@ -72,7 +72,7 @@ def test_what_a_folder_run_leaves_out_is_counted_and_named(folder, capsys):
         Path('in', name).write_bytes(b'x')
     assert main(['upscale', 'in', *FIXED]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == '2 upscaled; 3 left out (2 .heic, 1 .txt), no images or results of this command'
+    assert last == '2 upscaled; 3 left out (2 .heic, 1 .txt): not images, or results of this command'
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='named pipes are a matter of POSIX')

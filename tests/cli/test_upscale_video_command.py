@@ -54,7 +54,7 @@ def test_several_clips_go_into_a_folder_and_are_resumed(capsys):
     assert main(['upscale', 'a.mp4', 'b.mkv', '-o', 'out/', *FIXED]) == 2
     assert 'out/a.mp4: exists already' in capsys.readouterr().err
     assert main(['upscale', 'a.mp4', 'b.mkv', '-o', 'out/', '--resume', *FIXED]) == 0
-    assert capsys.readouterr().out == '2 were done already\n'
+    assert capsys.readouterr().out == 'already done: 2\n'
 
 
 def test_bad_clip_is_named_and_the_rest_goes_on(capsys):

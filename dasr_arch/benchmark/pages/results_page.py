@@ -1,7 +1,7 @@
 """The HTML page of results: sortable tables, curves, costs, images side by side, published figures.
 
 The page of the demo adds a slider between two networks, the training and maps of representations. Everything is read
-from saved results; nothing is computed anew.
+from saved results; nothing is computed again.
 """
 
 import base64
