@@ -17,7 +17,7 @@ from typing import NoReturn
 
 MODULES: dict[str, str] = {
     'upscale': 'upscale images or video',
-    'inspect': 'estimate blur and noise of images',
+    'inspect': 'estimate blur, noise and JPEG quality of images',
     'models': 'list the installed weights',
     'convert': 'convert weights to .safetensors or .pth',
     'export': 'export weights to ONNX, OpenVINO or torch.export',

@@ -87,17 +87,21 @@ def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):
     assert caught.err.count('\n') == 1 and 'empty.png' in caught.err
 
 
-def test_reports_have_maps(folder, tmp_path):
+@pytest.mark.parametrize(
+    ('setting', 'quantity', 'classes', 'maps'), [('iso', 'kernel', 5, 1), ('photo', 'jpeg', 40, 3)]
+)
+def test_reports_have_maps(folder, tmp_path, setting, quantity, classes, maps):
     pytest.importorskip('sklearn', reason='the extra `report` is not installed')
     many = tmp_path / 'many'
     many.mkdir()
     for seed in range(20, 36):
         write_image(many / f'{seed}.png', make_image(seed))
     out = ['-o', str(tmp_path / 'p'), '--report', str(tmp_path / 'report')]
-    arguments = ['--scale', '2', '--setting', 'iso', '--images', str(folder / 'train'), '--test', str(many)]
+    arguments = ['--scale', '2', '--setting', setting, '--images', str(folder / 'train'), '--test', str(many)]
     assert main(['probe', str(folder / 'tiny.pth'), *arguments, *out]) == 0
     record = json.loads((tmp_path / 'report' / 'report.json').read_text())
-    assert np.sum(record['quantities']['kernel']['counts']) == 16 * 5
+    assert np.sum(record['quantities'][quantity]['counts']) == 16 * classes
+    assert len(list((tmp_path / 'report').glob('map_*.svg'))) == maps
     assert '| kernel | 5 |' in (tmp_path / 'report' / 'report.md').read_text()
     assert (tmp_path / 'report' / 'map_1.svg').read_text().count('width') >= 4
 
