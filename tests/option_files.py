@@ -47,6 +47,8 @@ def stand_in(path: Path, folder: Path, *, smoke: bool = False) -> list[str]:
         overrides.append('path.pretrain_network_encoder=~')
     if options['train'].get('freeze_encoder'):
         overrides.append('train.freeze_encoder=false')  # it needs weights
+    if options['train'].get('perceptual_opt'):
+        overrides.append('train.perceptual_opt=~')  # it needs VGG's weights
     if 'meta_opt' in options['train']:
         overrides += ['train.meta_opt.support=2', 'train.meta_opt.query=2']
         batch = 4

@@ -37,6 +37,13 @@ def check_class(
     return found
 
 
+def build(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Any:
+    """As check_class, and builds the object on the CPU; torch's random state is left as it was."""
+    found = check_class(options, registry, where, what)
+    with torch.random.fork_rng(devices=[]):
+        return _try(found, options, where)
+
+
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
     """Build a network on the CPU; its scale must be that of the file. Torch's random state is left as it was."""
     arch = check_class(options, ARCH_REGISTRY, where, 'arch')
@@ -82,11 +89,10 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """Build a loss and compute it once; it must be a finite number."""
-    loss = check_class(options, LOSS_REGISTRY, where, 'loss')
+    criterion = build(options, LOSS_REGISTRY, where, 'loss')
     weight = options.get('loss_weight')
     if isinstance(weight, int | float) and weight < 0:
         raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
-    criterion = _try(loss, options, where)
     value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
     if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
         raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')

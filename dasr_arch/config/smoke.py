@@ -17,6 +17,7 @@ SMALL_NETWORKS: dict[object, dict[str, object]] = {
     'SRMD': {'num_layers': 6},
     'SRMDNF': {'num_layers': 6},
     'UDVD': {'num_feat': 32, 'num_blocks': 2},
+    'UNetDiscriminatorSN': {'num_feat': 16},
 }
 """Arguments by arch that make slow networks quick to train; other archs keep the size of the file."""
 
@@ -29,6 +30,7 @@ SMALL_TRAINING: dict[str, object] = {
     'contrast_opt': {'queue_length': 256},
     'meta_opt': {'support': 2, 'query': 1, 'inner_steps': 2, 'anneal_iter': 10},
     'adaptation': {'steps': 2},
+    'perceptual_opt': None,  # VGG's weights may need a download
 }
 """Values of the section `train` that are laid over what a file gives; keys that a file lacks stay absent."""
 
@@ -47,13 +49,14 @@ def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
     if isinstance(name, str):
         small['name'] = f'smoke_{name.removeprefix("train_")}'
     small['num_gpu'] = 0
-    train, paths, network = (_mapping(options.get(key)) for key in ('train', 'path', 'network_g'))
+    train, paths = (_mapping(options.get(key)) for key in ('train', 'path'))
     if train:
         small['train'] = _shrink_training(train)
     if paths:
         small['path'] = {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
-    if network:
-        small['network_g'] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
+    for key in ('network_g', 'network_d'):
+        if network := _mapping(options.get(key)):
+            small[key] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
     scale, datasets = options.get('scale'), options.get('datasets')
     if isinstance(datasets, dict):
         images = 6 if 'meta_opt' in train else 2  # two tasks of support + query

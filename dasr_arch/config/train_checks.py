@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
@@ -81,17 +81,22 @@ def load_training_options(
         if not PATH_KEY.fullmatch(key):
             hint = suggest(key, PATH_KEYS)
             raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
-    general = convert(data, schema.GeneralOptions, where, foreign=foreign)
+    adversarial = model in schema.ADVERSARIAL_MODELS
+    general_kind = schema.AdversarialOptions if adversarial else schema.GeneralOptions
+    general = convert(data, general_kind, where, foreign=foreign)
     processes = _find_processes(launcher)
     num_gpu = _count_gpus(general, processes, where, foreign)
 
     options = _merge(data, to_plain(general)) if foreign else to_plain(general)
-    kind: type[schema.Options] = schema.ForeignTrainOptions if foreign else schema.TRAIN_OPTIONS[model]
+    foreign_kind = schema.AdversarialTrainOptions if adversarial else schema.ForeignTrainOptions
+    kind: type[schema.Options] = foreign_kind if foreign else schema.TRAIN_OPTIONS[model]
     train = convert(general.train, kind, where, 'train', foreign=foreign)
     options['train'] = _merge(general.train, to_plain(train)) if foreign else to_plain(train)
     _check_training_parts(section(options, 'train', where), model, where)
     _check_hardware(train, general, num_gpu, where)
     network = registry_checks.check_network(general.network_g, general.scale, f'{where}: network_g')
+    if isinstance(general, schema.AdversarialOptions):
+        registry_checks.build(general.network_d, ARCH_REGISTRY, f'{where}: network_d', 'arch')
     if isinstance(train, schema.TrainOptions):
         check_fit(network, train, where, has_weights=general.path.pretrain_network_g is not None)
     _check_start(network, train, model, section(options, 'path', where), where)
@@ -181,6 +186,9 @@ def _check_training_parts(train: Mapping[str, object], model: str, where: str) -
     if model not in schema.TRAIN_OPTIONS:
         registry_checks.check_optimizer(section(train, 'optim_g', place), where, 'train.optim_g')
         registry_checks.check_schedule(section(train, 'scheduler', place), where, 'train.scheduler')
+    if model in schema.ADVERSARIAL_MODELS:
+        registry_checks.check_optimizer(section(train, 'optim_d', place), where, 'train.optim_d')
+        registry_checks.build(section(train, 'gan_opt', place), LOSS_REGISTRY, f'{place}.gan_opt', 'loss')
 
 
 def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
@@ -235,6 +243,10 @@ def _check_encoder(network: nn.Module, file: str, model: str, place: str) -> Non
 
 def _check_weights(network: nn.Module, file: Path, model: str, paths: Mapping[str, object]) -> None:
     """Read a weights file and hold it against the network."""
+    if model not in schema.TRAIN_OPTIONS and file.suffix == '.safetensors':
+        raise InputError(
+            f'{model} reads .pth files; make one with `dasr convert {file} {file.stem}.pth`, and name that'
+        )
     key = paths.get('param_key_g')
     param_key = key if isinstance(key, str) else None
     is_dasr = isinstance(network, DASR)

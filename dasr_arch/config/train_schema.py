@@ -347,6 +347,25 @@ class ForeignTrainOptions(Options, kw_only=True, frozen=True):
     perceptual_opt: Mapping | None = None
 
 
+class AdversarialOptions(GeneralOptions, kw_only=True, frozen=True):
+    """The top level of a training file of BasicSR's models with a discriminator."""
+
+    network_d: Mapping
+
+
+class AdversarialTrainOptions(ForeignTrainOptions, kw_only=True, frozen=True):
+    """Section `train` of BasicSR's models with a discriminator; further keys are not checked."""
+
+    optim_d: Mapping
+    gan_opt: Mapping
+    net_d_iters: Count = 1  # the generator learns in every such iteration
+    net_d_init_iters: WholeNumber = 0  # the discriminator learns alone until then
+
+
+ADVERSARIAL_MODELS = ('SRGANModel', 'ESRGANModel')
+"""BasicSR's models for single images that have a discriminator."""
+
+
 class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     """Training any arch on the degradations of our data sets, with a pixel loss alone, in one stage."""
 

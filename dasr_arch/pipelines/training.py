@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -62,6 +63,16 @@ def train(
     return 0
 
 
+def _build_model(options: dict[str, Any]) -> Any:
+    try:
+        return build_model(options)
+    except URLError as error:
+        raise InputError(
+            f'train.perceptual_opt: the weights of VGG cannot be downloaded ({error.reason}); put them where the line '
+            'above says, or leave the loss out with --set train.perceptual_opt=~'
+        ) from error
+
+
 class Run:
     """One training, from BasicSR's option dictionary, checked."""
 
@@ -81,7 +92,7 @@ class Run:
         if options['train'].get('precision') == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # else GPUs round the factors of convolutions to ten bits
         self.stream, self.epoch_length = build_training_stream(options, self.start)
-        self.model = build_model(options)
+        self.model = _build_model(options)
         extra = restore_state(self.model, state) if state else {}
         images = extra.get('images', self.epoch_length)
         if images != self.epoch_length:
