@@ -84,7 +84,9 @@ def test_weights_without_a_probe_are_named(capsys, tmp_path):
     image = write_blurred(tmp_path / 'a.png', 0.2)
     assert main(['inspect', '--model', 'general', '--scale', '2', str(image)]) == 2
     error = capsys.readouterr().err
-    assert 'dasr_s_x2_general.probe.safetensors: there is no probe for these weights; fit one with `dasr probe`' in error
+    assert (
+        'dasr_s_x2_general.probe.safetensors: there is no probe for these weights; fit one with `dasr probe`' in error
+    )
     assert 'or choose weights with a probe: dasr_s_x2_iso, ' in error and error.count('\n') == 1
 
 
