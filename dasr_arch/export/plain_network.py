@@ -43,14 +43,12 @@ class PlainDASR(nn.Module):
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
         """The base of the network's output: the upsampled image, or the mean colour."""
-        if self.network.enlargement is not None:
-            upsampled: Tensor = self.network.enlargement(x, representation)
-            return upsampled
-        if self.network.bicubic_skip is None:
+        if self.network.upsample_input is None:
             return self.network.mean
-        if self.taps is None:
-            return x
-        return apply_filters(x, self.taps)
+        if self.taps is not None:
+            return apply_filters(x, self.taps)
+        upsampled: Tensor = self.network.upsample_input(self.network, x, representation)
+        return upsampled
 
 
 def _bicubic_taps(scale: int) -> Tensor:
