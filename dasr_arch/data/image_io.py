@@ -77,9 +77,9 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
 
 
-def is_image_name(name: str) -> bool:
-    """True if a file name has an image suffix and is not hidden (macOS writes '._name.jpg')."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """True if a file name has one of the suffixes and is not hidden (macOS writes '._name.jpg')."""
+    return name.lower().endswith(suffixes) and not name.startswith('.')
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
