@@ -29,7 +29,7 @@ from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.divergence import check_finite
-from dasr_arch.pipelines.training_log import BufferedLog, Progress
+from dasr_arch.pipelines.training_log import BufferedLog, TrainingLog
 from dasr_arch.pipelines.validation import BestResult, validate
 
 
@@ -101,7 +101,7 @@ class Run:
             prepare_folders(options, resuming=resuming)
         self.wait()
         log.open_file(options)
-        self.progress = Progress(options, self.start)
+        self.progress = TrainingLog(options, self.start)
         self.validated = -1
 
     def execute(self) -> None:
@@ -120,7 +120,7 @@ class Run:
         """The loop; ``interrupted`` fills when the user wants to stop."""
         frequency = self.options['logger']
         val_frequency = (self.options.get('val') or {}).get('val_freq')
-        clock = Clock()
+        clock = IterationTimer()
         for iteration in range(self.start + 1, self.total + 1):
             batch = next(self.stream)
             clock.data_arrived()
@@ -151,7 +151,7 @@ class Run:
         if self.options.get('val') and self.validated != self.total:
             self.validate(self.total)
 
-    def report(self, iteration: int, clock: 'Clock') -> None:
+    def report(self, iteration: int, clock: 'IterationTimer') -> None:
         """Logs losses and times; every process takes part, because losses are averaged over them."""
         batch_size = self.options['datasets']['train']['batch_size_per_gpu'] * self.options['world_size']
         values = {
@@ -198,7 +198,7 @@ class Run:
             torch.distributed.barrier()
 
 
-class Clock:
+class IterationTimer:
     """Mean times of an iteration since the last report."""
 
     def __init__(self) -> None:

@@ -78,7 +78,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return out
 
 
-class Progress:
+class TrainingLog:
     """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process.
 
     The history has one JSON object for each logged iteration and validation, in a file that reports read; lines of
