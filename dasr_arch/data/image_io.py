@@ -86,8 +86,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Reads an image file of 8 or 16 bits as 8-bit RGB of shape (H, W, 3), upright; the array belongs to the caller.
 
     The file is PNG, JPEG, BMP, TIFF or WebP in grey, palette or colour; of an animation or a multi-page TIFF, the first
-    image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the image is turned the way its EXIF
-    orientation says. InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
+    image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the EXIF orientation is applied.
+    InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
     """
     return decode_image(read_bytes(path), str(path))
 

@@ -1,7 +1,7 @@
 """Training: option file in, weights out.
 
 BasicSR's own loop is not used, because it cannot continue exactly where it stopped, renames earlier experiments before
-it knows that the new one can start, and trains nothing with success when images are fewer than a batch. Its models,
+the new one is known to start, and reports success without training if there are fewer images than a batch. Its models,
 data sets, networks, losses and metrics are used as they are, and ours work in its loop as well.
 """
 
@@ -89,14 +89,14 @@ class Run:
                 f'the training set has {self.epoch_length} images, and had {images} when the state was written; '
                 'the training continues, but not as an uninterrupted one'
             )
-        if options['rank']:  # the state is that of the first process; foreign data sets shall not draw alike
+        if options['rank']:  # the state is that of the first process; data sets of other packages must draw differently
             seed_everything(mix_seeds(options['manual_seed'] + self.start, options['rank']) % (1 << 32))
         metrics = (options.get('val') or {}).get('metrics') or {}
         resuming = state is not None and bool(options.get('auto_resume'))
         in_place = resuming and bool(list_states(Path(options['path']['training_states'])))
         best = extra.get('best', {}) if in_place else {}  # else its file lies in another folder
         self.best = BestResult(metrics, **best)
-        self.wait()  # others may still read from the folder that is moved aside
+        self.wait()  # other processes may still read from the folder that is renamed
         if options['rank'] == 0:
             prepare_folders(options, resuming=resuming)
         self.wait()
@@ -105,7 +105,7 @@ class Run:
         self.validated = -1
 
     def execute(self) -> None:
-        """Trains to the end, or until interrupted, and says what came out."""
+        """Trains to the end, or until interrupted, and logs a summary."""
         logger = get_root_logger()
         began = time.monotonic()
         logger.info(f'{"Continuing after" if self.start else "Starting at"} iteration {self.start} of {self.total}')
@@ -117,7 +117,7 @@ class Run:
         self.summarise(time.monotonic() - began)
 
     def iterate(self, interrupted: list[int]) -> None:
-        """The loop; ``interrupted`` fills when the user wants to stop."""
+        """Training loop; ``interrupted`` holds a signal once one was received."""
         frequency = self.options['logger']
         val_frequency = (self.options.get('val') or {}).get('val_freq')
         clock = IterationTimer()
@@ -141,7 +141,7 @@ class Run:
                 self.validate(iteration)
                 clock.restart()
             if stops and clock.count:
-                self.report(iteration, clock)  # else the next run's mean would stand for these iterations, too
+                self.report(iteration, clock)  # else the next run would report its mean for these iterations, too
             if saves:
                 self.save(iteration)
                 clock.restart()
@@ -229,7 +229,7 @@ class IterationTimer:
 
 
 def save_weights(model: Any, label: str) -> None:
-    """Writes weights for testing, through whatever the model offers for it."""
+    """Writes weights for testing, by the method of the model."""
     if isinstance(model, SupervisedModel):
         model.save_weights(label)
         return

@@ -34,7 +34,7 @@ class ProgressHooks:
 
     @contextmanager
     def following(self, listener: Listener) -> Iterator[None]:
-        """Reports what the network computes in this thread within the ``with`` block."""
+        """Reports the progress of this thread to a listener within the ``with`` block."""
         self._local.listener = listener
         try:
             yield

@@ -129,7 +129,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
 
 
 def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
-    """Converts to sRGB what the format could only hold as other colours."""
+    """Converts to sRGB if the format cannot hold the colour space."""
     if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
         return profile_to_srgb(frame, metadata.icc_profile)
     if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
