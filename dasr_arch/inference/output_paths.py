@@ -38,7 +38,7 @@ class UpscalePlan(NamedTuple):
 class PathSettings:
     """Rules for output paths."""
 
-    scale: int  # up-sampling factor, part of the names
+    scale: int  # upsampling factor, part of the names
     format: str | None = None  # of the results, one of FORMATS; None keeps that of each image; ignored for videos
     force: bool = False  # replace existing files
     resume: bool = False  # skip images whose result exists

@@ -58,7 +58,7 @@ def write_blurred(path: Path, sigma: float) -> Path:
 def test_probe_reports_what_it_wrote(folder, capsys, tmp_path):
     assert probe(folder, '-o', str(tmp_path / 'p.safetensors'), '--limit', '4') == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith('kernel: ') and '% of 4 images rightly named among 5, 20.0 % by chance' in first
+    assert first.startswith('kernel: ') and '% of 4 images classified correctly; 5 classes, 20.0 % by chance' in first
     assert second == f'{tmp_path / "p.safetensors"}: for `dasr inspect`'
 
 
