@@ -15,7 +15,7 @@ SHALLOW = {
     'SAN': ['num_groups=1', 'num_blocks=1'],
     'UDVD': ['num_blocks=1'],
 }
-"""What makes the deepest networks quick to build."""
+"""Arguments that make the deepest networks quick to build."""
 COURSES = OPTIONS.parent / 'docs' / 'models' / 'courses'
 TRAINING_FILES = sorted(
     path for folder in (OPTIONS, COURSES) for path in folder.rglob('*.yml') if 'network_g' in read_yaml(path)

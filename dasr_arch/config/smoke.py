@@ -1,4 +1,4 @@
-"""Small version of a training file: a few iterations on a CPU with the demo images, to see that everything runs."""
+"""Small version of a training file: a few iterations on a CPU with the demo images, as a smoke test."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ SMALL_TRAINING: dict[str, object] = {
     'adaptation': {'steps': 2},
     'perceptual_opt': None,  # VGG's weights may need a download
 }
-"""Values of the section `train` that are laid over what a file gives; keys that a file lacks stay absent."""
+"""Values that override those of the section `train` in a file; absent keys stay absent."""
 
 LOGGER = {'print_freq': 5, 'save_checkpoint_freq': 10, 'use_tb_logger': False}
 
@@ -91,7 +91,7 @@ def _shrink_training(train: dict[str, object]) -> dict[str, object]:
 
 
 def _shrink_stage(stage: dict[str, object], iterations: int) -> dict[str, object]:
-    """A stage of so many iterations; one that is left out stays so."""
+    """A stage with that number of iterations; a stage of 0 iterations is returned as it is."""
     total = stage.get('total_iter')
     if not isinstance(total, int) or not total:
         return stage

@@ -16,14 +16,14 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
     Confusion,
-    Setting,
     degradation_options,
-    encode_image_file,
+    encode_image,
     fit_probe,
     gather_samples,
     list_kernels,
@@ -31,7 +31,7 @@ from dasr_arch.probe.fit import (
     list_qualities,
 )
 from dasr_arch.probe.model import ProbeClass, Quantity, write_probe
-from dasr_arch.probe.tsne import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_neighbours
+from dasr_arch.probe.tsne import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_tsne
 
 _COLOURS = ('#2a78d6', '#eb6834', '#1baf7a', '#8a5cd1')
 
@@ -143,12 +143,12 @@ def _map(
     for kernel, noise, _ in degradations:
         degradation = build_degradation(degradation_options(kernel, noise), network.scale)
         rows = [
-            encode_image_file(network, degrade_image(degradation, source.read(index), 0, name))
+            encode_image(network, degrade_image(degradation, source.read(index), 0, name))
             for index, name in enumerate(source.names)
         ]
         vectors.append(torch.stack(rows).double().numpy())
     encoded = EncodedPatches(list(source.names), [label for *_, label in degradations], np.stack(vectors))
-    return map_by_neighbours(encoded, title)
+    return map_by_tsne(encoded, title)
 
 
 def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.model import QUANTITIES, LinearClassifier, Probe, ProbeClass, Quantity, identify_encoder
 
-Setting = Literal['iso', 'general', 'photo']
 NOISE_LEVELS = (0, 5, 10, 15, 20, 25)
 """Grey levels of 0..255."""
 
@@ -123,13 +123,13 @@ def gather_samples(
             noise = (index + row) % len(noises)
             options = degradation_options(kernels[kernel], noises[noise], qualities[quality])
             lq = degrade_image(build_degradation(options, network.scale), image, 0, f'{index} {row}')
-            vectors.append(encode_image_file(network, lq))
+            vectors.append(encode_image(network, lq))
             chosen.append((kernel, noise, quality))
         progress(1)
     return Samples(torch.stack(vectors).double(), *torch.tensor(chosen).unbind(1))
 
 
-def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
+def encode_image(network: DASR, image: NDArray[np.uint8]) -> Tensor:
     """Representation of an image (h, w, 3), shape (representation_dim,), float32."""
     x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).unsqueeze(0).float() / 255
     with torch.inference_mode():

@@ -108,7 +108,9 @@ def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
             raise InputError(f'{path}: is no probe of this version; fit one with `dasr probe`')
         probe = _build(texts, tensors)
     except FileNotFoundError as error:
-        raise InputError(f'{path}: there is no probe for these weights; fit one with `dasr probe`') from error
+        there = sorted(file.name.removesuffix(PROBE_SUFFIX) for file in Path(path).parent.glob(f'*{PROBE_SUFFIX}'))
+        others = f', or choose weights with a probe: {", ".join(there)}' if there else ''
+        raise InputError(f'{path}: there is no probe for these weights; fit one with `dasr probe`{others}') from error
     except (OSError, SafetensorError) as error:
         raise InputError(f'{path}: cannot be read as a probe ({error})') from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

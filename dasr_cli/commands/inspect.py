@@ -7,6 +7,7 @@ from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
 
 _NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
+_PROBES = 'iso at x2, x3, x4 and general at x4'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     add_model(parser)
-    parser.add_argument('--probe', metavar='FILE', help='result of `dasr probe` (the file next to the weights)')
+    parser.add_argument(
+        '--probe',
+        metavar='FILE',
+        help=f'result of `dasr probe` (the file next to the weights; installed for {_PROBES})',
+    )
     parser.add_argument('--top', type=int, default=3, metavar='N', help='number of candidates to list (3)')
     add_json(parser)
 

@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         write_report(Path(args.report), report, about)
     for quantity, confusion in report.confusions.items():
         print(
-            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_images} images rightly named among '
-            f'{len(confusion.labels)}, {100 / len(confusion.labels):.1f} % by chance'
+            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_images} images classified correctly; '
+            f'{len(confusion.labels)} classes, {100 / len(confusion.labels):.1f} % by chance'
         )
     print(f'{out}: for `dasr inspect`')
     return 0

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dasr_arch import DASR, build_degradation, degrade_image
+from dasr_arch.checkpoints.packaged import WEIGHTS_FOLDER, read_manifest
 from dasr_arch.data.image_io import write_image
+from dasr_arch.probe.model import probe_path
 from dasr_cli.main import main
 
 SIDE = 96
@@ -56,7 +58,7 @@ def write_blurred(path: Path, sigma: float) -> Path:
 def test_probe_reports_what_it_wrote(folder, capsys, tmp_path):
     assert probe(folder, '-o', str(tmp_path / 'p.safetensors'), '--limit', '4') == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith('kernel: ') and '% of 4 images rightly named among 5, 20.0 % by chance' in first
+    assert first.startswith('kernel: ') and '% of 4 images classified correctly; 5 classes, 20.0 % by chance' in first
     assert second == f'{tmp_path / "p.safetensors"}: for `dasr inspect`'
 
 
@@ -76,6 +78,26 @@ def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):
     assert found['image'] == found['picture'] == str(image)  # 'picture' is the old key
     assert found['kernel'][0]['values'] == {'sigma': 1.8}
     assert sum(guess['confidence'] for guess in found['kernel']) == pytest.approx(1)
+
+
+def test_weights_without_a_probe_are_named(capsys, tmp_path):
+    image = write_blurred(tmp_path / 'a.png', 0.2)
+    assert main(['inspect', '--model', 'general', '--scale', '2', str(image)]) == 2
+    error = capsys.readouterr().err
+    assert (
+        'dasr_s_x2_general.probe.safetensors: there is no probe for these weights; fit one with `dasr probe`' in error
+    )
+    assert 'or choose weights with a probe: dasr_s_x2_iso, ' in error and error.count('\n') == 1
+
+
+def test_help_names_the_installed_probes(capsys):
+    with pytest.raises(SystemExit):
+        main(['inspect', '--help'])
+    said = ' '.join(capsys.readouterr().out.split())
+    packaged = read_manifest().files
+    found = [f'{one.setting} x{one.scale}' for one in packaged if probe_path(WEIGHTS_FOLDER / one.file).is_file()]
+    assert sorted(found) == ['general x4', 'iso x2', 'iso x3', 'iso x4']
+    assert 'installed for iso at x2, x3, x4 and general at x4' in said
 
 
 def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):

@@ -24,7 +24,7 @@ ROOM_TO_UNPACK = 2.0
 
 
 @dataclass(frozen=True)
-class SRImageFolder:
+class ImageFolder:
     """Image folder of a dataset."""
 
     path: str  # below the data root
@@ -37,7 +37,7 @@ class SRImageFolder:
 class PublicSet:
     """Dataset for training or testing."""
 
-    folders: tuple[SRImageFolder, ...]
+    folders: tuple[ImageFolder, ...]
     note: str = ''  # way to get a dataset that has no public address
 
 
@@ -47,14 +47,14 @@ _HUB = 'https://huggingface.co/datasets'
 _BENCHMARK = RemoteFile(f'{_SNU}/benchmark.tar', 'md5:4ace41d33c2384b97e6b320cd0afd6ba')
 
 
-def _div2k(part: str, images: int, sha256: str, size: int) -> SRImageFolder:
+def _div2k(part: str, images: int, sha256: str, size: int) -> ImageFolder:
     """The HR images of DIV2K's 'train' or 'valid' part."""
     name = f'DIV2K_{part}_HR'
     source = RemoteFile(f'{_ETH}/{name}.zip', f'sha256:{sha256}', size)
-    return SRImageFolder(f'DIV2K/{name}', images, (name,), (source,))
+    return ImageFolder(f'DIV2K/{name}', images, (name,), (source,))
 
 
-_FLICKR2K = SRImageFolder(
+_FLICKR2K = ImageFolder(
     'Flickr2K/Flickr2K_HR',
     2650,
     ('Flickr2K_HR', 'Flickr2K'),
@@ -65,9 +65,9 @@ _FLICKR2K = SRImageFolder(
 )
 
 
-def _test_set(name: str, images: int, second_name: str, second_checksum: str = '') -> SRImageFolder:
+def _test_set(name: str, images: int, second_name: str, second_checksum: str = '') -> ImageFolder:
     """A set of the EDSR authors' benchmark archive that is also published alone under a second name."""
-    return SRImageFolder(
+    return ImageFolder(
         f'benchmark/{name}/HR',
         images,
         (f'{name}/HR', f'{second_name}_HR', f'{second_name}/HR', name, second_name),
@@ -96,7 +96,7 @@ PUBLIC_SETS: dict[str, PublicSet] = {
     'B100': PublicSet((_B100,)),
     'Urban100': PublicSet((_URBAN100,)),
     'Manga109': PublicSet(
-        (SRImageFolder('benchmark/Manga109/HR', 109, ('Manga109/HR', 'Manga109')),),
+        (ImageFolder('benchmark/Manga109/HR', 109, ('Manga109/HR', 'Manga109')),),
         'Manga109 may not be passed on by others: ask for it at http://www.manga109.org/en/download.html, '
         'then give the address that you receive with --url',
     ),
@@ -165,7 +165,7 @@ def _fetch_any(sources: tuple[RemoteFile, ...], folder: Path, policy: RetryPolic
     raise InputError(f'{"; ".join(failures)}; check the network or give another address with --url')
 
 
-def _unpack(archive: Path, target: Path, folder: SRImageFolder) -> None:
+def _unpack(archive: Path, target: Path, folder: ImageFolder) -> None:
     """Unpacks one folder; removes a damaged archive, so that the next call downloads it again."""
     try:
         unpack_images(archive, target, folder.inner, folder.images)

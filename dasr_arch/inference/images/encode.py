@@ -20,7 +20,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
 from dasr_arch.inference.images.colour import is_other_than_srgb, numbers_to_srgb, profile_to_srgb
 from dasr_arch.inference.images.io import NO_PROFILE, Frame, ImageFile, OutputSettings
-from dasr_arch.inference.images.metadata import Metadata
+from dasr_arch.inference.images.metadata import EXIF_IFD, GPS_IFD, Metadata
 
 QUALITY = 95
 """Default quality of JPEG, AVIF and lossy WebP."""
@@ -30,7 +30,6 @@ _VISIBLE = 128  # least alpha of an opaque pixel of a GIF
 _IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
 _SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
 _BYTE, _TEXT, _LONG = _SIZES
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 
 def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
@@ -42,7 +41,7 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     metadata = file.metadata
     if any(isinstance(frame, np.ndarray) for frame in frames):
         if kind in ('PNG', 'TIFF'):
-            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
+            encode = encode_16_bit_png if kind == 'PNG' else encode_16_bit_tiff
             return encode(np.asarray(frames[0], np.uint16), metadata)
         frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
     prepared = []
@@ -70,7 +69,7 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
 
 
-def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+def encode_16_bit_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
 
     Grey with alpha is stored as RGB with alpha. The metadata is that of a PNG of one pixel that Pillow writes.
@@ -86,8 +85,8 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     return _add_chunks(bytes(data[:_IHDR_END] + chunks + data[_IHDR_END:]), metadata)
 
 
-def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
+def encode_16_bit_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_16_bit_png``."""
     pixels = _without_grey_alpha(pixels)
     colour = pixels.ndim == 3 and pixels.shape[2] > 1
     stream = BytesIO()
@@ -118,7 +117,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     block.load(metadata.exif)
     texts = {tag: (_TEXT, value.encode() + b'\0') for tag, value in block.items() if isinstance(value, str)}
     data = _add_tags(data, texts)
-    for tag in (_EXIF_IFD, _GPS_IFD):
+    for tag in (EXIF_IFD, GPS_IFD):
         entries = block.get_ifd(tag)
         if entries:
             data += b'\0' * (len(data) % 2)
@@ -130,7 +129,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
 
 
 def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
-    """Converts to sRGB what the format could only hold as other colours."""
+    """Converts to sRGB if the format cannot hold the colour space."""
     if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
         return profile_to_srgb(frame, metadata.icc_profile)
     if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
