@@ -18,8 +18,8 @@ from PIL import Image, TiffImagePlugin
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
-from dasr_arch.inference.images.colour import is_other_than_srgb, numbers_to_srgb, profile_to_srgb
-from dasr_arch.inference.images.io import NO_PROFILE, Frame, ImageFile, OutputSettings
+from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, profile_to_srgb
+from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, loses_profile
 from dasr_arch.inference.images.metadata import Metadata
 
 QUALITY = 95
@@ -42,15 +42,15 @@ def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: Output
     metadata = file.metadata
     if any(isinstance(frame, np.ndarray) for frame in frames):
         if kind in ('PNG', 'TIFF'):
-            encode = encode_deep_png if kind == 'PNG' else encode_deep_tiff
-            return encode(np.asarray(frames[0], np.uint16), metadata)
+            pixels = np.asarray(frames[0], np.uint16)
+            return encode_deep_png(pixels, metadata) if kind == 'PNG' else encode_deep_tiff(pixels, metadata)
         frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
     prepared = []
     for frame in frames:
         assert isinstance(frame, Image.Image)
-        if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
-            metadata = replace(metadata, icc_profile=None, png={})
         converted = _convert_colour(frame, kind, file.metadata)
+        if converted is not frame:
+            metadata = replace(metadata, icc_profile=None, png={})
         converted.info = {}  # Pillow would write it as metadata
         if kind == 'GIF':
             converted = _to_palette(converted)
@@ -90,6 +90,8 @@ def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
     pixels = _without_grey_alpha(pixels)
     colour = pixels.ndim == 3 and pixels.shape[2] > 1
+    if metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+        metadata = replace(metadata, icc_profile=make_png_profile(metadata.png, not colour))
     stream = BytesIO()
     tifffile.imwrite(
         stream,
@@ -131,10 +133,12 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
 
 def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
     """Converts to sRGB what the format could only hold as other colours."""
-    if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
+    if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or loses_profile(kind, metadata.icc_profile):
         return profile_to_srgb(frame, metadata.icc_profile)
     if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
-        return numbers_to_srgb(frame, metadata.png)
+        grey = frame.mode in ('L', 'LA')
+        converted = profile_to_srgb(frame, make_png_profile(metadata.png, grey))
+        return converted.convert(frame.mode) if grey else converted
     return frame
 
 

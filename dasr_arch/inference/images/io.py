@@ -47,9 +47,8 @@ ENDINGS = {kind: endings[0] for kind, endings in _ENDINGS_OF.items()}
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
-NO_PROFILE = ('BMP', 'GIF')
-"""Formats that are written without a colour profile."""
-
+_WITHOUT_PROFILE = ('BMP', 'GIF')
+_WITHOUT_GREY = ('AVIF', 'WEBP')  # grey is stored as colour
 _BYTES = 4  # of a pixel of a decoded frame
 _UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
@@ -161,13 +160,22 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[
         raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
-    if kind not in ('PNG', 'TIFF') and any(isinstance(frame, np.ndarray) for frame in file.frames):
+    deep = any(isinstance(frame, np.ndarray) for frame in file.frames)
+    keeping = ('PNG', 'TIFF') if deep else ('PNG',)  # of a gamma; a TIFF of 16 bits as a profile
+    if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
-    if kind in NO_PROFILE and metadata.icc_profile is not None:
-        notes.append(f'colour is converted to sRGB: {kind} holds no profile')
-    elif kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+    if loses_profile(kind, metadata.icc_profile):
+        grey = '' if kind in _WITHOUT_PROFILE else ' of grey'
+        notes.append(f'colour is converted to sRGB: {kind} holds no profile{grey}')
+    elif kind not in keeping and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
     return notes
+
+
+def loses_profile(kind: str, profile: bytes | None) -> bool:
+    """True if a format cannot hold a colour profile, so that colour is converted to sRGB."""
+    grey = kind in _WITHOUT_GREY and profile is not None and profile[16:20] == b'GRAY'
+    return grey or (kind in _WITHOUT_PROFILE and profile is not None)
 
 
 @contextmanager
