@@ -11,6 +11,9 @@ from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+INTEROPERABILITY = 0xA005
+"""Tag of the directory inside EXIF that tells the rules a camera followed."""
+
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
 _ORIENTATION, _RESOLUTION = 274, 282
 # Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
@@ -118,8 +121,9 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
     other = cicp is not None and not cicp.is_srgb
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
+    profile = info.get('icc_profile') or read_tiff_colour(tags)
     return Metadata(
-        icc_profile=info.get('icc_profile') or read_tiff_colour(tags),
+        icc_profile=None if image.mode == 'LAB' else profile,  # which becomes sRGB
         exif=_read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS),
         xmp=xmp or None,
         dpi=None if tags and _RESOLUTION not in tags else _read_dpi(info.get('dpi')),  # Pillow invents 1 x 1
@@ -173,6 +177,8 @@ def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[in
             kept[tag] = value
     for directory in (_EXIF_IFD, _GPS_IFD):
         entries = dict(source.get_ifd(directory))
+        if entries.pop(INTEROPERABILITY, None) is not None:  # the place of one more directory
+            entries[INTEROPERABILITY] = dict(source.get_ifd(INTEROPERABILITY))
         if directory == _EXIF_IFD:
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
             entries |= {tag: side for tag, side in sides if tag in entries}
