@@ -1,15 +1,15 @@
 """Colour of images: profiles, conversion to sRGB for formats that hold none, and codes of video colour (CICP).
 
 Chromaticities and transfer functions: ITU-T H.273; gamma and chromaticities of PNG: ISO 15948; colour tags of TIFF:
-TIFF 6.0, section 20; profiles: ICC.1:2001.
+TIFF 6.0, section 20.
 """
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, NamedTuple
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -19,10 +19,9 @@ _SRGB_GAMMA = 1 / 2.2
 _SRGB_CODES = {(1, transfer) for transfer in (1, 6, 13, 14, 15)} | {(2, 2)}  # BT.709 primaries; unspecified
 _CLOSE = 0.003  # chromaticities and gammas that count as equal
 _CLOSE_CURVE = 0.01  # linear values that count as equal; those of sRGB and of a gamma of 2.2 do
-_D50 = np.array((0.9642, 1.0, 0.8249))  # XYZ of the white of profiles
-_LONGEST_CURVE = 4096  # entries of a profile's curve
+_DATE = bytes.fromhex('07d000010001000000000000')  # of profiles, so that a result is the same at any time
 _BITS, _PHOTOMETRIC, _CURVES, _WHITE, _PRIMARIES = 258, 262, 301, 318, 319  # tags of TIFF
-_DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError, struct.error)
+_DAMAGE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 _CURVES_OF = {0: (1,), 1: (1,), 2: (1, 3), 3: (), 6: (1, 3)}  # their numbers by model: grey, RGB, palette, YCbCr
 
 
@@ -88,25 +87,23 @@ def profile_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def read_tiff_colour(tags: Mapping[int, Any]) -> bytes | None:
     """A profile for the white, primaries and transfer functions of a TIFF; None if they are sRGB's or damaged."""
     with suppress(*_DAMAGE):
-        numbers = _CURVES_OF[tags[_PHOTOMETRIC]]
+        numbers, grey = _CURVES_OF[tags[_PHOTOMETRIC]], tags[_PHOTOMETRIC] in (0, 1)
         white, primaries = tags.get(_WHITE, _SRGB_CHROMATICITY[:2]), tags.get(_PRIMARIES, _SRGB_CHROMATICITY[2:])
-        grey = tags[_PHOTOMETRIC] in (0, 1)
-        chromaticity = _SRGB_CHROMATICITY if grey else tuple(map(float, (*white, *primaries)))
-        table = np.array(tags.get(_CURVES, ()), np.float64) / 65535
+        points = tuple(map(float, (*white, *primaries)))
+        table = np.array(tags.get(_CURVES, ()), np.uint16)
         count, rest = divmod(len(table), 1 << tags[_BITS][0])
-        fits = count in numbers and not rest
-        curves = list(table.reshape(count, -1)) if fits else [np.linspace(0, 1, _LONGEST_CURVE) ** (1 / _SRGB_GAMMA)]
-        same = [np.abs(one - _decode_srgb(np.linspace(0, 1, len(one)))).max() < _CLOSE_CURVE for one in curves]
-        if np.abs(np.subtract(chromaticity, _SRGB_CHROMATICITY)).max() >= _CLOSE or not all(same):
-            return _make_profile(chromaticity, curves, grey)
+        curves = table.reshape(count, -1) if count in numbers and not rest else None
+        near = grey or np.abs(np.subtract(points, _SRGB_CHROMATICITY)).max() < _CLOSE
+        if not near or (curves is not None and _differs_from_srgb(curves)):
+            return _make_profile(points, grey, curves)
     return None
 
 
 def make_png_profile(png: dict[str, Any], grey: bool) -> bytes | None:
     """A profile for a PNG's gamma and chromaticities, from Pillow's ``info``; None if they are damaged."""
     with suppress(*_DAMAGE):
-        curve = np.linspace(0, 1, _LONGEST_CURVE) ** (1 / png.get('gamma', _SRGB_GAMMA))
-        return _make_profile(png.get('chromaticity', _SRGB_CHROMATICITY), [curve], grey)
+        points = png.get('chromaticity', _SRGB_CHROMATICITY)
+        return _make_profile(points, grey, gamma=1 / png.get('gamma', _SRGB_GAMMA))
     return None
 
 
@@ -119,56 +116,23 @@ def is_other_than_srgb(png: dict[str, Any]) -> bool:
     return (abs(gamma - _SRGB_GAMMA) >= _CLOSE or not near) and make_png_profile(png, False) is not None
 
 
-def _make_profile(chromaticity: Sequence[float], curves: Sequence[NDArray[np.float64]], grey: bool) -> bytes:
-    """An ICC profile of RGB or grey, given white, red, green and blue at (x, y), and linear values over [0, 1].
+def _make_profile(
+    points: tuple[float, ...], grey: bool, curves: NDArray[np.uint16] | None = None, gamma: float = 1 / _SRGB_GAMMA
+) -> bytes:
+    """An ICC profile, given white, red, green and blue at (x, y), and linear values by channel or a gamma.
 
-    There is one curve for all channels, or three. One of _DAMAGE if there is no such colour space.
+    One of _DAMAGE if there is no such colour space.
     """
-    name = b'colour of the original'
-    tags = {
-        b'desc': b'desc\0\0\0\0' + struct.pack('>I', len(name) + 1) + name + bytes(79),
-        b'cprt': b'text\0\0\0\0CC0\0',
-        b'wtpt': _pack_xyz(_D50),
-    }
-    columns = _adapt(_rgb_to_xyz(chromaticity), _D50).T
-    for index, channel in enumerate((b'k',) if grey else (b'r', b'g', b'b')):
-        tags[channel + b'TRC'] = _pack_curve(curves[index % len(curves)])
-        if not grey:
-            tags[channel + b'XYZ'] = _pack_xyz(columns[index])
-    listing, content, start = struct.pack('>I', len(tags)), b'', 132 + 12 * len(tags)
-    for tag, value in tags.items():
-        listing += tag + struct.pack('>II', start + len(content), len(value))
-        content += value + bytes(-len(value) % 4)
-    kind = b'mntr' + (b'GRAY' if grey else b'RGB ') + b'XYZ '
-    head = struct.pack('>I4xI', start + len(content), 0x02100000) + kind + struct.pack('>6H', 2000, 1, 1, 0, 0, 0)
-    return head + b'acsp' + bytes(28) + _pack_xyz(_D50)[8:] + bytes(48) + listing + content
+    options: dict[str, Any] = {'whitepoint': points[:2]} | ({} if grey else {'primaries': points[2:]})
+    if curves is None:
+        options['gamma'] = gamma
+    else:  # a profile holds fewer than 65536 values; 65535 is a multiple of 15
+        options['transferfunction'] = np.squeeze(curves[:, :: 15 if curves.shape[1] == 1 << 16 else 1])
+    profile = bytes(imagecodecs.cms_profile('gray' if grey else 'rgb', **options))
+    return profile[:24] + _DATE + profile[36:]
 
 
-@np.errstate(divide='raise', invalid='raise')
-def _rgb_to_xyz(chromaticity: Sequence[float]) -> NDArray[np.float64]:
-    """The matrix of a colour space with white, red, green and blue at (x, y); white has Y = 1."""
-    points = np.array(chromaticity).reshape(4, 2)
-    xyz = np.stack([points[:, 0], points[:, 1], 1 - points.sum(1)]) / points[:, 1]
-    scales = np.linalg.solve(xyz[:, 1:], xyz[:, 0])
-    return np.asarray(xyz[:, 1:] * scales)
-
-
-def _adapt(matrix: NDArray[np.float64], white: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scales to another white, given as XYZ (von Kries, in the cone space of Bradford)."""
-    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    ratio = (bradford @ white) / (bradford @ matrix.sum(1))
-    return np.asarray(np.linalg.inv(bradford) @ np.diag(ratio) @ bradford @ matrix)
-
-
-def _decode_srgb(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def _pack_xyz(values: NDArray[np.float64]) -> bytes:
-    return b'XYZ \0\0\0\0' + struct.pack('>3i', *(round(65536 * value) for value in values.tolist()))
-
-
-def _pack_curve(values: NDArray[np.float64]) -> bytes:
-    places = np.linspace(0, len(values) - 1, min(len(values), _LONGEST_CURVE))
-    entries = np.rint(65535 * np.interp(places, np.arange(len(values)), values)).astype(int).tolist()
-    return b'curv\0\0\0\0' + struct.pack(f'>I{len(entries)}H', len(entries), *entries)
+def _differs_from_srgb(curves: NDArray[np.uint16]) -> bool:
+    values = np.linspace(0, 1, curves.shape[1])
+    expected = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return bool(np.abs(curves / 65535 - expected).max() >= _CLOSE_CURVE)
