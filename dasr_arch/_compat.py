@@ -6,9 +6,9 @@ Nothing on the disk is changed: modules are added and module attributes are repl
 
 import os
 
-# torch's OpenMP threads spin while they wait for each other. Beside any other busy process that starves the thread
-# waited for: a training step then takes up to sixty times as long. Threads that never spin are woken anew for every
-# layer, which takes longer than a small layer itself; so they spin for a moment, some 30 microseconds, and then sleep
+# torch's OpenMP threads spin while they wait for each other. With another busy process this blocks the thread that
+# they wait for: a training step then takes up to sixty times as long. Threads that never spin have to be woken for
+# every layer, which takes longer than a small layer; so they spin for some 30 microseconds and then sleep
 # (docs/performance.md). Read when torch is loaded, hence set here.
 # Remove when: torch's Linux builds wait passively by default.
 if 'OMP_WAIT_POLICY' not in os.environ:
@@ -74,7 +74,7 @@ def initialise_distributed(
 
 
 def _join_process_groups_without_gpu() -> None:
-    """BasicSR's ``init_dist`` divides by the number of GPUs, insists on NCCL and switches workers to spawn.
+    """BasicSR's ``init_dist`` divides by the number of GPUs, requires NCCL and switches workers to spawn.
 
     Cause: ``basicsr/utils/dist_util.py``; the name is looked up in ``basicsr.utils.options`` when options are parsed.
     Remove when: BasicSR joins a gloo group on a machine without a GPU.

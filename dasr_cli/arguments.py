@@ -43,7 +43,7 @@ def add_model(parser: argparse.ArgumentParser, positional: bool = False) -> None
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
         parser.add_argument('--model', default='general', help=f'{_MODEL} (general)')
-    parser.add_argument('--scale', type=int, help='up-sampling factor (that of a named model or file, else 4)')
+    parser.add_argument('--scale', type=int, help='upsampling factor (that of a named model or file, else 4)')
 
 
 def add_device(parser: 'argparse._ArgumentGroup') -> None:

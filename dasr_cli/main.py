@@ -1,4 +1,4 @@
-"""Entry of the `dasr` command: finds the subcommand, runs it, and turns what the user got wrong into one line."""
+"""Entry of the `dasr` command: finds the subcommand, runs it, and prints input errors as one line."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 MODULES: dict[str, str] = {
     'upscale': 'upscale images or video',
-    'inspect': 'estimate blur and noise of images',
+    'inspect': 'estimate blur, noise and JPEG quality of images',
     'models': 'list the installed weights',
     'convert': 'convert weights to .safetensors or .pth',
     'export': 'export weights to ONNX, OpenVINO or torch.export',
@@ -30,7 +30,7 @@ MODULES: dict[str, str] = {
     'demo': 'train and test a small DASR on bundled images and write a results page',
     'probe': 'fit a linear probe on the representation, for `dasr inspect`',
     'bench': 'measure time and memory of inference and training',
-    'doctor': 'versions, devices, precisions, and what is missing for which feature',
+    'doctor': 'show versions, devices, precisions and the packages that features lack',
 }
 """Modules of `dasr_cli.commands`, one a subcommand, with their lines of the help text."""
 
@@ -40,7 +40,7 @@ INTERRUPTED_CODE = 130
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Parser whose errors are one line that names the way out, like every other error of the command."""
+    """Parser whose errors are one line with a remedy, as all other errors of the command."""
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
@@ -118,7 +118,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
     """Runs a command's work and returns its exit code; a bug shows its traceback.
 
-    The code is 2 after an InputError or OSError, 1 after a DivergedError or if the reader of a pipe has gone, and 130
+    The code is 2 after an InputError or OSError, 1 after a DivergedError or if the pipe was closed, and 130
     after Ctrl-C or SIGTERM. ``debug`` shows the traceback of input errors, too.
     """
     try:
@@ -128,7 +128,7 @@ def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
     except KeyboardInterrupt:
         print('dasr: interrupted', file=sys.stderr)
         return INTERRUPTED_CODE
-    except BrokenPipeError:  # the reader of a pipe has gone; the interpreter's own flush at exit must not fail again
+    except BrokenPipeError:  # the pipe was closed; the interpreter's own flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE_CODE
     except Exception as error:

@@ -34,7 +34,7 @@ def demo_image() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope='session')
 def golden_folder() -> Path:
-    """What the authors' own code computes; only to be read."""
+    """Outputs of the authors' own code; only to be read."""
     return GOLDEN
 
 

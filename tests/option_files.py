@@ -15,7 +15,7 @@ SHALLOW = {
     'SAN': ['num_groups=1', 'num_blocks=1'],
     'UDVD': ['num_blocks=1'],
 }
-"""What makes the deepest networks quick to build."""
+"""Arguments that make the deepest networks quick to build."""
 COURSES = OPTIONS.parent / 'docs' / 'models' / 'courses'
 TRAINING_FILES = sorted(
     path for folder in (OPTIONS, COURSES) for path in folder.rglob('*.yml') if 'network_g' in read_yaml(path)
@@ -47,6 +47,8 @@ def stand_in(path: Path, folder: Path, *, smoke: bool = False) -> list[str]:
         overrides.append('path.pretrain_network_encoder=~')
     if options['train'].get('freeze_encoder'):
         overrides.append('train.freeze_encoder=false')  # it needs weights
+    if options['train'].get('perceptual_opt'):
+        overrides.append('train.perceptual_opt=~')  # it needs VGG's weights
     if 'meta_opt' in options['train']:
         overrides += ['train.meta_opt.support=2', 'train.meta_opt.query=2']
         batch = 4

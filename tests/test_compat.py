@@ -1,4 +1,4 @@
-"""What is replaced in other packages still exists there, and the replacements are in place."""
+"""The functions that are replaced in other packages still exist there, and the replacements are in place."""
 
 import importlib.util
 import inspect

@@ -34,7 +34,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glib
 
 
 def count_faults(**variables: str) -> tuple[int, int, int]:
-    """Whether a new process keeps memory, its page faults, and the MiB that it gives back."""
+    """True if a new process keeps memory; its page faults, and the MiB that it returns."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(('MALLOC_', 'GLIBC_'))}
     result = subprocess.run(
         [sys.executable, '-c', COUNT_FAULTS], env=environment | variables, capture_output=True, text=True, check=True

@@ -107,8 +107,8 @@ def test_only_the_first_line_is_a_comment_of_its_own(path):
 
 @each_file
 def test_sections_stand_in_the_order_of_basicsr(path):
-    order = ['name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'datasets', 'network_g', 'path', 'train', 'val']
-    order += ['logger', 'dist_params']
+    order = ['name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'datasets', 'network_g']
+    order += ['network_d', 'path', 'train', 'val', 'logger', 'dist_params']
     keys = list(read_yaml(path))
     assert keys == [key for key in order if key in keys]
 
@@ -158,6 +158,7 @@ def test_smoke_run_takes_at_most_twenty_iterations_on_the_cpu(path, tmp_path, mo
         'dasr_target_x4',
         'dasr_teacher_x4',
         'smoke_dasr_w_x4',
+        'smoke_srgan_dasr_x4',
         'train_srmodel_dasr_x4',
         'train_rcan_iso_x4',
     ],

@@ -20,7 +20,7 @@ FILES = ('setup.py', 'pyproject.toml', 'LICENSE', 'NOTICE.md', 'README.md')
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """What `pip install .` installs, built from a copy so that the build leaves nothing in the project folder."""
+    """Content that `pip install .` installs, built from a copy so that the project folder stays clean."""
     project = tmp_path_factory.mktemp('project')
     for tree in TREES:
         shutil.copytree(ROOT / tree, project / tree, ignore=shutil.ignore_patterns('__pycache__', 'golden'))

@@ -1,4 +1,4 @@
-"""What runs on Linux alone is not needed anywhere else: no module asks for it when it is loaded."""
+"""Modules that exist on Linux alone are not imported when a module of the package is loaded."""
 
 import ast
 import os

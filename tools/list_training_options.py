@@ -33,6 +33,7 @@ SECTIONS = (
     ('`SupervisedModel`', 'train.', 'SupervisedTrainOptions'),
     ('`IKCModel`', 'train.', 'IKCTrainOptions'),
     ('`MZSRModel`', 'train.', 'MZSRTrainOptions'),
+    ("BasicSR's `SRGANModel` and `ESRGANModel`", 'train.', 'AdversarialTrainOptions'),
     ('A stage: `train.stage_1`, `train.stage_2`, `train.stage_3` or `train.schedule`', '', 'StageOptions'),
     ('Optimiser', 'train.optim_g.', 'OptimizerOptions'),
     ('Contrastive loss of `DASRModel`', 'train.contrast_opt.', 'ContrastOptions'),

@@ -23,7 +23,7 @@ from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.load_model import find_scale, locate_weights
-from dasr_arch.probe.fit import encode_image_file
+from dasr_arch.probe.fit import encode_image
 from dasr_cli.main import run_guarded
 
 
@@ -84,7 +84,7 @@ def load(model: str, scale: int | None) -> DASR:
 
 def average(network: DASR, source: ImageSource, sigma: float, noise: float, limit: int) -> Tensor:
     """Mean representation (1, D) of images at one kernel width."""
-    representations = [encode_image_file(network, lq) for _, lq in degrade(network, source, sigma, noise, limit)]
+    representations = [encode_image(network, lq) for _, lq in degrade(network, source, sigma, noise, limit)]
     return torch.stack(representations).mean(0, keepdim=True)
 
 

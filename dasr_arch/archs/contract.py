@@ -49,12 +49,9 @@ class KeyMap:
         return translated, unknown
 
 
-class SRNetwork(nn.Module):
-    """Base class of the package's networks; a network overrides the facts that differ from the defaults.
-
-    ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); the inputs in
-    ``needs`` are keyword arguments. A fact is a class attribute, or an instance attribute where an argument decides it.
-    """
+@dataclass
+class NetworkFacts:
+    """Facts of one network, with their defaults."""
 
     blind: bool = False  # estimates the degradation from the LR image; not if non-blind or trained for a fixed one
     # Inputs of ``forward`` beside the image: 'kernel', blur kernels of shape (B, k, k), and 'noise_level', standard
@@ -67,28 +64,24 @@ class SRNetwork(nn.Module):
     parts: tuple[str, ...] = ()  # names of submodules that have weights files of their own
     released_names: KeyMap | None = None  # tensor names of the authors' checkpoints; None if none, or equal to ours
 
-    def missing_in_released(self) -> dict[str, Tensor]:
-        """Tensors that the authors' checkpoints lack, by our names; they complete such a checkpoint."""
-        return {}
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """The facts of one network; fields and defaults as in :class:`SRNetwork`."""
-
-    blind: bool = SRNetwork.blind
-    needs: tuple[str, ...] = SRNetwork.needs
-    adapts_to: tuple[str, ...] = SRNetwork.adapts_to
-    trains_per_image: bool = SRNetwork.trains_per_image
-    restores: bool = SRNetwork.restores
-    kernel_size: int = SRNetwork.kernel_size
-    parts: tuple[str, ...] = SRNetwork.parts
-    released_names: KeyMap | None = SRNetwork.released_names
-
     @property
     def conditions(self) -> tuple[str, ...]:
         """Inputs of the network or of its test-time adaptation."""
         return self.needs + self.adapts_to
+
+
+class SRNetwork(nn.Module, NetworkFacts):
+    """Base class of the package's networks; a network overrides the facts that differ from the defaults.
+
+    ``forward(lq)`` maps RGB of shape (B, 3, h, w) in [0, 1] to (B, 3, h * scale, w * scale); the inputs in
+    ``needs`` are keyword arguments. A fact is a class attribute, or an instance attribute where an argument decides it.
+    """
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # networks are compared by identity, unlike their facts
+
+    def missing_in_released(self) -> dict[str, Tensor]:
+        """Tensors that the authors' checkpoints lack, by our names; they complete such a checkpoint."""
+        return {}
 
 
 def facts_of(network: nn.Module | type[nn.Module]) -> NetworkFacts:

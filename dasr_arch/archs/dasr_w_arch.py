@@ -1,4 +1,4 @@
-"""DASR-W: the small DASR whose representation also chooses a linear filter. Ours, not the paper's."""
+"""DASR-W: DASR-S with a Wiener filter skip connection, predicted from the representation. Ours, not the paper's."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from dasr_arch.backends.choose import Implementation
 
 @ARCH_REGISTRY.register()
 class DASRW(DASR):
-    """A DASR with other defaults: the size of DASR-S, one convolution to the pixels, and a Wiener filter beneath.
+    """DASR with other defaults: the size of DASR-S, one convolution to the HR pixels, a Wiener filter skip connection.
 
-    It costs what DASR-S costs, 0.2 % of multiply-adds aside. What makes it better is its training, see
-    ``options/race/dasr_w_x4.yml``. Its weights are weights of :class:`DASR`, and load as such, too.
+    It has 0.2 % more multiply-adds than DASR-S. The gain is due to its training, see ``options/race/dasr_w_x4.yml``.
+    Its weights are weights of :class:`DASR`, and load as such, too.
 
     Arguments and errors are those of :class:`DASR`.
 

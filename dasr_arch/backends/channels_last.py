@@ -14,7 +14,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dasr_arch.backends.choose import AcceleratedNetwork, Backend, is_exported
 
-LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer it waits for the next kernel (docs/performance.md)
+LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer, launching kernels takes the time (docs/performance.md)
 _SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 _LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
 
@@ -127,7 +127,7 @@ def convolve_shifted(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class _ConvolveEach(torch.autograd.Function):
-    """Keeps the features as they came, which others keep as well; autograd would keep a second copy, side by side."""
+    """Saves the features in their own layout, as other operations do; autograd would save a second copy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
@@ -141,28 +141,28 @@ class _ConvolveEach(torch.autograd.Function):
         weight, groups = kernel.reshape(-1, 1, 3, 3), x.shape[0] * x.shape[1]
         sides, wanted = [1, 1], [*ctx.needs_input_grad, False]
         for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
-            _side_by_side(gradient), _side_by_side(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
+            _merge_batch(gradient), _merge_batch(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
         )
         return (
-            None if for_x is None else _one_by_one(for_x, len(x)),
+            None if for_x is None else _split_batch(for_x, len(x)),
             None if for_kernel is None else for_kernel.reshape(kernel.shape),
         )
 
 
 def _convolve_each(x: Tensor, kernel: Tensor) -> Tensor:
     batch, channels = x.shape[:2]
-    out = functional.conv2d(_side_by_side(x), kernel.reshape(-1, 1, 3, 3), padding=1, groups=batch * channels)
-    return _one_by_one(out, batch)
+    out = functional.conv2d(_merge_batch(x), kernel.reshape(-1, 1, 3, 3), padding=1, groups=batch * channels)
+    return _split_batch(out, batch)
 
 
-def _side_by_side(x: Tensor) -> Tensor:
+def _merge_batch(x: Tensor) -> Tensor:
     """Images (B, C, H, W) as one of shape (1, B * C, H, W), in channels_last order."""
     height, width = x.shape[-2:]
     return x.permute(2, 3, 0, 1).reshape(1, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _one_by_one(x: Tensor, batch: int) -> Tensor:
-    """The images (B, C, H, W), in channels_last order, that ``_side_by_side`` made one of."""
+def _split_batch(x: Tensor, batch: int) -> Tensor:
+    """The images (B, C, H, W), in channels_last order, that ``_merge_batch`` has merged."""
     height, width = x.shape[-2:]
     images = x.permute(2, 3, 0, 1).reshape(height, width, batch, -1).permute(2, 3, 0, 1)
     return images.contiguous(memory_format=torch.channels_last)

@@ -109,7 +109,7 @@ class AcceleratedNetwork(nn.Module, ABC):
     def choose_backend(self, x: Tensor) -> Choice:
         """The fastest backend for an input (B, 3, h, w) in the present mode that ``implementation`` allows."""
         names = ALLOWED[self.implementation]
-        if torch.compiler.is_compiling():  # the compiler fuses by itself; it needs the order of memory alone
+        if torch.compiler.is_compiling():  # the compiler fuses by itself; the memory order is all it needs
             return Choice(_LOADED['channels_last' if 'channels_last' in names else 'reference'])
         refused: list[tuple[str, str]] = []
         for name in names:

@@ -1,9 +1,9 @@
-"""The up-sampling tail of DASR as a single convolution.
+"""Collapsed upsampler: upsampler and last convolution of DASR, the tail, as a single convolution.
 
-Between the tail's convolutions and pixel shuffles there is no activation, so that together they are one linear map:
-for x4 a convolution of 5 x 5 from the features to the 48 numbers of 4 x 4 colour pixels, a tenth of the arithmetic and
-none of the large tensors. Inside the image the two are equal up to rounding. Within two LR pixels of the border they
-are not, because each convolution of the tail pads its own input with zeros; there the tail itself is run on strips.
+The tail has convolutions and pixel shuffles without activations, so it is one linear map: for x4 a 5 x 5 convolution
+from the features to 48 channels, the 4 x 4 RGB pixels, with a tenth of the multiply-adds and without the large tensors.
+Inside the image both are equal up to rounding. Within two LR pixels of the border they are not, because each
+convolution of the tail pads its own input with zeros; there the tail itself is computed on strips.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from torch.nn import functional
 from dasr_arch.backends.cache import DerivedWeights
 from dasr_arch.backends.choose import AcceleratedNetwork
 
-_REACH = 2  # LR pixels; a pixel shuffle halves the reach of what follows it, so more steps add nothing
-_STRIP = 2 * _REACH  # thickness of a strip whose outer half is right
+_RADIUS = 2  # LR pixels, of the receptive field; after a pixel shuffle, convolutions add half a pixel and less
+_STRIP = 2 * _RADIUS  # thickness of a strip, of which the outer half is used
 SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
 
 
@@ -39,8 +39,8 @@ def forward_collapsed(tail: nn.Sequential, x: Tensor, scale: int, cache: Derived
 def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
     """Computes a tail as in ``collapsed_upsample`` with gradients for features and weights.
 
-    In training the convolution has to be found in every step, which pays for the last of the tail's up-sampling steps
-    alone; those before it are run as they are.
+    In training the convolution is computed anew in every step, which is faster for the last upsampling step alone; the
+    steps before it are computed as they are.
     """
     first, last = tail[:-3], tail[-3:]
     x = first(x)
@@ -52,24 +52,24 @@ def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Finds the convolution that a tail amounts to, from its answers to single impulses.
+    """The convolution that equals a tail, from the tail's impulse responses.
 
     Returns a weight (3 * scale**2, C, 5, 5) and a bias (3 * scale**2,), whose outputs a pixel shuffle puts in place;
     they are computed in ``dtype`` and returned in float32, on the tail's device.
     """
-    side = 2 * _REACH + 1
+    side = 2 * _RADIUS + 1
     first = next(tail.parameters())
     channels = first.shape[1]
     impulses = torch.zeros(channels, channels, side, side, dtype=dtype, device=first.device)
-    impulses[torch.arange(channels), torch.arange(channels), _REACH, _REACH] = 1
-    answers = _answer(tail, impulses.contiguous(memory_format=torch.channels_last), with_bias=False)
-    weight = functional.pixel_unshuffle(answers, scale).transpose(0, 1).flip((-2, -1))
-    still = _answer(tail, torch.zeros_like(impulses[:1]), with_bias=True)
-    bias = functional.pixel_unshuffle(still, scale)[0, :, _REACH, _REACH]
+    impulses[torch.arange(channels), torch.arange(channels), _RADIUS, _RADIUS] = 1
+    responses = _respond(tail, impulses.contiguous(memory_format=torch.channels_last), with_bias=False)
+    weight = functional.pixel_unshuffle(responses, scale).transpose(0, 1).flip((-2, -1))
+    offset = _respond(tail, torch.zeros_like(impulses[:1]), with_bias=True)
+    bias = functional.pixel_unshuffle(offset, scale)[0, :, _RADIUS, _RADIUS]
     return weight.float().contiguous(memory_format=torch.channels_last), bias.float()
 
 
-def _answer(tail: nn.Sequential, x: Tensor, with_bias: bool) -> Tensor:
+def _respond(tail: nn.Sequential, x: Tensor, with_bias: bool) -> Tensor:
     for layer in tail:
         if isinstance(layer, nn.Conv2d):
             bias = layer.bias.to(x.dtype) if with_bias and layer.bias is not None else None
@@ -81,8 +81,8 @@ def _answer(tail: nn.Sequential, x: Tensor, with_bias: bool) -> Tensor:
 
 def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale: int) -> Tensor:
     """The collapsed tail inside, the tail itself along the border."""
-    inside = functional.pixel_shuffle(functional.conv2d(x, *collapsed, padding=_REACH), scale)
-    width = _REACH * scale
+    inside = functional.pixel_shuffle(functional.conv2d(x, *collapsed, padding=_RADIUS), scale)
+    width = _RADIUS * scale
     along_rows, along_columns = _Strips.apply(x)
     rows: Tensor = tail(along_rows)
     columns: Tensor = tail(along_columns)

@@ -11,7 +11,7 @@ from dasr_arch._errors import InputError
 
 _CGROUP = Path('/sys/fs/cgroup')
 _MEMINFO = Path('/proc/meminfo')
-_MPS_SINCE = (2, 8)  # version of torch; those before cannot enlarge bicubically on Apple's GPUs
+_MPS_SINCE = (2, 8)  # version of torch; earlier ones lack bicubic upsampling on Apple's GPUs
 
 
 def choose_device(name: str | torch.device = 'auto') -> torch.device:
@@ -35,16 +35,16 @@ def choose_device(name: str | torch.device = 'auto') -> torch.device:
 
 
 def has_mps() -> bool:
-    """True if PyTorch computes on an Apple GPU here, in a version with all operations that are needed."""
+    """True if PyTorch supports the Apple GPU of this machine with all operations that are needed."""
     version = tuple(int(part) for part in torch.__version__.split('.')[:2])
     return torch.backends.mps.is_available() and version >= _MPS_SINCE
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a computation on a device may take now without pushing anything else out.
+    """Free memory of a device in bytes.
 
-    On a GPU what the driver and torch's own store hold free, on Apple's what the system recommends to use at most; on a
-    CPU what the system calls available, less where a container allows less; on macOS, which does not say, half of all.
+    On a GPU that of the driver and of torch's caching allocator, on Apple's the recommended maximum; on a CPU the
+    system's available memory, or the container's limit if that is lower; on macOS, which reports none, half of all.
     """
     if device.type == 'cuda':
         free, _ = torch.cuda.mem_get_info(device)
@@ -89,7 +89,7 @@ def _read_available(path: Path) -> int | None:
 
 
 def _read_container(folder: Path) -> int | None:
-    """Free memory of a container in bytes, with that of cached files, which make room; None without a limit."""
+    """Free memory of a container in bytes, including reclaimable file cache; None without a limit."""
     for limit, used, kept in (
         ('memory.max', 'memory.current', 'memory.stat'),
         ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes', 'memory/memory.stat'),

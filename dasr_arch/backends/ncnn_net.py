@@ -3,9 +3,9 @@
 ncnn (https://github.com/Tencent/ncnn) convolves 3 x 3 by Winograd's algorithm F(4 x 4, 3 x 3), in a quarter of the
 multiplications; oneDNN, and so PyTorch, does not. The package is optional.
 
-The network's own methods run on :class:`Blob`, ncnn's word for a value: once on those of a :class:`Recorder`, which
-writes the layers down, and then for each image on those of an :class:`Inference`, which gives ncnn the kernels and
-factors that PyTorch predicts and has it compute up to the next residual connection.
+The network's own methods run on :class:`Blob`, ncnn's word for a tensor: once on those of a :class:`Recorder`, which
+records the layers, and then for each image on those of an :class:`Inference`, which passes the kernels and factors that
+PyTorch predicts to ncnn and computes up to the next residual connection.
 """
 
 import copy
@@ -30,13 +30,13 @@ from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normali
 
 ADD, MULTIPLY = 0, 2  # operations of a BinaryOp layer
 
-_OLDEST = '1.0.20260114'  # as in setup.py; those of 2025 end the process where they do not know a layer
+_OLDEST = '1.0.20260114'  # as in setup.py; those of 2025 end the process at an unknown layer
 _MAGIC = '7767517'  # first line of every network in ncnn's text format
 _FLOAT32 = bytes(4)  # before an array of weights: they are float32
 _LEAKY = 2  # LeakyReLU inside another layer
 _OUT_OF_MEMORY = -100
-_AS_IT_IS = 1  # a blob in ncnn's own order of channels
-_FIT = 0.95  # of a kept block that is taken: with smaller ones inside large ones, half as much memory again is needed
+_PACKED = 1  # a blob in ncnn's own order of channels
+_FIT = 0.95  # least ratio of a request to the cached block it gets; with lower ones, 1.5 times the memory is needed
 _IMAGE = 'image'
 
 Part = Callable[[AcceleratedNetwork, 'Blob'], 'Blob']
@@ -134,7 +134,7 @@ def _look_up(name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module
 
 
 def _copy_without_hooks(module: Any) -> Any:
-    """A module that shares all weights, and calls no hooks: recording is no progress."""
+    """A module that shares all weights and has no hooks, since hooks report progress."""
     clone = copy.copy(module)
     clone._forward_hooks, clone._forward_pre_hooks = OrderedDict(), OrderedDict()
     clone._modules = {
@@ -148,7 +148,7 @@ class UnsupportedError(AttributeError):
 
 
 class Blob:
-    """A value of ncnn, under its name in a graph, for the modules of a network."""
+    """A tensor of ncnn, by its name in a graph, for the modules of a network."""
 
     dtype = torch.float32
 
@@ -211,7 +211,7 @@ class Layer:
 
 
 class Recorder:
-    """Writes down the layers that blobs go through, in ncnn's text format.
+    """Records the layers that blobs pass, in ncnn's text format.
 
     Only the tensors in ``constants`` may become weights of the network. All others are inputs, given for each image.
     """
@@ -334,7 +334,7 @@ class Inference:
         self._extractor.input(name, import_ncnn().Mat(self._given[-1]))
 
     def convolve(self, x: Blob, *_: object, **__: object) -> Blob:
-        """Nothing: it is computed when a later blob is extracted."""
+        """Returns the blob; the layer is computed when a later blob is extracted."""
         return x
 
     normalise = activate = convolve
@@ -355,16 +355,16 @@ class Inference:
         """Computes everything up to the residual connection, so that hooks on the next block report progress."""
         del x, other
         name = _count(self._counts, 'sum')
-        self._extract(name, _AS_IT_IS)
+        self._extract(name, _PACKED)
         return Blob(self, name)
 
     def average(self, x: Blob) -> Blob:
-        """Nothing, as :meth:`convolve`."""
+        """Returns the blob of the mean, as :meth:`convolve`."""
         del x
         return Blob(self, _count(self._counts, 'mean'))
 
     def extract(self, name: str) -> Tensor:
-        """Computes a blob, with what was computed for others: (1, C, h, w) in channels_last order, or (1, C); float32.
+        """Computes a blob, reusing earlier ones: (1, C, h, w) in channels_last order, or (1, C); float32.
 
         Raises MemoryError if ncnn got no memory, RuntimeError if it failed in another way.
         """

@@ -1,8 +1,8 @@
 """oneDNN: inference on a CPU with activation, normalisation and residual addition as part of a convolution.
 
 oneDNN's convolutions can apply an activation or add a tensor to each value before it is stored, which saves a pass
-over memory for each. The network's own methods run on :class:`Features`, which hold a convolution back until it is
-known what follows it. The results are those of the modules one by one, up to rounding. Nothing is kept between calls.
+over memory for each. The network's own methods run on :class:`Features`, which defer a convolution until the
+next operation is known. The results are those of the modules one by one, up to rounding. Nothing is cached.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def refuse_but_inference_on_cpu(network: AcceleratedNetwork, x: Tensor) -> str |
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The number format that autocast asks for, else the image's own."""
+    """The type that autocast selects, else that of the image."""
     return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
 
 
@@ -121,9 +121,9 @@ class _Convolution(NamedTuple):
 
 
 class Features:
-    """Feature maps (B, C, h, w) for the modules of a network; the last convolution waits for what follows it."""
+    """Feature maps (B, C, h, w) for the modules of a network; the last convolution may be deferred."""
 
-    dtype = torch.float32  # rounding is taken care of here
+    dtype = torch.float32  # as the modules expect; the values may have another type
 
     def __init__(self, value: Tensor | _Convolution) -> None:
         self._value = value
@@ -135,7 +135,7 @@ class Features:
         return self._value
 
     def activate(self, negative_slope: float, inplace: bool = False) -> 'Features':
-        """The features after LeakyReLU, which becomes part of a convolution that was held back."""
+        """The features after LeakyReLU, fused into a deferred convolution."""
         if isinstance(self._value, _Convolution):
             return Features(self._value.run(negative_slope))
         return Features(functional.leaky_relu(self._value, negative_slope, inplace))

@@ -1,4 +1,4 @@
-"""Number formats to compute in: float32, and bfloat16 where the hardware has it."""
+"""Precision of computations: float32, and bfloat16 on hardware that supports it."""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type != 'cpu':
         return False
     if not hasattr(torch.cpu, 'get_capabilities'):  # before torch 2.9
-        return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())  # before torch 2.6 nobody tells
+        return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())  # unknown before torch 2.6
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get('amx_bf16') or capabilities.get('avx512_bf16'))
 
@@ -39,8 +39,8 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 def exact_float32() -> Iterator[None]:
     """Keeps GPUs from rounding the factors of float32 convolutions to ten bits (TensorFloat-32), torch's default.
 
-    Numbers of a GPU compare with those of a CPU inside it. The switch is one for the process: it goes back when the
-    last thread leaves.
+    Inside it, results of a GPU are comparable with those of a CPU. The setting is global to the process and is restored
+    when the last thread leaves the context.
     """
     cudnn = torch.backends.cudnn
     with _LOCK:

@@ -67,7 +67,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     pixels[:, :-1, :-1, -1].add_(own[:, :, 1:, 0], alpha=_FOR_PIXELS[-1][-1])
     pixels = pixels.reshape(-1, _SIZE, channels).transpose(0, 1)  # (6, tiles, C)
     errors = _transform(x.new_tensor(_FOR_ERRORS), gradient).reshape(-1, _SIZE, outputs).permute(1, 2, 0)
-    # Another row of the kernel is another place to begin; beyond the end of an image lies a row of zeros.
+    # The rows of the kernel differ in the first row of pixels; a row of zeros follows each image.
     products = x.new_empty(3, _SIZE, outputs, channels)
     torch.bmm(errors[..., row:], pixels[:, :-row], out=products[0])
     torch.bmm(errors, pixels, out=products[1])
@@ -77,7 +77,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _transform(matrix: Tensor, x: Tensor) -> Tensor:
-    """The tiles of x, transformed by a matrix (6, 4), as (B, H + 1, W / 4, 6, C): a row of zeros ends each image."""
+    """The tiles of x, transformed by a matrix (6, 4), as (B, H + 1, W / 4, 6, C); a row of zeros follows each image."""
     batch, channels, height, width = x.shape
     tiles = x.permute(0, 2, 3, 1).reshape(batch, -1, _STEP, channels)
     out = x.new_empty(batch, height + 1, width // _STEP, _SIZE, channels)

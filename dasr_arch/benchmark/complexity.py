@@ -1,7 +1,7 @@
 """Complexity of methods: parameters, multiply-adds, time and memory for an image of a given size.
 
 Time and memory are measured in a process of their own for each method, so that peak memory is that of one method and
-running out of memory stops nothing else. Run as a module, this file is that process.
+running out of memory does not stop the others. Run as a module, this file is that process.
 """
 
 import copy

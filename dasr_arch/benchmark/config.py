@@ -76,7 +76,7 @@ class SystemOptions(Options, kw_only=True, frozen=True):
     adapt: Block | None = None
     tile: Annotated[int, Meta(ge=16)] | None = None  # LR pixels
     datasets: list[str] | None = None  # all, if absent
-    missing: Missing | None = None  # what the file says for all, if absent
+    missing: Missing | None = None  # the `missing_weights` of the file, if absent
 
 
 class PartOptions(Options, kw_only=True, frozen=True):
@@ -162,7 +162,7 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
 
 
 def plan_network(label: str, block: Mapping[str, object], scale: int) -> NetworkPlan:
-    """The plan of a system from its entry, for the scale of the test; files are not opened.
+    """The plan of a method from its entry, for the scale of the test; files are not opened.
 
     Raises InputError on an unknown arch, argument or choice, or another scale.
     """
@@ -199,7 +199,7 @@ def plan_network(label: str, block: Mapping[str, object], scale: int) -> Network
 
 
 def find_missing_file(plan: NetworkPlan) -> Path | None:
-    """The first weights file of a system that does not exist."""
+    """The first weights file of a method that does not exist."""
     parts = [part.weights for part in (plan.denoiser, plan.predictor) if part is not None]
     return next((path for path in (plan.weights, *parts) if path is not None and not path.exists()), None)
 

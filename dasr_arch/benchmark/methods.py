@@ -1,6 +1,6 @@
 """Methods of a comparison: an SR network with optional denoiser, kernel estimator and test-time training.
 
-Test-time training is that of ZSSR and MZSR. Methods never see an HR image.
+Test-time training is that of ZSSR and MZSR. Methods are never given an HR image.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Measurements in a process of their own: its peak memory is that of one case, and its failure stops nothing else."""
+"""Measurements in a process of their own: its peak memory is that of one case, its failure does not stop others."""
 
 import json
 import subprocess

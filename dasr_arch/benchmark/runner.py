@@ -42,7 +42,7 @@ class EvaluationError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvaluationOutcome:
     """Outcome of one evaluation."""
 
     evaluation: Evaluation
@@ -110,7 +110,7 @@ class Runner:
         self._environment = describe_environment(device)
         self._sources: dict[str, ImageSource] = {}
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[EvaluationOutcome]:
         """Runs every evaluation that is not cached; outcomes are in the order networks, data sets, degradations.
 
         Raises OSError if results cannot be written; finished results stay.
@@ -118,7 +118,7 @@ class Runner:
         plans = self._benchmark.networks
         works = {plan.label: [self._look_up(plan, suite) for suite in self._benchmark.suites(plan)] for plan in plans}
         total = sum(len(work.remaining) for group in works.values() for work in group)
-        outcomes: list[Outcome] = []
+        outcomes: list[EvaluationOutcome] = []
         bar = progress_bar(total=total, desc=self._benchmark.name, unit='image', disable=total == 0)
         with bar, exact_float32():
             for plan in plans:
@@ -144,7 +144,7 @@ class Runner:
         ]
         return _Work(evaluation, stored, known, sr_images, wanted, remaining)
 
-    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[Any]') -> list[Outcome]:
+    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[Any]') -> list[EvaluationOutcome]:
         method: Method | None = None
         reason = ''
         if any(work.remaining for work in works):
@@ -157,7 +157,7 @@ class Runner:
                 reason = str(error).splitlines()[0]
         return [self._run_evaluation(work, method, reason, bar) for work in works]
 
-    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> Outcome:
+    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> EvaluationOutcome:
         network, suite = work.evaluation.network, work.evaluation.suite
         bar.set_postfix_str(f'{network.label}, {suite.dataset.name}, {suite.degradation.label}')
         for done, facts in enumerate(work.remaining):
@@ -170,14 +170,14 @@ class Runner:
                 _LOGGER.warning(
                     '%s on %s, %s: failed: %s', network.label, suite.dataset.name, suite.degradation.label, error
                 )
-                return Outcome(work.evaluation, None, str(error))
+                return EvaluationOutcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)
             if work.stored is None:
                 work.known[facts.name] = (scores, seconds)
                 self._cache.append_partial(work.evaluation, facts.name, scores, seconds)
             bar.update()
-        return Outcome(work.evaluation, work.stored or self._finish(work))
+        return EvaluationOutcome(work.evaluation, work.stored or self._finish(work))
 
     def _finish(self, work: _Work) -> EvaluationResult:
         ordered = {image.name: work.known[image.name] for image in work.evaluation.images}

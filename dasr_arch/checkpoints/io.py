@@ -57,7 +57,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"'{path}' is not a weights file, or a damaged one; copy or download it again") from error
     except DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # the system's own, such as a lack of permission; torch's, on some truncated files, name no file
+            raise  # an error of the system; those of torch for truncated files name no file
         raise InputError(f"weights file '{path}' is damaged or truncated; copy or download it again") from error
     if not isinstance(content, dict) or not content:
         kind = 'an empty one' if content == {} else type(content).__name__
@@ -281,7 +281,7 @@ def find_not_finite(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _unwrap(state: dict[str, Any]) -> dict[str, Any]:
-    """Takes wrappers off the names, in whatever order they were put on."""
+    """Removes wrappers from the names, in any order."""
     while True:
         prefix = next((words for words in _WRAPPERS if any(key.startswith(words) for key in state)), None)
         if prefix is not None:

@@ -25,11 +25,11 @@ _PHASE = re.compile(r'train|val(_\w+)?')
 
 
 def check_datasets(options: Mapping[str, object], scale: int, batches: int, where: str) -> dict[str, object]:
-    """Hold all data sets against their schemas and against the disk.
+    """Validates all data sets: keys, degradations, and the images on the disk.
 
     Every data set is built once, which opens its folders and databases and reads the sizes of the images, no pixels.
     ``batches`` are drawn at once, one for each process or GPU. Returns the section with defaults, and with the `phase`
-    and `scale` that BasicSR adds to each data set. Raises InputError on anything wrong.
+    and `scale` that BasicSR adds to each data set. InputError for the first error.
     """
     if 'train' not in options:
         raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")
@@ -59,7 +59,7 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
 
 
 def _check_keys(given: dict[str, object], key: str, where: str) -> dict[str, object]:
-    """The data set's options by its own schema, or with warnings where it is somebody else's."""
+    """The data set's options by its schema; unknown keys of a data set of another package only warn."""
     find_class(given, DATASET_REGISTRY, f'{where}: datasets.{key}', 'dataset')
     own = DATASET_OPTIONS.get(str(given['type']))
     if own is not None and issubclass(own, LoaderOptions) != (key == 'train'):
@@ -90,7 +90,7 @@ def _check_degradations(dataset: Mapping[str, Any], scale: int, place: str) -> N
 
 
 def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
-    """Build the data set once; a training set must fill a batch."""
+    """Builds the data set once; a training set must fill a batch."""
     size, scale = dataset.get('gt_size'), dataset['scale']
     if isinstance(size, int) and size % scale:
         below, above = size // scale * scale, (size // scale + 1) * scale
@@ -126,7 +126,7 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
 
 
 def _read_one(dataset: Any) -> None:
-    """Read the first image, leaving every random state as it was."""
+    """Reads the first image and restores all random states."""
     if isinstance(dataset, SampledDataset | DegradedTestDataset):
         dataset.source.read(0)
         return

@@ -1,4 +1,4 @@
-"""Checks of what must fit together: the network, the data sets and the section `train` of the model that trains.
+"""Checks that the network, the data sets and the section `train` fit together.
 
 Each raises InputError that names the key to change.
 """
@@ -17,7 +17,7 @@ from dasr_arch.config.typed import section
 
 
 def check_fit(network: nn.Module, train: schema.TrainOptions, where: str, *, has_weights: bool) -> None:
-    """Refuse a network, with or without weights of a file, that `train` and its model cannot train."""
+    """Refuses a network, with or without weights of a file, that `train` and its model cannot train."""
     if isinstance(train, schema.IKCTrainOptions):
         _check_arch(network, 'IKCModel', 'IKC', where)
         if not has_weights and train.stage_1.total_iter == 0:
@@ -76,7 +76,7 @@ def _check_dasr(network: DASR, train: schema.DASRTrainOptions, place: str) -> No
 def check_data(
     network: nn.Module, train: schema.Options, model: str, datasets: Mapping[str, object], batches: int, where: str
 ) -> None:
-    """Refuse data sets, checked ones, that the network or its training cannot use.
+    """Refuses validated data sets that the network or its training cannot use.
 
     ``batches`` are drawn at once, one for each process or GPU.
     """
@@ -99,7 +99,7 @@ def check_data(
 
 
 def _check_batch(train: schema.Options, batch: int, batches: int, where: str) -> None:
-    """Refuse a batch that cannot be split, fills no task, or exceeds the queue of the contrast."""
+    """Refuses a batch that cannot be split, fills no task, or exceeds the queue of the contrast."""
     if isinstance(train, schema.CommonTrainOptions) and batch % train.accumulate:
         raise InputError(
             f'{where}: train.accumulate: expected a divisor of the batch of {batch}, got {train.accumulate}'
@@ -127,7 +127,7 @@ def _check_batch(train: schema.Options, batch: int, batches: int, where: str) ->
 
 
 def _check_dasr_data(train: schema.DASRTrainOptions, data: Mapping[str, object], raw: bool, where: str) -> None:
-    """Refuse a training set that lacks the HR images, kernels or second patches that DASR's losses take."""
+    """Refuses a training set without the HR images, kernels or second patches that DASR's losses need."""
     kind, place, contrast = data['type'], f'{where}: datasets.train', train.contrast_opt
     if kind == 'DegradationDataset':
         patches = data.get('num_patches', 2)
@@ -160,12 +160,12 @@ def _check_dasr_data(train: schema.DASRTrainOptions, data: Mapping[str, object],
 def _check_known_degradations(
     network: nn.Module, train: schema.TrainOptions, datasets: Mapping[str, object], raw: bool, where: str
 ) -> None:
-    """Refuse data sets without the true kernels that a non-blind network takes, in training and in validation."""
+    """Refuses data sets without the true kernels that a non-blind network takes, in training and in validation."""
     name, needs = type(network).__name__, facts_of(network).needs
     if needs and not raw:
         raise InputError(
             f'{where}: datasets.train: {name} is non-blind and needs {" and ".join(needs)}, which DegradationDataset '
-            'with degrade_on: device knows; use it'
+            'with degrade_on: device gives; use it'
         )
     # IKC's first stage validates SFTMD with the true kernels.
     kernel_stage = isinstance(train, schema.IKCTrainOptions) and train.stage_1.total_iter > 0
@@ -174,5 +174,5 @@ def _check_known_degradations(
         if key != 'train' and kind != 'DegradedTestDataset':
             raise InputError(
                 f'{where}: datasets.{key}.type: {name} is non-blind and needs the true kernels in validation, which '
-                f'DegradedTestDataset knows, got {kind}; use it, or validate later with a test file'
+                f'DegradedTestDataset gives, got {kind}; use it, or validate later with a test file'
             )

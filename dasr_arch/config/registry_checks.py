@@ -1,9 +1,7 @@
-"""Holds the free parts of an option file against the registered classes that will take them.
+"""Validates options of registered classes against their constructors, before anything is created.
 
-Networks, losses, metrics, optimisers and schedules take whatever their authors chose, so their names are looked up and
-their arguments held against the constructors, before anything is created. Each check raises InputError if a name is
-unknown, or an argument unknown, missing, of the wrong type or refused; ``where``, the file and the dotted key, opens
-the message.
+The classes are networks, losses, metrics, optimisers and schedules. Each check raises InputError if a name is unknown,
+or an argument unknown, missing, of the wrong type or refused. ``where``, file and dotted key, opens the message.
 """
 
 import inspect
@@ -21,7 +19,7 @@ from dasr_arch.config.typed import check_arguments, check_known, convert
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
-    """The registered class or function that a mapping names by its `type`; ``what`` is the word for it, as 'arch'."""
+    """The registered class or function that a mapping names by its `type`; ``what`` is its kind, such as 'arch'."""
     found: Callable[..., object] = registry.get(
         check_known(options.get('type'), registry.keys(), f'{where}.type', what)
     )
@@ -31,14 +29,21 @@ def find_class(options: Mapping[str, object], registry: Registry, where: str, wh
 def check_class(
     options: Mapping[str, object], registry: Registry, where: str, what: str, skip: Sequence[str] = ()
 ) -> Callable[..., object]:
-    """As find_class; the options are held against its arguments, except 'type' and those in ``skip``."""
+    """As find_class; also validates the options against its arguments, except 'type' and those in ``skip``."""
     found = find_class(options, registry, where, what)
     check_arguments(found, options, where, ('type', *skip))
     return found
 
 
+def build(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Any:
+    """As check_class, and builds the object on the CPU; torch's random state is left as it was."""
+    found = check_class(options, registry, where, what)
+    with torch.random.fork_rng(devices=[]):
+        return _try(found, options, where)
+
+
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
-    """Build a network on the CPU; its scale must be that of the file. Torch's random state is left as it was."""
+    """Builds a network on the CPU; its scale must be that of the file. Torch's random state is restored."""
     arch = check_class(options, ARCH_REGISTRY, where, 'arch')
     parameters = inspect.signature(arch).parameters
     for name in ('scale', 'upscale'):
@@ -54,7 +59,7 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
 
 
 def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: str) -> None:
-    """Run a network on a grey image, so that arguments that make no sense show before training.
+    """Runs a network on a grey image, so that impossible arguments are found before training.
 
     The sides of the image, in pixels, are tried in order: some networks refuse small ones. The network is in evaluation
     mode afterwards.
@@ -81,19 +86,18 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
 
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
-    """Build a loss and compute it once; it must be a finite number."""
-    loss = check_class(options, LOSS_REGISTRY, where, 'loss')
+    """Builds a loss and computes it once; it must be a finite number."""
+    criterion = build(options, LOSS_REGISTRY, where, 'loss')
     weight = options.get('loss_weight')
     if isinstance(weight, int | float) and weight < 0:
         raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
-    criterion = _try(loss, options, where)
     value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
     if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
         raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str) -> None:
-    """Hold every metric's options, `better` (higher or lower) included, against the metric."""
+    """Validates the options of every metric, including `better` (higher or lower)."""
     for label, options in (metrics or {}).items():
         place = f'{where}.{label}'
         check_class(options, METRIC_REGISTRY, place, 'metric', skip=('better', 'img', 'img2'))
@@ -108,7 +112,7 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
 
 
 def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `optim_g`, at a dotted key of a file, against the optimiser of torch that it names."""
+    """Validates BasicSR's `optim_g`, at a dotted key of a file, against the optimiser of torch that it names."""
     place = f'{where}: {path}'
     known = [name for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name, None))]
     name = check_known(options.get('type'), known, f'{place}.type', 'optimiser')
@@ -120,7 +124,7 @@ def check_optimizer(options: Mapping[str, object], where: str, path: str) -> Non
 
 
 def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
-    """Hold BasicSR's `scheduler`, at a dotted key of a file, against what the schedule that it names takes."""
+    """Validates BasicSR's `scheduler`, at a dotted key of a file, against the options of the schedule that it names."""
     name = check_known(options.get('type'), SCHEDULE_OPTIONS, f'{where}: {path}.type', 'schedule')
     convert(options, SCHEDULE_OPTIONS[name], where, path)
 
@@ -134,7 +138,7 @@ def _try(function: Callable[..., object], options: Mapping[str, object], where: 
 
 
 def describe_briefly(error: Exception) -> str:
-    """Type and text of somebody else's error, in one line, with 200 characters of the text; all the text of ours."""
+    """Type and first 200 characters of the text of an error, in one line; of an InputError the whole text alone."""
     text = ' '.join(str(error).split())
     if isinstance(error, InputError):
         return text

@@ -1,4 +1,4 @@
-"""Small version of a training file: a few iterations on a CPU with the demo images, to see that everything runs."""
+"""Small version of a training file: a few iterations on a CPU with the demo images, as a smoke test."""
 
 from collections.abc import Mapping
 
@@ -17,6 +17,7 @@ SMALL_NETWORKS: dict[object, dict[str, object]] = {
     'SRMD': {'num_layers': 6},
     'SRMDNF': {'num_layers': 6},
     'UDVD': {'num_feat': 32, 'num_blocks': 2},
+    'UNetDiscriminatorSN': {'num_feat': 16},
 }
 """Arguments by arch that make slow networks quick to train; other archs keep the size of the file."""
 
@@ -29,8 +30,9 @@ SMALL_TRAINING: dict[str, object] = {
     'contrast_opt': {'queue_length': 256},
     'meta_opt': {'support': 2, 'query': 1, 'inner_steps': 2, 'anneal_iter': 10},
     'adaptation': {'steps': 2},
+    'perceptual_opt': None,  # VGG's weights may need a download
 }
-"""Values of the section `train` that are laid over what a file gives; keys that a file lacks stay absent."""
+"""Values that override those of the section `train` in a file; absent keys stay absent."""
 
 LOGGER = {'print_freq': 5, 'save_checkpoint_freq': 10, 'use_tb_logger': False}
 
@@ -47,13 +49,14 @@ def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
     if isinstance(name, str):
         small['name'] = f'smoke_{name.removeprefix("train_")}'
     small['num_gpu'] = 0
-    train, paths, network = (_mapping(options.get(key)) for key in ('train', 'path', 'network_g'))
+    train, paths = (_mapping(options.get(key)) for key in ('train', 'path'))
     if train:
         small['train'] = _shrink_training(train)
     if paths:
         small['path'] = {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
-    if network:
-        small['network_g'] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
+    for key in ('network_g', 'network_d'):
+        if network := _mapping(options.get(key)):
+            small[key] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
     scale, datasets = options.get('scale'), options.get('datasets')
     if isinstance(datasets, dict):
         images = 6 if 'meta_opt' in train else 2  # two tasks of support + query
@@ -88,7 +91,7 @@ def _shrink_training(train: dict[str, object]) -> dict[str, object]:
 
 
 def _shrink_stage(stage: dict[str, object], iterations: int) -> dict[str, object]:
-    """A stage of so many iterations; one that is left out stays so."""
+    """A stage with that number of iterations; a stage of 0 iterations is returned as it is."""
     total = stage.get('total_iter')
     if not isinstance(total, int) or not total:
         return stage

@@ -1,7 +1,7 @@
-"""From an option file to BasicSR's option dictionary, everything checked before anything is created.
+"""Conversion of an option file to BasicSR's option dictionary; everything is checked before anything is created.
 
-BasicSR finds most mistakes late or never: a misspelt optional key is ignored, a missing folder surfaces in a loader
-process, a wrong metric at the first validation, and by then the earlier experiment of the name has been renamed.
+BasicSR reports most errors late or never: it ignores a misspelt optional key, fails on a missing folder in a loader
+process and on a wrong metric at the first validation, when the earlier experiment of the name has been renamed.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from dasr_arch._errors import InputError, suggest
@@ -59,14 +59,14 @@ def load_training_options(
     auto_resume: bool = False,
     smoke: bool = False,
 ) -> dict[str, object]:
-    """Read a training file and check all of it, changing neither the disk nor torch's random state.
+    """Reads a training file and checks all of it, changing neither the disk nor torch's random state.
 
     ``overrides`` and ``smoke`` are those of :func:`~dasr_arch.config.yaml_reader.read_yaml`; ``root`` is the folder of
     `experiments/` and `tb_logger/`, the current one by default; ``launcher`` is 'pytorch' under torchrun, whose
     variables then give rank and number of processes; ``auto_resume`` is passed on to BasicSR.
 
     Returns BasicSR's option dictionary: the file's sections with defaults filled in, and the keys that BasicSR adds. It
-    shares nothing with any other dictionary. Raises InputError on the first thing that is wrong.
+    is a deep copy. InputError for the first error.
     """
     where = str(path)
     data = read_yaml(path, overrides, smoke=smoke)
@@ -81,17 +81,22 @@ def load_training_options(
         if not PATH_KEY.fullmatch(key):
             hint = suggest(key, PATH_KEYS)
             raise InputError(f"{where}: path: unknown key '{key}', of which BasicSR would make a folder{hint}")
-    general = convert(data, schema.GeneralOptions, where, foreign=foreign)
+    adversarial = model in schema.ADVERSARIAL_MODELS
+    general_kind = schema.AdversarialOptions if adversarial else schema.GeneralOptions
+    general = convert(data, general_kind, where, foreign=foreign)
     processes = _find_processes(launcher)
     num_gpu = _count_gpus(general, processes, where, foreign)
 
     options = _merge(data, to_plain(general)) if foreign else to_plain(general)
-    kind: type[schema.Options] = schema.ForeignTrainOptions if foreign else schema.TRAIN_OPTIONS[model]
+    foreign_kind = schema.AdversarialTrainOptions if adversarial else schema.ForeignTrainOptions
+    kind: type[schema.Options] = foreign_kind if foreign else schema.TRAIN_OPTIONS[model]
     train = convert(general.train, kind, where, 'train', foreign=foreign)
     options['train'] = _merge(general.train, to_plain(train)) if foreign else to_plain(train)
     _check_training_parts(section(options, 'train', where), model, where)
     _check_hardware(train, general, num_gpu, where)
     network = registry_checks.check_network(general.network_g, general.scale, f'{where}: network_g')
+    if isinstance(general, schema.AdversarialOptions):
+        registry_checks.build(general.network_d, ARCH_REGISTRY, f'{where}: network_d', 'arch')
     if isinstance(train, schema.TrainOptions):
         check_fit(network, train, where, has_weights=general.path.pretrain_network_g is not None)
     _check_start(network, train, model, section(options, 'path', where), where)
@@ -169,7 +174,7 @@ def _count_gpus(general: schema.GeneralOptions, processes: Processes, where: str
 
 
 def _check_training_parts(train: Mapping[str, object], model: str, where: str) -> None:
-    """Hold losses, and for BasicSR's models optimiser and schedule, against the classes that take them."""
+    """Validates losses, and for BasicSR's models optimiser and schedule, against their classes."""
     place = f'{where}: train'
     if train.get('pixel_opt'):
         registry_checks.check_pixel_loss(section(train, 'pixel_opt', place), f'{place}.pixel_opt')
@@ -181,10 +186,13 @@ def _check_training_parts(train: Mapping[str, object], model: str, where: str) -
     if model not in schema.TRAIN_OPTIONS:
         registry_checks.check_optimizer(section(train, 'optim_g', place), where, 'train.optim_g')
         registry_checks.check_schedule(section(train, 'scheduler', place), where, 'train.scheduler')
+    if model in schema.ADVERSARIAL_MODELS:
+        registry_checks.check_optimizer(section(train, 'optim_d', place), where, 'train.optim_d')
+        registry_checks.build(section(train, 'gan_opt', place), LOSS_REGISTRY, f'{place}.gan_opt', 'loss')
 
 
 def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
-    """Refuse what needs a GPU where none is used."""
+    """Refuses options that need a GPU where none is used."""
     if num_gpu:
         return
     if isinstance(train, schema.CommonTrainOptions) and train.sync_batchnorm:
@@ -194,7 +202,7 @@ def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_g
 
 
 def _check_validation(val: schema.ValOptions | None, datasets: Mapping[str, object], where: str) -> None:
-    """Refuse validation sets that are never used or that lack what metrics compare with."""
+    """Refuses validation sets that are never used, or have no HR images for the metrics."""
     for key in datasets:
         if key != 'train' and val is None:
             raise InputError(f'{where}: datasets.{key} is never used; add a section val, or remove it')
@@ -203,7 +211,7 @@ def _check_validation(val: schema.ValOptions | None, datasets: Mapping[str, obje
 
 
 def _check_start(network: nn.Module, train: schema.Options, model: str, paths: Mapping[str, Any], where: str) -> None:
-    """Read the files that training starts from, and hold the weights against the network."""
+    """Reads the files that training starts from; the weights must fit the network."""
     resume, weights = paths.get('resume_state'), paths.get('pretrain_network_g')
     encoder = paths.get('pretrain_network_encoder')
     if resume is not None and not Path(resume).expanduser().is_file():
@@ -224,7 +232,7 @@ def _check_start(network: nn.Module, train: schema.Options, model: str, paths: M
 
 
 def _check_encoder(network: nn.Module, file: str, model: str, place: str) -> None:
-    """Read the file that the encoder comes from."""
+    """Reads the file that the encoder is loaded from."""
     if not isinstance(network, DASR) or not network.blind or model != 'DASRModel':
         raise InputError(f'{place}: DASRModel alone trains a network with a degradation encoder; remove the key')
     try:
@@ -234,7 +242,11 @@ def _check_encoder(network: nn.Module, file: str, model: str, place: str) -> Non
 
 
 def _check_weights(network: nn.Module, file: Path, model: str, paths: Mapping[str, object]) -> None:
-    """Read a weights file and hold it against the network."""
+    """Reads a weights file; it must fit the network."""
+    if model not in schema.TRAIN_OPTIONS and file.suffix == '.safetensors':
+        raise InputError(
+            f'{model} reads .pth files; make one with `dasr convert {file} {file.stem}.pth`, and name that'
+        )
     key = paths.get('param_key_g')
     param_key = key if isinstance(key, str) else None
     is_dasr = isinstance(network, DASR)
@@ -257,7 +269,7 @@ def _check_weights(network: nn.Module, file: Path, model: str, paths: Mapping[st
 
 
 def _check_scale(network: DASR, state: Mapping[str, Tensor], file: Path) -> None:
-    """Names the scales where they differ, which a tensor's shape would tell less plainly."""
+    """Raises InputError that names both scales if they differ, clearer than the shape of a tensor."""
     try:
         scale = infer_arguments(state)['scale']
     except (KeyError, ZeroDivisionError, ValueError):  # no whole DASR; loading it will say what is missing

@@ -1,8 +1,8 @@
 """Sections and keys of a training file, with their types, units, ranges and defaults.
 
 The only place of each: a field that is added here is read, checked, documented and given to the model, which reads it
-from its `settings`. Sections keep BasicSR's names and order. Free mappings (network_g, a loss, a degradation) are held
-against the class that takes them, in `registry_checks.py`. Defaults of a network, loss or degradation are those of its
+from its `settings`. Sections keep BasicSR's names and order. Free mappings (network_g, a loss, a degradation) are
+validated against their class in `registry_checks.py`. Defaults of a network, loss or degradation are those of its
 constructor.
 """
 
@@ -192,7 +192,7 @@ class FilterOptions(Options, kw_only=True, frozen=True):
 
 
 class TeacherOptions(Options, kw_only=True, frozen=True):
-    """Distillation of the encoder from a teacher that sees HR images, in training alone."""
+    """Distillation of the encoder from a teacher that is given HR images, in training alone."""
 
     loss_weight: NotNegative = 1.0  # factor of the loss
     temperature: Positive = 0.15  # of the softmax of both representations
@@ -201,8 +201,8 @@ class TeacherOptions(Options, kw_only=True, frozen=True):
 class MetaOptions(Options, kw_only=True, frozen=True):
     """Tasks and loops of MZSR's meta-training."""
 
-    support: Count = 8  # images of a task that the inner loop sees
-    query: Count = 8  # images of a task that the outer loss sees
+    support: Count = 8  # images of a task in the inner loop
+    query: Count = 8  # images of a task in the outer loss
     inner_steps: Count = 5  # gradient steps of the inner loop
     inner_lr: Positive = 0.01  # learning rate of the inner loop
     second_order: bool = True  # gradients through the inner steps, paper
@@ -266,22 +266,22 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         """Checks what the keys must satisfy together."""
-        taught = any(part is not None for part in (self.contrast_opt, self.code_opt, self.filter_opt))
+        has_loss = any(part is not None for part in (self.contrast_opt, self.code_opt, self.filter_opt))
         if self.teacher_opt is not None and (
-            taught or self.freeze_encoder or 0 in (self.stage_1.total_iter, self.stage_2.total_iter)
+            has_loss or self.freeze_encoder or 0 in (self.stage_1.total_iter, self.stage_2.total_iter)
         ):
             raise ValueError(
                 'teacher_opt: the encoder learns in stage 2 from its teacher alone, which stage 1 trains; write '
                 'contrast_opt: ~, code_opt: ~, filter_opt: ~, freeze_encoder: false and numbers above 0 for both '
                 'total_iter'
             )
-        if self.freeze_encoder and taught and self.stage_1.total_iter == 0:
+        if self.freeze_encoder and has_loss and self.stage_1.total_iter == 0:
             raise ValueError(
                 'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
         super().__post_init__()
-        if self.stage_1.total_iter and not taught and self.teacher_opt is None:
+        if self.stage_1.total_iter and not has_loss and self.teacher_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'
             )
@@ -345,6 +345,25 @@ class ForeignTrainOptions(Options, kw_only=True, frozen=True):
     scheduler: Mapping
     pixel_opt: Mapping | None = None
     perceptual_opt: Mapping | None = None
+
+
+class AdversarialOptions(GeneralOptions, kw_only=True, frozen=True):
+    """The top level of a training file of BasicSR's models with a discriminator."""
+
+    network_d: Mapping
+
+
+class AdversarialTrainOptions(ForeignTrainOptions, kw_only=True, frozen=True):
+    """Section `train` of BasicSR's models with a discriminator; further keys are not checked."""
+
+    optim_d: Mapping
+    gan_opt: Mapping
+    net_d_iters: Count = 1  # the generator learns in every such iteration
+    net_d_init_iters: WholeNumber = 0  # the discriminator learns alone until then
+
+
+ADVERSARIAL_MODELS = ('SRGANModel', 'ESRGANModel')
+"""BasicSR's models for single images that have a discriminator."""
 
 
 class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):

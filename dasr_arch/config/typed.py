@@ -1,8 +1,8 @@
-"""Turns plain option data into typed structures, and every mistake on the way into one line that says where it is.
+"""Conversion of plain option data to typed structures; an error is one line that names the key.
 
-The structures are `msgspec.Struct`s that forbid unknown fields. Values are walked here rather than handed over whole,
-so that a message can name the key as the file writes it (`train.stage_1.lr`), the nearest known key and the remedy.
-Options of foreign classes have no structure: `check_arguments` holds them against the signature that will take them.
+The structures are `msgspec.Struct`s that forbid unknown fields. Values are converted one by one rather than by msgspec
+as a whole, so that a message names the dotted key (`train.stage_1.lr`), the nearest known key and the remedy. Options
+of classes of other packages have no structure: `check_arguments` validates them against the signature.
 """
 
 import inspect
@@ -25,12 +25,12 @@ _EXPONENT = re.compile(r'([+-]?\d+)(?:\.(\d*))?[eE]([+-]?)(\d+)')
 
 
 def convert(data: object, kind: type[StructType], where: str, path: str = '', *, foreign: bool = False) -> StructType:
-    """Plain data, which stay as they are, as a structure with its defaults filled in.
+    """Converts plain data, which are not changed, to a structure with its defaults filled in.
 
     A whole number written as a float (`!!float 5e3`) is taken for a whole number where one is expected. In the
-    structure `Annotated[..., msgspec.Meta(...)]` gives ranges, `Meta(description=...)` replaces the words for what is
-    expected, a `__post_init__` that raises ValueError gives what several keys must satisfy together, and a class
-    variable ``renamed`` maps old spellings of keys to the present ones.
+    structure `Annotated[..., msgspec.Meta(...)]` gives ranges, `Meta(description=...)` replaces the text for what is
+    expected, a `__post_init__` that raises ValueError checks several keys together, and a class variable ``renamed``
+    maps old spellings of keys to the present ones.
 
     ``where`` is the file, which opens every message, and ``path`` the dotted key that the data stand at. ``foreign``:
     the data belong to a class that is not ours, and unknown keys are left out with a warning. Raises InputError on an
@@ -49,7 +49,7 @@ def to_plain(structure: msgspec.Struct) -> dict[str, object]:
 
 
 def check_finite(data: object, where: str, path: str = '') -> None:
-    """Refuse NaN, infinity and whole numbers beyond 64 bits anywhere in plain data; InputError names the key."""
+    """Raises InputError for NaN, infinity and whole numbers beyond 64 bits anywhere in plain data."""
     for value, place in _walk(data, _Place(where, path)):
         if isinstance(value, float) and not math.isfinite(value):
             raise place.error(f'expected a finite number, got {value}')
@@ -60,12 +60,11 @@ def check_finite(data: object, where: str, path: str = '') -> None:
 def check_arguments(
     function: Callable[..., object], arguments: Mapping[str, object], where: str, skip: Collection[str] = ()
 ) -> None:
-    """Hold the options of a class or function that is not ours against its signature.
+    """Validates the options of a class or function of another package against its signature.
 
-    Names in ``skip`` are neither missing nor unknown, because somebody else gives or takes them: `type`. Raises
-    InputError on an unknown argument, with the nearest known one, on a missing one, and on text or a truth value where
-    the default is a number and the like. Where the signature takes any name (`**kwargs`), only a name that is nearly
-    one of the others is refused.
+    Names in ``skip``, such as `type`, may be absent or unknown. Raises InputError on an unknown argument, with the
+    nearest known one, on a missing one, and on a value whose type differs from that of the default. If the signature
+    accepts any name (`**kwargs`), only a name similar to one of the others is refused.
     """
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} and p.name not in skip]
@@ -135,10 +134,10 @@ def _walk(data: object, place: _Place) -> Iterator[tuple[object, _Place]]:
 
 
 def _shape(value: object, kind: object, place: _Place) -> object:
-    """The value as its kind, structures built from the leaves up."""
+    """Converts a value to its kind, the innermost structures first."""
     if kind is object:
         for leaf, own in _walk(value, place):
-            if isinstance(leaf, str) and _EXPONENT.fullmatch(leaf.strip()):  # it was meant as a number
+            if isinstance(leaf, str) and _EXPONENT.fullmatch(leaf.strip()):  # YAML 1.1 reads 1e-4 as text
                 raise own.error(f'expected a number, got {_got(leaf)}{_hint(leaf, float)}')
         return value
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
@@ -200,7 +199,7 @@ def _check_leaf(value: object, kind: object, place: _Place) -> object:
 
 
 def _check_default_kind(value: object, default: object, where: str) -> None:
-    """Refuse what an argument with this default cannot mean; a number may give way to a list, and back."""
+    """Raises InputError if the type of a value contradicts the default; a list may replace a number, and vice versa."""
     if isinstance(default, bool):
         wrong, expected = not isinstance(value, bool), 'true or false'
     elif isinstance(default, int | float):
@@ -214,7 +213,7 @@ def _check_default_kind(value: object, default: object, where: str) -> None:
 
 
 def describe_kind(kind: object) -> str:
-    """A kind of value in the words of an option file, such as 'a whole number of at least 1'."""
+    """Description of a kind of value for messages, such as 'a whole number of at least 1'."""
     if get_origin(kind) is Annotated:
         bare, *extras = get_args(kind)
         for meta in extras:
@@ -260,7 +259,7 @@ def _got(value: object) -> str:
 
 
 def _hint(value: object, kind: object) -> str:
-    """The way out, where text stands for a number."""
+    """The remedy if text was given for a number."""
     if not isinstance(value, str) or not _accepts_number(kind):
         return ''
     match = _EXPONENT.fullmatch(value.strip())

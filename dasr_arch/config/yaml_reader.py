@@ -1,7 +1,7 @@
-"""Reads option files as plain data: no code, no duplicate keys, and every mistake named by its line.
+"""Reads option files as plain data: no code, no duplicate keys; errors name the line.
 
-The common YAML loaders either run what a file asks them to run or let the last of two equal keys win in silence. This
-one is PyYAML's safe loader, which also checks the tree of nodes before a value is made of it.
+The common YAML loaders either run code or silently keep the last of two equal keys. This one is PyYAML's safe loader,
+with checks of the tree of nodes before values are made of it.
 """
 
 import logging
@@ -15,10 +15,10 @@ from dasr_arch._errors import InputError
 from dasr_arch.config.smoke import shrink_options
 
 MAX_BYTES = 1 << 20
-"""The largest option file that is read; a longer one is some other kind of file."""
+"""Largest option file that is read."""
 
 MAX_NODES = 100_000
-"""The most values that a file may hold once its aliases are written out."""
+"""Largest number of values in a file after expansion of its aliases."""
 
 _TAG_PREFIX = 'tag:yaml.org,2002:'
 _PLAIN_TAGS = frozenset(f'{_TAG_PREFIX}{name}' for name in ('null', 'bool', 'int', 'float', 'str', 'seq', 'map'))
@@ -27,7 +27,7 @@ _logger = logging.getLogger('dasr_arch')
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """The safe loader, to which a date is text like any other word."""
+    """The safe loader; dates stay text."""
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -37,12 +37,12 @@ _PlainLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> dict[str, object]:
-    """Read an option file and lay single values over it.
+    """Reads an option file and overrides single values.
 
     The file is UTF-8, with a mapping at the top. Old paths of files that have moved are accepted with a warning.
     ``overrides`` are `train.total_iter=20` or BasicSR's `train:total_iter=20`; values are YAML, read as safely as the
-    file. A part that is a number picks from a list. Whether a new key is allowed is for the schema to say. ``smoke``
-    makes a training file small (:func:`~dasr_arch.config.smoke.shrink_options`) before values are laid over it.
+    file. A numeric part indexes a list. The schema checks new keys later. ``smoke`` makes a training file small
+    (:func:`~dasr_arch.config.smoke.shrink_options`) before values are overridden.
 
     Returns dictionaries, lists, text, numbers, truth values and None only. Raises InputError if the file is missing, a
     folder, binary, empty, not YAML, carries code or other tags, names a key twice, or an override cannot be applied.
@@ -61,7 +61,7 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = 
 
 
 def find_moved(path: Path) -> tuple[Path, bool]:
-    """The file that holds today what an old path named, for one release, and whether it is to be made small.
+    """The present path of a file that has moved, for one release, and True if it is to be made small.
 
     `options/smoke/smoke_NAME.yml` is `options/train_NAME.yml` with the switch `--smoke`; earlier courses of the
     packaged weights lie in `docs/models/courses/` instead of `options/weights/`. Any other path comes back as it is.
@@ -79,7 +79,7 @@ def find_moved(path: Path) -> tuple[Path, bool]:
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """Read one YAML document as plain data, None for an empty text; ``where`` is its name in messages.
+    """Reads one YAML document as plain data, None for an empty text; ``where`` is its name in messages.
 
     Raises InputError as `read_yaml` does.
     """
@@ -102,7 +102,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def _unshare(value: object) -> object:
-    """A copy in which two aliases of one value are two values, so that setting one leaves the other."""
+    """A copy in which aliases of one value are separate values, so that each can be set alone."""
     if isinstance(value, dict):
         return {key: _unshare(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -139,7 +139,7 @@ def _neighbours(path: Path) -> str:
 
 
 def _check_tree(loader: _PlainLoader, root: yaml.Node, where: str) -> None:
-    """Refuse what plain data cannot hold, before a value is made; scalars are tried on the loader."""
+    """Refuses nodes that plain data cannot hold, before values are made; scalars are tried on the loader."""
     weights: dict[int, int] = {}  # values below a node once aliases are written out, 0 while being counted
 
     def visit(node: yaml.Node) -> int:
@@ -213,7 +213,7 @@ def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
 
 
 def _apply_override(options: dict[str, object], override: str) -> None:
-    """Set one value in place; sections that are absent or null on the way are opened."""
+    """Sets one value in place; missing sections are created."""
     name, equals, text = override.partition('=')
     name = name.strip()
     parts = name.split(':' if ':' in name else '.')

@@ -69,7 +69,7 @@ def degrade_files(
 ) -> DegradeReport:
     """Degrades an image file, or every image directly inside a folder.
 
-    All files are written to a hidden folder and moved at the end, so that an interrupted run leaves nothing behind.
+    All files are written to a hidden folder and moved at the end, so that an interrupted run leaves no files.
     Unreadable images are left out; originals are never replaced.
 
     For a folder, ``target`` is the folder of the LR images, which become PNG; for a file, a file without loss (PNG,

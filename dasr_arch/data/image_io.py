@@ -1,7 +1,7 @@
 """Reading and writing of image files as 8-bit RGB arrays.
 
-Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; ``deep_image`` reads what has
-16 bits, which Pillow cuts to 8 without rounding, and OpenCV what lies in an LMDB, where it is faster.
+Pillow reads, because it refuses a truncated file where OpenCV returns a half-grey image; ``high_bit_depth`` reads
+files of 16 bits, which Pillow truncates to 8 without rounding; OpenCV reads entries of an LMDB, because it is faster.
 """
 
 import os
@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
-from dasr_arch.data.deep_image import decode_deep
+from dasr_arch.data.high_bit_depth import decode_16_bits
 
 IMAGE_SUFFIXES = ('.bmp', '.dib', '.jfif', '.jpe', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Endings of image files, in lower case; capitals are accepted in file names."""
@@ -77,17 +77,17 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
 
 
-def is_image_name(name: str) -> bool:
-    """True if a file name has an image suffix and is not hidden (macOS writes '._name.jpg')."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """True if a file name has one of the suffixes and is not hidden (macOS writes '._name.jpg')."""
+    return name.lower().endswith(suffixes) and not name.startswith('.')
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Reads an image file of 8 or 16 bits as 8-bit RGB of shape (H, W, 3), upright; the array belongs to the caller.
 
     The file is PNG, JPEG, BMP, TIFF or WebP in grey, palette or colour; of an animation or a multi-page TIFF, the first
-    image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the image is turned the way its EXIF
-    orientation says. InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
+    image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the EXIF orientation is applied.
+    InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
     """
     return decode_image(read_bytes(path), str(path))
 
@@ -186,12 +186,12 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
     with Image.open(BytesIO(data), formats=_FORMATS) as image:
-        deep = has_16_bits(image, data)
+        has_16 = has_16_bits(image, data)
         # Pillow turns a TIFF while loading, after which the tag is gone.
-        orientation = image.getexif().get(_ORIENTATION, 1) if deep or image.format != 'TIFF' else 1
+        orientation = image.getexif().get(_ORIENTATION, 1) if has_16 or image.format != 'TIFF' else 1
         image.load()
-        if deep:
-            samples = decode_deep(data, str(image.format))
+        if has_16:
+            samples = decode_16_bits(data, str(image.format))
             grey = samples.ndim == 2 or samples.shape[2] == 2
             rgb = np.repeat(samples.reshape(*samples.shape[:2], -1)[:, :, :1], 3, axis=2) if grey else samples[:, :, :3]
             pixels = round_to_8_bits(rgb)

@@ -26,9 +26,9 @@ from dasr_arch._errors import InputError
 META_NAME = 'meta_info.txt'
 DATA_NAME = 'data.mdb'
 _META_LINE = re.compile(r'(?P<key>.+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) (?P<level>\d+)')
-_SMALLEST_MAP = 1 << 26  # bytes; grows by doubling, since readers map what the file says and need not reserve more
-_LITTLE_ROOM = 64 << 20  # bytes free, below which a batch may well not fit
-_JOURNAL = b'__journal__'  # its own table while writing, gone afterwards
+_SMALLEST_MAP = 1 << 26  # bytes; doubled as needed, because readers map as much as the file says
+_LITTLE_ROOM = 64 << 20  # free bytes below which a batch may not fit
+_JOURNAL = b'__journal__'  # a table of its own, removed when all is written
 
 
 class Piece(NamedTuple):

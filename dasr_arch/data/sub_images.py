@@ -59,7 +59,7 @@ def cut_image(task: CutTask) -> CutResult:
     cutting = task.cutting
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow's remarks about large or odd files; what matters is an error
+            warnings.simplefilter('ignore')  # Pillow's warnings about large or odd files; problems are errors
             image = decode_image(read_bytes(task.path), task.path)
     except InputError as error:
         return CutResult([], str(error).removeprefix(f'{task.path}: '))

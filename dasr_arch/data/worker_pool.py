@@ -1,4 +1,4 @@
-"""Ordered map over worker processes with bounded memory; no process is left behind."""
+"""Ordered map over worker processes with bounded memory; workers end with this process."""
 
 import multiprocessing
 import os

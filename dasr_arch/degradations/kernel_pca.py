@@ -16,7 +16,7 @@ from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel, isotropi
 SMALLEST_WIDTH = 0.2  # HR pixels; the paper's lower end at every scale
 _DRAWS = 5000  # kernels
 _SEED = 0
-_NEARLY_LARGEST = 0.999  # of mirrored entries, which differ by rounding alone, the first one decides about the sign
+_NEARLY_LARGEST = 0.999  # mirrored entries differ by rounding alone; the first of them fixes the sign
 
 
 def compute_kernel_basis(kernels: Tensor, num_components: int, centred: bool = False) -> Tensor:

@@ -33,7 +33,7 @@ class Photographic(Degradation):
     The order is: blur; downsampling with a random filter, for some images through an intermediate size; Gaussian,
     Poisson or camera-like noise in colour or grey; rounding; JPEG (4:4:4 or 4:2:0) or WebP. Blocks of the codec begin
     at a random place of the image. Of a patch that was cut out of an image with a window, they lie where the image's
-    blocks lie; blocks that the patch's edge cuts see its mirror image instead of the rest of the image.
+    blocks lie; blocks that the patch's edge cuts are padded by reflection.
 
     Attributes:
         level_probabilities: shares of the strengths weak, standard and severe; what is missing to 1 are clean images,

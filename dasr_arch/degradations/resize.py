@@ -43,7 +43,7 @@ def downsample_bicubic_valid(x: Tensor, scale: int) -> Tensor:
     if scale == 1:
         return x[..., 2:-2, 2:-2]
     size = (x.shape[-2] // scale, x.shape[-1] // scale)
-    # With antialias torch takes a = -0.5; the margin keeps its treatment of borders out of what is returned.
+    # With antialias torch takes a = -0.5; the margin excludes its own padding from the result.
     out = functional.interpolate(x, size=size, mode='bicubic', align_corners=False, antialias=True)
     return out[..., 2:-2, 2:-2]
 

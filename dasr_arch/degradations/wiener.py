@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dasr_arch.degradations.resize import downsample_matrix
 
-LARGEST_KERNEL = 65  # pixels; a larger one would meet itself on the torus
+LARGEST_KERNEL = 65  # pixels; a larger one would overlap itself on the torus
 _SIDE = 128  # HR pixels of the model's torus
 _VARIANCE = 2500.0  # of grey levels 0..255
 _LONGEST = 256.0  # HR pixels; the power of longer waves is that of this wavelength
@@ -81,7 +81,7 @@ def solve_wiener(statistics: WienerStatistics) -> Tensor:
     """The weights (N, s * s, k * k), float64, of least squared error among those that sum to 1."""
     covariance, cross, _ = statistics
     taps = covariance.shape[-1]
-    # Without its mean a window has no variance along (1, ..., 1); any will do, because nothing is to be found there.
+    # Without its mean a window has no variance along (1, ..., 1); any value will do.
     whole = covariance + covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] / taps
     weights: Tensor = torch.linalg.solve(whole, cross.transpose(1, 2)).transpose(1, 2)
     return weights + 1 / taps

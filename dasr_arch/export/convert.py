@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write, check_free
-from dasr_arch.checkpoints.io import build_from_state, read_dasr_weights
+from dasr_arch.checkpoints.io import load_network
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
 
@@ -29,6 +29,7 @@ def convert_weights(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    scale: int | None = None,
     half: bool = False,
     encoder: bool = False,
     force: bool = False,
@@ -36,24 +37,24 @@ def convert_weights(
     """Writes the network of a weights file, under our names, without the tensors of training.
 
     The source is a file of ours or of the authors; of BasicSR's dictionaries 'params_ema' is used, else 'params'. The
-    target is .safetensors, or .pth with BasicSR's key 'params'. ``half`` stores 16-bit floats, except for the
-    statistics of the normalisation and for tensors beyond their range. ``encoder`` writes the degradation encoder
-    alone, which a training takes as `path.pretrain_network_encoder`. ``force`` replaces an existing file.
+    target is .safetensors, or .pth with BasicSR's key 'params'. ``scale`` is the expected factor, None for any.
+    ``half`` stores 16-bit floats, except for the statistics of the normalisation and for tensors beyond their range.
+    ``encoder`` writes the degradation encoder alone, which a training takes as `path.pretrain_network_encoder`.
+    ``force`` replaces an existing file.
 
-    Raises InputError if the source is no DASR or has no encoder to write, or the target exists or has another suffix,
-    and OSError if it cannot be written.
+    Raises InputError if the source is no DASR, has another scale or no encoder to write, or the target exists or has
+    another suffix, and OSError if it cannot be written.
     """
     target = Path(target)
     if target.suffix not in ('.pth', '.safetensors'):
         raise InputError(f"{target}: unknown ending '{target.suffix}'; use .pth or .safetensors")
     check_free(target, force)
-    name = f"weights file '{source}'"
-    network = build_from_state(read_dasr_weights(source).network, name)
+    network = load_network(source, scale)
     state = network.state_dict()
     learned = dict(network.named_parameters())
     if encoder:
         if not network.blind:
-            raise InputError(f'{name}: its network is non-blind and has no degradation encoder')
+            raise InputError(f"weights file '{source}': its network is non-blind and has no degradation encoder")
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(target) as temporary:

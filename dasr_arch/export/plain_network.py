@@ -9,14 +9,14 @@ from dasr_arch.archs.dasr_arch import DASR, SLOPE
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.degradations.wiener import apply_filters
 
-_REACH = 2  # LR pixels that cubic interpolation needs on each side
+_RADIUS = 2  # LR pixels that cubic interpolation needs on each side
 
 
 class PlainDASR(nn.Module):
     """A blind DASR in evaluation mode for one image, encoder included, in the formulation of the authors.
 
-    Faster ways of the same arithmetic (strips along the border, operations of one kind of processor) are left to the
-    runtimes. The parameters are shared with the network. Raises InputError if the network is not blind.
+    Optimisations are left to the runtimes. The parameters are shared with the network. Raises InputError if the network
+    is not blind.
     """
 
     def __init__(self, network: DASR) -> None:
@@ -43,14 +43,12 @@ class PlainDASR(nn.Module):
 
     def _base(self, x: Tensor, representation: Tensor) -> Tensor:
         """The base of the network's output: the upsampled image, or the mean colour."""
-        if self.network.enlargement is not None:
-            enlarged: Tensor = self.network.enlargement(x, representation)
-            return enlarged
-        if self.network.bicubic_skip is None:
+        if self.network.upsample_input is None:
             return self.network.mean
-        if self.taps is None:
-            return x
-        return apply_filters(x, self.taps)
+        if self.taps is not None:
+            return apply_filters(x, self.taps)
+        upsampled: Tensor = self.network.upsample_input(self.network, x, representation)
+        return upsampled
 
 
 def _bicubic_taps(scale: int) -> Tensor:
@@ -59,8 +57,8 @@ def _bicubic_taps(scale: int) -> Tensor:
     Torch's own operation would fix the size of the image at export. The shape is (1, scale**2, 5, 5), for
     :func:`apply_filters`.
     """
-    side = 2 * _REACH + 1
+    side = 2 * _RADIUS + 1
     impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
-    impulse[..., _REACH, _REACH] = 1
-    answer = functional.pixel_unshuffle(upsample_bicubic(impulse, scale), scale)  # (1, scale**2, 5, 5)
-    return answer.flip((-2, -1)).float()
+    impulse[..., _RADIUS, _RADIUS] = 1
+    response = functional.pixel_unshuffle(upsample_bicubic(impulse, scale), scale)  # (1, scale**2, 5, 5)
+    return response.flip((-2, -1)).float()

@@ -4,16 +4,18 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import check_writable
-from dasr_arch.data.image_io import FailedImage
+from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
 _NO_TARGET = 'is a link that leads nowhere; give the image itself'
+_is_readable = partial(is_image_name, suffixes=tuple(SUFFIXES))
 
 
 class UpscaleJob(NamedTuple):
@@ -37,7 +39,7 @@ class UpscalePlan(NamedTuple):
 class PathSettings:
     """Rules for output paths."""
 
-    scale: int  # up-sampling factor, part of the names
+    scale: int  # upsampling factor, part of the names
     format: str | None = None  # of the results, one of FORMATS; None keeps that of each image; ignored for videos
     force: bool = False  # replace existing files
     resume: bool = False  # skip images whose result exists
@@ -163,11 +165,6 @@ def format_for(target: Path, wanted: str | None) -> str | None:
     return kind
 
 
-def is_image_name(name: str) -> bool:
-    """True for file names with an image ending that are not hidden."""
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith('.')
-
-
 def expand_pattern(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[Path]:
     """Files that match a pattern such as 'photos/*.jpg', sorted; InputError if there are none.
 
@@ -222,7 +219,7 @@ def _find(source: str, recursive: bool, failed: list[FailedImage], left_out: lis
         return [_Found(path, None)]
     if glob.has_magic(source):
         base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        return [_Found(match, None, base) for match in expand_pattern(source, is_image_name, 'image')]
+        return [_Found(match, None, base) for match in expand_pattern(source, _is_readable, 'image')]
     raise InputError(f'{source}: expected an image or a folder, found nothing there; check the path')
 
 
@@ -232,7 +229,7 @@ def _find_inside(root: Path, recursive: bool, failed: list[FailedImage], left_ou
         inner[:] = sorted(name for name in inner if not name.startswith('.')) if recursive else []
         for name in sorted(names):
             path = Path(folder, name)
-            if not is_image_name(name):
+            if not _is_readable(name):
                 left_out += [] if name.startswith('.') else [path]
             elif path.is_symlink() and not path.exists():
                 failed.append(FailedImage(path, _NO_TARGET))

@@ -16,7 +16,7 @@ FAST_BYTES = 32 << 20
 
 _BICUBIC_RADIUS = 2  # LR pixels
 _MEMORY_SHARE = 0.5  # of the available memory
-_CPU_BUDGET = 1 << 30  # bytes: larger tiles are not faster, and 1920 x 1080 at x4 fits in 3 GB with Python and torch
+_CPU_BUDGET = 1 << 30  # bytes; larger tiles are not faster, and 1920 x 1080 at x4 then takes 3 GB in all
 _MESSAGES = ('allocate memory', 'out of memory', 'not enough memory', 'bad_alloc', 'a primitive')  # the last: oneDNN
 
 
@@ -65,7 +65,7 @@ def fast_tile_pixels(network: DASR, device: torch.device) -> int | None:
     """LR pixels of the largest tile at which a CPU is fastest; None on a GPU, and where freed memory is kept."""
     if device.type != 'cpu' or keep_freed_memory():
         return None
-    return FAST_BYTES // (network.head.out_channels * 4)  # the tail computes in float32 in any case
+    return FAST_BYTES // (network.head.out_channels * 4)  # the tail is always computed in float32
 
 
 def bytes_per_pixel(network: DASR, dtype: torch.dtype, device: torch.device) -> int:

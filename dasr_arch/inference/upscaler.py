@@ -84,7 +84,7 @@ class Upscaler:
     memory while an image is computed, which is faster; see ``keep_freed_memory``.
 
     Args:
-        scale: up-sampling factor.
+        scale: upsampling factor.
         model: 'general' (anisotropic blur and noise), 'iso' (isotropic blur, no noise), 'photo' (slight blur, noise and
             JPEG; x4), the name of installed weights (`dasr models`), a weights file of ours or of the authors, or a
             network.

@@ -89,7 +89,7 @@ def _load(path: Path, changed: int, net: str) -> Any:
         names = {name.split('.', 1)[1]: name for name in distance.net.state_dict()}  # sliceN.<layer>.weight
         own = {names[key]: state[f'features.{key}'] for key in names}
         distance.net.load_state_dict(own)
-    except Exception as error:  # a file of anything else, or a damaged one, raises whatever it likes
+    except Exception as error:  # other or damaged files raise exceptions of any type
         raise InputError(f"'{path}' holds no weights of torchvision's network for net={net}") from error
     return distance.eval()
 

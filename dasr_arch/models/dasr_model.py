@@ -164,7 +164,7 @@ class DASRModel(SupervisedModel):
     def before_step(self) -> None:
         """Updates the key encoder; a frozen encoder updates no batch statistics."""
         if self._encoder_is_frozen:
-            self.net_g.encoder.eval()  # validation without an averaged network leaves it in training mode
+            self.net_g.encoder.eval()  # without an averaged network, validation leaves it in training mode
         self.keys: list[Tensor] = []
         if self.net_contrast is not None and not self._encoder_is_frozen:
             self.net_contrast.update_key_encoder(self.net_g.encoder)

@@ -44,7 +44,7 @@ class IKCModel(SupervisedModel):
     settings: IKCTrainOptions
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
-        """As in the base class; InputError also if the estimators would train beside an untrained SFTMD."""
+        """As in the base class; InputError also if Predictor and Corrector would be trained with an untrained SFTMD."""
         if isinstance(net, IKC) and self.opt.get('train') and self.settings.stage_1.total_iter == 0:
             part = choose_part(net, read_weights(load_path, self.opt['path'].get('param_key_g')))
             if part not in {net, net.sftmd}:

@@ -38,7 +38,7 @@ from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
-# Newer versions of torch renamed the argument, and warn of the older name.
+# Newer versions of torch have renamed the argument and warn about the old name.
 _RENAMED = 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {'forward_sync_buffers' if _RENAMED else 'broadcast_buffers': False}
 _EMA_RISE = 9  # the decay is done / (9 + done), 0.5 after 9 iterations
@@ -77,7 +77,7 @@ class SupervisedModel(SRModel):
         super().__init__(opt)
 
     def _read_settings(self, train: dict[str, Any]) -> TrainOptions:
-        """The section 'train'; of BasicSR's own loop, which knows no precision, it is computed in float32."""
+        """The section 'train'; BasicSR's own loop, which has no option for the precision, computes in float32."""
         model = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in TRAIN_OPTIONS)
         return check_train_section(model, {'precision': 'fp32', **train}, 'options', foreign=True)
 
@@ -111,7 +111,7 @@ class SupervisedModel(SRModel):
         self.degradation = build_degradation(data['degradation'], self.opt['scale']) if 'degradation' in data else None
         self.schedule = Schedule(settings.stages)
         self.ema_decay = settings.ema_decay
-        # Not every model has these keys.
+        # Keys that some models lack.
         self.accumulate: int = getattr(settings, 'accumulate', 1)
         self.multi_stage: bool = getattr(settings, 'multi_stage', False)
         self.on_luma: bool = getattr(settings, 'loss_on', 'rgb') == 'luma'

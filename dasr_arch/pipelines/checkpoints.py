@@ -1,4 +1,4 @@
-"""Training states on the disk: written whole, found again after a crash, and pruned."""
+"""Training states on the disk: atomic writing, search, restoring and removal of old ones."""
 
 import json
 import pickle
@@ -69,7 +69,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def write_state(model: Any, options: Mapping[str, Any], iteration: int, extra: Mapping[str, Any]) -> None:
-    """Writes everything that a run needs to continue as if nothing had happened.
+    """Writes everything that a run needs to continue as if it had not been interrupted.
 
     ``iteration`` iterations are finished; ``extra`` are plain values to keep. OSError if it cannot be written.
     """
@@ -120,7 +120,7 @@ def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
 
 
 def write_degradations(options: Mapping[str, Any], path: Path) -> None:
-    """Writes the degradations of a run's data sets as JSON, defaults filled in, so that they can be made again."""
+    """Writes the degradations of a run's data sets as JSON, defaults filled in, so that they can be reproduced."""
     described = {}
     for phase, data in options['datasets'].items():
         given = data.get('degradation')

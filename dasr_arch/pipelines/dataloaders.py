@@ -1,4 +1,4 @@
-"""From data sets to endless batches that a resumed run takes up where it stopped."""
+"""Data loaders of training and validation; training batches are endless and continue exactly in a resumed run."""
 
 import signal
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ def build_training_stream(
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers > 0 else None,
         worker_init_fn=quiet_worker,
-        # It leaves the global generator alone, and workers of other processes draw something else.
+        # It does not use the global generator, and differs between processes.
         generator=torch.Generator().manual_seed(mix_seeds(options['manual_seed'] + start, options['rank'])),
     )
     return iterate(loader), len(dataset)
@@ -53,7 +53,7 @@ def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader
 
 
 def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader; what a worker reports as wrong input is raised with its own message."""
+    """The batches of a loader; an InputError of a worker is raised with its own message."""
     try:
         yield from loader
     except InputError as error:
@@ -64,7 +64,7 @@ def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def quiet_worker(worker: int) -> None:
-    """Sets up a loader process: one thread, and Ctrl-C is the main process's business."""
+    """Sets up a loader process: one thread; Ctrl-C is left to the main process."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -1,7 +1,7 @@
 """Training: option file in, weights out.
 
 BasicSR's own loop is not used, because it cannot continue exactly where it stopped, renames earlier experiments before
-it knows that the new one can start, and trains nothing with success when images are fewer than a batch. Its models,
+the new one is known to start, and reports success without training if there are fewer images than a batch. Its models,
 data sets, networks, losses and metrics are used as they are, and ours work in its loop as well.
 """
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.divergence import check_finite
-from dasr_arch.pipelines.training_log import BufferedLog, Progress
+from dasr_arch.pipelines.training_log import BufferedLog, TrainingLog
 from dasr_arch.pipelines.validation import BestResult, validate
 
 
@@ -62,6 +63,16 @@ def train(
     return 0
 
 
+def _build_model(options: dict[str, Any]) -> Any:
+    try:
+        return build_model(options)
+    except URLError as error:
+        raise InputError(
+            f'train.perceptual_opt: the weights of VGG cannot be downloaded ({error.reason}); put them where the line '
+            'above says, or leave the loss out with --set train.perceptual_opt=~'
+        ) from error
+
+
 class Run:
     """One training, from BasicSR's option dictionary, checked."""
 
@@ -81,7 +92,7 @@ class Run:
         if options['train'].get('precision') == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # else GPUs round the factors of convolutions to ten bits
         self.stream, self.epoch_length = build_training_stream(options, self.start)
-        self.model = build_model(options)
+        self.model = _build_model(options)
         extra = restore_state(self.model, state) if state else {}
         images = extra.get('images', self.epoch_length)
         if images != self.epoch_length:
@@ -89,23 +100,23 @@ class Run:
                 f'the training set has {self.epoch_length} images, and had {images} when the state was written; '
                 'the training continues, but not as an uninterrupted one'
             )
-        if options['rank']:  # the state is that of the first process; foreign data sets shall not draw alike
+        if options['rank']:  # the state is that of the first process; data sets of other packages must draw differently
             seed_everything(mix_seeds(options['manual_seed'] + self.start, options['rank']) % (1 << 32))
         metrics = (options.get('val') or {}).get('metrics') or {}
         resuming = state is not None and bool(options.get('auto_resume'))
         in_place = resuming and bool(list_states(Path(options['path']['training_states'])))
         best = extra.get('best', {}) if in_place else {}  # else its file lies in another folder
         self.best = BestResult(metrics, **best)
-        self.wait()  # others may still read from the folder that is moved aside
+        self.wait()  # other processes may still read from the folder that is renamed
         if options['rank'] == 0:
             prepare_folders(options, resuming=resuming)
         self.wait()
         log.open_file(options)
-        self.progress = Progress(options, self.start)
+        self.progress = TrainingLog(options, self.start)
         self.validated = -1
 
     def execute(self) -> None:
-        """Trains to the end, or until interrupted, and says what came out."""
+        """Trains to the end, or until interrupted, and logs a summary."""
         logger = get_root_logger()
         began = time.monotonic()
         logger.info(f'{"Continuing after" if self.start else "Starting at"} iteration {self.start} of {self.total}')
@@ -117,10 +128,10 @@ class Run:
         self.summarise(time.monotonic() - began)
 
     def iterate(self, interrupted: list[int]) -> None:
-        """The loop; ``interrupted`` fills when the user wants to stop."""
+        """Training loop; ``interrupted`` holds a signal once one was received."""
         frequency = self.options['logger']
         val_frequency = (self.options.get('val') or {}).get('val_freq')
-        clock = Clock()
+        clock = IterationTimer()
         for iteration in range(self.start + 1, self.total + 1):
             batch = next(self.stream)
             clock.data_arrived()
@@ -141,7 +152,7 @@ class Run:
                 self.validate(iteration)
                 clock.restart()
             if stops and clock.count:
-                self.report(iteration, clock)  # else the next run's mean would stand for these iterations, too
+                self.report(iteration, clock)  # else the next run would report its mean for these iterations, too
             if saves:
                 self.save(iteration)
                 clock.restart()
@@ -151,7 +162,7 @@ class Run:
         if self.options.get('val') and self.validated != self.total:
             self.validate(self.total)
 
-    def report(self, iteration: int, clock: 'Clock') -> None:
+    def report(self, iteration: int, clock: 'IterationTimer') -> None:
         """Logs losses and times; every process takes part, because losses are averaged over them."""
         batch_size = self.options['datasets']['train']['batch_size_per_gpu'] * self.options['world_size']
         values = {
@@ -198,7 +209,7 @@ class Run:
             torch.distributed.barrier()
 
 
-class Clock:
+class IterationTimer:
     """Mean times of an iteration since the last report."""
 
     def __init__(self) -> None:
@@ -229,7 +240,7 @@ class Clock:
 
 
 def save_weights(model: Any, label: str) -> None:
-    """Writes weights for testing, through whatever the model offers for it."""
+    """Writes weights for testing, by the method of the model."""
     if isinstance(model, SupervisedModel):
         model.save_weights(label)
         return

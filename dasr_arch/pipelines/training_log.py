@@ -27,9 +27,9 @@ class BarHandler(logging.StreamHandler[Any]):
 
 
 class BufferedLog:
-    """BasicSR's logger, whose lines are kept until there is a folder for the file; other processes log errors alone.
+    """BasicSR's logger, with lines buffered until the log file can be opened; other processes log errors alone.
 
-    The folder is made only when everything that could fail at the start has succeeded.
+    The folder is made after everything that can fail at the start.
     """
 
     def __init__(self, rank: int) -> None:
@@ -57,7 +57,7 @@ class BufferedLog:
         file.emit(logging.LogRecord('environment', logging.INFO, '', 0, get_env_info(), None, None))
 
     def close(self) -> None:
-        """Closes the file, so that a second training in this process starts afresh."""
+        """Closes the file and removes all handlers."""
         for handler in list(self.logger.handlers):
             self.logger.removeHandler(handler)
             handler.close()
@@ -78,8 +78,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return out
 
 
-class Progress:
-    """Log, TensorBoard, history and bar of a run after ``start`` iterations; silent but in the first process.
+class TrainingLog:
+    """Log, TensorBoard, history and progress bar of a run after ``start`` iterations, in the first process alone.
 
     The history has one JSON object for each logged iteration and validation, in a file that reports read; lines of
     later iterations, from before a crash, are removed.
@@ -101,12 +101,12 @@ class Progress:
         sections = [section for key, section in sorted(options['train'].items()) if key.startswith('stage_')]
         lengths = [stage['total_iter'] for stage in sections if isinstance(stage, dict) and 'total_iter' in stage]
         self.boundaries = list(itertools.accumulate(lengths))[:-1]
-        # On a terminal only: in a log file the lines below tell the same.
+        # On a terminal only; a log file has the lines of the log.
         text = self._describe(start + 1)
         self.bar = tqdm(total=self.total, initial=start, desc=text, unit='it', disable=None, smoothing=0.05)
 
     def step(self) -> None:
-        """One iteration is done."""
+        """Counts one finished iteration."""
         if self.bar is not None:
             self.bar.update()
             if self.bar.n in self.boundaries and self.bar.n < self.total:
@@ -141,7 +141,7 @@ class Progress:
         self._write_history(iteration, {'validation': results})
 
     def close(self) -> None:
-        """Ends bar and TensorBoard's file."""
+        """Closes the progress bar and TensorBoard's file."""
         if self.bar is not None:
             self.bar.close()
         if self.board is not None:

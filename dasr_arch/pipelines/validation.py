@@ -20,7 +20,7 @@ Results = dict[str, dict[str, dict[str, float]]]  # data set, degradation or 'me
 def validate(
     model: Any, loaders: Mapping[str, DataLoader[dict[str, Any]]], options: Mapping[str, Any], iteration: int
 ) -> Results:
-    """Measures a model by data sets of one image a batch; neither its training nor any random state is touched.
+    """Measures a model on data sets with one image per batch; training and random states are not affected.
 
     Returns means over images, by data set, degradation (if a data set has several) and metric, and over all under
     'mean'. The number of finished iterations is part of the names of saved images.

@@ -16,21 +16,22 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.data.image_source import ImageSource, open_sources
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
     Confusion,
-    Setting,
     degradation_options,
-    encode_image_file,
+    encode_image,
     fit_probe,
     gather_samples,
     list_kernels,
     list_noises,
+    list_qualities,
 )
 from dasr_arch.probe.model import ProbeClass, Quantity, write_probe
-from dasr_arch.probe.tsne import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_neighbours
+from dasr_arch.probe.tsne import MIN_MAP_POINTS, EncodedPatches, RepresentationMap, map_by_tsne
 
 _COLOURS = ('#2a78d6', '#eb6834', '#1baf7a', '#8a5cd1')
 
@@ -52,7 +53,7 @@ class ProbeReport(NamedTuple):
     confusions: Mapping[Quantity, Confusion]  # confusion matrices by quantity
     train_images: int  # number of training images, like test_images
     test_images: int
-    maps: Sequence[RepresentationMap]  # of the test images under four kernels and, for 'general', four noise levels
+    maps: Sequence[RepresentationMap]  # of the test images under four kernels and, but for 'iso', four noise levels
 
 
 def run_probing(
@@ -76,13 +77,16 @@ def run_probing(
         raise InputError(f'{settings.test}: maps need at least {least} images, got {len(test)}; test on more')
     count = len(train) if settings.limit is None else min(settings.limit, len(train))
     chosen = (train.read(index * len(train) // count) for index in range(count))
-    kernels, noises = list_kernels(settings.setting, network.scale), list_noises(settings.setting)
+    classes: dict[Quantity, list[ProbeClass]] = {
+        'kernel': list_kernels(settings.setting, network.scale),
+        'noise': list_noises(settings.setting),
+        'jpeg': list_qualities(settings.setting),
+    }
     with progress_bar(
         total=count + len(test), desc='images', unit='image', disable=not settings.progress, leave=False
     ) as bar:
-        fitted = gather_samples(network, chosen, kernels, noises, bar.update)
-        tested = gather_samples(network, map(test.read, range(len(test))), kernels, noises, bar.update)
-    classes: dict[Quantity, list[ProbeClass]] = {'kernel': kernels, 'noise': noises}
+        fitted = gather_samples(network, chosen, classes, bar.update)
+        tested = gather_samples(network, map(test.read, range(len(test))), classes, bar.update)
     probe, confusions = fit_probe(network, fitted, tested, classes, Path(settings.test).name)
     maps = make_test_maps(network, test, settings.setting) if with_maps else []
     write_probe(out, probe)
@@ -90,25 +94,28 @@ def run_probing(
 
 
 def make_test_maps(network: DASR, source: ImageSource, setting: Setting) -> list[RepresentationMap]:
-    """Maps of whole images: four kernels without noise and, for 'general', one kernel with four noise levels.
+    """Maps of whole images: four kernels; but for 'iso' four noise levels; for 'photo' four JPEG qualities.
 
-    As in the paper's figures 3 and 6. 'iso' takes four widths; 'general' two isotropic and two anisotropic kernels.
+    As in the paper's figures 3 and 6. 'iso' and 'photo' take four kernel widths; 'general' two isotropic and two
+    anisotropic kernels.
     """
-    scale, clean = network.scale, ProbeClass('noise 0', {'noise': 0.0})
-    classes = list_kernels(setting, scale)
-    if setting == 'iso':
-        chosen = [classes[round(index * (len(classes) - 1) / 3)] for index in range(4)]
-        return [_map(network, source, 'four blur widths', [(one, clean, one.label) for one in chosen])]
+    clean, classes = ProbeClass('noise 0', {'noise': 0.0}), list_kernels(setting, network.scale)
     isotropic = [one for one in classes if 'sigma' in one.values]
-    upright = [one for one in classes if one.values.get('theta_deg') in (0.0, 90.0)]
-    longest = sorted(upright, key=lambda one: one.values['lambda_2'] - one.values['lambda_1'])[:2]
-    kernels = [(one, clean, one.label) for one in [isotropic[0], isotropic[-1], *longest]]
-    levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
+    kernels = [isotropic[round(index * (len(isotropic) - 1) / 3)] for index in range(4)]
+    if setting == 'general':
+        upright = [one for one in classes if one.values.get('theta_deg') in (0.0, 90.0)]
+        longest = sorted(upright, key=lambda one: one.values['lambda_2'] - one.values['lambda_1'])[:2]
+        kernels = [isotropic[0], isotropic[-1], *longest]
+    title = 'four kernels' if setting == 'general' else 'four blur widths'
+    shown = {title: [(one, clean, one.label) for one in kernels]}
     middle = isotropic[len(isotropic) // 2]
-    return [
-        _map(network, source, 'four kernels', kernels),
-        _map(network, source, f'four noise levels, {middle.label}', [(middle, one, one.label) for one in levels]),
-    ]
+    if setting != 'iso':
+        levels = [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in MAP_NOISE_LEVELS]
+        shown[f'four noise levels, {middle.label}'] = [(middle, one, one.label) for one in levels]
+    if setting == 'photo':
+        qualities = list_qualities(setting)[::2]
+        shown[f'four JPEG qualities, {middle.label}'] = [(middle, one, one.label) for one in qualities]
+    return [_map(network, source, title, degradations) for title, degradations in shown.items()]
 
 
 def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object]) -> None:
@@ -136,12 +143,12 @@ def _map(
     for kernel, noise, _ in degradations:
         degradation = build_degradation(degradation_options(kernel, noise), network.scale)
         rows = [
-            encode_image_file(network, degrade_image(degradation, source.read(index), 0, name))
+            encode_image(network, degrade_image(degradation, source.read(index), 0, name))
             for index, name in enumerate(source.names)
         ]
         vectors.append(torch.stack(rows).double().numpy())
     encoded = EncodedPatches(list(source.names), [label for *_, label in degradations], np.stack(vectors))
-    return map_by_neighbours(encoded, title)
+    return map_by_tsne(encoded, title)
 
 
 def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
@@ -155,7 +162,7 @@ def _format_markdown(report: ProbeReport, about: Mapping[str, object]) -> str:
         '| --- | ---: | ---: | ---: | ---: |',
     ]
     for quantity, one in report.confusions.items():
-        ordered = quantity == 'noise' or all(label.startswith('width') for label in one.labels)
+        ordered = quantity != 'kernel' or all(label.startswith('width') for label in one.labels)
         near = f'{100 * one.within(1):.1f} %' if ordered else ''
         lines.append(
             f'| {quantity} | {len(one.labels)} | {100 * one.accuracy:.1f} % | {near} | {100 / len(one.labels):.1f} % |'

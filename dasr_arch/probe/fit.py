@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.degradations import build_degradation, degrade_image
-from dasr_arch.probe.model import LinearClassifier, Probe, ProbeClass, Quantity, identify_encoder
+from dasr_arch.probe.model import QUANTITIES, LinearClassifier, Probe, ProbeClass, Quantity, identify_encoder
 
-Setting = Literal['iso', 'general']
 NOISE_LEVELS = (0, 5, 10, 15, 20, 25)
 """Grey levels of 0..255."""
 
+JPEG_QUALITIES = (90, 80, 70, 60, 50, 40, 30)
 MAP_NOISE_LEVELS = (0, 5, 10, 15)
 """Noise levels of the map, as in the paper's figure 6."""
 
@@ -35,6 +37,7 @@ class Samples(NamedTuple):
     vectors: Tensor  # (N, representation_dim), float64
     kernels: Tensor  # index of the kernel's class, (N,), int64
     noises: Tensor  # index of the noise level, (N,), int64
+    qualities: Tensor  # index of the JPEG quality, (N,), int64
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,17 @@ class Confusion:
 def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
     """Kernel classes of a probe, with the parameters of a degradation.
 
-    For 'iso' widths 0.2, 0.6, ... up to the scale; for 'general' five isotropic kernels and all pairs of different axis
-    widths at four angles, 45 in all. The widths of 'general' are proportional to the upsampling factor.
+    For 'iso' widths 0.2, 0.6, ... up to the scale; for 'photo' five isotropic kernels; for 'general' these and all
+    pairs of different axis widths at four angles, 45 in all. The widths of 'general' and 'photo' are proportional to
+    the upsampling factor.
     """
     if setting == 'iso':
         widths = [round(0.2 + 0.4 * index, 1) for index in range(math.ceil((scale - 0.2) / 0.4 - 1e-9))]
         return [ProbeClass(f'width {width:g}', {'sigma': width}) for width in widths]
     axes = [round(axis * scale / 4, 2) for axis in _AXES]
     round_ones = [ProbeClass(f'width {axis:g}', {'sigma': axis}) for axis in axes]
+    if setting == 'photo':
+        return round_ones
     pairs = [(longer, shorter) for shorter in axes for longer in axes if longer > shorter]
     return round_ones + [
         ProbeClass(
@@ -79,41 +85,51 @@ def list_kernels(setting: Setting, scale: int) -> list[ProbeClass]:
 
 def list_noises(setting: Setting) -> list[ProbeClass]:
     """Noise classes of a probe; for 'iso' 0 alone."""
-    levels = NOISE_LEVELS if setting == 'general' else NOISE_LEVELS[:1]
+    levels = NOISE_LEVELS[:1] if setting == 'iso' else NOISE_LEVELS
     return [ProbeClass(f'noise {level}', {'noise': float(level)}) for level in levels]
 
 
-def degradation_options(kernel: ProbeClass, noise: ProbeClass) -> dict[str, Any]:
-    """Options of `build_degradation` for a kernel class and a noise class."""
-    kind = 'IsotropicGaussian' if 'sigma' in kernel.values else 'AnisotropicGaussian'
-    return {'type': kind, **kernel.values, **noise.values}
+def list_qualities(setting: Setting) -> list[ProbeClass]:
+    """JPEG qualities of a probe, with a class for no compression; for 'iso' and 'general' that class alone."""
+    qualities = JPEG_QUALITIES if setting == 'photo' else ()
+    compressed = [ProbeClass(f'quality {quality}', {'jpeg': float(quality)}) for quality in qualities]
+    return [ProbeClass('none', {}), *compressed]
+
+
+def degradation_options(*classes: ProbeClass) -> dict[str, Any]:
+    """Options of `build_degradation` for a kernel class and further classes."""
+    values: dict[str, Any] = {name: value for one in classes for name, value in one.values.items()}
+    if 'jpeg' in values:
+        values['jpeg'] = int(values['jpeg'])
+    return {'type': 'IsotropicGaussian' if 'sigma' in values else 'AnisotropicGaussian', **values}
 
 
 def gather_samples(
     network: DASR,
     images: Iterable[NDArray[np.uint8]],
-    kernels: Sequence[ProbeClass],
-    noises: Sequence[ProbeClass],
+    classes: Mapping[Quantity, Sequence[ProbeClass]],
     progress: Callable[[int], object],
 ) -> Samples:
-    """Representations of all images, at most 512 x 512 of their centre, with all kernels; noise levels alternate.
+    """Representations of all images, at most 512 x 512 of their centre, with all kernels and JPEG qualities.
 
-    The network is in evaluation mode, on the CPU. ``progress`` is called with 1 after each image.
+    Noise levels alternate. The network is in evaluation mode, on the CPU. ``progress`` is called with 1 after each
+    image.
     """
-    vectors, rows, columns = [], [], []
+    kernels, noises, qualities = (classes[quantity] for quantity in QUANTITIES)
+    vectors, chosen = [], []
     for index, whole in enumerate(images):
         image = _cut_middle(whole, network.scale)
-        for row, kernel in enumerate(kernels):
-            column = (index + row) % len(noises)
-            degradation = build_degradation(degradation_options(kernel, noises[column]), network.scale)
-            vectors.append(encode_image_file(network, degrade_image(degradation, image, 0, f'{index} {row}')))
-            rows.append(row)
-            columns.append(column)
+        for row, (kernel, quality) in enumerate(product(range(len(kernels)), range(len(qualities)))):
+            noise = (index + row) % len(noises)
+            options = degradation_options(kernels[kernel], noises[noise], qualities[quality])
+            lq = degrade_image(build_degradation(options, network.scale), image, 0, f'{index} {row}')
+            vectors.append(encode_image(network, lq))
+            chosen.append((kernel, noise, quality))
         progress(1)
-    return Samples(torch.stack(vectors).double(), torch.tensor(rows), torch.tensor(columns))
+    return Samples(torch.stack(vectors).double(), *torch.tensor(chosen).unbind(1))
 
 
-def encode_image_file(network: DASR, image: NDArray[np.uint8]) -> Tensor:
+def encode_image(network: DASR, image: NDArray[np.uint8]) -> Tensor:
     """Representation of an image (h, w, 3), shape (representation_dim,), float32."""
     x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).unsqueeze(0).float() / 255
     with torch.inference_mode():
@@ -131,14 +147,10 @@ def fit_probe(
     inputs, outputs = (train.vectors - mean) / spread, (test.vectors - mean) / spread
     classifiers: dict[Quantity, LinearClassifier] = {}
     confusions: dict[Quantity, Confusion] = {}
-    targets: dict[Quantity, tuple[Tensor, Tensor]] = {
-        'kernel': (train.kernels, test.kernels),
-        'noise': (train.noises, test.noises),
-    }
-    for quantity, known in classes.items():
+    for quantity, train_targets, test_targets in zip(QUANTITIES, train[1:], test[1:], strict=True):
+        known = classes[quantity]
         if len(known) < 2:
             continue
-        train_targets, test_targets = targets[quantity]
         weight, bias = fit_logistic(inputs, train_targets, len(known))
         predicted = (outputs @ weight.T + bias).argmax(1)
         counts = torch.bincount(test_targets * len(known) + predicted, minlength=len(known) ** 2)

@@ -1,4 +1,4 @@
-"""Linear probe on the degradation representation: classification of blur kernel and noise level, with confidence.
+"""Linear probe on the degradation representation: classes of blur kernel, noise level and JPEG quality.
 
 A linear classifier, fitted on images of known degradation, shows whether the encoder, trained without labels,
 distinguishes degradations.
@@ -24,15 +24,16 @@ from dasr_arch.archs.dasr_arch import DASR
 PROBE_SUFFIX = '.probe.safetensors'
 """Suffix of a probe's file; replaces .safetensors or .pth of the weights file."""
 
-Quantity = Literal['kernel', 'noise']
+Quantity = Literal['kernel', 'noise', 'jpeg']
+QUANTITIES: tuple[Quantity, ...] = ('kernel', 'noise', 'jpeg')
 _FORMAT = '1'
 
 
 class Guess(NamedTuple):
     """Confidence of one class."""
 
-    label: str  # such as 'width 1.4', 'axes 3 x 1.4 at 45' or 'noise 10'
-    values: dict[str, float]  # such as {'sigma': 1.4} or {'noise': 10}; HR pixels, degrees
+    label: str  # such as 'width 1.4', 'axes 3 x 1.4 at 45', 'noise 10' or 'quality 50'
+    values: dict[str, float]  # such as {'sigma': 1.4}, {'noise': 10} or {'jpeg': 50}; HR pixels, degrees
     confidence: float  # probability in [0, 1]; the sum over the classes of a quantity is 1
 
 
@@ -60,7 +61,7 @@ class Probe:
     encoder: str  # identify_encoder of its encoder; the probe is valid for no other
     mean: Tensor  # mean and deviation of the training representations, (representation_dim,)
     spread: Tensor
-    classifiers: dict[Quantity, LinearClassifier]  # 'kernel' and, for networks trained with noise, 'noise'
+    classifiers: dict[Quantity, LinearClassifier]  # 'kernel'; 'noise' and 'jpeg' for networks trained with these
     tested_on: str  # name of the test images
 
     def read(self, representation: Tensor) -> dict[Quantity, list[Guess]]:
@@ -107,7 +108,9 @@ def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
             raise InputError(f'{path}: is no probe of this version; fit one with `dasr probe`')
         probe = _build(texts, tensors)
     except FileNotFoundError as error:
-        raise InputError(f'{path}: there is no probe for these weights; fit one with `dasr probe`') from error
+        there = sorted(file.name.removesuffix(PROBE_SUFFIX) for file in Path(path).parent.glob(f'*{PROBE_SUFFIX}'))
+        others = f', or choose weights with a probe: {", ".join(there)}' if there else ''
+        raise InputError(f'{path}: there is no probe for these weights; fit one with `dasr probe`{others}') from error
     except (OSError, SafetensorError) as error:
         raise InputError(f'{path}: cannot be read as a probe ({error})') from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -127,7 +130,7 @@ def _build(texts: dict[str, str], tensors: dict[str, Tensor]) -> Probe:
     """The probe of a file; KeyError, TypeError or ValueError if its content is inconsistent."""
     mean, spread = tensors['mean'], tensors['spread']
     classifiers: dict[Quantity, LinearClassifier] = {}
-    for quantity in ('kernel', 'noise'):
+    for quantity in QUANTITIES:
         about = json.loads(texts['readings']).get(quantity)
         if about is None:
             continue

@@ -76,7 +76,7 @@ def make_maps(encoded: EncodedPatches) -> list[RepresentationMap]:
     share = float((own**2).sum() / max((plain**2).sum(), np.finfo(np.float64).tiny))
     relative = normalise(encoded.vectors, encoded.vectors)
     if importlib.util.find_spec('sklearn') is not None and count * patches > 3 * _PERPLEXITY:
-        places = _reduce_by_neighbours(plain.reshape(-1, length))
+        places = _reduce_by_tsne(plain.reshape(-1, length))
         method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PERPLEXITY:g}.'
     else:
         places = _find_components(plain.reshape(-1, length))[:, :2]
@@ -104,11 +104,11 @@ def normalise(vectors: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray
     return relative
 
 
-def map_by_neighbours(encoded: EncodedPatches, title: str) -> RepresentationMap:
+def map_by_tsne(encoded: EncodedPatches, title: str) -> RepresentationMap:
     """A t-SNE map of more than MIN_MAP_POINTS representations, as in the paper; it needs scikit-learn."""
     length = encoded.vectors.shape[-1]
     plain = (encoded.vectors - encoded.vectors.mean((0, 1))).reshape(-1, length)
-    places = _reduce_by_neighbours(plain, _PAPER_PERPLEXITY)
+    places = _reduce_by_tsne(plain, _PAPER_PERPLEXITY)
     method = f'Reduced from {length} dimensions by t-SNE, perplexity {_PAPER_PERPLEXITY:g}, a point for each image.'
     return RepresentationMap(title, method, _place(encoded, places))
 
@@ -153,7 +153,7 @@ def _find_components(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.pad(places, ((0, 0), (0, missing)))
 
 
-def _reduce_by_neighbours(vectors: NDArray[np.float64], perplexity: float = _PERPLEXITY) -> NDArray[np.float64]:
+def _reduce_by_tsne(vectors: NDArray[np.float64], perplexity: float = _PERPLEXITY) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE  # noqa: PLC0415 (optional, slow to import)
 
     components = np.ascontiguousarray(_find_components(vectors)[:, :30])

@@ -146,7 +146,7 @@ class Job:
         self.end(error)
 
     def end(self, error: ProblemError | None) -> None:
-        """Sets the final state, failed if there is an error, and calls back."""
+        """Sets the final state, failed if there is an error, and completes ``ended``."""
         self.error = error
         self._task = None
         self.finished_at = self._clock()

@@ -34,7 +34,7 @@ class ProgressHooks:
 
     @contextmanager
     def following(self, listener: Listener) -> Iterator[None]:
-        """Reports what the network computes in this thread within the ``with`` block."""
+        """Reports the progress of this thread to a listener within the ``with`` block."""
         self._local.listener = listener
         try:
             yield
@@ -52,11 +52,11 @@ class ProgressHooks:
 
 
 class Size(NamedTuple):
-    """Size of a frame in LR pixels, and number of its layers (colour, black, alpha)."""
+    """Size of a frame in LR pixels, and number of the arrays that the network upscales: components and alpha."""
 
     height: int
     width: int
-    layers: int = 1
+    passes: int = 1
 
 
 def count_computed(upscaler: Upscaler, frames: list[Size], adaptation: AdaptationOptions, represented: int) -> float:
@@ -66,7 +66,7 @@ def count_computed(upscaler: Upscaler, frames: list[Size], adaptation: Adaptatio
     """
     views = len(ORIENTATIONS) if adaptation.ensemble else 1
     plans = {size[:2]: _area(upscaler.plan(*size[:2])) for size in frames}
-    total = sum(plans[size[:2]] * size.layers for size in frames)
+    total = sum(plans[size[:2]] * size.passes for size in frames)
     if adaptation.strength != 1:
         middle = [(min(size.height, CLEAN_SIDE), min(size.width, CLEAN_SIDE)) for size in frames[:1]]
         total += represented * sum(_area(upscaler.plan(*sides)) for sides in middle)

@@ -1,4 +1,4 @@
-"""Map of representations: the place of an image among known degradations.
+"""Map of representations: the position of an image among known degradations.
 
 Representations depend on the content of an image as well as on its degradation, with some weights mainly on the
 content. The map therefore compares within one image: the mean of its representations under all known degradations is

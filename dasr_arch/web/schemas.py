@@ -30,7 +30,7 @@ class Parameters(BaseModel):
         None, description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent"
     )
     scale: Annotated[int | None, 'whole number such as 4'] = Field(
-        None, ge=1, le=8, description='Up-sampling factor; that of the model if absent'
+        None, ge=1, le=8, description='Upsampling factor; that of the model if absent'
     )
     strength: Annotated[float, 'number in [0, 2]'] = Field(
         1.0,
@@ -103,7 +103,7 @@ class PlaygroundParameters(Parameters):
         2.4,
         ge=0,
         le=10,
-        description='Kernel width of the isotropic blur in HR pixels; 0 is bicubic down-sampling alone',
+        description='Kernel width of the isotropic blur in HR pixels; 0 is bicubic downsampling alone',
     )
     axis_1: Axis = Field(
         3.2, gt=0, le=10, description='Standard deviation along the first axis of the anisotropic kernel, HR pixels'
@@ -128,7 +128,7 @@ class Model(_Content):
     """A model."""
 
     name: str = Field(description='Value of the parameter `model`')
-    scale: int = Field(description='Up-sampling factor')
+    scale: int = Field(description='Upsampling factor')
     setting: Setting | None = Field(description="Degradations of the training: 'general', 'iso' or 'photo'")
     purpose: str = Field(description='The setting in words')
     parameters: int | None = Field(description='Number of parameters')
@@ -201,7 +201,7 @@ class UpscaleResult(_Content):
     frames: int = Field(description='Number of frames of an animation, or of pages')
     notes: list[str] = Field(description='What the result lacks, or how it was changed, each in one line')
     model: str = Field(description='Name of the model')
-    scale: int = Field(description='Up-sampling factor')
+    scale: int = Field(description='Upsampling factor')
     seconds: float = Field(description='Duration of the job')
 
 
@@ -252,7 +252,7 @@ class PlaygroundResult(_Content):
     psnr_sr: float | None = Field(description='PSNR of the model, likewise')
     map: RepresentationMapResult = Field(description='Map of representations')
     model: str = Field(description='Name of the model')
-    scale: int = Field(description='Up-sampling factor')
+    scale: int = Field(description='Upsampling factor')
     seconds: float = Field(description='Duration of the job')
 
 

@@ -135,7 +135,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, and calls back."""
+        """Starts, and calls ``ready``."""
         await super().startup(sockets)
         self._ready()
 

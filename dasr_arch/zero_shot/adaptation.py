@@ -3,7 +3,7 @@
 The LR image serves as HR image: it is downscaled with the blur kernel, and the network learns the inverse. Ground
 truth is never used. Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 2018; Soh et al.,
 Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020. Facts are from the papers and from descriptions of
-the authors' code, of which nothing is taken.
+the authors' code; no code is taken from it.
 """
 
 import warnings

@@ -1,8 +1,8 @@
-"""`dasr convert`: converts weights files of ours or of the authors."""
+"""`dasr convert`: converts weights, ours or the authors', between file formats."""
 
 import argparse
 
-from dasr_cli.arguments import add_force
+from dasr_cli.arguments import add_force, add_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Convert DASR weights, ours or the authors', to a file with the network alone under our key names. "
         'From a checkpoint with both, the averaged weights (params_ema) are taken.'
     )
-    parser.add_argument('source', metavar='IN', help='.pth, .pt or .safetensors file')
+    add_model(parser, positional=True)
     parser.add_argument('target', metavar='OUT', help='.pth or .safetensors file')
     parser.add_argument('--half', action='store_true', help='store 16-bit floats; they are loaded as float32')
     parser.add_argument(
@@ -23,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts and prints a summary."""
     from dasr_arch.export.convert import convert_weights
+    from dasr_arch.inference.load_model import locate_weights
 
-    report = convert_weights(args.source, args.target, half=args.half, encoder=args.encoder, force=args.force)
+    source, options = locate_weights(args.model, args.scale), {'half': args.half, 'encoder': args.encoder}
+    report = convert_weights(source, args.target, scale=args.scale, force=args.force, **options)
     print(
         f'{report.path}: x{report.scale}, {report.parameters} parameters, {report.size} bytes; '
         f'largest change of a weight {report.largest_change:.1e}'

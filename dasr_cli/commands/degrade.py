@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('source', metavar='IN', help='image or folder of images')
     parser.add_argument('target', metavar='OUT', help='output file or folder')
-    parser.add_argument('--scale', type=int, default=None, help='down-sampling factor (4)')
+    parser.add_argument('--scale', type=int, default=None, help='downsampling factor (4)')
     blur = parser.add_mutually_exclusive_group(required=True)
     blur.add_argument(
         '--sigma', type=float, help='isotropic Gaussian blur: kernel width in HR pixels; 0: bicubic downsampling alone'

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dasr_cli.arguments import add_json
+
 if TYPE_CHECKING:
     import torch
 
@@ -77,9 +79,9 @@ class Report:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        'Prints what is installed and what this machine can do. Exit code 0 if training and testing work.'
+        'Show installed packages, devices and working features. Exit code 0 if training and testing work.'
     )
-    parser.add_argument('--json', action='store_true', help='print one JSON object instead of text')
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +104,7 @@ def examine() -> Report:
         report.versions['torch'] = torch.__version__  # names the CUDA release that it was built for, too
         report.features.insert(1, _check_processes())
         report.devices = _list_devices()
-    report.warnings = _find_rivals()
+    report.warnings = _find_duplicates()
     if report.free_disk_bytes < SCARCE_DISK_BYTES:
         report.warnings.append(f'{Path.cwd()} has {_format_bytes(report.free_disk_bytes)} left; DIV2K alone needs more')
     return report
@@ -128,7 +130,7 @@ def _read_versions() -> dict[str, str]:
     return versions
 
 
-def _find_rivals() -> list[str]:
+def _find_duplicates() -> list[str]:
     """A warning for each module that several installed distributions have written."""
     installed = {module: list(_installed(names)) for module, names in ALTERNATIVES.items()}
     return [

@@ -1,4 +1,4 @@
-"""`dasr inspect`: estimates blur and noise of images with a linear probe on the representation."""
+"""`dasr inspect`: estimates blur, noise and JPEG quality of images with a linear probe on the representation."""
 
 import argparse
 from typing import Any
@@ -6,17 +6,24 @@ from typing import Any
 from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
 
+_NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
+_PROBES = 'iso at x2, x3, x4 and general at x4'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
         'Classify the degradation of each image with a linear probe on its representation. Kernel widths '
         'are standard deviations in HR pixels, angles are in degrees, clockwise; noise levels are standard deviations '
-        'on the scale 0..255.'
+        'on the scale 0..255; JPEG qualities are those of libjpeg, 1 to 100.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     add_model(parser)
-    parser.add_argument('--probe', metavar='FILE', help='result of `dasr probe` (the file next to the weights)')
+    parser.add_argument(
+        '--probe',
+        metavar='FILE',
+        help=f'result of `dasr probe` (the file next to the weights; installed for {_PROBES})',
+    )
     parser.add_argument('--top', type=int, default=3, metavar='N', help='number of candidates to list (3)')
     add_json(parser)
 
@@ -56,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print(path)
         for quantity, ranked in best.items():
             shown = ', '.join(f'{guess.label} ({100 * guess.confidence:.0f} %)' for guess in ranked)
-            print(f'  {"blur" if quantity == "kernel" else quantity}: {shown}')
+            print(f'  {_NAMES.get(quantity, quantity)}: {shown}')
     if args.json:
         print(json.dumps(found, indent=2))
     return 2 if failed else 0

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--test', required=True, metavar='DATA', help='folder or LMDB of other HR images for testing')
     parser.add_argument(
         '--setting',
-        choices=('general', 'iso'),
-        help="classes of degradations (the model's; general for photo and for a file)",
+        choices=('general', 'iso', 'photo'),
+        help="classes of degradations (the model's; general for a file)",
     )
     parser.add_argument('--limit', type=int, metavar='N', help='use N of the training images')
     parser.add_argument(
@@ -40,28 +40,26 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.checkpoints.packaged import find_packaged
     from dasr_arch.inference.load_model import find_scale, locate_weights
     from dasr_arch.probe.command import ProbeSettings, run_probing, write_report
-    from dasr_arch.probe.fit import Setting
     from dasr_arch.probe.model import probe_path
 
     scale = find_scale(args.model, args.scale)
     weights = locate_weights(args.model, scale)
     is_file = Path(args.model) == weights
     setting = args.setting or ('general' if is_file else find_packaged(args.model, scale).setting)
-    classes: Setting = 'iso' if setting == 'iso' else 'general'  # 'photo' is tested on the classes of 'general'
     if args.out is None and not is_file:
         raise InputError('name the file to write with -o; the folder of the installed weights is left alone')
     out = probe_path(weights) if args.out is None else Path(args.out)
     check_free(out, args.force)
     network = load_network(weights, scale).eval()
-    settings = ProbeSettings(args.images, args.test, classes, args.limit, sys.stderr.isatty())
+    settings = ProbeSettings(args.images, args.test, setting, args.limit, sys.stderr.isatty())
     report = run_probing(network, settings, out, with_maps=args.report is not None)
     if args.report is not None:
         about = {'weights': args.model, 'fitted to': ', '.join(map(str, args.images)), 'tested on': args.test}
         write_report(Path(args.report), report, about)
     for quantity, confusion in report.confusions.items():
         print(
-            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_images} images rightly named among '
-            f'{len(confusion.labels)}, {100 / len(confusion.labels):.1f} % by chance'
+            f'{quantity}: {100 * confusion.accuracy:.1f} % of {report.test_images} images classified correctly; '
+            f'{len(confusion.labels)} classes, {100 / len(confusion.labels):.1f} % by chance'
         )
     print(f'{out}: for `dasr inspect`')
     return 0

@@ -8,14 +8,14 @@ from dasr_cli.arguments import add_options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        'Test networks on data sets and degradations. Every finished part is stored: a run that was '
-        'stopped goes on, and a changed weight, image or degradation is computed again. Exit code 1 if a part failed.'
+        'Test networks on data sets and degradations. Results are stored: an interrupted run continues, and what '
+        'depends on changed weights, images or degradations is computed again. Exit code 1 if an evaluation failed.'
     )
     add_options(parser, example='networks.DASR=~ to leave a network out')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the test and prints its tables; returns 1 if a part failed."""
+    """Runs the test and prints its tables; returns 1 if an evaluation failed."""
     from dasr_arch.pipelines.testing import run_test_file
 
     report = run_test_file(args.options, args.set)

@@ -1,4 +1,4 @@
-"""`dasr train`: trains what an option file describes, as `python train.py` does."""
+"""`dasr train`: trains the network of an option file, as `python train.py` does."""
 
 import argparse
 
@@ -7,16 +7,14 @@ from dasr_cli.arguments import add_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.description = (
-        'Train what an option file describes. Everything in the file is checked before anything is made.'
-    )
+    parser.description = 'Train the network of an option file. The whole file is checked before anything is written.'
     parser.allow_abbrev = False
     add_options(parser, example='train.total_iter=20')
     parser.add_argument('--auto_resume', action='store_true', help='continue an interrupted run of the same name')
     parser.add_argument(
         '--smoke',
         action='store_true',
-        help='at most 20 iterations on the CPU with small sizes and the demo images, to see that everything runs',
+        help='smoke test: at most 20 iterations on the CPU with small sizes and the demo images',
     )
     parser.add_argument(
         '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help="BasicSR's spelling of --set"
@@ -25,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=('none', 'pytorch'),
         default='none',
-        help='pytorch: started by torchrun, several processes',
+        help='pytorch: several processes, started by torchrun',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # of torchrun
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains."""
+    """Trains; returns 0."""
     from dasr_arch.pipelines.training import train
 
     overrides = (*args.set, *args.force_yml)

@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument('--resume', action='store_true', help='skip inputs whose result exists')
     files.add_argument('--recursive', action='store_true', help='include subfolders')
     files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
-    files.add_argument('--quality', type=int, help='of JPEG, WebP and AVIF, 1 to 100 (95; lossless WebP stays so)')
+    files.add_argument(
+        '--quality', type=int, help='quality of JPEG, WebP, AVIF, 1 to 100 (95; lossless WebP stays lossless)'
+    )
     video = parser.add_argument_group('video (extra: video)')
     video.add_argument('--codec', metavar='NAME', help='h264, h265, av1, vp9 or ffv1 (h264; h265 above 8 bits)')
     video.add_argument('--crf', type=int, help='quality, smaller is better (17 for h264, 19 h265, 22 av1 and vp9)')

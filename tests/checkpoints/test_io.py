@@ -70,7 +70,7 @@ def released() -> dict[str, torch.Tensor]:
 
 
 def drop_training_parts(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the authors' code writes: neither key encoder nor queue."""
+    """State dict as the authors' code writes it: without key encoder and queue."""
     return {name: value for name, value in state.items() if 'E.encoder_k' not in name and 'queue' not in name}
 
 

@@ -1,5 +1,6 @@
 """Output and exit codes of `dasr convert`."""
 
+import pytest
 import torch
 
 from dasr_cli.main import main
@@ -14,6 +15,32 @@ def test_weights_are_converted(tmp_path, monkeypatch, capsys):
     assert main(['convert', 'net.pth', 'net.safetensors']) == 2
     assert 'net.safetensors: exists already' in capsys.readouterr().err
     assert main(['convert', 'net.safetensors', 'again.pth', '--force']) == 0
+
+
+def test_installed_weights_are_named_as_for_export(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['convert', 'iso', 'iso.safetensors', '--scale', '2', '--half']) == 0
+    assert capsys.readouterr().out.startswith('iso.safetensors: x2, ')
+    assert main(['convert', 'dasr_s_x3_iso', 'encoder.pth', '--encoder']) == 0
+    assert capsys.readouterr().out.startswith('encoder.pth: x3, ')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('none out.pth', "model 'none' is neither a file nor the name of installed weights"),
+        ('none.pth out.pth', "weights file 'none.pth' does not exist"),
+        ('photo out.pth --scale 2', 'photo is installed for x4 only'),
+        ('net.pth out.pth --scale 4', "'net.pth' is for x2, not for x4"),
+    ],
+)
+def test_wrong_arguments_get_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': make_network(2).state_dict()}, 'net.pth')
+    assert main(['convert', *arguments.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / 'out.pth').exists()
 
 
 def test_what_is_no_weights_file_is_one_line(tmp_path, monkeypatch, capsys):

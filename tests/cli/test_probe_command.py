@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dasr_arch import DASR, build_degradation, degrade_image
+from dasr_arch.checkpoints.packaged import WEIGHTS_FOLDER, read_manifest
 from dasr_arch.data.image_io import write_image
+from dasr_arch.probe.model import probe_path
 from dasr_cli.main import main
 
 SIDE = 96
@@ -56,7 +58,7 @@ def write_blurred(path: Path, sigma: float) -> Path:
 def test_probe_reports_what_it_wrote(folder, capsys, tmp_path):
     assert probe(folder, '-o', str(tmp_path / 'p.safetensors'), '--limit', '4') == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith('kernel: ') and '% of 4 images rightly named among 5, 20.0 % by chance' in first
+    assert first.startswith('kernel: ') and '% of 4 images classified correctly; 5 classes, 20.0 % by chance' in first
     assert second == f'{tmp_path / "p.safetensors"}: for `dasr inspect`'
 
 
@@ -78,6 +80,26 @@ def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):
     assert sum(guess['confidence'] for guess in found['kernel']) == pytest.approx(1)
 
 
+def test_weights_without_a_probe_are_named(capsys, tmp_path):
+    image = write_blurred(tmp_path / 'a.png', 0.2)
+    assert main(['inspect', '--model', 'general', '--scale', '2', str(image)]) == 2
+    error = capsys.readouterr().err
+    assert (
+        'dasr_s_x2_general.probe.safetensors: there is no probe for these weights; fit one with `dasr probe`' in error
+    )
+    assert 'or choose weights with a probe: dasr_s_x2_iso, ' in error and error.count('\n') == 1
+
+
+def test_help_names_the_installed_probes(capsys):
+    with pytest.raises(SystemExit):
+        main(['inspect', '--help'])
+    said = ' '.join(capsys.readouterr().out.split())
+    packaged = read_manifest().files
+    found = [f'{one.setting} x{one.scale}' for one in packaged if probe_path(WEIGHTS_FOLDER / one.file).is_file()]
+    assert sorted(found) == ['general x4', 'iso x2', 'iso x3', 'iso x4']
+    assert 'installed for iso at x2, x3, x4 and general at x4' in said
+
+
 def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):
     (tmp_path / 'empty.png').write_bytes(b'')
     good = write_blurred(tmp_path / 'a.png', 0.2)
@@ -87,17 +109,21 @@ def test_a_bad_image_does_not_stop_the_rest(folder, capsys, tmp_path):
     assert caught.err.count('\n') == 1 and 'empty.png' in caught.err
 
 
-def test_reports_have_maps(folder, tmp_path):
+@pytest.mark.parametrize(
+    ('setting', 'quantity', 'classes', 'maps'), [('iso', 'kernel', 5, 1), ('photo', 'jpeg', 40, 3)]
+)
+def test_reports_have_maps(folder, tmp_path, setting, quantity, classes, maps):
     pytest.importorskip('sklearn', reason='the extra `report` is not installed')
     many = tmp_path / 'many'
     many.mkdir()
     for seed in range(20, 36):
         write_image(many / f'{seed}.png', make_image(seed))
     out = ['-o', str(tmp_path / 'p'), '--report', str(tmp_path / 'report')]
-    arguments = ['--scale', '2', '--setting', 'iso', '--images', str(folder / 'train'), '--test', str(many)]
+    arguments = ['--scale', '2', '--setting', setting, '--images', str(folder / 'train'), '--test', str(many)]
     assert main(['probe', str(folder / 'tiny.pth'), *arguments, *out]) == 0
     record = json.loads((tmp_path / 'report' / 'report.json').read_text())
-    assert np.sum(record['quantities']['kernel']['counts']) == 16 * 5
+    assert np.sum(record['quantities'][quantity]['counts']) == 16 * classes
+    assert len(list((tmp_path / 'report').glob('map_*.svg'))) == maps
     assert '| kernel | 5 |' in (tmp_path / 'report' / 'report.md').read_text()
     assert (tmp_path / 'report' / 'map_1.svg').read_text().count('width') >= 4
 

@@ -15,12 +15,13 @@ from tests.option_files import OPTIONS, stand_in, write_images
 DASR_FILE = OPTIONS / 'train_dasr_s_x2.yml'
 ENCODER_FILE = OPTIONS / 'train_encoder_lq.yml'
 FOREIGN_FILE = OPTIONS / 'basicsr' / 'train_srmodel_dasr_x4.yml'
+GAN_FILE = OPTIONS / 'basicsr' / 'train_srgan_dasr_x4.yml'
 IKC_FILE = OPTIONS / 'train_ikc_x4.yml'
 MZSR_FILE = OPTIONS / 'train_mzsr_x2.yml'
 SRCNN_FILE = OPTIONS / 'train_srcnn_x4.yml'
 SRMDNF_FILE = OPTIONS / 'train_srmdnf_x4.yml'
 SUPERVISED_FILE = OPTIONS / 'basicsr' / 'train_rcan_iso_x4.yml'
-SMALL = {DASR_FILE, ENCODER_FILE, IKC_FILE, MZSR_FILE, SRCNN_FILE, SRMDNF_FILE}  # loaded as smoke runs
+SMALL = {DASR_FILE, ENCODER_FILE, GAN_FILE, IKC_FILE, MZSR_FILE, SRCNN_FILE, SRMDNF_FILE}  # loaded as smoke runs
 SMALL_NETWORKS = {
     DASR_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
     ENCODER_FILE: ['network_g.num_groups=1', 'network_g.num_blocks=1'],
@@ -417,6 +418,29 @@ def test_wrong_options_of_a_foreign_arch_are_refused(load, override, expected):
 )
 def test_wrong_options_of_a_foreign_model_are_refused(load, override, expected):
     check_message(load, FOREIGN_FILE, [override], expected)
+
+
+@pytest.mark.parametrize(
+    ('override', 'expected'),
+    [
+        ('network_d=~', 'network_d: expected a mapping, got nothing'),
+        ('network_d.type=UNet', "network_d.type: no arch is called 'UNet'"),
+        ('network_d.feat=3', "network_d: UNetDiscriminatorSN takes no argument 'feat'"),
+        (
+            'network_d={type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4, input_size: 100}',
+            'network_d: VGGStyleDiscriminator refuses these arguments: AssertionError: input size must be 128 or 256',
+        ),
+        ('train.optim_d=~', 'train.optim_d: expected a mapping, got nothing'),
+        ('train.optim_d.lr=x', "train.optim_d.lr: expected a number, such as the default 0.001, got the text 'x'"),
+        ('train.gan_opt=~', 'train.gan_opt: expected a mapping, got nothing'),
+        ('train.gan_opt.gan_type=abc', 'train.gan_opt: GANLoss refuses these arguments: NotImplementedError'),
+        ('train.net_d_iters=0', 'train.net_d_iters: expected a whole number of at least 1, got 0'),
+        ('path.pretrain_network_g=a.safetensors', 'SRGANModel reads .pth files; make one with `dasr convert a.safe'),
+        ('datasets.train.degrade_on=device', 'SRGANModel takes ready pairs, got device'),
+    ],
+)
+def test_wrong_options_of_an_adversarial_model_are_refused(load, override, expected):
+    check_message(load, GAN_FILE, [override], expected)
 
 
 @pytest.mark.parametrize(

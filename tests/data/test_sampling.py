@@ -1,4 +1,4 @@
-"""Which image comes when, and with which random numbers, depends on seed and position alone."""
+"""The order of images and their random numbers depend on seed and position alone."""
 
 from itertools import islice
 

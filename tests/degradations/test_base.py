@@ -1,4 +1,4 @@
-"""What holds for every degradation: draws, batches, windows, options, names."""
+"""Properties of every degradation: draws, batches, windows, options, names."""
 
 import inspect
 import json

@@ -25,7 +25,7 @@ def make_kernels() -> Tensor:
 
 
 def find_rows(kernel: Tensor, scale: int, size: int) -> Tensor:
-    """How each LR pixel of the window around the middle depends on HR pixels: the degradation's own gradients."""
+    """Gradients of the LR pixels of the window around the middle with respect to HR pixels."""
     hr = torch.zeros(1, 1, TORUS, TORUS, dtype=torch.float64, requires_grad=True)
     reach = kernel.shape[-1] // 2
     wide = torch.nn.functional.pad(hr, [reach] * 4)

@@ -32,7 +32,7 @@ def need(kind):
 
 
 def run_file(path, lq):
-    """What the runtime itself makes of an image, with none of the exporter's code."""
+    """Output of the runtime itself for an image, without code of the exporter."""
     if path.suffix == '.onnx':
         import onnxruntime
 

@@ -1,4 +1,4 @@
-"""What the shipped comparisons expect is what the shipped training files leave."""
+"""The shipped comparisons expect the weights that the shipped training files write."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -16,8 +16,9 @@ from dasr_arch.probe.fit import (
     fit_probe,
     list_kernels,
     list_noises,
+    list_qualities,
 )
-from dasr_arch.probe.model import ProbeClass
+from dasr_arch.probe.model import ProbeClass, Quantity
 
 
 def test_widths_reach_up_to_the_scale() -> None:
@@ -25,6 +26,15 @@ def test_widths_reach_up_to_the_scale() -> None:
     assert [one.values['sigma'] for one in list_kernels('iso', 2)] == [0.2, 0.6, 1.0, 1.4, 1.8]
     assert [one.values['noise'] for one in list_noises('general')] == list(NOISE_LEVELS)
     assert len(list_noises('iso')) == 1
+
+
+def test_photo_has_five_widths_and_eight_qualities() -> None:
+    assert [one.values['sigma'] for one in list_kernels('photo', 2)] == [0.3, 0.7, 1.1, 1.5, 1.9]
+    assert [one.values.get('jpeg') for one in list_qualities('photo')] == [None, 90, 80, 70, 60, 50, 40, 30]
+    assert len(list_qualities('general')) == 1
+    options = degradation_options(list_kernels('photo', 2)[0], list_noises('photo')[1], list_qualities('photo')[3])
+    assert options == {'type': 'IsotropicGaussian', 'sigma': 0.3, 'noise': 5, 'jpeg': 70}
+    assert build_degradation(options, 2).label == 'sigma 0.3, noise 5, jpeg 70'
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -54,14 +64,17 @@ def test_logistic_regression_is_at_its_optimum() -> None:
 
 def test_a_probe_finds_what_the_vectors_hold_and_chance_elsewhere() -> None:
     generator = torch.Generator().manual_seed(0)
-    kernels, noises = (torch.randint(3, (600,), generator=generator) for _ in range(2))
+    kernels, noises, qualities = torch.randint(3, (3, 600), generator=generator)
     vectors = torch.randn(600, 8, dtype=torch.float64, generator=generator)
     vectors[:, :3] += 20 * functional.one_hot(kernels, 3)
+    vectors[:, 3:6] += 20 * functional.one_hot(qualities, 3)
     network = DASR(scale=2, num_feat=8, num_groups=1, num_blocks=1, encoder_feat=4, representation_dim=8)
     known = [ProbeClass(f'class {index}', {}) for index in range(3)]
-    train, test = (Samples(vectors[part], kernels[part], noises[part]) for part in (slice(400), slice(400, None)))
-    probe, confusions = fit_probe(network, train, test, {'kernel': known, 'noise': known}, 'others')
-    assert confusions['kernel'].accuracy == 1
+    whole = Samples(vectors, kernels, noises, qualities)
+    train, test = (Samples(*(part[chosen] for part in whole)) for chosen in (slice(400), slice(400, None)))
+    classes: dict[Quantity, list[ProbeClass]] = {'kernel': known, 'noise': known, 'jpeg': known}
+    probe, confusions = fit_probe(network, train, test, classes, 'others')
+    assert confusions['kernel'].accuracy == confusions['jpeg'].accuracy == 1
     assert abs(confusions['noise'].accuracy - 1 / 3) < 0.12
     assert confusions['kernel'].counts.sum() == 200
     assert probe.read(vectors[500])['kernel'][0].label == f'class {kernels[500]}'

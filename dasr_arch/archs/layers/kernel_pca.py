@@ -105,7 +105,7 @@ def read_basis(path: str | os.PathLike[str], num_components: int, kernel_size: i
         raise InputError(f"basis_path: file '{path}' does not exist; check the path")
     try:
         matrix = _read_matrix(path)
-    except Exception as error:  # readers of three formats raise whatever they like on damaged files
+    except Exception as error:  # on damaged files the readers of the three formats raise exceptions of any type
         raise InputError(f"basis_path: '{path}' is no .mat, .pth or .npy file with a matrix, or damaged") from error
     expected = (num_components, kernel_size**2)
     if matrix.shape == expected[::-1]:

@@ -18,7 +18,7 @@ from dasr_arch.benchmark.crops import Crop
 from dasr_arch.benchmark.environment import list_versions, now
 from dasr_arch.benchmark.published_figures import METRIC_TYPES, describe_published, key_of, read_published
 from dasr_arch.benchmark.result_cache import PROTOCOL_VERSION, encode_scores
-from dasr_arch.benchmark.runner import Outcome
+from dasr_arch.benchmark.runner import EvaluationOutcome
 from dasr_arch.benchmark.tables.latex import format_latex
 from dasr_arch.benchmark.tables.results_table import (
     PUBLISHED_COSTS,
@@ -50,7 +50,7 @@ class Extras:
 
 def record_results(
     benchmark: Benchmark,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[EvaluationOutcome],
     skipped: Sequence[Mapping[str, str]],
     options: Mapping[str, object],
     environment: Mapping[str, object],
@@ -180,7 +180,7 @@ def _write_csv(columns: Sequence[str], lines: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def _record_row(outcome: Outcome) -> dict[str, Any]:
+def _record_row(outcome: EvaluationOutcome) -> dict[str, Any]:
     evaluation, result = outcome.evaluation, outcome.result
     row: dict[str, Any] = {
         'network': evaluation.network.label,

@@ -21,7 +21,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
 from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, profile_to_srgb
 from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, becomes_srgb, has_alpha
-from dasr_arch.inference.images.metadata import INTEROPERABILITY, Metadata
+from dasr_arch.inference.images.metadata import EXIF_IFD, GPS_IFD, INTEROPERABILITY, Metadata
 
 QUALITY = 95
 """Default quality of JPEG, AVIF and lossy WebP."""
@@ -31,7 +31,6 @@ _VISIBLE = 128  # least alpha of an opaque pixel of a GIF
 _IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
 _SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
 _BYTE, _TEXT, _LONG = _SIZES
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 
 
 class FrameSequence(Image.Image):
@@ -76,7 +75,7 @@ def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: Output
     waiting = iter(frames)
     first = next(waiting)
     if isinstance(first, np.ndarray) and kind in ('PNG', 'TIFF'):
-        return encode_deep_png(first, metadata) if kind == 'PNG' else encode_deep_tiff(first, metadata)
+        return encode_16_bit_png(first, metadata) if kind == 'PNG' else encode_16_bit_tiff(first, metadata)
     skipped = int(file.animated and file.has_default and kind != 'PNG')  # the fallback image, which only APNG has
     count = len(file.frames) - skipped
     transparent = any(map(has_alpha, file.frames))
@@ -105,7 +104,7 @@ def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: Output
     return add_to_tiff(stream.getvalue(), metadata) if kind == 'TIFF' else stream.getvalue()
 
 
-def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+def encode_16_bit_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
 
     Grey with alpha is stored as RGB with alpha. The metadata is that of a PNG of one pixel that Pillow writes.
@@ -121,8 +120,8 @@ def encode_deep_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     return _add_chunks(bytes(data[:_IHDR_END] + chunks + data[_IHDR_END:]), metadata)
 
 
-def encode_deep_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_deep_png``."""
+def encode_16_bit_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
+    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_16_bit_png``."""
     pixels = _without_grey_alpha(pixels)
     colour = pixels.ndim == 3 and pixels.shape[2] > 1
     if metadata.icc_profile is None and is_other_than_srgb(metadata.png):
@@ -155,7 +154,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     block.load(metadata.exif)
     texts = {tag: (_TEXT, value.encode() + b'\0') for tag, value in block.items() if isinstance(value, str)}
     data = _add_tags(data, texts)
-    for tag in (_EXIF_IFD, _GPS_IFD):
+    for tag in (EXIF_IFD, GPS_IFD):
         entries = block.get_ifd(tag)
         entries.pop(INTEROPERABILITY, None)  # Pillow would give its place wrongly
         if entries:

@@ -1,6 +1,6 @@
 """Reading of image files with all frames, bit depths, modes, colour profiles and metadata.
 
-Pillow decodes; PNG and TIFF of 16 bits, which it reduces to 8, are decoded by ``data/deep_image.py``.
+Pillow decodes; PNG and TIFF of 16 bits, which it reduces to 8, are decoded by ``data/high_bit_depth.py``.
 """
 
 import threading
@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, features
 
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
-from dasr_arch.data.deep_image import decode_deep
+from dasr_arch.data.high_bit_depth import decode_16_bits
 from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, make_error, turn_upright
 from dasr_arch.inference.images.colour import is_other_than_srgb
 from dasr_arch.inference.images.gif import compose_frames
@@ -217,8 +217,8 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         adopt_raw_exif(image)
         kind = _format_of(image)
         count = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
-        deep = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
-        if deep and count > 1:
+        has_16 = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
+        if has_16 and count > 1:
             raise ValueError('several images of 16 bits in one file, expected one')
         orientation = image.getexif().get(274, 1)  # before loading, which turns a TIFF and removes its tag
         composed = kind == 'GIF' and count > 1
@@ -235,7 +235,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         image.load()
         return ImageFile(
             format=kind,
-            frames=[turn_upright(decode_deep(data, kind), orientation)] if deep else frames,
+            frames=[turn_upright(decode_16_bits(data, kind), orientation)] if has_16 else frames,
             animated=count > 1 and kind != 'TIFF',
             durations=durations,
             loop=image.info.get('loop'),

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
 
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 INTEROPERABILITY = 0xA005
 """Tag of the directory inside EXIF that tells the rules a camera followed."""
 
@@ -55,7 +55,7 @@ class Metadata:
     notes: tuple[str, ...] = ()  # what is left out in any format
 
     def find_losses(self, kind: str) -> list[str]:
-        """What a format cannot hold and is left out, for notes."""
+        """Labels of the parts that a format cannot hold and that are left out, for notes."""
         return [label for name, (label, _) in _HOLDERS.items() if getattr(self, name) and not self._fits(name, kind)]
 
     def options(self, kind: str) -> dict[str, Any]:
@@ -173,13 +173,13 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
 def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[int]) -> bytes | None:
     kept = Image.Exif()
     for tag, value in source.items():
-        if tag not in left_out and tag not in (_EXIF_IFD, _GPS_IFD):
+        if tag not in left_out and tag not in (EXIF_IFD, GPS_IFD):
             kept[tag] = value
-    for directory in (_EXIF_IFD, _GPS_IFD):
+    for directory in (EXIF_IFD, GPS_IFD):
         entries = dict(source.get_ifd(directory))
         if entries.pop(INTEROPERABILITY, None) is not None:  # the place of one more directory
             entries[INTEROPERABILITY] = dict(source.get_ifd(INTEROPERABILITY))
-        if directory == _EXIF_IFD:
+        if directory == EXIF_IFD:
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
             entries |= {tag: side for tag, side in sides if tag in entries}
         if entries:

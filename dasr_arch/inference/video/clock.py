@@ -14,7 +14,7 @@ _GAP = Fraction(10)  # seconds, as in ffmpeg; a longer gap counts as a new clock
 
 
 class Clock:
-    """Moves the packets of each joined recording to the end of the one before, sound and picture alike."""
+    """Moves the packets of each joined recording, audio and video alike, to the end of the one before."""
 
     def __init__(self) -> None:
         self._offsets = [Fraction(0)]  # of each recording, seconds

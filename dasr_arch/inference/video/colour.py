@@ -60,7 +60,7 @@ def read_colour(frame: 'av.VideoFrame', codec: str = 'rawvideo') -> Colour:
     """
     form = frame.format
     bits = max(component.bits for component in form.components)
-    depth = next(deep for deep in (8, 10, 12, 16) if deep >= min(bits, 16))
+    depth = next(size for size in (8, 10, 12, 16) if size >= min(bits, 16))
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if not _is_luma_chroma(frame):
         limited = frame.color_range == _LIMITED or (frame.color_range != _FULL and codec not in _STILL)
@@ -151,8 +151,8 @@ def _resample(frame: 'av.VideoFrame', form: str, colour: Colour) -> 'av.VideoFra
 
 def _read_planes(frame: 'av.VideoFrame', count: int) -> NDArray[Any]:
     """The first planes of a frame, all of equal size: shape (count, H, W)."""
-    deep = max(component.bits for component in frame.format.components) > 8
-    dtype = np.dtype('<u2' if deep else 'u1')
+    wide = max(component.bits for component in frame.format.components) > 8
+    dtype = np.dtype('<u2' if wide else 'u1')
     planes = []
     for plane in frame.planes[:count]:
         rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._extras import import_extra
+from dasr_arch.data.image_io import MAX_PIXELS
 from dasr_arch.inference.video.clock import FORMATS, Clock
 from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 
@@ -37,7 +38,6 @@ VIDEO_SUFFIXES = (
 """Endings of video files."""
 
 _READ = 'mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,m4v'
-_MAX_PIXELS = 178_956_970  # of a frame; the limit of images
 _TRUNCATED = 0.02  # missing share of the declared duration
 
 
@@ -145,8 +145,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     """
     with open_video(path) as (container, stream):
         codec = stream.codec_context.name
-        if stream.width * stream.height > _MAX_PIXELS:
-            raise InputError(f'{path}: {stream.width} x {stream.height} pixels are more than {_MAX_PIXELS}; cut it')
+        if stream.width * stream.height > MAX_PIXELS:
+            raise InputError(f'{path}: {stream.width} x {stream.height} pixels are more than {MAX_PIXELS}; cut it')
         first = Fraction(container.start_time or 0, 1_000_000)
         origin = first + to_fraction(settings.start)
         frames, last = 0, first

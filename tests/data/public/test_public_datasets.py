@@ -5,7 +5,7 @@ import pytest
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.public.download import RemoteFile, RetryPolicy
-from dasr_arch.data.public.public_datasets import PUBLIC_SETS, PublicSet, SRImageFolder, download_set, find_public_set
+from dasr_arch.data.public.public_datasets import PUBLIC_SETS, ImageFolder, PublicSet, download_set, find_public_set
 from tests.data.public.test_archives import IMAGES, place, write_zip
 from tests.file_server import serving
 
@@ -23,7 +23,7 @@ def server(tmp_path):
 
 def make_set(*urls, names=('Set',)):
     sources = tuple(RemoteFile(url) for url in urls)
-    return PublicSet(tuple(SRImageFolder(f'benchmark/{name}/HR', 3, (f'{name}/HR',), sources) for name in names))
+    return PublicSet(tuple(ImageFolder(f'benchmark/{name}/HR', 3, (f'{name}/HR',), sources) for name in names))
 
 
 @pytest.mark.parametrize('name', PUBLIC_SETS)

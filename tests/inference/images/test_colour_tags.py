@@ -13,7 +13,7 @@ from dasr_arch.inference.images.colour import make_png_profile
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
 from dasr_arch.inference.images.metadata import read_metadata
-from tests.data.test_deep_image import make_png, make_tiff
+from tests.data.test_high_bit_depth import make_png, make_tiff
 from tests.inference.images.test_field_colour import add_chunk, make_image, rewrite, save
 
 WHITE = (0.3127, 0.3290)

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch.inference.images.io import FORMATS
-from tests.data.test_deep_image import make_tiff
+from tests.data.test_high_bit_depth import make_tiff
 from tests.inference.images.test_field_colour import XMP, make_image, rewrite
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'upscaler.md'

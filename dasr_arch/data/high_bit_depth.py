@@ -16,10 +16,10 @@ _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBit
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF tag PhotometricInterpretation
 _PREMULTIPLIED = 1  # TIFF tag ExtraSamples
 
-logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it finds odd would go to stderr otherwise
+logging.getLogger('tifffile').addHandler(logging.NullHandler())  # else its warnings would go to stderr
 
 
-def decode_deep(data: bytes, kind: str) -> NDArray[np.uint16]:
+def decode_16_bits(data: bytes, kind: str) -> NDArray[np.uint16]:
     """Decodes a PNG or TIFF of 16 bits, the first page, without rounding; not turned upright, alpha straight.
 
     Returns shape (H, W) for grey and (H, W, 3) for RGB, with alpha (H, W, 2) and (H, W, 4). ValueError if a TIFF is

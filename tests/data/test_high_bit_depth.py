@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dasr_arch import InputError, Upscaler
-from dasr_arch.data.deep_image import decode_deep
+from dasr_arch.data.high_bit_depth import decode_16_bits
 from dasr_arch.data.image_io import decode_image
 from dasr_arch.inference.images.io import read_image_file
 from dasr_arch.inference.upscale_files import upscale_bytes
@@ -67,7 +67,7 @@ def test_tiff(planar: str, channels: int, compression: str | None, layout: dict[
 @pytest.mark.parametrize('size', [(1, 1), (1, 9), (9, 1)])
 def test_tiff_of_one_row_or_column(planar: str, size: tuple[int, int]) -> None:
     samples = make_samples(3, *size)
-    np.testing.assert_array_equal(decode_deep(make_tiff(samples, planar), 'TIFF'), samples)
+    np.testing.assert_array_equal(decode_16_bits(make_tiff(samples, planar), 'TIFF'), samples)
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -136,4 +136,4 @@ def test_a_damaged_tiff_is_refused_or_holds_nothing_that_was_not_in_it(planar: s
 def test_tiff_that_is_refused(settings: dict[str, object], message: str) -> None:
     channels = 4 if 'photometric' in settings else 3
     with pytest.raises(ValueError, match=message):
-        decode_deep(make_tiff(make_samples(channels), **settings), 'TIFF')
+        decode_16_bits(make_tiff(make_samples(channels), **settings), 'TIFF')
