@@ -66,10 +66,12 @@ class Method:
         """The SR image (1, 3, h * scale, w * scale), not clamped, of an LR image (1, 3, h, w) in [0, 1].
 
         The LR image is on the networks' device, ``draws`` as in `gather_conditions`. The CPU generator is for test-time
-        training. Raises ValueError if a network returns anything else.
+        training. Raises ValueError if a network returns anything else, DivergedError if that training diverges.
         """
         if self.denoiser is not None:
-            lq = quantise(run_network(self.denoiser, lq, {}, 1))  # as if the image were stored in between
+            lq = run_network(self.denoiser, lq, {}, 1)
+            check_finite(lq)
+            lq = quantise(lq)  # as if the image were stored in between
         sources = (self.plan.kernel, self.plan.noise_level)
         conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
         if self.adapter is not None:

@@ -263,10 +263,15 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
         raise InputError(
             f"{name}: '{expanded}' holds fewer numbers than its shape says; save it with contiguous tensors"
         )
+    check_finite(state, name)
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Raises InputError, opened by ``name``, if a tensor holds NaN or infinity."""
     broken = find_not_finite(state)
     if broken is not None:
         raise InputError(f"{name}: '{broken}' is not finite, its training diverged; take an earlier file")
-    return state
 
 
 def find_not_finite(state: Mapping[str, Tensor]) -> str | None:

@@ -247,7 +247,7 @@ def make_error(
     if isinstance(error, FileNotFoundError):
         reason = 'no such file'
     elif isinstance(error, UnidentifiedImageError):
-        reason = f'not a {known}'
+        reason = f'not a {known}, or of a kind that is not read, such as 32 bits'
     elif isinstance(error, Image.DecompressionBombError):
         reason = f'more than {MAX_PIXELS // 10**6} megapixels'
     else:

@@ -1,7 +1,7 @@
 """Model arguments of commands and of the upscaler.
 
 A model is a setting ('general', 'iso'), a name of installed weights, a weights file, or a network. Wrong ones raise
-InputError: no such weights are installed, they are damaged or of another scale, or the network is non-blind.
+InputError: no such weights are installed, they are damaged, not finite, or of another scale; the network is non-blind.
 """
 
 import copy
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.checkpoints.io import load_network
+from dasr_arch.checkpoints.io import check_finite, load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged, read_manifest
 
 _WEIGHTS_SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -22,6 +22,7 @@ def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
         return load_named(model, scale)[0]
     if model.scale != scale:
         raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')
+    check_finite(model.state_dict(), 'the network')
     return _check_blind(copy.deepcopy(model))  # the caller may go on training it
 
 

@@ -14,6 +14,7 @@ from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
+_NO_TARGET = 'is a link that leads nowhere; give the image itself'
 _is_readable = partial(is_image_name, suffixes=tuple(SUFFIXES))
 
 
@@ -77,7 +78,12 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
             continue
         path = Path(str(target)) if single else _make_unique(_choose_path(one, target, header, settings), taken)
         taken.add(path)
-        if not is_finished(path, settings):
+        try:
+            finished = is_finished(path, settings)
+        except OSError as error:  # such as a name that became too long
+            failed.append(FailedImage(one.path, f'its result cannot be written ({error.strerror}); shorten its name'))
+            continue
+        if not finished:
             jobs.append(UpscaleJob(one.path, path, header))
         elif _is_upscaled(path, header, settings.scale):
             done.append(path)
@@ -206,6 +212,9 @@ def _find(source: str, recursive: bool, failed: list[FailedImage], left_out: lis
         raise InputError('an empty path was given; is a variable of the script unset?')
     if path.is_dir():
         return _find_inside(path, recursive, failed, left_out)
+    if path.is_symlink() and not path.exists():
+        failed.append(FailedImage(path, _NO_TARGET))
+        return []
     if os.path.lexists(path):
         return [_Found(path, None)]
     if glob.has_magic(source):
@@ -222,6 +231,8 @@ def _find_inside(root: Path, recursive: bool, failed: list[FailedImage], left_ou
             path = Path(folder, name)
             if not _is_readable(name):
                 left_out += [] if name.startswith('.') else [path]
+            elif path.is_symlink() and not path.exists():
+                failed.append(FailedImage(path, _NO_TARGET))
             elif path.is_symlink() and not path.resolve().is_relative_to(real):
                 failed.append(FailedImage(path, 'is a link that leads out of the folder; give the image itself'))
             else:

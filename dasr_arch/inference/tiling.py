@@ -182,7 +182,7 @@ def super_resolve_tiled(
 
     The representations are of shape (1, D), or (8, D) for a self-ensemble. ``context``, a lock and the precision, is
     entered for each tile; ``progress`` is called after it. A tile that does not fit in memory is halved. Raises
-    InputError if not even a tile of MIN_TILE pixels fits.
+    InputError if not even a tile of MIN_TILE pixels fits, or an output is not finite.
     """
     scale = network.scale
     height, width, channels = pixels.shape
@@ -195,6 +195,8 @@ def super_resolve_tiled(
             with context():
                 lq = to_tensor(_crop(pixels, rows, columns), representations.device)
                 sr = super_resolve(network, lq, representations)
+                if not torch.isfinite(sr).all():
+                    raise InputError('the output of the network is not finite; try precision fp32, or other weights')
                 top, left = (rows.start - rows.outer_start) * scale, (columns.start - columns.outer_start) * scale
                 size = (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale
                 inner = to_pixels(sr[0, :, top : top + size[0], left : left + size[1]], pixels.dtype, channels)

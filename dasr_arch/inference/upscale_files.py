@@ -1,7 +1,7 @@
 """Upscaling of image files. Results are written atomically; a bad file does not stop the others."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +110,8 @@ def upscale_bytes(
     ``name`` is that of the image in error messages. Raises InputError if it is no image that can be upscaled.
     """
     settings = settings or FileSettings()
-    return upscale_image(upscaler, read_image_file(data, name, upscaler.scale), name, settings, progress, notify)
+    file = read_image_file(data, name, upscaler.scale, kind=settings.output.format)
+    return upscale_image(upscaler, file, name, settings, progress, notify)
 
 
 def upscale_image(
@@ -163,10 +164,10 @@ def _sample(frames: Sequence[Frame]) -> Sequence[Frame]:
 
 def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
     name = str(job.source)
-    file = read_image_file(read_bytes(job.source), name, upscaler.scale)
+    kind = format_for(job.target, settings.output.format)
+    file = read_image_file(read_bytes(job.source), name, upscaler.scale, kind=kind)
     estimate = _estimate_work(job, settings.adaptation)
     bar.total = (bar.total or 0) - estimate + count_work(file, settings.adaptation)
-    kind = format_for(job.target, settings.output.format)
     chosen = replace(settings, output=replace(settings.output, format=kind))
 
     def notify(text: str) -> None:
@@ -177,12 +178,10 @@ def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, ba
 
 def _upscale_frames(
     upscaler: Upscaler, file: ImageFile, adaptation: AdaptationOptions, progress: Progress | None
-) -> list[Frame]:
+) -> Iterator[Frame]:
     """Upscales pages one by one, and the frames of an animation with one representation to prevent flicker."""
     if file.animated:
         shared = upscaler.represent(_sample(file.frames), adaptation, progress)
-    frames = []
     for frame in file.frames:
         representations = shared if file.animated else upscaler.represent([frame], adaptation, progress)
-        frames.append(upscaler.upscale_decomposed(decompose(frame), representations, progress).assemble())
-    return frames
+        yield upscaler.upscale_decomposed(decompose(frame), representations, progress).assemble()

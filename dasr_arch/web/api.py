@@ -1,6 +1,7 @@
 """Routes of the server: the page, the HTTP API and its description."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -65,7 +66,9 @@ class Service:
         if job.outcome is None:
             self.queue.remove(job)
             raise job.error or ProblemError(500, 'the job ended without a result')
-        return _send(job.outcome.files['result'], BackgroundTask(self.queue.remove, job), download=True)
+        response = _send(job.outcome.files['result'], BackgroundTask(self.queue.remove, job), download=True)
+        response.headers['DASR-Notes'] = json.dumps(job.outcome.facts.notes)  # ASCII
+        return response
 
     async def start_upscaling(
         self, request: Request, response: Response, query: Annotated[UpscaleParameters, Query()]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch.web.problems import ProblemError
@@ -41,7 +41,7 @@ class StoredFile(NamedTuple):
 class Outcome(NamedTuple):
     """Result of a job: content of its status, and its files by name."""
 
-    facts: object
+    facts: Any
     files: dict[str, StoredFile]
 
 

@@ -199,6 +199,7 @@ class UpscaleResult(_Content):
     width: int = Field(description='Width in pixels')
     height: int = Field(description='Height in pixels')
     frames: int = Field(description='Number of frames of an animation, or of pages')
+    notes: list[str] = Field(description='What the result lacks, or how it was changed, each in one line')
     model: str = Field(description='Name of the model')
     scale: int = Field(description='Upsampling factor')
     seconds: float = Field(description='Duration of the job')

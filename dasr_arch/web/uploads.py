@@ -129,7 +129,7 @@ def open_image_file(image: UploadedImage, scale: int, output: OutputSettings) ->
     Raises ProblemError 415 or 422 if it cannot be read, or if the format cannot store its result.
     """
     try:
-        file = read_image_file(image.data, image.name, scale)
+        file = read_image_file(image.data, image.name, scale, kind=output.format)
     except InputError as error:
         raise _explain(error, image.data) from error
     try:

@@ -54,8 +54,9 @@ def run_upscaling(
         if pixels:
             job.phase = 'upscaling' if job.progress < 0.985 else 'writing'
 
+    notes: list[str] = []
     with loaded.hooks.following(listen):
-        data = upscale_image(upscaler, file, image.name, FileSettings(adaptation, output))
+        data = upscale_image(upscaler, file, image.name, FileSettings(adaptation, output), notify=notes.append)
     kind = output.format or file.format
     name = name_result(image.name, scale, kind)
     files = {
@@ -69,6 +70,7 @@ def run_upscaling(
         width=sizes[0].width * scale,
         height=sizes[0].height * scale,
         frames=len(sizes),
+        notes=notes,
         model=model,
         scale=scale,
         seconds=round(job.seconds, 2),

@@ -19,7 +19,7 @@ from dasr_arch._errors import InputError, check_choice, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.zssr_arch import ZSSR, ResidualCNN
 from dasr_arch.degradations.base import check_number
-from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_self_ensemble, upsample_to
+from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_finite, run_self_ensemble, upsample_to
 from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
 
 
@@ -106,7 +106,8 @@ def adapt_mzsr(
 ) -> Adapted:
     """Takes a few gradient steps on the whole image, then super-resolves it: Soh et al., CVPR 2020, algorithm 2.
 
-    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit.
+    Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit, DivergedError if the result is not
+    finite.
     """
     options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():
@@ -124,7 +125,7 @@ def adapt_mzsr(
             with torch.no_grad():
                 torch._foreach_add_(parameters, list(gradients), alpha=-rates[-1])
         with torch.no_grad():
-            sr = back_project(adapted(lq).clamp(0, 1), lq, downscaler, options.back_projections)
+            sr = back_project(run_finite(adapted, lq), lq, downscaler, options.back_projections)
     return Adapted(sr, adapted, tuple(losses), tuple(rates))
 
 
@@ -138,7 +139,7 @@ def adapt_zssr(
     """Trains a network from scratch on crops of the image, then super-resolves it.
 
     Inputs are as in :func:`build_adapter`; the generator of initial weights, crops and noise is seeded with 0 by
-    default. ValueError if a shape does not fit. Source: Shocher et al., CVPR 2018, section 3.
+    default. Errors are as in :func:`adapt_mzsr`. Source: Shocher et al., CVPR 2018, section 3.
     """
     options = options or ZSSROptions()
     generator = generator or torch.Generator().manual_seed(0)
@@ -155,7 +156,7 @@ def adapt_zssr(
             if options.uses_ensemble(known_kernel):
                 sr = run_self_ensemble(adapted, lq, downscaler, rounds)
             else:
-                sr = adapted(lq).clamp(0, 1)
+                sr = run_finite(adapted, lq)
             sr = back_project(sr, lq, downscaler, rounds)
     return Adapted(sr, adapted, losses, rates)
 

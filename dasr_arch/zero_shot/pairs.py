@@ -10,6 +10,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
+from dasr_arch._errors import DivergedError
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.degradations.blur import blur
 from dasr_arch.degradations.padding import border_index
@@ -75,12 +76,20 @@ def back_project(sr: Tensor, lq: Tensor, downscaler: Downscaler, rounds: int) ->
     return sr
 
 
+def run_finite(network: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
+    """The output of a network, clamped to [0, 1]; DivergedError if it is not finite."""
+    sr = network(lq)
+    if not torch.isfinite(sr).all():
+        raise DivergedError('test-time adaptation: the output is not finite; lower the learning rates')
+    return sr.clamp(0, 1)
+
+
 def run_self_ensemble(network: Callable[[Tensor], Tensor], lq: Tensor, downscaler: Downscaler, rounds: int) -> Tensor:
     """Median, pixel by pixel, of the results in all eight orientations, each back-projected; everything in [0, 1]."""
     results = []
     for index in ORIENTATIONS:
-        sr = orient_back(network(orient(lq, index)), index)
-        results.append(back_project(sr.clamp(0, 1), lq, downscaler, rounds))
+        sr = orient_back(run_finite(network, orient(lq, index)), index)
+        results.append(back_project(sr, lq, downscaler, rounds))
     ordered = torch.stack(results).sort(0).values
     return (ordered[3] + ordered[4]) / 2
 

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sized
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,8 +118,6 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
         except KeyboardInterrupt:
             print(f'stopped; nothing of {job.target} is left', file=sys.stderr)
             raise
-        for note in report.notes:
-            print_note(job.source, note)
         print(report.path)
     if plan.done:
         print(f'already done: {len(plan.done)}')
@@ -200,7 +199,7 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
     source = sources[0]
     name = 'stdin' if source == '-' else source
     data = sys.stdin.buffer.read() if source == '-' else read_bytes(Path(source))
-    result = upscale_bytes(_make_upscaler(args), data, name, settings, notify=lambda note: print_note(name, note))
+    result = upscale_bytes(_make_upscaler(args), data, name, settings, notify=partial(print_note, name))
     if target is None:
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()

@@ -137,3 +137,42 @@ def test_sigterm_leaves_nothing_half_written(folder):
     assert files() == {'in/a.png', 'in/b.png', 'in/large.png'}
     assert [path.name for path in Path().iterdir() if path.name.startswith('.')] == []
     assert run_dasr('upscale', 'in/a.png', *FIXED).returncode == 0
+
+
+ODD_NAMES = [
+    'a%20b',
+    '#x',
+    '[1]',
+    'new\nline',
+    '\u6f22\u5b57 \U0001f642',
+    ' space ',
+    "quo'te",
+    'a.b.c',
+    '-dash',
+    'caf\udce9',
+]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse some of these names')
+@pytest.mark.parametrize('name', ODD_NAMES)
+def test_odd_names_are_kept(folder, name):
+    Image.open('in/a.png').save(f'in/{name}.png')
+    assert main(['upscale', f'in/{name}.png', *FIXED]) == 0
+    assert Path(f'in/{name}_x2.png').is_file()
+
+
+def test_a_name_that_becomes_too_long_does_not_stop_the_others(folder, capsys):
+    name = 'x' * 250
+    Image.open('in/a.png').save(f'in/{name}.png')
+    assert main(['upscale', 'in/*.png', *FIXED]) == 2
+    assert files() == {'in/a.png', 'in/b.png', 'in/a_x2.png', 'in/b_x2.png', f'in/{name}.png'}
+    assert 'its result cannot be written (File name too long); shorten its name' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('target', ['nothing.png', 'link.png'], ids=['nowhere', 'itself'])
+def test_a_link_to_nothing_does_not_stop_the_others(folder, target, capsys):
+    Path('in/link.png').symlink_to(target)
+    assert main(['upscale', 'in', '-o', 'out', *FIXED]) == 2
+    assert main(['upscale', 'in/link.png', *FIXED]) == 2
+    assert capsys.readouterr().err.count('in/link.png: is a link that leads nowhere; give the image itself') == 2
+    assert {path.name for path in Path('out').iterdir()} == {'a.png', 'b.png'}

@@ -293,3 +293,23 @@ def test_encoder_takes_smaller_tiles_where_memory_runs_out(upscaler, monkeypatch
     else:
         assert torch.allclose(upscaler.represent([demo_image]), expected, atol=1e-5)
     assert tried == [1 << 17, 1 << 15, 1 << 13][: failures + 1]
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_network_that_is_not_finite_is_refused(value):
+    network = make_network()
+    with torch.no_grad():
+        network.last_conv.bias[0] = value
+    with pytest.raises(InputError, match=r"the network: 'last_conv\.bias' is not finite"):
+        Upscaler(2, network, device='cpu')
+
+
+@pytest.mark.parametrize('image', [np.full((12, 10, 3), 200, np.uint8), Image.new('RGBA', (10, 12), (9, 9, 9, 128))])
+@pytest.mark.parametrize('options', [{}, {'ensemble': True}, {'strength': 0.5}])
+def test_output_that_is_not_finite_is_refused(image, options):
+    network = make_network()
+    with torch.no_grad():
+        network.last_conv.weight.fill_(3e38)  # finite, but its sums overflow
+    upscaler = Upscaler(2, network, device='cpu', precision='fp32')
+    with pytest.raises(InputError, match='the output of the network is not finite'):
+        upscaler(image, AdaptationOptions(**options))

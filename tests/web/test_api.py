@@ -189,6 +189,17 @@ def test_animation_keeps_its_frames(server):
     assert status['upscale']['frames'] == 3
 
 
+def test_notes_are_in_the_job_and_in_the_header(server):
+    deep = BytesIO()
+    Image.fromarray(np.full((32, 40), 30000, np.uint16)).save(deep, 'PNG')
+    expected = ['16 bits are rounded to 8: JPEG holds no more']
+    assert finish(server, post(server, 'jobs', deep.getvalue(), format='jpg'))['upscale']['notes'] == expected
+    response = post(server, 'upscale', deep.getvalue(), format='jpg')
+    assert json.loads(response.headers['DASR-Notes']) == expected
+    assert finish(server, post(server, 'jobs', PNG))['upscale']['notes'] == []
+    assert json.loads(post(server, 'upscale', PNG).headers['DASR-Notes']) == []
+
+
 def bomb(width, height):
     """A PNG of a few bytes that claims to be large."""
     header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)

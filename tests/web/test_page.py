@@ -313,6 +313,22 @@ def test_tiff_is_shown_once_it_is_upscaled(page, tmp_path):
     assert page.sizes() == [[60, 40], [120, 80]]
 
 
+def test_notes_are_shown_beside_the_result(page, tmp_path, image):
+    path = tmp_path / 'deep.png'
+    Image.fromarray(np.full((40, 60), 30000, np.uint16)).save(path)
+    page.choose(path)
+    page.run("document.querySelector('#up-format').closest('details').open = true")
+    Select(page.find('#up-format')).select_by_value('jpg')
+    page.find('#up-start').click()
+    page.finish()
+    assert page.text('#up-notes') == '16 bits are rounded to 8: JPEG holds no more.'
+    page.choose(image)
+    assert not page.is_shown('#up-notes')
+    page.find('#up-start').click()
+    page.finish()
+    assert not page.is_shown('#up-notes')
+
+
 def test_border_zoom_and_place_follow_mouse_and_keys(page, image, driver):
     page.choose(image)
     page.find('#up-start').click()

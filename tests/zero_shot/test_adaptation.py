@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dasr_arch import InputError
+from dasr_arch._errors import DivergedError
 from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.zssr_arch import ZSSR
@@ -184,3 +185,18 @@ def test_former_name_of_an_option_is_accepted_and_warns():
         for adapter in (former, build_adapter('ZSSR', {**options, 'lq_noise': 9.0}), build_adapter('ZSSR', options))
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+@both
+@pytest.mark.parametrize('kernel', [None, KERNEL], ids=['ensemble', 'single'])
+def test_output_that_is_not_finite_is_refused(kind, kernel, monkeypatch):
+    def fill(network: ZSSR, generator: torch.Generator | None = None) -> None:
+        for parameter in network.parameters():
+            parameter.data.fill_(1e30)
+
+    monkeypatch.setattr(ZSSR, 'draw_weights', fill)
+    network = make_network(kind)
+    fill(network)
+    adapter = build_adapter(kind, OPTIONS[kind])
+    with pytest.raises(DivergedError, match='the output is not finite'):
+        adapter(network, make_image(15, 22), kernel=kernel, generator=torch.Generator().manual_seed(0))

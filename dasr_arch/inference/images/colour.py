@@ -1,21 +1,28 @@
-"""Colour of images: conversion to sRGB for formats that hold no profile, and codes of video colour (CICP).
+"""Colour of images: profiles, conversion to sRGB for formats that hold none, and codes of video colour (CICP).
 
-Chromaticities and transfer functions: ITU-T H.273; gamma and chromaticities of PNG: ISO 15948.
+Chromaticities and transfer functions: ITU-T H.273; gamma and chromaticities of PNG: ISO 15948; colour tags of TIFF:
+TIFF 6.0, section 20.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, NamedTuple
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-_SRGB_TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
 _SRGB_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue
 _SRGB_GAMMA = 1 / 2.2
 _SRGB_CODES = {(1, transfer) for transfer in (1, 6, 13, 14, 15)} | {(2, 2)}  # BT.709 primaries; unspecified
 _CLOSE = 0.003  # chromaticities and gammas that count as equal
+_CLOSE_CURVE = 0.01  # linear values that count as equal; those of sRGB and of a gamma of 2.2 do
+_DATE = bytes.fromhex('07d000010001000000000000')  # of profiles, so that a result is the same at any time
+_BITS, _PHOTOMETRIC, _CURVES, _WHITE, _PRIMARIES = 258, 262, 301, 318, 319  # tags of TIFF
+_DAMAGE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+_CURVES_OF = {0: (1,), 1: (1,), 2: (1, 3), 3: (), 6: (1, 3)}  # their numbers by model: grey, RGB, palette, YCbCr
 
 
 class CICP(NamedTuple):
@@ -77,40 +84,55 @@ def profile_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
+def read_tiff_colour(tags: Mapping[int, Any]) -> bytes | None:
+    """A profile for the white, primaries and transfer functions of a TIFF; None if they are sRGB's or damaged."""
+    with suppress(*_DAMAGE):
+        numbers, grey = _CURVES_OF[tags[_PHOTOMETRIC]], tags[_PHOTOMETRIC] in (0, 1)
+        white, primaries = tags.get(_WHITE, _SRGB_CHROMATICITY[:2]), tags.get(_PRIMARIES, _SRGB_CHROMATICITY[2:])
+        points = tuple(map(float, (*white, *primaries)))
+        table = np.array(tags.get(_CURVES, ()), np.uint16)
+        count, rest = divmod(len(table), 1 << tags[_BITS][0])
+        curves = table.reshape(count, -1) if count in numbers and not rest else None
+        near = grey or np.abs(np.subtract(points, _SRGB_CHROMATICITY)).max() < _CLOSE
+        if not near or (curves is not None and _differs_from_srgb(curves)):
+            return _make_profile(points, grey, curves)
+    return None
+
+
+def make_png_profile(png: dict[str, Any], grey: bool) -> bytes | None:
+    """A profile for a PNG's gamma and chromaticities, from Pillow's ``info``; None if they are damaged."""
+    with suppress(*_DAMAGE):
+        points = png.get('chromaticity', _SRGB_CHROMATICITY)
+        return _make_profile(points, grey, gamma=1 / png.get('gamma', _SRGB_GAMMA))
+    return None
+
+
 def is_other_than_srgb(png: dict[str, Any]) -> bool:
-    """True if a PNG's gamma or chromaticities, from Pillow's ``info``, are not those of sRGB."""
+    """True if a PNG's gamma or chromaticities, from Pillow's ``info``, are neither those of sRGB nor damaged."""
     if 'srgb' in png:
         return False
     gamma, chromaticity = png.get('gamma', _SRGB_GAMMA), png.get('chromaticity', _SRGB_CHROMATICITY)
     near = np.abs(np.subtract(chromaticity, _SRGB_CHROMATICITY)).max() < _CLOSE
-    return abs(gamma - _SRGB_GAMMA) >= _CLOSE or not near
+    return (abs(gamma - _SRGB_GAMMA) >= _CLOSE or not near) and make_png_profile(png, False) is not None
 
 
-def numbers_to_srgb(image: Image.Image, png: dict[str, Any]) -> Image.Image:
-    """Converts grey or RGB, also with alpha, with a PNG's gamma and chromaticities to sRGB; others are returned."""
-    if image.mode not in ('L', 'LA', 'RGB', 'RGBA'):
-        return image
-    pixels = np.array(image)
-    colours = pixels[..., :-1] if image.mode.endswith('A') else pixels
-    linear = (colours / 255.0) ** (1 / max(png.get('gamma', _SRGB_GAMMA), 1e-3))
-    if 'chromaticity' in png and image.mode.startswith('RGB'):
-        matrix = np.linalg.inv(_SRGB_TO_XYZ) @ _adapt(_rgb_to_xyz(png['chromaticity']))
-        linear = np.clip(linear @ matrix.T, 0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    colours[...] = np.rint(np.clip(encoded, 0, 1) * 255)
-    return Image.fromarray(pixels)
+def _make_profile(
+    points: tuple[float, ...], grey: bool, curves: NDArray[np.uint16] | None = None, gamma: float = 1 / _SRGB_GAMMA
+) -> bytes:
+    """An ICC profile, given white, red, green and blue at (x, y), and linear values by channel or a gamma.
+
+    One of _DAMAGE if there is no such colour space.
+    """
+    options: dict[str, Any] = {'whitepoint': points[:2]} | ({} if grey else {'primaries': points[2:]})
+    if curves is None:
+        options['gamma'] = gamma
+    else:  # a profile holds fewer than 65536 values; 65535 is a multiple of 15
+        options['transferfunction'] = np.squeeze(curves[:, :: 15 if curves.shape[1] == 1 << 16 else 1])
+    profile = bytes(imagecodecs.cms_profile('gray' if grey else 'rgb', **options))
+    return profile[:24] + _DATE + profile[36:]
 
 
-def _rgb_to_xyz(chromaticity: tuple[float, ...]) -> NDArray[np.float64]:
-    """The matrix of a colour space with white, red, green and blue at (x, y); white has Y = 1."""
-    points = np.array(chromaticity).reshape(4, 2)
-    xyz = np.stack([points[:, 0], points[:, 1], 1 - points.sum(1)]) / points[:, 1]
-    scales = np.linalg.solve(xyz[:, 1:], xyz[:, 0])
-    return np.asarray(xyz[:, 1:] * scales)
-
-
-def _adapt(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scales to the white of sRGB (von Kries, in the cone space of Bradford)."""
-    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    ratio = (bradford @ np.array(_SRGB_TO_XYZ).sum(1)) / (bradford @ matrix.sum(1))
-    return np.asarray(np.linalg.inv(bradford) @ np.diag(ratio) @ bradford @ matrix)
+def _differs_from_srgb(curves: NDArray[np.uint16]) -> bool:
+    values = np.linspace(0, 1, curves.shape[1])
+    expected = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return bool(np.abs(curves / 65535 - expected).max() >= _CLOSE_CURVE)

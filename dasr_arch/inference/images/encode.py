@@ -5,9 +5,10 @@ Pillow supports no 16-bit RGB, and imagecodecs, which encodes PNG instead, write
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
+from itertools import chain, islice
 from typing import Any
 
 import imagecodecs
@@ -18,9 +19,9 @@ from PIL import Image, TiffImagePlugin
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
-from dasr_arch.inference.images.colour import is_other_than_srgb, numbers_to_srgb, profile_to_srgb
-from dasr_arch.inference.images.io import NO_PROFILE, Frame, ImageFile, OutputSettings
-from dasr_arch.inference.images.metadata import EXIF_IFD, GPS_IFD, Metadata
+from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, profile_to_srgb
+from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, becomes_srgb, has_alpha
+from dasr_arch.inference.images.metadata import EXIF_IFD, GPS_IFD, INTEROPERABILITY, Metadata
 
 QUALITY = 95
 """Default quality of JPEG, AVIF and lossy WebP."""
@@ -32,37 +33,71 @@ _SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
 _BYTE, _TEXT, _LONG = _SIZES
 
 
-def encode_image_file(frames: Sequence[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
+class FrameSequence(Image.Image):
+    """Images that are computed when Pillow seeks them in order while it writes them; one is in memory at a time."""
+
+    def __init__(self, first: Image.Image, others: Iterator[Image.Image], count: int) -> None:
+        super().__init__()
+        self.is_animated, self.n_frames = True, count
+        self.failure: Exception | None = None
+        """The exception of the computation, which Pillow passes on."""
+        self._others, self._index = others, 0
+        self._show(first)
+
+    def tell(self) -> int:
+        """Index of the current image."""
+        return self._index
+
+    def seek(self, frame: int) -> None:
+        """Goes on to an image; EOFError after the last one. Earlier ones are gone."""
+        if frame >= self.n_frames:
+            raise EOFError
+        while self._index < frame:
+            try:
+                self._show(next(self._others))
+            except Exception as error:
+                self.failure = error
+                raise
+            self._index += 1
+
+    def _show(self, image: Image.Image) -> None:
+        self.im, self._mode, self._size, self.palette = image.im, image.mode, image.size, image.palette
+
+
+def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
     """Encodes upscaled frames, one per frame of the input file, which gives format, timing and metadata.
 
+    They may be computed while they are written: TIFF, WebP, GIF and AVIF take them one by one, APNG all at once.
     Raises InputError if the format cannot hold the frames.
     """
     kind = settings.format or file.format
     metadata = file.metadata
-    if any(isinstance(frame, np.ndarray) for frame in frames):
-        if kind in ('PNG', 'TIFF'):
-            encode = encode_16_bit_png if kind == 'PNG' else encode_16_bit_tiff
-            return encode(np.asarray(frames[0], np.uint16), metadata)
-        frames = [Image.fromarray(round_to_8_bits(one)) if isinstance(one, np.ndarray) else one for one in frames]
-    prepared = []
-    for frame in frames:
-        assert isinstance(frame, Image.Image)
-        if frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF'):
-            metadata = replace(metadata, icc_profile=None, png={})
-        converted = _convert_colour(frame, kind, file.metadata)
-        converted.info = {}  # Pillow would write it as metadata
-        if kind == 'GIF':
-            converted = _to_palette(converted)
-        elif kind == 'BMP' and converted.mode == 'LA':
-            converted = converted.convert('RGBA')
-        prepared.append(converted)
-    if file.animated and file.has_default and kind != 'PNG':
-        prepared = prepared[1:]  # the fallback image, which only APNG has
-    options = metadata.options(kind) | _encoding(kind, file, settings, prepared)
+    waiting = iter(frames)
+    first = next(waiting)
+    if isinstance(first, np.ndarray) and kind in ('PNG', 'TIFF'):
+        return encode_16_bit_png(first, metadata) if kind == 'PNG' else encode_16_bit_tiff(first, metadata)
+    skipped = int(file.animated and file.has_default and kind != 'PNG')  # the fallback image, which only APNG has
+    count = len(file.frames) - skipped
+    transparent = any(map(has_alpha, file.frames))
+    prepared = (
+        _prepare(frame, kind, file.metadata, transparent) for frame in islice(chain([first], waiting), skipped, None)
+    )
+    image = next(prepared)
+    options = _encoding(kind, file, settings, count)
+    if kind == 'PNG' or (kind == 'AVIF' and image.mode == 'L'):  # Pillow looks at all frames before it writes one
+        options |= {'append_images': list(prepared)} if count > 1 else {}
+    elif count > 1:
+        image = FrameSequence(image, prepared, count)
+    if kind == 'GIF' and transparent:
+        options |= {'transparency': 255, 'disposal': 2}
+    if becomes_srgb(first, kind, metadata):
+        metadata = replace(metadata, icc_profile=None)
     stream = BytesIO()
     try:
-        prepared[0].save(stream, kind, **options)
+        image.save(stream, kind, **metadata.options(kind), **options)
     except (OSError, ValueError, RuntimeError, SystemError, struct.error) as error:
+        if error is getattr(image, 'failure', None):  # of the computation
+            raise
         raise InputError(f'cannot be written as {kind} ({" ".join(str(error).split())}); use --format png') from error
     if kind == 'PNG':
         return _add_chunks(stream.getvalue(), metadata)
@@ -89,6 +124,8 @@ def encode_16_bit_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
     """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_16_bit_png``."""
     pixels = _without_grey_alpha(pixels)
     colour = pixels.ndim == 3 and pixels.shape[2] > 1
+    if metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+        metadata = replace(metadata, icc_profile=make_png_profile(metadata.png, not colour))
     stream = BytesIO()
     tifffile.imwrite(
         stream,
@@ -119,6 +156,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     data = _add_tags(data, texts)
     for tag in (EXIF_IFD, GPS_IFD):
         entries = block.get_ifd(tag)
+        entries.pop(INTEROPERABILITY, None)  # Pillow would give its place wrongly
         if entries:
             data += b'\0' * (len(data) % 2)
             directory = TiffImagePlugin.ImageFileDirectory_v2(b'II*\0\x08\0\0\0', group=tag)
@@ -128,18 +166,25 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
     return data
 
 
-def _convert_colour(frame: Image.Image, kind: str, metadata: Metadata) -> Image.Image:
-    """Converts to sRGB if the format cannot hold the colour space."""
-    if (frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')) or (kind in NO_PROFILE and metadata.icc_profile):
-        return profile_to_srgb(frame, metadata.icc_profile)
-    if kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
-        return numbers_to_srgb(frame, metadata.png)
-    return frame
+def _prepare(frame: Frame, kind: str, metadata: Metadata, transparent: bool) -> Image.Image:
+    """A frame in a mode that the format can hold, in sRGB if it could only hold it as other colours."""
+    if isinstance(frame, np.ndarray):
+        frame = Image.fromarray(round_to_8_bits(frame))
+    if becomes_srgb(frame, kind, metadata):
+        frame = profile_to_srgb(frame, metadata.icc_profile)
+    elif kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+        grey = frame.mode in ('L', 'LA')
+        converted = profile_to_srgb(frame, make_png_profile(metadata.png, grey))
+        frame = converted.convert(frame.mode) if grey else converted
+    frame.info = {}  # Pillow would write it as metadata
+    if kind == 'GIF':
+        return _to_palette(frame, transparent)
+    return frame.convert('RGBA') if kind == 'BMP' and frame.mode == 'LA' else frame
 
 
-def _to_palette(frame: Image.Image) -> Image.Image:
+def _to_palette(frame: Image.Image, transparent: bool) -> Image.Image:
     """Quantises to 256 colours; with transparency to 255 and a transparent one."""
-    if frame.mode not in ('RGBA', 'LA'):
+    if not transparent:
         return frame.convert('RGB').quantize(256)
     rgba = frame.convert('RGBA')
     hidden = np.array(rgba)[..., 3] < _VISIBLE
@@ -149,11 +194,10 @@ def _to_palette(frame: Image.Image) -> Image.Image:
     out = Image.fromarray(indices).convert('P')
     palette = (indexed.getpalette() or []) + [0] * 768
     out.putpalette(palette[:768])
-    out.info['transparency'] = 255
     return out
 
 
-def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequence[Image.Image]) -> dict[str, Any]:
+def _encoding(kind: str, file: ImageFile, settings: OutputSettings, count: int) -> dict[str, Any]:
     """Arguments of Pillow's ``save`` besides metadata."""
     quality = settings.quality or QUALITY
     options: dict[str, Any] = {}
@@ -167,9 +211,9 @@ def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequ
     elif kind == 'TIFF':
         known = file.compression in _TIFF_COMPRESSIONS
         options |= {'compression': file.compression if known else 'tiff_adobe_deflate'}
-    if len(frames) > 1:
-        options |= {'save_all': True, 'append_images': list(frames[1:])}
-    if len(frames) > 1 and file.animated:
+    if count > 1:
+        options |= {'save_all': True}
+    if count > 1 and file.animated:
         hidden = int(file.has_default)  # the fallback image has no duration
         options |= {'duration': [round(duration) for duration in file.durations[hidden:]]}
         once = file.format == 'GIF' and kind != 'GIF'  # a GIF without a loop count plays once, others endlessly
@@ -178,8 +222,6 @@ def _encoding(kind: str, file: ImageFile, settings: OutputSettings, frames: Sequ
             options |= {'loop': loop}
         if kind == 'PNG':
             options |= {'default_image': file.has_default, 'disposal': 0, 'blend': 0}
-    if kind == 'GIF' and any('transparency' in frame.info for frame in frames):
-        options |= {'transparency': 255, 'disposal': 2}
     return options
 
 

@@ -39,7 +39,9 @@ def compose_frames(data: bytes, count: int) -> list[Image.Image]:
     if len(frames) != count:
         raise ValueError('damaged GIF')
     opaque = all(frame.getchannel('A').getextrema() == (255, 255) for frame in frames)
-    return [frame.convert('RGB') for frame in frames] if opaque else frames
+    for index, frame in enumerate(frames):
+        frames[index] = frame.convert('RGB') if opaque else frame
+    return frames
 
 
 def _read_blocks(data: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:

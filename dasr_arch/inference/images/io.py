@@ -47,10 +47,10 @@ ENDINGS = {kind: endings[0] for kind, endings in _ENDINGS_OF.items()}
 _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
-NO_PROFILE = ('BMP', 'GIF')
-"""Formats that are written without a colour profile."""
-
+_WITHOUT_PROFILE = ('BMP', 'GIF')
+_WITHOUT_GREY = ('AVIF', 'WEBP')  # grey is stored as colour
 _BYTES = 4  # of a pixel of a decoded frame
+_ENCODING_BYTES = {'PNG': 9.0, 'TIFF': 4.0, 'GIF': 2.5}  # of a pixel of a result with several frames; of others 1
 _UNLIMITED = threading.Lock()  # Pillow's pixel limit is global
 
 
@@ -114,14 +114,15 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
-def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True) -> ImageFile:
+def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True, kind: str | None = None) -> ImageFile:
     """Decodes a file's content; ``name`` and ``limited`` as for ``read_header``.
 
-    Image sizes in the metadata are multiplied by ``scale``. Raises InputError if the content is damaged, of a kind that
+    Image sizes in the metadata are multiplied by ``scale``; ``kind`` is the format of the result, by default that of
+    the file. Raises InputError if the content is damaged, of a kind that
     cannot be upscaled, or an animation or stack of pages that does not fit in memory with its result.
     """
     header = read_header(data, name, limited)
-    _check_room(header, name, scale)
+    _check_room(header, name, scale, kind or header.format)
     try:
         with _limit(limited):
             return _read(data, scale, limited)
@@ -129,10 +130,10 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
-def _check_room(header: Header, name: str, scale: int) -> None:
-    """Refuses animations and stacks of pages that do not fit in memory with their results; all are held at once."""
+def _check_room(header: Header, name: str, scale: int, kind: str) -> None:
+    """Refuses animations and stacks of pages that do not fit in memory with what the encoder of the result holds."""
     pixels = header.frames * header.width * header.height
-    needed = pixels * _BYTES * (1 + 2 * scale**2)  # the result twice: as frames, and prepared for the format
+    needed = pixels * (_BYTES + _ENCODING_BYTES.get(kind, 1.0) * scale**2)
     available = available_memory(torch.device('cpu'))
     if header.frames > 1 and needed > available:
         raise InputError(
@@ -154,20 +155,34 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[
     if len(file.frames) > 1 and not (kind in _ANIMATED if file.animated else kind == 'TIFF'):
         what, other = ('an animation', 'gif, png or webp') if file.animated else ('several pages', 'tiff')
         raise InputError(f'holds {what}, which {kind} cannot; use --format {other}')
-    if kind in _WITHOUT_ALPHA and any(map(_has_alpha, file.frames)):
+    if kind in _WITHOUT_ALPHA and any(map(has_alpha, file.frames)):
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
     metadata = file.metadata
     if metadata.cicp is not None and metadata.icc_profile is None and kind != 'PNG':
         raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
-    if kind not in ('PNG', 'TIFF') and any(isinstance(frame, np.ndarray) for frame in file.frames):
+    deep = any(isinstance(frame, np.ndarray) for frame in file.frames)
+    keeping = ('PNG', 'TIFF') if deep else ('PNG',)  # of a gamma; a TIFF of 16 bits as a profile
+    if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
-    if kind in NO_PROFILE and metadata.icc_profile is not None:
-        notes.append(f'colour is converted to sRGB: {kind} holds no profile')
-    elif kind != 'PNG' and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
+    if _loses_profile(kind, metadata.icc_profile):
+        grey = '' if kind in _WITHOUT_PROFILE else ' of grey'
+        notes.append(f'colour is converted to sRGB: {kind} holds no profile{grey}')
+    elif kind not in keeping and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
     return notes
+
+
+def becomes_srgb(frame: Frame, kind: str, metadata: Metadata) -> bool:
+    """True if a format cannot hold the colour model or the profile of a frame, so that its colour is converted."""
+    inks = isinstance(frame, Image.Image) and frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')
+    return inks or _loses_profile(kind, metadata.icc_profile)
+
+
+def _loses_profile(kind: str, profile: bytes | None) -> bool:
+    grey = kind in _WITHOUT_GREY and profile is not None and profile[16:20] == b'GRAY'
+    return grey or (kind in _WITHOUT_PROFILE and profile is not None)
 
 
 @contextmanager
@@ -206,33 +221,28 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
         if has_16 and count > 1:
             raise ValueError('several images of 16 bits in one file, expected one')
         orientation = image.getexif().get(274, 1)  # before loading, which turns a TIFF and removes its tag
-        durations, frames = [], []
+        composed = kind == 'GIF' and count > 1
+        durations, frames = [], compose_frames(data, count) if composed else []
         for index in range(count):
             image.seek(index)
             image.load()
             if limited and image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             durations.append(float(image.info.get('duration', 0)))
-            frames.append(image.copy())
+            if not composed:
+                frames.append(ImageOps.exif_transpose(image.convert('RGB') if image.mode == 'LAB' else image.copy()))
         image.seek(0)
         image.load()
-        upright = ImageOps.exif_transpose(frames[0])
-        if kind == 'GIF' and count > 1:
-            frames = compose_frames(data, count)
-        if has_16:
-            turned: list[Frame] = [turn_upright(decode_16_bits(data, kind), orientation)]
-        else:
-            turned = [ImageOps.exif_transpose(frame) for frame in frames]
         return ImageFile(
             format=kind,
-            frames=turned,
+            frames=[turn_upright(decode_16_bits(data, kind), orientation)] if has_16 else frames,
             animated=count > 1 and kind != 'TIFF',
             durations=durations,
             loop=image.info.get('loop'),
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(data, image, upright, scale),
+            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale),
         )
 
 
@@ -243,7 +253,8 @@ def _has_lossless_frames(data: bytes) -> bool:
     return place >= 0 and (lossy < 0 or place < lossy)
 
 
-def _has_alpha(frame: Frame) -> bool:
+def has_alpha(frame: Frame) -> bool:
+    """True if a frame has transparency, be it used or not."""
     if isinstance(frame, Image.Image):
         return frame.has_transparency_data
     return frame.ndim == 3 and frame.shape[2] in (2, 4)

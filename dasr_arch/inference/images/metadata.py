@@ -7,17 +7,21 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dasr_arch.inference.images.colour import CICP, read_cicp
+from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+INTEROPERABILITY = 0xA005
+"""Tag of the directory inside EXIF that tells the rules a camera followed."""
+
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
-_ORIENTATION = 274
+_ORIENTATION, _RESOLUTION = 274, 282
 # Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
 _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
 _STORAGE_TAGS |= frozenset(
-    (293, 296, *range(317, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
+    (293, 296, 317, *range(320, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
 )
+_TIFF_COLOUR = frozenset((301, 318, 319))  # transfer functions, white point and primaries, which become a profile
 _XMP_TEXT = 'XML:com.adobe.xmp'
 _RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
 _RAW_XMP = 'Raw profile type xmp'
@@ -111,14 +115,18 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
         notes.append('images or videos behind the main image')
     if kind == 'AVIF' and _avif_bits(data) > 8:
         notes.append('the depth beyond 8 bits')
+    if kind == 'AVIF' and b'tmap' in data[: int.from_bytes(data[:4], 'big')]:  # among the brands
+        notes.append('the gain map (HDR)')
     cicp, chunks = read_cicp(data, kind)
     other = cicp is not None and not cicp.is_srgb
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
+    tags = getattr(image, 'tag_v2', {})  # of a TIFF
+    profile = info.get('icc_profile') or read_tiff_colour(tags)
     return Metadata(
-        icc_profile=info.get('icc_profile'),
-        exif=_read_exif(image.getexif(), size),
+        icc_profile=None if image.mode == 'LAB' else profile,  # which becomes sRGB
+        exif=_read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS),
         xmp=xmp or None,
-        dpi=_read_dpi(info.get('dpi')),
+        dpi=None if tags and _RESOLUTION not in tags else _read_dpi(info.get('dpi')),  # Pillow invents 1 x 1
         comment=comment.encode() if isinstance(comment, str) else comment,
         text=_read_text(image) if kind == 'PNG' else {},
         png={key: info[key] for key in ('gamma', 'chromaticity', 'srgb') if key in info},
@@ -162,13 +170,15 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
     return (across, down) if across > 0 and down > 0 else None
 
 
-def _read_exif(source: Image.Exif, size: tuple[int, int]) -> bytes | None:
+def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[int]) -> bytes | None:
     kept = Image.Exif()
     for tag, value in source.items():
-        if tag not in _STORAGE_TAGS and tag not in (EXIF_IFD, GPS_IFD):
+        if tag not in left_out and tag not in (EXIF_IFD, GPS_IFD):
             kept[tag] = value
     for directory in (EXIF_IFD, GPS_IFD):
         entries = dict(source.get_ifd(directory))
+        if entries.pop(INTEROPERABILITY, None) is not None:  # the place of one more directory
+            entries[INTEROPERABILITY] = dict(source.get_ifd(INTEROPERABILITY))
         if directory == EXIF_IFD:
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
             entries |= {tag: side for tag, side in sides if tag in entries}

@@ -2,6 +2,7 @@
 
 import errno
 import heapq
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -49,9 +50,10 @@ def upscale_video(
     """Upscales a video to a file with an ending of CONTAINERS, which is replaced if it exists.
 
     Time stamps, sound, subtitles, attachments, chapters, tags, rotation, pixel aspect, colour matrix, range, primaries
-    and transfer are kept. The report names what the target's format cannot hold. Within a shot, frames use a moving
-    average of the representation. Raises InputError if the source is no video, damaged or truncated, or the settings do
-    not fit, and OSError if the target cannot be written; nothing is written then.
+    and transfer are kept. The report names what the target's format cannot hold; with ``progress`` stderr does, before
+    the work. Within a shot, frames use a moving average of the representation. Raises InputError if the source is no
+    video, damaged or truncated, or the settings do not fit, and OSError if the target cannot be written; nothing is
+    written then.
     """
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
@@ -68,6 +70,9 @@ def upscale_video(
             bar.set_description(source.name, refresh=True)
             original = VideoSource(source, container, stream, facts, settings)
             with open_writer(temporary, target, original, size) as writer:
+                notes = [*facts.notes, *writer.notes]
+                for note in notes if progress else ():
+                    bar.write(f'dasr: {source}: {note}', file=sys.stderr)
                 for frame in _read_frames(original, writer):
                     pixels = read_pixels(frame, facts.colour)
                     representations = represent(pixels, float(frame.time))
@@ -82,7 +87,7 @@ def upscale_video(
         if not is_out_of_memory(error):
             raise
         raise InputError(f'{source}: not enough memory; close other programs or cut the video') from error
-    return VideoReport(target, frames, represent.shots, [*facts.notes, *writer.notes])
+    return VideoReport(target, frames, represent.shots, notes)
 
 
 def _read_frames(source: VideoSource, writer: VideoWriter) -> 'Iterator[av.VideoFrame]':

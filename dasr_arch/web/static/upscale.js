@@ -58,6 +58,7 @@ export class UpscaleTab {
     at('up-facts').hidden = false;
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
+    at('up-notes').hidden = true;
     at('up-start').disabled = false;
     at('up-facts').querySelector('.name').textContent = file.name || 'image';
     if (files.length > 1) this.alert.show('Only the first image is used. `dasr upscale` processes folders.');
@@ -94,6 +95,7 @@ export class UpscaleTab {
     at('up-start').disabled = true;
     at('up-download').hidden = true;
     at('up-summary').hidden = true;
+    at('up-notes').hidden = true;
     announce('Upscaling has started.');
     try {
       const status = await this.run.run('api/v1/jobs', data);
@@ -119,7 +121,13 @@ export class UpscaleTab {
     at('up-summary').hidden = false;
     at('up-summary').textContent = `${made.name}: ${made.width} × ${made.height} pixels${frames}, ${made.model} at ${made.scale}× in ${spell(made.seconds)}. `
       + `It is kept for ${spell(this.offer.limits.keep_seconds)}.`;
-    announce(sentence(`done: ${made.name}`));
+    at('up-notes').hidden = !made.notes.length;
+    at('up-notes').replaceChildren(...made.notes.map((note) => {
+      const item = document.createElement('li');
+      item.textContent = sentence(note);
+      return item;
+    }));
+    announce(sentence(`done: ${[made.name, ...made.notes].join('; ')}`));
     try {
       await this.viewer.show({ src: before, label: 'Before' }, { src: `${base}/images/result`, label: 'After' });
     } catch {

@@ -1,0 +1,174 @@
+"""Files that people have: every kind is upscaled with the right colours, or refused in one line."""
+
+import struct
+import zlib
+from io import BytesIO
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from dasr_arch import InputError
+from dasr_arch.data.image_io import decode_image
+from dasr_arch.inference.images.encode import FrameSequence, encode_image_file
+from dasr_arch.inference.images.io import OutputSettings, read_image_file
+from tests.inference.images.test_field_colour import add_chunk, make_image, rewrite, save
+
+SRGB = ImageCms.createProfile('sRGB')
+
+
+def smooth() -> Image.Image:
+    """Colours that a lossy format keeps."""
+    rows, columns = np.mgrid[:32, :40]
+    return Image.fromarray(np.stack([rows * 6 + 20, columns * 5 + 20, 200 - rows * 3], 2).astype(np.uint8))
+
+
+def tiff(pixels: Any, **options: Any) -> bytes:
+    stream = BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+def lab() -> Image.Image:
+    return ImageCms.profileToProfile(smooth(), SRGB, ImageCms.createProfile('LAB'), outputMode='LAB')
+
+
+def ycck() -> bytes:
+    inks = np.asarray(smooth().convert('CMYK'))
+    return bytes(imagecodecs.jpeg_encode(inks, level=98, colorspace='CMYK', outcolorspace='YCCK'))
+
+
+def interlaced(pixels: Any) -> bytes:
+    """A PNG in the seven passes of Adam7."""
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    parts = [pixels[top::down, left::across] for top, left, down, across in passes]
+    rows = b''.join(b'\0' + row.tobytes() for part in parts for row in part)
+    header = struct.pack('>IIBBBBB', pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
+    chunks = ((b'IHDR', header), (b'IDAT', zlib.compress(rows)), (b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(add_chunk(bytes(33), name, content)[33:] for name, content in chunks)
+
+
+PIXELS = np.asarray(smooth())
+FILES = {
+    'progressive JPEG': lambda: save(smooth(), 'JPEG', progressive=True, quality=98),
+    'JPEG with a ZIP behind it': lambda: save(smooth(), 'JPEG', quality=98) + b'PK\3\4' + bytes(90),
+    'PNG with a ZIP behind it': lambda: save(smooth(), 'PNG') + b'PK\3\4' + bytes(90),
+    'interlaced PNG': lambda: interlaced(PIXELS),
+    'JPEG with a damaged profile': lambda: save(smooth(), 'JPEG', quality=98, icc_profile=b'nonsense' * 20),
+    'MPO': lambda: save(smooth(), 'MPO', save_all=True, append_images=[make_image()], quality=98),
+    'BigTIFF': lambda: tiff(PIXELS, photometric='rgb', bigtiff=True),
+    'BigTIFF of 16 bits': lambda: tiff(PIXELS.astype(np.uint16) * 257, photometric='rgb', bigtiff=True),
+    'TIFF with JPEG inside': lambda: tiff(PIXELS, photometric='rgb', compression='jpeg', compressionargs={'level': 98}),
+    'TIFF of Lab': lambda: save(lab(), 'TIFF', icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes()),
+    'palette with levels of alpha': lambda: save(smooth().quantize(256), 'PNG', transparency=bytes([255] * 256)),
+}
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP'])
+@pytest.mark.parametrize('name', FILES)
+def test_colours_are_those_that_were_stored(name: str, kind: str) -> None:
+    result, _ = rewrite(FILES[name](), 'a', kind)
+    assert result.size == (40, 32)
+    assert np.abs(np.asarray(result.convert('RGB')).astype(int) - PIXELS).mean() < 4
+    assert np.abs(decode_image(FILES[name](), 'a').astype(int) - PIXELS).mean() < 4
+
+
+def test_ycck_of_print_shops_reads_as_the_inks_that_were_stored() -> None:
+    result, _ = rewrite(ycck(), 'a.jpg')
+    inks = 255 - np.asarray(smooth().convert('CMYK')).astype(int)  # Adobe's files are inverted
+    assert result.mode == 'CMYK'
+    assert np.abs(np.asarray(result).astype(int) - inks).mean() < 3
+
+
+@pytest.mark.parametrize(
+    'pixels',
+    [PIXELS.astype(np.float32) / 255, PIXELS.astype(np.uint32), PIXELS[..., 0].astype(np.float32)],
+    ids=['float', '32 bits', 'grey float'],
+)
+def test_numbers_of_science_are_refused_for_what_they_are(pixels: Any) -> None:
+    data = tiff(pixels, photometric='rgb' if pixels.ndim == 3 else 'minisblack')
+    for read in (read_image_file, decode_image):
+        with pytest.raises(InputError, match=r'32 bits|floating point'):
+            read(data, 'a.tif')
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_directory_of_interoperability_is_whole(kind: str) -> None:
+    exif = Image.Exif()
+    inner = exif.get_ifd(0x8769)
+    inner[0xA001] = 65535
+    inner[0xA005] = {1: 'R03', 2: b'0100'}
+    data = save(make_image(), 'JPEG', exif=exif)
+    result, _ = rewrite(data, 'a.jpg', kind)
+    found = result.getexif()
+    assert found.get_ifd(0x8769)[0xA001] == 65535
+    expected = {} if kind == 'TIFF' else {1: 'R03', 2: b'0100'}  # Pillow cannot place it in a TIFF
+    assert found.get_ifd(0xA005) == expected
+
+
+def test_pages_of_different_modes_and_sizes_stay_so() -> None:
+    pages = [smooth(), smooth().convert('L').resize((20, 10)), smooth().convert('CMYK')]
+    data = save(pages[0], 'TIFF', save_all=True, append_images=pages[1:])
+    result, _ = rewrite(data, 'a.tif')
+    for index, page in enumerate(pages):
+        result.seek(index)
+        assert (result.mode, result.size) == (page.mode, page.size)
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(page))
+
+
+@pytest.mark.parametrize('kind', ['TIFF', 'WEBP', 'GIF'])
+def test_frames_are_computed_while_they_are_written(kind: str) -> None:
+    images = [Image.new('RGB', (16, 12), (40 * index, 9, 200)) for index in range(6)]
+    options = {} if kind == 'TIFF' else {'duration': 50, 'lossless': True}
+    file = read_image_file(save(images[0], kind, save_all=True, append_images=images[1:], **options), 'a')
+    alive, most = 0, 0
+
+    class Counted(Image.Image):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def compute() -> Any:
+        nonlocal alive, most
+        for image in images:
+            frame = image.copy()
+            frame.__class__ = Counted
+            alive += 1
+            most = max(most, alive)
+            yield frame
+            del frame
+
+    again = read_image_file(encode_image_file(compute(), file, OutputSettings()), 'b')
+    assert [np.asarray(one)[0, 0].tolist()[0] for one in again.frames] == pytest.approx(range(0, 240, 40), abs=2)
+    assert most <= 3
+
+
+@pytest.mark.parametrize('kind', ['TIFF', 'WEBP', 'GIF', 'PNG'])
+@pytest.mark.parametrize('error', [InputError('no memory'), RuntimeError('a bug'), MemoryError()])
+def test_failure_of_the_computation_is_not_one_of_the_format(kind: str, error: Exception) -> None:
+    images = [Image.new('RGB', (16, 12), (40 * index, 9, 200)) for index in range(3)]
+    options = {} if kind == 'TIFF' else {'duration': 50}
+    file = read_image_file(save(images[0], kind, save_all=True, append_images=images[1:], **options), 'a')
+
+    def compute() -> Any:
+        yield images[0].copy()
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        encode_image_file(compute(), file, OutputSettings())
+    assert caught.value is error
+
+
+def test_a_sequence_goes_forward_and_ends() -> None:
+    images = [Image.new('L', (3, 2), value) for value in (1, 2, 3)]
+    sequence = FrameSequence(images[0], iter(images[1:]), 3)
+    assert [(sequence.seek(index), sequence.tell(), sequence.getpixel((0, 0)))[1:] for index in (0, 1, 2)] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+    ]
+    with pytest.raises(EOFError):
+        sequence.seek(3)
