@@ -36,13 +36,13 @@ _BYTE, _TEXT, _LONG = _SIZES
 class FrameSequence(Image.Image):
     """Images that are computed when Pillow seeks them in order while it writes them; one is in memory at a time."""
 
-    def __init__(self, first: Image.Image, others: Iterator[Image.Image], count: int) -> None:
+    def __init__(self, images: Iterator[Image.Image], count: int) -> None:
         super().__init__()
         self.is_animated, self.n_frames = True, count
         self.failure: Exception | None = None
         """The exception of the computation, which Pillow passes on."""
-        self._others, self._index = others, 0
-        self._show(first)
+        self._images, self._index = images, -1
+        self.seek(0)
 
     def tell(self) -> int:
         """Index of the current image."""
@@ -54,14 +54,12 @@ class FrameSequence(Image.Image):
             raise EOFError
         while self._index < frame:
             try:
-                self._show(next(self._others))
+                image = next(self._images)
             except Exception as error:
                 self.failure = error
                 raise
+            self.im, self._mode, self._size, self.palette = image.im, image.mode, image.size, image.palette
             self._index += 1
-
-    def _show(self, image: Image.Image) -> None:
-        self.im, self._mode, self._size, self.palette = image.im, image.mode, image.size, image.palette
 
 
 def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: OutputSettings) -> bytes:
@@ -87,7 +85,7 @@ def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: Output
     if kind == 'PNG' or (kind == 'AVIF' and image.mode == 'L'):  # Pillow looks at all frames before it writes one
         options |= {'append_images': list(prepared)} if count > 1 else {}
     elif count > 1:
-        image = FrameSequence(image, prepared, count)
+        image = FrameSequence(chain([image], prepared), count)
     if kind == 'GIF' and transparent:
         options |= {'transparency': 255, 'disposal': 2}
     if becomes_srgb(first, kind, metadata):

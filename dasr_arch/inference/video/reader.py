@@ -38,6 +38,7 @@ VIDEO_SUFFIXES = (
 """Endings of video files."""
 
 _READ = 'mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,m4v'
+_HDR = ('MASTERING_DISPLAY_METADATA', 'CONTENT_LIGHT_LEVEL', 'DYNAMIC_HDR_PLUS', 'DOVI_METADATA')  # of a frame
 _TRUNCATED = 0.02  # missing share of the declared duration
 
 
@@ -170,6 +171,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
     if image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
         notes.append('transparency left out')
+    if any(image.side_data.get(name) is not None for name in _HDR):
+        notes.append('mastering metadata of HDR left out')
     if is_meaningless(int(image.colorspace)) and image.format.name.startswith('yuv'):
         notes.append(f'the colour matrix {int(image.colorspace)} has no meaning here and is taken for untagged')
     try:

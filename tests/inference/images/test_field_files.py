@@ -164,7 +164,7 @@ def test_failure_of_the_computation_is_not_one_of_the_format(kind: str, error: E
 
 def test_a_sequence_goes_forward_and_ends() -> None:
     images = [Image.new('L', (3, 2), value) for value in (1, 2, 3)]
-    sequence = FrameSequence(images[0], iter(images[1:]), 3)
+    sequence = FrameSequence(iter(images), 3)
     assert [(sequence.seek(index), sequence.tell(), sequence.getpixel((0, 0)))[1:] for index in (0, 1, 2)] == [
         (0, 1),
         (1, 2),

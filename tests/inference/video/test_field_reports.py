@@ -163,3 +163,39 @@ def test_a_part_of_joined_recordings(tmp_path: Path, upscaler: Upscaler) -> None
     settings = VideoSettings(start=1.5, duration=0.25)
     report = upscale_video(upscaler, source, tmp_path / 'large.mkv', settings, progress=False)
     assert 5 <= report.frames <= 8
+
+
+def test_mastering_metadata_of_hdr_is_named(tmp_path: Path, upscaler: Upscaler) -> None:
+    master = 'master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400'
+    source = write_video(
+        tmp_path / 'hdr.mkv',
+        make_scene(1, 5),
+        sound=False,
+        codec='libx265',
+        pix_fmt='yuv420p10le',
+        colorspace=9,
+        color_primaries=9,
+        color_trc=16,
+        codec_options={'x265-params': f'log-level=error:hdr10=1:{master}'},
+    )
+    report = upscale_video(upscaler, source, tmp_path / 'large.mkv', progress=False)
+    assert report.notes == ['mastering metadata of HDR left out']
+    with av.open(str(report.path)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.color_trc, frame.color_primaries, frame.format.name) == (16, 9, 'yuv420p10le')
+
+
+@pytest.mark.parametrize('ending', ['.mkv', '.mp4'])
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
+    source = tmp_path / 'dvd.mkv'
+    with av.open(str(source), 'w') as container:
+        stream = container.add_stream('libx264', rate=25, options={'flags': '+ildct+ilme', 'x264-params': 'tff=1'})
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    report = upscale_video(upscaler, source, tmp_path / f'large{ending}', progress=False)
+    assert report.notes == ['is interlaced, which is upscaled as it is; better deinterlace it first']
+    with av.open(str(report.path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
