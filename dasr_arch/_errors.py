@@ -1,7 +1,8 @@
-"""The exceptions that commands print as one line, and suggestions of similar names for its messages."""
+"""The exceptions that commands print as one line, checks of arguments, and suggestions of similar names."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TypeGuard
 
 FOREIGN_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Exceptions of other packages' code for an argument or a file that it does not accept."""
@@ -27,6 +28,25 @@ def check_choice(name: str, value: object, known: Sequence[object], owner: str =
     if value not in known:
         where = f' for {owner}' if owner else ''
         raise InputError(f'{name} must be one of {", ".join(map(str, known))}{where}, got {value!r}')
+
+
+def check_counts(owner: str, **counts: int) -> None:
+    """Raises InputError unless every argument of a network is a whole number of at least 1."""
+    for name, value in counts.items():
+        if not is_whole(value) or value < 1:
+            raise InputError(f'{name} must be a whole number of at least 1 for {owner}, got {value!r}')
+
+
+def check_kernel_size(owner: str, **sizes: int) -> None:
+    """Raises InputError unless every argument of a network is a kernel size, odd and positive."""
+    for name, value in sizes.items():
+        if not is_whole(value) or value < 1 or value % 2 == 0:
+            raise InputError(f'{name} must be odd and positive for {owner}, got {value!r}')
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """True for whole numbers; truth values are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

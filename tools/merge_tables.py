@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dasr_arch import InputError
+from dasr_arch.benchmark.config import update_label
 from dasr_arch.benchmark.environment import now
 from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.tables.formats import format_console, read_results, write_tables
 from dasr_arch.benchmark.tables.results_table import Record, unique
-from dasr_arch.degradations.labels import update_label
 from dasr_cli.main import run_guarded
 
 _SHARED = ('protocol', 'scale', 'seed', 'metrics', 'averages')

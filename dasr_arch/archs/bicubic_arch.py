@@ -5,9 +5,9 @@ The kernel is that of MATLAB's ``imresize`` (a = -0.5), applied to the rounded L
 
 from torch import Tensor
 
+from dasr_arch._errors import check_counts
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.degradations.resize import upsample_bicubic
 

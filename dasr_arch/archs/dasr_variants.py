@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dasr_arch._errors import check_choice
+from dasr_arch._errors import check_choice, check_kernel_size
 from dasr_arch.archs.dasr_arch import (  # noqa: F401  (the names that archs/blocks.py and archs/encoder.py had)
     DASR,
     SLOPE,
@@ -30,7 +30,6 @@ from dasr_arch.archs.dasr_arch import (  # noqa: F401  (the names that archs/blo
     PixelShuffleUpsampler,
     Skip,
 )
-from dasr_arch.archs.layers.argument_checks import check_kernel_size
 from dasr_arch.archs.layers.wiener_skip import WienerUpsampler
 from dasr_arch.backends.channels_last import Conv3x3
 from dasr_arch.degradations.resize import upsample_bicubic

@@ -6,9 +6,9 @@ arXiv 1608.03981. Checked against outputs of the authors' public PyTorch code (K
 
 from torch import Tensor
 
+from dasr_arch._errors import check_counts
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 
 

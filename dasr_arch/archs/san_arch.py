@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch._errors import check_choice
+from dasr_arch._errors import check_choice, check_counts
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import KeyMap, SRNetwork
 from dasr_arch.archs.dasr_arch import DIV2K_MEAN, PixelShuffleUpsampler
-from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 

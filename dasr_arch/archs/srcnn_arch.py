@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch._errors import check_choice
+from dasr_arch._errors import check_choice, check_counts, check_kernel_size
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_counts, check_kernel_size
 from dasr_arch.archs.layers.image_ops import output_conv, rgb_to_y, upsample_bicubic_symmetric
 
 _LUMA_SPAN = 219.0

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch._errors import check_choice
+from dasr_arch._errors import check_choice, check_counts, check_kernel_size
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_counts, check_kernel_size
 from dasr_arch.archs.layers.conv_stack import chain_convs
 from dasr_arch.archs.layers.image_ops import output_conv
 from dasr_arch.archs.layers.kernel_pca import KernelPCA, expand_to_maps, noise_map

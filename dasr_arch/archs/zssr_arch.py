@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dasr_arch._errors import check_counts
 from dasr_arch._registration import ARCH_REGISTRY
 from dasr_arch.archs.contract import SRNetwork
-from dasr_arch.archs.layers.argument_checks import check_counts
 from dasr_arch.archs.layers.conv_stack import ConvReLUStack
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 

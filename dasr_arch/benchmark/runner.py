@@ -31,7 +31,7 @@ from dasr_arch.benchmark.result_cache import (
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
-from dasr_arch.inference.images.pixels import to_pixels, to_tensor
+from dasr_arch.inference.images.image_modes import to_pixels, to_tensor
 from dasr_arch.inference.tile_limits import is_out_of_memory
 
 _LOGGER = logging.getLogger(__name__)

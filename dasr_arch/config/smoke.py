@@ -1,40 +1,18 @@
 """Small version of a training file: a few iterations on a CPU with the demo images, as a smoke test."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 ITERATIONS = 20
 """Iterations of a smoke run at most, shared equally by the stages."""
 
 DEMO_FOLDER = 'datasets/demo'
 
-SMALL_NETWORKS: dict[object, dict[str, object]] = {
-    'DnCNN': {'num_layers': 6},
-    'EDSR': {'num_feat': 32, 'num_block': 4},
-    'IKC': {'num_blocks': 2, 'num_steps': 2},
-    'MZSR': {'num_feat': 16},
-    'RCAN': {'num_group': 2, 'num_block': 2},
-    'SAN': {'num_groups': 2, 'num_blocks': 2},
-    'SRMD': {'num_layers': 6},
-    'SRMDNF': {'num_layers': 6},
-    'UDVD': {'num_feat': 32, 'num_blocks': 2},
-    'UNetDiscriminatorSN': {'num_feat': 16},
-}
-"""Arguments by arch that make slow networks quick to train; other archs keep the size of the file."""
-
-SMALL_TRAINING: dict[str, object] = {
-    'precision': 'fp32',
-    'ema_decay': 0.99,
-    'accumulate': 1,
-    'compile': False,
-    'corrections': 2,
-    'contrast_opt': {'queue_length': 256},
-    'meta_opt': {'support': 2, 'query': 1, 'inner_steps': 2, 'anneal_iter': 10},
-    'adaptation': {'steps': 2},
-    'perceptual_opt': None,  # VGG's weights may need a download
-}
-"""Values that override those of the section `train` in a file; absent keys stay absent."""
-
-LOGGER = {'print_freq': 5, 'save_checkpoint_freq': 10, 'use_tb_logger': False}
+_DATA_FILE = Path(__file__).resolve().parents[1] / 'assets' / 'smoke.yml'
+_SMALL: Any = yaml.safe_load(_DATA_FILE.read_text(encoding='utf-8'))
 
 
 def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
@@ -56,7 +34,7 @@ def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
         small['path'] = {key: None if key.startswith('pretrain_network') else value for key, value in paths.items()}
     for key in ('network_g', 'network_d'):
         if network := _mapping(options.get(key)):
-            small[key] = {**network, **SMALL_NETWORKS.get(network.get('type'), {})}
+            small[key] = {**network, **_SMALL['networks'].get(network.get('type'), {})}
     scale, datasets = options.get('scale'), options.get('datasets')
     if isinstance(datasets, dict):
         images = 6 if 'meta_opt' in train else 2  # two tasks of support + query
@@ -66,13 +44,13 @@ def shrink_options(options: Mapping[str, object]) -> dict[str, object]:
         }
     if isinstance(options.get('val'), dict):
         small['val'] = {**_mapping(options['val']), 'val_freq': 10}
-    small['logger'] = {**_mapping(options.get('logger')), **LOGGER}
+    small['logger'] = {**_mapping(options.get('logger')), **_SMALL['logger']}
     return small
 
 
 def _shrink_training(train: dict[str, object]) -> dict[str, object]:
-    small = {**train, **{key: value for key, value in SMALL_TRAINING.items() if train.get(key)}}
-    for key, value in SMALL_TRAINING.items():
+    small = {**train, **{key: value for key, value in _SMALL['train'].items() if train.get(key)}}
+    for key, value in _SMALL['train'].items():
         given = train.get(key)
         if isinstance(value, dict) and isinstance(given, dict):
             small[key] = {**given, **value}

@@ -146,10 +146,13 @@ Needed only before another reader in the same process opens the folder, such as 
 def open_entry(root: Path, key: str) -> Iterator[memoryview]:
     """The encoded image under a key of ``read_meta_info``, valid inside the block only.
 
-    InputError if the folder cannot be opened or holds no such key.
+    InputError if the folder cannot be opened, is damaged or holds no such key.
     """
     with _environments.get(root).begin(buffers=True) as transaction:
-        entry = transaction.get(key.encode('utf-8', errors='surrogateescape'))
+        try:
+            entry = transaction.get(key.encode('utf-8', errors='surrogateescape'))
+        except lmdb.Error as error:
+            raise InputError(f'{root}: {DATA_NAME} is damaged ({_describe(error)}); prepare the LMDB again') from error
         if entry is None:
             raise InputError(f"{root}: has no entry '{key}', though {META_NAME} lists it; prepare the LMDB again")
         yield entry

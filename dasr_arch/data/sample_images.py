@@ -2,14 +2,17 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
+import yaml
 
 from dasr_arch._errors import InputError
 
 Part = Literal['train', 'test']
 
 
-class SampleImage(NamedTuple):
+class SampleImage(msgspec.Struct, frozen=True):
     """An image inside scikit-image's package."""
 
     file: str
@@ -18,25 +21,8 @@ class SampleImage(NamedTuple):
     licence: str  # under which terms it is free, as scikit-image states them
 
 
-_NASA = 'public domain (NASA)'
-_CC0 = 'CC0'
-_NO_RESTRICTIONS = 'no known copyright restrictions'
-
-SAMPLE_IMAGES = (
-    SampleImage('brick.png', 'train', 'brick wall, CC0Textures', _CC0),
-    SampleImage('camera.png', 'train', 'photographer, by Lav Varshney', _CC0),
-    SampleImage('coffee.png', 'train', 'cup of coffee, by Rachel Michetti', _CC0),
-    SampleImage('coins.png', 'train', 'Greek coins from Pompeii, Brooklyn Museum', _NO_RESTRICTIONS),
-    SampleImage('grass.png', 'train', 'grass, by linolafett', _CC0),
-    SampleImage('gravel.png', 'train', 'gravel, CC0Textures', _CC0),
-    SampleImage('hubble_deep_field.jpg', 'train', 'Hubble eXtreme Deep Field', _NASA),
-    SampleImage('ihc.png', 'train', 'stained tissue, Center for Microscopy and Molecular Imaging', _NO_RESTRICTIONS),
-    SampleImage('retina.jpg', 'train', 'retina, by Mikael Häggström', _CC0),
-    SampleImage('astronaut.png', 'test', 'Eileen Collins, NASA Great Images', _NASA),
-    SampleImage('chelsea.png', 'test', 'the cat Chelsea, by Stefan van der Walt', _CC0),
-    SampleImage('rocket.jpg', 'test', 'launch of DSCOVR on Falcon 9, SpaceX', 'public domain (SpaceX)'),
-    SampleImage('text.png', 'test', 'printed text, Wikipedia', 'public domain'),
-)
+_DATA_FILE = Path(__file__).resolve().parents[1] / 'assets' / 'sample_images.yml'
+SAMPLE_IMAGES = msgspec.convert(yaml.safe_load(_DATA_FILE.read_text(encoding='utf-8')), tuple[SampleImage, ...])
 """The images of the demo and of the speed benchmark, in the order in which they are shown."""
 
 

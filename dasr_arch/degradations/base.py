@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from dasr_arch._errors import InputError, check_choice, suggest
+from dasr_arch._errors import InputError, check_choice, is_whole, suggest
 from dasr_arch._registration import DEGRADATION_REGISTRY
 from dasr_arch.degradations.blur import apply_matrices, blur_matrix, blur_valid, blur_valid_fourier, split_kernel
 from dasr_arch.degradations.noise_compression import add_noise, compress_jpeg, quantise
@@ -72,9 +72,9 @@ class Degradation(ABC):
 
     def __post_init__(self) -> None:
         """Checks every parameter."""
-        if not _is_whole(self.scale) or self.scale < 1:
+        if not is_whole(self.scale) or self.scale < 1:
             raise InputError(f'scale must be a whole number of 1 or more, got {self.scale!r}')
-        if not _is_whole(self.kernel_size) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
+        if not is_whole(self.kernel_size) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InputError(f'kernel_size must be odd and positive, got {self.kernel_size!r}; the paper uses 21')
         check_choice('downsample', self.downsample, ('bicubic', 's_fold'))
         check_choice('border', self.border, ('replicate', 'mirror'))
@@ -247,7 +247,7 @@ class Degradation(ABC):
         for name in ('jpeg', 'jpeg_range'):
             value = getattr(self, name)
             values = value if isinstance(value, tuple) and name == 'jpeg_range' else (value,)
-            if value is not None and not all(_is_whole(v) and 1 <= v <= 100 for v in values):
+            if value is not None and not all(is_whole(v) and 1 <= v <= 100 for v in values):
                 raise InputError(f'{name} must be made of whole JPEG qualities in 1..100, got {value!r}')
         if self.jpeg_range is not None:
             check_range('jpeg_range', self.jpeg_range, low=1, high=100)
@@ -332,7 +332,3 @@ def format_setting(value: float | None, span: Range | None) -> str:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

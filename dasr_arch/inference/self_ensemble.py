@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.images.image_modes import Pixels
 
 ORIENTATIONS = range(8)
 """Indices of :func:`orient`."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.inference.images.pixels import Pixels, to_pixels, to_tensor
+from dasr_arch.inference.images.image_modes import Pixels, to_pixels, to_tensor
 from dasr_arch.inference.self_ensemble import super_resolve
 from dasr_arch.inference.tile_limits import MIN_TILE, encoder_radius, encoder_stride, is_out_of_memory, receptive_radius
 

@@ -26,8 +26,7 @@ from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
 from dasr_arch.degradations.resize import downsample_bicubic
-from dasr_arch.inference.images.image_modes import DecomposedImage, decompose, limit_to_neighbours
-from dasr_arch.inference.images.pixels import Pixels, to_tensor
+from dasr_arch.inference.images.image_modes import DecomposedImage, Pixels, decompose, limit_to_neighbours, to_tensor
 from dasr_arch.inference.load_model import load_model
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient_pixels
 from dasr_arch.inference.tile_limits import MIN_TILE, fast_tile_pixels, is_out_of_memory, max_tile_pixels

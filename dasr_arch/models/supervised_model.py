@@ -34,7 +34,6 @@ from dasr_arch.config.fit_checks import check_fit
 from dasr_arch.config.train_schema import TRAIN_OPTIONS, TrainOptions, check_train_section
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
-from dasr_arch.models.distributed import average_over_processes
 from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
@@ -396,3 +395,18 @@ def group_parameters(net: nn.Module, factors: Mapping[str, float]) -> list[dict[
 def cpu_state(net: nn.Module) -> dict[str, Tensor]:
     """A network's state dict on the CPU."""
     return {key: value.detach().cpu() for key, value in net.state_dict().items()}
+
+
+@torch.no_grad()
+def average_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Averages tensors in place in one exchange; does nothing in a single process.
+
+    They come in the same order in every process.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for tensor, value in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(value.reshape(tensor.shape))

@@ -22,6 +22,7 @@ from dasr_arch.benchmark.config import (
     check_folder_names,
     find_missing_file,
     plan_network,
+    update_label,
 )
 from dasr_arch.benchmark.crops import write_crops
 from dasr_arch.benchmark.environment import describe_environment
@@ -36,7 +37,6 @@ from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
-from dasr_arch.degradations.labels import update_label
 
 RESULTS_FOLDER = Path('results')  # below the current folder
 REPORT_NAME = 'comparison.html'

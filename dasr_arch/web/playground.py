@@ -15,8 +15,8 @@ from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.data.image_io import encode_png, round_to_8_bits
 from dasr_arch.data.sample_images import SAMPLE_IMAGES
 from dasr_arch.degradations import degrade_image, image_generator
+from dasr_arch.inference.images.image_modes import to_pixels, to_tensor
 from dasr_arch.inference.images.io import read_image_file
-from dasr_arch.inference.images.pixels import to_pixels, to_tensor
 from dasr_arch.inference.upscaler import AdaptationOptions
 from dasr_arch.web import representation_map
 from dasr_arch.web.jobs import Job, Outcome

@@ -104,6 +104,18 @@ def test_damaged_and_truncated_data_files_are_refused_without_a_crash(tmp_path: 
         count_entries(tmp_path / 'bad.lmdb')
 
 
+def test_pages_of_a_wrong_type_are_refused_with_the_path(tmp_path: Path) -> None:
+    write_store(tmp_path / 'bad.lmdb', side=64)
+    key = next(iter(read_meta_info(tmp_path / 'bad.lmdb')))
+    data = bytearray((tmp_path / 'bad.lmdb' / 'data.mdb').read_bytes())
+    for page in range(2, len(data) // 4096):  # the first two describe the file; bytes 10 and 11 hold a page's type
+        data[4096 * page + 10 : 4096 * page + 12] = bytes(2)
+    (tmp_path / 'bad.lmdb' / 'data.mdb').write_bytes(data)
+    expected = r'bad\.lmdb: data\.mdb is damaged \(.*\); prepare the LMDB again'
+    with pytest.raises(InputError, match=expected), open_entry(tmp_path / 'bad.lmdb', key):
+        pass
+
+
 def test_reader_sees_an_lmdb_that_has_been_replaced(tmp_path: Path) -> None:
     write_store(tmp_path / 'a.lmdb', count=2)
     assert count_entries(tmp_path / 'a.lmdb') == 2

@@ -13,7 +13,7 @@ from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.data.image_io import read_image
-from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.images.image_modes import Pixels
 from dasr_arch.inference.load_model import locate_weights
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back, orient_pixels
 from dasr_arch.inference.tile_limits import (

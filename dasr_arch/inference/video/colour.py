@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.images.image_modes import Pixels
 
 if TYPE_CHECKING:
     import av

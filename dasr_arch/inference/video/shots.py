@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._renamed import rename_arguments
-from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.images.image_modes import Pixels
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 
 SMOOTHING_SECONDS = 1.0

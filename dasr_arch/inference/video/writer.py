@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.inference.images.pixels import Pixels
+from dasr_arch.inference.images.image_modes import Pixels
 from dasr_arch.inference.video.colour import make_frame, pixel_format, tag
 from dasr_arch.inference.video.reader import CONTAINERS, VideoFacts, VideoSettings
 

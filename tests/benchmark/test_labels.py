@@ -2,8 +2,8 @@
 
 import pytest
 
+from dasr_arch.benchmark.config import update_label
 from dasr_arch.degradations import build_degradation
-from dasr_arch.degradations.labels import update_label
 
 
 @pytest.mark.parametrize(
