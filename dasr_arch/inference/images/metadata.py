@@ -15,7 +15,7 @@ INTEROPERABILITY = 0xA005
 """Tag of the directory inside EXIF that tells the rules a camera followed."""
 
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
-_ORIENTATION, _RESOLUTION = 274, 282
+_ORIENTATION, _SAMPLES, _RESOLUTION = 274, 277, 282
 # Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
 _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
 _STORAGE_TAGS |= frozenset(
@@ -117,10 +117,14 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
         notes.append('the depth beyond 8 bits')
     if kind == 'AVIF' and b'tmap' in data[: int.from_bytes(data[:4], 'big')]:  # among the brands
         notes.append('the gain map (HDR)')
+    if kind == 'AVIF' and any(box in data.partition(b'mdat')[0] for box in (b'mdcv', b'clli')):
+        notes.append('the mastering display and light level (HDR)')
     cicp, chunks = read_cicp(data, kind)
     other = cicp is not None and not cicp.is_srgb
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
+    if image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()):
+        notes.append('channels beyond colour and alpha')
     profile = info.get('icc_profile') or read_tiff_colour(tags)
     return Metadata(
         icc_profile=None if image.mode == 'LAB' else profile,  # which becomes sRGB

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from dasr_arch import InputError
 from dasr_arch.data.image_io import decode_image
 from dasr_arch.inference.images.encode import FrameSequence, encode_image_file
-from dasr_arch.inference.images.io import OutputSettings, read_image_file
+from dasr_arch.inference.images.io import FORMATS, OutputSettings, read_image_file
 from tests.inference.images.test_field_colour import add_chunk, make_image, rewrite, save
 
 SRGB = ImageCms.createProfile('sRGB')
@@ -172,3 +172,21 @@ def test_a_sequence_goes_forward_and_ends() -> None:
     ]
     with pytest.raises(EOFError):
         sequence.seek(3)
+
+
+@pytest.mark.parametrize(('extra', 'noted'), [((2, 0), True), ((0,), True), ((2,), False), ((), False)])
+def test_channels_of_a_tiff_that_are_neither_colour_nor_alpha_are_named(extra: tuple[int, ...], noted: bool) -> None:
+    pixels = np.arange(20 * 24 * (3 + len(extra)), dtype=np.uint16).reshape(20, 24, -1).astype(np.uint8)
+    file = read_image_file(tiff(pixels, photometric='rgb', extrasamples=extra or None), 'a.tif')
+    assert ('channels beyond colour and alpha' in file.metadata.notes) == noted
+
+
+@pytest.mark.skipif('AVIF' not in FORMATS, reason='this Pillow has no AVIF')
+@pytest.mark.parametrize('box', [b'mdcv', b'clli', b'free'])
+def test_light_levels_of_an_avif_are_named(box: bytes) -> None:
+    data = save(make_image(), 'AVIF')
+    place = data.index(b'mdat') - 4
+    added = struct.pack('>I', 12) + box + bytes(4)
+    moved = data[:place].replace(struct.pack('>I', place + 8), struct.pack('>I', place + 8 + len(added)))
+    file = read_image_file(moved + added + data[place:], 'a.avif')
+    assert ('the mastering display and light level (HDR)' in file.metadata.notes) == (box != b'free')
