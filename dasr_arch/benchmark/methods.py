@@ -18,6 +18,7 @@ from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.benchmark.config import KernelSource, NetworkPlan, NoiseSource, PartPlan
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
+from dasr_arch.config.registry_checks import describe_briefly
 from dasr_arch.degradations import Degradation, image_generator
 from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.inference.tiling import plan_squares
@@ -164,7 +165,7 @@ def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str
     try:
         return kind(**arguments)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
-        raise InputError(f'{where}: {kind.__name__} refuses its arguments: {first_line(error)}') from error
+        raise InputError(f'{where}: {kind.__name__} refuses its arguments: {describe_briefly(error)}') from error
 
 
 def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object], name: str) -> dict[str, object]:

@@ -56,9 +56,9 @@ def test_errors_of_a_script_name_its_help(script, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('line', [['--debug', 'train'], ['train', '--debug']])
-def test_debug_may_stand_before_the_subcommand(line, tmp_path, caplog):
+def test_debug_may_stand_before_the_subcommand(line, tmp_path, capsys):
     assert main([*line, '-opt', str(tmp_path / 'none.yml')]) == 2
-    assert 'Traceback' in caplog.text
+    assert 'Traceback (most recent call last)' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('command', [['train.py'], ['-m', 'dasr_cli', 'train']])

@@ -127,8 +127,10 @@ def test_sigterm_leaves_nothing_half_written(folder):
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    while 'large.png' not in process.stderr.read(20):  # the bar, behind the imports
+    printed = ''
+    while 'px/s' not in printed:  # the bar, behind the imports
         assert process.poll() is None
+        printed += process.stderr.read(1)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
