@@ -39,7 +39,7 @@ def forward_collapsed(tail: nn.Sequential, x: Tensor, scale: int, cache: Derived
 def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
     """Computes a tail as in ``collapsed_upsample`` with gradients for features and weights.
 
-    In training the convolution is computed anew in every step, which is faster for the last upsampling step alone; the
+    In training the convolution is computed in every step, which is faster for the last upsampling step alone; the
     steps before it are computed as they are.
     """
     first, last = tail[:-3], tail[-3:]
