@@ -76,7 +76,7 @@ DEV = [
     *DOCS,
     'build>=1.3',  # `make dist`
     'coverage>=7.10',
-    'pytest>=8',
+    'pytest>=9',
     'pytest-cov>=7',
     'pytest-timeout>=2.3',
     'pytest-xdist>=3.5',

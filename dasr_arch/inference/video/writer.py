@@ -64,8 +64,7 @@ class VideoWriter:
         self.notes: list[str] = []
         """Streams that were not copied, with the reason."""
         kind = CONTAINERS[target.suffix.lower()]
-        flags = self._choose_flags(kind)
-        self._container = self._av.open(str(path), 'w', format=kind, container_options=flags)
+        self._container = self._av.open(str(path), 'w', format=kind, container_options=self._choose_flags(kind))
         try:
             self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
             self._copies = self._add_copies()
@@ -137,6 +136,8 @@ class VideoWriter:
         if self._source.facts.frames < _FEW:
             options['bf'] = '0'
         width, height = (side + side % 2 if self._colour.subsampled else side for side in size)
+        if encoder == 'libx265' and width < 64:  # below 56, cuTree of x265 4.2 writes past its rows; may crash
+            options['x265-params'] += ':cutree=0'
         os.environ.setdefault('SVT_LOG', '1')  # errors only; the AV1 encoder would fill the terminal
         rate = source.average_rate or source.guessed_rate or Fraction(25)
         stream = self._container.add_stream(encoder, rate=rate, options=options)

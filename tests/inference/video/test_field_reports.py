@@ -176,7 +176,7 @@ def test_mastering_metadata_of_hdr_is_named(tmp_path: Path, upscaler: Upscaler) 
         colorspace=9,
         color_primaries=9,
         color_trc=16,
-        codec_options={'x265-params': f'log-level=error:hdr10=1:{master}'},
+        codec_options={'x265-params': f'log-level=error:cutree=0:hdr10=1:{master}'},
     )
     report = upscale_video(upscaler, source, tmp_path / 'large.mkv', progress=False)
     assert report.notes == ['mastering metadata of HDR left out']

@@ -142,7 +142,7 @@ def test_ten_bits_stay_ten_bits(tmp_path, upscaler):
     ramp = np.repeat(np.linspace(100, 110, 40).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
     source = write_video(
         tmp_path / 'in.mkv', [ramp] * 3, sound=False, codec='libx265', pix_fmt='yuv420p10le', colorspace=9,
-        color_trc=16, codec_options={'x265-params': 'log-level=error:lossless=1'},
+        color_trc=16, codec_options={'x265-params': 'log-level=error:lossless=1:cutree=0'},
     )  # fmt: skip
     report = upscale(upscaler, source, tmp_path / 'out.mp4')
     after = read_video(report.path)[0]
@@ -217,6 +217,32 @@ def test_few_frames_are_a_video_too(tmp_path, upscaler, codec, count):
     report = upscale(upscaler, source, tmp_path / 'out.mkv', codec=codec)
     assert times(report.path) == times(source)
     assert len(times(source)) == count
+
+
+_NARROW = """
+import sys
+from pathlib import Path
+from dasr_arch import Upscaler
+from dasr_arch.inference.video.reader import VideoSettings
+from dasr_arch.inference.video.upscale_video import upscale_video
+from tests.inference.making import make_faithful
+from tests.inference.making_video import make_scene, write_video
+folder = Path(sys.argv[1])
+source = write_video(folder / 'in.mkv', make_scene(0, 6, (24, 16)), sound=False)
+upscaler = Upscaler(2, make_faithful(), device='cpu')
+for index in range(20):
+    upscale_video(upscaler, source, folder / f'{index}.mkv', VideoSettings(codec='h265'), progress=False)
+"""
+
+
+def test_narrow_h265_leaves_the_heap_whole(tmp_path):
+    """x265's cuTree writes past its rows below 56 pixels, which ends the process sooner or later."""
+    environment = {**os.environ, 'MALLOC_PERTURB_': '165', 'PYTHONPATH': str(Path(__file__).parents[3])}
+    run = subprocess.run(
+        [sys.executable, '-c', _NARROW, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, '')
+    assert len(times(tmp_path / '19.mkv')) == 6
 
 
 def test_odd_sides_become_even(tmp_path):
