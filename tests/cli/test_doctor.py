@@ -104,6 +104,16 @@ def test_missing_viewer_is_named(monkeypatch):
     assert viewer.remedy == 'pip install tensorboard'
 
 
+def test_viewer_that_needs_a_dropped_module_is_named(tmp_path, monkeypatch):
+    metadata = tmp_path / 'tb_nightly-2.20.0.dist-info'
+    metadata.mkdir()
+    (metadata / 'METADATA').write_text('Metadata-Version: 2.1\nName: tb-nightly\nVersion: 2.20.0\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+    (viewer,) = (feature for feature in examine().features if feature.name == 'TensorBoard viewer')
+    assert (viewer.works, viewer.remedy) == (False, "pip install 'setuptools<82'")
+
+
 def test_torch_without_processes_is_named(monkeypatch):
     monkeypatch.setattr(torch.distributed, 'is_available', lambda: False)
     (processes,) = (feature for feature in examine().features if 'torchrun' in feature.name)

@@ -140,6 +140,7 @@ def test_package_without_a_version_is_refused(tmp_path, monkeypatch):
 def test_commands_run_in_any_thread(capsys):
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(main, ['download', 'Set6']).result() == 2
+        assert pool.submit(run_guarded, lambda: 7).result() == 7
     assert "unknown data set 'Set6'" in capsys.readouterr().err
 
 

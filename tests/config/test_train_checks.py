@@ -586,7 +586,7 @@ def test_weights_of_another_network_are_refused(load, tmp_path):
     check_message(load, DASR_FILE, [f'path.pretrain_network_g={tmp_path / "net.pth"}'], 'it is of another network')
 
 
-@pytest.mark.parametrize('lost', ['head.weight', 'compress.weight'])
+@pytest.mark.parametrize('lost', ['head.weight', 'compress.weight', 'encoder.body.0.weight'])
 def test_incomplete_weights_are_refused(load, tmp_path, lost):
     network = DASR(2, 64, 1, 1, 192, 48, upsampler='direct', skip='bicubic')
     torch.save({name: value for name, value in network.state_dict().items() if name != lost}, tmp_path / 'net.pth')

@@ -235,9 +235,10 @@ def test_second_image_of_a_pattern_is_not_taken_for_the_output_path(folder, upsc
         split_paths(['in/a.png', 'in/b.jpg'], None, 2)
     run(upscaler, 'in/a.png', target='out.png')
     assert split_paths(['in/a.png', 'out.png'], None, 2) == (['in/a.png'], 'out.png')
-    Path('in/a.png').write_bytes(b'not an image')
-    with pytest.raises(InputError, match=r'out\.png: is there already'):
-        split_paths(['in/a.png', 'out.png'], None, 2)
+    for damaged in ('out.png', 'in/a.png'):
+        Path(damaged).write_bytes(b'not an image')
+        with pytest.raises(InputError, match=r'out\.png: is there already'):
+            split_paths(['in/a.png', 'out.png'], None, 2)
 
 
 def test_notes_of_a_folder_name_the_image(folder, upscaler, capsys):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -22,7 +23,7 @@ from dasr_arch.degradations import build_degradation
 from dasr_arch.models.dasr_model import DASRModel
 from dasr_arch.pipelines.checkpoints import read_state
 from dasr_arch.pipelines.training import deferred_interrupt
-from dasr_arch.pipelines.training_log import read_history
+from dasr_arch.pipelines.training_log import TrainingLog, read_history
 from dasr_cli.main import main
 
 PROJECT = Path(__file__).parents[2]
@@ -447,3 +448,18 @@ def test_trainings_of_other_threads_leave_signals_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(train).result() == []
+
+
+def test_bar_of_a_terminal_names_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, 'isatty', lambda: True)
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    stages = {'stage_1': {'total_iter': 2}, 'stage_2': {'total_iter': 1}}
+    options = {'rank': 0, 'name': 'tiny', 'path': {'log': str(tmp_path)}, 'logger': {}}
+    log = TrainingLog({**options, 'train': {'total_iter': 3, **stages}}, 1)
+    assert 'tiny, stage 1' in terminal.getvalue()
+    assert 'stage 2' not in terminal.getvalue()
+    log.step()
+    log.bar.refresh()
+    log.close()
+    assert 'tiny, stage 2' in terminal.getvalue()

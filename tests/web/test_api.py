@@ -495,6 +495,15 @@ def test_wrong_method_is_answered_with_all_that_there_are(server, path, methods)
     assert response.headers['Allow'] == methods
 
 
+def test_failure_of_the_work_is_the_answer(server, monkeypatch):
+    def fail(*_):
+        raise InputError('not enough memory; close other programs')
+
+    monkeypatch.setattr('dasr_arch.web.api.run_upscaling', fail)
+    assert detail(post(server, 'upscale', PNG), 422) == 'not enough memory; close other programs'
+    assert not server.queue._jobs
+
+
 def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):
     def fail(*_):
         raise RuntimeError('secret')
