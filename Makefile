@@ -38,7 +38,7 @@ lint: $(STAMP)  ## ruff: rules and format
 type: $(STAMP)  ## mypy --strict on the packages
 	$(BIN)/mypy
 
-test: $(STAMP)  ## the tests: CPU, offline, under two minutes
+test: $(STAMP)  ## the tests: CPU, offline, ten minutes on two cores
 	$(TEST)
 
 test-all: $(STAMP)  ## the tests and those marked slow, for minutes; what needs a GPU or a network runs where there is one
