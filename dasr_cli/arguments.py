@@ -8,6 +8,8 @@ from typing import Any
 from dasr_cli.messages import print_warning
 
 _MODEL = 'general, iso, photo, a name that `dasr models` lists, or a weights file'
+INSPECTED_MODEL = 'general'
+"""Model of `dasr inspect`; the default of upscaling is dasr_arch.checkpoints.packaged.DEFAULT_SETTING."""
 
 
 class RenamedOption(argparse.Action):
@@ -37,12 +39,12 @@ def add_options(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, positional: bool = False) -> None:
+def add_model(parser: argparse.ArgumentParser, positional: bool = False, default: str | None = None) -> None:
     """Adds the model, as MODEL or as --model, and --scale."""
     if positional:
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
-        parser.add_argument('--model', default='general', help=f'{_MODEL} (general)')
+        parser.add_argument('--model', default=default, help=f'{_MODEL} ({default or "general"})')
     parser.add_argument('--scale', type=int, help='up-sampling factor (that of a named model or file, else 4)')
 
 

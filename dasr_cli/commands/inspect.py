@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from dasr_cli.arguments import add_json, add_model
+from dasr_cli.arguments import INSPECTED_MODEL, add_json, add_model
 from dasr_cli.messages import print_error
 
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'on the scale 0..255.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    add_model(parser)
+    add_model(parser, default=INSPECTED_MODEL)
     parser.add_argument('--probe', metavar='FILE', help='result of `dasr probe` (the file next to the weights)')
     parser.add_argument('--top', type=int, default=3, metavar='N', help='number of candidates to list (3)')
     add_json(parser)

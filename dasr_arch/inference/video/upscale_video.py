@@ -8,12 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import decompose
+from dasr_arch.inference.model_pool import ModelPool
 from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
@@ -39,7 +42,7 @@ class VideoReport(NamedTuple):
 
 @rename_arguments(look='adaptation')
 def upscale_video(
-    upscaler: Upscaler,
+    upscaler: Upscaler | ModelPool,
     source: Path,
     target: Path,
     settings: VideoSettings | None = None,
@@ -56,7 +59,12 @@ def upscale_video(
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
-    size = facts.width * upscaler.scale, facts.height * upscaler.scale
+    width, height = facts.width, facts.height
+    notes: list[str] = []
+    if isinstance(upscaler, ModelPool):
+        upscaler, line = upscaler.choose([(width, height)], settings.size)
+        notes += [line] if line else []
+    output = upscaler.plan_output(decompose(np.zeros((height, width, 3), np.uint8)), settings.size)
     represent = ShotRepresentation(upscaler, adaptation)
     frames = 0
     try:
@@ -67,11 +75,11 @@ def upscale_video(
         ):
             bar.set_description(source.name, refresh=True)
             original = VideoSource(source, container, stream, facts, settings)
-            with open_writer(temporary, target, original, size) as writer:
+            with open_writer(temporary, target, original, (output.size[1], output.size[0])) as writer:
                 for frame in _read_frames(original, writer):
                     pixels = read_pixels(frame, facts.colour)
                     representations = represent(pixels, float(frame.time))
-                    upscaled = upscaler.upscale_decomposed(decompose(pixels), representations)
+                    upscaled = upscaler.upscale_decomposed(decompose(pixels), representations, None, output)
                     writer.write(upscaled.components[0], frame)
                     frames += 1
                     bar.update()
@@ -82,7 +90,7 @@ def upscale_video(
         if not is_out_of_memory(error):
             raise
         raise InputError(f'{source}: not enough memory; close other programs or cut the video') from error
-    return VideoReport(target, frames, represent.shots, [*facts.notes, *writer.notes])
+    return VideoReport(target, frames, represent.shots, [*notes, *facts.notes, *writer.notes])
 
 
 def _read_frames(source: VideoSource, writer: VideoWriter) -> 'Iterator[av.VideoFrame]':
