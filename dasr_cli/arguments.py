@@ -39,12 +39,14 @@ def add_options(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, positional: bool = False, default: str | None = None) -> None:
-    """Adds the model, as MODEL or as --model, and --scale."""
+def add_model(
+    parser: argparse.ArgumentParser, positional: bool = False, default: str | None = None, more: str = ''
+) -> None:
+    """Adds the model, as MODEL or as --model, and --scale; ``more`` is further help."""
     if positional:
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
-        parser.add_argument('--model', default=default, help=f'{_MODEL} ({default or "general"})')
+        parser.add_argument('--model', default=default, help=f'{_MODEL}{more} ({default or "general"})')
     parser.add_argument('--scale', type=int, help='up-sampling factor (that of a named model or file, else 4)')
 
 

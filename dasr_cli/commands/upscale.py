@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'for stdout',
     )
     parser.add_argument('-o', '--out', metavar='OUT', help='output file or folder')
-    add_model(parser)
+    add_model(parser, more='; auto: general, iso or photo, as fits each image')
     size = parser.add_argument_group('size of the result, up to 4 times that of the image, with its aspect ratio')
     size.add_argument('--to', metavar='WxH', help='the largest size that fits inside, such as 3840x2160')
     size.add_argument('--long-side', type=int, metavar='N', help='pixels of the longer side')
@@ -180,10 +180,11 @@ def _make_pool(args: argparse.Namespace) -> 'ModelPool':
     from dasr_arch.inference.model_pool import ModelPool
     from dasr_arch.inference.tiling import Tiling
     from dasr_arch.inference.upscaler import Upscaler
+    from dasr_arch.probe.auto_model import AUTO, AutoPool
 
     tiling = Tiling(args.tile, args.exact)
     make = partial(Upscaler, device=args.device, precision=args.precision, tiling=tiling)
-    return ModelPool(args.model, args.scale, make)
+    return AutoPool(args.model, args.scale, make) if args.model == AUTO else ModelPool(args.model, args.scale, make)
 
 
 def _print_model(pool: 'ModelPool', settings: 'FileSettings') -> None:

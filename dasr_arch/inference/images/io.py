@@ -77,6 +77,7 @@ class ImageFile:
     compression: str | None  # of a TIFF
     has_default: bool  # the first frame of an APNG is a fallback and not part of the animation
     metadata: Metadata
+    quantisation: Sequence[int] = ()  # luma table of a JPEG
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,7 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
             metadata=read_metadata(data, image, upright, scale),
+            quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
 
 
