@@ -17,6 +17,7 @@ from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.model_pool import ModelPool
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
@@ -59,12 +60,16 @@ def upscale_video(
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
-    width, height = facts.width, facts.height
-    notes: list[str] = []
-    if isinstance(upscaler, ModelPool):
-        upscaler, line = upscaler.choose([(width, height)], settings.size)
-        notes += [line] if line else []
-    output = upscaler.plan_output(decompose(np.zeros((height, width, 3), np.uint8)), settings.size)
+    size, notes = settings.size, list[str]()
+    if size is not None and size.box is not None and facts.matrix is not None and facts.matrix[0] == 0:
+        size = TargetSize((size.box[1], size.box[0]))  # players show the video turned by a quarter
+    try:
+        if isinstance(upscaler, ModelPool):
+            upscaler, line = upscaler.choose([(facts.width, facts.height)], size)
+            notes += [line] if line else []
+        output = upscaler.plan_output(decompose(np.zeros((facts.height, facts.width, 3), np.uint8)), size)
+    except InputError as error:
+        raise InputError(f'{source}: {error}') from error
     represent = ShotRepresentation(upscaler, adaptation)
     frames = 0
     try:
