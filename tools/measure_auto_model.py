@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work() -> int:
-        pool = AutoPool()
+        pool = AutoPool('auto')
         upscalers = {setting: Upscaler(SCALE, setting) for setting in SETTINGS}
         for path in args.data:
             sys.stdout.write(format_table(path, list(run_trials(path, args.limit, pool, upscalers))) + '\n')

@@ -9,6 +9,9 @@ from dasr_arch.inference.load_model import find_scale, names_file
 from dasr_arch.inference.target_size import TargetSize, choose_factor
 from dasr_arch.inference.upscaler import Upscaler
 
+AUTO = 'auto'
+"""Model that depends on the image, see dasr_arch.probe.auto_model.AutoPool."""
+
 
 class ModelPool:
     """The networks of a model argument, one for each up-sampling factor, loaded when they are needed.
@@ -51,7 +54,7 @@ class ModelPool:
         name = self._model if model is None else model
         if self._fixed is not None or names_file(name):
             return [self.scale]
-        return [entry.scale for entry in read_manifest().files if name in (entry.setting, entry.name)]
+        return [entry.scale for entry in read_manifest().files if name in (AUTO, entry.setting, entry.name)]
 
     def choose(
         self, sizes: Iterable[tuple[int, int]], target: TargetSize | None, file: ImageFile | None = None
@@ -76,12 +79,16 @@ class ModelPool:
         return self._model, self._reason
 
     def describe(self) -> str:
-        """The model and why it is used, '' for a weights file."""
-        return '' if names_file(self._model) else f'model {self._model} x{self.scale}: {self._reason}'
+        """The model and why it is used, '' for a weights file, and if it depends on the image."""
+        return (
+            ''
+            if names_file(self._model) or self._model == AUTO
+            else f'model {self._model} x{self.scale}: {self._reason}'
+        )
 
     def prepare(self, sizes: Sequence[tuple[int, int]], target: TargetSize | None) -> None:
-        """Loads the networks for images of these widths and heights."""
-        for size in sizes:
+        """Loads the networks for images of these widths and heights, unless they depend on their content."""
+        for size in sizes if self._model != AUTO else ():
             self.choose([size], target)
 
     def _load(self, model: str | os.PathLike[str], factor: int) -> Upscaler:

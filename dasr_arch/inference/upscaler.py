@@ -7,9 +7,10 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -161,7 +162,8 @@ class Upscaler:
         """
         adaptation = adaptation or AdaptationOptions()
         if isinstance(image, Tensor):
-            return self._upscale_tensor(image, adaptation, progress, size, mask)
+            upscale = partial(self, adaptation=adaptation, progress=progress, size=size, mask=mask)
+            return _upscale_tensor(image, upscale)
         decomposed = decompose(image)
         output = self.plan_output(decomposed, size, mask)
         representations = self._represent(decomposed, adaptation, progress)
@@ -287,21 +289,6 @@ class Upscaler:
     def _max_tile_pixels(self) -> int:
         return max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
 
-    def _upscale_tensor(
-        self,
-        image: Tensor,
-        adaptation: AdaptationOptions,
-        progress: Progress | None,
-        size: TargetSize | None,
-        mask: NDArray[Any] | Image.Image | None,
-    ) -> Tensor:
-        if image.dim() == 4:
-            return torch.stack([self._upscale_tensor(one, adaptation, progress, size, mask) for one in image])
-        if image.dim() != 3 or not 1 <= image.shape[0] <= 4:
-            raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {image.shape}')
-        out = self(_to_array(image), adaptation, progress, size=size, mask=mask)
-        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(image.device, image.dtype)
-
     def _upscale_component(
         self, pixels: Pixels, representations: Tensor, progress: Progress | None, output: Output | None = None
     ) -> Pixels:
@@ -376,6 +363,15 @@ class Upscaler:
 def count_clean_pixels(height: int, width: int, adaptation: AdaptationOptions) -> int:
     """LR pixels that are computed to estimate the clean representation: none at a strength of 1."""
     return 0 if adaptation.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
+
+
+def _upscale_tensor(image: Tensor, upscale: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:
+    if image.dim() == 4:
+        return torch.stack([_upscale_tensor(one, upscale) for one in image])
+    if image.dim() != 3 or not 1 <= image.shape[0] <= 4:
+        raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {image.shape}')
+    out = upscale(_to_array(image))
+    return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(image.device, image.dtype)
 
 
 def _to_array(image: Tensor) -> NDArray[Any]:

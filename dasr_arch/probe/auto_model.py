@@ -14,11 +14,7 @@ from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import ImageFile
 from dasr_arch.inference.images.pixels import Pixels
 from dasr_arch.inference.model_pool import ModelPool
-from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.probe.model import probe_path, read_probe
-
-AUTO = 'auto'
-"""Model argument of an AutoPool."""
 
 _LOSSLESS_QUALITY = 95  # JPEG quality from which `iso` is as good as `photo`
 _BLOCKS = 1.2  # strength of block boundaries that images without JPEG do not reach
@@ -29,7 +25,7 @@ _STANDARD_SUM = 3685  # of the luma table of the JPEG standard, which quality 50
 
 
 class AutoPool(ModelPool):
-    """ModelPool that chooses `photo`, `general` or `iso` for each image; see there for arguments and errors.
+    """ModelPool of the model 'auto': `photo`, `general` or `iso`, as fits each image.
 
     The encoder and the probe of `general` at x4 estimate noise and blur.
     """
@@ -38,19 +34,6 @@ class AutoPool(ModelPool):
         """Raises InputError if `general` at x4 is not installed or has no probe."""
         self._judge = self._load('general', 4)
         self._probe = read_probe(probe_path(check_packaged(find_packaged('general', 4))), self._judge.network)
-
-    def prepare(self, sizes: Sequence[tuple[int, int]], target: TargetSize | None) -> None:
-        """Loads nothing, because the model depends on the image."""
-
-    def describe(self) -> str:
-        """Nothing, because the model depends on the image."""
-        return ''
-
-    def list_factors(self, model: str | os.PathLike[str] | None = None) -> list[int]:
-        """Up-sampling factors of a setting, by default of all."""
-        fixed = [self.scale] if self._fixed is not None else []
-        known = fixed or [entry.scale for entry in read_manifest().files if model in (None, entry.setting)]
-        return sorted(set(known))
 
     def choose_model(self, file: ImageFile | None) -> tuple[str | os.PathLike[str], str]:
         """The setting for an image, or another if it is not installed at the scale, and the reason."""

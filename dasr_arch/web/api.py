@@ -20,9 +20,10 @@ from starlette.staticfiles import StaticFiles
 
 from dasr_arch._errors import InputError
 from dasr_arch.inference.images.io import OutputSettings
+from dasr_arch.inference.model_pool import AUTO
 from dasr_arch.inference.target_size import check_mask, choose_factor, resize
 from dasr_arch.inference.tiling import Tiling
-from dasr_arch.probe.auto_model import AUTO, AutoPool
+from dasr_arch.probe.auto_model import AutoPool
 from dasr_arch.version import __version__
 from dasr_arch.web import schemas
 from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile

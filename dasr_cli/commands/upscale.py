@@ -177,10 +177,10 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
 
 
 def _make_pool(args: argparse.Namespace) -> 'ModelPool':
-    from dasr_arch.inference.model_pool import ModelPool
+    from dasr_arch.inference.model_pool import AUTO, ModelPool
     from dasr_arch.inference.tiling import Tiling
     from dasr_arch.inference.upscaler import Upscaler
-    from dasr_arch.probe.auto_model import AUTO, AutoPool
+    from dasr_arch.probe.auto_model import AutoPool
 
     tiling = Tiling(args.tile, args.exact)
     make = partial(Upscaler, device=args.device, precision=args.precision, tiling=tiling)
