@@ -46,7 +46,7 @@ def add_model(
     if positional:
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
-        parser.add_argument('--model', default=default, help=f'{_MODEL}{more} ({default or "general"})')
+        parser.add_argument('--model', default=default, help=f'{_MODEL}{more} ({default or "for photographs"})')
     parser.add_argument('--scale', type=int, help='up-sampling factor (that of a named model or file, else 4)')
 
 

@@ -206,12 +206,13 @@ def _upscale_frames(
 ) -> list[Frame]:
     """Upscales pages one by one, and the frames of an animation with one representation to prevent flicker."""
     adaptation = settings.adaptation
+    upscaler.plan_output(decompose(file.frames[0]), settings.size, settings.mask)  # raises before the work
     if file.animated:
         shared = upscaler.represent(_sample(file.frames), adaptation, progress)
     frames = []
     for frame in file.frames:
-        representations = shared if file.animated else upscaler.represent([frame], adaptation, progress)
         image = decompose(frame)
         output = upscaler.plan_output(image, settings.size, settings.mask)
+        representations = shared if file.animated else upscaler.represent([frame], adaptation, progress)
         frames.append(upscaler.upscale_decomposed(image, representations, progress, output).assemble())
     return frames

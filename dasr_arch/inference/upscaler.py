@@ -32,7 +32,7 @@ from dasr_arch.inference.images.image_modes import DecomposedImage, decompose, l
 from dasr_arch.inference.images.pixels import Pixels, to_pixels, to_tensor
 from dasr_arch.inference.load_model import load_model
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient_pixels
-from dasr_arch.inference.target_size import TargetSize, check_mask, choose_factor
+from dasr_arch.inference.target_size import TargetSize, check_mask, choose_factor, resize
 from dasr_arch.inference.tile_limits import MIN_TILE, fast_tile_pixels, is_out_of_memory, max_tile_pixels
 from dasr_arch.inference.tiling import (
     RESIZE_PAD,
@@ -175,15 +175,15 @@ class Upscaler:
     ) -> Output:
         """Size and mask of the result for an image; arguments and errors as for a call."""
         height, width = image.size
-        new = (height * self.scale, width * self.scale)
-        if size is not None:
-            choose_factor(size, width, height, [self.scale])
-            new = size.fit(width, height)[1], size.fit(width, height)[0]
+        choose_factor(size or self.scale, width, height, [self.scale])
+        new_width, new_height = resize(size or self.scale, width, height)
         if mask is None:
-            return Output(new)
+            return Output((new_height, new_width))
         grey = decompose(mask).visible()
-        check_mask((grey.shape[1], grey.shape[0]), (width, height), (new[1], new[0]))
-        return Output(new, to_pixels(to_tensor(grey, torch.device('cpu'))[0], np.dtype(np.float32), 1))
+        check_mask((grey.shape[1], grey.shape[0]), (width, height), (new_width, new_height))
+        return Output(
+            (new_height, new_width), to_pixels(to_tensor(grey, torch.device('cpu'))[0], np.dtype(np.float32), 1)
+        )
 
     @rename_arguments(look='adaptation')
     def represent(
