@@ -19,6 +19,8 @@ SETTINGS: tuple[Setting, ...] = ('general', 'iso', 'photo')
 
 'general' is anisotropic blur with noise, 'iso' isotropic blur without noise, 'photo' slight blur, noise and JPEG.
 """
+DEFAULT_SETTING: Setting = 'general'
+"""Setting of commands, Upscaler and the page, if none is given and it is installed for the upsampling factor."""
 
 _FORMAT = 1
 
@@ -66,6 +68,12 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
         if Path(entry.file).name != entry.file or not entry.file.endswith('.safetensors'):
             raise InputError(f"{path}: '{entry.file}' is not the name of a .safetensors file beside it")
     return manifest
+
+
+def default_setting(scale: int) -> Setting:
+    """DEFAULT_SETTING, or the first of SETTINGS that is installed for the factor if that one is not."""
+    there = [entry.setting for entry in read_manifest().files if entry.scale == scale]
+    return next((setting for setting in (DEFAULT_SETTING, *SETTINGS) if setting in there), DEFAULT_SETTING)
 
 
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:

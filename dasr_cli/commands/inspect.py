@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from dasr_cli.arguments import add_json, add_model
+from dasr_cli.arguments import INSPECTED_MODEL, add_json, add_model
 from dasr_cli.messages import print_error
 
 _NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'on the scale 0..255; JPEG qualities are those of libjpeg, 1 to 100.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    add_model(parser)
+    add_model(parser, default=INSPECTED_MODEL)
     parser.add_argument(
         '--probe',
         metavar='FILE',

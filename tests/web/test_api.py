@@ -31,6 +31,7 @@ from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
 PNG = encode(make_image())
+UPLOADS = {'image', 'like', 'mask'}
 LIMITS = Limits(upload_megabytes=0.5, megapixels=0.1, queue=1, body_seconds=5)
 WAIT = 60
 
@@ -479,7 +480,7 @@ def test_description_is_valid_and_has_the_files_of_forms(server):
     described = get(server, 'openapi.json').json()
     OpenAPI.model_validate(described)
     assert described['openapi'].startswith('3.1')
-    for path, files in (('upscale', {'image', 'like'}), ('jobs', {'image', 'like'}), ('playground', {'image'})):
+    for path, files in (('upscale', UPLOADS), ('jobs', UPLOADS), ('playground', {'image'})):
         operation = described['paths'][f'/api/v1/{path}']['post']
         form = operation['requestBody']['content']['multipart/form-data']['schema']['properties']
         query = {one['name'] for one in operation['parameters']}

@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
+from dasr_arch.inference.target_size import Scale, resize
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 INTEROPERABILITY = 0xA005
@@ -94,19 +95,19 @@ class Metadata:
             yield b'cHRM', b''.join(round(value * 100000).to_bytes(4, 'big') for value in self.png['chromaticity'])
 
 
-def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """Reads the metadata of a file and its loaded Pillow image; ``scale`` multiplies image sizes.
+def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: Scale) -> Metadata:
+    """Reads the metadata of a file and its loaded Pillow image; image sizes become those of the result.
 
     ``upright`` is the image after Pillow's ``exif_transpose``.
     """
     info = upright.info
-    size = (upright.width * scale, upright.height * scale)
+    size = resize(scale, upright.width, upright.height)
     kind = str(image.format)
     comment = info.get('comment')
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
     notes: list[str] = []
     if xmp:
-        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, scale)
+        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, size[0] / upright.width)
         xmp = corrected.packet
         notes += corrected.left_out
     if _RAW_XMP in getattr(image, 'text', {}):
