@@ -43,7 +43,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"weights file '{path}' does not exist; check the path")
+        fault = 'is a folder or no regular file' if path.exists() else 'does not exist'
+        raise InputError(f"weights file '{path}' {fault}; check the path")
     _refuse_compressed(path)
     try:
         if path.suffix == '.safetensors':

@@ -98,6 +98,7 @@ def load_training_options(
     if isinstance(general, schema.AdversarialOptions):
         registry_checks.build(general.network_d, ARCH_REGISTRY, f'{where}: network_d', 'arch')
     if isinstance(train, schema.TrainOptions):
+        _check_length(train, where)
         check_fit(network, train, where, has_weights=general.path.pretrain_network_g is not None)
     _check_start(network, train, model, section(options, 'path', where), where)
     if general.val is not None:
@@ -189,6 +190,13 @@ def _check_training_parts(train: Mapping[str, object], model: str, where: str) -
     if model in schema.ADVERSARIAL_MODELS:
         registry_checks.check_optimizer(section(train, 'optim_d', place), where, 'train.optim_d')
         registry_checks.build(section(train, 'gan_opt', place), LOSS_REGISTRY, f'{place}.gan_opt', 'loss')
+
+
+def _check_length(train: schema.TrainOptions, where: str) -> None:
+    lengths = [stage.total_iter for stage in train.stages]
+    if train.total_iter != sum(lengths):
+        total = f'the sum of the stages, {" + ".join(map(str, lengths))} =' if lengths[1:] else 'that of schedule,'
+        raise InputError(f'{where}: train: total_iter must be {total} {sum(lengths)}, got {train.total_iter}')
 
 
 def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:

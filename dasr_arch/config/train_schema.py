@@ -226,7 +226,7 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
 class TrainOptions(Options, kw_only=True, frozen=True):
     """Section `train` of every model of ours."""
 
-    total_iter: Count  # iterations, the sum of the stages
+    total_iter: Count  # iterations, the sum of the stages; BasicSR's own loop may end before
     precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
@@ -236,13 +236,6 @@ class TrainOptions(Options, kw_only=True, frozen=True):
     def stages(self) -> list[StageOptions]:
         """The stages in their order."""
         return [value for value in astuple(self) if isinstance(value, StageOptions)]
-
-    def __post_init__(self) -> None:
-        """Checks that the stages add up to the whole."""
-        lengths = [stage.total_iter for stage in self.stages]
-        if self.total_iter != sum(lengths):
-            total = f'the sum of the stages, {" + ".join(map(str, lengths))} =' if lengths[1:] else 'that of schedule,'
-            raise ValueError(f'total_iter must be {total} {sum(lengths)}, got {self.total_iter}')
 
 
 class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
@@ -280,7 +273,6 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
                 'freeze_encoder: a frozen encoder cannot be trained; write contrast_opt: ~, code_opt: ~ and '
                 'filter_opt: ~, or a number above 0 for stage_1.total_iter'
             )
-        super().__post_init__()
         if self.stage_1.total_iter and not has_loss and self.teacher_opt is None:
             raise ValueError(
                 'stage_1 trains the encoder by contrast and needs contrast_opt; or set its total_iter to 0'

@@ -166,11 +166,7 @@ def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, s
 
 
 def _cut_all(
-    writer: LmdbWriter,
-    journal: dict[int, str],
-    sources: Sequence[SourceImage],
-    cutting: Cutting,
-    settings: RunSettings,
+    writer: LmdbWriter, journal: dict[int, str], sources: Sequence[SourceImage], cutting: Cutting, settings: RunSettings
 ) -> None:
     """Cuts the images that are not in the journal yet and adds them, batch by batch."""
     missing = [number for number in range(len(sources)) if number not in journal]

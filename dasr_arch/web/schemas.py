@@ -116,10 +116,7 @@ class PlaygroundParameters(Parameters):
         'iso', description='Gaussian blur: isotropic with `width`, or anisotropic with `axis_1`, `axis_2` and `theta`'
     )
     width: Annotated[float, 'number in [0, 10]'] = Field(
-        2.4,
-        ge=0,
-        le=10,
-        description='Kernel width of the isotropic blur in HR pixels; 0 is bicubic downsampling alone',
+        2.4, ge=0, le=10, description='Kernel width of the isotropic blur in HR pixels; 0 is bicubic downsampling alone'
     )
     axis_1: Axis = Field(
         3.2, gt=0, le=10, description='Standard deviation along the first axis of the anisotropic kernel, HR pixels'

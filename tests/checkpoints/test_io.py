@@ -349,8 +349,8 @@ def test_old_files_without_archive_are_read(tmp_path):
 
 
 def test_missing_file_is_named(tmp_path):
-    for path in (tmp_path / 'none.pth', tmp_path):
-        with pytest.raises(InputError, match='does not exist; check the path'):
+    for path, fault in ((tmp_path / 'none.pth', 'does not exist'), (tmp_path, 'is a folder or no regular file')):
+        with pytest.raises(InputError, match=f'{fault}; check the path'):
             load_network(path)
 
 

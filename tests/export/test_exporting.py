@@ -251,7 +251,7 @@ def test_packaged_network_is_exported(tmp_path, kind):
     need(kind)
     network, name = load_named('iso', 4)
     report = export_network(network, tmp_path / f'{name}{SUFFIXES[kind]}', kind, name=name)
-    assert report.largest_difference < 1e-5
+    assert report.largest_difference < 3e-5  # for noise, whose results reach 3.8
     lq = torch.rand(1, 3, 41, 58)
     with torch.no_grad():
         assert (run_file(report.paths[0], lq) - network(lq)).abs().max() < 1e-5

@@ -84,6 +84,13 @@ def profile_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
+def is_profile(data: bytes) -> bool:
+    """True if a profile can be read."""
+    with suppress(ImageCms.PyCMSError, OSError):
+        return bool(ImageCms.ImageCmsProfile(BytesIO(data)))
+    return False
+
+
 def read_tiff_colour(tags: Mapping[int, Any]) -> bytes | None:
     """A profile for the white, primaries and transfer functions of a TIFF; None if they are sRGB's or damaged."""
     with suppress(*_DAMAGE):

@@ -21,7 +21,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.high_bit_depth import decode_16_bits
 from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, make_error, turn_upright
-from dasr_arch.inference.images.colour import is_other_than_srgb
+from dasr_arch.inference.images.colour import is_other_than_srgb, is_profile
 from dasr_arch.inference.images.gif import compose_frames
 from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
 from dasr_arch.inference.target_size import Scale, label_scale, resize
@@ -173,7 +173,9 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
     if _loses_profile(kind, metadata.icc_profile):
         grey = '' if kind in _WITHOUT_PROFILE else ' of grey'
-        notes.append(f'colour is converted to sRGB: {kind} holds no profile{grey}')
+        whole = is_profile(metadata.icc_profile or b'')
+        change = 'colour is converted to sRGB' if whole else 'the damaged profile is left out'
+        notes.append(f'{change}: {kind} holds no profile{grey}')
     elif kind not in keeping and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
     return notes

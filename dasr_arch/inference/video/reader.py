@@ -23,13 +23,7 @@ from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 if TYPE_CHECKING:
     import av
 
-CONTAINERS: Mapping[str, str] = {
-    '.mp4': 'mp4',
-    '.m4v': 'mp4',
-    '.mov': 'mov',
-    '.mkv': 'matroska',
-    '.webm': 'webm',
-}
+CONTAINERS: Mapping[str, str] = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska', '.webm': 'webm'}
 """Formats of written videos by ending; other endings become Matroska."""
 
 VIDEO_SUFFIXES = (

@@ -146,6 +146,15 @@ def test_a_profile_that_the_format_cannot_hold_is_applied(kind: str) -> None:
     assert shown[1] > 180 and shown[0] < 60
 
 
+@pytest.mark.parametrize('kind', ['BMP', 'GIF'])
+def test_a_damaged_profile_that_the_format_cannot_hold_is_left_out(kind: str) -> None:
+    whole = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    flat = Image.new('RGB', (16, 16), (200, 40, 40))
+    result, notes = rewrite(save(flat, 'PNG', icc_profile=whole[:100]), 'a.png', kind)
+    assert notes == [f'the damaged profile is left out: {kind} holds no profile']
+    assert np.asarray(result.convert('RGB'))[4, 4] == pytest.approx([200, 40, 40], abs=4)
+
+
 def test_gamma_that_the_format_cannot_hold_is_applied() -> None:
     flat = Image.new('RGB', (16, 16), (128, 128, 128))
     linear = add_chunk(save(flat, 'PNG'), b'gAMA', struct.pack('>I', 100000))
