@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
 
 
+# Also where the shell has put a file in the place of one:
+_STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
+_STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
@@ -197,7 +202,7 @@ def _print_model(pool: 'ModelPool', settings: 'FileSettings') -> None:
 def _is_pipe(path: str) -> bool:
     """True for - and for what is neither a file nor a folder, such as /dev/stdout, a FIFO or the shell's <(command)."""
     known = Path(path)
-    return path == '-' or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
+    return path in _STDIN + _STDOUT or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
 
 
 def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: 'ModelPool') -> int:
@@ -208,7 +213,7 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
     from dasr_arch.inference.output_paths import format_for
     from dasr_arch.inference.upscale_files import upscale_bytes
 
-    target = None if out in (None, '-') else Path(str(out))
+    target = None if out is None or out in _STDOUT else Path(out)
     stream = target is None or _is_pipe(str(target))
     if len(sources) > 1 or settings.resume or settings.recursive:
         raise InputError('a pipe carries one image; give one, without --resume and --recursive')
@@ -222,7 +227,7 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
         check_writable(target)
     source = sources[0]
     name = 'stdin' if source == '-' else source
-    data = sys.stdin.buffer.read() if source == '-' else read_bytes(Path(source))
+    data = sys.stdin.buffer.read() if source in _STDIN else read_bytes(Path(source))
     _print_model(pool, settings)
     result = upscale_bytes(pool, data, name, settings, notify=partial(print_note, name))
     if target is None:
