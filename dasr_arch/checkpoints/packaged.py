@@ -19,7 +19,7 @@ SETTINGS: tuple[Setting, ...] = ('general', 'iso', 'photo')
 
 'general' is anisotropic blur with noise, 'iso' isotropic blur without noise, 'photo' slight blur, noise and JPEG.
 """
-DEFAULT_SETTING: Setting = 'general'
+DEFAULT_SETTING: Setting = 'photo'
 """Setting of commands, Upscaler and the page, if none is given and it is installed for the upsampling factor."""
 
 _FORMAT = 1
@@ -83,7 +83,7 @@ def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None =
         if entry.scale == scale and name in (entry.setting, entry.name):
             return entry
     known = [entry.name for entry in entries]
-    scales = [f'x{entry.scale}' for entry in entries if entry.setting == name]
+    scales = [f'x{there}' for there in sorted(entry.scale for entry in entries if entry.setting == name)]
     if scales and any((entry.setting, entry.scale) == ('general', scale) for entry in entries):
         raise InputError(f'{name} is installed for {" and ".join(scales)} only; use general')
     if name in (*SETTINGS, *known):

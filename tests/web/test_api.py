@@ -405,9 +405,9 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         entry = find_packaged('iso', 4)
         assert running.models.find('iso', None).name == entry.name
         assert running.models.find('photo', None).name == 'dasr_s_x4_photo'
-        assert running.models.find(None, None).name == 'dasr_s_x4_general'
-        with pytest.raises(InputError, match=r"there is no model 'photo' at x2; there are: "):
-            running.models.find('photo', 2)
+        assert running.models.find(None, None).name == 'dasr_s_x4_photo'
+        with pytest.raises(InputError, match=r"there is no model 'photo' at x3; there are: "):
+            running.models.find('photo', 3)
 
 
 def test_what_there_is_is_listed(server):
