@@ -16,7 +16,8 @@ class FileServer(ThreadingHTTPServer):
         failures: for each coming request, a status code to answer with instead.
         ranges: whether parts can be asked for.
         etag: version of all files, not sent if empty.
-        claimed_length: length to announce in place of the true one.
+        claimed_length: length to announce in place of the true one; -1 announces none.
+        claimed_range: Content-Range of a part in place of the true one.
         release: if set, a cut connection stays open and silent until this event.
         reached: set when a connection has fallen silent.
         seen: the Range header of each request, '' for none.
@@ -32,6 +33,7 @@ class FileServer(ThreadingHTTPServer):
         self.ranges = True
         self.etag = '"one"'
         self.claimed_length: int | None = None
+        self.claimed_range = ''
         self.release: Event | None = None
         self.reached = Event()
         self.seen: list[str] = []
@@ -72,10 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
+            self.send_header(
+                'Content-Range', server.claimed_range or f'bytes {start}-{len(content) - 1}/{len(content)}'
+            )
         if server.etag:
             self.send_header('ETag', server.etag)
-        self.send_header('Content-Length', str(server.claimed_length or len(content) - start))
+        if server.claimed_length != -1:
+            self.send_header('Content-Length', str(server.claimed_length or len(content) - start))
         self.end_headers()
         body = content[start:]
         if not server.cuts:

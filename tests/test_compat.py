@@ -3,12 +3,14 @@
 import importlib.util
 import inspect
 import os
+import socket
 import subprocess
 import sys
 
 import basicsr.train
 import basicsr.utils.options
 import pytest
+import torch
 import yaml
 from basicsr.models.base_model import BaseModel
 
@@ -57,3 +59,31 @@ def test_threads_wait_for_a_moment_unless_the_user_has_chosen(given, expected) -
     program = f'import dasr_arch, os; print(*map(os.environ.get, {names}))'
     done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+def test_newest_state_of_an_experiment_is_resumed_on_a_cpu(tmp_path) -> None:
+    for iteration in (4, 12, 8):
+        torch.save({'iter': iteration}, tmp_path / f'{iteration}.state')
+    (tmp_path / 'notes.state').touch()
+    options = {'auto_resume': True, 'path': {'training_states': str(tmp_path), 'resume_state': None}}
+    assert basicsr.train.load_resume_state(options) == {'iter': 12}
+    assert options['path']['resume_state'] == str(tmp_path / '12.state')
+    named = {'path': {'resume_state': str(tmp_path / '4.state')}}
+    assert basicsr.train.load_resume_state(named) == {'iter': 4}
+    assert basicsr.train.load_resume_state({'auto_resume': True, 'path': {'training_states': 'none'}}) is None
+
+
+def test_models_of_basicsr_are_wrapped_for_several_processes_on_a_cpu(monkeypatch) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    place = {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'dist': True})
+    try:
+        for _ in range(2):  # joining again does nothing
+            _compat.initialise_distributed(on_gpu=False)
+        network = torch.nn.Linear(2, 2)
+        assert model.model_to_device(network).module is network
+    finally:
+        torch.distributed.destroy_process_group()

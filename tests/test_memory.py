@@ -71,5 +71,8 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert not _memory.keep_freed_memory.__wrapped__()
 
 
-def test_a_function_that_no_library_has_is_none() -> None:
+def test_a_function_that_no_library_has_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _memory._find('no_such_function') is None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'name', 'nt')
+        assert _memory._find('mallopt') is None

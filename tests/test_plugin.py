@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from dasr_arch import _plugin
 from dasr_arch._registration import Registry
 
 WITHOUT_BASICSR = ('degradations', 'losses', 'archs', 'data', 'inference', 'export', 'web')
@@ -117,3 +118,9 @@ def test_a_second_class_of_a_name_is_refused():
     registry.register()(type('Net', (), {}))
     with pytest.raises(ValueError, match="arch 'Net' is registered already"):
         registry.register()(type('Net', (), {}))
+
+
+def test_basicsr_that_is_not_installed_is_not_found(monkeypatch):
+    finder = _plugin._BasicSRFinder()
+    monkeypatch.setattr(sys, 'meta_path', [finder])
+    assert finder.find_spec('basicsr', None) is None

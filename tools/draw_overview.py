@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row('astronaut', (0, 84), 'iso', {'type': 'IsotropicGaussian', 'sigma': 2.4}, 'blur of width 2.4'),
+    Row('astronaut', (0, 84), 'photo', {'type': 'IsotropicGaussian', 'sigma': 0.8, 'jpeg': 50}, 'JPEG of quality 50'),
     Row(
         'chelsea',
         (16, 84),

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -200,7 +201,9 @@ def _check_length(train: schema.TrainOptions, where: str) -> None:
 
 
 def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
-    """Refuses options that need a GPU where none is used."""
+    """Refuses options that need a GPU where none is used, or TensorBoard where it is not installed."""
+    if general.logger.use_tb_logger and find_spec('tensorboard') is None:
+        raise InputError(f'{where}: logger.use_tb_logger: needs TensorBoard; install tb-nightly or set it to false')
     if num_gpu:
         return
     if isinstance(train, schema.CommonTrainOptions) and train.sync_batchnorm:

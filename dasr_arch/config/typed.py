@@ -215,11 +215,8 @@ def _check_default_kind(value: object, default: object, where: str) -> None:
 def describe_kind(kind: object) -> str:
     """Description of a kind of value for messages, such as 'a whole number of at least 1'."""
     if get_origin(kind) is Annotated:
-        bare, *extras = get_args(kind)
-        for meta in extras:
-            if isinstance(meta, msgspec.Meta):
-                return meta.description or describe_kind(bare) + _bounds(meta)
-        return describe_kind(bare)
+        bare, meta = get_args(kind)
+        return meta.description or describe_kind(bare) + _bounds(meta)
     origin, parts = get_origin(kind), get_args(kind)
     if origin in {Union, types.UnionType}:
         return ' or '.join(describe_kind(arm) for arm in parts if arm is not msgspec.UnsetType)

@@ -195,8 +195,6 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
             grey = samples.ndim == 2 or samples.shape[2] == 2
             rgb = np.repeat(samples.reshape(*samples.shape[:2], -1)[:, :, :1], 3, axis=2) if grey else samples[:, :, :3]
             pixels = round_to_8_bits(rgb)
-        elif image.mode in ('F', 'I'):
-            raise ValueError('samples of 32 bits, expected 8 or 16')
         else:
             pixels = np.array(image.convert('RGB'))
     return turn_upright(pixels, orientation)

@@ -127,11 +127,11 @@ class _Numbers:
         """One of the names, by their probabilities."""
         rest = float(next(self.left))
         possible = [name for name, share in shares.items() if share > 0]
-        for name in possible:
+        for name in possible[:-1]:
             rest -= shares[name]
             if rest < 0:
                 return name
-        return possible[-1]  # the shares' sum is 1 but for rounding
+        return possible[-1]
 
 
 def _draw_kernel(numbers: _Numbers, level: Level, scale: int, kernel_size: int) -> Tensor:

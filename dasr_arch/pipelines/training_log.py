@@ -13,8 +13,6 @@ from typing import Any
 from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from tqdm import tqdm
 
-from dasr_arch._errors import InputError
-
 HISTORY_NAME = 'history.jsonl'
 
 
@@ -166,8 +164,6 @@ class TrainingLog:
 
 def open_board(folder: Path, start: int) -> Any:
     """TensorBoard's writer; events of iterations after ``start``, from before a crash, are hidden."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (optional, slow to import)
-    except ImportError as error:
-        raise InputError('logger.use_tb_logger needs TensorBoard; install tb-nightly or set it to false') from error
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (optional, slow to import)
+
     return SummaryWriter(str(folder), purge_step=start + 1 if start else None)

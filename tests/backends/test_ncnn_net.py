@@ -309,6 +309,26 @@ def test_recorded_layers_are_what_ncnn_reads():
     ]
 
 
+@needs_ncnn
+@torch.no_grad()
+def test_an_encoder_that_is_not_translated_is_run_by_torch():
+    network, lq = make_network(), draw()
+    network.encoder.body[1] = torch.nn.InstanceNorm2d(8)
+    assert relative_error(network(lq), make_reference(network)(lq)) < 1e-5
+
+
+def make_reference(network):
+    reference = copy.deepcopy(network)
+    reference.set_implementation('reference')
+    return reference
+
+
+def test_a_normalisation_of_no_convolution_is_an_error():
+    image = ncnn_net.Recorder().input('image')
+    with pytest.raises(ncnn_net.UnsupportedError, match='this normalisation'):
+        torch.nn.BatchNorm2d(3).eval()(image)
+
+
 def test_an_operation_that_is_not_translated_is_an_error():
     recorder = ncnn_net.Recorder()
     image = recorder.input('image')

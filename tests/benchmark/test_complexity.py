@@ -92,3 +92,20 @@ def test_short_training_on_the_image_is_timed(tmp_path: Path) -> None:
     assert costs.failure == ''
     assert costs.milliseconds is not None
     assert costs.milliseconds > 0
+
+
+def test_stored_costs_that_are_damaged_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = {'multiply_adds': 0, 'milliseconds': 1.5, 'peak_mib': 300.0, 'base_mib': 200.0}
+    monkeypatch.setattr('dasr_arch.benchmark.complexity.run_in_own_process', lambda *_: found)
+    method = build_method(NetworkPlan('B', 'Bicubic', {'scale': 4}), 4)
+    first = measure_costs(method, 4, PLAN, CPU, tmp_path)
+    (file,) = tmp_path.iterdir()
+    for content in ('{"size": 16', '{"size": 16}'):
+        file.write_text(content)
+        assert measure_costs(method, 4, PLAN, CPU, tmp_path).milliseconds == first.milliseconds
+        assert 'the stored costs cannot be used' in caplog.text
+        caplog.clear()
+    assert measure_costs(method, 4, PLAN, CPU, tmp_path).size == 16
+    assert caplog.text == ''

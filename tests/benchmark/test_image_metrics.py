@@ -69,6 +69,7 @@ def test_smallest_side_leaves_room_for_border_and_window() -> None:
         ('calculate_psnr', {'crop_border': '4'}, 'crop_border must be a whole number'),
         ('calculate_psnr', {'crop_border': 4, 'test_y_channel': 'yes'}, 'must be true or false'),
         ('calculate_psnr', {'crop_border': 4, 'input_order': 'CHW'}, "must be 'HWC'"),
+        ('calculate_lpips', {'net': 'resnet', 'backbone_path': 'a.pth'}, "net must be one of alex, .*, got 'resnet'"),
         ('calculate_ssim_release', {'crop_border': 4, 'test_y_channel': True}, "no option 'test_y_channel'"),
     ],
 )

@@ -15,7 +15,7 @@ from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.srmd_arch import SRMD, SRMDNF
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
-from dasr_arch.benchmark.methods import Method, build_method, describe_method, probe_method
+from dasr_arch.benchmark.methods import Method, build_method, describe_method, probe_method, run_network
 from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.zero_shot.adaptation import build_adapter
 from dasr_arch.zero_shot.kernel_estimation import estimate_kernel
@@ -198,9 +198,32 @@ def test_predictor_without_use_and_parts_of_other_networks_are_refused(folder: P
     other = PartPlan('Predictor', {'num_feat': 8}, folder / 'predictor.pth')
     with pytest.raises(InputError, match='predictor: expected an IKC, got Predictor'):
         build_method(srmdnf(folder, kernel='predicted', predictor=other), 4)
+    save_weights(IKC(**SMALL_IKC).sftmd, folder / 'sftmd.pth')
+    with pytest.raises(InputError, match=r"sftmd\.pth' is of SFTMD; give one of a Predictor or of a whole IKC"):
+        build_method(srmdnf(folder, kernel='predicted', predictor=predictor(folder, 'sftmd')), 4)
     small = PartPlan('IKC', {'scale': 2, 'num_feat': 8, 'num_blocks': 1}, folder / 'predictor.pth')
     with pytest.raises(InputError, match='predictor: scale is 2, but the test has scale 4'):
         build_method(srmdnf(folder, kernel='predicted', predictor=small), 4)
+
+
+def test_incomplete_dasr_is_named(folder: Path, tmp_path: Path) -> None:
+    state = torch.load(folder / 'dasr.pth', weights_only=True)['params']
+    del state['encoder.body.0.weight']
+    torch.save(state, tmp_path / 'part.pth')
+    with pytest.raises(
+        InputError, match=r"weights file '.*part\.pth' is no complete DASR \(.*encoder\.body\.0\.weight"
+    ):
+        build_method(NetworkPlan('Ours', 'DASR', {}, tmp_path / 'part.pth'), 4)
+
+
+def test_result_that_is_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match='expected an image as the output, got tuple'):
+        run_network(Split(), LQ, {}, 1)
+
+
+class Split(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.split(1)
 
 
 def test_network_that_returns_no_image_is_no_method(folder: Path) -> None:

@@ -300,6 +300,26 @@ def test_running_out_of_memory_is_one_line_with_the_way_out_and_the_rest_goes_on
     assert rows_of()['Bicubic', 'Own', 'sigma 0']['failure'] == ''
 
 
+def test_network_that_trains_on_the_image_cannot_take_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    def adapt(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    network = {'type': 'ZSSR', 'num_feat': 8, 'num_layers': 3, 'adapt': {'max_steps': 1, 'crop_size': 8}}
+    options = make_options(write_images(Path('own'), count=1), networks={'ZSSR': network})
+    monkeypatch.setattr('dasr_arch.benchmark.methods.probe_method', lambda *_: None)
+    monkeypatch.setattr('dasr_arch.pipelines.testing.probe_method', lambda *_: None)
+    monkeypatch.setattr('dasr_arch.benchmark.methods.Method.restore', adapt)
+    assert run_test(options).failures == 2
+    reason = 'p0: not enough memory for 11 x 10 LR pixels; it trains on the whole image, so run it on another device'
+    assert rows_of()['ZSSR', 'Own', 'sigma 0']['failure'] == reason
+
+
+def test_score_that_is_not_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dasr_arch.benchmark.runner.measure_image', lambda *_: float('nan'))
+    assert run_test(make_options(write_images(Path('own'), count=1))).failures == 2
+    assert rows_of()['Bicubic', 'Own', 'sigma 0']['failure'] == 'p0: psnr is not a number'
+
+
 @pytest.mark.parametrize('key', ['images', 'pictures'])  # the latter is deprecated
 def test_images_that_a_report_shows_are_written_and_no_other(key: str) -> None:
     root = write_images(Path('own'), count=3)

@@ -348,6 +348,17 @@ def test_old_files_without_archive_are_read(tmp_path):
     assert torch.equal(restore(load_network(tmp_path / 'old.pth')), restore(network))
 
 
+def test_file_that_may_not_be_read_is_an_error_of_the_system(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    path = tmp_path / 'net.pth'
+    torch.save({}, path)
+    monkeypatch.setattr(torch, 'load', refuse)
+    with pytest.raises(PermissionError):
+        read_file(path)
+
+
 def test_missing_file_is_named(tmp_path):
     for path, fault in ((tmp_path / 'none.pth', 'does not exist'), (tmp_path, 'is a folder or no regular file')):
         with pytest.raises(InputError, match=f'{fault}; check the path'):

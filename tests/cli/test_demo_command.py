@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dasr_arch.pipelines.demo import DemoReport
 from dasr_cli.main import main
 
 
@@ -18,6 +19,19 @@ def test_folder_that_holds_something_is_refused(tmp_path: Path, capsys: pytest.C
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (f'dasr: error: {tmp_path}: exists already; the demo needs a folder of its own, choose another name')
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
+
+
+def test_end_of_a_demo_tells_where_its_page_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path) -> DemoReport:  # tests/pipelines/test_demo.py runs the real one
+        return DemoReport(folder / 'index.html', 'the table', 90)
+
+    monkeypatch.setattr('dasr_arch.pipelines.demo.run_demo', run)
+    assert main(['demo', '--out', str(tmp_path / 'out')]) == 0
+    table, last = capsys.readouterr().out.splitlines()
+    assert table == 'the table'
+    assert last == f'done in 1.5 minutes; open in a browser: file://{tmp_path}/out/index.html'
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dasr_cli.commands.doctor import examine
+from dasr_cli.commands.doctor import _try_precisions, examine
 from dasr_cli.main import main
 
 
@@ -89,3 +90,47 @@ def test_broken_installation_is_diagnosed_without_a_traceback(tmp_path):
     assert 'Traceback' not in result.stderr
     assert 'NO   training and testing: ImportError: libmissing.so: cannot open' in result.stdout
     assert result.stdout.endswith('Training and testing do NOT work here.\n')
+
+
+def test_scarce_disk_is_a_warning(monkeypatch):
+    monkeypatch.setattr('shutil.disk_usage', lambda path: SimpleNamespace(free=3 * 10**9))
+    assert any(text.endswith('has 3.0 GB left; DIV2K alone needs more') for text in examine().warnings)
+
+
+def test_missing_viewer_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tensorboard', None)
+    (viewer,) = (feature for feature in examine().features if feature.name == 'TensorBoard viewer')
+    assert (viewer.works, viewer.detail) == (False, 'tensorboard is not installed')
+    assert viewer.remedy == 'pip install tensorboard'
+
+
+def test_viewer_that_needs_a_dropped_module_is_named(tmp_path, monkeypatch):
+    metadata = tmp_path / 'tb_nightly-2.20.0.dist-info'
+    metadata.mkdir()
+    (metadata / 'METADATA').write_text('Metadata-Version: 2.1\nName: tb-nightly\nVersion: 2.20.0\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+    (viewer,) = (feature for feature in examine().features if feature.name == 'TensorBoard viewer')
+    assert (viewer.works, viewer.remedy) == (False, "pip install 'setuptools<82'")
+
+
+def test_torch_without_processes_is_named(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'is_available', lambda: False)
+    (processes,) = (feature for feature in examine().features if 'torchrun' in feature.name)
+    assert (processes.works, processes.remedy) == (False, 'install the usual build of torch')
+
+
+def refuse(image, weight):
+    raise RuntimeError('no kernel image is available\nCompile with ...')
+
+
+@pytest.mark.parametrize(
+    ('convolution', 'expected'),
+    [
+        (refuse, 'fails: RuntimeError: no kernel image is available'),
+        (lambda image, weight: weight.sum() * torch.nan, 'gives values that are not finite'),
+    ],
+)
+def test_precision_that_does_not_work_is_told(monkeypatch, convolution, expected):
+    monkeypatch.setattr(torch.nn.functional, 'conv2d', convolution)
+    assert _try_precisions('cpu') == {'fp32': expected, 'bf16': expected}

@@ -3,14 +3,16 @@ import importlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import dasr_cli
 from dasr_arch import version
 from dasr_arch._errors import InputError
-from dasr_cli.main import MODULES, build_parser, describe_error, main
+from dasr_cli.main import MODULES, build_parser, describe_error, main, read_version, run_guarded
 
 
 def run_dasr(*arguments, **options):
@@ -126,3 +128,23 @@ def test_parsers_are_of_the_kind_that_answers_in_one_line():
     parser = build_parser()
     (action,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     assert {type(subparser) for subparser in action.choices.values()} == {type(parser)}
+
+
+def test_package_without_a_version_is_refused(tmp_path, monkeypatch):
+    (tmp_path / 'version.py').write_text('__version__ = 1\n')
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: spec)
+    with pytest.raises(RuntimeError, match=r"version\.py holds no line of the form: __version__ = '1\.2\.3'"):
+        read_version()
+
+
+def test_commands_run_in_any_thread(capsys):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, ['download', 'Set6']).result() == 2
+        assert pool.submit(run_guarded, lambda: 7).result() == 7
+    assert "unknown data set 'Set6'" in capsys.readouterr().err
+
+
+def test_bug_shows_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_guarded(lambda: 1 // 0)

@@ -101,6 +101,30 @@ def test_file_names_that_a_terminal_cannot_show_are_printed_all_the_same(
     assert any(line.startswith('  in/?.png: e-') for line in printed)
 
 
+def test_continued_run_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(workspace: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('dasr_arch.data.prepare._publish', stop)
+        assert prepare() == 130
+    assert 'stopped; run the same command again to continue' in capsys.readouterr().err
+    assert prepare() == 0
+    assert capsys.readouterr().out.startswith('continued an interrupted run; images already done: 4\n')
+
+
+def test_long_list_of_keys_is_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(21):  # and b.1
+        write_image(Path('in') / f'c.{index}.png', np.full((48, 48, 3), index, np.uint8))
+    assert prepare() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert 'keys that differ from the file name: 22' in printed
+    assert sum(line.startswith('  in/') and '-' in line for line in printed) == 20
+    assert any(line.startswith('  and 2 more, see ') for line in printed)
+
+
 @pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_says_how_to_continue(folder: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (600, 600, 3), dtype=np.uint8)

@@ -1,6 +1,7 @@
 """Output, exit codes and files of `dasr probe` and `dasr inspect`."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import torch
 from PIL import Image
 
 from dasr_arch import DASR, build_degradation, degrade_image
+from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import WEIGHTS_FOLDER, read_manifest
 from dasr_arch.data.image_io import write_image
+from dasr_arch.data.image_source import open_sources
+from dasr_arch.probe.command import make_test_maps
 from dasr_arch.probe.model import probe_path
 from dasr_cli.main import main
 
@@ -138,6 +142,18 @@ def test_reports_have_maps(folder, tmp_path, setting, quantity, classes, maps):
     assert (tmp_path / 'report' / 'map_1.svg').read_text().count('width') >= 4
 
 
+def test_general_map_has_round_and_long_kernels(folder, tmp_path):
+    pytest.importorskip('sklearn', reason='the extra `report` is not installed')
+    for seed in range(16):
+        write_image(tmp_path / f'{seed}.png', make_image(seed)[:32, :32])
+    kernels, levels = make_test_maps(
+        load_network(folder / 'tiny.pth', 2).eval(), open_sources(str(tmp_path)), 'general'
+    )
+    labels = list(dict.fromkeys(point.degradation for point in kernels.points))
+    assert labels == ['width 0.3', 'width 1.9', 'axes 1.9 x 0.3 at 0', 'axes 1.9 x 0.3 at 90']
+    assert levels.title.startswith('four noise levels, width ')
+
+
 @pytest.mark.parametrize(
     ('more', 'said'),
     [
@@ -162,3 +178,24 @@ def test_weights_without_a_probe_say_how_to_make_one(folder, capsys, tmp_path):
     image = write_blurred(tmp_path / 'a.png', 0.2)
     assert main(['inspect', '--model', str(other), '--scale', '2', str(image)]) == 2
     assert 'fit one with `dasr probe`' in capsys.readouterr().err
+
+
+def test_installed_weights_get_no_probe_beside_them(folder, capsys):
+    paths = ['--images', str(folder / 'train'), '--test', str(folder / 'test')]
+    assert main(['probe', 'general', '--scale', '2', *paths]) == 2
+    assert capsys.readouterr().err == (
+        'dasr: error: name the file to write with -o; the folder of the installed weights is left alone\n'
+    )
+
+
+def test_maps_need_scikit_learn(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'sklearn', None)
+    assert probe(folder, '--force', '--report', str(tmp_path / 'report')) == 2
+    assert 'maps need scikit-learn; install the extra `report`' in capsys.readouterr().err
+    assert not (tmp_path / 'report').exists()
+
+
+@pytest.mark.parametrize('top', [0, -1])
+def test_no_candidates_are_refused(folder, capsys, top):
+    assert inspect(folder, 'a.png', '--top', str(top)) == 2
+    assert capsys.readouterr().err == f'dasr: error: --top must be at least 1, got {top}\n'

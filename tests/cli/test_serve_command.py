@@ -62,7 +62,11 @@ def test_free_port_is_found_and_ctrl_c_in_the_middle_of_a_job_stops_cleanly(tmp_
     torch.save({'params': make_network(2, num_feat=32, num_groups=5, num_blocks=5).state_dict()}, tmp_path / 'wide.pth')
     temporary = tmp_path / 'tmp'
     temporary.mkdir()
-    with started('--model', str(tmp_path / 'wide.pth'), TMPDIR=str(temporary)) as (process, lines):
+    browser, opened = tmp_path / 'browser', tmp_path / 'opened'
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
+    environment = {'TMPDIR': str(temporary), 'BROWSER': str(browser)}
+    with started('--model', str(tmp_path / 'wide.pth'), '--open', **environment) as (process, lines):
         address = re.fullmatch(r'open (http://127\.0\.0\.1:\d+/) \(Ctrl-C stops\)\n', lines[-1])[1]
         assert lines[0].startswith('models: wide (x2), ')
         assert urlsplit(address).port > 0
@@ -85,6 +89,7 @@ def test_free_port_is_found_and_ctrl_c_in_the_middle_of_a_job_stops_cleanly(tmp_
         assert answers[0].status_code == 503
         assert answers[0].json()['detail'] == 'the server is stopping'
     assert list(temporary.iterdir()) == []
+    assert opened.read_text() == f'{address}\n'
 
 
 @pytest.mark.slow

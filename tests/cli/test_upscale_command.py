@@ -96,6 +96,18 @@ def test_bad_image_is_named_and_the_rest_goes_on(folder, capsys):
     assert sorted(path.name for path in Path('in_x2').iterdir()) == ['a.png', 'b.png']
 
 
+def test_long_lists_are_cut(folder, capsys):
+    for index in range(22):
+        Image.new('RGB', (4, 4)).save(f'in/{index}.png')
+        Path(f'in/bad{index}.png').write_bytes(b'not an image')
+    assert main(['upscale', 'in', *FIXED]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[20:] == ['and 4 more in in_x2']
+    errors = [line for line in printed.err.splitlines() if line.startswith('dasr: error: ')]
+    assert errors[20:] == ['dasr: error: and 2 more images']
+    assert printed.err.splitlines()[-1] == '24 upscaled; 22 failed'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -145,6 +157,14 @@ def test_pipe_into_a_file_takes_its_format_and_replaces_nothing(folder, monkeypa
     assert Image.open('out.jpg').format == 'JPEG'
     assert main(arguments) == 2
     assert capsys.readouterr().err == 'dasr: error: out.jpg: exists already; --force replaces it\n'
+
+
+def test_terminal_gets_no_image(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    assert main(['upscale', 'in/a.png', '-', *FIXED]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith('dasr: error: an image would fill the terminal; name a file')
+    assert printed.out == ''
 
 
 def test_pipe_that_carries_no_image_is_one_line(folder, monkeypatch, capsys):

@@ -75,6 +75,14 @@ def test_several_clips_go_into_a_folder_and_are_resumed(capsys):
     assert capsys.readouterr().out == 'already done: 2\n'
 
 
+def test_results_among_the_inputs_are_left_out_and_counted(capsys):
+    assert main(['upscale', 'a.mp4', *FIXED]) == 0
+    assert main(['upscale', '*.mp4', '--force', *FIXED]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == 'a_x2.mp4\n' * 2
+    assert printed.err.splitlines()[-1] == '1 left out, results of this command'
+
+
 def test_bad_clip_is_named_and_the_rest_goes_on(capsys):
     Path('bad.mp4').write_bytes(Path('a.mp4').read_bytes()[:2000])
     assert main(['upscale', 'bad.mp4', 'b.mkv', '-o', 'out/', *FIXED]) == 2

@@ -50,6 +50,7 @@ def test_parts_of_the_wrong_type_are_left_to_the_checks(value):
     for key in ('datasets', 'network_g', 'path', 'train'):
         small = shrink_options({'scale': 4, key: value})
         assert small[key] == value
+    assert shrink_options({'datasets': {'train': value}})['datasets'] == {'train': value}
 
 
 def test_old_smoke_file_is_the_small_training_file_with_a_warning(caplog):

@@ -1,13 +1,18 @@
 import logging
+import os
+import sys
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
+from dasr_arch.archs.srmd_arch import SRMDNF
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.config.yaml_reader import read_yaml
 from tests.option_files import OPTIONS, stand_in, write_images
@@ -213,6 +218,8 @@ def test_wrong_general_part_is_refused(load, override, expected):
         ('train.stage_1.total_iter=50', 'train: total_iter must be the sum of the stages, 50 + 10 = 60, got 20'),
         ('train.stage_1.milestones=[6, 3]', 'train.stage_1: milestones must increase, got [6, 3]'),
         ('train.stage_1.milestones=[60]', 'train.stage_1: milestones must lie inside the stage of 10 iterations'),
+        ('train.stage_1.warmup_iter=11', 'train.stage_1: warmup_iter must not exceed total_iter 10, got 11'),
+        ('train.stage_1.lr_min=1', 'train.stage_1: lr_min must not exceed lr 0.001, got 1'),
         ('train.stage_2.milestones=[5]', "train.stage_2: schedule 'cosine' has no milestones"),
         ('train.stage_1.schedule=stairs', "expected one of 'step', 'cosine', got the text 'stairs'"),
         ('train.optim_g.type=Adma', "train.optim_g.type: expected one of 'Adam', 'AdamW'"),
@@ -220,6 +227,7 @@ def test_wrong_general_part_is_refused(load, override, expected):
         ('train.pixel_opt.type=L1Los', "train.pixel_opt.type: no loss is called 'L1Los'; did you mean 'L1Loss'?"),
         ('train.pixel_opt.weight=1', "train.pixel_opt: L1Loss takes no argument 'weight'"),
         ('train.pixel_opt.reduction=avg', 'train.pixel_opt: L1Loss refuses these arguments'),
+        ('train.pixel_opt.reduction=none', 'train.pixel_opt: L1Loss gives no finite number with these arguments'),
         ('train.pixel_opt.loss_weight=much', 'train.pixel_opt.loss_weight: expected a number, such as the default 1.0'),
         ('train.pixel_opt.loss_weight=[1, 2]', 'train.pixel_opt: L1Loss'),
         ('train.pixel_opt={}', 'stage_2 needs pixel_opt'),
@@ -327,6 +335,28 @@ def test_launcher_without_torchrun_is_refused(load, monkeypatch):
         load(DASR_FILE, launcher='pytorch')
 
 
+def test_curves_need_tensorboard(load, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tensorboard', None)
+    check_message(load, DASR_FILE, ['logger.use_tb_logger=true'], 'logger.use_tb_logger: needs TensorBoard; install')
+    assert load(DASR_FILE, 'logger.use_tb_logger=false')['logger']['use_tb_logger'] is False
+
+
+@pytest.mark.parametrize(
+    ('override', 'launcher', 'expected'),
+    [
+        ('num_gpu=2', 'none', 'one process uses one GPU, got 2; start with torchrun --nproc_per_node=2 train.py'),
+        ('num_gpu=2', 'pytorch', '3 processes on this machine need a GPU each, torch finds 2; start fewer, or write'),
+    ],
+)
+def test_each_process_uses_one_gpu(load, monkeypatch, override, launcher, expected):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    with pytest.raises(InputError, match=expected):
+        load(DASR_FILE, override, launcher=launcher)
+    assert load(DASR_FILE, 'num_gpu=auto')['num_gpu'] == 1
+
+
 def test_image_that_cannot_be_read_is_named(load, images, tmp_path):
     folder = write_images(tmp_path / 'bad', count=2)
     (folder / '0.png').write_bytes((folder / '0.png').read_bytes()[:200])
@@ -388,6 +418,11 @@ def test_metrics_need_hr_images(load, images):
 )
 def test_wrong_options_of_a_foreign_arch_are_refused(load, override, expected):
     check_message(load, SUPERVISED_FILE, [override], expected)
+
+
+def test_arch_that_makes_no_network_is_refused(load, monkeypatch):
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Odd', lambda: None)
+    check_message(load, SUPERVISED_FILE, ['network_g={type: Odd}'], 'network_g.type: Odd is no network')
 
 
 @pytest.mark.parametrize(
@@ -551,6 +586,31 @@ def test_weights_of_another_network_are_refused(load, tmp_path):
     check_message(load, DASR_FILE, [f'path.pretrain_network_g={tmp_path / "net.pth"}'], 'it is of another network')
 
 
+@pytest.mark.parametrize('lost', ['head.weight', 'compress.weight', 'encoder.body.0.weight'])
+def test_incomplete_weights_are_refused(load, tmp_path, lost):
+    network = DASR(2, 64, 1, 1, 192, 48, upsampler='direct', skip='bicubic')
+    torch.save({name: value for name, value in network.state_dict().items() if name != lost}, tmp_path / 'net.pth')
+    check_message(load, DASR_FILE, [f'path.pretrain_network_g={tmp_path / "net.pth"}'], f"'{lost}' is missing")
+
+
+def test_weights_with_the_names_of_their_authors_are_for_our_models(load, tmp_path):
+    torch.save({'head.0.weight': torch.zeros(8, 3, 3, 3)}, tmp_path / 'net.pt')
+    network = 'network_g={type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1}'
+    overrides = [network, f'path.pretrain_network_g={tmp_path / "net.pt"}']
+    check_message(load, FOREIGN_FILE, overrides, "has its authors' names, which SRModel does not read; write model_")
+
+
+def test_training_needs_the_basis_of_the_weights(load, tmp_path):
+    state = SRMDNF(num_layers=6).state_dict()
+    released = {name.replace('body', 'model'): value for name, value in state.items() if 'basis' not in name}
+    torch.save(released, tmp_path / 'net.pth')
+    overrides = [f'path.pretrain_network_g={tmp_path / "net.pth"}']
+    check_message(load, SRMDNF_FILE, overrides, 'does not hold the PCA basis that its kernel codes are in; name it')
+    np.save(tmp_path / 'basis.npy', state['kernel_code.basis'].flatten(1).numpy())
+    options = load(SRMDNF_FILE, *overrides, f'network_g.basis_path={tmp_path / "basis.npy"}')
+    assert options['path']['pretrain_network_g'] == str(tmp_path / 'net.pth')
+
+
 def test_an_encoder_from_a_file_must_fit(load, tmp_path):
     path = tmp_path / 'net.pth'
     options = load(DASR_FILE)['network_g']
@@ -577,6 +637,11 @@ def test_folder_of_experiments_that_is_a_file_is_refused(images, tmp_path):
     overrides = [f'datasets.{key}.dataroot_gt={images / "hr"}' for key in ('train', 'val_1')]
     with pytest.raises(InputError, match="experiments' is a file"):
         load_training_options(DASR_FILE, [*overrides, *SMALL_NETWORKS[DASR_FILE]], root=tmp_path, smoke=True)
+
+
+def test_folder_of_experiments_that_cannot_be_written_is_refused(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != tmp_path / 'root')  # the superuser may write anywhere
+    check_message(load, DASR_FILE, [], f"but '{tmp_path / 'root'}' is not writable")
 
 
 def test_code_in_an_option_file_never_runs(tmp_path):

@@ -99,6 +99,7 @@ def test_duplicate_keys_are_refused_with_both_lines(tmp_path, text, line, first,
         ('1: a\n', "keys must be text, got '1'"),
         ('a: !!int 5e3\n', "'5e3' cannot be read as !!int"),
         ('a: !!float abc\n', "'abc' cannot be read as !!float"),
+        ('a: !!map [1]\n', 'options.yml:1: !!map cannot stand before a list or mapping'),
         ('a: &a [*a]\n', 'an alias refers to a value that contains it'),
         ('[' * 3000, 'nested too deeply'),
         ('a: "\x01"\n', 'not valid YAML'),
@@ -121,6 +122,11 @@ def test_missing_file_lists_its_neighbours(tmp_path):
 
 def test_folder_is_no_option_file(tmp_path):
     assert 'got a folder' in message(tmp_path)
+
+
+def test_file_of_another_kind_cannot_be_read(tmp_path):
+    path = write(tmp_path, 'a: 1\n')
+    assert message(path / 'more.yml').endswith('more.yml: the option file cannot be read: Not a directory')
 
 
 def test_binary_file_is_no_option_file(tmp_path):

@@ -137,3 +137,20 @@ def test_tiff_that_is_refused(settings: dict[str, object], message: str) -> None
     channels = 4 if 'photometric' in settings else 3
     with pytest.raises(ValueError, match=message):
         decode_16_bits(make_tiff(make_samples(channels), **settings), 'TIFF')
+
+
+def test_tiff_of_other_samples_is_refused() -> None:
+    five = make_tiff(make_samples(5), extrasamples=['unassalpha', 'unspecified'])
+    with pytest.raises(ValueError, match='5 samples in a pixel, expected 3 or 4'):
+        decode_16_bits(five, 'TIFF')
+    whole = make_tiff(make_samples(1))
+    place = whole.index(struct.pack('<H', 279))  # StripByteCounts: type, count and the number itself
+    with pytest.raises(ValueError, match='a part of the image is missing'):
+        decode_16_bits(whole[: place + 8] + bytes(4) + whole[place + 12 :], 'TIFF')
+
+
+def test_png_of_8_bits_is_no_deep_one() -> None:
+    file = BytesIO()
+    Image.new('L', (4, 4)).save(file, 'PNG')
+    with pytest.raises(ValueError, match='damaged, or an unusual kind of 16 bits'):
+        decode_16_bits(file.getvalue(), 'PNG')

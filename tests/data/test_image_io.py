@@ -17,6 +17,7 @@ from dasr_arch.data.image_io import (
     decode_stored_image,
     encode_png,
     list_images,
+    make_error,
     read_image,
     read_size,
     write_image,
@@ -177,6 +178,11 @@ def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         read_size(tmp_path / 'missing.png')
     with pytest.raises(InputError, match='Is a directory'):
         read_image(tmp_path)
+
+
+def test_file_that_may_not_be_read_is_named() -> None:
+    error = make_error('a.png', PermissionError(13, 'Permission denied'))
+    assert str(error) == 'a.png: cannot be read (Permission denied); check its permissions'
 
 
 def test_zero_sized_image_is_refused() -> None:

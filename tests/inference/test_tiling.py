@@ -17,9 +17,11 @@ from dasr_arch.inference.images.image_modes import Pixels
 from dasr_arch.inference.load_model import locate_weights
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back, orient_pixels
 from dasr_arch.inference.tile_limits import (
+    FAST_BYTES,
     bytes_per_pixel,
     encoder_radius,
     encoder_stride,
+    fast_tile_pixels,
     is_out_of_memory,
     max_tile_pixels,
     receptive_radius,
@@ -277,6 +279,31 @@ def test_tile_that_does_not_fit_is_halved_until_it_does():
     assert np.abs(out - expected).max() < 1e-5
     assert sum(seen) == 90 * 70
     assert len(seen) > 2
+
+
+@pytest.mark.parametrize(
+    ('error', 'expected', 'message'),
+    [
+        (MemoryError(), InputError, 'not enough memory even for 24 x 30 LR pixels; close other programs'),
+        (RuntimeError('a bug'), RuntimeError, '^a bug$'),
+    ],
+)
+def test_smallest_tile_and_bugs_are_not_tried_again(monkeypatch, error, expected, message):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr('dasr_arch.inference.tiling.super_resolve', fail)
+    plan = plan_tiles(24, 30, 4, 10_000)
+    with pytest.raises(expected, match=message):
+        super_resolve_tiled(make_network(), np.zeros((24, 30, 3), np.float32), torch.zeros(1, 12), plan, nullcontext)
+
+
+def test_small_tiles_are_fastest_where_freed_memory_is_not_kept(monkeypatch):
+    network = make_network(scale=4)
+    monkeypatch.setattr('dasr_arch.inference.tile_limits.keep_freed_memory', lambda: True)
+    assert fast_tile_pixels(network, CPU) is None
+    monkeypatch.setattr('dasr_arch.inference.tile_limits.keep_freed_memory', lambda: False)
+    assert fast_tile_pixels(network, CPU) == FAST_BYTES // (network.head.out_channels * 4)
 
 
 def test_out_of_memory_errors_are_recognised():

@@ -119,6 +119,8 @@ def test_file_with_the_wrong_ending_gets_the_right_one(folder, upscaler):
         (['none.png'], None, {}, 'none.png: expected an image or a folder, found nothing there'),
         (['*.gif'], None, {}, "'*.gif' matches no image"),
         (['empty'], None, {}, 'empty: holds no images'),
+        ([''], None, {}, 'an empty path was given; is a variable of the script unset?'),
+        (['in/a.png'], 'taken.png/', {}, 'taken.png/a.png: is a folder, expected room for a file; choose another'),
         (['in'], 'out.png', {}, 'out.png: expected a folder for several images'),
         (['in/a.png'], 'out.xyz', {}, "out.xyz: unknown image ending '.xyz'"),
         (['in/a.png'], 'out.jpg', {'output': OutputSettings('PNG')}, 'its ending says JPEG, --format says PNG'),
@@ -129,6 +131,7 @@ def test_file_with_the_wrong_ending_gets_the_right_one(folder, upscaler):
 )
 def test_errors_come_before_the_work(folder, upscaler, sources, target, settings, message):
     Path('empty').mkdir()
+    Path('taken.png/a.png').mkdir(parents=True)
     before = files()
     with pytest.raises(InputError) as error:
         run(upscaler, *sources, target=target, **settings)
@@ -232,6 +235,32 @@ def test_second_image_of_a_pattern_is_not_taken_for_the_output_path(folder, upsc
         split_paths(['in/a.png', 'in/b.jpg'], None, 2)
     run(upscaler, 'in/a.png', target='out.png')
     assert split_paths(['in/a.png', 'out.png'], None, 2) == (['in/a.png'], 'out.png')
+    for damaged in ('out.png', 'in/a.png'):
+        Path(damaged).write_bytes(b'not an image')
+        with pytest.raises(InputError, match=r'out\.png: is there already'):
+            split_paths(['in/a.png', 'out.png'], None, 2)
+
+
+def test_notes_of_a_folder_name_the_image(folder, upscaler, capsys):
+    Image.new('RGB', (4, 4)).save('in/b.jpg', comment=b'mine')
+    upscale_files(upscaler, ['in'], None, FileSettings(output=OutputSettings('WEBP')))
+    assert 'dasr: in/b.jpg: the comment is left out: WEBP cannot hold it\n' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('error', 'expected', 'message'),
+    [
+        (MemoryError(), InputError, r'^a\.png: not enough memory; close other programs or cut the image$'),
+        (RuntimeError('a bug'), RuntimeError, '^a bug$'),
+    ],
+)
+def test_failure_of_an_image_is_told_from_a_lack_of_memory(folder, upscaler, monkeypatch, error, expected, message):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr('dasr_arch.inference.upscale_files.encode_image_file', fail)
+    with pytest.raises(expected, match=message):
+        upscale_bytes(upscaler, Path('in/a.png').read_bytes(), 'a.png')
 
 
 def test_interrupted_run_leaves_only_whole_files_and_is_resumed(folder, upscaler):

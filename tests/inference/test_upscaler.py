@@ -295,6 +295,21 @@ def test_encoder_takes_smaller_tiles_where_memory_runs_out(upscaler, monkeypatch
     assert tried == [1 << 17, 1 << 15, 1 << 13][: failures + 1]
 
 
+def test_bug_of_the_encoder_is_not_tried_again(upscaler, monkeypatch, demo_image):
+    def fail(*_):
+        raise RuntimeError('a bug')
+
+    monkeypatch.setattr(dasr_arch.inference.upscaler, 'encode_tiled', fail)
+    with pytest.raises(RuntimeError, match=r'^a bug$'):
+        upscaler.represent([demo_image])
+
+
+@pytest.mark.parametrize('shape', [(8, 8), (2, 3, 8, 8)])
+def test_reference_must_be_one_image(upscaler, demo_image, shape):
+    with pytest.raises(InputError, match=r'expected one image as a tensor of \(C, H, W\), got \('):
+        upscaler(demo_image[:16, :16], adaptation=AdaptationOptions(torch.zeros(shape)))
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_network_that_is_not_finite_is_refused(value):
     network = make_network()

@@ -464,6 +464,9 @@ def test_target_without_known_kernels_is_refused():
     options['network_g'] |= {'condition': 'kernel'}
     with pytest.raises(InputError, match='has no encoder to train; write code_opt: ~'):
         build_model(options)
+    options = {**make_dasr_options(1, 0, code_opt=CODE), 'datasets': {}}
+    with pytest.raises(InputError, match='code_opt needs a data set with a known degradation'):
+        build_model(options)
 
 
 # --- files ---

@@ -14,6 +14,7 @@ from torch import nn
 from dasr_arch import InputError
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.models.supervised_model import SupervisedModel
+from tests.checkpoints.test_rcan_edsr_keys import make_state
 from tests.golden.weights import golden_state, relative_error
 from tests.models.making import TINY, copy_state, make_batch, make_dasr_options, make_options, train_step
 
@@ -328,6 +329,43 @@ def test_weights_of_another_scale_are_taken_as_far_as_they_fit(tmp_path):
     options['path']['strict_load_g'] = True
     with pytest.raises(InputError, match=r"does not fit this DASR: 'upsampler\.0\.weight' has shape"):
         build_model(options)
+
+
+def test_weights_with_another_mean_colour_are_refused(tmp_path):
+    torch.save(make_state('EDSR', 2, drift=0), tmp_path / 'edsr.pt')
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    options['path'] = {'pretrain_network_g': str(tmp_path / 'edsr.pt')}
+    network = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
+    options['network_g'] = {**network, 'rgb_mean': [0.2, 0.4, 0.6]}
+    with pytest.raises(InputError, match=r'network_g\.rgb_mean: \[0\.448800, 0\.437100, 0\.404000\], here and in'):
+        build_model(options)
+    options['network_g'] = network  # of BasicSR, with this mean
+    assert build_model(options).net_g.conv_first.weight.shape[0] == 16
+
+
+def test_raw_patches_need_a_degradation():
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE))
+    del options['datasets']['train']['degradation']
+    with pytest.raises(InputError, match=r'datasets\.train needs a degradation'):
+        build_model(options).feed_data(make_batch())
+
+
+def test_nothing_is_logged_before_the_first_step():
+    assert make_model().get_current_log() == {}
+
+
+def test_first_process_alone_writes(tmp_path):
+    model = make_model(tmp_path)
+    model.opt['rank'] = 1
+    model.save(0, 1)
+    assert model.save_weights('best') is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batch_statistics_of_several_processes_need_gpus():
+    options = make_options('SupervisedModel', schedule=dict(SCHEDULE), sync_batchnorm=True)
+    with pytest.raises(InputError, match='sync_batchnorm needs GPUs; set it to false on a CPU'):
+        build_model({**options, 'dist': True})
 
 
 @pytest.mark.parametrize(

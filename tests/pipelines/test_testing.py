@@ -188,6 +188,12 @@ def test_cpu_is_taken_where_there_is_no_gpu() -> None:
         choose_device(1, 'x')
 
 
+def test_further_gpus_are_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    assert choose_device(2, '') == torch.device('cuda')
+    assert 'num_gpu is 2; a test uses one GPU' in caplog.text
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_gpu_gives_the_numbers_of_the_cpu(options: dict[str, Any]) -> None:
@@ -425,3 +431,24 @@ def test_method_can_be_limited_to_some_data_sets(options: dict[str, Any]) -> Non
 def test_yaml_true_is_taken_for_the_word(options: dict[str, Any]) -> None:
     options['networks']['Ours']['kernel'] = True
     assert run_test(options).failures == 0
+
+
+def test_costs_stand_in_the_record_or_why_they_were_not_measured(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(module: str, request: str) -> dict[str, float]:
+        if '"Bicubic"' not in request:
+            raise RuntimeError('Killed')
+        return {'multiply_adds': 0, 'milliseconds': 1.5, 'peak_mib': 300.0, 'base_mib': 200.0}
+
+    monkeypatch.setattr('dasr_arch.benchmark.complexity.run_in_own_process', measure)
+    report = run_test({**options, 'costs': {'size': 16, 'repeats': 1}})
+    systems = read_results(report.folder / 'table.json')['systems']
+    assert {label: system['costs']['milliseconds'] for label, system in systems.items()} == {
+        'Bicubic': 1.5,
+        'Ours': None,
+    }
+    assert systems['Ours']['costs']['parameters'] == sum(p.numel() for p in DASR(**small_dasr()).parameters())
+    assert len(list((report.folder / 'costs').iterdir())) == 1
+    assert 'costs of Ours were not measured: Killed' in report.console
+    assert 'costs of Bicubic' not in report.console

@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
+from dasr_arch.models.dasr_model import DASRModel
 from dasr_arch.pipelines.checkpoints import read_state
-from dasr_arch.pipelines.training_log import read_history
+from dasr_arch.pipelines.training import deferred_interrupt
+from dasr_arch.pipelines.training_log import TrainingLog, read_history
 from dasr_cli.main import main
 
 PROJECT = Path(__file__).parents[2]
@@ -350,3 +356,110 @@ def test_two_processes_equal_one_that_normalises_each_half_by_itself(tmp_path: P
     queue_a, queue_b = (state['networks']['net_contrast']['queue'] for state in (state_a, state_b))
     assert torch.allclose(queue_a, queue_b, atol=1e-3)
     assert json.dumps(single[0]['lr']) == json.dumps(pair[0]['lr'])
+
+
+def short_options(**train: object) -> dict[str, Any]:
+    """One iteration of the encoder, one of everything."""
+    stages = {'stage_1': {'total_iter': 1, 'lr': 1e-3}, 'stage_2': {'total_iter': 1, 'lr': 1e-3}}
+    return tiny_options(**{'total_iter': 2, **stages, **train})
+
+
+def test_curves_and_images_of_the_validation_are_written(tmp_path: Path) -> None:
+    options = short_options()
+    options['val']['save_img'] = options['logger']['use_tb_logger'] = True
+    assert run_here(tmp_path, options) == 0
+    images = list((tmp_path / 'experiments' / 'tiny' / 'visualization' / 'demo').iterdir())
+    assert [path.name for path in images] == ['astronaut_sigma_1_2_noise_5_2.png']
+    board = EventAccumulator(str(tmp_path / 'tb_logger' / 'tiny'))
+    board.Reload()
+    assert [event.step for event in board.Scalars('losses/l_contrast')] == [1, 2]
+    (curve,) = (tag for tag in board.Tags()['scalars'] if tag.startswith('metrics/demo/sigma 1.2'))
+    (validation,) = (line['validation'] for line in losses(tmp_path) if 'validation' in line)
+    assert board.Scalars(curve)[0].value == pytest.approx(validation['demo']['mean']['psnr'], rel=1e-6)
+
+
+@pytest.mark.parametrize('ema_decay', [0, 0.9])
+def test_models_of_basicsr_leave_their_weights(tmp_path: Path, ema_decay: float) -> None:
+    options = short_options()
+    options |= {'model_type': 'SRModel', 'network_g': {'type': 'MSRResNet', 'num_feat': 8, 'num_block': 1}}
+    options['train'] = {
+        'total_iter': 1,
+        'ema_decay': ema_decay,
+        'optim_g': {'type': 'Adam', 'lr': 1e-4},
+        'scheduler': {'type': 'MultiStepLR', 'milestones': [10]},
+        'pixel_opt': {'type': 'L1Loss'},
+    }
+    options['datasets']['train']['degrade_on'] = 'worker'
+    assert run_here(tmp_path, options) == 0
+    assert set(weights(tmp_path)) == ({'params', 'params_ema'} if ema_decay else {'params'})
+
+
+def test_a_state_beyond_the_end_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here(tmp_path, short_options()) == 0
+    shorter = short_options(total_iter=1, stage_2={'total_iter': 0, 'lr': 1e-3})
+    assert run_here(tmp_path, shorter, '--auto_resume') == 2
+    assert 'the training state is of iteration 2, beyond train.total_iter, 1' in capfd.readouterr().err
+
+
+def test_weights_of_vgg_that_cannot_be_downloaded_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(options: dict[str, Any]) -> None:
+        raise URLError('Name or service not known')
+
+    monkeypatch.setattr('dasr_arch.pipelines.training.build_model', refuse)
+    assert run_here(tmp_path, short_options()) == 2
+    expected = 'train.perceptual_opt: the weights of VGG cannot be downloaded (Name or service not known); put them'
+    assert expected in capfd.readouterr().err
+    assert not (tmp_path / 'experiments').exists()
+
+
+def test_the_last_report_before_a_stop_covers_what_no_other_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = DASRModel.after_step
+
+    def stop(model: DASRModel) -> None:
+        step(model)
+        if len(read_history(tmp_path / 'experiments' / 'tiny' / 'history.jsonl')) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(DASRModel, 'after_step', stop)
+    options = tiny_options()
+    options['logger']['print_freq'] = 2  # type: ignore[index]
+    assert run_here(tmp_path, options) == 130
+    assert [line['iter'] for line in losses(tmp_path)] == [2, 3]
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with deferred_interrupt(enabled=True) as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_trainings_of_other_threads_leave_signals_alone() -> None:
+    def train() -> list[int]:
+        with deferred_interrupt(enabled=True) as received:
+            assert signal.getsignal(signal.SIGINT) is before
+            return received
+
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train).result() == []
+
+
+def test_bar_of_a_terminal_names_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, 'isatty', lambda: True)
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    stages = {'stage_1': {'total_iter': 2}, 'stage_2': {'total_iter': 1}}
+    options = {'rank': 0, 'name': 'tiny', 'path': {'log': str(tmp_path)}, 'logger': {}}
+    log = TrainingLog({**options, 'train': {'total_iter': 3, **stages}}, 1)
+    assert 'tiny, stage 1' in terminal.getvalue()
+    assert 'stage 2' not in terminal.getvalue()
+    log.step()
+    log.bar.refresh()
+    log.close()
+    assert 'tiny, stage 2' in terminal.getvalue()

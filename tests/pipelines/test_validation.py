@@ -8,7 +8,7 @@ from torch import nn
 
 from dasr_arch.models.ikc_model import IKCModel
 from dasr_arch.models.lr_schedule import Schedule, Stage
-from dasr_arch.pipelines.validation import restore
+from dasr_arch.pipelines.validation import OVERALL, BestResult, restore
 
 
 class Wrapper(nn.Module):
@@ -63,3 +63,19 @@ def test_finished_run_knows_what_it_validates(total, stage, expected):
     stages = [Stage(total_iter=count, lr=1e-3) for count in (5, 5, 10)]
     model = SimpleNamespace(stage=stage, schedule=Schedule(stages), settings=SimpleNamespace(total_iter=total))
     assert IKCModel.validates_a_part.fget(model) is expected
+
+
+@pytest.mark.parametrize(('better', 'values'), [('higher', (2.0, 1.0, 3.0)), ('lower', (2.0, 3.0, 1.0))])
+def test_best_validation_is_that_of_the_first_metric(better, values):
+    best = BestResult({'own': {'type': 'x', 'better': better}, 'other': {'type': 'y'}})
+    updates = [
+        best.update({'set': {OVERALL: {'own': value, 'other': -value}}}, iteration)
+        for iteration, value in enumerate(values)
+    ]
+    assert updates == [True, False, True]
+    assert (best.name, best.value, best.iteration) == ('own', values[2], 2)
+
+
+def test_without_metrics_there_is_no_best():
+    assert not BestResult({}).update({'set': {OVERALL: {}}}, 1)
+    assert not BestResult({'own': {'type': 'x'}}).update({}, 1)

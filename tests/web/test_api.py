@@ -27,6 +27,7 @@ pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
+from dasr_arch.web.model_store import ModelStore
 from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
@@ -236,6 +237,20 @@ def test_bad_uploads_get_one_sentence(server, path, data, status, message):
     assert get(server, 'healthz').json()['status'] == 'ok'
 
 
+def test_page_of_no_known_mode_is_damage(server):
+    data = pages((16, 16), (16, 16))
+    photometric = struct.pack('<HHI', 262, 3, 1)
+    place = data.rindex(photometric) + len(photometric)
+    broken = data[:place] + b'\x60\xea' + data[place + 2 :]
+    assert detail(post(server, 'jobs', broken), 422).startswith('photo.png: cannot be read as an image')
+
+
+@pytest.mark.parametrize('path', ['upscale', 'jobs'])
+def test_form_without_an_image_is_refused(server, path):
+    response = requests.post(f'{server.address}api/v1/{path}', files={'strength': (None, '1')}, timeout=WAIT)
+    assert detail(response, 422) == "an image is needed: as the body, or as the file 'image' of a form"
+
+
 @pytest.mark.parametrize('path', ['upscale', 'jobs'])
 def test_damage_behind_the_header_is_found_before_the_job_is_taken(server, path):
     jpeg = encode(make_image(200, 200), 'JPEG')
@@ -364,6 +379,32 @@ def test_full_queue_says_when_to_come_back(server, gate, path):
         requests.delete(f'{server.address}api/v1/jobs/{identifier}', timeout=WAIT)
 
 
+def test_uploads_beyond_what_fits_are_refused_until_one_is_broken_off(server):
+    parts = urlsplit(server.address)
+    head = f'POST /api/v1/jobs HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n'
+    clients = []
+    for _ in range(2):  # one job that runs, one that waits
+        clients.append(socket.create_connection((parts.hostname, parts.port), timeout=WAIT))
+        clients[-1].sendall(head.encode())
+        assert clients[-1].recv(100).startswith(b'HTTP/1.1 100 ')  # the body is being read
+    response = post(server, 'jobs', PNG)
+    assert detail(response, 503) == '2 uploads at once are all that fit'
+    assert response.headers['retry-after'] == '5'
+    for client in clients:
+        client.close()
+    while (response := post(server, 'jobs', PNG)).status_code == 503:  # the server notices the closed connections
+        threading.Event().wait(0.01)
+    assert finish(server, response)['state'] == 'done'
+
+
+def test_result_that_is_gone_is_not_found(server):
+    job = finish(server, post(server, 'jobs', PNG))
+    for path in server.queue.get(job['id']).folder.iterdir():
+        path.unlink()
+    expected = 'there is no such job; it was cancelled, or its result has expired'
+    assert detail(get(server, f'api/v1/jobs/{job["id"]}/result'), 404) == expected
+
+
 def test_client_that_goes_away_ends_its_job(server, gate):
     parts = urlsplit(server.address)
     with socket.create_connection((parts.hostname, parts.port), timeout=WAIT) as client:
@@ -408,6 +449,19 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         assert running.models.find(None, None).name == 'dasr_s_x4_photo'
         with pytest.raises(InputError, match=r"there is no model 'photo' at x3; there are: "):
             running.models.find('photo', 3)
+        smallest = running.models.find('iso', 2)
+        loaded = running.models.load(smallest)
+        assert loaded.upscaler.scale == 2
+        assert running.models.load(smallest) is loaded
+
+
+def test_server_needs_weights_of_different_names(weights, tmp_path):
+    with no_installed_weights(tmp_path):
+        with pytest.raises(InputError, match='no weights are installed; start with --model FILE'):
+            ModelStore(ServeSettings(device='cpu'))
+        (tmp_path / 'net.pth').write_bytes(weights.read_bytes())
+        with pytest.raises(InputError, match="--model: two files are called 'net' and are for x2; rename one"):
+            ModelStore(ServeSettings(weights=(weights, tmp_path / 'net.pth'), device='cpu'))
 
 
 def test_what_there_is_is_listed(server):
@@ -440,6 +494,15 @@ def test_wrong_method_is_answered_with_all_that_there_are(server, path, methods)
     response = requests.put(f'{server.address}{path}', timeout=WAIT)
     assert f'PUT is not possible at /{path}' in detail(response, 405)
     assert response.headers['Allow'] == methods
+
+
+def test_failure_of_the_work_is_the_answer(server, monkeypatch):
+    def fail(*_):
+        raise InputError('not enough memory; close other programs')
+
+    monkeypatch.setattr('dasr_arch.web.api.run_upscaling', fail)
+    assert detail(post(server, 'upscale', PNG), 422) == 'not enough memory; close other programs'
+    assert not server.queue._jobs
 
 
 def test_bug_is_answered_in_json_and_the_server_goes_on(server, monkeypatch):

@@ -170,6 +170,14 @@ def test_small_image_fails_with_one_sentence(server):
     status = experiment(server, make_image(60, 40))
     assert status['state'] == 'failed'
     assert status['error']['detail'] == 'the image needs at least 48 pixels to each side, got 60 x 40'
+    response = requests.get(f'{server.address}api/v1/jobs/{status["id"]}/images/hr', timeout=WAIT)
+    assert (response.status_code, response.json()['detail']) == (422, status['error']['detail'])
+
+
+def test_experiment_takes_no_second_image(server):
+    files = {name: (f'{name}.png', encode(CLEAN)) for name in ('image', 'like')}
+    response = requests.post(f'{server.address}api/v1/playground', files=files, timeout=WAIT)
+    assert (response.status_code, response.json()['detail']) == (422, "an experiment takes no file called 'like'")
 
 
 def test_known_degradation_lies_at_its_own_place(upscaler, reference):

@@ -1,6 +1,7 @@
 """Metadata of image files: reading, and writing into the file of the upscaled image."""
 
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,7 @@ class Metadata:
         return {key: value for key, value in given.items() if value}
 
     def _fits(self, name: str, kind: str) -> bool:
-        limits = {'exif': _SEGMENT, 'xmp': _SEGMENT - 29} if kind == 'JPEG' else {}
+        limits = {'exif': _SEGMENT, 'xmp': _SEGMENT - 29, 'comment': _SEGMENT} if kind == 'JPEG' else {}
         return kind in _HOLDERS[name][1] and (name not in limits or len(getattr(self, name) or b'') <= limits[name])
 
     def _png_info(self) -> PngInfo:
@@ -129,10 +130,13 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
     notes += _name_tiff_losses(image, tags)
+    exif = _read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS)
+    if exif == b'':
+        notes.append('EXIF that cannot be read')
     profile = info.get('icc_profile') or read_tiff_colour(tags)
     return Metadata(
         icc_profile=None if image.mode == 'LAB' else profile,  # which becomes sRGB
-        exif=_read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS),
+        exif=exif or None,
         xmp=xmp or None,
         dpi=None if tags and _RESOLUTION not in tags else _read_dpi(info.get('dpi')),  # Pillow invents 1 x 1
         comment=comment.encode() if isinstance(comment, str) else comment,
@@ -190,6 +194,7 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
 
 
 def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[int]) -> bytes | None:
+    """The EXIF of the result; None if there is none, empty if it is malformed."""
     kept = Image.Exif()
     kept.endian = '<'  # as of the TIFFs that it is put into
     for tag, value in source.items():
@@ -207,12 +212,10 @@ def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[in
             entries = {tag: _keep_bytes(value) for tag, value in entries.items()}
             kept.get_ifd(directory).update(entries)
             kept[directory] = entries
-    if not len(kept):
-        return None
     try:
-        return kept.tobytes()
-    except (ValueError, TypeError, OverflowError, KeyError, AttributeError):  # malformed EXIF
-        return None
+        return kept.tobytes() if len(kept) else None
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError, struct.error):
+        return b''
 
 
 def _keep_bytes(value: Any) -> Any:

@@ -137,6 +137,14 @@ def test_page_without_training_and_map_says_so(saved: Path) -> None:
     assert 'No map was saved.' in page.text
 
 
+def test_page_without_images_has_no_slider(saved: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
+    record = json.loads((results / 'table.json').read_text())
+    (results / 'table.json').write_text(json.dumps({**record, 'crops': []}))
+    assert 'class="slider"' in render(saved)
+    assert 'class="slider"' not in render(saved, results)
+
+
 def test_failed_evaluations_are_named(saved: Path, tmp_path: Path) -> None:
     results = shutil.copytree(saved / 'results' / 'trial', tmp_path / 'trial')
     record = json.loads((results / 'table.json').read_text())

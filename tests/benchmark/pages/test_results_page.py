@@ -143,6 +143,11 @@ def test_page_without_published_figures_costs_or_crops_is_whole(tmp_path: Path) 
     assert 'Costs were not measured' in page
     assert 'None were asked for' in page
     assert 'Side by side' not in page
+    assert 'seconds for an image' in page
+    for row in record['rows']:
+        row.pop('seconds')
+    (tmp_path / 'table.json').write_text(json.dumps(record))
+    assert 'seconds for an image' not in render_results_page(tmp_path)
 
 
 def test_noise_and_many_kernels_give_a_curve_of_means(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from dasr_arch.benchmark.timing.cases import (
     build_action,
     is_possible,
     make_network_options,
+    measure_memory,
 )
 from dasr_arch.benchmark.timing.run import (
     SpeedSettings,
+    _measure_in_process,
     choose_baseline,
     format_speed,
     list_cases,
@@ -216,6 +219,23 @@ def test_peak_memory_does_not_begin_with_that_of_the_parent() -> None:
     child = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True)
     assert int(child.stdout.split()[1]) * 1024 < read_peak_memory() // 2
     assert read_peak_memory() > ballast.nbytes
+
+
+def test_memory_that_cannot_be_measured_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(module: str, request: str) -> dict[str, int]:
+        raise RuntimeError('Killed')
+
+    case = SpeedCase('DASR', 'auto', 'fp32', 'inference', 4, 48, 1)
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.run_in_own_process', fail)
+    assert _measure_in_process(case, Path('none.lmdb')) is None
+    assert 'memory could not be measured: Killed' in caplog.text
+
+
+def test_network_that_has_no_case_is_named() -> None:
+    with pytest.raises(InputError, match="unknown network 'DASRR'; did you mean 'DASR'"):
+        measure_memory(json.dumps({'case': asdict(SpeedCase('DASRR', 'auto', 'fp32', 'inference', 4, 48, 1))}))
 
 
 def test_table_states_how_where_and_when() -> None:

@@ -139,6 +139,28 @@ def test_cut_off_tar_is_called_damaged(tmp_path, mode):
     assert not (tmp_path / 'out').exists()
 
 
+def test_flipped_bytes_of_a_tar_are_called_damage(tmp_path):
+    large = np.random.default_rng(0).bytes(1_500_000)  # two blocks; the first is read to know a tar
+    archive = write_tar(tmp_path / 'a.tar.bz2', {'Set/large.png': large, **place('Set')}, 'w:bz2')
+    data = bytearray(archive.read_bytes())
+    data[-1000:-900] = bytes(100)
+    archive.write_bytes(data)
+    with pytest.raises(DamagedArchiveError, match=r'a\.tar\.bz2: the archive is damaged: '):
+        unpack_images(archive, tmp_path / 'HR', ('Set',), expected=3)
+
+
+def test_errors_of_the_disk_are_not_taken_for_damage(tmp_path, monkeypatch):
+    archive = write_zip(tmp_path / 'a.zip', place('Set'))
+
+    def fail(*_):
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr(zipfile.ZipFile, 'infolist', fail)
+    with pytest.raises(OSError, match='Input/output error') as caught:
+        unpack_images(archive, tmp_path / 'HR', ('Set',), expected=3)
+    assert not isinstance(caught.value, InputError)
+
+
 def test_flipped_byte_of_a_zip_is_found_by_its_own_checksum(tmp_path):
     archive = write_zip(tmp_path / 'a.zip', place('HR'))
     content = bytearray(archive.read_bytes())

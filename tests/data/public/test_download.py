@@ -99,6 +99,33 @@ def test_part_longer_than_the_file_is_dropped(server, tmp_path):
     assert target.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize('claimed', ['bytes 7-299999/300000', 'pages 1-2'])
+def test_part_from_another_place_is_not_used(server, tmp_path, claimed):
+    server.cuts = [100_000]
+    server.claimed_range = claimed
+    target = fetch_file(RemoteFile(server.address('/set.zip'), SHA256), tmp_path / 'set.zip', AT_ONCE)
+    assert target.read_bytes() == CONTENT
+    assert server.seen == ['', 'bytes=100000-', '']
+
+
+def test_file_of_unknown_length_is_measured_in_the_end(server, tmp_path):
+    server.claimed_length = -1
+    target = fetch_file(RemoteFile(server.address('/set.zip'), SHA256, len(CONTENT)), tmp_path / 'set.zip')
+    assert target.read_bytes() == CONTENT
+    with pytest.raises(InputError, match=r'got 300000 bytes, expected 299999; removed, download it again'):
+        fetch_file(RemoteFile(server.address('/set.zip'), SHA256, 299_999), tmp_path / 'other.zip')
+    assert not (tmp_path / 'other.zip').exists()
+
+
+def test_host_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise socket.gaierror(-2, 'Name or service not known')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', fail)
+    with pytest.raises(SourceUnavailableError, match=r'set\.zip: host not found; is there a network\?'):
+        fetch_file(RemoteFile('http://host.invalid/set.zip'), tmp_path / 'set.zip', AT_ONCE)
+
+
 def test_busy_server_is_asked_again(server, tmp_path):
     server.failures = [503]
     assert fetch_file(RemoteFile(server.address('/set.zip'), SHA256), tmp_path / 'set.zip', AT_ONCE).is_file()

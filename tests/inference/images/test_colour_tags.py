@@ -4,12 +4,13 @@ import struct
 from io import BytesIO
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin, features
 
 from dasr_arch import InputError
-from dasr_arch.inference.images.colour import make_png_profile
+from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, read_cicp
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
 from dasr_arch.inference.images.metadata import read_metadata
@@ -170,6 +171,21 @@ def test_the_gain_map_of_an_avif_is_named() -> None:
     with Image.open(BytesIO(data)) as image:
         image.load()
         assert read_metadata(branded, image, image, 1).notes == ('the gain map (HDR)',)
+
+
+@needs_avif
+def test_depth_of_an_avif_is_named() -> None:
+    deep = imagecodecs.avif_encode(np.zeros((16, 24, 3), np.uint16), bitspersample=10)
+    assert rewrite(bytes(deep), 'a.avif', 'PNG')[1] == ['the depth beyond 8 bits is left out']
+
+
+def test_codes_that_are_cut_off_are_none() -> None:
+    assert read_cicp(b'colrnclx\0\x09\0\x10\0', 'AVIF') == (None, {})
+
+
+@pytest.mark.parametrize('png', [{'srgb': 0, 'gamma': 1.0}, {'gamma': 0.0}, {'chromaticity': (0.0,) * 8}])
+def test_gamma_that_is_overruled_or_damaged_counts_for_nothing(png: dict[str, Any]) -> None:
+    assert not is_other_than_srgb(png)
 
 
 def test_colour_of_cameras_stays_in_exif() -> None:

@@ -99,6 +99,22 @@ def test_parts_that_are_gone_leave_xmp_and_are_named(attributes: bytes, part: st
     assert b'image/jpeg' in result.info['xmp']
 
 
+def test_parts_that_are_elements_leave_xmp_too() -> None:
+    packet, left_out = correct_xmp(XMP % (b'', b'<GCamera:MotionPhoto>1</GCamera:MotionPhoto><dc:format/>'), 4, 4, 2)
+    assert left_out == ['the motion photo']
+    assert packet is not None
+    assert b'<dc:format/></rdf:Description>' in packet
+    assert b'MotionPhoto' not in packet
+
+
+def test_xmp_of_imagemagick_is_named() -> None:
+    text = PngInfo()
+    text.add_text('Raw profile type xmp', 'xmp 1 3c')
+    result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
+    assert notes == ['XMP in a text entry is left out']
+    assert result.text == {}
+
+
 def test_xmp_in_which_all_is_true_keeps_its_bytes() -> None:
     packet = XMP % (b'dc:format="image/png"', b'')
     assert correct_xmp(packet, 4, 4, 2) == (packet, [])
@@ -185,6 +201,15 @@ def test_frames_of_a_gif_that_restore_what_was_there() -> None:
     assert colours == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
+def test_blocks_that_no_gif_has_are_damage() -> None:
+    frames = [Image.new('RGB', (8, 8), (80 * index, 0, 0)) for index in range(3)]
+    data = save(frames[0], 'GIF', save_all=True, append_images=frames[1:], loop=0, disposal=2)
+    second = data.index(b'!\xf9', data.index(b'!\xf9') + 2)
+    for between in (b'!\0\0', b'\x05'):  # an extension of no bytes, after which Pillow loses a frame; no block at all
+        with pytest.raises(InputError, match=r'a\.gif: cannot be read as an image \(damaged GIF\)'):
+            read_image_file(data[:second] + between + data[second + 8 :], 'a.gif')  # in place of a frame's control
+
+
 def test_text_of_megabytes_is_read() -> None:
     text = PngInfo()
     text.add_text('workflow', 'x' * (3 << 20), zip=True)
@@ -192,15 +217,28 @@ def test_text_of_megabytes_is_read() -> None:
     assert len(result.text['workflow']) == 3 << 20
 
 
-@pytest.mark.parametrize('name', ['EXIF', 'XMP'])
-def test_metadata_too_long_for_jpeg_is_left_out_and_named(name: str) -> None:
+@pytest.mark.parametrize(('name', 'kind'), [('EXIF', 'PNG'), ('XMP', 'WEBP'), ('the comment', 'GIF')])
+def test_metadata_too_long_for_jpeg_is_left_out_and_named(name: str, kind: str) -> None:
     exif = Image.Exif()
     exif[270] = 'x' * 70000
-    options = {'exif': exif} if name == 'EXIF' else {'xmp': XMP % (b'dc:format="' + b'x' * 70000 + b'"', b'')}
-    kind = 'PNG' if name == 'EXIF' else 'WEBP'
+    options = {
+        'EXIF': {'exif': exif},
+        'XMP': {'xmp': XMP % (b'dc:format="' + b'x' * 70000 + b'"', b'')},
+        'the comment': {'comment': b'x' * 70000},
+    }[name]
     result, notes = rewrite(save(make_image(), kind, **options), 'a', 'JPEG')
     assert f'{name} is left out: JPEG cannot hold it' in notes
     assert result.format == 'JPEG'
+
+
+@pytest.mark.parametrize(('tag', 'kind'), [(263, 1), (269, 5), (286, 1)])
+def test_malformed_exif_is_left_out_and_named(tag: int, kind: int) -> None:
+    """A tag of a type that it never has, which Pillow reads and does not write."""
+    entry = struct.pack('<HHIIxxxx', tag, kind, 2, 26)
+    exif = b'Exif\0\0II*\0\x08\0\0\0\x01\0' + entry + b'\x01\0\0\0' * 4
+    result, notes = rewrite(save(make_image(), 'JPEG', exif=exif), 'a.jpg')
+    assert notes == ['EXIF that cannot be read is left out']
+    assert dict(result.getexif()) == {}
 
 
 def test_iptc_of_a_jpeg_is_kept_and_named_where_it_is_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
@@ -186,6 +187,17 @@ def test_text_gamma_and_resolution_of_a_png_are_kept():
     assert out.info['dpi'] == pytest.approx((72, 72), abs=0.01)
 
 
+def test_intent_and_chromaticities_of_a_png_are_kept():
+    intent, points = PngInfo(), PngInfo()
+    intent.add(b'sRGB', b'\x01')
+    points.add(b'cHRM', struct.pack('>8I', 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000))
+    assert round_trip(encode(Image.fromarray(make_pixels()), 'PNG', pnginfo=intent)).info['srgb'] == 1
+    chromaticity = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+    assert (
+        round_trip(encode(Image.fromarray(make_pixels()), 'PNG', pnginfo=points)).info['chromaticity'] == chromaticity
+    )
+
+
 def make_animation(kind: str, alpha: bool, **options: Any) -> bytes:
     frames = []
     for index in range(4):
@@ -317,6 +329,35 @@ def test_decompression_bombs_are_refused():
     data = b'\x89PNG\r\n\x1a\n' + chunk + struct.pack('>I', 0) + b'IDAT' + struct.pack('>I', zlib.crc32(b'IDAT'))
     with pytest.raises(InputError, match='more than 178 megapixels'):
         read_image_file(data, 'bomb')
+
+
+def test_limit_holds_while_another_thread_has_lifted_that_of_pillow(monkeypatch):
+    data = encode(Image.fromarray(make_pixels()), 'PNG')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r'in: cannot be read as an image \(more than'):
+        patch.setattr('dasr_arch.inference.images.io.MAX_PIXELS', 100)
+        read_header(data, 'in')
+    grown = [Image.new('RGB', SIZE), Image.new('RGB', (2 * SIZE[0], SIZE[1]))]  # the header is that of the first page
+    monkeypatch.setattr('dasr_arch.inference.images.io.MAX_PIXELS', SIZE[0] * SIZE[1])
+    with pytest.raises(InputError, match=r'in: cannot be read as an image \(more than'):
+        read_image_file(encode(grown[0], 'TIFF', save_all=True, append_images=grown[1:]), 'in')
+
+
+def test_several_pages_of_16_bits_are_refused():
+    stream = BytesIO()
+    tifffile.imwrite(stream, np.zeros((2, 16, 24), np.uint16), photometric='minisblack')
+    with pytest.raises(InputError, match='several images of 16 bits in one file, expected one'):
+        read_image_file(stream.getvalue(), 'in')
+
+
+def test_failure_of_the_encoder_is_one_line(monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError('encoder error -2 when writing image file')
+
+    file = read_image_file(encode(Image.fromarray(make_pixels()), 'WEBP'), 'in')
+    monkeypatch.setattr(Image.Image, 'save', fail)
+    with pytest.raises(InputError, match=r'^cannot be written as WEBP \(encoder error -2 .*\); use --format png$'):
+        encode_image_file(file.frames, file, OutputSettings())
 
 
 @pytest.mark.parametrize('mode', ['F', 'I'])

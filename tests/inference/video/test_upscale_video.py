@@ -366,24 +366,89 @@ def test_truncated_file_is_refused_before_the_work(tmp_path, upscaler, monkeypat
     assert report.frames == 25
 
 
-def test_damage_on_the_way_is_refused_and_leaves_nothing(tmp_path, upscaler):
-    source = write_video(tmp_path / 'in.mkv', make_scene(0, 40), codec='ffv1', codec_options={}, sound=False)
-    with av.open(str(source)) as old, av.open(str(tmp_path / 'bad.mkv'), 'w') as new:
+def damage(source, target, where):
+    """A copy whose packets at some places are zeros."""
+    with av.open(str(source)) as old, av.open(str(target), 'w') as new:
         copy = new.add_stream_from_template(old.streams.video[0])
         for index, packet in enumerate(old.demux(video=0)):
             if not packet.size:
                 continue
             written = packet
-            if index == 20:
+            if index in where:
                 written = av.Packet(bytes(16))
                 written.pts, written.dts, written.time_base = packet.pts, packet.dts, packet.time_base
             written.stream = copy
             new.mux(written)
+
+
+def test_damage_on_the_way_is_refused_and_leaves_nothing(tmp_path, upscaler):
+    source = write_video(tmp_path / 'in.mkv', make_scene(0, 40), codec='ffv1', codec_options={}, sound=False)
+    damage(source, tmp_path / 'bad.mkv', {20})
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=r'bad.mkv: is damaged near 0\.[89] seconds'):
         upscale(upscaler, tmp_path / 'bad.mkv', tmp_path / 'out.mkv')
     assert sorted(tmp_path.iterdir()) == before
     assert upscale(upscaler, tmp_path / 'bad.mkv', tmp_path / 'out.mkv', duration=0.5).frames == 13
+
+
+def test_damage_before_the_first_image_is_skipped(tmp_path, upscaler):
+    source = write_video(tmp_path / 'in.mkv', make_scene(0, 10), codec='mjpeg', pix_fmt='yuvj420p', sound=False)
+    damage(source, tmp_path / 'bad.mkv', {0, 1})
+    assert upscale(upscaler, tmp_path / 'bad.mkv', tmp_path / 'out.mkv').frames == 8
+    damage(source, tmp_path / 'worse.mkv', range(10))
+    with pytest.raises(InputError, match=r'worse\.mkv: no frame can be decoded; the file is damaged, or of a codec'):
+        upscale(upscaler, tmp_path / 'worse.mkv', tmp_path / 'none.mkv')
+    assert not (tmp_path / 'none.mkv').exists()
+
+
+def test_file_that_cannot_be_read_to_its_end_is_refused(tmp_path, upscaler, monkeypatch):
+    def fail(*_):
+        raise av.error.OSError(5, 'Input/output error')
+
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, 3))
+    monkeypatch.setattr('dasr_arch.inference.video.reader.Clock.mend', fail)
+    monkeypatch.setattr('dasr_arch.inference.video.reader.FORMATS', ('mov,mp4,m4a,3gp,3g2,mj2',))
+    with pytest.raises(InputError, match=r'in\.mp4: is damaged \(Input/output error\); copy it again'):
+        upscale(upscaler, source, tmp_path / 'out.mp4')
+
+
+def test_transparency_is_named(tmp_path, upscaler):
+    clear = {'codec': 'ffv1', 'codec_options': {}, 'pix_fmt': 'yuva420p', 'sound': False}
+    source = write_video(tmp_path / 'in.mkv', make_scene(0, 3), **clear)
+    assert upscale(upscaler, source, tmp_path / 'out.mkv').notes == ['transparency left out']
+
+
+def test_frames_that_are_too_large_are_refused(tmp_path, upscaler, monkeypatch):
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, 3), sound=False)
+    monkeypatch.setattr('dasr_arch.inference.video.reader.MAX_PIXELS', 1000)
+    with pytest.raises(InputError, match=r'in\.mp4: 40 x 32 pixels are more than 1000; cut it'):
+        upscale(upscaler, source, tmp_path / 'out.mp4')
+
+
+def test_encoder_that_pyav_lacks_is_named(tmp_path, upscaler, monkeypatch):
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, 3), sound=False)
+    monkeypatch.setattr(av, 'codecs_available', {'libx264'})
+    with pytest.raises(InputError, match='PyAV has no encoder libx265 here; choose another --codec'):
+        upscale(upscaler, source, tmp_path / 'out.mp4', codec='h265')
+    assert upscale(upscaler, source, tmp_path / 'out.mp4').frames == 3
+
+
+@pytest.mark.parametrize(
+    ('error', 'expected', 'message'),
+    [
+        (MemoryError(), InputError, r'in\.mp4: not enough memory; close other programs or cut the video'),
+        (RuntimeError('a bug'), RuntimeError, '^a bug$'),
+    ],
+)
+def test_failure_of_a_frame_leaves_nothing(tmp_path, upscaler, monkeypatch, error, expected, message):
+    def fail(*_):
+        raise error
+
+    source = write_video(tmp_path / 'in.mp4', make_scene(0, 3), sound=False)
+    monkeypatch.setattr(Upscaler, 'upscale_decomposed', fail)
+    with pytest.raises(expected, match=message):
+        upscale(upscaler, source, tmp_path / 'out.mp4')
+    assert [path.name for path in tmp_path.iterdir()] == ['in.mp4']
 
 
 def test_file_without_video_is_refused(tmp_path, upscaler):
@@ -467,6 +532,7 @@ def test_results_are_named_and_nothing_is_replaced(tmp_path, monkeypatch):
         (['a.mp4'], 'out.avi', PathSettings(4), "videos are not written as '.avi'; use one of .mp4"),
         (['a.mp4', 'b.avi'], 'out.mp4', PathSettings(4), 'expected a folder for several videos'),
         (['*.flv'], None, PathSettings(4), 'matches no video'),
+        (['b.avi', 'b.mpg'], None, PathSettings(4), 'b_x4.mkv: two videos would get this name; give them one by one'),
     ):
         with pytest.raises(InputError, match=message):
             plan_videos(sources, target, naming)
