@@ -10,6 +10,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.degradations import build_degradation, degrade_image
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.version import __version__
@@ -23,6 +24,7 @@ __all__ = [
     'AdaptationOptions',
     'DASROutput',
     'InputError',
+    'TargetSize',
     'Tiling',
     'Upscaler',
     '__version__',

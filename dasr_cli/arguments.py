@@ -8,6 +8,8 @@ from typing import Any
 from dasr_cli.messages import print_warning
 
 _MODEL = 'general, iso, photo, a name that `dasr models` lists, or a weights file'
+INSPECTED_MODEL = 'general'
+"""Model of `dasr inspect`; the default of upscaling is dasr_arch.checkpoints.packaged.DEFAULT_SETTING."""
 
 
 class RenamedOption(argparse.Action):
@@ -37,12 +39,14 @@ def add_options(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, positional: bool = False) -> None:
-    """Adds the model, as MODEL or as --model, and --scale."""
+def add_model(
+    parser: argparse.ArgumentParser, positional: bool = False, default: str | None = None, more: str = ''
+) -> None:
+    """Adds the model, as MODEL or as --model, and --scale; ``more`` is further help."""
     if positional:
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
-        parser.add_argument('--model', default='general', help=f'{_MODEL} (general)')
+        parser.add_argument('--model', default=default, help=f'{_MODEL}{more} ({default or "for photographs"})')
     parser.add_argument('--scale', type=int, help='upsampling factor (that of a named model or file, else 4)')
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 MODULES: dict[str, str] = {
     'upscale': 'upscale images or video',
+    'compare-models': 'compare all installed models on an image in an HTML page',
     'inspect': 'estimate blur, noise and JPEG quality of images',
     'models': 'list the installed weights',
     'convert': 'convert weights to .safetensors or .pth',
@@ -73,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--debug', dest='debug_first', action='store_true', help='show the traceback of an error')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name, summary in MODULES.items():
-        module = importlib.import_module(f'dasr_cli.commands.{name}')
+        module = importlib.import_module(f'dasr_cli.commands.{name.replace("-", "_")}')
         subparser = subparsers.add_parser(name, help=summary)
         module.add_arguments(subparser)
         if Path(sys.argv[0]).name == f'{name}.py':

@@ -16,6 +16,7 @@ PUBLIC = {
     'DASR',
     'DASROutput',
     'InputError',
+    'TargetSize',
     'Tiling',
     'Upscaler',
     '__version__',

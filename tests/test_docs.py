@@ -37,8 +37,8 @@ def test_links_lead_to_files_and_headings(page):
 
 def test_every_command_is_described():
     text = (ROOT / 'docs' / 'commands.md').read_text(encoding='utf-8')
-    assert sorted(re.findall(r'^### dasr (\w+)$', text, flags=re.MULTILINE)) == sorted(MODULES)
-    assert sorted(re.findall(r'<!-- options: (\w+) -->', text)) == sorted(MODULES)
+    assert sorted(re.findall(r'^### dasr ([\w-]+)$', text, flags=re.MULTILINE)) == sorted(MODULES)
+    assert sorted(re.findall(r'<!-- options: ([\w-]+) -->', text)) == sorted(MODULES)
 
 
 def list_commands():

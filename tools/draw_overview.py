@@ -1,4 +1,7 @@
-"""Draws the first image of the README: `python tools/draw_overview.py`, from free images and packaged weights."""
+"""Draws images of the documents from free images and packaged weights: `python tools/draw_overview.py`.
+
+`overview` is the first image of the README, `models` the comparison of the models in docs/upscaler.md.
+"""
 
 import argparse
 import sys
@@ -21,7 +24,7 @@ from dasr_arch.degradations import build_degradation, degrade_image
 SCALE = 4
 SIDE = 280  # pixels of each part
 GAP, LINE = 10, 26  # pixels
-TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'images' / 'overview.png'
+FOLDER = Path(__file__).resolve().parents[1] / 'docs' / 'images'
 
 
 class Row(NamedTuple):
@@ -30,46 +33,57 @@ class Row(NamedTuple):
     Attributes:
         image: name of a sample image.
         window: top and left of the shown part.
-        model: setting of the packaged weights.
+        models: settings of the packaged weights.
         degradation: block of an option file.
         label: description of the degradation.
     """
 
     image: str
     window: tuple[int, int]
-    model: str
+    models: tuple[str, ...]
     degradation: dict[str, object]
     label: str
 
 
-ROWS = (
-    Row('astronaut', (0, 84), 'iso', {'type': 'IsotropicGaussian', 'sigma': 2.4}, 'blur of width 2.4'),
-    Row(
-        'chelsea',
-        (16, 84),
-        'general',
-        {'type': 'AnisotropicGaussian', 'lambda_1': 3.0, 'lambda_2': 1.2, 'theta_deg': 30, 'noise': 10},
-        'slanted blur, noise of 10',
+_SLANTED = {'type': 'AnisotropicGaussian', 'lambda_1': 3.0, 'lambda_2': 1.2, 'theta_deg': 30, 'noise': 10}
+_ALL = ('photo', 'general', 'iso')
+FIGURES = {
+    'overview': (
+        Row(
+            'astronaut',
+            (0, 84),
+            ('photo',),
+            {'type': 'IsotropicGaussian', 'sigma': 0.8, 'jpeg': 50},
+            'JPEG of quality 50',
+        ),
+        Row('chelsea', (16, 84), ('general',), _SLANTED, 'slanted blur, noise of 10'),
     ),
-)
+    'models': (
+        Row('chelsea', (16, 84), _ALL, {'type': 'IsotropicGaussian', 'sigma': 0.8, 'jpeg': 40}, 'JPEG of quality 40'),
+        Row('chelsea', (16, 84), _ALL, _SLANTED, 'slanted blur, noise of 10'),
+        Row('chelsea', (16, 84), _ALL, {'type': 'IsotropicGaussian', 'sigma': 2.4}, 'blur of width 2.4'),
+    ),
+}
 
 
 def compute_row(row: Row) -> list[tuple[NDArray[np.uint8], str]]:
-    """The original, the LR image, Bicubic and the network, each with its caption."""
+    """The original, the LR image, Bicubic and each network, with their captions."""
     source = next(path for path in find_sample_images('test') if path.stem == row.image)
     top, left = row.window
     truth = np.ascontiguousarray(read_image(source)[top : top + SIDE, left : left + SIDE])
     low = degrade_image(build_degradation(row.degradation, SCALE), truth, name=row.image)
     tensor = torch.from_numpy(low).permute(2, 0, 1).unsqueeze(0).float() / 255
     bicubic = (Bicubic(SCALE)(tensor)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    ours = Upscaler(SCALE, row.model)(low)
-    assert isinstance(ours, np.ndarray)
-    return [
+    parts = [
         (truth, 'original'),
         (low.repeat(SCALE, 0).repeat(SCALE, 1), row.label),
         (bicubic, f'Bicubic {measure(bicubic, truth):.2f} dB'),
-        (ours, f'DASR-S {row.model} {measure(ours, truth):.2f} dB'),
     ]
+    for model in row.models:
+        ours = Upscaler(SCALE, model)(low)
+        assert isinstance(ours, np.ndarray)
+        parts.append((ours, f'DASR-S {model} {measure(ours, truth):.2f} dB'))
+    return parts
 
 
 def measure(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
@@ -94,15 +108,17 @@ def draw(rows: list[list[tuple[NDArray[np.uint8], str]]]) -> Image.Image:
 
 def main() -> int:
     """Reads the arguments and writes the image; 2 on failure."""
-    parser = argparse.ArgumentParser(description='Draw the first image of the README.')
-    parser.add_argument('--out', type=Path, default=TARGET, help='docs/images/overview.png')
+    parser = argparse.ArgumentParser(description='Draw an image of the documents.')
+    parser.add_argument('figure', nargs='?', choices=FIGURES, default='overview', help='overview')
+    parser.add_argument('--out', type=Path, help='docs/images/overview.png or models.webp')
     args = parser.parse_args()
+    out = args.out or FOLDER / {'overview': 'overview.png', 'models': 'models.webp'}[args.figure]
     try:
-        draw([compute_row(row) for row in ROWS]).save(args.out, optimize=True)
+        draw([compute_row(row) for row in FIGURES[args.figure]]).save(out, quality=90, method=6)
     except (InputError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print(args.out)
+    print(out)
     return 0
 
 

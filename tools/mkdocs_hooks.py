@@ -19,7 +19,7 @@ from dasr_cli.main import build_parser
 ROOT = Path(__file__).parents[1]
 WHOLE_LINK = re.compile(r'\[([^]\[]*)\]\(([^)#\s]+)\)')
 LINK = re.compile(r'(?<=\]\()([^)#\s]+)')  # target of [text](target), without its anchor
-OPTIONS = re.compile(r'^<!-- options: (\w+) -->$', flags=re.MULTILINE)
+OPTIONS = re.compile(r'^<!-- options: ([\w-]+) -->$', flags=re.MULTILINE)
 PAGES = ('CONTRIBUTING.md', 'CHANGELOG.md', 'NOTICE.md', 'datasets/README.md')
 
 

@@ -19,6 +19,8 @@ SETTINGS: tuple[Setting, ...] = ('general', 'iso', 'photo')
 
 'general' is anisotropic blur with noise, 'iso' isotropic blur without noise, 'photo' slight blur, noise and JPEG.
 """
+DEFAULT_SETTING: Setting = 'photo'
+"""Setting of commands, Upscaler and the page, if none is given and it is installed for the upsampling factor."""
 
 _FORMAT = 1
 
@@ -68,6 +70,12 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
     return manifest
 
 
+def default_setting(scale: int) -> Setting:
+    """DEFAULT_SETTING, or the first of SETTINGS that is installed for the factor if that one is not."""
+    there = [entry.setting for entry in read_manifest().files if entry.scale == scale]
+    return next((setting for setting in (DEFAULT_SETTING, *SETTINGS) if setting in there), DEFAULT_SETTING)
+
+
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
     """The manifest entry of a setting or an entry's name; InputError, listing what there is, if there is none."""
     entries = read_manifest(folder).files
@@ -75,7 +83,7 @@ def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None =
         if entry.scale == scale and name in (entry.setting, entry.name):
             return entry
     known = [entry.name for entry in entries]
-    scales = [f'x{entry.scale}' for entry in entries if entry.setting == name]
+    scales = [f'x{there}' for there in sorted(entry.scale for entry in entries if entry.setting == name)]
     if scales and any((entry.setting, entry.scale) == ('general', scale) for entry in entries):
         raise InputError(f'{name} is installed for {" and ".join(scales)} only; use general')
     if name in (*SETTINGS, *known):

@@ -123,6 +123,17 @@ def _direct_matrix(count: int, reach: int, scale: int, name: str) -> Tensor:
     return matrix.float()
 
 
+def resize_matrix(first: int, last: int, factor: float, start: int, stop: int) -> Tensor:
+    """Matrix that resizes a part of one axis of an image bicubically by any factor, antialiased if it is below 1.
+
+    It takes the input pixels [start, stop) to the output pixels [first, last), shape (last - first, stop - start),
+    float32; every row sums to 1. Beyond the part its border is repeated.
+    """
+    places, weights = _taps(torch.arange(first, last), factor, 'bicubic')
+    matrix = torch.zeros(last - first, stop - start, dtype=torch.float64)
+    return matrix.scatter_add_(1, places.clamp(start, stop - 1) - start, weights).float()
+
+
 def _taps(rows: Tensor, factor: float, name: str) -> tuple[Tensor, Tensor]:
     """Positions and weights, both (n, T), of the input pixels of output pixels (n,), on an infinite axis.
 

@@ -12,6 +12,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import check_writable
 from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
+from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, resize
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
 _NO_TARGET = 'is a link that leads nowhere; give the image itself'
@@ -39,11 +40,13 @@ class UpscalePlan(NamedTuple):
 class PathSettings:
     """Rules for output paths."""
 
-    scale: int  # upsampling factor, part of the names
+    scale: Scale  # size of the results, part of the names
     format: str | None = None  # of the results, one of FORMATS; None keeps that of each image; ignored for videos
     force: bool = False  # replace existing files
     resume: bool = False  # skip images whose result exists
     recursive: bool = False  # include subfolders; ignored for videos
+    factors: Sequence[int] = ()  # of the networks that there are; empty leaves the scale unchecked; ignored for videos
+    mask: tuple[int, int] | None = None  # width and height of the mask; ignored for videos
 
 
 class _Found(NamedTuple):
@@ -73,6 +76,8 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
     for one in found:
         try:
             header = read_header(one.path, str(one.path))
+            if settings.factors:
+                choose_factor(settings.scale, header.width, header.height, settings.factors)
         except InputError as error:
             failed.append(FailedImage.from_error(one.path, error))
             continue
@@ -85,10 +90,13 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
             continue
         if not finished:
             jobs.append(UpscaleJob(one.path, path, header))
+            if settings.mask is not None:
+                size = (header.width, header.height)
+                check_mask(settings.mask, size, resize(settings.scale, *size), f'{one.path}: ')
         elif _is_upscaled(path, header, settings.scale):
             done.append(path)
         else:
-            reason = f'{path} exists but is not x{settings.scale} of it; replace it with --force'
+            reason = f'{path} exists but is not {label_scale(settings.scale)} of it; replace it with --force'
             failed.append(FailedImage(one.path, reason))
     refuse_originals([job.target for job in jobs], [one.path for one in found])
     check_folders(jobs)
@@ -137,7 +145,7 @@ def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettin
     return UpscalePlan(jobs, done, [], left_out)
 
 
-def split_paths(paths: Sequence[str], out: str | None, scale: int) -> tuple[list[str], str | None]:
+def split_paths(paths: Sequence[str], out: str | None, scale: Scale) -> tuple[list[str], str | None]:
     """Separates the inputs of a command from the output path, which is ``out``, the last of the paths, or None.
 
     A shell expands a pattern, so the last argument may be one more input. It is the output path only if it does not
@@ -177,11 +185,11 @@ def expand_pattern(source: str, is_wanted: Callable[[str], bool], kind: str) -> 
     return files
 
 
-def name_inside(folder: Path, source: Path, ending: str, scale: int) -> Path:
+def name_inside(folder: Path, source: Path, ending: str, scale: Scale) -> Path:
     """Output path in a folder: the source's name, with _x4 appended if the source is in the same folder."""
     path = folder / f'{source.stem}{ending}'
     same = folder.exists() and folder.resolve() == source.parent.resolve()
-    return path.with_stem(f'{path.stem}_x{scale}') if same else path
+    return path.with_stem(f'{path.stem}_{label_scale(scale)}') if same else path
 
 
 def is_finished(path: Path, settings: PathSettings) -> bool:
@@ -255,7 +263,7 @@ def _without_results(
             results.add(one.path)
         elif target is None or folder == real.parent:
             ending = real.suffix if settings.format is None else ENDINGS[settings.format]
-            made.add(real.with_name(f'{real.stem}_x{settings.scale}{ending}'))
+            made.add(real.with_name(f'{real.stem}_{label_scale(settings.scale)}{ending}'))
     left_out += sorted(results)
     return [one for one in found if one.path not in results]
 
@@ -280,9 +288,9 @@ def _choose_path(one: _Found, target: str | None, header: Header, settings: Path
         folder = Path(target) / inside
     elif one.root is not None:
         root = one.root if one.root.name not in ('', '..') else one.root.resolve()
-        folder = root.with_name(f'{root.name}_x{settings.scale}') / inside
+        folder = root.with_name(f'{root.name}_{label_scale(settings.scale)}') / inside
     else:
-        return one.path.with_name(f'{one.path.stem}_x{settings.scale}{ending}')
+        return one.path.with_name(f'{one.path.stem}_{label_scale(settings.scale)}{ending}')
     return name_inside(folder, one.path, ending, settings.scale)
 
 
@@ -294,26 +302,26 @@ def _make_unique(path: Path, taken: set[Path]) -> Path:
     return free
 
 
-def _is_upscaled(path: Path, header: Header, scale: int) -> bool:
+def _is_upscaled(path: Path, header: Header, scale: Scale) -> bool:
     """True if a file is an image of ``scale`` times the size in a header, perhaps rotated."""
     try:
         there = read_header(path, str(path), limited=False)
     except InputError:
         return False
-    return {there.width, there.height} == {header.width * scale, header.height * scale}
+    return {there.width, there.height} == set(resize(scale, header.width, header.height))
 
 
-def _is_result(source: Path, path: Path, scale: int) -> bool:
+def _is_result(source: Path, path: Path, scale: Scale) -> bool:
     try:
         return source.is_file() and _is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False
 
 
-def _choose_video_path(path: Path, target: str | None, folder: bool, scale: int) -> Path:
+def _choose_video_path(path: Path, target: str | None, folder: bool, scale: Scale) -> Path:
     ending = path.suffix if path.suffix.lower() in CONTAINERS else '.mkv'
     if target is None:
-        return path.with_name(f'{path.stem}_x{scale}{ending}')
+        return path.with_name(f'{path.stem}_{label_scale(scale)}{ending}')
     if folder:
         return name_inside(Path(target), path, ending, scale)
     if Path(target).suffix.lower() not in CONTAINERS:

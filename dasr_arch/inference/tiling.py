@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.degradations.resize import resize_matrix
 from dasr_arch.inference.images.image_modes import Pixels, to_pixels, to_tensor
 from dasr_arch.inference.self_ensemble import super_resolve
 from dasr_arch.inference.tile_limits import MIN_TILE, encoder_radius, encoder_stride, is_out_of_memory, receptive_radius
@@ -23,6 +24,9 @@ from dasr_arch.inference.tile_limits import MIN_TILE, encoder_radius, encoder_st
 TILE_PAD = 20
 """Default padding of a tile in LR pixels. The receptive field is larger (109 for the paper's network), but pixels
 beyond this padding hardly change the output: docs/results/upscaler.md holds the measurements."""
+
+RESIZE_PAD = 3
+"""LR pixels around a tile that the resizing of its result reaches."""
 
 _SLOWDOWN = 1.3  # time per pixel of a tile above ``fast_pixels``, relative to a smaller one
 
@@ -60,6 +64,17 @@ class Tiling:
         return min(radius, self.pad if self.pad is not None else radius if self.exact else TILE_PAD)
 
 
+class Output(NamedTuple):
+    """Result of one image, if it is not the network's own."""
+
+    size: tuple[int, int]  # height and width; at most those of the network's result, which is reduced bicubically
+    mask: Pixels | None = None  # float32 in [0, 1] of shape (H, W, 1), of the image's or this size; 0 is bicubic
+
+    def is_plain(self, height: int, width: int, scale: int) -> bool:
+        """True if it is the network's own result for an image."""
+        return self.mask is None and self.size == (height * scale, width * scale)
+
+
 class Span(NamedTuple):
     """An interval [start, stop) along one side of an image, and the padded interval [outer_start, outer_stop)."""
 
@@ -87,6 +102,14 @@ class TilePlan(NamedTuple):
 
     tiles: list[Tile]
     pad: int
+
+
+class OutputPlan(NamedTuple):
+    """A TilePlan, and what is made of the network's results for its tiles."""
+
+    tiles: list[Tile]
+    pad: int
+    output: Output
 
 
 def plan_tiles(
@@ -174,11 +197,13 @@ def super_resolve_tiled(
     network: DASR,
     pixels: Pixels,
     representations: Tensor,
-    plan: TilePlan,
+    plan: TilePlan | OutputPlan,
     context: Callable[[], AbstractContextManager[object]],
     progress: Progress | None = None,
 ) -> Pixels:
     """Super-resolves an image tile by tile: shape (H * scale, W * scale, channels), of the image's type.
+
+    With an output in the plan, it has the size of that, and is the network's result only where its mask is white.
 
     The representations are of shape (1, D), or (8, D) for a self-ensemble. ``context``, a lock and the precision, is
     entered for each tile; ``progress`` is called after it. A tile that does not fit in memory is halved. Raises
@@ -186,7 +211,8 @@ def super_resolve_tiled(
     """
     scale = network.scale
     height, width, channels = pixels.shape
-    out = np.empty((height * scale, width * scale, channels), pixels.dtype)
+    output = plan.output if isinstance(plan, OutputPlan) else Output((height * scale, width * scale))
+    out = np.empty((*output.size, channels), pixels.dtype)
     waiting = plan.tiles[::-1]
     while waiting:
         tile = waiting.pop()
@@ -194,18 +220,20 @@ def super_resolve_tiled(
         try:
             with context():
                 lq = to_tensor(_crop(pixels, rows, columns), representations.device)
-                sr = super_resolve(network, lq, representations)
+                sr = super_resolve(network, lq, representations)[0]
                 if not torch.isfinite(sr).all():
                     raise InputError('the output of the network is not finite; try precision fp32, or other weights')
-                top, left = (rows.start - rows.outer_start) * scale, (columns.start - columns.outer_start) * scale
-                size = (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale
-                inner = to_pixels(sr[0, :, top : top + size[0], left : left + size[1]], pixels.dtype, channels)
+                if output.is_plain(height, width, scale):
+                    sr = sr[:, _inner(rows, scale), _inner(columns, scale)]
+                else:
+                    sr = _finish(sr, lq[0], tile, (height, width), output)
+                inner = to_pixels(sr, pixels.dtype, channels)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             waiting += reversed(_halve(tile, (height, width), plan.pad, error))
             continue
-        out[rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = inner
+        out[_place(rows, height, output.size[0]), _place(columns, width, output.size[1])] = inner
         if progress is not None:
             progress((rows.stop - rows.start) * (columns.stop - columns.start))
     return out
@@ -214,6 +242,44 @@ def super_resolve_tiled(
 def _crop(pixels: Pixels, rows: Span, columns: Span) -> Pixels:
     """The padded tile."""
     return pixels[rows.outer_start : rows.outer_stop, columns.outer_start : columns.outer_stop]
+
+
+def _inner(span: Span, scale: int) -> slice:
+    """Positions in a padded span's result that belong to the span without padding."""
+    first = (span.start - span.outer_start) * scale
+    return slice(first, first + (span.stop - span.start) * scale)
+
+
+def _place(span: Span, length: int, new_length: int) -> slice:
+    """Positions in the result of a side that belong to a span; those of neighbouring spans follow each other."""
+    return slice(-(-span.start * new_length // length), -(-span.stop * new_length // length))
+
+
+def _finish(sr: Tensor, lq: Tensor, tile: Tile, size: tuple[int, int], output: Output) -> Tensor:
+    """The tile's part of the output, (C, H, W), from the results for a padded tile of an image of a size."""
+    sr = _resize(sr.float().clamp(0, 1), tile, size, output.size)
+    if output.mask is None:
+        return sr
+    bicubic = _resize(lq, tile, size, output.size).clamp(0, 1)
+    if output.mask.shape[:2] == size:
+        mask = to_tensor(_crop(output.mask, *tile), lq.device)[0]
+        mask = _resize(mask, tile, size, output.size).clamp(0, 1)
+    else:
+        places = (_place(*axis) for axis in zip(tile, size, output.size, strict=True))
+        mask = to_tensor(output.mask[tuple(places)], lq.device)[0]
+    return torch.lerp(bicubic, sr, mask)
+
+
+def _resize(x: Tensor, tile: Tile, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
+    """Bicubic resizing of a padded tile (C, h, w), of any factor to the LR pixels, to its place in the new size."""
+    for span, length, new_length in zip(tile, size, new_size, strict=True):  # rows, then columns
+        factor = x.shape[1] // (span.outer_stop - span.outer_start)
+        place = _place(span, length, new_length)
+        start, stop = span.outer_start * factor, span.outer_stop * factor
+        matrix = resize_matrix(place.start, place.stop, new_length / (length * factor), start, stop)
+        with torch.autocast(x.device.type, enabled=False):
+            x = (matrix.to(x.device) @ x).transpose(1, 2)
+    return x
 
 
 def _pad_span(start: int, stop: int, pad: int, length: int) -> Span:

@@ -15,8 +15,10 @@ from dasr_arch._renamed import rename_arguments, rename_fields
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
-from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, check_output, read_image_file
+from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, check_output, read_image_file, size_of
+from dasr_arch.inference.model_pool import ModelPool
 from dasr_arch.inference.output_paths import PathSettings, UpscaleJob, UpscalePlan, format_for, plan_files
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.tiling import Progress
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler, count_clean_pixels
@@ -37,6 +39,8 @@ class FileSettings:
     force: bool = False  # replace existing files
     resume: bool = False  # skip images whose result exists
     recursive: bool = False  # include subfolders
+    size: TargetSize | None = None  # of the results; None is the scale of the network
+    mask: Frame | None = None  # image where the network's result is used, see Upscaler
     progress: bool = True  # show a progress bar on stderr
 
 
@@ -50,29 +54,44 @@ class UpscaleReport(NamedTuple):
 
 
 def upscale_files(
-    upscaler: Upscaler, sources: Sequence[str], target: str | None = None, settings: FileSettings | None = None
+    upscaler: Upscaler | ModelPool,
+    sources: Sequence[str],
+    target: str | None = None,
+    settings: FileSettings | None = None,
 ) -> UpscaleReport:
     """Upscales image files, the images of folders, and files that match patterns such as 'photos/*.jpg'.
 
     The target is a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
     Raises InputError if there are no images or an output path cannot be used, OSError if the target cannot be written.
     """
-    return run_plan(upscaler, plan_upscaling(upscaler.scale, sources, target, settings), settings)
+    return run_plan(upscaler, plan_upscaling(upscaler, sources, target, settings), settings)
 
 
 def plan_upscaling(
-    scale: int, sources: Sequence[str], target: str | None, settings: FileSettings | None
+    upscaler: Upscaler | ModelPool | int, sources: Sequence[str], target: str | None, settings: FileSettings | None
 ) -> UpscalePlan:
-    """Finds the images and chooses the output paths for ``upscale_files``, without loading a network."""
+    """Finds the images and chooses the output paths for ``upscale_files``, without loading a network.
+
+    A number in place of an upscaler is its scale.
+    """
     settings = settings or FileSettings()
-    rules = PathSettings(scale, settings.output.format, settings.force, settings.resume, settings.recursive)
+    scale = upscaler if isinstance(upscaler, int) else upscaler.scale
+    rules = PathSettings(
+        settings.size or scale,
+        settings.output.format,
+        settings.force,
+        settings.resume,
+        settings.recursive,
+        upscaler.list_factors() if isinstance(upscaler, ModelPool) else [scale],
+        None if settings.mask is None else size_of(settings.mask),
+    )
     plan = plan_files(sources, target, rules)
     for job in plan.jobs:
         format_for(job.target, settings.output.format)
     return plan
 
 
-def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | None = None) -> UpscaleReport:
+def run_plan(upscaler: Upscaler | ModelPool, plan: UpscalePlan, settings: FileSettings | None = None) -> UpscaleReport:
     """Upscales the images of a plan that was made with the same settings.
 
     Raises OSError if a result cannot be written; earlier results are kept.
@@ -80,6 +99,8 @@ def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | Non
     settings = settings or FileSettings()
     made: list[Path] = []
     failed = list(plan.failed)
+    if isinstance(upscaler, ModelPool):
+        upscaler.prepare([job.header[1:3] for job in plan.jobs if job.header], settings.size)
     total = sum(_estimate_work(job, settings.adaptation) for job in plan.jobs)
     with progress_bar(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
         for job in plan.jobs:
@@ -98,7 +119,7 @@ def run_plan(upscaler: Upscaler, plan: UpscalePlan, settings: FileSettings | Non
 
 
 def upscale_bytes(
-    upscaler: Upscaler,
+    upscaler: Upscaler | ModelPool,
     data: bytes,
     name: str,
     settings: FileSettings | None = None,
@@ -110,28 +131,32 @@ def upscale_bytes(
     ``name`` is that of the image in error messages. Raises InputError if it is no image that can be upscaled.
     """
     settings = settings or FileSettings()
-    file = read_image_file(data, name, upscaler.scale, kind=settings.output.format)
+    file = read_image_file(data, name, settings.size or upscaler.scale, kind=settings.output.format)
     return upscale_image(upscaler, file, name, settings, progress, notify)
 
 
 def upscale_image(
-    upscaler: Upscaler,
+    upscaler: Upscaler | ModelPool,
     file: ImageFile,
     name: str,
     settings: FileSettings,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> bytes:
-    """Upscales a file that ``read_image_file`` has decoded for the upscaler's scale; returns as ``upscale_bytes``.
+    """Upscales a file that ``read_image_file`` has decoded for the result's size; returns as ``upscale_bytes``.
 
-    ``notify`` receives, before the work, a line for everything that the result will lack.
-    Raises InputError if the result does not fit in memory, or the format cannot hold it.
+    ``notify`` receives, before the work, the model that a ModelPool chose for this image, and a line for everything
+    that the result will lack. Raises InputError if the result does not fit in memory, or the format cannot hold it.
     """
     try:
-        for note in check_output(file, settings.output, upscaler.scale):
+        notes = check_output(file, settings.output, settings.size or upscaler.scale)
+        if isinstance(upscaler, ModelPool):
+            upscaler, line = upscaler.choose(map(size_of, file.frames), settings.size, file)
+            notes = [line, *notes] if line else notes
+        for note in notes:
             if notify is not None:
                 notify(note)
-        frames = _upscale_frames(upscaler, file, settings.adaptation, progress)
+        frames = _upscale_frames(upscaler, file, settings, progress)
         return encode_image_file(frames, file, settings.output)
     except InputError as error:
         raise InputError(f'{name}: {error}') from error
@@ -162,10 +187,10 @@ def _sample(frames: Sequence[Frame]) -> Sequence[Frame]:
     return frames[:: -(-len(frames) // MAX_ENCODED_FRAMES)]
 
 
-def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
+def _upscale_job(upscaler: Upscaler | ModelPool, job: UpscaleJob, settings: FileSettings, bar: 'tqdm[Any]') -> bytes:
     name = str(job.source)
     kind = format_for(job.target, settings.output.format)
-    file = read_image_file(read_bytes(job.source), name, upscaler.scale, kind=kind)
+    file = read_image_file(read_bytes(job.source), name, settings.size or upscaler.scale, kind=kind)
     estimate = _estimate_work(job, settings.adaptation)
     bar.total = (bar.total or 0) - estimate + count_work(file, settings.adaptation)
     chosen = replace(settings, output=replace(settings.output, format=kind))
@@ -177,11 +202,15 @@ def _upscale_job(upscaler: Upscaler, job: UpscaleJob, settings: FileSettings, ba
 
 
 def _upscale_frames(
-    upscaler: Upscaler, file: ImageFile, adaptation: AdaptationOptions, progress: Progress | None
+    upscaler: Upscaler, file: ImageFile, settings: FileSettings, progress: Progress | None
 ) -> Iterator[Frame]:
     """Upscales pages one by one, and the frames of an animation with one representation to prevent flicker."""
+    adaptation = settings.adaptation
+    upscaler.plan_output(decompose(file.frames[0]), settings.size, settings.mask)  # raises before the work
     if file.animated:
         shared = upscaler.represent(_sample(file.frames), adaptation, progress)
     for frame in file.frames:
+        image = decompose(frame)
+        output = upscaler.plan_output(image, settings.size, settings.mask)
         representations = shared if file.animated else upscaler.represent([frame], adaptation, progress)
-        yield upscaler.upscale_decomposed(decompose(frame), representations, progress).assemble()
+        yield upscaler.upscale_decomposed(image, representations, progress, output).assemble()

@@ -7,9 +7,10 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,12 +26,24 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
+from dasr_arch.checkpoints.packaged import default_setting
 from dasr_arch.degradations.resize import downsample_bicubic
-from dasr_arch.inference.images.image_modes import DecomposedImage, Pixels, decompose, limit_to_neighbours, to_tensor
+from dasr_arch.inference.images.image_modes import (
+    DecomposedImage,
+    Pixels,
+    decompose,
+    limit_to_neighbours,
+    to_pixels,
+    to_tensor,
+)
 from dasr_arch.inference.load_model import load_model
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient_pixels
+from dasr_arch.inference.target_size import TargetSize, check_mask, choose_factor, resize
 from dasr_arch.inference.tile_limits import MIN_TILE, fast_tile_pixels, is_out_of_memory, max_tile_pixels
 from dasr_arch.inference.tiling import (
+    RESIZE_PAD,
+    Output,
+    OutputPlan,
     Progress,
     TilePlan,
     Tiling,
@@ -85,8 +98,8 @@ class Upscaler:
     Args:
         scale: upsampling factor.
         model: 'general' (anisotropic blur and noise), 'iso' (isotropic blur, no noise), 'photo' (slight blur, noise and
-            JPEG; x4), the name of installed weights (`dasr models`), a weights file of ours or of the authors, or a
-            network.
+            JPEG), the name of installed weights (`dasr models`), a weights file of ours or of the authors, or a
+            network; None takes the default setting, see ``default_setting``.
         device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
         tiling: tile size and padding; by default the largest tiles that fit in memory.
@@ -105,7 +118,7 @@ class Upscaler:
     def __init__(
         self,
         scale: int = 4,
-        model: str | os.PathLike[str] | DASR = 'general',
+        model: str | os.PathLike[str] | DASR | None = None,
         *,
         device: str | torch.device = 'auto',
         precision: Precision = 'auto',
@@ -116,7 +129,8 @@ class Upscaler:
             keep_freed_memory()
         self.dtype = choose_precision(precision, self.device)
         self.tiling = tiling or Tiling()
-        self.network = load_model(model, scale).to(self.device).eval().requires_grad_(False)
+        network = load_model(default_setting(scale) if model is None else model, scale)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()
         with torch.no_grad():
@@ -124,7 +138,13 @@ class Upscaler:
 
     @rename_arguments(look='adaptation')
     def __call__(
-        self, image: ImageLike, adaptation: AdaptationOptions | None = None, progress: Progress | None = None
+        self,
+        image: ImageLike,
+        adaptation: AdaptationOptions | None = None,
+        progress: Progress | None = None,
+        *,
+        size: TargetSize | None = None,
+        mask: NDArray[Any] | Image.Image | None = None,
     ) -> ImageLike:
         """Upscales an image.
 
@@ -134,20 +154,42 @@ class Upscaler:
                 bits; or a tensor of shape (C, H, W) or (B, C, H, W), 1 to 4 channels, of uint8 or floats in [0, 1].
             adaptation: reference image, strength, self-ensemble; by default the image's own representation.
             progress: called with the number of LR pixels that were finished since the last call; see ``work``.
+            size: of the result, by bicubic reduction of the network's; by default ``scale`` times that of the image.
+            mask: an image of the same or of the result's size; the result is the network's where it is white, that of
+                bicubic upsampling where it is black, and a blend where it is grey.
 
         Returns:
-            The image with ``scale`` times the height and width, of the same type, mode and bit depth (palettes become
-            RGB); floats in [0, 1], tensors on their device. Pillow images keep colour profile and metadata.
+            The image with ``scale`` times the height and width, or the size, of the same type, mode and bit depth
+            (palettes become RGB); floats in [0, 1], tensors on their device. Pillow images keep colour profile and
+            metadata.
 
         Raises:
-            InputError: if it is no such image, or does not fit in memory.
+            InputError: if it is no such image, does not fit in memory, or the size or the mask does not fit.
         """
         adaptation = adaptation or AdaptationOptions()
         if isinstance(image, Tensor):
-            return self._upscale_tensor(image, adaptation, progress)
+            upscale = partial(self, adaptation=adaptation, progress=progress, size=size, mask=mask)
+            return _upscale_tensor(image, upscale)
         decomposed = decompose(image)
+        output = self.plan_output(decomposed, size, mask)
         representations = self._represent(decomposed, adaptation, progress)
-        return self.upscale_decomposed(decomposed, representations, progress).assemble()  # type: ignore[return-value]
+        upscaled = self.upscale_decomposed(decomposed, representations, progress, output)
+        return upscaled.assemble()  # type: ignore[return-value]
+
+    def plan_output(
+        self, image: DecomposedImage, size: TargetSize | None, mask: NDArray[Any] | Image.Image | None = None
+    ) -> Output:
+        """Size and mask of the result for an image; arguments and errors as for a call."""
+        height, width = image.size
+        choose_factor(size or self.scale, width, height, [self.scale])
+        new_width, new_height = resize(size or self.scale, width, height)
+        if mask is None:
+            return Output((new_height, new_width))
+        grey = decompose(mask).visible()
+        check_mask((grey.shape[1], grey.shape[0]), (width, height), (new_width, new_height))
+        return Output(
+            (new_height, new_width), to_pixels(to_tensor(grey, torch.device('cpu'))[0], np.dtype(np.float32), 1)
+        )
 
     @rename_arguments(look='adaptation')
     def represent(
@@ -174,7 +216,11 @@ class Upscaler:
         return torch.stack([self._represent(decompose(image), adaptation, progress) for image in images]).mean(0)
 
     def upscale_decomposed(
-        self, image: DecomposedImage, representations: Tensor, progress: Progress | None = None
+        self,
+        image: DecomposedImage,
+        representations: Tensor,
+        progress: Progress | None = None,
+        output: Output | None = None,
     ) -> DecomposedImage:
         """Upscales the components and the alpha channel of an image.
 
@@ -182,10 +228,20 @@ class Upscaler:
             image: result of ``decompose``.
             representations: result of ``represent``.
             progress: see :meth:`__call__`.
+            output: result of ``plan_output``; by default ``scale`` times the size of the image.
         """
+        output = output or self.plan_output(image, None)
+
+        def upscale(pixels: Pixels) -> Pixels:
+            return self._upscale_component(pixels, representations, progress, output)
+
         try:
-            components = [self._upscale_component(pixels, representations, progress) for pixels in image.components]
-            alpha = self._upscale_alpha(image.alpha, representations, progress)
+            components = [upscale(pixels) for pixels in image.components]
+            alpha = image.alpha
+            if alpha is not None and alpha.min() < alpha.max():
+                alpha = limit_to_neighbours(upscale(alpha), alpha)
+            elif alpha is not None:
+                alpha = np.full((*output.size, 1), alpha.flat[0], alpha.dtype)
             return replace(image, components=components, alpha=alpha)
         finally:
             if self.device.type == 'cpu':
@@ -212,14 +268,15 @@ class Upscaler:
         clean = count_clean_pixels(height, width, adaptation or AdaptationOptions())
         return height * width * decomposed.count_passes() + clean
 
-    def plan(self, height: int, width: int) -> TilePlan:
+    def plan(self, height: int, width: int, resized: bool = False) -> TilePlan:
         """Tiles of an image for the memory that is available now.
 
         Args:
             height: of the image, LR pixels.
             width: of the image, LR pixels.
+            resized: the result of the network is resized or blended, which takes RESIZE_PAD pixels more.
         """
-        pad = self.tiling.resolve_pad(self.network)
+        pad = self.tiling.resolve_pad(self.network) + (RESIZE_PAD if resized else 0)
         if self.tiling.size is not None:
             return plan_squares(height, width, pad, self.tiling.size)
         return plan_tiles(height, width, pad, self._max_tile_pixels(), fast_tile_pixels(self.network, self.device))
@@ -238,32 +295,22 @@ class Upscaler:
     def _max_tile_pixels(self) -> int:
         return max_tile_pixels(self.network, self.dtype, available_memory(self.device), self.device)
 
-    def _upscale_tensor(self, image: Tensor, adaptation: AdaptationOptions, progress: Progress | None) -> Tensor:
-        if image.dim() == 4:
-            return torch.stack([self._upscale_tensor(one, adaptation, progress) for one in image])
-        if image.dim() != 3 or not 1 <= image.shape[0] <= 4:
-            raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {image.shape}')
-        out = self(_to_array(image), adaptation, progress)
-        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(image.device, image.dtype)
+    def _upscale_component(
+        self, pixels: Pixels, representations: Tensor, progress: Progress | None, output: Output | None = None
+    ) -> Pixels:
+        height, width = pixels.shape[:2]
+        output = output or Output((height * self.scale, width * self.scale))
+        self._check_room(pixels, output)
+        plan = self.plan(height, width, resized=not output.is_plain(height, width, self.scale))
+        whole = OutputPlan(*plan, output)
+        return super_resolve_tiled(self.network, pixels, representations, whole, self._computing, progress)
 
-    def _upscale_alpha(self, alpha: Pixels | None, representations: Tensor, progress: Progress | None) -> Pixels | None:
-        if alpha is None:
-            return None
-        if alpha.min() < alpha.max():
-            return limit_to_neighbours(self._upscale_component(alpha, representations, progress), alpha, self.scale)
-        return np.full((alpha.shape[0] * self.scale, alpha.shape[1] * self.scale, 1), alpha.flat[0], alpha.dtype)
-
-    def _upscale_component(self, pixels: Pixels, representations: Tensor, progress: Progress | None) -> Pixels:
-        self._check_room(pixels)
-        plan = self.plan(*pixels.shape[:2])
-        return super_resolve_tiled(self.network, pixels, representations, plan, self._computing, progress)
-
-    def _check_room(self, pixels: Pixels) -> None:
+    def _check_room(self, pixels: Pixels, output: Output | None = None) -> None:
         """Raises InputError before the work if the result alone does not fit in memory."""
-        needed = pixels.nbytes * self.scale**2
+        height, width = (side * self.scale for side in pixels.shape[:2]) if output is None else output.size
+        needed = height * width * pixels.shape[2] * pixels.itemsize
         available = available_memory(torch.device('cpu'))
         if needed > available:
-            height, width = (side * self.scale for side in pixels.shape[:2])
             raise InputError(
                 f'not enough memory for a result of {width} x {height} pixels: it takes {needed / 1e9:.1f} GB, '
                 f'{available / 1e9:.1f} GB are available; cut the image'
@@ -322,6 +369,15 @@ class Upscaler:
 def count_clean_pixels(height: int, width: int, adaptation: AdaptationOptions) -> int:
     """LR pixels that are computed to estimate the clean representation: none at a strength of 1."""
     return 0 if adaptation.strength == 1 else min(height, CLEAN_SIDE) * min(width, CLEAN_SIDE)
+
+
+def _upscale_tensor(image: Tensor, upscale: Callable[[NDArray[Any]], NDArray[Any]]) -> Tensor:
+    if image.dim() == 4:
+        return torch.stack([_upscale_tensor(one, upscale) for one in image])
+    if image.dim() != 3 or not 1 <= image.shape[0] <= 4:
+        raise InputError(f'expected a tensor of (C, H, W) or (B, C, H, W), 1 to 4 channels, got {image.shape}')
+    out = upscale(_to_array(image))
+    return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1).to(image.device, image.dtype)
 
 
 def _to_array(image: Tensor) -> NDArray[Any]:

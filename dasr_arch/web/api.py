@@ -21,7 +21,10 @@ from starlette.staticfiles import StaticFiles
 
 from dasr_arch._errors import InputError
 from dasr_arch.inference.images.io import OutputSettings
+from dasr_arch.inference.model_pool import AUTO
+from dasr_arch.inference.target_size import check_mask, choose_factor, resize
 from dasr_arch.inference.tiling import Tiling
+from dasr_arch.probe.auto_model import AutoPool
 from dasr_arch.version import __version__
 from dasr_arch.web import schemas
 from dasr_arch.web.jobs import Job, JobQueue, Outcome, StoredFile
@@ -33,7 +36,7 @@ from dasr_arch.web.representation_map import MapStore
 from dasr_arch.web.schemas import FORMATS, JobStatus, PlaygroundParameters, UpscaleParameters
 from dasr_arch.web.security import SecurityMiddleware, log_in, matches
 from dasr_arch.web.settings import Limits, ServeSettings
-from dasr_arch.web.uploads import Upload, check_image, clean_name, open_image_file, read_upload
+from dasr_arch.web.uploads import Upload, UploadedImage, check_image, clean_name, open_image_file, read_upload
 from dasr_arch.web.upscaling import convert_for_browsers, run_upscaling
 
 STATIC = Path(__file__).parent / 'static'
@@ -88,8 +91,8 @@ class Service:
         entry = self.models.find(parameters.model, parameters.scale)
         make_degradation(parameters, entry.scale)  # raises for wrong parameters
         image = upload.images.get('image')
-        if 'like' in upload.images:
-            raise ProblemError(422, "an experiment takes no file called 'like'")
+        for other in upload.images.keys() - {'image'}:
+            raise ProblemError(422, f"an experiment takes no file called '{other}'")
         if parameters.sample is not None:
             if image is not None and image.data:
                 raise ProblemError(422, 'give an image or the name of a sample, not both')
@@ -171,27 +174,51 @@ class Service:
         limits = self.settings.limits
         upload = await self._read(request)
         parameters = UpscaleParameters.model_validate(upload.fields)
-        entry = self.models.find(parameters.model, parameters.scale)
-        output = parameters.output()
+        output, size = parameters.output(), parameters.size()
+        if parameters.model != AUTO:
+            self.models.find(parameters.model, parameters.scale)
         image = upload.images.get('image')
         if image is None:
             raise ProblemError(422, "an image is needed: as the body, or as the file 'image' of a form")
         if parameters.name is not None:
             image = image._replace(name=clean_name(parameters.name))
+        images = upload.images | {'image': image}
         async with self._decoding:
-            await run_in_threadpool(check_image, image, limits)
-            if (like := upload.images.get('like')) is not None:
-                await run_in_threadpool(check_image, like, limits)
-                await run_in_threadpool(open_image_file, like, 1, OutputSettings())
-            await run_in_threadpool(open_image_file, image, entry.scale, output)
+            headers = {name: await run_in_threadpool(check_image, one, limits) for name, one in images.items()}
+            for other in ('like', 'mask'):
+                if other in images:
+                    await run_in_threadpool(open_image_file, images[other], 1, OutputSettings())
+            sizes = {name: (header.width, header.height) for name, header in headers.items()}
+            choice = await run_in_threadpool(self._choose_model, image, sizes['image'], parameters)
+            entry = choice[0]
+            check_mask(sizes.get('mask', sizes['image']), sizes['image'], resize(size or entry.scale, *sizes['image']))
+            await run_in_threadpool(open_image_file, image, size or entry.scale, output)
         if await request.is_disconnected():  # nobody would fetch the result
             raise ProblemError(408, 'the client went away')
 
         def work(job: Job) -> Outcome:
             loaded = self.models.load(entry, Tiling(parameters.tile, parameters.exact))
-            return run_upscaling(job, image, like, parameters, entry.name, loaded)
+            return run_upscaling(job, images, parameters, choice, loaded)
 
         return self.queue.submit('upscale', image.name, work)
+
+    def _choose_model(
+        self, image: UploadedImage, size: tuple[int, int], parameters: UpscaleParameters
+    ) -> tuple[schemas.Model, str]:
+        """The model for an image of a width and height, and the reason; the smallest factor that reaches a size."""
+        name, scale = parameters.model, parameters.scale
+        reason = 'chosen by the request'
+        if name == AUTO:
+            pool = AutoPool(AUTO, scale, lambda factor, model: self.models.load_named(str(model), factor))
+            found, reason = pool.choose_model(open_image_file(image, 1, OutputSettings()))
+            name = str(found)
+        entry = self.models.find(name, scale)
+        if name is None:
+            reason = 'default for photographs' if entry.setting else 'first of the command line'
+        wanted = name or entry.setting or entry.name
+        factors = [one.scale for one in self.models.entries if wanted in (one.name, one.setting)]
+        factor = choose_factor(parameters.size() or entry.scale, *size, factors if scale is None else [scale])
+        return self.models.find(wanted, factor), reason
 
     async def _read(self, request: Request) -> Upload:
         """Reads the upload, unless there is no room for its job."""

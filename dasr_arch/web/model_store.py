@@ -11,7 +11,7 @@ import msgspec
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import choose_device
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.checkpoints.packaged import SETTINGS, PackagedWeights, check_packaged, read_manifest
+from dasr_arch.checkpoints.packaged import DEFAULT_SETTING, PackagedWeights, check_packaged, read_manifest
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Upscaler
 from dasr_arch.web.progress_hooks import ProgressHooks
@@ -89,6 +89,10 @@ class ModelStore:
         upscaler.tiling = upscaler.fit_tiling(tiling)  # a request must not exhaust the memory
         return Loaded(upscaler, loaded.hooks)
 
+    def load_named(self, name: str, scale: int) -> Upscaler:
+        """The upscaler of a model or a setting; InputError if there is none."""
+        return self.load(self.find(name, scale)).upscaler
+
     def _load_file(self, path: Path) -> Model:
         scale = load_network(path).scale
         key = (path.stem, scale)
@@ -114,7 +118,7 @@ class ModelStore:
 
 
 def _choose_default(entries: list[Model], has_own: bool) -> Model:
-    """The first file of the settings; else general before the other settings, x4 before the other scales."""
+    """The first file of the settings; else DEFAULT_SETTING before the others, x4 before the other scales."""
     if has_own:
         return entries[0]
-    return min(entries, key=lambda entry: (SETTINGS.index(entry.setting or 'iso'), entry.scale != 4, -entry.scale))
+    return min(entries, key=lambda entry: (entry.setting != DEFAULT_SETTING, entry.scale != 4, -entry.scale))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.checkpoints.packaged import Setting
 from dasr_arch.inference.images.io import SUFFIXES, OutputSettings
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.web.problems import ProblemError
 
 FORMATS = tuple(sorted({suffix[1:] for suffix in SUFFIXES}))
@@ -18,6 +19,7 @@ _OLD_PHASES = {'encoding': 'looking', 'upscaling': 'enlarging'}
 
 # A text in Annotated says which values of a parameter are allowed, for messages about wrong ones.
 _FLAG = 'true or false value'
+_PIXELS = 'whole number of pixels, 1 or more'
 Axis = Annotated[float, 'number above 0, at most 10']
 
 
@@ -27,7 +29,9 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(
-        None, description="Name of a model in /api/v1/models, or a setting such as 'photo'; the default model if absent"
+        None,
+        description="Name of a model in /api/v1/models, a setting such as 'photo', or 'auto' for the setting that fits "
+        'an upscaled image; the default model if absent',
     )
     scale: Annotated[int | None, 'whole number such as 4'] = Field(
         None, ge=1, le=8, description='Upsampling factor; that of the model if absent'
@@ -65,6 +69,11 @@ class Parameters(BaseModel):
 class UpscaleParameters(Parameters):
     """Parameters of an upscaling."""
 
+    to: str | None = Field(
+        None, description='Width and height such as 3840x2160, inside which the result fits; `scale` may be absent then'
+    )
+    long_side: Annotated[int | None, _PIXELS] = Field(None, ge=1, description='Longer side of the result instead')
+    short_side: Annotated[int | None, _PIXELS] = Field(None, ge=1, description='Shorter side of the result instead')
     tile: Annotated[int | None, 'whole number of pixels, 16 or more'] = Field(
         None, ge=16, le=65536, description='Side of a tile in LR pixels; the largest that fits into memory if absent'
     )
@@ -79,6 +88,13 @@ class UpscaleParameters(Parameters):
         None,
         description="File name of the image, from which that of the result is derived; the uploaded file's if absent",
     )
+
+    def size(self) -> TargetSize | None:
+        """Size of the result, None if it is that of the scale. Raises InputError if it is wrong."""
+        try:
+            return TargetSize.read(self.to, self.long_side, self.short_side)
+        except InputError as error:
+            raise InputError(str(error).replace('--', '').replace('-side', '_side')) from error
 
     def output(self) -> OutputSettings:
         """File format and quality of the result. Raises InputError if there is no such format."""
@@ -198,7 +214,8 @@ class UpscaleResult(_Content):
     frames: int = Field(description='Number of frames of an animation, or of pages')
     notes: list[str] = Field(description='What the result lacks, or how it was changed, each in one line')
     model: str = Field(description='Name of the model')
-    scale: int = Field(description='Upsampling factor')
+    scale: int = Field(description='Upsampling factor of the network')
+    reason: str = Field(description='Why the model was used')
     seconds: float = Field(description='Duration of the job')
 
 

@@ -16,19 +16,21 @@ from dasr_arch.inference.images.io import (
     ENDINGS,
     FORMATS,
     SUFFIXES,
+    Header,
     ImageFile,
     OutputSettings,
     check_output,
     read_header,
     read_image_file,
 )
+from dasr_arch.inference.target_size import Scale, label_scale
 from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.settings import Limits
 
 MEDIA_TYPES = {kind: f'image/{kind.lower()}' for kind in FORMATS}
 """Media type of each format, such as 'image/png'."""
 
-_IMAGE_FIELDS = ('image', 'like')
+_IMAGE_FIELDS = ('image', 'like', 'mask')
 _LONGEST_NAME = 120
 _SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # AVIF has one from the fifth byte
 
@@ -43,7 +45,7 @@ class UploadedImage(NamedTuple):
 class Upload(NamedTuple):
     """Content of a request."""
 
-    images: dict[str, UploadedImage]  # by form field: 'image' and optionally 'like'
+    images: dict[str, UploadedImage]  # by form field: 'image' and optionally 'like' and 'mask'
     fields: dict[str, str]  # parameters of query and form as text
 
 
@@ -73,7 +75,7 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
                 images[name] = UploadedImage(await value.read(), clean_name(value.filename or ''))
             elif isinstance(value, UploadFile):
                 raise ProblemError(
-                    422, f"a form has one file 'image' and optionally one file 'like'; got '{name[:40]}'"
+                    422, f"a form has one file 'image' and optionally one 'like' and one 'mask'; got '{name[:40]}'"
                 )
             else:
                 _put(fields, name, value)
@@ -89,17 +91,17 @@ def clean_name(name: str) -> str:
     return kept[-_LONGEST_NAME:] or 'image'
 
 
-def name_result(name: str, scale: int, kind: str) -> str:
+def name_result(name: str, scale: Scale, kind: str) -> str:
     """File name of a result of format ``kind``: photo_x4.jpg for photo.jpg."""
     stem, _, ending = name.rpartition('.')
     known = SUFFIXES.get(f'.{ending}'.lower())
     if not stem or known is None:
-        return f'{name}_x{scale}{ENDINGS[kind]}'
-    return f'{stem}_x{scale}{f".{ending}" if known == kind else ENDINGS[kind]}'
+        return f'{name}_{label_scale(scale)}{ENDINGS[kind]}'
+    return f'{stem}_{label_scale(scale)}{f".{ending}" if known == kind else ENDINGS[kind]}'
 
 
-def check_image(image: UploadedImage, limits: Limits) -> None:
-    """Checks format and size of an image by its header, before it is decoded.
+def check_image(image: UploadedImage, limits: Limits) -> Header:
+    """Checks format and size of an image by its header, which is returned, before it is decoded.
 
     Raises ProblemError 413 if it is too large, 415 if it is not an image, and 422 if it is damaged.
     """
@@ -121,9 +123,10 @@ def check_image(image: UploadedImage, limits: Limits) -> None:
             f'{name}: has {pixels / 1e6:.1f} megapixels ({header.width} x {header.height}{frames}), '
             f'at most {limits.megapixels:g} are taken',
         )
+    return header
 
 
-def open_image_file(image: UploadedImage, scale: int, output: OutputSettings) -> ImageFile:
+def open_image_file(image: UploadedImage, scale: Scale, output: OutputSettings) -> ImageFile:
     """Decodes an image that passed ``check_image``.
 
     Raises ProblemError 415 or 422 if it cannot be read, or if the format cannot store its result.

@@ -1,6 +1,7 @@
 """The upscaling job, with the code of `dasr upscale`, and conversion of images for browsers."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 
@@ -10,12 +11,13 @@ from dasr_arch.data.image_io import round_to_8_bits
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import Frame, OutputSettings, read_header, read_image_file
+from dasr_arch.inference.target_size import resize
 from dasr_arch.inference.upscale_files import MAX_ENCODED_FRAMES, FileSettings, upscale_image
 from dasr_arch.inference.upscaler import AdaptationOptions
 from dasr_arch.web.jobs import Job, Outcome, StoredFile
 from dasr_arch.web.model_store import Loaded
 from dasr_arch.web.progress_hooks import Size, count_computed
-from dasr_arch.web.schemas import UpscaleParameters, UpscaleResult
+from dasr_arch.web.schemas import Model, UpscaleParameters, UpscaleResult
 from dasr_arch.web.uploads import MEDIA_TYPES, UploadedImage, name_result, open_image_file
 
 SHOWN_SIDE = 6000
@@ -27,22 +29,27 @@ _BROWSER_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'AVIF', 'BMP')
 
 def run_upscaling(
     job: Job,
-    image: UploadedImage,
-    like: UploadedImage | None,
+    images: Mapping[str, UploadedImage],
     parameters: UpscaleParameters,
-    model: str,
+    choice: tuple[Model, str],
     loaded: Loaded,
 ) -> Outcome:
     """Upscales an image in the thread of a job, whose progress is updated.
 
-    The representation is that of ``like`` if it is given. Raises JobCancelledError if the job was cancelled, and
+    Of the images, the representation is that of 'like' if there is one, and 'mask' is that of FileSettings. The choice
+    is the model and the reason for it. Raises JobCancelledError if the job was cancelled, and
     InputError if the image cannot be upscaled.
     """
     upscaler = loaded.upscaler
-    scale = upscaler.scale
+    image = images['image']
+    size = parameters.size()
+    scale = size or upscaler.scale
     output = parameters.output()
     file = open_image_file(image, scale, output)
-    represented_by = None if like is None else open_image_file(like, 1, OutputSettings()).frames[0]
+    represented_by, mask = (
+        open_image_file(images[name], 1, OutputSettings()).frames[0] if name in images else None
+        for name in ('like', 'mask')
+    )
     adaptation = AdaptationOptions(represented_by, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]
     represented = min(len(sizes), MAX_ENCODED_FRAMES) if file.animated else len(sizes)
@@ -56,23 +63,26 @@ def run_upscaling(
 
     notes: list[str] = []
     with loaded.hooks.following(listen):
-        data = upscale_image(upscaler, file, image.name, FileSettings(adaptation, output), notify=notes.append)
+        settings = FileSettings(adaptation, output, size=size, mask=mask)
+        data = upscale_image(upscaler, file, image.name, settings, notify=notes.append)
     kind = output.format or file.format
     name = name_result(image.name, scale, kind)
     files = {
         'input': job.store('input', image.data, MEDIA_TYPES[file.format], image.name),
         'result': job.store('result', data, MEDIA_TYPES[kind], name),
     }
+    width, height = resize(scale, sizes[0].width, sizes[0].height)
     facts = UpscaleResult(
         name=name,
         media_type=MEDIA_TYPES[kind],
         bytes=len(data),
-        width=sizes[0].width * scale,
-        height=sizes[0].height * scale,
+        width=width,
+        height=height,
         frames=len(sizes),
         notes=notes,
-        model=model,
-        scale=scale,
+        model=choice[0].name,
+        scale=upscaler.scale,
+        reason=choice[1],
         seconds=round(job.seconds, 2),
     )
     return Outcome(facts, files)

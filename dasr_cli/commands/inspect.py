@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from dasr_cli.arguments import add_json, add_model
+from dasr_cli.arguments import INSPECTED_MODEL, add_json, add_model
 from dasr_cli.messages import print_error
 
 _NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
@@ -15,10 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         'Classify the degradation of each image with a linear probe on its representation. Kernel widths '
         'are standard deviations in HR pixels, angles are in degrees, clockwise; noise levels are standard deviations '
-        'on the scale 0..255; JPEG qualities are those of libjpeg, 1 to 100.'
+        'on the scale 0..255; JPEG qualities are those of libjpeg, 1 to 100. That of a JPEG file is read from its '
+        'quantisation table.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    add_model(parser)
+    add_model(parser, default=INSPECTED_MODEL)
     parser.add_argument(
         '--probe',
         metavar='FILE',
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.inference.images.io import read_image_file
     from dasr_arch.inference.load_model import find_scale, locate_weights
     from dasr_arch.inference.upscaler import Upscaler
+    from dasr_arch.probe.auto_model import estimate_quality
     from dasr_arch.probe.model import probe_path, read_probe
 
     if args.top < 1:
@@ -49,18 +51,20 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for path in args.images:
         try:
-            frames = read_image_file(read_bytes(path), path).frames
-            guesses = probe.read(upscaler.represent([frames[0]]))
+            file = read_image_file(read_bytes(path), path)
+            guesses = probe.read(upscaler.represent([file.frames[0]]))
         except InputError as error:
             print_error(error)
             failed = True
             continue
+        quality = estimate_quality(file.quantisation) if file.quantisation else None
         best: dict[str, Any] = {quantity: ranked[: args.top] for quantity, ranked in guesses.items()}
         if args.json:
             listed = {quantity: [guess._asdict() for guess in ranked] for quantity, ranked in best.items()}
-            found.append({'image': path, 'picture': path, **listed})  # 'picture': the old name
+            own = {'image': path, 'picture': path, 'file_jpeg_quality': quality}  # 'picture': the old name
+            found.append(own | listed)
             continue
-        print(path)
+        print(path if quality is None else f'{path}: JPEG of quality {quality}')
         for quantity, ranked in best.items():
             shown = ', '.join(f'{guess.label} ({100 * guess.confidence:.0f} %)' for guess in ranked)
             print(f'  {_NAMES.get(quantity, quantity)}: {shown}')

@@ -14,8 +14,13 @@ from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
 from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
+    from dasr_arch.inference.model_pool import ModelPool
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
-    from dasr_arch.inference.upscaler import Upscaler
+
+
+# Also where the shell has put a file in the place of one:
+_STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
+_STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'for stdout',
     )
     parser.add_argument('-o', '--out', metavar='OUT', help='output file or folder')
-    add_model(parser)
+    add_model(parser, more='; auto: general, iso or photo, as fits each image')
+    size = parser.add_argument_group('size of the result, up to 4 times that of the image, with its aspect ratio')
+    size.add_argument('--to', metavar='WxH', help='the largest size that fits inside, such as 3840x2160')
+    size.add_argument('--long-side', type=int, metavar='N', help='pixels of the longer side')
+    size.add_argument('--short-side', type=int, metavar='N', help='pixels of the shorter side')
     adaptation = parser.add_argument_group('adaptation')
     adaptation.add_argument('--reference', metavar='IMAGE', help='use the representation of this image')
     adaptation.add_argument('--like', dest='reference', action=RenamedOption, new='--reference')
@@ -42,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--strength', type=float, default=1.0, help='1: own degradation, 0: clean image, up to 2: exaggerated (1)'
     )
     adaptation.add_argument('--ensemble', action='store_true', help='self-ensemble; 8 times slower')
+    adaptation.add_argument(
+        '--mask', metavar='IMAGE', help='upscale with the network where this image is white, bicubically where black'
+    )
     files = parser.add_argument_group('files')
     add_force(files)
     files.add_argument('--resume', action='store_true', help='skip inputs whose result exists')
@@ -65,22 +77,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscales and prints the output paths; returns 2 if an image could not be used."""
-    from dasr_arch.inference.load_model import find_scale
     from dasr_arch.inference.output_paths import is_video, split_paths
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
 
     settings = _read_settings(args)
-    args.scale = find_scale(args.model, args.scale)
-    sources, target = split_paths(args.paths, args.out, args.scale)
+    pool = _make_pool(args)
+    sources, target = split_paths(args.paths, args.out, settings.size or pool.scale)
     if any(map(is_video, sources)):
-        return _upscale_videos(args, sources, target, settings)
+        return _upscale_videos(args, sources, target, settings, pool)
     _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video; leave it out, or give a video file')
     if any(map(_is_pipe, (*sources, target or ''))):
-        return _pipe(args, sources, target, settings)
-    plan = plan_upscaling(args.scale, sources, target, settings)
+        return _pipe(sources, target, settings, pool)
+    plan = plan_upscaling(pool, sources, target, settings)
     if plan.jobs or not (plan.done or plan.failed):
+        _print_model(pool, settings)
         try:
-            report = run_plan(_make_upscaler(args), plan, settings)
+            report = run_plan(pool, plan, settings)
         except KeyboardInterrupt:
             print('stopped; what is finished is whole, --resume goes on', file=sys.stderr)
             raise
@@ -90,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     return 2 if report.failed else 0
 
 
-def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | None, settings: 'FileSettings') -> int:
+def _upscale_videos(
+    args: argparse.Namespace, sources: list[str], target: str | None, settings: 'FileSettings', pool: 'ModelPool'
+) -> int:
     """Upscales videos one by one; prints an error for a bad one and goes on."""
     from dasr_arch._errors import InputError
     from dasr_arch._extras import import_extra
@@ -102,15 +116,16 @@ def _upscale_videos(args: argparse.Namespace, sources: list[str], target: str | 
         raise InputError('images and videos cannot be mixed in one command; give them in two')
     reason = 'is for images; of video, OUT chooses the format, --codec and --crf the quality'
     _refuse_options(args, ('format', 'quality', 'recursive'), reason)
+    _refuse_options(args, ('mask',), 'is for images, not for videos; leave it out')
     import_extra('av', 'video')
-    video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration)
-    plan = plan_videos(sources, target, PathSettings(args.scale, force=args.force, resume=args.resume))
+    video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration, settings.size)
+    plan = plan_videos(sources, target, PathSettings(settings.size or pool.scale, force=args.force, resume=args.resume))
     failed = False
     if plan.jobs:
-        upscaler = _make_upscaler(args)
+        _print_model(pool, settings)
     for job in plan.jobs:
         try:
-            report = upscale_video(upscaler, job.source, job.target, video, settings.adaptation)
+            report = upscale_video(pool, job.source, job.target, video, settings.adaptation)
         except InputError as error:
             print_error(error)
             failed = True
@@ -139,6 +154,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_image_file
+    from dasr_arch.inference.target_size import TargetSize
     from dasr_arch.inference.upscale_files import FileSettings
     from dasr_arch.inference.upscaler import AdaptationOptions
 
@@ -150,11 +166,14 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
         if kind is None:
             known = ', '.join(sorted(suffix[1:] for suffix in SUFFIXES))
             raise InputError(f"--format: unknown format '{args.format}'; use one of {known}")
-    reference = None
-    if args.reference is not None:
-        reference = read_image_file(read_bytes(Path(args.reference)), args.reference).frames[0]
+    reference, mask = (
+        None if path is None else read_image_file(read_bytes(Path(path)), path).frames[0]
+        for path in (args.reference, args.mask)
+    )
     return FileSettings(
         adaptation=AdaptationOptions(reference, args.strength, args.ensemble),
+        size=TargetSize.read(args.to, args.long_side, args.short_side),
+        mask=mask,
         output=OutputSettings(kind, args.quality),
         force=args.force,
         resume=args.resume,
@@ -162,21 +181,31 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     )
 
 
-def _make_upscaler(args: argparse.Namespace) -> 'Upscaler':
+def _make_pool(args: argparse.Namespace) -> 'ModelPool':
+    from dasr_arch.inference.model_pool import AUTO, ModelPool
     from dasr_arch.inference.tiling import Tiling
     from dasr_arch.inference.upscaler import Upscaler
+    from dasr_arch.probe.auto_model import AutoPool
 
     tiling = Tiling(args.tile, args.exact)
-    return Upscaler(args.scale, args.model, device=args.device, precision=args.precision, tiling=tiling)
+    make = partial(Upscaler, device=args.device, precision=args.precision, tiling=tiling)
+    return AutoPool(args.model, args.scale, make) if args.model == AUTO else ModelPool(args.model, args.scale, make)
+
+
+def _print_model(pool: 'ModelPool', settings: 'FileSettings') -> None:
+    """Prints the model and why it is used; with a size, a line for each image does."""
+    line = pool.describe()
+    if line and settings.size is None:
+        print(f'dasr: {line}', file=sys.stderr)
 
 
 def _is_pipe(path: str) -> bool:
     """True for - and for what is neither a file nor a folder, such as /dev/stdout, a FIFO or the shell's <(command)."""
     known = Path(path)
-    return path == '-' or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
+    return path in _STDIN + _STDOUT or (bool(path) and known.exists() and not known.is_file() and not known.is_dir())
 
 
-def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, settings: 'FileSettings') -> int:
+def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: 'ModelPool') -> int:
     """Upscales one image from stdin or a file to stdout or a file."""
     from dasr_arch._errors import InputError
     from dasr_arch._files import atomic_write, check_writable
@@ -184,7 +213,7 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
     from dasr_arch.inference.output_paths import format_for
     from dasr_arch.inference.upscale_files import upscale_bytes
 
-    target = None if out in (None, '-') else Path(str(out))
+    target = None if out is None or out in _STDOUT else Path(out)
     stream = target is None or _is_pipe(str(target))
     if len(sources) > 1 or settings.resume or settings.recursive:
         raise InputError('a pipe carries one image; give one, without --resume and --recursive')
@@ -198,8 +227,9 @@ def _pipe(args: argparse.Namespace, sources: list[str], out: str | None, setting
         check_writable(target)
     source = sources[0]
     name = 'stdin' if source == '-' else source
-    data = sys.stdin.buffer.read() if source == '-' else read_bytes(Path(source))
-    result = upscale_bytes(_make_upscaler(args), data, name, settings, notify=partial(print_note, name))
+    data = sys.stdin.buffer.read() if source in _STDIN else read_bytes(Path(source))
+    _print_model(pool, settings)
+    result = upscale_bytes(pool, data, name, settings, notify=partial(print_note, name))
     if target is None:
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()

@@ -12,6 +12,7 @@ from dasr_arch.checkpoints.packaged import (
     MANIFEST_NAME,
     WEIGHTS_FOLDER,
     check_packaged,
+    default_setting,
     find_packaged,
     read_manifest,
     weights_folder,
@@ -93,13 +94,13 @@ def test_setting_of_other_scales_names_them(weights):
     assert str(error.value) == 'iso is installed for x2 only; use general'
 
 
-@pytest.mark.parametrize('scale', [2, 3])
-def test_photo_is_installed_for_x4_only(monkeypatch, scale):
+def test_photo_is_the_default_where_it_is_installed(monkeypatch):
     monkeypatch.delenv('DASR_WEIGHTS', raising=False)
+    assert [default_setting(scale) for scale in (2, 3, 4)] == ['photo', 'general', 'photo']
     assert find_packaged('photo', 4).name == 'dasr_s_x4_photo'
     with pytest.raises(InputError) as error:
-        find_packaged('photo', scale)
-    assert str(error.value) == 'photo is installed for x4 only; use general'
+        find_packaged('photo', 3)
+    assert str(error.value) == 'photo is installed for x2 and x4 only; use general'
 
 
 def test_wrong_name_lists_what_there_is(weights):

@@ -35,13 +35,14 @@ print(sorted(new))
 
 def test_help_lists_every_subcommand():
     text = build_parser().format_help()
-    assert [name for name in MODULES if f'    {name} ' not in text] == []
+    lines = [f'{line} ' for line in text.splitlines()]  # a long name has a line of its own
+    assert [name for name in MODULES if not any(line.startswith(f'    {name} ') for line in lines)] == []
 
 
 def test_every_module_with_a_subcommand_is_listed():
     folder = Path(dasr_cli.__file__).parent / 'commands'
     names = [path.stem for path in folder.glob('*.py') if 'def add_arguments(' in path.read_text(encoding='utf-8')]
-    assert sorted(names) == sorted(MODULES)
+    assert sorted(names) == sorted(name.replace('-', '_') for name in MODULES)
 
 
 @pytest.mark.parametrize('name', MODULES)
@@ -50,7 +51,7 @@ def test_every_subcommand_explains_itself(name, capsys):
         main([name, '--help'])
     assert stop.value.code == 0
     assert f'dasr {name}' in capsys.readouterr().out
-    assert callable(importlib.import_module(f'dasr_cli.commands.{name}').run)
+    assert callable(importlib.import_module(f'dasr_cli.commands.{name.replace("-", "_")}').run)
 
 
 def test_version_is_that_of_the_package(capsys):

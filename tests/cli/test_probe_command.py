@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dasr_arch import DASR, build_degradation, degrade_image
 from dasr_arch.checkpoints.io import load_network
@@ -73,6 +74,15 @@ def test_inspect_names_the_width(folder, capsys, tmp_path, sigma):
     name, blur = capsys.readouterr().out.splitlines()
     assert name == str(image)
     assert blur.startswith(f'  blur: width {sigma:g} (') and blur.count('width') == 2
+
+
+@pytest.mark.parametrize('quality', [30, 75])
+def test_inspect_names_the_quality_of_a_jpeg_file(folder, capsys, tmp_path, quality):
+    Image.fromarray(make_image(99)[..., ::-1]).save(tmp_path / 'a.jpg', quality=quality)
+    assert inspect(folder, str(tmp_path / 'a.jpg')) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f'{tmp_path / "a.jpg"}: JPEG of quality {quality}'
+    assert inspect(folder, str(tmp_path / 'a.jpg'), '--json') == 0
+    assert json.loads(capsys.readouterr().out)[0]['file_jpeg_quality'] == quality
 
 
 def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):

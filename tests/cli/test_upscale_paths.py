@@ -87,9 +87,17 @@ def test_a_named_pipe(folder):
 
 
 @pytest.mark.skipif(not Path('/dev/fd').exists(), reason='there is no /dev/fd')
-def test_the_substitution_of_a_shell_and_dev_stdout(folder):
+@pytest.mark.parametrize(
+    ('source', 'target'),
+    [
+        ('<(cat in/a.png)', '-o /dev/stdout | cat > out.png'),
+        ('in/a.png', '-o /dev/stdout > out.png'),
+        ('/dev/stdin', '< in/a.png > out.png'),
+    ],
+)
+def test_the_substitution_of_a_shell_and_dev_stdout(folder, source, target):
     words = ' '.join(FIXED)
-    command = f"'{sys.executable}' -m dasr_cli upscale <(cat in/a.png) -o /dev/stdout {words} | cat > out.png"
+    command = f"'{sys.executable}' -m dasr_cli upscale {source} {words} {target}"
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(['bash', '-c', command], capture_output=True, timeout=120, check=False, env=env)
     assert done.returncode == 0, done.stderr.decode()

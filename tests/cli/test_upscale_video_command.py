@@ -48,6 +48,24 @@ def test_every_control_is_taken():
     assert len(read_video(Path('out.mkv'))) == 2
 
 
+def test_clip_gets_a_size_as_it_is_shown(capsys):
+    write_video(Path('turned.mp4'), make_scene(3, 2), rotation=90)
+    arguments = ['upscale', 'a.mp4', 'turned.mp4', '--to', '48x64', '-o', 'out/', *FIXED]
+    assert main(arguments) == 0
+    assert 'dasr: a.mp4: model net.pth x2, reduced to 48 x 38 pixels: given by --model' in capsys.readouterr().err
+    sizes = [
+        (frame.width, frame.height) for name in ('a', 'turned') for frame in read_video(Path(f'out/{name}.mp4'))[:1]
+    ]
+    assert sizes == [(48, 38), (60, 48)]
+    assert main([*arguments, '--resume']) == 0
+    assert capsys.readouterr().out == 'already done: 2\n'
+    assert main(['upscale', 'a.mp4', '--long-side', '81', *FIXED]) == 2
+    assert 'a.mp4: 40 x 32 pixels would become 81 x 65, but x2 is the largest' in capsys.readouterr().err
+    assert main(['upscale', 'a.mp4', '--model', 'auto']) == 2
+    assert 'a.mp4: the model auto is for images' in capsys.readouterr().err
+    assert not list(Path().glob('a_*'))
+
+
 def test_several_clips_go_into_a_folder_and_are_resumed(capsys):
     assert main(['upscale', 'a.mp4', 'b.mkv', '-o', 'out/', *FIXED]) == 0
     assert capsys.readouterr().out.splitlines() == ['out/a.mp4', 'out/b.mkv']

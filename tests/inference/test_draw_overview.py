@@ -10,8 +10,8 @@ from PIL import Image
 TOOL = Path(__file__).parents[2] / 'tools' / 'draw_overview.py'
 
 
-def run_tool(out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), '--out', str(out)])
+def run_tool(out: Path, monkeypatch: pytest.MonkeyPatch, figure: str = 'overview') -> int:
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), figure, '--out', str(out)])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name='__main__')
     assert isinstance(stop.value.code, int)
@@ -25,6 +25,15 @@ def test_overview_shows_two_images_in_four_states(tmp_path, monkeypatch):
         Image.open(TOOL.parents[1] / 'docs/images/overview.png') as own,
     ):
         assert image.size == own.size == (4 * 280 + 3 * 10, 2 * 306 + 10)
+
+
+def test_models_are_shown_on_three_degradations(tmp_path, monkeypatch):
+    assert run_tool(tmp_path / 'models.webp', monkeypatch, 'models') == 0
+    with (
+        Image.open(tmp_path / 'models.webp') as image,
+        Image.open(TOOL.parents[1] / 'docs/images/models.webp') as own,
+    ):
+        assert image.size == own.size == (6 * 280 + 5 * 10, 3 * 306 + 2 * 10)
 
 
 def test_folder_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):

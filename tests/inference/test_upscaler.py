@@ -249,7 +249,7 @@ def test_weights_file_is_read(tmp_path):
     [
         (4, make_network(2), 'the network is for x2, not for x4'),
         (2, 'none.pth', "'none.pth' does not exist"),
-        (3, 'photo', '^photo is installed for x4 only; use general$'),
+        (3, 'photo', '^photo is installed for x2 and x4 only; use general$'),
         (2, make_network(2, condition='kernel'), 'the network is non-blind and needs the blur kernel'),
     ],
 )

@@ -32,6 +32,7 @@ from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
 PNG = encode(make_image())
+UPLOADS = {'image', 'like', 'mask'}
 LIMITS = Limits(upload_megabytes=0.5, megapixels=0.1, queue=1, body_seconds=5)
 WAIT = 60
 
@@ -445,9 +446,9 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         entry = find_packaged('iso', 4)
         assert running.models.find('iso', None).name == entry.name
         assert running.models.find('photo', None).name == 'dasr_s_x4_photo'
-        assert running.models.find(None, None).name == 'dasr_s_x4_general'
-        with pytest.raises(InputError, match=r"there is no model 'photo' at x2; there are: "):
-            running.models.find('photo', 2)
+        assert running.models.find(None, None).name == 'dasr_s_x4_photo'
+        with pytest.raises(InputError, match=r"there is no model 'photo' at x3; there are: "):
+            running.models.find('photo', 3)
         smallest = running.models.find('iso', 2)
         loaded = running.models.load(smallest)
         assert loaded.upscaler.scale == 2
@@ -543,7 +544,7 @@ def test_description_is_valid_and_has_the_files_of_forms(server):
     described = get(server, 'openapi.json').json()
     OpenAPI.model_validate(described)
     assert described['openapi'].startswith('3.1')
-    for path, files in (('upscale', {'image', 'like'}), ('jobs', {'image', 'like'}), ('playground', {'image'})):
+    for path, files in (('upscale', UPLOADS), ('jobs', UPLOADS), ('playground', {'image'})):
         operation = described['paths'][f'/api/v1/{path}']['post']
         form = operation['requestBody']['content']['multipart/form-data']['schema']['properties']
         query = {one['name'] for one in operation['parameters']}

@@ -51,7 +51,7 @@ _GROUPS = (
     ('Given the true degradation: upper bounds, not ranked', False, True),
     ('Published, not measured here', True, False),
 )
-_ENVIRONMENT = Environment(
+ENVIRONMENT = Environment(
     loader=PackageLoader('dasr_arch.benchmark'),
     autoescape=True,
     trim_blocks=True,
@@ -134,7 +134,7 @@ def render_results_page(results: Path, demo: DemoContent | None = None) -> str:
     view = _View(results, read_results(results / 'table.json'))
     record = view.record
     extra = _DemoView(view, demo) if demo is not None else None
-    return _ENVIRONMENT.get_template('page.html').render(
+    return ENVIRONMENT.get_template('page.html').render(
         title=demo.title if demo else f'{record["name"]}: {len(view.systems)} methods at x{record["scale"]}',
         lead=extra.describe_gains() if extra else view.describe_best(),
         slider=extra.make_slider() if extra else None,
@@ -278,8 +278,8 @@ class _View:
         """HR crop, LR crop, and the result of every method that is tested on the data set."""
         folder = self.results / 'crops' / folder_name(crop.dataset) / folder_name(crop.image)
         low = read_image(folder / f'{folder_name(degradation)}.png')
-        yield Figure(_embed_image(read_image(folder / 'hr.png')), 'original', '', 'truth')
-        yield Figure(_embed_image(low), 'low resolution', degradation, raw=True)
+        yield Figure(embed_image(read_image(folder / 'hr.png')), 'original', '', 'truth')
+        yield Figure(embed_image(low), 'low resolution', degradation, raw=True)
         rows = [
             row for row in self.record['rows'] if (row['dataset'], row['degradation']) == (crop.dataset, degradation)
         ]
@@ -295,7 +295,7 @@ class _View:
             values = [self.format(metric, float(scores[label][metric])) for metric in self.metrics]
             data = {'network': label, 'image': crop.image, 'degradation': degradation}
             data['caption'] = f'{label} {self.format(self.main, float(scores[label][self.main]))}{self.unit}'
-            yield Figure(_embed_image(part), label, ' / '.join(values), 'best' if label == best else '', data=data)
+            yield Figure(embed_image(part), label, ' / '.join(values), 'best' if label == best else '', data=data)
 
     def _find_best(self, scores: Mapping[str, Mapping[str, Any]]) -> str:
         """The best method on one image, of at least two that are not given the true degradation."""
@@ -379,7 +379,7 @@ def _format_number(value: float | None, digits: int) -> Number:
     return Number(NOTHING, '') if value is None else Number(f'{value:,.{digits}f}', f'{value:.6g}')
 
 
-def _embed_image(image: NDArray[np.uint8]) -> str:
+def embed_image(image: NDArray[np.uint8]) -> str:
     """An image (H, W, 3) as a data URL, lossless."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, format='WEBP', lossless=True, quality=70)

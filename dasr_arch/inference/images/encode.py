@@ -29,8 +29,8 @@ QUALITY = 95
 _TIFF_COMPRESSIONS = ('raw', 'packbits', 'tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate', 'lzma', 'zstd')
 _VISIBLE = 128  # least alpha of an opaque pixel of a GIF
 _IHDR_END = 33  # end of the header of a PNG: signature, length, name, 13 bytes, checksum
-_SIZES = {1: 1, 2: 1, 4: 4}  # bytes of a value by TIFF type
-_BYTE, _TEXT, _LONG = _SIZES
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value by TIFF type
+_BYTE, _LONG = 1, 4
 
 
 class FrameSequence(Image.Image):
@@ -150,8 +150,7 @@ def add_to_tiff(data: bytes, metadata: Metadata) -> bytes:
         return data
     block: Any = Image.Exif()
     block.load(metadata.exif)
-    texts = {tag: (_TEXT, value.encode() + b'\0') for tag, value in block.items() if isinstance(value, str)}
-    data = _add_tags(data, texts)
+    data = _add_tags(data, _read_tags(metadata.exif))
     for tag in (EXIF_IFD, GPS_IFD):
         entries = block.get_ifd(tag)
         entries.pop(INTEROPERABILITY, None)  # Pillow would give its place wrongly
@@ -236,6 +235,21 @@ def _without_grey_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         pixels = pixels[:, :, [0, 0, 0, 1]]
     return np.ascontiguousarray(pixels)
+
+
+def _read_tags(exif: bytes) -> dict[int, tuple[int, bytes]]:
+    """Type and value of the tags in the first directory of EXIF as Pillow writes it, without those of directories."""
+    data = exif.removeprefix(b'Exif\0\0')
+    (start,) = struct.unpack_from('<I', data, 4)
+    (count,) = struct.unpack_from('<H', data, start)
+    tags = {}
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, number, place = struct.unpack_from('<HHII', data, entry)
+        length = number * _SIZES[kind]
+        place = entry + 8 if length <= 4 else place
+        if tag not in (EXIF_IFD, GPS_IFD):
+            tags[tag] = (kind, data[place : place + length])
+    return tags
 
 
 def _add_tags(data: bytes, tags: dict[int, tuple[int, bytes]]) -> bytes:

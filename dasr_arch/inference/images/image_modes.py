@@ -92,15 +92,18 @@ def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
     return np.where(visible[..., None], colour, filled.astype(colour.dtype))
 
 
-def limit_to_neighbours(upscaled: Pixels, alpha: Pixels, scale: int) -> Pixels:
+def limit_to_neighbours(upscaled: Pixels, alpha: Pixels) -> Pixels:
     """Clips upscaled alpha to the minimum and maximum of the 5 x 5 LR pixels around each pixel.
 
-    The shapes are (H * scale, W * scale, 1) and (H, W, 1). Opaque and fully transparent regions keep their exact
+    The shapes are (new H, new W, 1) and (H, W, 1). Opaque and fully transparent regions keep their exact
     value, and edges do not overshoot.
     """
     plane = np.ascontiguousarray(alpha[..., 0])
     extremes = [find(plane, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE) for find in (cv2.erode, cv2.dilate)]
-    least, most = (extreme.repeat(scale, 0).repeat(scale, 1) for extreme in extremes)
+    near = [
+        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(upscaled.shape[:2], plane.shape, strict=True)
+    ]
+    least, most = (extreme[np.ix_(*near)] for extreme in extremes)
     return np.clip(upscaled[..., 0], least, most)[..., None]
 
 

@@ -24,6 +24,7 @@ from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, ma
 from dasr_arch.inference.images.colour import is_other_than_srgb, is_profile
 from dasr_arch.inference.images.gif import compose_frames
 from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
+from dasr_arch.inference.target_size import Scale, label_scale, resize
 
 Frame = NDArray[np.uint16] | Image.Image
 """A decoded image: an array for 16 bits, else a Pillow image."""
@@ -58,8 +59,8 @@ class Header(NamedTuple):
     """Format and size of an image file."""
 
     format: str  # one of FORMATS
-    width: int  # stored pixels, before EXIF rotation
-    height: int  # stored pixels, before EXIF rotation
+    width: int  # in pixels, with EXIF rotation applied
+    height: int  # in pixels, with EXIF rotation applied
     frames: int  # number of frames or pages
 
 
@@ -76,6 +77,7 @@ class ImageFile:
     compression: str | None  # of a TIFF
     has_default: bool  # the first frame of an APNG is a fallback and not part of the animation
     metadata: Metadata
+    quantisation: Sequence[int] = ()  # luma table of a JPEG
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,19 @@ def read_header(source: bytes | Path, name: str, limited: bool = True) -> Header
                 raise Image.DecompressionBombError
             kind = _format_of(image)
             frames = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
-            return Header(kind, *image.size, frames)
+            return Header(kind, *(image.size[::-1] if _is_turned(image) else image.size), frames)
     except InputError:
         raise
     except DECODING_ERRORS as error:
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
-def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True, kind: str | None = None) -> ImageFile:
+def read_image_file(
+    data: bytes, name: str, scale: Scale = 1, limited: bool = True, kind: str | None = None
+) -> ImageFile:
     """Decodes a file's content; ``name`` and ``limited`` as for ``read_header``.
 
-    Image sizes in the metadata are multiplied by ``scale``; ``kind`` is the format of the result, by default that of
+    Image sizes in the metadata become those of the result; ``kind`` is the format of the result, by default that of
     the file. Raises InputError if the content is damaged, of a kind that
     cannot be upscaled, or an animation or stack of pages that does not fit in memory with its result.
     """
@@ -130,26 +134,27 @@ def read_image_file(data: bytes, name: str, scale: int = 1, limited: bool = True
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
 
-def _check_room(header: Header, name: str, scale: int, kind: str) -> None:
+def _check_room(header: Header, name: str, scale: Scale, kind: str) -> None:
     """Refuses animations and stacks of pages that do not fit in memory with what the encoder of the result holds."""
-    pixels = header.frames * header.width * header.height
-    needed = pixels * (_BYTES + _ENCODING_BYTES.get(kind, 1.0) * scale**2)
+    width, height = resize(scale, header.width, header.height)
+    result = _ENCODING_BYTES.get(kind, 1.0) * width * height
+    needed = header.frames * (header.width * header.height * _BYTES + result)
     available = available_memory(torch.device('cpu'))
     if header.frames > 1 and needed > available:
         raise InputError(
-            f'{name}: its {header.frames} frames of {header.width} x {header.height} pixels and their x{scale} take '
-            f'{needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available; split it'
+            f'{name}: its {header.frames} frames of {header.width} x {header.height} pixels and their '
+            f'{label_scale(scale)} take {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available; split it'
         )
 
 
-def check_output(file: ImageFile, settings: OutputSettings, scale: int) -> list[str]:
+def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> list[str]:
     """Checks before the work that the output format can hold the result; returns notes of what is left out.
 
     Raises InputError if it cannot; the message names formats that can.
     """
     kind = settings.format or file.format
-    sizes = [frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1] for frame in file.frames]
-    width, height = (max(size[axis] for size in sizes) * scale for axis in (0, 1))
+    sizes = [resize(scale, *size_of(frame)) for frame in file.frames]
+    width, height = (max(size[axis] for size in sizes) for axis in (0, 1))
     if max(width, height) > _LONGEST_SIDE.get(kind, max(width, height)):
         raise InputError(f'{kind} cannot hold {width} x {height} pixels; use --format png or tiff')
     if len(file.frames) > 1 and not (kind in _ANIMATED if file.animated else kind == 'TIFF'):
@@ -187,6 +192,11 @@ def _loses_profile(kind: str, profile: bytes | None) -> bool:
     return grey or (kind in _WITHOUT_PROFILE and profile is not None)
 
 
+def size_of(frame: Frame) -> tuple[int, int]:
+    """Width and height of a frame."""
+    return frame.size if isinstance(frame, Image.Image) else (frame.shape[1], frame.shape[0])
+
+
 @contextmanager
 def _limit(limited: bool) -> Iterator[None]:
     """Disables Pillow's global pixel limit if not ``limited``; other threads still check MAX_PIXELS themselves."""
@@ -207,11 +217,17 @@ def _open(source: bytes | Path) -> Image.Image:
         return Image.open(source if isinstance(source, Path) else BytesIO(source), formats=FORMATS)
 
 
+def _is_turned(image: Image.Image) -> bool:
+    """True if EXIF turns width into height; a PNG with EXIF behind its pixels is not decoded for that."""
+    known = image.format != 'PNG' or 'exif' in image.info
+    return known and image.getexif().get(274, 1) in (5, 6, 7, 8)
+
+
 def _format_of(image: Image.Image) -> str:
     return 'JPEG' if image.format == 'MPO' else str(image.format)  # of phones: a JPEG followed by further images
 
 
-def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
+def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
     with _open(data) as image:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
@@ -245,6 +261,7 @@ def _read(data: bytes, scale: int, limited: bool) -> ImageFile:
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
             metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale),
+            quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
 
 

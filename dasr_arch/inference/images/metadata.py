@@ -1,7 +1,8 @@
 """Metadata of image files: reading, and writing into the file of the upscaled image."""
 
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,19 +11,23 @@ from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
+from dasr_arch.inference.target_size import Scale, resize
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 INTEROPERABILITY = 0xA005
 """Tag of the directory inside EXIF that tells the rules a camera followed."""
 
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
-_ORIENTATION, _SAMPLES, _RESOLUTION = 274, 277, 282
+_ORIENTATION, _SAMPLES, _RESOLUTION, _RESOLUTION_UNIT = 274, 277, 282, 296
 # Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
 _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
 _STORAGE_TAGS |= frozenset(
     (293, 296, 317, *range(320, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
 )
 _TIFF_COLOUR = frozenset((301, 318, 319))  # transfer functions, white point and primaries, which become a profile
+_GEOREFERENCE = frozenset((33550, 33922, 34264, 34735, 34736, 34737))  # of GeoTIFF, for pixels of the old size
+_DESCRIPTION = 270
+_SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffile, and of OME-TIFF: sizes of the image
 _XMP_TEXT = 'XML:com.adobe.xmp'
 _RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
 _RAW_XMP = 'Raw profile type xmp'
@@ -33,7 +38,7 @@ _HOLDERS = {  # label and formats of each part
     'exif': ('EXIF', ('JPEG', 'PNG', 'TIFF', 'WEBP', 'AVIF')),
     'xmp': ('XMP', ('JPEG', 'PNG', 'TIFF', 'WEBP', 'AVIF')),
     'photoshop': ('IPTC', ('JPEG',)),
-    'text': ('text entries', ('PNG',)),
+    'text': ('the text', ('PNG',)),
     'comment': ('the comment', ('JPEG', 'GIF')),
     'dpi': ('the resolution', ('JPEG', 'PNG', 'TIFF', 'BMP')),
 }
@@ -95,19 +100,19 @@ class Metadata:
             yield b'cHRM', b''.join(round(value * 100000).to_bytes(4, 'big') for value in self.png['chromaticity'])
 
 
-def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: int) -> Metadata:
-    """Reads the metadata of a file and its loaded Pillow image; ``scale`` multiplies image sizes.
+def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: Scale) -> Metadata:
+    """Reads the metadata of a file and its loaded Pillow image; image sizes become those of the result.
 
     ``upright`` is the image after Pillow's ``exif_transpose``.
     """
     info = upright.info
-    size = (upright.width * scale, upright.height * scale)
+    size = resize(scale, upright.width, upright.height)
     kind = str(image.format)
     comment = info.get('comment')
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
     notes: list[str] = []
     if xmp:
-        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, scale)
+        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, size[0] / upright.width)
         xmp = corrected.packet
         notes += corrected.left_out
     if _RAW_XMP in getattr(image, 'text', {}):
@@ -124,8 +129,7 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
     other = cicp is not None and not cicp.is_srgb
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
-    if image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()):
-        notes.append('channels beyond colour and alpha')
+    notes += _name_tiff_losses(image, tags)
     exif = _read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS)
     if exif == b'':
         notes.append('EXIF that cannot be read')
@@ -143,6 +147,17 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
         photoshop=_wrap_iptc(iptc) if isinstance(iptc, bytes) and len(iptc) < _SEGMENT - 40 else None,
         notes=tuple(notes),
     )
+
+
+def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
+    """Parts of a TIFF with these tags that are left out."""
+    found = {
+        'channels beyond colour and alpha': image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()),
+        'the georeference': any(tag in tags for tag in _GEOREFERENCE),
+        'the description, which holds sizes of the image,': _SIZED.match(str(tags.get(_DESCRIPTION, ''))),
+        'the resolution, which has no unit,': tags.get(_RESOLUTION_UNIT) == 1 and tags.get(_RESOLUTION, 1) != 1,
+    }
+    return [name for name, lost in found.items() if lost]
 
 
 def adopt_raw_exif(image: Image.Image) -> None:
@@ -181,9 +196,11 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
 def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[int]) -> bytes | None:
     """The EXIF of the result; None if there is none, empty if it is malformed."""
     kept = Image.Exif()
+    kept.endian = '<'  # as of the TIFFs that it is put into
     for tag, value in source.items():
-        if tag not in left_out and tag not in (EXIF_IFD, GPS_IFD):
-            kept[tag] = value
+        sized = tag == _DESCRIPTION and _SIZED.match(str(value))
+        if tag not in left_out | _GEOREFERENCE and tag not in (EXIF_IFD, GPS_IFD) and not sized:
+            kept[tag] = _keep_bytes(value)
     for directory in (EXIF_IFD, GPS_IFD):
         entries = dict(source.get_ifd(directory))
         if entries.pop(INTEROPERABILITY, None) is not None:  # the place of one more directory
@@ -192,9 +209,15 @@ def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[in
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
             entries |= {tag: side for tag, side in sides if tag in entries}
         if entries:
+            entries = {tag: _keep_bytes(value) for tag, value in entries.items()}
             kept.get_ifd(directory).update(entries)
             kept[directory] = entries
     try:
         return kept.tobytes() if len(kept) else None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError, struct.error):
         return b''
+
+
+def _keep_bytes(value: Any) -> Any:
+    """A text of EXIF as the bytes, usually UTF-8, that Pillow reads as Latin-1 but would write as ASCII."""
+    return value.encode('latin-1') if isinstance(value, str) and not value.isascii() else value

@@ -33,7 +33,7 @@ class CorrectedXMP(NamedTuple):
     left_out: list[str]  # parts of the file that the original packet describes and the result lacks
 
 
-def correct_xmp(packet: bytes, width: int, height: int, scale: int) -> CorrectedXMP:
+def correct_xmp(packet: bytes, width: int, height: int, scale: float) -> CorrectedXMP:
     """Removes orientation, thumbnails and parts that are gone; corrects sizes, given the new ones in pixels.
 
     Sizes and positions of panoramas are multiplied by ``scale``. A packet in which all is true is returned unchanged.
@@ -68,14 +68,14 @@ def correct_xmp(packet: bytes, width: int, height: int, scale: int) -> Corrected
     return CorrectedXMP(text.encode(), left_out)
 
 
-def _correct(name: tuple[str | None, str | None], value: str, width: int, height: int, scale: int) -> str | None:
+def _correct(name: tuple[str | None, str | None], value: str, width: int, height: int, scale: float) -> str | None:
     """The new value of a property, None if it stays."""
     if name in _WIDTHS and value:
         return str(width)
     if name in _HEIGHTS and value:
         return str(height)
     if name[0] == _PANORAMA and str(name[1]).endswith('Pixels') and value.isdecimal():
-        return str(int(value) * scale)
+        return str(round(int(value) * scale))
     return None
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._extras import import_extra
 from dasr_arch.data.image_io import MAX_PIXELS
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.video.clock import FORMATS, Clock
 from dasr_arch.inference.video.colour import Colour, is_meaningless, read_colour
 
@@ -64,6 +65,7 @@ class VideoSettings:
     crf: int | None = None  # constant rate factor, smaller is better; None is the codec's default
     start: float = 0.0  # seconds to skip at the beginning
     duration: float | None = None  # seconds to upscale from there; None is the rest
+    size: TargetSize | None = None  # of the frames; None is the scale of the network
 
     def __post_init__(self) -> None:
         """Checks codec and numbers."""

@@ -9,12 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import decompose
+from dasr_arch.inference.model_pool import ModelPool
+from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.tile_limits import is_out_of_memory
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.inference.video.colour import read_pixels
@@ -40,7 +44,7 @@ class VideoReport(NamedTuple):
 
 @rename_arguments(look='adaptation')
 def upscale_video(
-    upscaler: Upscaler,
+    upscaler: Upscaler | ModelPool,
     source: Path,
     target: Path,
     settings: VideoSettings | None = None,
@@ -58,7 +62,16 @@ def upscale_video(
     errors = import_extra('av', 'video').FFmpegError
     settings = settings or VideoSettings()
     facts = scan_video(source, settings)
-    size = facts.width * upscaler.scale, facts.height * upscaler.scale
+    size, notes = settings.size, list[str]()
+    if size is not None and size.box is not None and facts.matrix is not None and facts.matrix[0] == 0:
+        size = TargetSize((size.box[1], size.box[0]))  # players show the video turned by a quarter
+    try:
+        if isinstance(upscaler, ModelPool):
+            upscaler, line = upscaler.choose([(facts.width, facts.height)], size)
+            notes += [line] if line else []
+        output = upscaler.plan_output(decompose(np.zeros((facts.height, facts.width, 3), np.uint8)), size)
+    except InputError as error:
+        raise InputError(f'{source}: {error}') from error
     represent = ShotRepresentation(upscaler, adaptation)
     frames = 0
     try:
@@ -69,14 +82,14 @@ def upscale_video(
         ):
             bar.set_description(source.name, refresh=True)
             original = VideoSource(source, container, stream, facts, settings)
-            with open_writer(temporary, target, original, size) as writer:
-                notes = [*facts.notes, *writer.notes]
+            with open_writer(temporary, target, original, (output.size[1], output.size[0])) as writer:
+                notes = [*notes, *facts.notes, *writer.notes]
                 for note in notes if progress else ():
                     bar.write(f'dasr: {source}: {note}', file=sys.stderr)
                 for frame in _read_frames(original, writer):
                     pixels = read_pixels(frame, facts.colour)
                     representations = represent(pixels, float(frame.time))
-                    upscaled = upscaler.upscale_decomposed(decompose(pixels), representations)
+                    upscaled = upscaler.upscale_decomposed(decompose(pixels), representations, None, output)
                     writer.write(upscaled.components[0], frame)
                     frames += 1
                     bar.update()

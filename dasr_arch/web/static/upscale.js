@@ -13,9 +13,12 @@ export class UpscaleTab {
     this.alert = new Alert(at('up-alert'));
     this.run = new JobRun(at('up-job'));
     this.viewer = new Viewer(at('up-viewer'));
-    bindModels(at('up-model'), at('up-model-note'), offer.models, (models) => {
+    const auto = offer.models.filter(({ setting }) => setting)
+      .map((model) => ({ ...model, name: 'auto', purpose: 'general, iso or photo, as fits the image', parameters: null, default: false }));
+    bindModels(at('up-model'), at('up-model-note'), [...offer.models, ...auto], (models) => {
       const standard = models.find((model) => model.default) ?? models[0];
-      fillSegments(at('up-scale'), 'scale', models.map(({ scale }) => [scale, `${scale}×`]), standard.scale);
+      const scales = [...new Set(models.map(({ scale }) => scale))].sort();
+      fillSegments(at('up-scale'), 'scale', scales.map((scale) => [scale, `${scale}×`]), standard.scale);
       this.describe();
     });
     bindRange(at('up-strength'));
@@ -37,6 +40,8 @@ export class UpscaleTab {
       if (at('up-file').files.length) this.take([...at('up-file').files]);
       at('up-file').value = '';
     });
+    at('up-size-kind').addEventListener('change', () => this.chooseSize());
+    this.form.addEventListener('input', () => this.describe());
     this.form.addEventListener('change', () => this.describe());
     this.form.addEventListener('submit', (event) => { event.preventDefault(); this.start(); });
   }
@@ -72,16 +77,36 @@ export class UpscaleTab {
     return undefined;
   }
 
+  /** Names the field of the size, which takes the place of the scale. */
+  chooseSize() {
+    const kind = at('up-size-kind').value;
+    at('up-size').name = kind;
+    at('up-size').hidden = !kind;
+    at('up-size').required = Boolean(kind);
+    at('up-size').placeholder = kind === 'to' ? '3840x2160' : '3840';
+    at('up-scale').parentElement.disabled = Boolean(kind);
+  }
+
+  /** Width and height of the result for the settings; null if the size cannot be read. */
+  resize({ width, height }) {
+    const kind = at('up-size-kind').value;
+    if (!kind) {
+      const scale = Number(new FormData(this.form).get('scale'));
+      return [width * scale, height * scale];
+    }
+    const [first, second] = at('up-size').value.split(/[x×]/i).map(Number);
+    const long = Math.max(width, height);
+    const ratio = { to: Math.min(first / width, second / height), long_side: first / long, short_side: first / Math.min(width, height) }[kind];
+    return ratio > 0 ? [Math.round(width * ratio), Math.round(height * ratio)] : null;
+  }
+
   /** Shows the sizes before and after, if they are known. */
   describe() {
     const line = at('up-facts').querySelector('.sizes');
     if (!this.file) return;
-    const scale = Number(new FormData(this.form).get('scale'));
     const parts = [spellBytes(this.file.size)];
-    if (this.size) {
-      const { width, height } = this.size;
-      parts.push(`${width} × ${height} → ${width * scale} × ${height * scale} pixels`);
-    }
+    const result = this.size && this.resize(this.size);
+    if (result) parts.push(`${this.size.width} × ${this.size.height} → ${result[0]} × ${result[1]} pixels`);
     line.textContent = parts.join(', ');
   }
 
@@ -90,7 +115,10 @@ export class UpscaleTab {
     this.alert.clear();
     const data = new FormData();
     for (const [name, value] of new FormData(this.form)) if (value !== '') data.append(name, value);
-    if (at('up-like').files.length) data.append('like', at('up-like').files[0]);
+    for (const name of ['like', 'mask']) {
+      const [other] = at(`up-${name}`).files;
+      if (other) data.append(name, other);
+    }
     data.append('image', this.file, this.file.name || 'image.png');
     at('up-start').disabled = true;
     at('up-download').hidden = true;
@@ -119,7 +147,7 @@ export class UpscaleTab {
     link.hidden = false;
     const frames = made.frames > 1 ? `, ${made.frames} frames` : '';
     at('up-summary').hidden = false;
-    at('up-summary').textContent = `${made.name}: ${made.width} × ${made.height} pixels${frames}, ${made.model} at ${made.scale}× in ${spell(made.seconds)}. `
+    at('up-summary').textContent = `${made.name}: ${made.width} × ${made.height} pixels${frames}, ${made.model} at ${made.scale}× (${made.reason}) in ${spell(made.seconds)}. `
       + `It is kept for ${spell(this.offer.limits.keep_seconds)}.`;
     at('up-notes').hidden = !made.notes.length;
     at('up-notes').replaceChildren(...made.notes.map((note) => {

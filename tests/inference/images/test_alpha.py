@@ -48,7 +48,7 @@ def test_transparency_stays_between_its_neighbours():
     alpha[:, 10:] = 255
     alpha[:, 9] = 100
     wild = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
-    out = limit_to_neighbours(wild, alpha, 2)
+    out = limit_to_neighbours(wild, alpha)
     assert (out[:, : 2 * 7] == 0).all()
     assert (out[:, 2 * 12 :] == 255).all()
     assert np.array_equal(out[:, 18:20], wild[:, 18:20])

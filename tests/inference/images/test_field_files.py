@@ -181,6 +181,39 @@ def test_channels_of_a_tiff_that_are_neither_colour_nor_alpha_are_named(extra: t
     assert ('channels beyond colour and alpha' in file.metadata.notes) == noted
 
 
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_tags_of_exif_keep_letters_numbers_and_bytes(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x8298] = '© Müller'.encode()  # copyright; cameras and programs write UTF-8
+    exif[0x4746] = 4  # rating
+    exif[0x9C9B] = 'Title\0'.encode('utf-16-le')
+    exif.get_ifd(0x8769)[0xA430] = 'Jürgen'.encode()  # owner of the camera
+    result, notes = rewrite(save(smooth(), 'JPEG', exif=exif.tobytes()), 'a.jpg', kind)
+    found = result.getexif()
+    assert not any('EXIF' in note for note in notes)
+    assert found[0x8298].encode('latin-1').decode() == '© Müller'
+    assert (found[0x4746], found[0x9C9B]) == (4, 'Title\0'.encode('utf-16-le'))
+    assert found.get_ifd(0x8769)[0xA430].decode() == 'Jürgen'
+
+
+GEOREFERENCE = [(33550, 'd', 3, (0.5, 0.5, 0.0), True), (33922, 'd', 6, (0, 0, 0, 3e5, 5e6, 0), True)]
+
+
+@pytest.mark.parametrize(
+    ('options', 'tags', 'note'),
+    [
+        ({'metadata': None, 'extratags': GEOREFERENCE}, (33550, 33922), 'the georeference'),
+        ({'metadata': {'axes': 'YXS'}}, (270,), 'the description, which holds sizes of the image,'),
+        ({'ome': True}, (270,), 'the description, which holds sizes of the image,'),
+        ({'imagej': True, 'resolution': (2.0, 2.0)}, (282,), 'the resolution, which has no unit,'),
+    ],
+)
+def test_what_no_longer_fits_the_size_of_a_tiff_is_left_out(options: Any, tags: Any, note: str) -> None:
+    result, notes = rewrite(tiff(PIXELS, photometric='rgb', **options), 'a.tif', 'TIFF')
+    assert notes == [f'{note} is left out']
+    assert not [tag for tag in tags if result.tag_v2.get(tag, 1) != 1]
+
+
 @pytest.mark.skipif('AVIF' not in FORMATS, reason='this Pillow has no AVIF')
 @pytest.mark.parametrize('box', [b'mdcv', b'clli', b'free'])
 def test_light_levels_of_an_avif_are_named(box: bytes) -> None:
