@@ -87,7 +87,7 @@ def test_mask_is_used(server):
         ({'long_side': '0'}, "long_side must be a whole number of pixels, 1 or more, got '0'"),
         ({'long_side': '40'}, 'which is no enlargement'),
         ({'long_side': '81'}, 'ask for at most 80 x 64'),
-        ({'model': 'auto', 'scale': '5'}, "there is no model 'general' at x5"),
+        ({'model': 'auto', 'scale': '5'}, f"there is no model '{DEFAULT_SETTING}' at x5"),
     ],
 )
 def test_wrong_sizes_are_one_sentence(server, fields, message):
