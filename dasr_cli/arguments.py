@@ -40,14 +40,18 @@ def add_options(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def add_model(
-    parser: argparse.ArgumentParser, positional: bool = False, default: str | None = None, more: str = ''
+    parser: argparse.ArgumentParser,
+    positional: bool = False,
+    default: str | None = None,
+    more: str = '',
+    scales: str = '',
 ) -> None:
-    """Adds the model, as MODEL or as --model, and --scale; ``more`` is further help."""
+    """Adds the model, as MODEL or as --model, and --scale; ``more`` and ``scales`` are further help on them."""
     if positional:
         parser.add_argument('model', metavar='MODEL', help=_MODEL)
     else:
         parser.add_argument('--model', default=default, help=f'{_MODEL}{more} ({default or "for photographs"})')
-    parser.add_argument('--scale', type=int, help='upsampling factor (that of a named model or file, else 4)')
+    parser.add_argument('--scale', type=int, help=f'upsampling factor{scales} (that of a named model or file, else 4)')
 
 
 def add_device(parser: 'argparse._ArgumentGroup') -> None:

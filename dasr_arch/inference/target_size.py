@@ -11,12 +11,13 @@ from dasr_arch._errors import InputError
 
 @dataclass(frozen=True)
 class TargetSize:
-    """Size that results shall have, in pixels; they keep the aspect ratio of the image. One of the three is given.
+    """Size that results shall have, in pixels; they keep the aspect ratio of the image. One of the four is given.
 
     Attributes:
         box: width and height; the result is the largest that fits inside.
         long_side: the longer side.
         short_side: the shorter side.
+        same: that of the image: restoration without enlargement.
 
     Raises:
         InputError: if none or several are given, or one is below 1.
@@ -25,33 +26,46 @@ class TargetSize:
     box: tuple[int, int] | None = None
     long_side: int | None = None
     short_side: int | None = None
+    same: bool = False
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if [self.box, self.long_side, self.short_side].count(None) != 2:
+        missing = [self.box, self.long_side, self.short_side].count(None)
+        if self.same and missing < 3:
+            raise InputError('the scale 1 keeps the size; give another scale, or none')
+        if not self.same and missing != 2:
             raise InputError('give one of --to, --long-side and --short-side')
         if any(side is not None and side < 1 for side in (*(self.box or ()), self.long_side, self.short_side)):
             raise InputError(f'a size must be at least 1 pixel, got {self.label}')
 
     @classmethod
-    def read(cls, to: str | None, long_side: int | None, short_side: int | None) -> Self | None:
-        """The size of the options of a command, of which ``to`` is a text such as '3840x2160'; None without any."""
-        if (to, long_side, short_side) == (None, None, None):
+    def read(
+        cls, to: str | None, long_side: int | None, short_side: int | None, scale: int | None = None
+    ) -> Self | None:
+        """The size of the options of a command, of which ``to`` is a text such as '3840x2160'.
+
+        Scale 1 is the size of the image; None if the size is that of another scale.
+        """
+        if (to, long_side, short_side) == (None, None, None) and scale != 1:
             return None
         found = re.fullmatch(r'(\d{1,6})[xX\N{MULTIPLICATION SIGN}](\d{1,6})', to or '1x1')
         if found is None:
             raise InputError(f"--to must be width and height such as 3840x2160, got '{to}'")
-        return cls((int(found[1]), int(found[2])) if to is not None else None, long_side, short_side)
+        return cls((int(found[1]), int(found[2])) if to is not None else None, long_side, short_side, scale == 1)
 
     @property
     def label(self) -> str:
-        """Part of the names of results: 'to3840x2160', 'long3840' or 'short2160'."""
+        """Part of the names of results: 'to3840x2160', 'long3840', 'short2160' or 'x1'."""
+        if self.same:
+            return 'x1'
         if self.box is not None:
             return f'to{self.box[0]}x{self.box[1]}'
         return f'long{self.long_side}' if self.long_side is not None else f'short{self.short_side}'
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result for an image; sides are rounded, and at least 1."""
+        if self.same:
+            return width, height
         if self.box is not None:
             ratio = min(Fraction(self.box[0], width), Fraction(self.box[1], height))
         elif self.long_side is not None:
@@ -78,14 +92,16 @@ def resize(scale: Scale, width: int, height: int) -> tuple[int, int]:
 def choose_factor(scale: Scale, width: int, height: int, factors: Sequence[int]) -> int:
     """The smallest of some upsampling factors that reaches the size for an image; a factor is returned as it is.
 
+    The size of the image itself is reached by the smallest of all.
+
     Raises InputError if the result would not be larger than the image, or larger than the largest factor makes it.
     """
     if isinstance(scale, int):
         return scale
     new_width, new_height = scale.fit(width, height)
     sizes = f'{width} x {height} pixels would become {new_width} x {new_height}'
-    if new_width <= width and new_height <= height:
-        raise InputError(f'{sizes}, which is no enlargement; leave the image out, or ask for a larger size')
+    if new_width <= width and new_height <= height and not scale.same:
+        raise InputError(f'{sizes}, which is no enlargement; ask for a larger size, or use the scale 1')
     for factor in sorted(factors):
         if new_width <= width * factor and new_height <= height * factor:
             return factor

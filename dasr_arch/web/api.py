@@ -176,7 +176,7 @@ class Service:
         parameters = UpscaleParameters.model_validate(upload.fields)
         output, size = parameters.output(), parameters.size()
         if parameters.model != AUTO:
-            self.models.find(parameters.model, parameters.scale)
+            self.models.find(parameters.model, parameters.factor)
         image = upload.images.get('image')
         if image is None:
             raise ProblemError(422, "an image is needed: as the body, or as the file 'image' of a form")
@@ -206,7 +206,7 @@ class Service:
         self, image: UploadedImage, size: tuple[int, int], parameters: UpscaleParameters
     ) -> tuple[schemas.Model, str]:
         """The model for an image of a width and height, and the reason; the smallest factor that reaches a size."""
-        name, scale = parameters.model, parameters.scale
+        name, scale = parameters.model, parameters.factor
         reason = 'chosen by the request'
         if name == AUTO:
             pool = AutoPool(AUTO, scale, lambda factor, model: self.models.load_named(str(model), factor))

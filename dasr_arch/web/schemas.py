@@ -34,7 +34,7 @@ class Parameters(BaseModel):
         'an upscaled image; the default model if absent',
     )
     scale: Annotated[int | None, 'whole number such as 4'] = Field(
-        None, ge=1, le=8, description='Upsampling factor; that of the model if absent'
+        None, ge=1, le=8, description='Upsampling factor; 1 keeps the size; that of the model if absent'
     )
     strength: Annotated[float, 'number in [0, 2]'] = Field(
         1.0,
@@ -89,10 +89,15 @@ class UpscaleParameters(Parameters):
         description="File name of the image, from which that of the result is derived; the uploaded file's if absent",
     )
 
+    @property
+    def factor(self) -> int | None:
+        """Upsampling factor of the network, None if the size of the result decides."""
+        return None if self.scale == 1 else self.scale
+
     def size(self) -> TargetSize | None:
         """Size of the result, None if it is that of the scale. Raises InputError if it is wrong."""
         try:
-            return TargetSize.read(self.to, self.long_side, self.short_side)
+            return TargetSize.read(self.to, self.long_side, self.short_side, self.scale)
         except InputError as error:
             raise InputError(str(error).replace('--', '').replace('-side', '_side')) from error
 

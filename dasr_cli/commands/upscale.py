@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'for stdout',
     )
     parser.add_argument('-o', '--out', metavar='OUT', help='output file or folder')
-    add_model(parser, more='; auto: general, iso or photo, as fits each image')
+    add_model(parser, more='; auto: general, iso or photo, as fits each image', scales='; 1 keeps the size')
     size = parser.add_argument_group('size of the result, up to 4 times that of the image, with its aspect ratio')
     size.add_argument('--to', metavar='WxH', help='the largest size that fits inside, such as 3840x2160')
     size.add_argument('--long-side', type=int, metavar='N', help='pixels of the longer side')
@@ -172,7 +172,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     )
     return FileSettings(
         adaptation=AdaptationOptions(reference, args.strength, args.ensemble),
-        size=TargetSize.read(args.to, args.long_side, args.short_side),
+        size=TargetSize.read(args.to, args.long_side, args.short_side, args.scale),
         mask=mask,
         output=OutputSettings(kind, args.quality),
         force=args.force,
@@ -189,7 +189,8 @@ def _make_pool(args: argparse.Namespace) -> 'ModelPool':
 
     tiling = Tiling(args.tile, args.exact)
     make = partial(Upscaler, device=args.device, precision=args.precision, tiling=tiling)
-    return AutoPool(args.model, args.scale, make) if args.model == AUTO else ModelPool(args.model, args.scale, make)
+    scale = None if args.scale == 1 else args.scale
+    return AutoPool(args.model, scale, make) if args.model == AUTO else ModelPool(args.model, scale, make)
 
 
 def _print_model(pool: 'ModelPool', settings: 'FileSettings') -> None:

@@ -45,6 +45,7 @@ def test_size_names_the_results_and_is_told(folder, capsys):
         ('--to=30x99', 'a_to30x99.png', (30, 25)),
         ('--long-side=30', 'a_long30.png', (30, 25)),
         ('--short-side=30', 'a_short30.png', (36, 30)),
+        ('--scale=1', 'a_x1.png', (24, 20)),
     ],
 )
 def test_second_run_resumes_and_takes_no_result_as_input(folder, capsys, option, name, size):
@@ -96,6 +97,7 @@ def test_image_that_needs_no_network_is_named_and_the_rest_goes_on(folder, capsy
     [
         ('in/a.png --to 3840', "--to must be width and height such as 3840x2160, got '3840'"),
         ('in/a.png --to 40x40 --long-side 40', 'give one of --to, --long-side and --short-side'),
+        ('in/a.png --to 40x40 --scale 1', 'the scale 1 keeps the size; give another scale, or none'),
         ('in/a.png --short-side 41', 'x2 is the largest factor of the model; ask for at most 48 x 40'),
         ('in --mask mask.png', 'in/b.jpg: the mask has 24 x 20 pixels; it needs 16 x 30 as the image'),
         ('clip.mp4 --mask mask.png', '--mask is for images, not for videos'),

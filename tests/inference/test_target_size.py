@@ -31,6 +31,7 @@ def make_pixels(height=20, width=31, channels=3, dtype='uint8'):
         ({'long_side': 100}, (33, 77), (43, 100), 'long100'),
         ({'short_side': 100}, (33, 77), (100, 233), 'short100'),
         ({'long_side': 10}, (1000, 3), (10, 1), 'long10'),
+        ({'scale': 1}, (33, 77), (33, 77), 'x1'),
     ],
 )
 def test_size_keeps_the_aspect_ratio(options, image, expected, label):
@@ -43,7 +44,9 @@ def test_size_keeps_the_aspect_ratio(options, image, expected, label):
 def test_wrong_sizes_are_refused(options):
     with pytest.raises(InputError, match=r'--to|at least 1 pixel'):
         TargetSize.read(*options)
-    assert TargetSize.read(None, None, None) is None
+    assert TargetSize.read(None, None, None, 4) is None
+    with pytest.raises(InputError, match='the scale 1 keeps the size; give another scale, or none'):
+        TargetSize.read('40x40', None, None, 1)
 
 
 @pytest.mark.parametrize(('side', 'expected'), [(101, 2), (200, 2), (201, 4), (400, 4)])
@@ -58,6 +61,19 @@ def test_smallest_factor_that_reaches_the_size_is_chosen(side, expected):
 def test_sizes_beyond_the_factors_are_refused(side, message):
     with pytest.raises(InputError, match=message):
         choose_factor(TargetSize(long_side=side), 100, 37, [4, 2])
+
+
+def test_size_of_the_image_takes_the_smallest_factor():
+    assert choose_factor(TargetSize(same=True), 100, 37, [4, 2]) == 2
+
+
+def test_size_of_the_image_keeps_what_is_masked(upscaler):
+    pixels = make_pixels(dtype='uint16')
+    mask = np.zeros((20, 31), np.uint8)
+    mask[:, :15] = 255
+    out = upscaler(pixels, size=TargetSize(same=True), mask=mask)
+    assert np.array_equal(out[:, 15:], pixels[:, 15:])
+    assert not np.array_equal(out[:, :15], pixels[:, :15])
 
 
 def test_resizing_by_whole_factors_is_that_of_the_degradations():
@@ -80,7 +96,9 @@ def test_result_is_the_bicubic_reduction_of_the_networks_result(upscaler, dtype)
     assert np.abs(out - expected).max() <= (1e-5 if dtype == 'float32' else 1.5)  # rounded once instead of twice
 
 
-@pytest.mark.parametrize('size', [TargetSize(box=(99, 300)), TargetSize(short_side=77), TargetSize(long_side=58)])
+@pytest.mark.parametrize(
+    'size', [TargetSize(box=(99, 300)), TargetSize(short_side=77), TargetSize(long_side=58), TargetSize(same=True)]
+)
 def test_tiles_leave_no_seams(upscaler, size):
     pixels = make_pixels(40, 57, 4)
     tiled = Upscaler(4, upscaler.network, device='cpu', precision='fp32', tiling=Tiling(16, exact=True))

@@ -87,6 +87,7 @@ def test_mask_is_used(server):
         ({'long_side': '0'}, "long_side must be a whole number of pixels, 1 or more, got '0'"),
         ({'long_side': '40'}, 'which is no enlargement'),
         ({'long_side': '81'}, 'ask for at most 80 x 64'),
+        ({'long_side': '60', 'scale': '1'}, 'the scale 1 keeps the size'),
         ({'model': 'auto', 'scale': '5'}, f"there is no model '{DEFAULT_SETTING}' at x5"),
     ],
 )
@@ -109,6 +110,8 @@ def test_model_and_reason_are_told(server, installed):
     assert run_job(server)['reason'] == 'first of the command line'
     made = run_job(installed, model='iso', to='100x100')
     assert (made['scale'], made['width'], made['height'], made['reason']) == (3, 100, 80, 'chosen by the request')
+    made = run_job(installed, scale='1')
+    assert (made['scale'], made['width'], made['height'], made['name']) == (2, 40, 32, 'photo_x1.png')
     made = run_job(installed, encode(make_image(), 'JPEG', quality=50), model='auto')
     assert (made['model'], made['reason']) == ('dasr_s_x4_photo', 'JPEG of quality 50')
 

@@ -18,7 +18,7 @@ export class UpscaleTab {
     bindModels(at('up-model'), at('up-model-note'), [...offer.models, ...auto], (models) => {
       const standard = models.find((model) => model.default) ?? models[0];
       const scales = [...new Set(models.map(({ scale }) => scale))].sort();
-      fillSegments(at('up-scale'), 'scale', scales.map((scale) => [scale, `${scale}×`]), standard.scale);
+      fillSegments(at('up-scale'), 'scale', [1, ...scales].map((scale) => [scale, `${scale}×`]), standard.scale);
       this.describe();
     });
     bindRange(at('up-strength'));
