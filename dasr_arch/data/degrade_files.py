@@ -139,8 +139,6 @@ def _make_plan(given: str | os.PathLike[str] | Manifest, target: Path, shard: Sh
 
 
 def _name_result(row: ManifestRow) -> str:
-    if row.out:
-        raise InputError(f'line {row.line} of the manifest: only `dasr upscale` takes the column out; remove it')
     return f'{Path(row.path).stem}.png'
 
 

@@ -71,11 +71,16 @@ class Manifest:
     The column ``out``, which may be missing or empty, names results. Paths are relative to the current folder.
     Iterating reads the file anew, and raises InputError at a row that is wrong.
 
+    Args:
+        path: the file.
+        with_results: False refuses names of results.
+
     Raises:
         InputError: if it is no file, lists nothing, or has no column ``path``.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, with_results: bool = True) -> None:
+        self._with_results = with_results
         if not os.path.isfile(path):
             raise InputError(f'{path}: expected a manifest, a file that lists inputs; check the path')
         self.path = path
@@ -91,6 +96,8 @@ class Manifest:
             if not path or '\0' in path + out:
                 found = 'no text' if path else 'an empty path'
                 raise InputError(f'{self.path}, line {line}: holds {found}, expected the path of a file')
+            if out and not self._with_results:
+                raise InputError(f'{self.path}, line {line}: only `dasr upscale` takes the column out; remove it')
             yield ManifestRow(line, path, out)
 
     def list_paths(self) -> list[Path]:

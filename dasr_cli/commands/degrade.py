@@ -93,7 +93,7 @@ def _read_paths(args: argparse.Namespace) -> 'tuple[str | Manifest, str]':
         raise InputError(f'the following arguments are required: {missing}; see `dasr degrade --help`')
     if args.target is not None:
         raise InputError(f'--manifest lists the inputs; leave {args.source} out')
-    return Manifest(args.manifest), args.source
+    return Manifest(args.manifest, with_results=False), args.source
 
 
 def _read_degradation(args: argparse.Namespace) -> 'tuple[Degradation, int]':

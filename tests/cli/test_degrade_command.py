@@ -233,7 +233,7 @@ def test_manifest_lists_images(many: Path, capsys: pytest.CaptureFixture[str]) -
         (
             'low --manifest list.csv',
             'path,out\nin/a.png,x.png',
-            'line 2 of the manifest: only `dasr upscale` takes the column out',
+            'list.csv, line 2: only `dasr upscale` takes the column out',
         ),
         (
             'low --manifest list.csv',
