@@ -258,6 +258,7 @@ def _find_listed(
     """The files of a manifest's rows in a shard; those that are missing are failed images."""
     folder = os.path.abspath(target or '.')
     here = os.getcwd()
+    label = label_scale(settings.scale)
 
     def name_result(row: ManifestRow) -> str:
         stem, ending = os.path.splitext(row.path)
@@ -265,9 +266,9 @@ def _find_listed(
             ending = _choose_video_ending(ending)
         elif settings.format is not None:
             ending = _choose_ending(ending, settings.format)
-        beside = f'{stem}_{label_scale(settings.scale)}{ending}'
-        result = row.out or (beside if target is None else os.path.join(folder, os.path.basename(stem) + ending))
-        path = os.path.normpath(os.path.join(here, result))
+        if target is not None and not row.out:
+            return os.path.basename(stem) + ending
+        path = os.path.normpath(os.path.join(here, row.out or f'{stem}_{label}{ending}'))
         if path.startswith(folder + os.sep):
             return path[len(folder) + 1 :]
         return f'./{path[len(here) + 1 :]}' if path.startswith(here + os.sep) else path  # the same on every machine
@@ -313,11 +314,12 @@ def _without_results(
 ) -> list[_Found]:
     """The images without those that this command made or would make of the others."""
     folder = Path(target).resolve() if target is not None else None
+    resolve = cache(Path.resolve)  # of folders, which hold many files
     made: set[Path] = set()
     results: set[Path] = set()
     for one in sorted(found, key=lambda one: len(one.path.name)):  # a result has a longer name
-        real = one.path.resolve()
-        base = one.base.resolve() if one.base is not None else None
+        real = one.path.resolve() if one.path.is_symlink() else resolve(one.path.parent) / one.path.name
+        base = resolve(one.base) if one.base is not None else None
         below = base is not None and folder is not None and folder != base and folder.is_relative_to(base)
         if real in made or (below and folder is not None and real.is_relative_to(folder)):
             results.add(one.path)
