@@ -55,6 +55,7 @@ OPENVINO = ['openvino>=2025.1', 'onnx>=1.17', 'onnxscript>=0.5']  # reads the ON
 NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backends/ncnn_net.py
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
+PARQUET = ['pyarrow>=18']  # manifests; the first with wheels for Python 3.13
 SERVE = [
     'fastapi>=0.165',  # routes of `dasr serve`, and their description
     'starlette>=1.6',  # HTTP below it
@@ -73,6 +74,7 @@ DEV = [
     *NCNN,
     *SPANDREL,
     *VIDEO,
+    *PARQUET,
     *DOCS,
     'build>=1.3',  # `make dist`
     'coverage>=7.10',
@@ -130,6 +132,7 @@ setup(
         'ncnn': NCNN,
         'spandrel': SPANDREL,
         'video': VIDEO,
+        'parquet': PARQUET,
         'serve': SERVE,
         'lpips': LPIPS,
         'docs': DOCS,

@@ -60,6 +60,22 @@ def add_device(parser: 'argparse._ArgumentGroup') -> None:
     parser.add_argument('--precision', default='auto', help='auto, fp32 or bf16 (auto)')
 
 
+def add_shard(parser: 'argparse.ArgumentParser | argparse._ArgumentGroup', columns: str = 'path') -> None:
+    """Adds --shard and --manifest; ``columns`` are those of a manifest."""
+    parser.add_argument(
+        '--shard',
+        metavar='N/M',
+        default='1/1',
+        help='take part N of M of the inputs; a hash of the file name decides, so the M parts never overlap',
+    )
+    parser.add_argument(
+        '--manifest',
+        metavar='FILE',
+        help='take the inputs from a file: text, one path a line, or .csv or .parquet with the columns '
+        f'{columns}; relative to the current folder',
+    )
+
+
 def add_force(parser: 'argparse.ArgumentParser | argparse._ArgumentGroup') -> None:
     """Adds --force."""
     parser.add_argument('--force', action='store_true', help='replace existing files')

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Longest list of files that a command prints."""
 
+EMPTY_SHARD = 'none of the inputs, nothing to do'
+"""Result of a shard that no input belongs to, which is a success."""
+
 
 def print_error(message: object) -> None:
     """Prints one error line."""

@@ -12,12 +12,16 @@ from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import check_free
 from dasr_arch.data.image_io import IMAGE_SUFFIXES, FailedImage, is_image_name, list_images, read_image, write_image
+from dasr_arch.data.input_lists import WHOLE, Manifest, ManifestRow, Shard
 from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
 from dasr_arch.version import __version__
 
 RECORD_NAME = 'degradation.json'
-"""Name of the specification in a folder of LR images; beside a single image it has the image's name."""
+"""Name of the specification in a folder of LR images; beside a single image it has the image's name.
+
+That of shard 3/16 is degradation-3-of-16.json.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,14 @@ class DegradeSettings:
     seed: int = 0  # of the noise; with an image's name it determines the image's draws
     force: bool = False  # replace files that exist
     progress: bool = True  # show a progress bar on stderr
+    shard: Shard = WHOLE  # of the images
 
 
 class DegradeReport(NamedTuple):
     """Result of degrading files."""
 
     images: list[Path]  # the LR images
-    record: Path  # the JSON file
+    record: Path  # the JSON file, which a shard without images does not write
     failed: list[FailedImage]  # images left out
 
 
@@ -59,31 +64,34 @@ class _Plan(NamedTuple):
     folder: Path
     record: str
     jobs: list[_Job]
+    failed: Sequence[FailedImage] = ()  # files of a manifest that are missing
 
 
 def degrade_files(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Manifest,
     target: str | os.PathLike[str],
     degradation: Degradation,
     settings: DegradeSettings | None = None,
 ) -> DegradeReport:
-    """Degrades an image file, or every image directly inside a folder.
+    """Degrades an image file, every image directly inside a folder, or the images of a manifest.
 
     All files are written to a hidden folder and moved at the end, so that an interrupted run leaves no files.
     Unreadable images are left out; originals are never replaced.
 
-    For a folder, ``target`` is the folder of the LR images, which become PNG; for a file, a file without loss (PNG,
-    BMP, TIFF, WebP) or a folder. InputError if the source holds no images, something is in the way, or no image could
-    be used; OSError if the target cannot be written.
+    For a folder and a manifest, ``target`` is the folder of the LR images, which become PNG; for a file, a file without
+    loss (PNG, BMP, TIFF, WebP) or a folder. InputError if the source holds no images, something is in the way, or no
+    image could be used; OSError if the target cannot be written.
     """
     settings = settings or DegradeSettings()
-    plan = _make_plan(Path(source), Path(target))
+    plan = _make_plan(source, Path(target), settings.shard)
+    if settings.shard.total > 1 and not plan.jobs:
+        return DegradeReport([], plan.folder / plan.record, list(plan.failed))
     _check_free(plan, settings.force)
     parent = plan.folder if plan.folder.is_dir() else plan.folder.parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.degrade-', dir=parent, ignore_cleanup_errors=True) as hidden:
         staging = Path(hidden)
-        made, failed = _degrade_all(plan.jobs, staging, degradation, settings)
+        made, failed = _degrade_all(plan, staging, degradation, settings)
         if not made:
             raise InputError(f'{failed[0].path}: {failed[0].reason}; no LR image was made')
         record = {
@@ -120,18 +128,41 @@ def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
         raise InputError(f'{path}: {error}') from error
 
 
-def _make_plan(source: Path, target: Path) -> _Plan:
+def _make_plan(given: str | os.PathLike[str] | Manifest, target: Path, shard: Shard) -> _Plan:
+    if isinstance(given, Manifest):
+        _check_folder(target, given.path)
+        rows, failed = given.find_files(shard, _name_result)
+        jobs = [_Job(Path(row.path), Path(row.path).stem, _name_result(row)) for row in rows]
+        return _Plan(target, _name_record(shard), jobs, failed)
+    plan = _plan_paths(Path(given), target, shard)
+    return plan._replace(jobs=[job for job in plan.jobs if shard.holds(job.source.name)])
+
+
+def _name_result(row: ManifestRow) -> str:
+    return f'{Path(row.path).stem}.png'
+
+
+def _name_record(shard: Shard) -> str:
+    return f'degradation-{shard.number}-of-{shard.total}.json' if shard.total > 1 else RECORD_NAME
+
+
+def _check_folder(target: Path, source: str) -> None:
+    """Raises InputError unless the results of several images can be put into a folder of this name."""
+    if target.exists() and not target.is_dir():
+        raise InputError(f'{target}: is a file, expected a folder for the images of {source}; choose another name')
+    if target.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f'{target}: looks like an image, expected a folder for the images of {source}')
+
+
+def _plan_paths(source: Path, target: Path, shard: Shard) -> _Plan:
     if source.is_dir():
-        if target.exists() and not target.is_dir():
-            raise InputError(f'{target}: is a file, expected a folder, because {source} is one; choose another name')
-        if target.suffix.lower() in IMAGE_SUFFIXES:
-            raise InputError(f'{target}: looks like an image, expected a folder, because {source} is one')
+        _check_folder(target, str(source))
         paths = list_images(source)
         if not paths:
             raise InputError(f'{source}: holds no images (PNG, JPEG, BMP, TIFF, WebP); check the path')
         names = name_apart([path.stem for path in paths])
         jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
-        return _Plan(target, RECORD_NAME, jobs)
+        return _Plan(target, _name_record(shard), jobs)
     if not source.is_file():
         raise InputError(f'{source}: expected an image or a folder of images, found nothing there; check the path')
     if not is_image_name(source.name):
@@ -149,27 +180,34 @@ def _make_plan(source: Path, target: Path) -> _Plan:
 
 
 def _check_free(plan: _Plan, force: bool) -> None:
-    for name in (*(job.file for job in plan.jobs), plan.record):
-        path = plan.folder / name
-        if not os.path.lexists(path):
-            continue
-        if any(job.source.exists() and path.exists() and path.samefile(job.source) for job in plan.jobs):
+    paths = [plan.folder / name for name in (*(job.file for job in plan.jobs), plan.record)]
+    there = [path for path in paths if os.path.lexists(path)]
+    originals = {_identify(job.source) for job in plan.jobs} if there else set()
+    for path in there:
+        if path.exists() and _identify(path) in originals:
             raise InputError(f'{path}: is one of the originals, which are never replaced; choose another folder')
         if path.is_dir():
             raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
         check_free(path, force)
 
 
+def _identify(path: Path) -> tuple[int, int]:
+    """Identity of a file, whatever its name."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def _degrade_all(
-    jobs: Sequence[_Job], staging: Path, degradation: Degradation, settings: DegradeSettings
+    plan: _Plan, staging: Path, degradation: Degradation, settings: DegradeSettings
 ) -> tuple[dict[str, dict[str, object]], list[FailedImage]]:
     """Writes the LR images; returns the entries of the JSON file by name, and the failed images.
 
     The entries depend only on images, degradation and seed.
     """
     made: dict[str, dict[str, object]] = {}
-    failed: list[FailedImage] = []
-    for job in progress_bar(jobs, desc=f'degrading, {degradation.label}', unit='image', disable=not settings.progress):
+    failed = list(plan.failed)
+    label = f'degrading, {degradation.label}'
+    for job in progress_bar(plan.jobs, desc=label, unit='image', disable=not settings.progress):
         try:
             lq = degrade_image(degradation, read_image(job.source), settings.seed, job.name)
         except InputError as error:

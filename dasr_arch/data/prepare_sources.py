@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import is_image_name, list_images
+from dasr_arch.data.input_lists import WHOLE, Shard
 
 _LONGEST_KEY = 200  # characters; LMDB allows 511 bytes, and a suffix follows
 
@@ -21,21 +22,25 @@ class SourceImage(NamedTuple):
     key: str
 
 
-def collect_sources(inputs: Sequence[Path], recursive: bool = False) -> list[SourceImage]:
+def collect_sources(inputs: Sequence[Path], recursive: bool = False, shard: Shard = WHOLE) -> list[SourceImage]:
     """The images of folders and single files, sorted by key; a file that is reached twice counts once.
 
-    InputError if an input is missing or holds no images.
+    Those of a shard have the keys that they would have among all. InputError if an input is missing or holds no images.
     """
     paths: dict[str, Path] = {}
+    names: list[Path] = []  # below the folder where each image was found
     for given in inputs:
         found = _find_images(given, recursive)
         if not found:
             hint = '' if recursive else '; images in folders inside it need --recursive'
             raise InputError(f'{given}: holds no images (PNG, JPEG, BMP, TIFF, WebP){hint}')
         for path in found:
-            paths.setdefault(os.path.abspath(path), path)
+            if paths.setdefault(os.path.abspath(path), path) is path:
+                names.append(path if path == given else path.relative_to(given))
     keys = make_keys([path.stem for path in paths.values()])
-    sources = [SourceImage(path, key) for path, key in zip(paths.values(), keys, strict=True)]
+    sources = [
+        SourceImage(path, key) for path, key, name in zip(paths.values(), keys, names, strict=True) if shard.holds(name)
+    ]
     return sorted(sources, key=lambda source: source.key)
 
 

@@ -2,15 +2,16 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from dasr_arch._errors import InputError
 from dasr_arch._files import check_writable
 from dasr_arch.data.image_io import FailedImage, is_image_name
+from dasr_arch.data.input_lists import WHOLE, Manifest, ManifestRow, Shard
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
 from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, resize
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
@@ -47,42 +48,42 @@ class PathSettings:
     recursive: bool = False  # include subfolders; ignored for videos
     factors: Sequence[int] = ()  # of the networks that there are; empty leaves the scale unchecked; ignored for videos
     mask: tuple[int, int] | None = None  # width and height of the mask; ignored for videos
+    shard: Shard = WHOLE  # of the inputs
 
 
 class _Found(NamedTuple):
-    """An image, and the folder argument below which it was found, if any."""
+    """An input, and the folder argument below which it was found, if any."""
 
     path: Path
-    root: Path | None
+    root: Path | None = None
     base: Path | None = None  # the folder that a pattern or folder argument searches
+    out: str | None = None  # in a manifest the output path it gives, '' for none
 
 
-def plan_files(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
+def plan_files(sources: Sequence[str] | Manifest, target: str | None, settings: PathSettings) -> UpscalePlan:
     """Finds the images in files, folders and patterns such as 'photos/*.jpg', and chooses the output paths.
 
     The target is a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
-    Raises InputError if there are no images, or an output path cannot be used.
+    Of a manifest it is a folder, and missing files are failed images. Raises InputError if there are no images, or an
+    output path cannot be used.
     """
     failed: list[FailedImage] = []
     left_out: list[Path] = []
-    found = [one for source in sources for one in _find(source, settings.recursive, failed, left_out)]
-    if not found and not failed:
-        raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
-    found = _without_results(found, target, settings, left_out)
+    if isinstance(sources, Manifest):
+        found = _find_listed(sources, target, settings, failed)
+        originals = (Path(row.path) for row in sources)
+    else:
+        found = [one for source in sources for one in _find(source, settings, failed, left_out)]
+        if not found and not failed:
+            raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
+        found = _without_results(found, target, settings, left_out)
+        originals = (one.path for one in found)
+        failed = [image for image in failed if settings.shard.holds(image.path)]
+        left_out = [path for path in left_out if settings.shard.holds(path)]
     single = target is not None and _is_file_name(target, sources, found)
     jobs: list[UpscaleJob] = []
     done: list[Path] = []
-    taken: set[Path] = set()
-    for one in found:
-        try:
-            header = read_header(one.path, str(one.path))
-            if settings.factors:
-                choose_factor(settings.scale, header.width, header.height, settings.factors)
-        except InputError as error:
-            failed.append(FailedImage.from_error(one.path, error))
-            continue
-        path = Path(str(target)) if single else _make_unique(_choose_path(one, target, header, settings), taken)
-        taken.add(path)
+    for one, header, path in _choose_paths(found, target, single, settings, failed):
         try:
             finished = is_finished(path, settings)
         except OSError as error:  # such as a name that became too long
@@ -98,7 +99,7 @@ def plan_files(sources: Sequence[str], target: str | None, settings: PathSetting
         else:
             reason = f'{path} exists but is not {label_scale(settings.scale)} of it; replace it with --force'
             failed.append(FailedImage(one.path, reason))
-    refuse_originals([job.target for job in jobs], [one.path for one in found])
+    refuse_originals([job.target for job in jobs], originals)
     check_folders(jobs)
     return UpscalePlan(jobs, done, failed, left_out)
 
@@ -114,35 +115,44 @@ def is_video(source: str) -> bool:
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettings) -> UpscalePlan:
+def plan_videos(sources: Sequence[str] | Manifest, target: str | None, settings: PathSettings) -> UpscalePlan:
     """Chooses the output paths of files and patterns such as 'clips/*.mp4'; no file is opened.
 
     The target is a file or folder; None writes clip_x4.mp4 next to clip.mp4. Formats that are only read become .mkv.
     Raises InputError if a pattern matches nothing, or an output path cannot be used.
     """
-    found: list[Path] = []
-    for source in sources:
-        is_pattern = glob.has_magic(source) and not os.path.lexists(source)
-        found += expand_pattern(source, is_video, 'video') if is_pattern else [Path(source)]
-    made = {_choose_video_path(path, None, False, settings.scale) for path in found}
-    left_out = [path for path in found if path in made]  # results of an earlier run are no inputs
-    paths = [path for path in found if path not in made]
+    failed: list[FailedImage] = []
+    left_out: list[Path] = []
+    if isinstance(sources, Manifest):
+        found = _find_listed(sources, target, settings, failed, videos=True)
+        originals = (Path(row.path) for row in sources)
+    else:
+        found = [one for source in sources for one in _find_videos(source)]
+        made = {_choose_video_path(one.path, None, False, settings.scale) for one in found}
+        left_out = [one.path for one in found if one.path in made]  # results of an earlier run are no inputs
+        found = [one for one in found if one.path not in made]
+        originals = (one.path for one in found)
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
-    if target is not None and len(paths) > 1 and not folder:
+    if target is not None and (len(found) > 1 or isinstance(sources, Manifest)) and not folder:
         raise InputError(f'{target}: expected a folder for several videos; make it, or end its name with /')
+    results: dict[Path, _Found] = {}
+    for one in found:
+        result = _choose_video_path(one.path, one.out or target, folder and not one.out, settings.scale)
+        if result in results:
+            raise InputError(f'{result}: two videos would get this name; give them one by one')
+        results[result] = one
+    refuse_originals(results, originals)
     jobs: list[UpscaleJob] = []
     done: list[Path] = []
-    for path in paths:
-        result = _choose_video_path(path, target, folder, settings.scale)
-        refuse_originals([result], paths)
-        if result in [job.target for job in jobs]:
-            raise InputError(f'{result}: two videos would get this name; give them one by one')
+    for result, one in results.items():
+        if not _is_own(one, target, settings.shard):
+            continue
         if is_finished(result, settings):
             done.append(result)
         else:
-            jobs.append(UpscaleJob(path, result))
+            jobs.append(UpscaleJob(one.path, result))
     check_folders(jobs)
-    return UpscalePlan(jobs, done, [], left_out)
+    return UpscalePlan(jobs, done, failed, left_out)
 
 
 def split_paths(paths: Sequence[str], out: str | None, scale: Scale) -> tuple[list[str], str | None]:
@@ -203,38 +213,89 @@ def is_finished(path: Path, settings: PathSettings) -> bool:
     return True
 
 
-def refuse_originals(targets: Iterable[Path], originals: Sequence[Path]) -> None:
+def refuse_originals(targets: Iterable[Path], originals: Iterable[Path]) -> None:
     """Raises InputError if an output path is one of the inputs, also by another name (case, hard link, symlink)."""
-    resolved = {path.resolve() for path in originals}
+    there = {target: target.stat() for target in targets if target.exists()}
+    if not there:  # a file that does not exist is no input; a million inputs are not looked at then
+        return
+    inputs = list(originals)
+    resolved = {path.resolve() for path in inputs}
     files = {(one.stat().st_dev, one.stat().st_ino) for one in resolved if one.exists()}
-    for target in targets:
-        there = target.stat() if target.exists() else None
-        same = there is not None and (there.st_dev, there.st_ino) in files
-        if same or target.resolve() in resolved:
+    for target, status in there.items():
+        if (status.st_dev, status.st_ino) in files or target.resolve() in resolved:
             raise InputError(f'{target}: is one of the originals, which are never replaced; choose another name')
 
 
-def _find(source: str, recursive: bool, failed: list[FailedImage], left_out: list[Path]) -> Iterable[_Found]:
+def _find(source: str, settings: PathSettings, failed: list[FailedImage], left_out: list[Path]) -> Iterable[_Found]:
     path = Path(source)
     if not source:
         raise InputError('an empty path was given; is a variable of the script unset?')
     if path.is_dir():
-        return _find_inside(path, recursive, failed, left_out)
+        return _find_inside(path, settings, failed, left_out)
     if path.is_symlink() and not path.exists():
         failed.append(FailedImage(path, _NO_TARGET))
         return []
     if os.path.lexists(path):
-        return [_Found(path, None)]
+        return [_Found(path)]
     if glob.has_magic(source):
-        base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        return [_Found(match, None, base) for match in expand_pattern(source, _is_readable, 'image')]
+        return _find_matches(source, _is_readable, 'image')
     raise InputError(f'{source}: expected an image or a folder, found nothing there; check the path')
 
 
-def _find_inside(root: Path, recursive: bool, failed: list[FailedImage], left_out: list[Path]) -> list[_Found]:
+def _find_matches(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[_Found]:
+    base = next(parent for parent in Path(source).parents if not glob.has_magic(str(parent)))
+    return [_Found(match, None, base) for match in expand_pattern(source, is_wanted, kind)]
+
+
+def _find_videos(source: str) -> list[_Found]:
+    is_pattern = glob.has_magic(source) and not os.path.lexists(source)
+    return _find_matches(source, is_video, 'video') if is_pattern else [_Found(Path(source))]
+
+
+def _find_listed(
+    manifest: Manifest, target: str | None, settings: PathSettings, failed: list[FailedImage], videos: bool = False
+) -> list[_Found]:
+    """The files of a manifest's rows in a shard; those that are missing are failed images."""
+    folder = os.path.abspath(target or '.')
+    here = os.getcwd()
+    label = label_scale(settings.scale)
+
+    def name_result(row: ManifestRow) -> str:
+        stem, ending = os.path.splitext(row.path)
+        if videos:
+            ending = _choose_video_ending(ending)
+        elif settings.format is not None:
+            ending = _choose_ending(ending, settings.format)
+        if target is not None and not row.out:
+            return os.path.basename(stem) + ending
+        path = os.path.normpath(os.path.join(here, row.out or f'{stem}_{label}{ending}'))
+        if path.startswith(folder + os.sep):
+            return path[len(folder) + 1 :]
+        return f'./{path[len(here) + 1 :]}' if path.startswith(here + os.sep) else path  # the same on every machine
+
+    rows, missing = manifest.find_files(settings.shard, name_result)
+    failed += missing
+    for row in rows:
+        if is_video(row.path) != videos:
+            raise InputError(f'{manifest.path}, line {row.line}: images and videos need a manifest each')
+    return [_Found(Path(row.path), out=row.out) for row in rows]
+
+
+def _is_own(one: _Found, target: str | None, shard: Shard) -> bool:
+    """True if a file belongs to a shard, by its path below the folder that is searched.
+
+    With an output folder, the name of a single file decides, which is that of its result.
+    """
+    if one.out is not None:  # a manifest's files are those of the shard
+        return True
+    base = one.root or (one.base if target is None else one.path.parent)
+    return shard.holds(one.path if base is None else one.path.relative_to(base))
+
+
+def _find_inside(root: Path, settings: PathSettings, failed: list[FailedImage], left_out: list[Path]) -> list[_Found]:
     found, real = [], root.resolve()
     for folder, inner, names in os.walk(root):  # links to folders are not followed
-        inner[:] = sorted(name for name in inner if not name.startswith('.')) if recursive else []
+        inner[:] = sorted(name for name in inner if not name.startswith('.')) if settings.recursive else []
         for name in sorted(names):
             path = Path(folder, name)
             if not _is_readable(name):
@@ -253,11 +314,12 @@ def _without_results(
 ) -> list[_Found]:
     """The images without those that this command made or would make of the others."""
     folder = Path(target).resolve() if target is not None else None
+    resolve = cache(Path.resolve)  # of folders, which hold many files
     made: set[Path] = set()
     results: set[Path] = set()
     for one in sorted(found, key=lambda one: len(one.path.name)):  # a result has a longer name
-        real = one.path.resolve()
-        base = one.base.resolve() if one.base is not None else None
+        real = one.path.resolve() if one.path.is_symlink() else resolve(one.path.parent) / one.path.name
+        base = resolve(one.base) if one.base is not None else None
         below = base is not None and folder is not None and folder != base and folder.is_relative_to(base)
         if real in made or (below and folder is not None and real.is_relative_to(folder)):
             results.add(one.path)
@@ -268,21 +330,58 @@ def _without_results(
     return [one for one in found if one.path not in results]
 
 
-def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:
+def _choose_paths(
+    found: list[_Found], target: str | None, single: bool, settings: PathSettings, failed: list[FailedImage]
+) -> Iterator[tuple[_Found, Header, Path]]:
+    """Output paths of the shard's files; those that cannot be upscaled become failed images."""
+    taken: set[Path] = set()
+
+    @cache
+    def list_names() -> set[Path]:  # of all shards, whose headers are not read, so that the endings are unknown
+        return {_choose_path(one, target, '.*', settings) for one in found} if settings.shard.total > 1 else set()
+
+    for one in found:
+        if not _is_own(one, target, settings.shard):
+            continue
+        try:
+            header = read_header(one.path, str(one.path))
+            if settings.factors:
+                choose_factor(settings.scale, header.width, header.height, settings.factors)
+        except InputError as error:
+            failed.append(FailedImage.from_error(one.path, error))
+            continue
+        ending = _choose_ending(one.path.suffix, settings.format or header.format)
+        path = Path(str(target)) if single else Path(one.out or _choose_path(one, target, ending, settings))
+        if one.out is not None and path in taken:
+            failed.append(FailedImage(one.path, f'{path} is the result of another line; name it in the column out'))
+            continue
+        path = _make_unique(path, taken, list_names)
+        taken.add(path)
+        yield one, header, path
+
+
+def _is_file_name(target: str, sources: Sequence[str] | Manifest, found: Sequence[_Found]) -> bool:
     """True if the target is the file of a single image, False if a folder; InputError for a file and several images."""
     path = Path(target)
     if path.is_dir() or target.endswith(('/', os.sep)):
         return False
-    several = len(sources) > 1 or len(found) > 1 or any(Path(source).is_dir() for source in sources)
+    several = (
+        isinstance(sources, Manifest)
+        or len(sources) > 1
+        or len(found) > 1
+        or any(Path(source).is_dir() for source in sources)
+    )
     if several and (path.exists() or path.suffix.lower() in SUFFIXES):
         raise InputError(f'{target}: expected a folder for several images; choose another name, or end it with /')
     return not several and bool(path.suffix)
 
 
-def _choose_path(one: _Found, target: str | None, header: Header, settings: PathSettings) -> Path:
-    kind = settings.format or header.format
-    keeps = SUFFIXES.get(one.path.suffix.lower()) == kind
-    ending = one.path.suffix if keeps else ENDINGS[kind]
+def _choose_ending(ending: str, kind: str) -> str:
+    """Ending of a result of a format: that of its image if it is of the same format."""
+    return ending if SUFFIXES.get(ending.lower()) == kind else ENDINGS[kind]
+
+
+def _choose_path(one: _Found, target: str | None, ending: str, settings: PathSettings) -> Path:
     inside = one.path.parent.relative_to(one.root) if one.root is not None else Path()
     if target is not None:
         folder = Path(target) / inside
@@ -294,10 +393,13 @@ def _choose_path(one: _Found, target: str | None, header: Header, settings: Path
     return name_inside(folder, one.path, ending, settings.scale)
 
 
-def _make_unique(path: Path, taken: set[Path]) -> Path:
-    """Appends a number if another image has this output path, such as a.png next to a PNG called a.jpg."""
+def _make_unique(path: Path, taken: set[Path], list_names: Callable[[], set[Path]]) -> Path:
+    """Appends a number if another image has this output path, such as a.png next to a PNG called a.jpg.
+
+    ``list_names`` gives further paths, with the ending .*, that a numbered one must not have.
+    """
     free, number = path, 2
-    while free in taken:
+    while free in taken or (free != path and free.with_suffix('.*') in list_names()):
         free, number = path.with_stem(f'{path.stem}-{number}'), number + 1
     return free
 
@@ -319,7 +421,7 @@ def _is_result(source: Path, path: Path, scale: Scale) -> bool:
 
 
 def _choose_video_path(path: Path, target: str | None, folder: bool, scale: Scale) -> Path:
-    ending = path.suffix if path.suffix.lower() in CONTAINERS else '.mkv'
+    ending = _choose_video_ending(path.suffix)
     if target is None:
         return path.with_name(f'{path.stem}_{label_scale(scale)}{ending}')
     if folder:
@@ -328,3 +430,7 @@ def _choose_video_path(path: Path, target: str | None, folder: bool, scale: Scal
         known = ', '.join(CONTAINERS)
         raise InputError(f"{target}: videos are not written as '{Path(target).suffix}'; use one of {known}")
     return Path(target)
+
+
+def _choose_video_ending(ending: str) -> str:
+    return ending if ending.lower() in CONTAINERS else '.mkv'

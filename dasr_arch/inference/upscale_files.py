@@ -13,6 +13,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments, rename_fields
 from dasr_arch.data.image_io import FailedImage, read_bytes
+from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, check_output, read_image_file, size_of
@@ -42,6 +43,7 @@ class FileSettings:
     size: TargetSize | None = None  # of the results; None is the scale of the network
     mask: Frame | None = None  # image where the network's result is used, see Upscaler
     progress: bool = True  # show a progress bar on stderr
+    shard: Shard = WHOLE  # of the inputs
 
 
 class UpscaleReport(NamedTuple):
@@ -55,11 +57,11 @@ class UpscaleReport(NamedTuple):
 
 def upscale_files(
     upscaler: Upscaler | ModelPool,
-    sources: Sequence[str],
+    sources: Sequence[str] | Manifest,
     target: str | None = None,
     settings: FileSettings | None = None,
 ) -> UpscaleReport:
-    """Upscales image files, the images of folders, and files that match patterns such as 'photos/*.jpg'.
+    """Upscales image files, the images of folders, files that match patterns such as 'photos/*.jpg', or a manifest's.
 
     The target is a file or folder; None writes photo_x4.png next to photo.png, and the images of a folder to folder_x4.
     Raises InputError if there are no images or an output path cannot be used, OSError if the target cannot be written.
@@ -68,7 +70,10 @@ def upscale_files(
 
 
 def plan_upscaling(
-    upscaler: Upscaler | ModelPool | int, sources: Sequence[str], target: str | None, settings: FileSettings | None
+    upscaler: Upscaler | ModelPool | int,
+    sources: Sequence[str] | Manifest,
+    target: str | None,
+    settings: FileSettings | None,
 ) -> UpscalePlan:
     """Finds the images and chooses the output paths for ``upscale_files``, without loading a network.
 
@@ -84,6 +89,7 @@ def plan_upscaling(
         settings.recursive,
         upscaler.list_factors() if isinstance(upscaler, ModelPool) else [scale],
         None if settings.mask is None else size_of(settings.mask),
+        settings.shard,
     )
     plan = plan_files(sources, target, rules)
     for job in plan.jobs:

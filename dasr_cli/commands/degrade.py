@@ -3,10 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from dasr_cli.arguments import RenamedOption, add_force
-from dasr_cli.messages import print_failures
+from dasr_cli.arguments import RenamedOption, add_force, add_shard
+from dasr_cli.messages import EMPTY_SHARD, print_failures
 
 if TYPE_CHECKING:
+    from dasr_arch.data.input_lists import Manifest
     from dasr_arch.degradations import Degradation
 
 _FLAGS = {'lambda_1': '--lambda', 'lambda_2': '--lambda', 'theta_deg': '--theta', 'kernel_size': '--kernel-size'}
@@ -22,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Blur, downsample, add noise and compress, as in the paper. A JSON file next to the result records '
         'the degradation and the seed.'
     )
-    parser.add_argument('source', metavar='IN', help='image or folder of images')
-    parser.add_argument('target', metavar='OUT', help='output file or folder')
+    source = parser.add_argument('source', metavar='IN', help='image or folder of images; none with --manifest')
+    target = parser.add_argument('target', metavar='OUT', help='output file or folder')
+    source.required = target.required = False  # with --manifest, OUT is the first
     parser.add_argument('--scale', type=int, default=None, help='downsampling factor (4)')
     blur = parser.add_mutually_exclusive_group(required=True)
     blur.add_argument(
@@ -59,17 +61,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--kernel-size', type=int, help='side of the blur kernel in HR pixels, odd (21)')
     parser.add_argument('--seed', type=int, help='seed of the noise (0)')
     add_force(parser)
+    add_shard(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Degrades and prints a summary; returns 2 if an image could not be used."""
     from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
+    from dasr_arch.data.input_lists import Shard
 
+    shard = Shard.parse(args.shard)
     degradation, seed = _read_degradation(args)
-    report = degrade_files(args.source, args.target, degradation, DegradeSettings(seed, args.force))
-    print(f'{len(report.images)} LR images, x{degradation.scale}, {degradation.label}; see {report.record}')
+    source, target = _read_paths(args)
+    report = degrade_files(source, target, degradation, DegradeSettings(seed, args.force, shard=shard))
+    made = f'{len(report.images)} LR images, x{degradation.scale}, {degradation.label}'
+    if report.images:
+        made += f'; see {report.record}'
+    print(f'{shard.label}{made if report.images or report.failed else EMPTY_SHARD}')
     print_failures(report.failed)
     return 2 if report.failed else 0
+
+
+def _read_paths(args: argparse.Namespace) -> 'tuple[str | Manifest, str]':
+    """Source and target of the arguments; InputError if one is missing or too many."""
+    from dasr_arch._errors import InputError
+    from dasr_arch.data.input_lists import Manifest
+
+    if args.manifest is None and args.target is not None:
+        return args.source, args.target
+    if args.manifest is None or args.source is None:
+        missing = 'OUT' if args.source is not None or args.manifest is not None else 'IN, OUT'
+        raise InputError(f'the following arguments are required: {missing}; see `dasr degrade --help`')
+    if args.target is not None:
+        raise InputError(f'--manifest lists the inputs; leave {args.source} out')
+    return Manifest(args.manifest, with_results=False), args.source
 
 
 def _read_degradation(args: argparse.Namespace) -> 'tuple[Degradation, int]':

@@ -194,6 +194,7 @@ def _check_extras() -> list[Feature]:
         'faster inference on CPUs': ('ncnn', ('ncnn',)),
         'weights in spandrel': ('spandrel', ('spandrel',)),
         'video': ('video', ('av',)),
+        'manifests in Parquet': ('parquet', ('pyarrow',)),
         'page and HTTP API (dasr serve)': ('serve', ('fastapi', 'uvicorn', 'python_multipart')),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }

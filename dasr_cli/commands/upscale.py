@@ -4,17 +4,18 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
-from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
+from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model, add_shard
+from dasr_cli.messages import EMPTY_SHARD, SHOWN, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
+    from dasr_arch.data.input_lists import Manifest, Shard
     from dasr_arch.inference.model_pool import ModelPool
+    from dasr_arch.inference.target_size import Scale
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
 
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         'paths',
-        nargs='+',
+        nargs='*',
         metavar='IN [OUT]',
         help="image, folder, pattern such as 'photos/*.jpg', video, or - for stdin; then output file, folder, or - "
         'for stdout',
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_force(files)
     files.add_argument('--resume', action='store_true', help='skip inputs whose result exists')
     files.add_argument('--recursive', action='store_true', help='include subfolders')
+    add_shard(files, 'path and, to name the result, out')
     files.add_argument('--format', metavar='NAME', help='png, jpg, webp, tiff, bmp, gif, avif (that of the input)')
     files.add_argument(
         '--quality', type=int, help='quality of JPEG, WebP, AVIF, 1 to 100 (95; lossless WebP stays lossless)'
@@ -77,19 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscales and prints the output paths; returns 2 if an image could not be used."""
-    from dasr_arch.inference.output_paths import is_video, split_paths
+    from dasr_arch.data.input_lists import Manifest
+    from dasr_arch.inference.output_paths import is_video
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
 
     settings = _read_settings(args)
     pool = _make_pool(args)
-    sources, target = split_paths(args.paths, args.out, settings.size or pool.scale)
-    if any(map(is_video, sources)):
+    sources, target = _read_sources(args, settings.size or pool.scale)
+    if any(map(is_video, [sources.first] if isinstance(sources, Manifest) else sources)):
         return _upscale_videos(args, sources, target, settings, pool)
     _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video; leave it out, or give a video file')
-    if any(map(_is_pipe, (*sources, target or ''))):
+    if isinstance(sources, list) and any(map(_is_pipe, (*sources, target or ''))):
         return _pipe(sources, target, settings, pool)
     plan = plan_upscaling(pool, sources, target, settings)
-    if plan.jobs or not (plan.done or plan.failed):
+    if plan.jobs or not (plan.done or plan.failed or settings.shard.total > 1):
         _print_model(pool, settings)
         try:
             report = run_plan(pool, plan, settings)
@@ -98,12 +101,33 @@ def run(args: argparse.Namespace) -> int:
             raise
     else:
         report = UpscaleReport([], *plan[1:])
-    _print_report(report)
+    _print_report(report, settings.shard)
     return 2 if report.failed else 0
 
 
+def _read_sources(args: argparse.Namespace, scale: 'Scale') -> 'tuple[list[str] | Manifest, str | None]':
+    """Inputs and output path of the arguments; InputError if they are wrong."""
+    from dasr_arch._errors import InputError
+    from dasr_arch.data.input_lists import Manifest
+    from dasr_arch.inference.output_paths import split_paths
+
+    if args.manifest is None:
+        if not args.paths:
+            raise InputError('the following arguments are required: IN [OUT]; see `dasr upscale --help`')
+        return split_paths(args.paths, args.out, scale)
+    if args.paths:
+        raise InputError(f'--manifest lists the inputs; leave {args.paths[0]} out, and give the output folder with -o')
+    if args.out is not None and _is_pipe(args.out):
+        raise InputError(f'{args.out}: expected a folder for the results of a manifest; choose another name')
+    return Manifest(args.manifest), args.out
+
+
 def _upscale_videos(
-    args: argparse.Namespace, sources: list[str], target: str | None, settings: 'FileSettings', pool: 'ModelPool'
+    args: argparse.Namespace,
+    sources: 'list[str] | Manifest',
+    target: str | None,
+    settings: 'FileSettings',
+    pool: 'ModelPool',
 ) -> int:
     """Upscales videos one by one; prints an error for a bad one and goes on."""
     from dasr_arch._errors import InputError
@@ -112,15 +136,18 @@ def _upscale_videos(
     from dasr_arch.inference.video.reader import VideoSettings
     from dasr_arch.inference.video.upscale_video import upscale_video
 
-    if not all(map(is_video, sources)):
+    if isinstance(sources, list) and not all(map(is_video, sources)):
         raise InputError('images and videos cannot be mixed in one command; give them in two')
     reason = 'is for images; of video, OUT chooses the format, --codec and --crf the quality'
     _refuse_options(args, ('format', 'quality', 'recursive'), reason)
     _refuse_options(args, ('mask',), 'is for images, not for videos; leave it out')
     import_extra('av', 'video')
     video = VideoSettings(args.codec, args.crf, args.start or 0.0, args.duration, settings.size)
-    plan = plan_videos(sources, target, PathSettings(settings.size or pool.scale, force=args.force, resume=args.resume))
-    failed = False
+    shard = settings.shard
+    rules = PathSettings(settings.size or pool.scale, force=args.force, resume=args.resume, shard=shard)
+    plan = plan_videos(sources, target, rules)
+    print_failures(plan.failed)
+    failed = len(plan.failed)
     if plan.jobs:
         _print_model(pool, settings)
     for job in plan.jobs:
@@ -128,7 +155,7 @@ def _upscale_videos(
             report = upscale_video(pool, job.source, job.target, video, settings.adaptation)
         except InputError as error:
             print_error(error)
-            failed = True
+            failed += 1
             continue
         except KeyboardInterrupt:
             print(f'stopped; nothing of {job.target} is left', file=sys.stderr)
@@ -138,6 +165,9 @@ def _upscale_videos(
         print(f'already done: {len(plan.done)}')
     if plan.left_out:
         print(f'{len(plan.left_out)} left out, results of this command', file=sys.stderr)
+    if shard.total > 1:
+        made = len(plan.jobs) + len(plan.failed) - failed
+        _print_totals(shard, {'upscaled': made, 'already done': len(plan.done), 'failed': failed})
     return 2 if failed else 0
 
 
@@ -153,11 +183,13 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     """Settings of the arguments; InputError if they are wrong."""
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
+    from dasr_arch.data.input_lists import Shard
     from dasr_arch.inference.images.io import SUFFIXES, OutputSettings, read_image_file
     from dasr_arch.inference.target_size import TargetSize
     from dasr_arch.inference.upscale_files import FileSettings
     from dasr_arch.inference.upscaler import AdaptationOptions
 
+    shard = Shard.parse(args.shard)
     if args.force and args.resume:
         raise InputError('--force replaces what --resume leaves out; give one of them')
     kind = None
@@ -178,6 +210,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
         force=args.force,
         resume=args.resume,
         recursive=args.recursive,
+        shard=shard,
     )
 
 
@@ -216,8 +249,8 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
 
     target = None if out is None or out in _STDOUT else Path(out)
     stream = target is None or _is_pipe(str(target))
-    if len(sources) > 1 or settings.resume or settings.recursive:
-        raise InputError('a pipe carries one image; give one, without --resume and --recursive')
+    if len(sources) > 1 or settings.resume or settings.recursive or settings.shard.total > 1:
+        raise InputError('a pipe carries one image; give one, without --resume, --recursive and --shard')
     if target is None and sys.stdout.isatty():
         raise InputError('an image would fill the terminal; name a file, or send it on with > or |')
     if target is not None and not stream:
@@ -242,7 +275,7 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
     return 0
 
 
-def _print_report(report: 'UpscaleReport') -> None:
+def _print_report(report: 'UpscaleReport', shard: 'Shard') -> None:
     for path in report.made[:SHOWN]:
         print(path)
     if len(report.made) > SHOWN:
@@ -250,10 +283,16 @@ def _print_report(report: 'UpscaleReport') -> None:
     if report.done:
         print(f'already done: {len(report.done)}')
     print_failures(report.failed)
-    counts: dict[str, Sized] = {'upscaled': report.made, 'already done': report.done, 'failed': report.failed}
+    counts = {'upscaled': len(report.made), 'already done': len(report.done), 'failed': len(report.failed)}
     if report.left_out:
         endings = Counter(path.suffix or path.name for path in report.left_out)
         listed = ', '.join(f'{number} {ending}' for ending, number in endings.most_common(5))
-        counts[f'left out ({listed}): not images, or results of this command'] = report.left_out
-    if sum(map(len, counts.values())) > 1:
-        print('; '.join(f'{len(files)} {name}' for name, files in counts.items() if files), file=sys.stderr)
+        counts[f'left out ({listed}): not images, or results of this command'] = len(report.left_out)
+    if sum(counts.values()) > 1 or shard.total > 1:
+        _print_totals(shard, counts)
+
+
+def _print_totals(shard: 'Shard', counts: dict[str, int]) -> None:
+    """Prints the numbers of files that are not 0."""
+    text = '; '.join(f'{number} {name}' for name, number in counts.items() if number)
+    print(f'{shard.label}{text or EMPTY_SHARD}', file=sys.stderr)

@@ -166,3 +166,97 @@ def test_help_names_the_new_options_alone(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     assert '--sigma' in printed and '--lambda L1 L2' in printed
     assert not any(old in printed for old in ('--width', '--axes', '--like'))
+
+
+BLUR = ['--scale', '2', '--sigma', '2.4', '--noise', '10']
+
+
+@pytest.fixture
+def many(folder: Path) -> Path:
+    """The current folder with nine images in `in`, two of one stem."""
+    generator = np.random.default_rng(1)
+    for name in ('a.bmp', 'c.png', 'g.png', 'h.png', 'a-2.png', '1.png', 'ü.png'):
+        write_image(Path('in') / name, generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    return folder
+
+
+def images(path: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path(path).glob('*.png')}
+
+
+def test_shards_together_make_what_one_run_makes(many: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['degrade', 'in', 'whole', *BLUR]) == 0
+    capsys.readouterr()
+    for number in (1, 2, 3):
+        assert main(['degrade', 'in', 'low', *BLUR, '--shard', f'{number}/3']) == 0
+    assert images('low') == images('whole')
+    records = [json.loads(path.read_text()) for path in sorted(Path('low').glob('degradation-*-of-3.json'))]
+    assert not Path('low/degradation.json').exists()
+    whole = json.loads(Path('whole/degradation.json').read_text())
+    entries = {name: entry for record in records for name, entry in record['pictures'].items()}
+    assert entries == whole['pictures']
+    assert sum(len(record['pictures']) for record in records) == 9
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(':')[0] for line in lines] == ['shard 1/3', 'shard 2/3', 'shard 3/3']
+    assert lines[0].endswith('LR images, x2, sigma 2.4, noise 10; see low/degradation-1-of-3.json')
+
+
+def test_shard_without_images_is_a_success(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in ('in', 'in/a.png'):
+        for number in range(1, 5):
+            assert main(['degrade', source, f'low of {Path(source).name}', *BLUR, '--shard', f'{number}/4']) == 0
+    assert capsys.readouterr().out.count(': none of the inputs, nothing to do\n') == 2 + 3
+    assert set(images('low of in')) == {'a.png', 'b.png'}
+
+
+def test_manifest_lists_images(many: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path('list.txt').write_text('in/b.png\nin/none.png\nin/c.png\nin/g.png\n')
+    assert main(['degrade', 'in', 'whole', *BLUR]) == 0
+    assert main(['degrade', '--manifest', 'list.txt', 'low', *BLUR]) == 2
+    assert 'in/none.png: expected a file, found nothing there; line 2 of list.txt' in capsys.readouterr().err
+    assert images('low') == {name: images('whole')[name] for name in ('b.png', 'c.png', 'g.png')}
+    for number in (1, 2):
+        main(['degrade', 'parts', *BLUR, '--shard', f'{number}/2', '--manifest', 'list.txt'])
+    assert images('parts') == images('low')
+    assert capsys.readouterr().err.count('none.png') == 1
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'rows', 'message'),
+    [
+        ('in low --shard 3/2', '', 'shard 3/2: N of N/M must be 1 to M; the first shard is 1/2'),
+        ('in low --manifest list.csv', 'path\nin/a.png', '--manifest lists the inputs; leave in out'),
+        ('--manifest list.csv', 'path\nin/a.png', 'the following arguments are required: OUT'),
+        ('in', '', 'the following arguments are required: OUT'),
+        ('', '', 'the following arguments are required: IN, OUT'),
+        ('low --manifest list.csv', 'path\nin/a.png\nin/a.bmp', 'line 3: a.png is the result of an earlier line, too'),
+        (
+            'low --manifest list.csv',
+            'path,out\nin/a.png,x.png',
+            'list.csv, line 2: only `dasr upscale` takes the column out',
+        ),
+        (
+            'low --manifest list.csv',
+            'path\nnone.png',
+            'none.png: expected a file, found nothing there; line 2 of list.csv',
+        ),
+        ('low.png --manifest list.csv', 'path\nin/a.png', 'low.png: looks like an image, expected a folder'),
+        ('in/a.png --manifest list.csv', 'path\nin/a.png', 'in/a.png: is a file, expected a folder'),
+        ('in --manifest list.csv --force', 'path\nin/a.png', 'in/a.png: is one of the originals'),
+    ],
+)
+def test_wrong_lists_are_one_line(
+    many: Path, capsys: pytest.CaptureFixture[str], arguments: str, rows: str, message: str
+) -> None:
+    Path('list.csv').write_text(rows)
+    before = images('in')
+    assert main(['degrade', *arguments.split(), *BLUR]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if 'error' in line]
+    assert message in line
+    assert not Path('low').exists()
+    assert images('in') == before
+
+
+def test_arguments_may_stand_apart(folder: Path) -> None:
+    assert main(['degrade', 'in', *BLUR, 'low']) == 0
+    assert set(images('low')) == {'a.png', 'b.png'}
