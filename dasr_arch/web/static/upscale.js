@@ -13,9 +13,10 @@ export class UpscaleTab {
     this.alert = new Alert(at('up-alert'));
     this.run = new JobRun(at('up-job'));
     this.viewer = new Viewer(at('up-viewer'));
+    const named = offer.models.map((model) => ({ ...model, name: model.setting ?? model.name }));
     const auto = offer.models.filter(({ setting }) => setting)
       .map((model) => ({ ...model, name: 'auto', purpose: 'general, iso or photo, as fits the image', parameters: null, default: false }));
-    bindModels(at('up-model'), at('up-model-note'), [...offer.models, ...auto], (models) => {
+    bindModels(at('up-model'), at('up-model-note'), [...named, ...auto], (models) => {
       const standard = models.find((model) => model.default) ?? models[0];
       const scales = [...new Set(models.map(({ scale }) => scale))].sort();
       fillSegments(at('up-scale'), 'scale', [1, ...scales].map((scale) => [scale, `${scale}×`]), standard.scale);
