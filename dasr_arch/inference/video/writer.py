@@ -1,5 +1,6 @@
 """Writing of a video file: upscaled frames are encoded; sound, subtitles, chapters and tags are copied."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -80,6 +81,7 @@ class VideoWriter:
                 ) from error
             raise
         self._last: int | None = None
+        self._latest: dict[int, Fraction] = {}  # by stream of sound, the time of its last packet, seconds
         self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not pass them on
 
     def finish(self) -> None:
@@ -122,7 +124,21 @@ class VideoWriter:
         if packet.dts is not None:
             packet.dts -= shift
         packet.stream = self._copies[packet.stream.index]
+        if packet.stream.type == 'audio':
+            self._keep_order(packet)
         self._container.mux(packet)
+
+    def _keep_order(self, packet: 'av.Packet[av.stream.Stream]') -> None:
+        """Delays sound that overlaps the packet before, at the seam of joined recordings; muxers refuse it."""
+        assert packet.time_base is not None
+        if packet.dts is None:
+            return
+        earliest = self._latest.get(packet.stream.index)
+        if earliest is not None and packet.dts * packet.time_base < earliest:
+            tick = max(packet.stream.time_base or packet.time_base, packet.time_base)
+            packet.dts = math.ceil((earliest + tick) / packet.time_base)
+            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        self._latest[packet.stream.index] = packet.dts * packet.time_base
 
     def _mux(self, packets: 'list[av.Packet[av.stream.Stream]]') -> None:
         for packet in packets:

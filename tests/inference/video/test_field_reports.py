@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,12 +130,12 @@ def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> 
     assert Fraction(report.frames) == 5
 
 
-def join(folder: Path, delays: tuple[int, int] = (0, 0)) -> Path:
+def join(folder: Path, delays: tuple[int, int] = (0, 0), **options: Any) -> Path:
     """Two recordings in one file, the second with its own clock, which begins `delays` milliseconds after 0."""
     parts = []
     for index, delay in enumerate(delays):
         stamps = [40 * frame for frame in range(25)]
-        part = write_video(folder / f'{index}.ts', make_scene(index, 25), stamps=stamps, delay=delay)
+        part = write_video(folder / f'{index}.ts', make_scene(index, 25), stamps=stamps, delay=delay, **options)
         parts.append(part.read_bytes())
     joined = folder / 'joined.ts'
     joined.write_bytes(b''.join(parts))
@@ -156,6 +157,26 @@ def test_joined_recordings_keep_length_and_sound(tmp_path: Path, upscaler: Upsca
     assert 1.9 < frames[-1] - frames[0] < 2.3
     assert 1.8 < sound[-1] - sound[0] < 2.4
     assert abs(sound[-1] - frames[-1]) < 0.3
+
+
+@pytest.mark.parametrize('ending', ['.mkv', '.mp4', '.mov'])
+@pytest.mark.parametrize('overhang', [0, 0.1, 0.5])
+def test_joined_recordings_whose_sound_is_longer(
+    tmp_path: Path, upscaler: Upscaler, ending: str, overhang: float
+) -> None:
+    source = join(tmp_path, overhang=overhang, codec_options={'crf': '20', 'bf': '2'})
+    report = upscale_video(upscaler, source, tmp_path / f'large{ending}', progress=False)
+    assert report.frames == 50
+    with av.open(str(report.path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.dts is not None]
+        times = [float(packet.dts * packet.time_base) for packet in packets]
+    assert len(times) == sum(map(count_sound, (tmp_path / '0.ts', tmp_path / '1.ts')))
+    assert times == sorted(times)
+    assert 1.9 + overhang < times[-1] - times[0] < 2.1 + 2 * overhang
+
+
+def count_sound(path: Path) -> int:
+    return sum(packet.dts is not None for packet in av.open(str(path)).demux(audio=0))
 
 
 def test_a_part_of_joined_recordings(tmp_path: Path, upscaler: Upscaler) -> None:
