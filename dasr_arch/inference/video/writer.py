@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -192,19 +193,30 @@ class VideoWriter:
             if stream.type == 'attachment' and ending != '.mkv':
                 self.notes.append(f'attachment {name} left out, {ending} cannot hold it{hint}')
                 continue
-            try:
-                copy = self._container.add_stream_from_template(stream)
-            except (ValueError, self._av.FFmpegError) as error:
+            if stream.type != 'attachment' and not self._holds(stream):
                 if stream.type == 'audio':
                     raise InputError(
                         f'{self._target}: sound of kind {name} cannot be copied into {self._target.suffix}; '
                         'name an .mkv file'
-                    ) from error
+                    )
                 self.notes.append(f'{stream.type} {name} left out, {ending} cannot hold it{hint}')
                 continue
-            _copy_facts(stream, copy)
-            copies[stream.index] = copy
+            copies[stream.index] = self._container.add_stream_from_template(stream)
+            _copy_facts(stream, copies[stream.index])
         return copies
+
+    def _holds(self, stream: 'av.stream.Stream') -> bool:
+        """True if a file of this format can hold a stream; some muxers refuse it only with their header."""
+        trial = self._av.open(BytesIO(), 'w', format=CONTAINERS[self._target.suffix.lower()])
+        try:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+        except (ValueError, self._av.FFmpegError):
+            return False
+        finally:
+            with suppress(ValueError, self._av.FFmpegError):
+                trial.close()
+        return True
 
     def _copy_tags(self, settings: VideoSettings) -> None:
         self._container.metadata.update(_without_own(self._source.container.metadata))
