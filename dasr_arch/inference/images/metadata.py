@@ -31,7 +31,7 @@ _SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffil
 _XMP_TEXT = 'XML:com.adobe.xmp'
 _RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
 _RAW_XMP = 'Raw profile type xmp'
-_SUPERSEDED = (_RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
+_SUPERSEDED = (_XMP_TEXT, _RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
 _SEGMENT = 65533  # bytes of a segment of a JPEG
 _IPTC = 0x0404  # Photoshop's resource
 _HOLDERS = {  # label and formats of each part
@@ -82,8 +82,7 @@ class Metadata:
     def _png_info(self) -> PngInfo:
         info = PngInfo()
         for key, value in self.text.items():
-            if key != _XMP_TEXT:
-                info.add_text(key, value)  # as iTXt if it is not Latin-1
+            info.add_text(key, value)  # as iTXt if it is not Latin-1
         if self.xmp:
             info.add_itxt(_XMP_TEXT, self.xmp.decode('utf-8', 'replace'))
         if not self.icc_profile:
@@ -115,7 +114,8 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
         corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, size[0] / upright.width)
         xmp = corrected.packet
         notes += corrected.left_out
-    if _RAW_XMP in getattr(image, 'text', {}):
+    text = getattr(image, 'text', {})
+    if _RAW_XMP in text or (_RAW_APP1 in text and not _is_raw_exif(text[_RAW_APP1])):
         notes.append('XMP in a text entry')
     if kind == 'MPO' and 'images or videos behind the main image' not in notes:
         notes.append('images or videos behind the main image')
@@ -163,8 +163,12 @@ def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
 def adopt_raw_exif(image: Image.Image) -> None:
     """Lets Pillow find the EXIF that ImageMagick wrote into a text entry of a PNG by the name of a JPEG's segment."""
     raw = image.info.get(_RAW_APP1, '')
-    if isinstance(raw, str) and '45786966' in raw[:60]:  # 'Exif'
+    if isinstance(raw, str) and _is_raw_exif(raw):
         image.info.setdefault(_RAW_EXIF, raw)
+
+
+def _is_raw_exif(entry: str) -> bool:
+    return '45786966' in entry[:60]  # 'Exif'
 
 
 def _read_text(image: Image.Image) -> dict[str, str]:

@@ -115,6 +115,22 @@ def test_xmp_of_imagemagick_is_named() -> None:
     assert result.text == {}
 
 
+def test_xmp_in_an_entry_named_as_a_segment_of_jpeg_is_named() -> None:
+    text = PngInfo()
+    text.add_text('Raw profile type APP1', f'\nAPP1\n  33\n{b"http://ns.adobe.com/xap/1.0/".hex()}\n')
+    result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
+    assert notes == ['XMP in a text entry is left out']
+    assert result.text == {}
+
+
+def test_xmp_of_a_png_is_no_text_that_a_jpeg_loses() -> None:
+    text = PngInfo()
+    text.add_itxt('XML:com.adobe.xmp', (XMP % (b'dc:format="image/png"', b'')).decode())
+    result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png', 'JPEG')
+    assert notes == []
+    assert b'image/png' in result.info['xmp']
+
+
 def test_xmp_in_which_all_is_true_keeps_its_bytes() -> None:
     packet = XMP % (b'dc:format="image/png"', b'')
     assert correct_xmp(packet, 4, 4, 2) == (packet, [])
