@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dasr_cli.main import main
+from dasr_cli.main import main, run_guarded
 from tests.cli.test_upscale_command import FIXED, ROOT, folder, run_dasr
 
 __all__ = ['folder']
@@ -104,8 +104,9 @@ def test_the_substitution_of_a_shell_and_dev_stdout(folder, source, target):
     assert Image.open('out.png').size == (48, 40)
 
 
-def test_an_empty_argument_is_refused(folder, capsys):
-    assert main(['upscale', '', *FIXED]) == 2
+@pytest.mark.parametrize('words', [[''], ['in/a.png', '--out='], ['in/a.png', '-o='], ['in/a.png', '--mask=']])
+def test_an_empty_argument_is_refused(folder, words, capsys):
+    assert main(['upscale', *words, *FIXED]) == 2
     assert 'an argument is empty; is a variable of the script unset?' in capsys.readouterr().err
     assert files() == {'in/a.png', 'in/b.png'}
 
@@ -129,7 +130,10 @@ def test_permissions(folder, capsys):
     assert 'locked/out.png: cannot be written (Permission denied)' in capsys.readouterr().err
 
 
-def test_sigterm_leaves_nothing_half_written(folder):
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_a_signal_to_end_leaves_nothing_half_written(folder, name):
+    if not hasattr(signal, name):
+        pytest.skip('Windows has no SIGHUP')
     Image.open('in/a.png').resize((1200, 900)).save('in/large.png')
     command = [sys.executable, '-m', 'dasr_cli', 'upscale', 'in/large.png', '-o', 'out.png', '--scale', '4']
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
@@ -140,13 +144,22 @@ def test_sigterm_leaves_nothing_half_written(folder):
         assert process.poll() is None
         printed += process.stderr.read(1)
     time.sleep(1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert 'Traceback' not in error
     assert files() == {'in/a.png', 'in/b.png', 'in/large.png'}
     assert [path.name for path in Path().iterdir() if path.name.startswith('.')] == []
     assert run_dasr('upscale', 'in/a.png', *FIXED).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGHUP'), reason='Windows has no SIGHUP')
+def test_nohup_is_obeyed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_guarded(lambda: int(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)) == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 ODD_NAMES = [
