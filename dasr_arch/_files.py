@@ -55,9 +55,10 @@ def synchronise(descriptor: int) -> None:
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raises InputError if something is at a path, unless ``force`` replaces it."""
+    """Raises InputError if something is at a path, unless ``force`` replaces it, or a file cannot be made there."""
     if os.path.lexists(path) and not force:
         raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+    check_writable(path)
 
 
 def check_writable(path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_force
-from dasr_cli.messages import print_failures
+from dasr_cli.messages import print_failures, print_others
 
 if TYPE_CHECKING:
     from dasr_arch.degradations import Degradation
@@ -64,11 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Degrades and prints a summary; returns 2 if an image could not be used."""
     from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
+    from dasr_arch.data.image_io import list_others
 
     degradation, seed = _read_degradation(args)
     report = degrade_files(args.source, args.target, degradation, DegradeSettings(seed, args.force))
     print(f'{len(report.images)} LR images, x{degradation.scale}, {degradation.label}; see {report.record}')
     print_failures(report.failed)
+    print_others(list_others(args.source))
     return 2 if report.failed else 0
 
 

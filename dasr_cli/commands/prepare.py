@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption
-from dasr_cli.messages import SHOWN
+from dasr_cli.messages import SHOWN, print_others
 
 if TYPE_CHECKING:
     from dasr_arch.data.prepare import PrepareReport
@@ -46,17 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepares and prints a summary."""
+    from dasr_arch._files import check_writable
+    from dasr_arch.data.image_io import list_others
     from dasr_arch.data.prepare import REPORT_NAME, RunSettings, prepare
     from dasr_arch.data.sub_images import Cutting
 
     cutting = Cutting(args.size, args.step, args.min_size, args.whole, args.compress_level)
     settings = RunSettings(args.workers, args.min_images, args.recursive, args.force)
+    check_writable(Path(args.output))
     try:
         report = prepare(args.inputs, args.output, cutting, settings)
     except KeyboardInterrupt:
         print('stopped; run the same command again to continue', file=sys.stderr)
         raise
     _print_report(report, REPORT_NAME)
+    print_others([path for given in args.inputs for path in list_others(given, args.recursive)])
     return 0
 
 

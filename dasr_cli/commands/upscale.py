@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections import Counter
 from collections.abc import Sized
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model
-from dasr_cli.messages import SHOWN, print_error, print_failures, print_note
+from dasr_cli.messages import SHOWN, describe_left_out, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
     from dasr_arch.inference.model_pool import ModelPool
@@ -250,9 +249,8 @@ def _print_report(report: 'UpscaleReport') -> None:
         print(f'already done: {len(report.done)}')
     print_failures(report.failed)
     counts: dict[str, Sized] = {'upscaled': report.made, 'already done': report.done, 'failed': report.failed}
+    parts = [f'{len(files)} {name}' for name, files in counts.items() if files]
     if report.left_out:
-        endings = Counter(path.suffix or path.name for path in report.left_out)
-        listed = ', '.join(f'{number} {ending}' for ending, number in endings.most_common(5))
-        counts[f'left out ({listed}): not images, or results of this command'] = report.left_out
-    if sum(map(len, counts.values())) > 1:
-        print('; '.join(f'{len(files)} {name}' for name, files in counts.items() if files), file=sys.stderr)
+        parts.append(f'{describe_left_out(report.left_out)}: not images, or results of this command')
+    if sum(map(len, (*counts.values(), report.left_out))) > 1:
+        print('; '.join(parts), file=sys.stderr)
