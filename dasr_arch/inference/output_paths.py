@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from dasr_arch._errors import InputError
 from dasr_arch._files import check_writable
 from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
-from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, resize
+from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, read_label, resize
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
 _NO_TARGET = 'is a link that leads nowhere; give the image itself'
@@ -109,6 +109,12 @@ def check_folders(jobs: Iterable[UpscaleJob]) -> None:
         check_writable(target)
 
 
+def _find_original(path: Path) -> tuple[Path, str]:
+    """Folder and name of the video whose result a file may be, judged by its name; no name if it is none."""
+    label = read_label(path.stem)
+    return path.parent, '' if label is None else label[0]
+
+
 def is_video(source: str) -> bool:
     """True for file names and patterns with a video ending."""
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
@@ -124,9 +130,9 @@ def plan_videos(sources: Sequence[str], target: str | None, settings: PathSettin
     for source in sources:
         is_pattern = glob.has_magic(source) and not os.path.lexists(source)
         found += expand_pattern(source, is_video, 'video') if is_pattern else [Path(source)]
-    made = {_choose_video_path(path, None, False, settings.scale) for path in found}
-    left_out = [path for path in found if path in made]  # results of an earlier run are no inputs
-    paths = [path for path in found if path not in made]
+    names = {(path.parent, path.stem) for path in found}
+    left_out = [path for path in found if _find_original(path) in names]  # results of an earlier run are no inputs
+    paths = [path for path in found if path not in left_out]
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
     if target is not None and len(paths) > 1 and not folder:
         raise InputError(f'{target}: expected a folder for several videos; make it, or end its name with /')
@@ -253,19 +259,34 @@ def _without_results(
 ) -> list[_Found]:
     """The images without those that this command made or would make of the others."""
     folder = Path(target).resolve() if target is not None else None
+    originals: dict[tuple[Path, str], list[Path]] = {}
+    for one in found:
+        originals.setdefault((one.path.parent, one.path.stem), []).append(one.path)
     made: set[Path] = set()
     results: set[Path] = set()
     for one in sorted(found, key=lambda one: len(one.path.name)):  # a result has a longer name
         real = one.path.resolve()
         base = one.base.resolve() if one.base is not None else None
         below = base is not None and folder is not None and folder != base and folder.is_relative_to(base)
-        if real in made or (below and folder is not None and real.is_relative_to(folder)):
+        inside = below and folder is not None and real.is_relative_to(folder)
+        if inside or real in made or _is_earlier_result(one.path, originals):
             results.add(one.path)
         elif target is None or folder == real.parent:
             ending = real.suffix if settings.format is None else ENDINGS[settings.format]
             made.add(real.with_name(f'{real.stem}_{label_scale(settings.scale)}{ending}'))
     left_out += sorted(results)
     return [one for one in found if one.path not in results]
+
+
+def _is_earlier_result(path: Path, originals: Mapping[tuple[Path, str], Sequence[Path]]) -> bool:
+    """True for the result of one of the images at any scale and in any format: it has its name and a size that fits.
+
+    ``originals`` are the images by folder and name.
+    """
+    label = read_label(path.stem)
+    if label is None:
+        return False
+    return any(_is_result(original, path, label[1]) for original in originals.get((path.parent, label[0]), ()))
 
 
 def _is_file_name(target: str, sources: Sequence[str], found: Sequence[_Found]) -> bool:

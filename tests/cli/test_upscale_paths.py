@@ -44,6 +44,27 @@ def test_a_result_in_another_format_is_no_input(folder):
     assert files() == {'in/a.png', 'in/b.png', 'in/a_x2.jpg', 'in/b_x2.jpg'}
 
 
+@pytest.mark.parametrize(
+    'before', [['--format', 'webp'], ['--to', '40x40'], ['--long-side', '30'], ['--short-side', '30']]
+)
+@pytest.mark.parametrize('target', [[], ['-o', 'out']])
+def test_results_of_other_options_are_no_inputs(folder, before, target, capsys):
+    assert main(['upscale', 'in/*.png', *before, *FIXED]) == 0
+    made = files() - {'in/a.png', 'in/b.png'}
+    assert len(made) == 2
+    assert main(['upscale', 'in/*', *target, *FIXED]) == 0
+    ending = '2 .webp' if 'webp' in before else '2 .png'
+    assert f'2 upscaled; 2 left out ({ending})' in capsys.readouterr().err
+    new = {'out/a.png', 'out/b.png'} if target else {'in/a_x2.png', 'in/b_x2.png'}
+    assert files() == made | new | {'in/a.png', 'in/b.png'}
+
+
+def test_a_name_like_that_of_a_result_is_an_input_if_its_size_does_not_fit(folder):
+    Image.open('in/a.png').save('in/a_x4.png')
+    assert main(['upscale', 'in', *FIXED]) == 0
+    assert files('in_x2') == {'in_x2/a.png', 'in_x2/b.png', 'in_x2/a_x4.png'}
+
+
 @pytest.mark.parametrize('source', [['in', '--recursive'], ['in/**/*.png']])
 def test_a_folder_of_results_inside_the_input_does_not_grow(folder, source):
     for _ in range(3):
