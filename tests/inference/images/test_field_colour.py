@@ -141,7 +141,7 @@ def test_xmp_that_cannot_be_read_is_left_out(packet: bytes) -> None:
     assert correct_xmp(packet, 4, 4, 2) == (None, ['XMP that cannot be read'])
 
 
-@pytest.mark.parametrize('codes', [(9, 16, 0, 1), (12, 13, 0, 1)], ids=['PQ', 'P3'])
+@pytest.mark.parametrize('codes', [(9, 16, 0, 1), (12, 13, 0, 1), (1, 13, 0, 0)], ids=['PQ', 'P3', 'levels of video'])
 def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> None:
     png = save(make_image(), 'PNG')
     for name, content in ((b'cLLI', bytes(8)), (b'mDCV', bytes(24)), (b'cICP', bytes(codes))):
@@ -155,8 +155,9 @@ def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> No
             check_output(file, OutputSettings(kind), 1)
 
 
-def test_colour_codes_of_srgb_may_become_any_format() -> None:
-    png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes((1, 13, 0, 1)))
+@pytest.mark.parametrize('codes', [(1, 13, 0, 1), (1, 2, 0, 1), (2, 13, 0, 1), (2, 2, 0, 1)])
+def test_colour_codes_of_srgb_may_become_any_format(codes: tuple[int, ...]) -> None:
+    png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes(codes))
     assert check_output(read_image_file(png, 'a.png'), OutputSettings('JPEG'), 1) == []
 
 
@@ -215,6 +216,21 @@ def test_frames_of_a_gif_that_restore_what_was_there() -> None:
     data = save(frames[0], 'GIF', save_all=True, append_images=frames[1:], disposal=[0, 3, 0], duration=50)
     colours = [np.asarray(frame)[0, 0].tolist() for frame in read_image_file(data, 'a.gif').frames]
     assert colours == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize(('left', 'top', 'across', 'down'), [(4, 4, 4, 8), (0, 0, 12, 4), (0, 0, 12, 16)])
+def test_what_a_single_frame_of_a_gif_leaves_free_is_transparent(left: int, top: int, across: int, down: int) -> None:
+    data = bytearray(save(Image.new('RGB', (across, down), (250, 10, 10)), 'GIF'))
+    data[6:10] = struct.pack('<HH', 12, 16)
+    frame = data.index(b',', 13 + 3 * 2)
+    data[frame + 1 : frame + 5] = struct.pack('<HH', left, top)
+    result, _ = rewrite(bytes(data), 'a.gif', 'PNG')
+    pixels = np.asarray(result.convert('RGBA'))
+    inside = np.zeros((16, 12), bool)
+    inside[top : top + down, left : left + across] = True
+    assert np.array_equal(pixels[..., 3] == 255, inside)
+    assert (pixels[inside] == (250, 10, 10, 255)).all()
+    assert (result.mode == 'RGB') == inside.all()
 
 
 def test_blocks_that_no_gif_has_are_damage() -> None:
