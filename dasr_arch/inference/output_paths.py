@@ -239,7 +239,11 @@ def _find(source: str, recursive: bool, failed: list[FailedImage], left_out: lis
 
 def _find_inside(root: Path, recursive: bool, failed: list[FailedImage], left_out: list[Path]) -> list[_Found]:
     found, real = [], root.resolve()
-    for folder, inner, names in os.walk(root):  # links to folders are not followed
+
+    def report(error: OSError) -> None:
+        failed.append(FailedImage(Path(error.filename), f'cannot be listed ({error.strerror}); check its permissions'))
+
+    for folder, inner, names in os.walk(root, onerror=report):  # links to folders are not followed
         inner[:] = sorted(name for name in inner if not name.startswith('.')) if recursive else []
         for name in sorted(names):
             path = Path(folder, name)

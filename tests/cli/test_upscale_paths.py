@@ -1,5 +1,6 @@
 """`dasr upscale` on real folders: its own results, pipes, endings, permissions, and what it leaves out."""
 
+import errno
 import os
 import signal
 import stat
@@ -149,6 +150,23 @@ def test_permissions(folder, capsys):
     Path('locked').chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert main(['upscale', 'in/b.png', 'locked/out.png', *FIXED]) == 2
     assert 'locked/out.png: cannot be written (Permission denied)' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('closed', ['in', 'in/inner'])
+def test_a_folder_that_may_not_be_listed_is_named(folder, closed, monkeypatch, capsys):
+    Path('in/inner').mkdir()
+    listing = os.scandir
+
+    def refuse(path):
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, 'Permission denied', closed)
+        return listing(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)  # root may list every folder
+    assert main(['upscale', 'in', '--recursive', *FIXED]) == 2
+    error = capsys.readouterr().err
+    assert f'dasr: error: {closed}: cannot be listed (Permission denied); check its permissions' in error
+    assert 'holds no images' not in error
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
