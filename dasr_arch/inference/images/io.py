@@ -260,7 +260,7 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale),
+            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation),
             quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
 

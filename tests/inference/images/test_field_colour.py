@@ -14,6 +14,7 @@ from dasr_arch import InputError
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
+from dasr_arch.inference.images.metadata import _correct_places
 from dasr_arch.inference.images.xmp import correct_xmp
 
 XMP = (
@@ -105,6 +106,62 @@ def test_parts_that_are_elements_leave_xmp_too() -> None:
     assert packet is not None
     assert b'<dc:format/></rdf:Description>' in packet
     assert b'MotionPhoto' not in packet
+
+
+REGIONS = (
+    b'<mwg-rs:Regions xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/" '
+    b'xmlns:stDim="http://ns.adobe.com/xap/1.0/sType/Dimensions#" rdf:parseType="Resource">'
+    b'<mwg-rs:AppliedToDimensions %s</mwg-rs:Regions>'
+)
+
+
+@pytest.mark.parametrize(
+    'sides',
+    [
+        b'stDim:w="12" stDim:h="8" stDim:unit="pixel"/>',
+        b'rdf:parseType="Resource"><stDim:w>12</stDim:w><stDim:h>8</stDim:h></mwg-rs:AppliedToDimensions>',
+    ],
+)
+def test_regions_of_xmp_apply_to_the_new_size_or_are_gone_with_the_orientation(sides: bytes) -> None:
+    packet = XMP % (b'dc:format="image/jpeg"', REGIONS % sides)
+    corrected = (correct_xmp(packet, 24, 16, 2).packet or b'').partition(b'AppliedToDimensions')[2]
+    assert b'24' in corrected and b'16' in corrected and b'12' not in corrected
+    exif = Image.Exif()
+    exif[274] = 6
+    result, notes = rewrite(save(make_image(), 'JPEG', xmp=packet, exif=exif), 'a.jpg')
+    assert notes == ['regions of the image before it was turned is left out']
+    assert b'Regions' not in result.info['xmp']
+
+
+def test_dynamic_depth_leaves_xmp_and_is_named() -> None:
+    inside = b'<D:Container xmlns:D="http://ns.google.com/photos/dd/1.0/device/"/>'
+    packet, left_out = correct_xmp(XMP % (b'', inside), 4, 4, 2)
+    assert packet is not None and b'Container' not in packet
+    assert left_out == ['the depth map']
+
+
+def test_motion_photo_without_xmp_is_named() -> None:
+    data = save(make_image(), 'JPEG') + b'MotionPhoto_Data' + bytes(100)
+    assert rewrite(data, 'a.jpg')[1] == ['the motion photo is left out']
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_places_of_exif_are_those_of_the_result(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    exif.get_ifd(0x8769).update({37396: (5, 4, 2, 2), 41492: (5, 4), 41486: 100.5, 41487: 50.0, 41488: 2})
+    file = read_image_file(save(make_image(), kind, exif=exif), 'a', 2)
+    entries = Image.Exif()
+    entries.load(file.metadata.exif)
+    found = entries.get_ifd(0x8769)
+    assert [found.get(37396), found.get(41492)] == ([(10, 8, 4, 4), (10, 8)] if orientation == 1 else [None, None])
+    assert (found[41486], found[41487], found[41488]) == ((100, 201, 2) if orientation == 6 else (201, 100, 2))
+
+
+@pytest.mark.parametrize('value', [(60000, 4), (), 'x'])
+def test_places_that_exif_cannot_hold_are_left_out(value: Any) -> None:
+    assert _correct_places({37396: value, 41488: 2}, 2, 1) == {41488: 2}
 
 
 def test_xmp_of_imagemagick_is_named() -> None:
