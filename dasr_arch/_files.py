@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dasr_arch._errors import InputError
 
-_UNSUPPORTED = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
-"""Errors of file systems without modes or without synchronisation, such as SMB, FUSE and exFAT."""
+_LOSS = {errno.EDQUOT, errno.EIO, errno.ENOSPC}
+"""Errors after which the content may be lost; file systems without modes or synchronisation, such as SMB, FUSE and
+exFAT, give many others."""
 
 
 @contextmanager
@@ -54,9 +55,10 @@ def synchronise(descriptor: int) -> None:
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raises InputError if something is at a path, unless ``force`` replaces it."""
+    """Raises InputError if something is at a path, unless ``force`` replaces it, or a file cannot be made there."""
     if os.path.lexists(path) and not force:
         raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+    check_writable(path)
 
 
 def check_writable(path: Path) -> None:
@@ -76,5 +78,5 @@ def _where_supported() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno in _LOSS:
             raise

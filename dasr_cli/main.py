@@ -99,31 +99,38 @@ def _is_ours(error: Exception, name: str) -> bool:
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM, as systemd and Slurm send it, end a command as Ctrl-C does, with nothing half written."""
+def stopped_by_signals() -> Iterator[None]:
+    """Lets SIGTERM, as systemd and Slurm send it, and SIGHUP, of a terminal that is gone, end a command as Ctrl-C does.
+
+    Nothing half written is left. A SIGHUP that nohup ignores stays ignored.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    numbers = [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # Windows has one
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {
+            number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+        }
     except ValueError:  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
     """Runs a command's work and returns its exit code; a bug shows its traceback.
 
     The code is 2 after an InputError or OSError, 1 after a DivergedError or if the pipe was closed, and 130
-    after Ctrl-C or SIGTERM. ``debug`` shows the traceback of input errors, too.
+    after Ctrl-C, SIGTERM or SIGHUP. ``debug`` shows the traceback of input errors, too.
     """
     try:
-        with stopped_by_sigterm():
+        with stopped_by_signals():
             code = work()
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -156,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # file names may hold what a terminal cannot show
-    if '' in words:
+    if any(re.fullmatch(r'|--?[a-z-]+=', word) for word in words):  # as of --out="$UNSET"
         print('dasr: error: an argument is empty; is a variable of the script unset?', file=sys.stderr)
         return INPUT_ERROR_CODE
     return run_guarded(lambda: arguments.func(arguments), arguments.debug_first or arguments.debug)

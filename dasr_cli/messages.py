@@ -1,7 +1,9 @@
 """Messages on stderr that all subcommands print in the same form."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,3 +37,15 @@ def print_failures(failed: 'Sequence[FailedImage]') -> None:
         print_error(f'{image.path}: {image.reason}')
     if len(failed) > SHOWN:
         print_error(f'and {len(failed) - SHOWN} more images')
+
+
+def describe_left_out(paths: Sequence[Path]) -> str:
+    """Counts files that a run over a folder left out, such as '3 left out (2 .heic, 1 .txt)'."""
+    endings = Counter(path.suffix or path.name for path in paths)
+    return f'{len(paths)} left out ({", ".join(f"{number} {ending}" for ending, number in endings.most_common(5))})'
+
+
+def print_others(paths: Sequence[Path]) -> None:
+    """Prints what a run over folders left out because `dasr degrade` and `dasr prepare` do not read it."""
+    if paths:
+        print(f'{describe_left_out(paths)}: not PNG, JPEG, BMP, TIFF or WebP', file=sys.stderr)

@@ -15,7 +15,7 @@ def write(path: Path, text: str = 'new') -> None:
         temporary.write_text(text)
 
 
-@pytest.mark.parametrize('code', [errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize('code', [errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.ENOTTY, errno.EROFS])
 def test_a_file_system_without_modes_and_synchronisation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:

@@ -24,6 +24,8 @@ from dasr_arch.checkpoints.rcan_edsr_keys import absorb_mean_shift, find_release
 PARAMETER_KEYS = ('params_ema', 'params', 'state_dict')  # of BasicSR's and Lightning's files, in order of preference
 _WRAPPERS = ('module.', '_orig_mod.')  # of data-parallel training and torch.compile, before every name
 _MEMBER = 'net_g.'  # of a Lightning module, among those of its losses
+_AVERAGED = 'n_averaged'  # number that torch's AveragedModel stores beside its network, called module
+_ANCHOR = 'compress.weight'  # a name that every DASR has once
 # Exceptions of torch's and safetensors' readers on corrupted files, as observed.
 DAMAGE = (*FOREIGN_ERRORS, EOFError, OSError, SafetensorError, struct.error, zipfile.BadZipFile)
 
@@ -84,7 +86,7 @@ def read_dasr_weights(
     """
     name = f"weights file '{source}'" if isinstance(source, str | os.PathLike) else 'state dict'
     content = read_file(source) if isinstance(source, str | os.PathLike) else dict(source)
-    state = _pick_state(content, name, param_key)
+    state = _find_dasr(_pick_state(content, name, param_key))
     projection = content.get('projection')
     contrast: dict[str, Tensor] = {}
     if is_released(state):
@@ -252,8 +254,12 @@ def _pick_state(content: Mapping[str, Any], name: str, param_key: str | None) ->
     nested = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
     keys = (param_key,) if param_key is not None else PARAMETER_KEYS
     chosen = next((nested[key] for key in keys if key in nested), None)
+    if chosen is None and param_key is None and len(nested) == 1:
+        (chosen,) = nested.values()
     if chosen is None and nested:
         raise InputError(f'{name} holds no {" or ".join(keys)}; it has {", ".join(sorted(nested))}')
+    if chosen is not None and any(isinstance(value, Mapping) for value in chosen.values()):
+        return _pick_state(chosen, name, None)
     state = _unwrap({str(key): value for key, value in (chosen or content).items()})
     wrong = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if wrong is not None:
@@ -286,11 +292,18 @@ def _unwrap(state: dict[str, Any]) -> dict[str, Any]:
     while True:
         prefix = next((words for words in _WRAPPERS if any(key.startswith(words) for key in state)), None)
         if prefix is not None:
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+            state = {key.removeprefix(prefix): value for key, value in state.items() if key != _AVERAGED}
         elif any(key.startswith(_MEMBER) for key in state):
             state = {key.removeprefix(_MEMBER): value for key, value in state.items() if key.startswith(_MEMBER)}
         else:
             return state
+
+
+def _find_dasr(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The DASR inside a larger module, such as 'model.' or 'ema.module.'; averaged weights come first."""
+    places = sorted(key.removesuffix(_ANCHOR) for key in state if key == _ANCHOR or key.endswith(f'.{_ANCHOR}'))
+    place = min(places, key=lambda place: (place != '', 'ema' not in place), default='')
+    return {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
 
 
 def _refuse_compressed(path: Path) -> None:

@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import check_free
-from dasr_arch.data.image_io import IMAGE_SUFFIXES, FailedImage, is_image_name, list_images, read_image, write_image
+from dasr_arch._files import check_free, check_writable
+from dasr_arch.data.image_io import (
+    IMAGE_SUFFIXES,
+    JPEG_SUFFIXES,
+    FailedImage,
+    is_image_name,
+    list_images,
+    read_image,
+    write_image,
+)
 from dasr_arch.data.input_lists import WHOLE, Manifest, ManifestRow, Shard
 from dasr_arch.data.prepare_sources import name_apart
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image, image_generator
@@ -87,6 +95,7 @@ def degrade_files(
     if settings.shard.total > 1 and not plan.jobs:
         return DegradeReport([], plan.folder / plan.record, list(plan.failed))
     _check_free(plan, settings.force)
+    check_writable(plan.folder / plan.record)
     parent = plan.folder if plan.folder.is_dir() else plan.folder.parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.degrade-', dir=parent, ignore_cleanup_errors=True) as hidden:
@@ -169,7 +178,7 @@ def _plan_paths(source: Path, target: Path, shard: Shard) -> _Plan:
         raise InputError(f'{source}: expected an image (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
     if target.is_dir() or not target.suffix:
         return _Plan(target, f'{source.stem}.json', [_Job(source, source.stem, f'{source.stem}.png')])
-    if target.suffix.lower() in ('.jpg', '.jpeg'):
+    if target.suffix.lower() in JPEG_SUFFIXES:
         raise InputError(
             f'{target}: a JPEG file would alter the LR image; use {target.with_suffix(".png").name}, '
             'and --jpeg for compression as a part of the degradation'

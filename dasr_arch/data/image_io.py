@@ -23,6 +23,9 @@ from dasr_arch.data.high_bit_depth import decode_16_bits
 IMAGE_SUFFIXES = ('.bmp', '.dib', '.jfif', '.jpe', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Endings of image files, in lower case; capitals are accepted in file names."""
 
+JPEG_SUFFIXES = ('.jfif', '.jpe', '.jpeg', '.jpg')
+"""Endings of JPEG files, in lower case."""
+
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
 """Pixels above which an image counts as a decompression bomb; Pillow's own limit, 179 megapixels."""
 
@@ -75,6 +78,12 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         arrived = 'a file' if root.exists() else 'nothing there'
         raise InputError(f'{root}: expected a folder of images, found {arrived}; check the path')
     return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
+
+
+def list_others(given: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
+    """Files inside a folder whose names are none of images; hidden files are left out. Empty for a file."""
+    found = Path(given).rglob('*') if recursive else Path(given).iterdir() if Path(given).is_dir() else ()
+    return sorted(path for path in found if path.is_file() and path.name[0] != '.' and not is_image_name(path.name))
 
 
 def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
@@ -162,7 +171,7 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
         '.png': [cv2.IMWRITE_PNG_COMPRESSION, 3],
         '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 is lossless
     }
-    known = '.jpg' if suffix in ('.jfif', '.jpe', '.jpeg') else suffix  # to OpenCV
+    known = '.jpg' if suffix in JPEG_SUFFIXES else suffix  # to OpenCV
     try:
         data = _encode(image, known, settings.get(known, []))
     except cv2.error as error:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from dasr_arch._files import check_writable
 from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.data.input_lists import WHOLE, Manifest, ManifestRow, Shard
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
-from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, resize
+from dasr_arch.inference.target_size import Scale, check_mask, choose_factor, label_scale, read_label, resize
 from dasr_arch.inference.video.reader import CONTAINERS, VIDEO_SUFFIXES
 
 _NO_TARGET = 'is a link that leads nowhere; give the image itself'
@@ -110,6 +110,12 @@ def check_folders(jobs: Iterable[UpscaleJob]) -> None:
         check_writable(target)
 
 
+def _find_original(path: Path) -> tuple[Path, str]:
+    """Folder and name of the video whose result a file may be, judged by its name; no name if it is none."""
+    label = read_label(path.stem)
+    return path.parent, '' if label is None else label[0]
+
+
 def is_video(source: str) -> bool:
     """True for file names and patterns with a video ending."""
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
@@ -127,10 +133,10 @@ def plan_videos(sources: Sequence[str] | Manifest, target: str | None, settings:
         found = _find_listed(sources, target, settings, failed, videos=True)
         originals = (Path(row.path) for row in sources)
     else:
-        found = [one for source in sources for one in _find_videos(source)]
-        made = {_choose_video_path(one.path, None, False, settings.scale) for one in found}
-        left_out = [one.path for one in found if one.path in made]  # results of an earlier run are no inputs
-        found = [one for one in found if one.path not in made]
+        given = [one for source in sources for one in _find_videos(source)]
+        names = {(one.path.parent, one.path.stem) for one in given}
+        left_out = [one.path for one in given if _find_original(one.path) in names]  # results of an earlier run
+        found = [one for one in given if one.path not in left_out]
         originals = (one.path for one in found)
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
     if target is not None and (len(found) > 1 or isinstance(sources, Manifest)) and not folder:
@@ -294,7 +300,11 @@ def _is_own(one: _Found, target: str | None, shard: Shard) -> bool:
 
 def _find_inside(root: Path, settings: PathSettings, failed: list[FailedImage], left_out: list[Path]) -> list[_Found]:
     found, real = [], root.resolve()
-    for folder, inner, names in os.walk(root):  # links to folders are not followed
+
+    def report(error: OSError) -> None:
+        failed.append(FailedImage(Path(error.filename), f'cannot be listed ({error.strerror}); check its permissions'))
+
+    for folder, inner, names in os.walk(root, onerror=report):  # links to folders are not followed
         inner[:] = sorted(name for name in inner if not name.startswith('.')) if settings.recursive else []
         for name in sorted(names):
             path = Path(folder, name)
@@ -315,13 +325,17 @@ def _without_results(
     """The images without those that this command made or would make of the others."""
     folder = Path(target).resolve() if target is not None else None
     resolve = cache(Path.resolve)  # of folders, which hold many files
+    originals: dict[tuple[Path, str], list[Path]] = {}
+    for one in found:
+        originals.setdefault((one.path.parent, one.path.stem), []).append(one.path)
     made: set[Path] = set()
     results: set[Path] = set()
     for one in sorted(found, key=lambda one: len(one.path.name)):  # a result has a longer name
         real = one.path.resolve() if one.path.is_symlink() else resolve(one.path.parent) / one.path.name
         base = resolve(one.base) if one.base is not None else None
         below = base is not None and folder is not None and folder != base and folder.is_relative_to(base)
-        if real in made or (below and folder is not None and real.is_relative_to(folder)):
+        inside = below and folder is not None and real.is_relative_to(folder)
+        if inside or real in made or _is_earlier_result(one.path, originals):
             results.add(one.path)
         elif target is None or folder == real.parent:
             ending = real.suffix if settings.format is None else ENDINGS[settings.format]
@@ -358,6 +372,17 @@ def _choose_paths(
         path = _make_unique(path, taken, list_names)
         taken.add(path)
         yield one, header, path
+
+
+def _is_earlier_result(path: Path, originals: Mapping[tuple[Path, str], Sequence[Path]]) -> bool:
+    """True for the result of one of the images at any scale and in any format: it has its name and a size that fits.
+
+    ``originals`` are the images by folder and name.
+    """
+    label = read_label(path.stem)
+    if label is None:
+        return False
+    return any(_is_result(original, path, label[1]) for original in originals.get((path.parent, label[0]), ()))
 
 
 def _is_file_name(target: str, sources: Sequence[str] | Manifest, found: Sequence[_Found]) -> bool:

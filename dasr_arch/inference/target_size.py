@@ -79,6 +79,22 @@ Scale = int | TargetSize
 """Size of a result: an upsampling factor, or what a user asks for."""
 
 
+_LABEL = re.compile(r'(.+)_(?:x([234])|to(\d{1,6})x(\d{1,6})|long(\d{1,6})|short(\d{1,6}))')
+
+
+def read_label(stem: str) -> tuple[str, Scale] | None:
+    """The name of the image and the size in the name of a result such as 'photo_x4'; None for other names."""
+    found = _LABEL.fullmatch(stem)
+    if found is None:
+        return None
+    factor, width, height, long_side, short_side = (int(number or 0) for number in found.groups()[1:])
+    if factor:
+        return found[1], factor
+    box = (width, height) if width and height else None
+    given = (box, long_side or None, short_side or None)
+    return None if given.count(None) != 2 else (found[1], TargetSize(*given))
+
+
 def label_scale(scale: Scale) -> str:
     """Part of the names of results: 'x4', or the label of the size."""
     return scale.label if isinstance(scale, TargetSize) else f'x{scale}'

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_force, add_shard
-from dasr_cli.messages import EMPTY_SHARD, print_failures
+from dasr_cli.messages import EMPTY_SHARD, print_failures, print_others
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Degrades and prints a summary; returns 2 if an image could not be used."""
     from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
+    from dasr_arch.data.image_io import list_others
     from dasr_arch.data.input_lists import Shard
 
     shard = Shard.parse(args.shard)
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         made += f'; see {report.record}'
     print(f'{shard.label}{made if report.images or report.failed else EMPTY_SHARD}')
     print_failures(report.failed)
+    if args.manifest is None and shard.number == 1:
+        print_others(list_others(args.source))
     return 2 if report.failed else 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_shard
-from dasr_cli.messages import EMPTY_SHARD, SHOWN
+from dasr_cli.messages import EMPTY_SHARD, SHOWN, print_others
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest
@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepares and prints a summary."""
+    from dasr_arch._files import check_writable
+    from dasr_arch.data.image_io import list_others
     from dasr_arch.data.input_lists import Shard
     from dasr_arch.data.prepare import REPORT_NAME, RunSettings, merge, prepare
     from dasr_arch.data.sub_images import Cutting
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = RunSettings(args.workers, args.min_images, args.recursive, args.force, shard=shard)
     inputs = _read_inputs(args, given)
+    check_writable(Path(args.output))
     try:
         if isinstance(inputs, list) and _is_lmdb(inputs[0]):
             report = merge(inputs, args.output, settings)
@@ -76,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         found = report.images + len(report.skipped)
         print(f'{shard.label}{f"{found} images" if found else EMPTY_SHARD}')
     _print_report(report, REPORT_NAME)
+    if isinstance(inputs, list) and shard.number == 1:
+        folders = [path for path in inputs if not _is_lmdb(path)]
+        print_others([path for folder in folders for path in list_others(folder, args.recursive)])
     return 0
 
 

@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model, add_shard
-from dasr_cli.messages import EMPTY_SHARD, SHOWN, print_error, print_failures, print_note
+from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest, Shard
@@ -167,7 +167,7 @@ def _upscale_videos(
         print(f'{len(plan.left_out)} left out, results of this command', file=sys.stderr)
     if shard.total > 1:
         made = len(plan.jobs) + len(plan.failed) - failed
-        _print_totals(shard, {'upscaled': made, 'already done': len(plan.done), 'failed': failed})
+        _print_totals(shard, {'upscaled': made, 'already done': len(plan.done), 'failed': failed}, [])
     return 2 if failed else 0
 
 
@@ -284,15 +284,13 @@ def _print_report(report: 'UpscaleReport', shard: 'Shard') -> None:
         print(f'already done: {len(report.done)}')
     print_failures(report.failed)
     counts = {'upscaled': len(report.made), 'already done': len(report.done), 'failed': len(report.failed)}
-    if report.left_out:
-        endings = Counter(path.suffix or path.name for path in report.left_out)
-        listed = ', '.join(f'{number} {ending}' for ending, number in endings.most_common(5))
-        counts[f'left out ({listed}): not images, or results of this command'] = len(report.left_out)
-    if sum(counts.values()) > 1 or shard.total > 1:
-        _print_totals(shard, counts)
+    if sum(counts.values()) + len(report.left_out) > 1 or shard.total > 1:
+        _print_totals(shard, counts, report.left_out)
 
 
-def _print_totals(shard: 'Shard', counts: dict[str, int]) -> None:
+def _print_totals(shard: 'Shard', counts: dict[str, int], left_out: Sequence[Path]) -> None:
     """Prints the numbers of files that are not 0."""
-    text = '; '.join(f'{number} {name}' for name, number in counts.items() if number)
-    print(f'{shard.label}{text or EMPTY_SHARD}', file=sys.stderr)
+    parts = [f'{number} {name}' for name, number in counts.items() if number]
+    if left_out:
+        parts.append(f'{describe_left_out(left_out)}: not images, or results of this command')
+    print(f'{shard.label}{"; ".join(parts) or EMPTY_SHARD}', file=sys.stderr)

@@ -127,6 +127,26 @@ def test_wrappers_of_training_are_taken_off_in_any_order(prefix, section, tmp_pa
     assert torch.equal(restore(load_network(tmp_path / 'net.pth')), restore(network))
 
 
+@pytest.mark.parametrize('prefix', ['model.', 'generator.', 'ema.module.', 'model._orig_mod.', 'net.'])
+@pytest.mark.parametrize('sections', [[], ['state_dict'], ['model'], ['state_dict', 'params_ema'], ['a', 'b', 'c']])
+def test_a_network_inside_any_module_and_sections_is_found(prefix, sections, tmp_path):
+    network = make_tiny()
+    content = {f'{prefix}{key}': value for key, value in network.state_dict().items()} | {'vgg.0.bias': torch.zeros(1)}
+    for section in reversed(sections):
+        content = {section: content, 'epoch': 3}
+    torch.save(content, tmp_path / 'net.pth')
+    assert torch.equal(restore(load_network(tmp_path / 'net.pth')), restore(network))
+
+
+def test_averages_of_torch_and_of_a_module_are_found():
+    network = make_tiny()
+    averaged = {f'module.{key}': value for key, value in network.state_dict().items()}
+    assert torch.equal(restore(load_network(averaged | {'n_averaged': torch.tensor(5)})), restore(network))
+    other = {f'model.{key}': torch.zeros_like(value) for key, value in network.state_dict().items()}
+    both = other | {f'ema_model.{key}': value for key, value in network.state_dict().items()}
+    assert torch.equal(restore(load_network(both)), restore(network))
+
+
 def test_tensors_of_losses_in_a_lightning_file_are_left_out(tmp_path):
     network = make_tiny()
     state = {f'net_g.{key}': value for key, value in network.state_dict().items()} | {'vgg.0.weight': torch.zeros(1)}

@@ -34,6 +34,14 @@ def test_folder_is_degraded_with_a_progress_bar(folder: Path, capsys: pytest.Cap
     assert specification('low/degradation.json') == {'type': 'IsotropicGaussian', 'sigma': 2.4, 'noise': 10.0}
 
 
+def test_what_a_folder_run_leaves_out_is_counted_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ('a.gif', 'b.gif', 'notes.txt', '.hidden'):
+        Path('in', name).write_bytes(b'x')
+    assert main(['degrade', 'in', 'low', '--sigma', '2']) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == '3 left out (2 .gif, 1 .txt): not PNG, JPEG, BMP, TIFF or WebP'
+
+
 def test_every_option_reaches_the_specification(folder: Path) -> None:
     line = 'degrade in/a.png low.png --lambda 3.2 1.0 --theta 45 --jpeg 60 --downsample s_fold --border mirror'
     assert main([*line.split(), '--kernel-size', '15', '--seed', '7']) == 0

@@ -43,6 +43,27 @@ def test_command_tells_what_it_made_renamed_and_left_out(folder: Path, capsys: p
     assert len(open_source('out.lmdb')) == 8
 
 
+@pytest.mark.parametrize(('arguments', 'count'), [([], 1), (['--recursive'], 2)])
+def test_files_that_are_no_images_are_counted_and_named(
+    folder: Path, arguments: list[str], count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path('in/inner').mkdir()
+    (Path('in/small.png')).rename('in/inner/small.png')
+    for name in ('a.heic', 'inner/b.heic'):
+        Path('in', name).write_bytes(b'x')
+    assert prepare(*arguments) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f'{count} left out ({count} .heic): not PNG, JPEG, BMP, TIFF or WebP'
+
+
+def test_target_that_cannot_be_written_is_found_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path('file').write_text('')
+    assert main(['prepare', 'in', '-o', 'file/out.lmdb']) == 2
+    assert 'file is a file; choose another folder' in capsys.readouterr().err
+
+
 def test_second_run_refuses_to_overwrite_and_force_replaces(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare() == 0
     assert prepare('--whole') == 2

@@ -1,5 +1,6 @@
 """`dasr upscale` on real folders: its own results, pipes, endings, permissions, and what it leaves out."""
 
+import errno
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dasr_cli.main import main
+from dasr_cli.main import main, run_guarded
 from tests.cli.test_upscale_command import FIXED, ROOT, folder, run_dasr
 
 __all__ = ['folder']
@@ -42,6 +43,27 @@ def test_a_result_in_another_format_is_no_input(folder):
     for _ in range(2):
         assert main(['upscale', 'in/*.*', '--format', 'jpg', '--resume', *FIXED]) == 0
     assert files() == {'in/a.png', 'in/b.png', 'in/a_x2.jpg', 'in/b_x2.jpg'}
+
+
+@pytest.mark.parametrize(
+    'before', [['--format', 'webp'], ['--to', '40x40'], ['--long-side', '30'], ['--short-side', '30']]
+)
+@pytest.mark.parametrize('target', [[], ['-o', 'out']])
+def test_results_of_other_options_are_no_inputs(folder, before, target, capsys):
+    assert main(['upscale', 'in/*.png', *before, *FIXED]) == 0
+    made = files() - {'in/a.png', 'in/b.png'}
+    assert len(made) == 2
+    assert main(['upscale', 'in/*', *target, *FIXED]) == 0
+    ending = '2 .webp' if 'webp' in before else '2 .png'
+    assert f'2 upscaled; 2 left out ({ending})' in capsys.readouterr().err
+    new = {'out/a.png', 'out/b.png'} if target else {'in/a_x2.png', 'in/b_x2.png'}
+    assert files() == made | new | {'in/a.png', 'in/b.png'}
+
+
+def test_a_name_like_that_of_a_result_is_an_input_if_its_size_does_not_fit(folder):
+    Image.open('in/a.png').save('in/a_x4.png')
+    assert main(['upscale', 'in', *FIXED]) == 0
+    assert files('in_x2') == {'in_x2/a.png', 'in_x2/b.png', 'in_x2/a_x4.png'}
 
 
 @pytest.mark.parametrize('source', [['in', '--recursive'], ['in/**/*.png']])
@@ -104,8 +126,9 @@ def test_the_substitution_of_a_shell_and_dev_stdout(folder, source, target):
     assert Image.open('out.png').size == (48, 40)
 
 
-def test_an_empty_argument_is_refused(folder, capsys):
-    assert main(['upscale', '', *FIXED]) == 2
+@pytest.mark.parametrize('words', [[''], ['in/a.png', '--out='], ['in/a.png', '-o='], ['in/a.png', '--mask=']])
+def test_an_empty_argument_is_refused(folder, words, capsys):
+    assert main(['upscale', *words, *FIXED]) == 2
     assert 'an argument is empty; is a variable of the script unset?' in capsys.readouterr().err
     assert files() == {'in/a.png', 'in/b.png'}
 
@@ -129,7 +152,27 @@ def test_permissions(folder, capsys):
     assert 'locked/out.png: cannot be written (Permission denied)' in capsys.readouterr().err
 
 
-def test_sigterm_leaves_nothing_half_written(folder):
+@pytest.mark.parametrize('closed', ['in', 'in/inner'])
+def test_a_folder_that_may_not_be_listed_is_named(folder, closed, monkeypatch, capsys):
+    Path('in/inner').mkdir()
+    listing = os.scandir
+
+    def refuse(path):
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, 'Permission denied', closed)
+        return listing(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)  # root may list every folder
+    assert main(['upscale', 'in', '--recursive', *FIXED]) == 2
+    error = capsys.readouterr().err
+    assert f'dasr: error: {closed}: cannot be listed (Permission denied); check its permissions' in error
+    assert 'holds no images' not in error
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_a_signal_to_end_leaves_nothing_half_written(folder, name):
+    if not hasattr(signal, name):
+        pytest.skip('Windows has no SIGHUP')
     Image.open('in/a.png').resize((1200, 900)).save('in/large.png')
     command = [sys.executable, '-m', 'dasr_cli', 'upscale', 'in/large.png', '-o', 'out.png', '--scale', '4']
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
@@ -140,13 +183,22 @@ def test_sigterm_leaves_nothing_half_written(folder):
         assert process.poll() is None
         printed += process.stderr.read(1)
     time.sleep(1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert 'Traceback' not in error
     assert files() == {'in/a.png', 'in/b.png', 'in/large.png'}
     assert [path.name for path in Path().iterdir() if path.name.startswith('.')] == []
     assert run_dasr('upscale', 'in/a.png', *FIXED).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGHUP'), reason='Windows has no SIGHUP')
+def test_nohup_is_obeyed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_guarded(lambda: int(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)) == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 ODD_NAMES = [

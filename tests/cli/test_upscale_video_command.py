@@ -81,6 +81,10 @@ def test_results_among_the_inputs_are_left_out_and_counted(capsys):
     printed = capsys.readouterr()
     assert printed.out == 'a_x2.mp4\n' * 2
     assert printed.err.splitlines()[-1] == '1 left out, results of this command'
+    assert main(['upscale', '*.mp4', '--to', '60x60', *FIXED]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == 'a_to60x60.mp4\n'
+    assert printed.err.splitlines()[-1] == '1 left out, results of this command'
 
 
 def test_bad_clip_is_named_and_the_rest_goes_on(capsys):

@@ -34,7 +34,7 @@ def write_video(path: Path, frames: list[Pixels8], *, sound: bool = True, **opti
         frames: RGB, of equal size.
         sound: add a tone of AAC, Opus in WebM.
         options: codec, pix_fmt, rate, stamps and delay (in milliseconds), colorspace, color_range, color_primaries,
-            color_trc, rotation, tags, codec_options.
+            color_trc, rotation, tags, codec_options, overhang (seconds by which the tone is longer).
     """
     import av
 
@@ -65,7 +65,8 @@ def write_video(path: Path, frames: list[Pixels8], *, sound: bool = True, **opti
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if tone is not None:
-            _write_tone(container, tone, stamps[-1] / 1000 + 1 / rate, delay * 48)
+            seconds = stamps[-1] / 1000 + 1 / rate + options.get('overhang', 0)
+            _write_tone(container, tone, seconds, delay * 48)
     return path
 
 

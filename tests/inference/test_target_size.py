@@ -7,7 +7,7 @@ from PIL import Image
 
 from dasr_arch import InputError, Tiling, Upscaler
 from dasr_arch.degradations.resize import downsample_bicubic, resize_matrix, upsample_bicubic
-from dasr_arch.inference.target_size import TargetSize, check_mask, choose_factor, label_scale
+from dasr_arch.inference.target_size import TargetSize, check_mask, choose_factor, label_scale, read_label
 from tests.inference.making import make_network
 
 
@@ -143,3 +143,23 @@ def test_mask_of_another_size_is_refused(upscaler):
     with pytest.raises(InputError, match='the mask has 9 x 8 pixels; it needs 31 x 20 as the image, or 124 x 80'):
         upscaler(make_pixels(), mask=np.zeros((8, 9), np.uint8))
     check_mask((62, 40), (31, 20), (62, 40))
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('a_x4', ('a', 4)),
+        ('a_x2_x3', ('a_x2', 3)),
+        ('a_to40x30', ('a', TargetSize((40, 30)))),
+        ('a_long40', ('a', TargetSize(long_side=40))),
+        ('a_short40', ('a', TargetSize(short_side=40))),
+    ],
+)
+def test_label_of_a_result_is_read(name: str, expected: tuple[str, int | TargetSize]) -> None:
+    assert read_label(name) == expected
+    assert name == f'{expected[0]}_{label_scale(expected[1])}'
+
+
+@pytest.mark.parametrize('name', ['a', 'a_x5', '_x4', 'x4', 'a_to40', 'a_to0x9', 'a_long0', 'a_x44', 'a_long40b'])
+def test_other_names_hold_no_label(name: str) -> None:
+    assert read_label(name) is None

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 _SRGB_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue
 _SRGB_GAMMA = 1 / 2.2
-_SRGB_CODES = {(1, transfer) for transfer in (1, 6, 13, 14, 15)} | {(2, 2)}  # BT.709 primaries; unspecified
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)  # of BT.709 and sRGB, or unspecified
 _CLOSE = 0.003  # chromaticities and gammas that count as equal
 _CLOSE_CURVE = 0.01  # linear values that count as equal; those of sRGB and of a gamma of 2.2 do
 _DATE = bytes.fromhex('07d000010001000000000000')  # of profiles, so that a result is the same at any time
@@ -31,16 +31,17 @@ class CICP(NamedTuple):
     primaries: int
     transfer: int
     matrix: int
-    full_range: int
+    full_range: int  # 1, or 0 for levels of video
 
     @property
     def is_srgb(self) -> bool:
         """True if the image may be shown as sRGB."""
-        return (self.primaries, self.transfer) in _SRGB_CODES
+        return self.primaries in _SRGB_PRIMARIES and self.transfer in _SRGB_TRANSFERS and self.full_range == 1
 
     def describe(self) -> str:
         """The colour in a few words."""
-        transfer = {16: 'HDR (PQ)', 18: 'HDR (HLG)'}.get(self.transfer, 'wide gamut')
+        other = 'wide gamut' if self.full_range else 'narrow range'
+        transfer = {16: 'HDR (PQ)', 18: 'HDR (HLG)'}.get(self.transfer, other)
         return f'{transfer}, CICP {self.primaries}/{self.transfer}'
 
 
@@ -51,8 +52,8 @@ def read_cicp(data: bytes, kind: str) -> tuple[CICP | None, dict[bytes, bytes]]:
         if place < 0 or place + 15 > len(data):
             return None, {}
         primaries, transfer, matrix = (int.from_bytes(data[place + n : place + n + 2], 'big') for n in (8, 10, 12))
-        cicp = CICP(primaries, transfer, matrix, data[place + 14] >> 7)
-        return cicp, {b'cICP': bytes([primaries & 255, transfer & 255, 0, 1])}  # as decoded: RGB, full range
+        cicp = CICP(primaries, transfer, matrix, 1)  # as decoded: RGB, full range
+        return cicp, {b'cICP': bytes([primaries & 255, transfer & 255, 0, 1])}
     chunks: dict[bytes, bytes] = {}
     place = 8
     while kind == 'PNG' and place + 8 <= len(data):

@@ -1,4 +1,4 @@
-"""Frames of an animated GIF, composed as browsers compose them.
+"""Frames of a GIF, composed as browsers compose them.
 
 Pillow decodes each frame. Its own composition clears a frame behind an opaque first one to the background colour, where
 browsers clear it to transparency.
@@ -15,7 +15,7 @@ _CLEAR, _RESTORE = 2, 3  # disposal methods: to transparency, to what was there 
 
 
 def compose_frames(data: bytes, count: int) -> list[Image.Image]:
-    """The frames of an animated GIF, ``count`` of the size of the whole image; RGB if all are opaque, else RGBA.
+    """The frames of a GIF, ``count`` of the size of the whole image; RGB if all are opaque, else RGBA.
 
     Raises ValueError or another of ``image_io.DECODING_ERRORS`` if the file is damaged.
     """

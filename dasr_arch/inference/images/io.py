@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, features
+from PIL import GifImagePlugin, Image, ImageOps, features
 
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
@@ -239,7 +239,7 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
         if has_16 and count > 1:
             raise ValueError('several images of 16 bits in one file, expected one')
         orientation = image.getexif().get(274, 1)  # before loading, which turns a TIFF and removes its tag
-        composed = kind == 'GIF' and count > 1
+        composed = isinstance(image, GifImagePlugin.GifImageFile) and (count > 1 or _leaves_free(image))
         durations, frames = [], compose_frames(data, count) if composed else []
         for index in range(count):
             image.seek(index)
@@ -260,9 +260,14 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale),
+            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation),
             quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
+
+
+def _leaves_free(image: GifImagePlugin.GifImageFile) -> bool:
+    """True if the only frame of a GIF is smaller than the image; browsers show the rest as transparent."""
+    return image.tile[0].extents != (0, 0, *image.size)
 
 
 def _has_lossless_frames(data: bytes) -> bool:

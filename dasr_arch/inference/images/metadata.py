@@ -2,12 +2,16 @@
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IFDRational
 
 from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
@@ -18,6 +22,10 @@ INTEROPERABILITY = 0xA005
 """Tag of the directory inside EXIF that tells the rules a camera followed."""
 
 _EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
+_SUBJECTS = (37396, 41492)  # area and location, in pixels
+_FOCAL_PLANE = (41486, 41487)  # pixels across and down on a unit of the sensor
+_SHORT = 65535  # largest number of a place
+_QUARTER = 5  # least orientation that turns width into height
 _ORIENTATION, _SAMPLES, _RESOLUTION, _RESOLUTION_UNIT = 274, 277, 282, 296
 # Tags of the first directory that describe the storage of pixels, which the writer sets, or have their own field here.
 _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 278, 279, 282, 283, 284, 288, 289, 292))
@@ -31,7 +39,7 @@ _SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffil
 _XMP_TEXT = 'XML:com.adobe.xmp'
 _RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
 _RAW_XMP = 'Raw profile type xmp'
-_SUPERSEDED = (_RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
+_SUPERSEDED = (_XMP_TEXT, _RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
 _SEGMENT = 65533  # bytes of a segment of a JPEG
 _IPTC = 0x0404  # Photoshop's resource
 _HOLDERS = {  # label and formats of each part
@@ -82,8 +90,7 @@ class Metadata:
     def _png_info(self) -> PngInfo:
         info = PngInfo()
         for key, value in self.text.items():
-            if key != _XMP_TEXT:
-                info.add_text(key, value)  # as iTXt if it is not Latin-1
+            info.add_text(key, value)  # as iTXt if it is not Latin-1
         if self.xmp:
             info.add_itxt(_XMP_TEXT, self.xmp.decode('utf-8', 'replace'))
         if not self.icc_profile:
@@ -100,23 +107,29 @@ class Metadata:
             yield b'cHRM', b''.join(round(value * 100000).to_bytes(4, 'big') for value in self.png['chromaticity'])
 
 
-def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: Scale) -> Metadata:
+def read_metadata(
+    data: bytes, image: Image.Image, upright: Image.Image, scale: Scale, orientation: int = 1
+) -> Metadata:
     """Reads the metadata of a file and its loaded Pillow image; image sizes become those of the result.
 
-    ``upright`` is the image after Pillow's ``exif_transpose``.
+    ``upright`` is the image after Pillow's ``exif_transpose``, and ``orientation`` that of the file, 1 to 8.
     """
     info = upright.info
     size = resize(scale, upright.width, upright.height)
+    factor = size[0] / upright.width
     kind = str(image.format)
     comment = info.get('comment')
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
     notes: list[str] = []
     if xmp:
-        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, size[0] / upright.width)
+        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, factor, orientation != 1)
         xmp = corrected.packet
         notes += corrected.left_out
-    if _RAW_XMP in getattr(image, 'text', {}):
+    text = getattr(image, 'text', {})
+    if _RAW_XMP in text or (_RAW_APP1 in text and not _is_raw_exif(text[_RAW_APP1])):
         notes.append('XMP in a text entry')
+    if b'MotionPhoto_Data' in data and 'the motion photo' not in notes:  # Samsung's name before the video
+        notes.append('the motion photo')
     if kind == 'MPO' and 'images or videos behind the main image' not in notes:
         notes.append('images or videos behind the main image')
     if kind == 'AVIF' and _avif_bits(data) > 8:
@@ -130,7 +143,8 @@ def read_metadata(data: bytes, image: Image.Image, upright: Image.Image, scale: 
     iptc = info.get('photoshop', {}).get(_IPTC) if kind in ('JPEG', 'MPO') else None
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
     notes += _name_tiff_losses(image, tags)
-    exif = _read_exif(image.getexif(), size, _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS)
+    left_out = _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS
+    exif = _read_exif(image.getexif(), size, left_out, partial(_correct_places, factor=factor, orientation=orientation))
     if exif == b'':
         notes.append('EXIF that cannot be read')
     profile = info.get('icc_profile') or read_tiff_colour(tags)
@@ -163,8 +177,12 @@ def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
 def adopt_raw_exif(image: Image.Image) -> None:
     """Lets Pillow find the EXIF that ImageMagick wrote into a text entry of a PNG by the name of a JPEG's segment."""
     raw = image.info.get(_RAW_APP1, '')
-    if isinstance(raw, str) and '45786966' in raw[:60]:  # 'Exif'
+    if isinstance(raw, str) and _is_raw_exif(raw):
         image.info.setdefault(_RAW_EXIF, raw)
+
+
+def _is_raw_exif(entry: str) -> bool:
+    return '45786966' in entry[:60]  # 'Exif'
 
 
 def _read_text(image: Image.Image) -> dict[str, str]:
@@ -193,7 +211,12 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
     return (across, down) if across > 0 and down > 0 else None
 
 
-def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[int]) -> bytes | None:
+def _read_exif(
+    source: Image.Exif,
+    size: tuple[int, int],
+    left_out: frozenset[int],
+    correct: Callable[[dict[int, Any]], dict[int, Any]],
+) -> bytes | None:
     """The EXIF of the result; None if there is none, empty if it is malformed."""
     kept = Image.Exif()
     kept.endian = '<'  # as of the TIFFs that it is put into
@@ -207,7 +230,7 @@ def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[in
             entries[INTEROPERABILITY] = dict(source.get_ifd(INTEROPERABILITY))
         if directory == EXIF_IFD:
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
-            entries |= {tag: side for tag, side in sides if tag in entries}
+            entries = correct(entries) | {tag: side for tag, side in sides if tag in entries}
         if entries:
             entries = {tag: _keep_bytes(value) for tag, value in entries.items()}
             kept.get_ifd(directory).update(entries)
@@ -216,6 +239,21 @@ def _read_exif(source: Image.Exif, size: tuple[int, int], left_out: frozenset[in
         return kept.tobytes() if len(kept) else None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError, struct.error):
         return b''
+
+
+def _correct_places(entries: dict[int, Any], factor: float, orientation: int) -> dict[int, Any]:
+    """Entries of EXIF with places and pixels of the sensor multiplied; places are removed if the image was turned."""
+    corrected = {tag: value for tag, value in entries.items() if tag not in (*_SUBJECTS, *_FOCAL_PLANE)}
+    with suppress(TypeError, ValueError, ArithmeticError):
+        for tag in _SUBJECTS if orientation == 1 else ():
+            if tag in entries:
+                numbers = tuple(round(number * factor) for number in entries[tag])
+                corrected |= {tag: numbers} if max(numbers) <= _SHORT else {}
+        names = _FOCAL_PLANE[::-1] if orientation >= _QUARTER else _FOCAL_PLANE
+        for tag, name in zip(_FOCAL_PLANE, names, strict=True):
+            if tag in entries:
+                corrected[name] = IFDRational(entries[tag] * Fraction(factor).limit_denominator(1 << 16))
+    return corrected
 
 
 def _keep_bytes(value: Any) -> Any:

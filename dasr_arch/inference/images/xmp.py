@@ -10,6 +10,9 @@ _EXIF = 'http://ns.adobe.com/exif/1.0/'
 _PANORAMA = 'http://ns.google.com/photos/1.0/panorama/'
 _WIDTHS = {(_TIFF, 'ImageWidth'), (_EXIF, 'PixelXDimension')}
 _HEIGHTS = {(_TIFF, 'ImageLength'), (_EXIF, 'PixelYDimension')}
+_DIMENSIONS = 'http://ns.adobe.com/xap/1.0/sType/Dimensions#'
+_REGIONS = 'http://www.metadataworkinggroup.com/schemas/regions/'
+_DYNAMIC_DEPTH = 'http://ns.google.com/photos/dd/1.0/'  # and more names behind it
 _PARTS = {
     'http://ns.adobe.com/hdr-gain-map/1.0/': 'the gain map (HDR)',
     'http://ns.apple.com/HDRGainMap/1.0/': 'the gain map (HDR)',
@@ -23,7 +26,12 @@ _PARTS = {
 }
 """Namespaces that describe parts of the file that are not upscaled, by those parts."""
 
+_SIDES = {(_DIMENSIONS, 'w'), (_DIMENSIONS, 'h')}
 _STALE = {(_TIFF, 'Orientation'), ('http://ns.adobe.com/xap/1.0/', 'Thumbnails')}
+_PLACES = {(_REGIONS, 'Regions'), (_EXIF, 'SubjectArea'), (_EXIF, 'SubjectLocation')}
+_PLACES |= {('http://ns.microsoft.com/photo/1.2/', 'RegionInfo')}
+_PLACES |= {('http://iptc.org/std/Iptc4xmpExt/2008-02-29/', 'ImageRegion')}
+"""Places in the image, which are no longer true if it was turned."""
 
 
 class CorrectedXMP(NamedTuple):
@@ -33,10 +41,11 @@ class CorrectedXMP(NamedTuple):
     left_out: list[str]  # parts of the file that the original packet describes and the result lacks
 
 
-def correct_xmp(packet: bytes, width: int, height: int, scale: float) -> CorrectedXMP:
+def correct_xmp(packet: bytes, width: int, height: int, scale: float, turned: bool = False) -> CorrectedXMP:
     """Removes orientation, thumbnails and parts that are gone; corrects sizes, given the new ones in pixels.
 
-    Sizes and positions of panoramas are multiplied by ``scale``. A packet in which all is true is returned unchanged.
+    Sizes and positions of panoramas, and the size to which regions apply, are multiplied by ``scale``. Regions, such as
+    faces, are removed if the image was ``turned``. A packet in which all is true is returned unchanged.
     """
     try:
         if len(packet) > _LONGEST or b'<!DOCTYPE' in packet or b'<!ENTITY' in packet:
@@ -50,15 +59,17 @@ def correct_xmp(packet: bytes, width: int, height: int, scale: float) -> Correct
         attributes: list[Any] = [element.attributes.item(index) for index in range(element.attributes.length)]
         for node in (element, *attributes):
             name = (node.namespaceURI, node.localName)
-            if name in _STALE or node.namespaceURI in _PARTS:
-                part = _PARTS.get(str(node.namespaceURI))
+            part = _find_part(name, turned)
+            if name in _STALE or part is not None:
                 if part is not None and part not in left_out:
                     left_out.append(part)
                 _remove(node, element)
                 changed = True
             else:
                 holder = _find_value(node)
-                value = _correct(name, holder.nodeValue.strip(), width, height, scale) if holder is not None else None
+                applied = 'AppliedToDimensions' in (element.localName, getattr(element.parentNode, 'localName', None))
+                text = '' if holder is None else holder.nodeValue.strip()
+                value = _correct(name, text, (width, height), scale, applied)
                 if value is not None:
                     holder.nodeValue = value
                     changed = True
@@ -68,13 +79,23 @@ def correct_xmp(packet: bytes, width: int, height: int, scale: float) -> Correct
     return CorrectedXMP(text.encode(), left_out)
 
 
-def _correct(name: tuple[str | None, str | None], value: str, width: int, height: int, scale: float) -> str | None:
-    """The new value of a property, None if it stays."""
+def _find_part(name: tuple[str | None, str | None], turned: bool) -> str | None:
+    """The part that a property describes and the result lacks."""
+    if turned and name in _PLACES:
+        return 'regions of the image before it was turned'
+    return 'the depth map' if str(name[0]).startswith(_DYNAMIC_DEPTH) else _PARTS.get(str(name[0]))
+
+
+def _correct(
+    name: tuple[str | None, str | None], value: str, size: tuple[int, int], scale: float, applied: bool
+) -> str | None:
+    """The new value of a property, None if it stays; ``applied`` for the size of the image to which regions apply."""
     if name in _WIDTHS and value:
-        return str(width)
+        return str(size[0])
     if name in _HEIGHTS and value:
-        return str(height)
-    if name[0] == _PANORAMA and str(name[1]).endswith('Pixels') and value.isdecimal():
+        return str(size[1])
+    scaled = name[0] == _PANORAMA and str(name[1]).endswith('Pixels')
+    if (scaled or (applied and name in _SIDES)) and value.isdecimal():
         return str(round(int(value) * scale))
     return None
 

@@ -1,10 +1,12 @@
 """Writing of a video file: upscaled frames are encoded; sound, subtitles, chapters and tags are copied."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +82,7 @@ class VideoWriter:
                 ) from error
             raise
         self._last: int | None = None
+        self._latest: dict[int, Fraction] = {}  # by stream of sound, the time of its last packet, seconds
         self._durations: dict[int, int] = {}  # of frames inside the encoder, which does not pass them on
 
     def finish(self) -> None:
@@ -122,7 +125,21 @@ class VideoWriter:
         if packet.dts is not None:
             packet.dts -= shift
         packet.stream = self._copies[packet.stream.index]
+        if packet.stream.type == 'audio':
+            self._keep_order(packet)
         self._container.mux(packet)
+
+    def _keep_order(self, packet: 'av.Packet[av.stream.Stream]') -> None:
+        """Delays sound that overlaps the packet before, at the seam of joined recordings; muxers refuse it."""
+        assert packet.time_base is not None
+        if packet.dts is None:
+            return
+        earliest = self._latest.get(packet.stream.index)
+        if earliest is not None and packet.dts * packet.time_base < earliest:
+            tick = max(packet.stream.time_base or packet.time_base, packet.time_base)
+            packet.dts = math.ceil((earliest + tick) / packet.time_base)
+            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        self._latest[packet.stream.index] = packet.dts * packet.time_base
 
     def _mux(self, packets: 'list[av.Packet[av.stream.Stream]]') -> None:
         for packet in packets:
@@ -176,19 +193,30 @@ class VideoWriter:
             if stream.type == 'attachment' and ending != '.mkv':
                 self.notes.append(f'attachment {name} left out, {ending} cannot hold it{hint}')
                 continue
-            try:
-                copy = self._container.add_stream_from_template(stream)
-            except (ValueError, self._av.FFmpegError) as error:
+            if stream.type != 'attachment' and not self._holds(stream):
                 if stream.type == 'audio':
                     raise InputError(
                         f'{self._target}: sound of kind {name} cannot be copied into {self._target.suffix}; '
                         'name an .mkv file'
-                    ) from error
+                    )
                 self.notes.append(f'{stream.type} {name} left out, {ending} cannot hold it{hint}')
                 continue
-            _copy_facts(stream, copy)
-            copies[stream.index] = copy
+            copies[stream.index] = self._container.add_stream_from_template(stream)
+            _copy_facts(stream, copies[stream.index])
         return copies
+
+    def _holds(self, stream: 'av.stream.Stream') -> bool:
+        """True if a file of this format can hold a stream; some muxers refuse it only with their header."""
+        trial = self._av.open(BytesIO(), 'w', format=CONTAINERS[self._target.suffix.lower()])
+        try:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+        except (ValueError, self._av.FFmpegError):
+            return False
+        finally:
+            with suppress(ValueError, self._av.FFmpegError):
+                trial.close()
+        return True
 
     def _copy_tags(self, settings: VideoSettings) -> None:
         self._container.metadata.update(_without_own(self._source.container.metadata))

@@ -14,6 +14,7 @@ from dasr_arch import InputError
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
+from dasr_arch.inference.images.metadata import _correct_places
 from dasr_arch.inference.images.xmp import correct_xmp
 
 XMP = (
@@ -107,12 +108,84 @@ def test_parts_that_are_elements_leave_xmp_too() -> None:
     assert b'MotionPhoto' not in packet
 
 
+REGIONS = (
+    b'<mwg-rs:Regions xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/" '
+    b'xmlns:stDim="http://ns.adobe.com/xap/1.0/sType/Dimensions#" rdf:parseType="Resource">'
+    b'<mwg-rs:AppliedToDimensions %s</mwg-rs:Regions>'
+)
+
+
+@pytest.mark.parametrize(
+    'sides',
+    [
+        b'stDim:w="12" stDim:h="8" stDim:unit="pixel"/>',
+        b'rdf:parseType="Resource"><stDim:w>12</stDim:w><stDim:h>8</stDim:h></mwg-rs:AppliedToDimensions>',
+    ],
+)
+def test_regions_of_xmp_apply_to_the_new_size_or_are_gone_with_the_orientation(sides: bytes) -> None:
+    packet = XMP % (b'dc:format="image/jpeg"', REGIONS % sides)
+    corrected = (correct_xmp(packet, 24, 16, 2).packet or b'').partition(b'AppliedToDimensions')[2]
+    assert b'24' in corrected and b'16' in corrected and b'12' not in corrected
+    exif = Image.Exif()
+    exif[274] = 6
+    result, notes = rewrite(save(make_image(), 'JPEG', xmp=packet, exif=exif), 'a.jpg')
+    assert notes == ['regions of the image before it was turned is left out']
+    assert b'Regions' not in result.info['xmp']
+
+
+def test_dynamic_depth_leaves_xmp_and_is_named() -> None:
+    inside = b'<D:Container xmlns:D="http://ns.google.com/photos/dd/1.0/device/"/>'
+    packet, left_out = correct_xmp(XMP % (b'', inside), 4, 4, 2)
+    assert packet is not None and b'Container' not in packet
+    assert left_out == ['the depth map']
+
+
+def test_motion_photo_without_xmp_is_named() -> None:
+    data = save(make_image(), 'JPEG') + b'MotionPhoto_Data' + bytes(100)
+    assert rewrite(data, 'a.jpg')[1] == ['the motion photo is left out']
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_places_of_exif_are_those_of_the_result(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    exif.get_ifd(0x8769).update({37396: (5, 4, 2, 2), 41492: (5, 4), 41486: 100.5, 41487: 50.0, 41488: 2})
+    file = read_image_file(save(make_image(), kind, exif=exif), 'a', 2)
+    entries = Image.Exif()
+    entries.load(file.metadata.exif)
+    found = entries.get_ifd(0x8769)
+    assert [found.get(37396), found.get(41492)] == ([(10, 8, 4, 4), (10, 8)] if orientation == 1 else [None, None])
+    assert (found[41486], found[41487], found[41488]) == ((100, 201, 2) if orientation == 6 else (201, 100, 2))
+
+
+@pytest.mark.parametrize('value', [(60000, 4), (), 'x'])
+def test_places_that_exif_cannot_hold_are_left_out(value: Any) -> None:
+    assert _correct_places({37396: value, 41488: 2}, 2, 1) == {41488: 2}
+
+
 def test_xmp_of_imagemagick_is_named() -> None:
     text = PngInfo()
     text.add_text('Raw profile type xmp', 'xmp 1 3c')
     result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
     assert notes == ['XMP in a text entry is left out']
     assert result.text == {}
+
+
+def test_xmp_in_an_entry_named_as_a_segment_of_jpeg_is_named() -> None:
+    text = PngInfo()
+    text.add_text('Raw profile type APP1', f'\nAPP1\n  33\n{b"http://ns.adobe.com/xap/1.0/".hex()}\n')
+    result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png')
+    assert notes == ['XMP in a text entry is left out']
+    assert result.text == {}
+
+
+def test_xmp_of_a_png_is_no_text_that_a_jpeg_loses() -> None:
+    text = PngInfo()
+    text.add_itxt('XML:com.adobe.xmp', (XMP % (b'dc:format="image/png"', b'')).decode())
+    result, notes = rewrite(save(make_image(), 'PNG', pnginfo=text), 'a.png', 'JPEG')
+    assert notes == []
+    assert b'image/png' in result.info['xmp']
 
 
 def test_xmp_in_which_all_is_true_keeps_its_bytes() -> None:
@@ -125,7 +198,7 @@ def test_xmp_that_cannot_be_read_is_left_out(packet: bytes) -> None:
     assert correct_xmp(packet, 4, 4, 2) == (None, ['XMP that cannot be read'])
 
 
-@pytest.mark.parametrize('codes', [(9, 16, 0, 1), (12, 13, 0, 1)], ids=['PQ', 'P3'])
+@pytest.mark.parametrize('codes', [(9, 16, 0, 1), (12, 13, 0, 1), (1, 13, 0, 0)], ids=['PQ', 'P3', 'levels of video'])
 def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> None:
     png = save(make_image(), 'PNG')
     for name, content in ((b'cLLI', bytes(8)), (b'mDCV', bytes(24)), (b'cICP', bytes(codes))):
@@ -139,8 +212,9 @@ def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> No
             check_output(file, OutputSettings(kind), 1)
 
 
-def test_colour_codes_of_srgb_may_become_any_format() -> None:
-    png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes((1, 13, 0, 1)))
+@pytest.mark.parametrize('codes', [(1, 13, 0, 1), (1, 2, 0, 1), (2, 13, 0, 1), (2, 2, 0, 1)])
+def test_colour_codes_of_srgb_may_become_any_format(codes: tuple[int, ...]) -> None:
+    png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes(codes))
     assert check_output(read_image_file(png, 'a.png'), OutputSettings('JPEG'), 1) == []
 
 
@@ -199,6 +273,21 @@ def test_frames_of_a_gif_that_restore_what_was_there() -> None:
     data = save(frames[0], 'GIF', save_all=True, append_images=frames[1:], disposal=[0, 3, 0], duration=50)
     colours = [np.asarray(frame)[0, 0].tolist() for frame in read_image_file(data, 'a.gif').frames]
     assert colours == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize(('left', 'top', 'across', 'down'), [(4, 4, 4, 8), (0, 0, 12, 4), (0, 0, 12, 16)])
+def test_what_a_single_frame_of_a_gif_leaves_free_is_transparent(left: int, top: int, across: int, down: int) -> None:
+    data = bytearray(save(Image.new('RGB', (across, down), (250, 10, 10)), 'GIF'))
+    data[6:10] = struct.pack('<HH', 12, 16)
+    frame = data.index(b',', 13 + 3 * 2)
+    data[frame + 1 : frame + 5] = struct.pack('<HH', left, top)
+    result, _ = rewrite(bytes(data), 'a.gif', 'PNG')
+    pixels = np.asarray(result.convert('RGBA'))
+    inside = np.zeros((16, 12), bool)
+    inside[top : top + down, left : left + across] = True
+    assert np.array_equal(pixels[..., 3] == 255, inside)
+    assert (pixels[inside] == (250, 10, 10, 255)).all()
+    assert (result.mode == 'RGB') == inside.all()
 
 
 def test_blocks_that_no_gif_has_are_damage() -> None:

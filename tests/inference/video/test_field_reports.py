@@ -112,6 +112,29 @@ def test_an_attached_font_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, e
         assert [note for note in report.notes if note.startswith('attachment') and note.endswith('.mkv may')]
 
 
+def write_flac(path: Path) -> Path:
+    """A video with sound of FLAC, which MP4 holds and MOV does not."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        sound = container.add_stream('flac', rate=48000)
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 9600), np.int16), format='s16', layout='stereo')
+        frame.sample_rate, frame.pts = 48000, 0
+        container.mux([*sound.encode(frame), *sound.encode(None), *stream.encode(None)])
+    return path
+
+
+def test_sound_that_the_muxer_refuses_is_to_blame(tmp_path: Path, upscaler: Upscaler) -> None:
+    source = write_flac(tmp_path / 'flac.mkv')
+    with pytest.raises(InputError) as raised:
+        upscale_video(upscaler, source, tmp_path / 'large.mov', progress=False)
+    assert 'sound of kind flac cannot be copied into .mov; name an .mkv file' in str(raised.value)
+    assert 'libx264' not in str(raised.value) and '.tmp' not in str(raised.value)
+    assert upscale_video(upscaler, source, tmp_path / 'large.mp4', progress=False).notes == []
+
+
 def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> None:
     source = tmp_path / 'two.mkv'
     with av.open(str(source), 'w') as container:
@@ -129,12 +152,12 @@ def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> 
     assert Fraction(report.frames) == 5
 
 
-def join(folder: Path, delays: tuple[int, int] = (0, 0)) -> Path:
+def join(folder: Path, delays: tuple[int, int] = (0, 0), **options: Any) -> Path:
     """Two recordings in one file, the second with its own clock, which begins `delays` milliseconds after 0."""
     parts = []
     for index, delay in enumerate(delays):
         stamps = [40 * frame for frame in range(25)]
-        part = write_video(folder / f'{index}.ts', make_scene(index, 25), stamps=stamps, delay=delay)
+        part = write_video(folder / f'{index}.ts', make_scene(index, 25), stamps=stamps, delay=delay, **options)
         parts.append(part.read_bytes())
     joined = folder / 'joined.ts'
     joined.write_bytes(b''.join(parts))
@@ -156,6 +179,25 @@ def test_joined_recordings_keep_length_and_sound(tmp_path: Path, upscaler: Upsca
     assert 1.9 < frames[-1] - frames[0] < 2.3
     assert 1.8 < sound[-1] - sound[0] < 2.4
     assert abs(sound[-1] - frames[-1]) < 0.3
+
+
+@pytest.mark.parametrize(('ending', 'overhang'), [('.mkv', 0), ('.mp4', 0.5)])
+def test_joined_recordings_whose_sound_is_longer(
+    tmp_path: Path, upscaler: Upscaler, ending: str, overhang: float
+) -> None:
+    source = join(tmp_path, overhang=overhang, codec_options={'crf': '20', 'bf': '2'})
+    report = upscale_video(upscaler, source, tmp_path / f'large{ending}', progress=False)
+    assert report.frames == 50
+    with av.open(str(report.path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.dts is not None]
+        times = [float(packet.dts * packet.time_base) for packet in packets]
+    assert len(times) == sum(map(count_sound, (tmp_path / '0.ts', tmp_path / '1.ts')))
+    assert times == sorted(times)
+    assert 1.9 + overhang < times[-1] - times[0] < 2.1 + 2 * overhang
+
+
+def count_sound(path: Path) -> int:
+    return sum(packet.dts is not None for packet in av.open(str(path)).demux(audio=0))
 
 
 def test_a_part_of_joined_recordings(tmp_path: Path, upscaler: Upscaler) -> None:
