@@ -1,8 +1,9 @@
-"""Long tests of reliability: `python tools/soak.py kills|damage|server|all`, or `make soak` (hours; not in CI).
+"""Long tests of reliability: `python tools/soak.py kills|damage|server|load|all`, or `make soak` (hours; not in CI).
 
 kills: a training that is killed with SIGKILL at random moments ends, bit for bit, as an undisturbed one.
 damage: damaged images, option files, weights files and LMDBs end with exit code 0 or 2, and nothing half written.
 server: a server under mixed requests, of which a third are wrong or cancelled, keeps its memory.
+load: a server whose queue is full refuses clearly, answers each client with its own image, and tells its health soon.
 
 Each part prints a line of a table in Markdown; docs/results/reliability.md holds such a table.
 """
@@ -50,16 +51,19 @@ MIB = 1 << 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one part or all; returns 0 if everything held."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument('part', choices=('kills', 'damage', 'server', 'all'))
+    parser.add_argument('part', choices=('kills', 'damage', 'server', 'load', 'all'))
     parser.add_argument('--kills', type=int, default=200, help='kills of trainings (200)')
     parser.add_argument('--files', type=int, default=2000, help='damaged files (2000)')
     parser.add_argument('--hours', type=float, default=2.0, help='hours of requests (2)')
+    parser.add_argument('--minutes', type=float, default=2.0, help='minutes of load (2)')
+    parser.add_argument('--clients', type=int, default=20, help='clients at once under load (20)')
     parser.add_argument('--seed', type=int, default=0, help='of all random choices (0)')
     args = parser.parse_args(argv)
     parts: dict[str, Callable[[Path, random.Random], tuple[bool, str]]] = {
         'kills': lambda folder, choose: soak_kills(folder, choose, args.kills),
         'damage': lambda folder, choose: soak_damage(folder, choose, args.files),
         'server': lambda folder, choose: soak_server(folder, choose, args.hours),
+        'load': lambda folder, choose: soak_load(args.clients, 60 * args.minutes),
     }
     held = True
     for name in parts if args.part == 'all' else (args.part,):
@@ -290,7 +294,7 @@ def soak_server(folder: Path, choose: random.Random, hours: float) -> tuple[bool
     counts: Counter[str] = Counter()
     memory: list[float] = []
     end = time.monotonic() + 3600 * hours
-    with _serving(folder / 'weights.pth') as (address, process):
+    with _serving('--model', str(folder / 'weights.pth'), '--keep', '1') as (address, process):
 
         def work(seed: int) -> None:
             own = random.Random(seed)
@@ -315,8 +319,8 @@ def soak_server(folder: Path, choose: random.Random, hours: float) -> tuple[bool
 
 
 @contextlib.contextmanager
-def _serving(weights: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = [sys.executable, '-m', 'dasr_cli', 'serve', '--port', '0', '--model', str(weights), '--keep', '1']
+def _serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, '-m', 'dasr_cli', 'serve', '--port', '0', *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
@@ -354,6 +358,86 @@ def _request(address: str, choose: random.Random, cases: list[bytes]) -> int:
             return requests.delete(f'{api}/jobs/{answer.json()["id"]}', timeout=60).status_code
         return answer.status_code
     return requests.post(f'{api}/upscale', data=options, files={'image': data}, timeout=60).status_code
+
+
+# --- a server under load ---
+
+
+def soak_load(clients: int, seconds: float) -> tuple[bool, str]:
+    """Clients that all want an image upscaled at once, again and again; each has a colour and a size of its own.
+
+    A full queue must answer 503 with Retry-After, each result be that of its client's image, no accepted job be lost,
+    95 % of the answers about the health come within 100 ms, and the last quarter take at most 5 % more memory than the
+    second.
+    """
+    counts: Counter[str] = Counter()
+    health: list[float] = []
+    memory: list[float] = []
+    end = time.monotonic() + seconds
+    with _serving() as (address, process):
+
+        def work(number: int) -> None:
+            while time.monotonic() < end:
+                try:
+                    found = _upscale_own(f'{address}/api/v1', number, whole=bool(counts.total() % 2))
+                except requests.RequestException as error:
+                    found = type(error).__name__
+                counts[found] += 1
+                if found == 'refused':
+                    time.sleep(0.5)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+        for thread in threads:
+            thread.start()
+        with requests.Session() as session:
+            while any(thread.is_alive() for thread in threads):
+                begun = time.monotonic()
+                counts['unhealthy'] += session.get(f'{address}/healthz', timeout=60).status_code != 200
+                health.append(time.monotonic() - begun)
+                memory.append(_resident_mib(process.pid))
+                time.sleep(0.02)
+    quarter = max(1, len(memory) // 4)
+    before, after = float(np.mean(memory[quarter : 2 * quarter])), float(np.mean(memory[-quarter:]))
+    slowest = 1000 * float(np.percentile(health, 95))
+    listed = ', '.join(f'{number} {name}' for name, number in sorted(counts.items()) if number)
+    text = (
+        f'{clients} clients, {seconds:.0f} s: {listed}; health of {len(health)} answers: 95 % within {slowest:.0f} ms; '
+        f'{before:.0f} MiB in the second quarter, {after:.0f} MiB in the last'
+    )
+    wanted = {'own image', 'refused', 'unhealthy'}
+    fine = not (counts.keys() - wanted) and counts['own image'] > 0 and counts['refused'] > 0
+    return fine and not counts['unhealthy'] and slowest < 100 and after < 1.05 * before, text
+
+
+def _upscale_own(api: str, number: int, whole: bool) -> str:
+    """What came of the request of one client: 'own image', 'refused' with a time to wait, or what was wrong.
+
+    Args:
+        api: address.
+        number: of the client, which decides colour and size of its image.
+        whole: waits for the answer of one request; else starts a job and asks for it.
+    """
+    colour = tuple(int(level) for level in np.random.default_rng(number).integers(40, 216, 3))
+    size = (64 + number, 48)
+    Image.new('RGB', size, colour).save(buffer := io.BytesIO(), 'PNG')
+    files = {'image': (f'client{number}.png', buffer.getvalue())}
+    answer = requests.post(f'{api}/{"upscale" if whole else "jobs"}', files=files, timeout=300)
+    if answer.status_code in (429, 503):
+        return 'refused' if answer.headers.get('Retry-After', '').isdigit() else 'refused without Retry-After'
+    if answer.status_code != (200 if whole else 202):
+        return f'answer {answer.status_code}'
+    if not whole:
+        job = f'{api}/jobs/{answer.json()["id"]}'
+        while (state := requests.get(job, timeout=60).json().get('state')) in ('queued', 'running'):
+            time.sleep(0.1)
+        if state != 'done':
+            return f'job {state}'
+        answer = requests.get(f'{job}/result', timeout=60)
+        requests.delete(job, timeout=60)
+    with Image.open(io.BytesIO(answer.content)) as image:
+        middle = np.asarray(image)[32:-32, 32:-32].mean((0, 1))
+        own = image.size == (4 * size[0], 4 * size[1]) and np.abs(middle - colour).max() < 4
+    return 'own image' if own else "another client's image"
 
 
 def _resident_mib(pid: int) -> float:

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 
 import pytest
 import requests
@@ -31,12 +32,14 @@ http {{
     access_log off; client_max_body_size 64m;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    {upstream}
     server {{
         listen 127.0.0.1:{port};
         location /tool/ {{ proxy_pass {address}{stripped}; {headers} }}
     }}
 }}
 """
+SEVERAL = 'upstream dasr { hash $remote_addr consistent; %s }'
 FORWARDED = 'proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Proto https;'
 
 
@@ -73,25 +76,31 @@ def proxy(request, tmp_path):
     )
     with no_installed_weights(tmp_path / 'manifest'), serving(settings) as server:
         address = server.address.partition('/?')[0]
-        configuration = tmp_path / 'nginx.conf'
-        values = {'folder': tmp_path, 'port': port, 'address': address, 'stripped': stripped, 'headers': headers}
-        configuration.write_text(CONFIGURATION.format(**values))
-        process = subprocess.Popen([NGINX, '-c', str(configuration)], stderr=subprocess.DEVNULL)
-        try:
-            yield wait_for(f'http://upscale.test:{port}/tool/', port)
-        finally:
-            process.terminate()
-            process.wait(30)
+        with run_nginx(tmp_path, port=port, address=address, stripped=stripped, headers=headers, upstream=''):
+            yield f'http://upscale.test:{port}/tool/'
 
 
-def wait_for(address: str, port: int) -> str:
+@contextmanager
+def run_nginx(folder, port, **values):
+    configuration = folder / 'nginx.conf'
+    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, **values))
+    process = subprocess.Popen([NGINX, '-c', str(configuration)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for(port: int) -> None:
     for _ in range(200):
         try:
             requests.get(f'http://127.0.0.1:{port}/', timeout=5)
         except requests.ConnectionError:
             time.sleep(0.05)
         else:
-            return address
+            return
     raise AssertionError('nginx does not answer')
 
 
@@ -138,6 +147,49 @@ def test_cookie_of_a_proxy_with_tls_is_secure(proxy, request):
     assert answer.headers['location'] == '/tool/'
     assert 'Path=/tool/' in answer.headers['set-cookie']
     assert ('Secure' in answer.headers['set-cookie']) == ('forwarded' in request.node.callspec.id)
+
+
+def test_clients_of_several_servers_find_their_jobs(tmp_path):
+    if NGINX is None:
+        pytest.skip('nginx is not installed')
+    (tmp_path / 'manifest').mkdir()
+    port = free_port()
+    settings = ServeSettings(
+        port=0,
+        weights=(write_weights(tmp_path),),
+        device='cpu',
+        precision='fp32',
+        token=TOKEN,
+        allowed_hosts=('upscale.test',),
+        root_path='/tool',
+    )
+    with no_installed_weights(tmp_path / 'manifest'), serving(settings) as one, serving(settings) as two:
+        listed = ' '.join(f'server {server.address.split("/")[2]};' for server in (one, two))
+        values = {'address': 'http://dasr', 'stripped': '/', 'headers': 'proxy_set_header Host $host;'}
+        with run_nginx(tmp_path, port=port, upstream=SEVERAL % listed, **values):
+            for number in range(2, 12):
+                with requests.Session() as client:
+                    client.mount('http://', SourceAdapter(f'127.0.0.{number}'))
+                    client.headers.update({'Authorization': f'Bearer {TOKEN}', 'Host': 'upscale.test'})
+                    api = f'http://127.0.0.1:{port}/tool/api/v1/jobs'
+                    job = client.post(api, files={'image': encode(make_image())}, timeout=60).json()['id']
+                    for queue in (one.queue, two.queue):
+                        assert job not in queue._jobs or queue.get(job).wait(60)
+                    assert client.get(f'{api}/{job}', timeout=60).json()['state'] == 'done'
+            assert one.queue._jobs
+            assert two.queue._jobs
+            assert len(one.queue._jobs) + len(two.queue._jobs) == 10
+
+
+class SourceAdapter(requests.adapters.HTTPAdapter):
+    """Connections from another address of this machine."""
+
+    def __init__(self, address):
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args, **kwargs):
+        super().init_poolmanager(*args, source_address=(self.address, 0), **kwargs)
 
 
 def test_forwarded_headers_are_ignored_unless_asked_for(tmp_path):
