@@ -67,7 +67,7 @@ def test_xargs(shell):
 
 def test_slurm(shell):
     """All tasks that hold an image, and one that holds none."""
-    script = find_block('#SBATCH')
+    script = find_block('#SBATCH', 'upscale')
     held = {number for number in range(1, 17) for name in NAMES if Shard(number, 16).holds(name)}
     empty = min(set(range(1, 17)) - held)
     for number in (*held, empty):
