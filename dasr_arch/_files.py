@@ -47,6 +47,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a UTF-8 file by `atomic_write`, with the line ends of the text."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding='utf-8', newline='')
+
+
 def synchronise(descriptor: int) -> None:
     """Flushes an open file to the disk, where the file system can."""
     with _where_supported():

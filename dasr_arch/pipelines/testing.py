@@ -134,15 +134,17 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     folder.mkdir(parents=True, exist_ok=True)
     if device.type == 'cpu':
         keep_freed_memory()
-    outcomes = Runner(benchmark, prepared.images, prepared.digests, folder, device).run()
-    if checked.crops is not None:
-        extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
-    if checked.costs is not None:
-        extras.costs = _measure_costs(benchmark, checked.costs, folder, device)
-    record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
-    write_tables(folder, record)
-    if checked.report:
-        write_results_page(folder, folder / REPORT_NAME)
+    runner = Runner(benchmark, prepared.images, prepared.digests, folder, device)
+    outcomes = runner.run()
+    with runner.claims.wait_for('table', alone=checked.costs is not None):  # processes write one after the other
+        if checked.crops is not None:
+            extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
+        if checked.costs is not None:
+            extras.costs = _measure_costs(benchmark, checked.costs, folder, device)
+        record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
+        write_tables(folder, record)
+        if checked.report:
+            write_results_page(folder, folder / REPORT_NAME)
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 

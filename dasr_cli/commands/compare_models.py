@@ -21,14 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints its address."""
-    from dasr_arch._files import atomic_write, check_free, check_writable
+    from dasr_arch._files import check_free, check_writable, write_text
     from dasr_arch.benchmark.pages.models_page import render_models_page
 
     out = args.out or args.image.with_name(f'{args.image.stem}_models.html')
     check_free(out, args.force)
     check_writable(out)
     page = render_models_page(args.image, args.scale, args.device)
-    with atomic_write(out) as temporary:
-        temporary.write_text(page, encoding='utf-8')
+    write_text(out, page)
     print(f'open in a browser: {out.resolve().as_uri()}')
     return 0
