@@ -89,7 +89,6 @@ class _Work:
     stored: EvaluationResult | None = None  # its result if it is cached; only SR images can be missing then
     known: dict[str, tuple[Scores, float]] = field(default_factory=dict)  # scores and seconds of the finished images
     outcome: EvaluationOutcome | None = None
-    alone: bool = True  # False if other processes were seen while it ran
 
 
 class Runner:
@@ -168,7 +167,6 @@ class Runner:
             self._look_up(work)
             bar.update(before - len(work.remaining))  # by other processes
             if claimed and work.outcome is None:
-                work.alone = not self.claims.has_others()
                 work.outcome = self._run_evaluation(work, bar)
             return work.outcome is not None
 
@@ -200,7 +198,7 @@ class Runner:
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)
             if work.stored is None:
-                seconds = seconds if work.alone else math.nan  # other processes slow this one down
+                seconds = math.nan if self.claims.has_others() else seconds  # they may slow this process down
                 work.known[facts.name] = (scores, seconds)
                 self._cache.append_partial(work.evaluation, facts.name, scores, seconds)
             bar.update()
@@ -210,7 +208,7 @@ class Runner:
         ordered = {image.name: work.known[image.name] for image in work.evaluation.images}
         scores = {name: one for name, (one, _) in ordered.items()}
         spent = sum(one for _, one in ordered.values())
-        seconds = None if math.isnan(spent) or self.claims.has_others() else spent
+        seconds = None if math.isnan(spent) else spent
         result = EvaluationResult(work.evaluation.fingerprint, scores, now(), seconds, self._environment)
         self._cache.write(work.evaluation, result)
         return result
