@@ -47,10 +47,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a UTF-8 file by `atomic_write`, with the line ends of the text."""
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Writes a file by `atomic_write`; text as UTF-8, with its line ends."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding='utf-8', newline='')
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def synchronise(descriptor: int) -> None:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dasr_arch._files import write_text
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite, folder_name
 from dasr_arch.data.image_io import write_image
 from dasr_arch.degradations import Degradation, degrade_image, image_generator
@@ -135,7 +135,7 @@ class ResultCache:
             'inputs': evaluation.describe(),
             'pictures': {name: encode_scores(scores) for name, scores in result.scores.items()},
         }
-        write_text(self.path(result.fingerprint), json.dumps(record, indent=1, allow_nan=False) + '\n')
+        write_whole(self.path(result.fingerprint), json.dumps(record, indent=1, allow_nan=False) + '\n')
         self._partial_path(result.fingerprint).unlink(missing_ok=True)
 
     def read_partial(self, evaluation: Evaluation) -> dict[str, tuple[Scores, float]]:
@@ -188,7 +188,7 @@ class SRImageFolder:
         if not self._is_ours():
             for stale in self.folder.glob('*.png'):
                 stale.unlink()
-            write_text(self.folder / _MARKER, f'{self._fingerprint}\n')
+            write_whole(self.folder / _MARKER, f'{self._fingerprint}\n')
         write_image(self.folder / self.file_name(name), image)
 
     def _is_ours(self) -> bool:

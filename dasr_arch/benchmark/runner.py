@@ -112,7 +112,7 @@ class Runner:
         self._digests = digests
         self._device = device
         self._cache = ResultCache(folder / 'cells')
-        self.claims = Claims(folder / 'cells')
+        self._claims = Claims(folder / 'cells')
         self._image_root = folder / 'visualization'
         self._environment = describe_environment(device)
         self._sources: dict[str, ImageSource] = {}
@@ -132,7 +132,6 @@ class Runner:
                 if not any(self._try(work, bar) for work in waiting):  # up to the first that is free
                     bar.set_postfix_str('waiting for other processes')
                     time.sleep(POLL)
-        self._method = None
         return [work.outcome for work in works if work.outcome is not None]
 
     def _plan(self, plan: NetworkPlan, suite: Suite) -> _Work:
@@ -162,7 +161,7 @@ class Runner:
 
     def _try(self, work: _Work, bar: 'tqdm[Any]') -> bool:
         """Runs an evaluation and returns True, unless another process has claimed it."""
-        with self.claims.claim(work.evaluation.fingerprint) as claimed:
+        with self._claims.claim(work.evaluation.fingerprint) as claimed:
             before = len(work.remaining)
             self._look_up(work)
             bar.update(before - len(work.remaining))  # by other processes
@@ -185,20 +184,19 @@ class Runner:
 
     def _run_evaluation(self, work: _Work, bar: 'tqdm[Any]') -> EvaluationOutcome:
         network, suite = work.evaluation.network, work.evaluation.suite
-        bar.set_postfix_str(f'{network.label}, {suite.dataset.name}, {suite.degradation.label}')
+        where = f'{network.label} on {suite.dataset.name}, {suite.degradation.label}'
+        bar.set_postfix_str(where)
         for done, facts in enumerate(work.remaining):
             try:
                 sr, scores, seconds = self._evaluate(work.evaluation, facts, self._build(network))
             except EvaluationError as error:
                 bar.update(len(work.remaining) - done)
-                _LOGGER.warning(
-                    '%s on %s, %s: failed: %s', network.label, suite.dataset.name, suite.degradation.label, error
-                )
+                _LOGGER.warning('%s: failed: %s', where, error)
                 return EvaluationOutcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)
             if work.stored is None:
-                seconds = math.nan if self.claims.has_others() else seconds  # they may slow this process down
+                seconds = math.nan if self._claims.has_others() else seconds  # they may slow this process down
                 work.known[facts.name] = (scores, seconds)
                 self._cache.append_partial(work.evaluation, facts.name, scores, seconds)
             bar.update()

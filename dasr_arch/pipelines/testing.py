@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
+from dasr_arch.benchmark.claims import Claims
 from dasr_arch.benchmark.complexity import CostPlan, Costs, measure_costs
 from dasr_arch.benchmark.config import (
     Benchmark,
@@ -134,9 +135,8 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     folder.mkdir(parents=True, exist_ok=True)
     if device.type == 'cpu':
         keep_freed_memory()
-    runner = Runner(benchmark, prepared.images, prepared.digests, folder, device)
-    outcomes = runner.run()
-    with runner.claims.wait_for('table', alone=checked.costs is not None):  # processes write one after the other
+    outcomes = Runner(benchmark, prepared.images, prepared.digests, folder, device).run()
+    with Claims(folder / 'cells').wait_for('table', alone=checked.costs is not None):  # one process after the other
         if checked.crops is not None:
             extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
         if checked.costs is not None:

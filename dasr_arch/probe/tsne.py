@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import write_text
+from dasr_arch._files import write_whole
 from dasr_arch.archs.dasr_arch import DASR
 
 _PERPLEXITY = 20.0
@@ -115,7 +115,7 @@ def map_by_tsne(encoded: EncodedPatches, title: str) -> RepresentationMap:
 
 def write_maps(path: Path, maps: Sequence[RepresentationMap]) -> None:
     """Saves maps as JSON."""
-    write_text(path, msgspec.json.format(msgspec.json.encode({'maps': maps}), indent=1).decode() + '\n')
+    write_whole(path, msgspec.json.format(msgspec.json.encode({'maps': maps}), indent=1) + b'\n')
 
 
 def read_maps(path: Path) -> list[RepresentationMap]:

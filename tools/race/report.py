@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasr_arch._files import write_text
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.benchmark.tables.results_table import Record, build_tables, digits_of
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
@@ -138,9 +138,9 @@ def write_race_report(race: Race, plan: Plan, state: State) -> Path:
             for name, summary in summaries.items()
         },
     }
-    write_text(race.folder / 'race.json', json.dumps(content, indent=1) + '\n')
+    write_whole(race.folder / 'race.json', json.dumps(content, indent=1) + '\n')
     target = race.folder / 'race.md'
-    write_text(target, '\n'.join(lines) + '\n')
+    write_whole(target, '\n'.join(lines) + '\n')
     return target
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import write_text
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.complexity import Costs
 from dasr_arch.benchmark.config import Benchmark
 from dasr_arch.benchmark.crops import Crop
@@ -93,7 +93,7 @@ def write_tables(folder: Path, record: Record) -> None:
         'systems.csv': format_systems_csv(record),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
+        write_whole(folder / name, text)
 
 
 def read_results(path: Path) -> dict[str, Any]:
