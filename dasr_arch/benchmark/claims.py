@@ -67,7 +67,8 @@ class Claims:
 
     def has_others(self) -> bool:
         """True if another process has a claim; this one must have one."""
-        return sum(map(self._is_valid, self._folder.glob('*.lock'))) > 1
+        names = os.listdir(self._folder)  # faster than glob where there are thousands of results
+        return sum(self._is_valid(self._folder / name) for name in names if name.endswith('.lock')) > 1
 
     def _is_valid(self, lock: Path) -> bool:
         now = time.monotonic()
