@@ -105,7 +105,7 @@ def test_manifest(shell):
 
 def test_comparison(shell):
     """The command in two shells, then the array of Slurm, whose eight tasks run at once."""
-    command, array = find_block('OMP_NUM_THREADS=1 dasr test'), find_block('sbatch')
+    command, array = find_block('OMP_NUM_THREADS=1', 'compare/table2_x4.yml'), find_block('sbatch')
     Path('options/compare').mkdir(parents=True)
     Path('options/compare/table2_x4.yml').write_text(yaml.safe_dump(make_options('photos')))
     shell(f'{command.strip()} > first.txt & {command.strip()} > second.txt; wait $!')

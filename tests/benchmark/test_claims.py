@@ -126,7 +126,7 @@ def own_lock(process: 'subprocess.Popen[str]') -> list[Path]:
 
 
 def test_two_processes_compute_each_image_once_and_write_the_table_of_one(start: Start) -> None:
-    options = write_options()
+    options = write_options(save_img=True)
     first, second = start(60, 0.1, 'together'), start(60, 0.1, 'together')
     (tables, bar), (other_tables, other_bar) = finish(first), finish(second)
     done = computed()
@@ -135,8 +135,15 @@ def test_two_processes_compute_each_image_once_and_write_the_table_of_one(start:
     assert tables == other_tables != ''
     assert '10/10' in bar and '10/10' in other_bar  # each counts the images of the other
     check_table(options)
+    images = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob('*.png')}
+        for folder in (Path('results/trial/visualization'), Path('results/alone/visualization'))
+    ]
+    assert images[0] == images[1]
+    assert len(images[0]) == 10
 
 
+@pytest.mark.slow
 def test_times_beside_another_process_are_not_reported(start: Start) -> None:
     write_options(report=True)
     first, second = start(60, 0.1, 'together'), start(60, 0.1, 'together')
@@ -198,6 +205,7 @@ def test_interrupted_process_gives_its_claim_back(start: Start, number: signal.S
     assert not list(Path('results').rglob('*.lock'))
 
 
+@pytest.mark.slow
 def test_suspended_process_loses_its_claim_and_does_no_harm_when_it_wakes(start: Start) -> None:
     options = write_options()
     first = start(lease=1, delay=0.3)
@@ -228,6 +236,7 @@ def test_claim_from_another_machine_is_taken_over_after_its_lease(start: Start) 
     check_table(options)
 
 
+@pytest.mark.slow
 def test_claim_that_is_renewed_is_respected(start: Start) -> None:
     options = write_options()
     first = start(lease=1, delay=4)
@@ -241,6 +250,7 @@ def test_claim_that_is_renewed_is_respected(start: Start) -> None:
     check_table(options)
 
 
+@pytest.mark.slow
 def test_failures_are_in_the_tables_of_all_processes(start: Start) -> None:
     options = write_options()
     options['datasets']['Large'] = {'dataroot_gt': str(write_images(Path('large'), count=1, width=64))}
@@ -251,6 +261,7 @@ def test_failures_are_in_the_tables_of_all_processes(start: Start) -> None:
     assert not list(Path('results').rglob('*.lock'))
 
 
+@pytest.mark.slow
 def test_costs_are_measured_once_and_by_an_only_process(start: Start) -> None:
     """Both processes report the same costs, measured while the other one waited."""
     write_options(costs={'size': 16, 'repeats': 1})
@@ -262,6 +273,7 @@ def test_costs_are_measured_once_and_by_an_only_process(start: Start) -> None:
     assert costs == json.loads(stored.read_text())
 
 
+@pytest.mark.slow
 def test_of_many_that_see_a_void_claim_one_gets_it(tmp_path: Path) -> None:
     code = """
 import sys, time
