@@ -48,6 +48,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Writes a file by `atomic_write`; text as UTF-8, with its line ends."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def synchronise(descriptor: int) -> None:
     """Flushes an open file to the disk, where the file system can."""
     with _where_supported():

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from dasr_arch.data.image_io import write_image
 from dasr_arch.data.input_lists import Shard
 from dasr_cli.main import main
+from tests.benchmark.making import make_options
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / 'docs' / 'scale.md').read_text(encoding='utf-8')
@@ -99,6 +101,26 @@ def test_manifest(shell):
     for number in (1, 2, 3, 4):
         shell(script.replace('1/4', f'{number}/4'))
     assert images('large') == upscale_alone()
+
+
+def test_comparison(shell):
+    """The command in two shells, then the array of Slurm, whose eight tasks run at once."""
+    command, array = find_block('OMP_NUM_THREADS=1', 'compare/table2_x4.yml'), find_block('sbatch')
+    Path('options/compare').mkdir(parents=True)
+    Path('options/compare/table2_x4.yml').write_text(yaml.safe_dump(make_options('photos')))
+    shell(f'{command.strip()} > first.txt & {command.strip()} > second.txt; wait $!')
+    table = Path('first.txt').read_text()
+    assert table == Path('second.txt').read_text() != ''
+    assert main(['test', '-opt', 'options/compare/table2_x4.yml', '--set', 'name=alone']) == 0
+    cells = {path.name for path in Path('results/alone/cells').iterdir()}
+    assert {path.name for path in Path('results/trial/cells').iterdir()} == cells
+    Path('results/trial').rename('results/before')
+    Path('bin/sbatch').write_text('#!/bin/bash\nseq 8 | xargs -P 8 -I{} bash -c "${@: -1} > task_{}.txt"\n')
+    Path('bin/sbatch').chmod(0o755)
+    assert re.search('--array=1-8 .*--wrap', array)
+    shell(array)
+    assert [path.read_text() for path in Path().glob('task_*.txt')] == [table] * 8
+    assert {path.name for path in Path('results/trial/cells').iterdir()} == cells
 
 
 def test_merged_lmdbs(shell):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch._memory import keep_freed_memory
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
@@ -92,8 +92,7 @@ def measure_costs(method: Method, scale: int, plan: CostPlan, device: torch.devi
     found = _measure_in_process(method.plan, scale, plan, device)
     costs = Costs(plan.size, count_parameters(method), **found, date=now(), environment=environment)
     if not costs.failure:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(asdict(costs), indent=1) + '\n', encoding='utf-8')
+        write_whole(path, json.dumps(asdict(costs), indent=1) + '\n')
     return costs
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.config import MetricPlan, NetworkPlan, PartPlan, Suite, folder_name
 from dasr_arch.data.image_io import write_image
 from dasr_arch.degradations import Degradation, degrade_image, image_generator
@@ -82,7 +82,7 @@ class EvaluationResult:
     fingerprint: str
     scores: Mapping[str, Scores]  # values of the metrics by image
     date: str  # time of its end, ISO 8601 with time zone
-    seconds: float  # in the networks, over all images
+    seconds: float | None  # in the networks, over all images; None if other processes of the test ran beside this one
     environment: Mapping[str, object]  # versions and hardware
 
     def means(self) -> Scores:
@@ -96,6 +96,7 @@ class ResultCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged: set[Path] = set()
 
     def path(self, fingerprint: str) -> Path:
         """File of a finished evaluation."""
@@ -115,7 +116,9 @@ class ResultCache:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOGGER.warning('%s: the stored result cannot be used (%s); it is computed again', path, error)
+            if path not in self._damaged:
+                _LOGGER.warning('%s: the stored result cannot be used (%s); it is computed again', path, error)
+            self._damaged.add(path)
             return None
         return result
 
@@ -132,21 +135,18 @@ class ResultCache:
             'inputs': evaluation.describe(),
             'pictures': {name: encode_scores(scores) for name, scores in result.scores.items()},
         }
-        with atomic_write(self.path(result.fingerprint)) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+        write_whole(self.path(result.fingerprint), json.dumps(record, indent=1, allow_nan=False) + '\n')
         self._partial_path(result.fingerprint).unlink(missing_ok=True)
 
     def read_partial(self, evaluation: Evaluation) -> dict[str, tuple[Scores, float]]:
-        """Scores and seconds of the images that an interrupted run finished; a torn last line is dropped.
-
-        The file is then written anew without it, so that later lines do not continue it.
-        """
-        path = self._partial_path(evaluation.fingerprint)
-        if not path.exists():
+        """Scores and seconds of the images that are finished; a torn line is left out."""
+        try:
+            text = self._partial_path(evaluation.fingerprint).read_text(encoding='utf-8', errors='replace')
+        except FileNotFoundError:
             return {}
         wanted = {image.name for image in evaluation.images}
         found: dict[str, tuple[Scores, float]] = {}
-        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        for line in text.splitlines():
             try:
                 record = json.loads(line)
                 name, scores, seconds = record['name'], _decode_scores(record['scores']), float(record['seconds'])
@@ -154,17 +154,15 @@ class ResultCache:
                 continue
             if name in wanted and _cover([scores], evaluation):
                 found[name] = (scores, seconds)
-        with atomic_write(path) as temporary:
-            lines = [_partial_line(name, scores, seconds) for name, (scores, seconds) in found.items()]
-            temporary.write_text(''.join(lines), encoding='utf-8')
         return found
 
     def append_partial(self, evaluation: Evaluation, name: str, scores: Scores, seconds: float) -> None:
         """Stores the scores of one image until the evaluation is finished."""
         path = self._partial_path(evaluation.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({'name': name, 'scores': encode_scores(scores), 'seconds': seconds})
         with path.open('a', encoding='utf-8') as file:
-            file.write(_partial_line(name, scores, seconds))
+            file.write(f'\n{line}\n')  # never continues a torn line
 
     def _partial_path(self, fingerprint: str) -> Path:
         return self.folder / f'{fingerprint}.images.jsonl'
@@ -190,8 +188,7 @@ class SRImageFolder:
         if not self._is_ours():
             for stale in self.folder.glob('*.png'):
                 stale.unlink()
-            with atomic_write(self.folder / _MARKER) as temporary:
-                temporary.write_text(f'{self._fingerprint}\n', encoding='ascii')
+            write_whole(self.folder / _MARKER, f'{self._fingerprint}\n')
         write_image(self.folder / self.file_name(name), image)
 
     def _is_ours(self) -> bool:
@@ -270,10 +267,6 @@ def digest_weights(state: Mapping[str, Tensor]) -> str:
 def _cover(records: Iterable[Scores], evaluation: Evaluation) -> bool:
     labels = {metric.label for metric in evaluation.metrics}
     return all(scores.keys() == labels for scores in records)
-
-
-def _partial_line(name: str, scores: Scores, seconds: float) -> str:
-    return json.dumps({'name': name, 'scores': encode_scores(scores), 'seconds': seconds}) + '\n'
 
 
 def encode_scores(scores: Scores) -> dict[str, float | str]:

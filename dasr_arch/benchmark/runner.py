@@ -1,9 +1,13 @@
-"""Runs the evaluations of a test that are not stored yet, image by image; resumes after a failure or a kill."""
+"""Runs the evaluations of a test that are not stored yet, image by image; resumes after a failure or a kill.
+
+Several processes may work on one folder: each evaluation is claimed by one of them.
+"""
 
 import logging
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import exact_float32
+from dasr_arch.benchmark.claims import POLL, Claims
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.image_metrics import measure_image
@@ -78,11 +83,12 @@ class _Work:
     """State of one evaluation."""
 
     evaluation: Evaluation
-    stored: EvaluationResult | None  # its result if it is cached; only SR images can be missing then
-    known: dict[str, tuple[Scores, float]]  # scores and seconds of the finished images
     sr_images: SRImageFolder
     wanted: Collection[str]  # names of the images whose SR images are written
-    remaining: list[ImageFacts]
+    remaining: list[ImageFacts] = field(default_factory=list)
+    stored: EvaluationResult | None = None  # its result if it is cached; only SR images can be missing then
+    known: dict[str, tuple[Scores, float]] = field(default_factory=dict)  # scores and seconds of the finished images
+    outcome: EvaluationOutcome | None = None
 
 
 class Runner:
@@ -106,74 +112,91 @@ class Runner:
         self._digests = digests
         self._device = device
         self._cache = ResultCache(folder / 'cells')
+        self._claims = Claims(folder / 'cells')
         self._image_root = folder / 'visualization'
         self._environment = describe_environment(device)
         self._sources: dict[str, ImageSource] = {}
+        self._method: Method | None = None  # of the last evaluation
 
     def run(self) -> list[EvaluationOutcome]:
         """Runs every evaluation that is not cached; outcomes are in the order networks, data sets, degradations.
 
-        Raises OSError if results cannot be written; finished results stay.
+        Those that other processes have claimed are left to them, and waited for. Raises OSError if results cannot be
+        written; finished results stay.
         """
-        plans = self._benchmark.networks
-        works = {plan.label: [self._look_up(plan, suite) for suite in self._benchmark.suites(plan)] for plan in plans}
-        total = sum(len(work.remaining) for group in works.values() for work in group)
-        outcomes: list[EvaluationOutcome] = []
+        works = [self._plan(plan, suite) for plan in self._benchmark.networks for suite in self._benchmark.suites(plan)]
+        total = sum(len(work.remaining) for work in works)
         bar = progress_bar(total=total, desc=self._benchmark.name, unit='image', disable=total == 0)
         with bar, exact_float32():
-            for plan in plans:
-                outcomes += self._run_network(plan, works[plan.label], bar)
-        return outcomes
+            while waiting := [work for work in works if work.outcome is None]:
+                if not any(self._try(work, bar) for work in waiting):  # up to the first that is free
+                    bar.set_postfix_str('waiting for other processes')
+                    time.sleep(POLL)
+        return [work.outcome for work in works if work.outcome is not None]
 
-    def _look_up(self, plan: NetworkPlan, suite: Suite) -> _Work:
+    def _plan(self, plan: NetworkPlan, suite: Suite) -> _Work:
         benchmark, images = self._benchmark, tuple(self._images[suite.dataset.name])
         digest = self._digests[plan.label]
         evaluation = Evaluation(plan, digest, suite, images, benchmark.metrics, benchmark.seed)
-        stored = self._cache.read(evaluation)
-        if stored is not None:
-            known = {name: (scores, 0.0) for name, scores in stored.scores.items()}
-        else:
-            known = self._cache.read_partial(evaluation)
         names = [image.name for image in images]
         wanted = set(names if benchmark.save_img else benchmark.shown.get(suite.dataset.name, ()))
-        sr_images = SRImageFolder(self._image_root, evaluation)
-        remaining = [
+        work = _Work(evaluation, SRImageFolder(self._image_root, evaluation), wanted)
+        self._look_up(work)
+        return work
+
+    def _look_up(self, work: _Work) -> None:
+        """Finds what is stored of an evaluation."""
+        work.stored = self._cache.read(work.evaluation)
+        if work.stored is not None:
+            work.known = {name: (scores, 0.0) for name, scores in work.stored.scores.items()}
+        else:
+            work.known = self._cache.read_partial(work.evaluation)
+        work.remaining = [
             image
-            for image in images
-            if image.name not in known or (image.name in wanted and not sr_images.holds(image.name))
+            for image in work.evaluation.images
+            if image.name not in work.known or (image.name in work.wanted and not work.sr_images.holds(image.name))
         ]
-        return _Work(evaluation, stored, known, sr_images, wanted, remaining)
+        if work.stored is not None and not work.remaining:
+            work.outcome = EvaluationOutcome(work.evaluation, work.stored)
 
-    def _run_network(self, plan: NetworkPlan, works: list[_Work], bar: 'tqdm[Any]') -> list[EvaluationOutcome]:
-        method: Method | None = None
-        reason = ''
-        if any(work.remaining for work in works):
+    def _try(self, work: _Work, bar: 'tqdm[Any]') -> bool:
+        """Runs an evaluation and returns True, unless another process has claimed it."""
+        with self._claims.claim(work.evaluation.fingerprint) as claimed:
+            before = len(work.remaining)
+            self._look_up(work)
+            bar.update(before - len(work.remaining))  # by other processes
+            if claimed and work.outcome is None:
+                work.outcome = self._run_evaluation(work, bar)
+            return work.outcome is not None
+
+    def _build(self, plan: NetworkPlan) -> Method:
+        """The method of a network, which replaces the one in memory; EvaluationError if it cannot be built."""
+        if self._method is None or self._method.plan is not plan:
+            self._method = None
             try:
-                built = build_method(plan, self._benchmark.scale)
-                if built.digest != self._digests[plan.label]:
+                method = build_method(plan, self._benchmark.scale)
+                if method.digest != self._digests[plan.label]:
                     raise EvaluationError(f'{plan.weights} has changed since the test began; run the test again')
-                method = built.to(self._device)
-            except (InputError, EvaluationError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-        return [self._run_evaluation(work, method, reason, bar) for work in works]
+                self._method = method.to(self._device)
+            except (InputError, RuntimeError) as error:
+                raise EvaluationError(str(error).splitlines()[0]) from error
+        return self._method
 
-    def _run_evaluation(self, work: _Work, method: Method | None, reason: str, bar: 'tqdm[Any]') -> EvaluationOutcome:
+    def _run_evaluation(self, work: _Work, bar: 'tqdm[Any]') -> EvaluationOutcome:
         network, suite = work.evaluation.network, work.evaluation.suite
-        bar.set_postfix_str(f'{network.label}, {suite.dataset.name}, {suite.degradation.label}')
+        where = f'{network.label} on {suite.dataset.name}, {suite.degradation.label}'
+        bar.set_postfix_str(where)
         for done, facts in enumerate(work.remaining):
             try:
-                if method is None:
-                    raise EvaluationError(reason)
-                sr, scores, seconds = self._evaluate(work.evaluation, facts, method)
+                sr, scores, seconds = self._evaluate(work.evaluation, facts, self._build(network))
             except EvaluationError as error:
                 bar.update(len(work.remaining) - done)
-                _LOGGER.warning(
-                    '%s on %s, %s: failed: %s', network.label, suite.dataset.name, suite.degradation.label, error
-                )
+                _LOGGER.warning('%s: failed: %s', where, error)
                 return EvaluationOutcome(work.evaluation, None, str(error))
             if facts.name in work.wanted:
                 work.sr_images.write(facts.name, sr)
             if work.stored is None:
+                seconds = math.nan if self._claims.has_others() else seconds  # they may slow this process down
                 work.known[facts.name] = (scores, seconds)
                 self._cache.append_partial(work.evaluation, facts.name, scores, seconds)
             bar.update()
@@ -182,7 +205,8 @@ class Runner:
     def _finish(self, work: _Work) -> EvaluationResult:
         ordered = {image.name: work.known[image.name] for image in work.evaluation.images}
         scores = {name: one for name, (one, _) in ordered.items()}
-        seconds = sum(one for _, one in ordered.values())
+        spent = sum(one for _, one in ordered.values())
+        seconds = None if math.isnan(spent) else spent
         result = EvaluationResult(work.evaluation.fingerprint, scores, now(), seconds, self._environment)
         self._cache.write(work.evaluation, result)
         return result

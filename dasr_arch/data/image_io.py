@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.data.high_bit_depth import decode_16_bits
 
 IMAGE_SUFFIXES = ('.bmp', '.dib', '.jfif', '.jpe', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -177,8 +177,7 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     except cv2.error as error:
         height, width = image.shape[:2]
         raise InputError(f'{path}: {suffix} cannot hold an image of {width} x {height}; use .png or .tiff') from error
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    write_whole(path, data)
 
 
 def _encode(image: NDArray[np.uint8], suffix: str, settings: list[int]) -> bytes:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write, check_free
+from dasr_arch._files import atomic_write, check_free, write_whole
 from dasr_arch._renamed import find_renamed, rename_fields
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
@@ -198,8 +198,7 @@ def _enter_plan(workspace: Path, plan: str, force: bool) -> None:
             )
     if (workspace / _STORE).exists():
         shutil.rmtree(workspace / _STORE)
-    with atomic_write(workspace / _PLAN) as temporary:
-        temporary.write_text(plan, encoding='ascii')
+    write_whole(workspace / _PLAN, plan)
 
 
 def _fill_store(store: Path, sources: Sequence[SourceImage], cutting: Cutting, settings: RunSettings) -> int:
@@ -272,8 +271,7 @@ def _write_descriptions(
 def _write_texts(store: Path, lines: Iterable[str], report: dict[str, Any]) -> None:
     with atomic_write(store / META_NAME) as temporary, temporary.open('w', encoding='ascii') as file:
         file.writelines(lines)
-    with atomic_write(store / REPORT_NAME) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + '\n', encoding='ascii')
+    write_whole(store / REPORT_NAME, json.dumps(report, indent=2) + '\n')
 
 
 def _read_part(root: Path, target: Path) -> dict[str, Any]:

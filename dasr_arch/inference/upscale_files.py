@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch._renamed import rename_arguments, rename_fields
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
@@ -118,8 +118,7 @@ def run_plan(upscaler: Upscaler | ModelPool, plan: UpscalePlan, settings: FileSe
                 failed.append(FailedImage.from_error(job.source, error))
                 bar.total = expected - _estimate_work(job, settings.adaptation) + bar.n - started
                 continue
-            with atomic_write(job.target) as temporary:
-                temporary.write_bytes(result)
+            write_whole(job.target, result)
             made.append(job.target)
     return UpscaleReport(made, plan.done, failed, plan.left_out)
 

@@ -14,7 +14,7 @@ import torch
 from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.checkpoints.io import DAMAGE, find_not_finite
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
@@ -129,8 +129,7 @@ def write_degradations(options: Mapping[str, Any], path: Path) -> None:
         specifications = given if isinstance(given, list) else [given]
         built = [build_degradation(specification, options['scale']).specification() for specification in specifications]
         described[phase] = {'name': data['name'], 'seed': data.get('seed', 0), 'degradation': built}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({'scale': options['scale'], 'datasets': described}, indent=2) + '\n', 'utf-8')
+    write_whole(path, json.dumps({'scale': options['scale'], 'datasets': described}, indent=2) + '\n')
 
 
 def collect_random_state() -> dict[str, Any]:

@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.config import build_degradations, folder_name
 from dasr_arch.benchmark.environment import describe_environment, list_versions, now
 from dasr_arch.benchmark.pages.results_page import DemoContent, write_results_page
@@ -184,8 +184,7 @@ def _train(overrides: Sequence[str]) -> None:
     weights = check_packaged(find_packaged('iso', SCALE))
     for name in (_TRAINING, _TEST):
         text = (OPTION_FILES / f'{name}.yml').read_text(encoding='utf-8')
-        with atomic_write(f'{name}.yml') as temporary:
-            temporary.write_text(text.replace('PACKAGED_WEIGHTS', json.dumps(str(weights))), encoding='utf-8')
+        write_whole(f'{name}.yml', text.replace('PACKAGED_WEIGHTS', json.dumps(str(weights))))
     train(Path(f'{_TRAINING}.yml'), overrides)
 
 
@@ -230,6 +229,5 @@ def _write_page(overrides: Sequence[str], seconds: Mapping[str, float]) -> None:
         'environment': environment,
         'facts': list(facts.items()),
     }
-    with atomic_write(_RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    write_whole(_RECORD, json.dumps(record, indent=1) + '\n')
     write_demo_page(Path())

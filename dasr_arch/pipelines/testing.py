@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._memory import keep_freed_memory
+from dasr_arch.benchmark.claims import Claims
 from dasr_arch.benchmark.complexity import CostPlan, Costs, measure_costs
 from dasr_arch.benchmark.config import (
     Benchmark,
@@ -135,14 +136,15 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
     if device.type == 'cpu':
         keep_freed_memory()
     outcomes = Runner(benchmark, prepared.images, prepared.digests, folder, device).run()
-    if checked.crops is not None:
-        extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
-    if checked.costs is not None:
-        extras.costs = _measure_costs(benchmark, checked.costs, folder, device)
-    record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
-    write_tables(folder, record)
-    if checked.report:
-        write_results_page(folder, folder / REPORT_NAME)
+    with Claims(folder / 'cells').wait_for('table', alone=checked.costs is not None):  # one process after the other
+        if checked.crops is not None:
+            extras.crops = write_crops(benchmark, benchmark.shown, checked.crops.size, folder / 'crops')
+        if checked.costs is not None:
+            extras.costs = _measure_costs(benchmark, checked.costs, folder, device)
+        record = record_results(benchmark, outcomes, prepared.skipped, options, describe_environment(device), extras)
+        write_tables(folder, record)
+        if checked.report:
+            write_results_page(folder, folder / REPORT_NAME)
     return TestReport(format_console(record), folder, sum(bool(outcome.reason) for outcome in outcomes))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.packaged import Setting
@@ -132,8 +132,7 @@ def write_report(folder: Path, report: ProbeReport, about: Mapping[str, object])
     texts = {'report.json': json.dumps(content, indent=1) + '\n', 'report.md': _format_markdown(report, about)}
     texts |= {f'map_{number}.svg': _draw(one) for number, one in enumerate(report.maps, 1)}
     for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding='utf-8')
+        write_whole(folder / name, text)
 
 
 def _map(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.archs.dasr_arch import DASR
 
 _PERPLEXITY = 20.0
@@ -115,8 +115,7 @@ def map_by_tsne(encoded: EncodedPatches, title: str) -> RepresentationMap:
 
 def write_maps(path: Path, maps: Sequence[RepresentationMap]) -> None:
     """Saves maps as JSON."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode({'maps': maps}), indent=1) + b'\n')
+    write_whole(path, msgspec.json.format(msgspec.json.encode({'maps': maps}), indent=1) + b'\n')
 
 
 def read_maps(path: Path) -> list[RepresentationMap]:

@@ -21,13 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints its address."""
-    from dasr_arch._files import atomic_write, check_free
+    from dasr_arch._files import check_free, write_whole
     from dasr_arch.benchmark.pages.models_page import render_models_page
 
     out = args.out or args.image.with_name(f'{args.image.stem}_models.html')
     check_free(out, args.force)
     page = render_models_page(args.image, args.scale, args.device)
-    with atomic_write(out) as temporary:
-        temporary.write_text(page, encoding='utf-8')
+    write_whole(out, page)
     print(f'open in a browser: {out.resolve().as_uri()}')
     return 0

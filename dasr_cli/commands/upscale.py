@@ -242,7 +242,7 @@ def _is_pipe(path: str) -> bool:
 def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: 'ModelPool') -> int:
     """Upscales one image from stdin or a file to stdout or a file."""
     from dasr_arch._errors import InputError
-    from dasr_arch._files import atomic_write, check_writable
+    from dasr_arch._files import check_writable, write_whole
     from dasr_arch.data.image_io import read_bytes
     from dasr_arch.inference.output_paths import format_for
     from dasr_arch.inference.upscale_files import upscale_bytes
@@ -270,8 +270,7 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
     elif stream:
         target.write_bytes(result)
     else:
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(result)
+        write_whole(target, result)
     return 0
 
 

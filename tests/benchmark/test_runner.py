@@ -142,6 +142,18 @@ def test_interrupted_evaluation_goes_on_with_its_finished_images() -> None:
     assert not partial.exists()
 
 
+def test_damaged_result_is_told_once_and_computed_again(caplog: pytest.LogCaptureFixture) -> None:
+    options = make_options(write_images(Path('own')))
+    run_test(options)
+    evaluations = stored_results()
+    name, other = sorted(evaluations)
+    (Path('results/trial/cells') / name).write_bytes(evaluations[name][:-20])
+    run_test(options)
+    assert caplog.text.count('computed again') == 1
+    assert json.loads(stored_results()[name])['pictures'] == json.loads(evaluations[name])['pictures']
+    assert stored_results()[other] == evaluations[other]
+
+
 def test_images_asked_for_later_are_written_and_numbers_kept() -> None:
     options = make_options(write_images(Path('own')))
     run_test(options)

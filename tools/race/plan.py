@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.config.train_schema import MetaOptions, StageOptions
 from dasr_arch.config.typed import convert, section
 from dasr_arch.config.yaml_reader import read_yaml
@@ -210,8 +210,7 @@ def write_plan(path: Path, plan: Plan) -> None:
             for name, stages in plan.stages.items()
         },
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    write_whole(path, json.dumps(content, indent=1) + '\n')
 
 
 def read_plan(path: Path) -> Plan:

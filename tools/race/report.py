@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.tables.formats import read_results
 from dasr_arch.benchmark.tables.results_table import Record, build_tables, digits_of
 from dasr_arch.pipelines.training_log import HISTORY_NAME, read_history
@@ -138,11 +138,9 @@ def write_race_report(race: Race, plan: Plan, state: State) -> Path:
             for name, summary in summaries.items()
         },
     }
-    with atomic_write(race.folder / 'race.json') as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    write_whole(race.folder / 'race.json', json.dumps(content, indent=1) + '\n')
     target = race.folder / 'race.md'
-    with atomic_write(target) as temporary:
-        temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    write_whole(target, '\n'.join(lines) + '\n')
     return target
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.pipelines.checkpoints import list_states
 from race.options import Race
 from race.plan import Plan, digest_options
@@ -81,8 +81,7 @@ def read_state(path: Path) -> State | None:
 
 def write_state_file(path: Path, state: State) -> None:
     """Writes a state, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(asdict(state), indent=1) + '\n', encoding='utf-8')
+    write_whole(path, json.dumps(asdict(state), indent=1) + '\n')
 
 
 def open_state(race: Race, plan: Plan, jobs: int) -> State:

@@ -160,8 +160,8 @@ def _find_seconds(record: Record, dataset: str, row: ResultsRow) -> float:
         *_, milliseconds = find_published_costs(record).get((row.source, row.label), (None,))
         return (milliseconds or 0) / 1000
     times = [
-        one.get('seconds', 0.0) / len(one['pictures'])
+        one['seconds'] / len(one['pictures'])
         for one in record['rows']
-        if (one['network'], one['dataset']) == (row.label, dataset) and one['pictures']
+        if (one['network'], one['dataset']) == (row.label, dataset) and one['pictures'] and one.get('seconds')
     ]
     return sum(times) / len(times) if times else 0.0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.environment import list_versions
@@ -125,8 +125,7 @@ class Section(NamedTuple):
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
     """Writes the page of a test's folder; InputError if a result is missing or damaged, OSError if writing fails."""
     page = render_results_page(results, demo)
-    with atomic_write(target) as temporary:
-        temporary.write_text(page, encoding='utf-8')
+    write_whole(target, page)
 
 
 def render_results_page(results: Path, demo: DemoContent | None = None) -> str:

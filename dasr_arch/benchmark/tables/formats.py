@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.benchmark.complexity import Costs
 from dasr_arch.benchmark.config import Benchmark
 from dasr_arch.benchmark.crops import Crop
@@ -93,8 +93,7 @@ def write_tables(folder: Path, record: Record) -> None:
         'systems.csv': format_systems_csv(record),
     }
     for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding='utf-8', newline='')
+        write_whole(folder / name, text)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def format_csv(record: Record) -> str:
     lines = []
     for row in record['rows']:
         numbers = {'scale': record['scale'], 'pictures': len(row['pictures'])}
-        seconds = f'{row.get("seconds", 0.0):.3f}'
+        seconds = '' if row.get('seconds', 0.0) is None else f'{row.get("seconds", 0.0):.3f}'
         lines.append({**row['means'], **row['environment'], **row, **numbers, 'seconds': seconds})
     for table in build_tables(record):
         for row in table.rows:
@@ -211,12 +210,12 @@ def _make_grid(table: ResultsTable) -> list[list[str]]:
 
 def _record_system(label: str, extras: Extras, rows: Sequence[Record]) -> dict[str, Any]:
     """Facts of a method, with its costs and its mean time for a test image."""
-    own = [row for row in rows if row['network'] == label and not row['failure']]
+    own = [row for row in rows if row['network'] == label and not row['failure'] and row['seconds'] is not None]
     images = sum(len(row['pictures']) for row in own)
     costs = extras.costs.get(label)
     return {
         **extras.systems.get(label, {}),
-        'seconds_per_picture': sum(row.get('seconds', 0.0) for row in own) / images if images else None,
+        'seconds_per_picture': sum(row['seconds'] for row in own) / images if images else None,
         'costs': asdict(costs) if costs is not None else None,
     }
 

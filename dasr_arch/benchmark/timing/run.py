@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
-from dasr_arch._files import atomic_write
+from dasr_arch._files import write_whole
 from dasr_arch.backends.ncnn_net import has_ncnn, import_ncnn
 from dasr_arch.backends.precision import has_fast_bfloat16
 from dasr_arch.benchmark.environment import describe_environment, list_versions, now
@@ -171,8 +171,7 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
 
 def write_speed(path: Path, record: Mapping[str, Any]) -> None:
     """Writes the record as JSON, whole or not at all; raises OSError if that fails."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    write_whole(path, json.dumps(record, indent=1) + '\n')
 
 
 def format_speed(record: Mapping[str, Any]) -> str:
