@@ -91,6 +91,27 @@ def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, 
     assert {key: found.get(key.lower()) for key in tags} == tags
 
 
+@pytest.mark.parametrize('ending', ['.mov', '.mp4', '.mkv'])
+@pytest.mark.parametrize('key', ['make', 'album_artist', 'director', 'artist'])
+def test_a_tag_is_kept_in_every_container(tmp_path: Path, upscaler: Upscaler, ending: str, key: str) -> None:
+    source = tmp_path / 'phone.mov'
+    flags = {'movflags': 'use_metadata_tags'} if key not in ('make', 'artist') else {}
+    with av.open(str(source), 'w', options=flags) as container:
+        container.metadata.update({key: 'Maker', 'location': '+48.1372+011.5755/'})
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    target = tmp_path / f'large{ending}'
+    upscale_video(upscaler, source, target, progress=False)
+    with av.open(str(target)) as container:
+        found = {name.lower(): value for name, value in container.metadata.items()}
+    assert (found.get(key), found.get('location')) == ('Maker', '+48.1372+011.5755/')
+    if key == 'artist' and ending == '.mp4':  # under the name that every player knows
+        assert b'\xa9ART' in target.read_bytes()
+
+
 @pytest.mark.parametrize('ending', ['.mkv', '.mp4', '.mov', '.webm'])
 def test_an_attached_font_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
     source = tmp_path / 'anime.mkv'
