@@ -20,10 +20,17 @@ from PIL import GifImagePlugin, Image, ImageOps, features
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.high_bit_depth import decode_16_bits
-from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, make_error, turn_upright
+from dasr_arch.data.image_io import (
+    DECODING_ERRORS,
+    MAX_PIXELS,
+    adopt_raw_exif,
+    has_16_bits,
+    make_error,
+    turn_upright,
+)
 from dasr_arch.inference.images.colour import is_other_than_srgb, is_profile
 from dasr_arch.inference.images.gif import compose_frames
-from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
+from dasr_arch.inference.images.metadata import Metadata, read_metadata
 from dasr_arch.inference.target_size import Scale, label_scale, resize
 
 Frame = NDArray[np.uint16] | Image.Image
@@ -163,8 +170,10 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     if kind in _WITHOUT_ALPHA and any(map(has_alpha, file.frames)):
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
     metadata = file.metadata
-    if metadata.cicp is not None and metadata.icc_profile is None and kind != 'PNG':
-        raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
+    cicp = metadata.cicp
+    first = cicp is not None and cicp.is_hdr and file.format == 'PNG'  # codes of a PNG count more than its profile
+    if cicp is not None and kind != 'PNG' and (first or metadata.icc_profile is None):
+        raise InputError(f'has the colour {cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
     deep = any(isinstance(frame, np.ndarray) for frame in file.frames)

@@ -212,6 +212,15 @@ def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> No
             check_output(file, OutputSettings(kind), 1)
 
 
+def test_hdr_codes_of_a_png_count_more_than_its_profile() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    png = save(make_image(), 'PNG', icc_profile=profile)
+    wide = read_image_file(add_chunk(png, b'cICP', bytes((12, 13, 0, 1))), 'a.png')
+    assert check_output(wide, OutputSettings('JPEG'), 1) == []
+    with pytest.raises(InputError, match=r'HDR \(PQ\).*--format png'):
+        check_output(read_image_file(add_chunk(png, b'cICP', bytes((9, 16, 0, 1))), 'a.png'), OutputSettings('JPEG'), 1)
+
+
 @pytest.mark.parametrize('codes', [(1, 13, 0, 1), (1, 2, 0, 1), (2, 13, 0, 1), (2, 2, 0, 1)])
 def test_colour_codes_of_srgb_may_become_any_format(codes: tuple[int, ...]) -> None:
     png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes(codes))
