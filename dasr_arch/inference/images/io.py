@@ -136,7 +136,7 @@ def read_image_file(
     _check_room(header, name, scale, kind or header.format)
     try:
         with _limit(limited):
-            return _read(data, scale, limited)
+            return _read(data, scale, limited, kind)
     except DECODING_ERRORS as error:
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
@@ -236,7 +236,7 @@ def _format_of(image: Image.Image) -> str:
     return 'JPEG' if image.format == 'MPO' else str(image.format)  # of phones: a JPEG followed by further images
 
 
-def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
+def _read(data: bytes, scale: Scale, limited: bool, result_kind: str | None) -> ImageFile:
     with _open(data) as image:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
@@ -269,7 +269,7 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation),
+            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation, result_kind),
             quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
 

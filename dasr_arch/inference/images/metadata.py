@@ -108,11 +108,17 @@ class Metadata:
 
 
 def read_metadata(
-    data: bytes, image: Image.Image, upright: Image.Image, scale: Scale, orientation: int = 1
+    data: bytes,
+    image: Image.Image,
+    upright: Image.Image,
+    scale: Scale,
+    orientation: int = 1,
+    result_kind: str | None = None,
 ) -> Metadata:
     """Reads the metadata of a file and its loaded Pillow image; image sizes become those of the result.
 
-    ``upright`` is the image after Pillow's ``exif_transpose``, and ``orientation`` that of the file, 1 to 8.
+    ``upright`` is the image after Pillow's ``exif_transpose``, and ``orientation`` that of the file, 1 to 8;
+    ``result_kind`` is the format of the result, by default that of the file.
     """
     info = upright.info
     size = resize(scale, upright.width, upright.height)
@@ -122,7 +128,9 @@ def read_metadata(
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
     notes: list[str] = []
     if xmp:
-        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, factor, orientation != 1)
+        packet = xmp.encode() if isinstance(xmp, str) else xmp
+        media_type = Image.MIME.get(result_kind or '', '')
+        corrected = correct_xmp(packet, *size, factor, orientation != 1, media_type)
         xmp = corrected.packet
         notes += corrected.left_out
     text = getattr(image, 'text', {})
