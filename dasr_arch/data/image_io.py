@@ -326,6 +326,8 @@ def make_error(
         reason = f'not a {known}, or of a kind that is not read, such as 32 bits'
     elif isinstance(error, Image.DecompressionBombError):
         reason = f'more than {MAX_PIXELS // 10**6} megapixels'
+    elif 'MAX_TEXT_' in str(error):
+        reason = f'text entries or a profile of more than {PngImagePlugin.MAX_TEXT_MEMORY >> 20} MB'
     else:
         reason = ' '.join(str(error).split()) or type(error).__name__
     return InputError(f'{name}: cannot be read as an image ({reason}); replace or remove it')

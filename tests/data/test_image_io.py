@@ -213,6 +213,14 @@ def test_file_that_may_not_be_read_is_named() -> None:
     assert str(error) == 'a.png: cannot be read (Permission denied); check its permissions'
 
 
+def test_text_that_unpacks_to_too_much_is_refused(image: np.ndarray) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text('workflow', 'x' * (80 << 20), zip=True)
+    data = encode_with_pillow(Image.fromarray(image), 'PNG', pnginfo=info)
+    with pytest.raises(InputError, match=r'\(text entries or a profile of more than 64 MB\); replace or remove it$'):
+        decode_image(data, 'a.png')
+
+
 def test_zero_sized_image_is_refused() -> None:
     with pytest.raises(InputError, match='cannot be read'):
         decode_image(make_png(np.zeros((0, 0, 1)), colour_type=0, depth=8), 'zero.png')

@@ -56,6 +56,7 @@ _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
 _WITHOUT_PROFILE = ('BMP', 'GIF')
+_LONGEST_PROFILE = 255 * 65519  # bytes in a JPEG, which numbers its parts in one byte
 _WITHOUT_GREY = ('AVIF', 'WEBP')  # grey is stored as colour
 _BYTES = 4  # of a pixel of a decoded frame
 _ENCODING_BYTES = {'PNG': 9.0, 'TIFF': 4.0, 'GIF': 2.5}  # of a pixel of a result with several frames; of others 1
@@ -181,10 +182,10 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
     if _loses_profile(kind, metadata.icc_profile):
-        grey = '' if kind in _WITHOUT_PROFILE else ' of grey'
+        which = {'JPEG': ' of more than 16 MB'} | dict.fromkeys(_WITHOUT_GREY, ' of grey')
         whole = is_profile(metadata.icc_profile or b'')
         change = 'colour is converted to sRGB' if whole else 'the damaged profile is left out'
-        notes.append(f'{change}: {kind} holds no profile{grey}')
+        notes.append(f'{change}: {kind} holds no profile{which.get(kind, "")}')
     elif kind not in keeping and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
     return notes
@@ -198,7 +199,8 @@ def becomes_srgb(frame: Frame, kind: str, metadata: Metadata) -> bool:
 
 def _loses_profile(kind: str, profile: bytes | None) -> bool:
     grey = kind in _WITHOUT_GREY and profile is not None and profile[16:20] == b'GRAY'
-    return grey or (kind in _WITHOUT_PROFILE and profile is not None)
+    long = kind == 'JPEG' and len(profile or b'') > _LONGEST_PROFILE
+    return grey or long or (kind in _WITHOUT_PROFILE and profile is not None)
 
 
 def size_of(frame: Frame) -> tuple[int, int]:

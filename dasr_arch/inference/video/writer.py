@@ -194,7 +194,9 @@ class VideoWriter:
                 continue
             name = name_codec(stream)
             if stream.type not in _COPIED:
-                if stream.type != 'data' or not self._source.container.chapters():  # chapters of MP4 are a stream
+                # MP4 and MOV have a stream for chapters, and one that FFmpeg makes of the tag timecode.
+                clock = 'timecode' in stream.metadata and CONTAINERS[ending.lower()] in ('mp4', 'mov')
+                if stream.type != 'data' or not (clock or self._source.container.chapters()):
                     self.notes.append(f'{stream.type} {name} left out')
                 continue
             if stream.type == 'attachment' and ending != '.mkv':

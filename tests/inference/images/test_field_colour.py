@@ -267,6 +267,15 @@ def test_colour_codes_of_srgb_may_become_any_format(codes: tuple[int, ...]) -> N
     assert check_output(read_image_file(png, 'a.png'), OutputSettings('JPEG'), 1) == []
 
 
+def test_a_profile_too_long_for_jpeg_is_applied() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    for length, lost in ((255 * 65519, False), (255 * 65519 + 1, True)):
+        profile = length.to_bytes(4, 'big') + srgb[4:] + bytes(length - len(srgb))
+        result, notes = rewrite(save(make_image(), 'TIFF', icc_profile=profile), 'a.tiff', 'JPEG')
+        assert notes == (['colour is converted to sRGB: JPEG holds no profile of more than 16 MB'] if lost else [])
+        assert result.info.get('icc_profile') == (None if lost else profile)
+
+
 @pytest.mark.parametrize('kind', ['BMP', 'GIF'])
 def test_a_profile_that_the_format_cannot_hold_is_applied(kind: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB')).tobytes()

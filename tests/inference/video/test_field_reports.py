@@ -156,6 +156,17 @@ def test_sound_that_the_muxer_refuses_is_to_blame(tmp_path: Path, upscaler: Upsc
     assert upscale_video(upscaler, source, tmp_path / 'large.mp4', progress=False).notes == []
 
 
+@pytest.mark.parametrize('ending', ['.mov', '.MP4', '.mkv'])
+def test_a_timecode_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
+    tags = {'timecode': '01:00:00:00'}
+    source = write_video(tmp_path / 'a.mov', make_scene(1, 5), sound=False, tags=tags)
+    report = upscale_video(upscaler, source, tmp_path / f'large{ending}', progress=False)
+    with av.open(str(report.path)) as container:
+        kept = [stream.metadata['timecode'] for stream in container.streams if stream.type == 'data']
+    wanted = ([], ['data of unknown kind left out']) if ending == '.mkv' else (['01:00:00:00'], [])
+    assert (kept, report.notes) == wanted
+
+
 def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> None:
     source = tmp_path / 'two.mkv'
     with av.open(str(source), 'w') as container:
