@@ -87,8 +87,8 @@ def degrade_files(
     Unreadable images are left out; originals are never replaced.
 
     For a folder and a manifest, ``target`` is the folder of the LR images, which become PNG; for a file, a file without
-    loss (PNG, BMP, TIFF, WebP) or a folder. InputError if the source holds no images, something is in the way, or no
-    image could be used; OSError if the target cannot be written.
+    loss (PNG, BMP, TIFF, WebP) or a folder; for a pipe, a file. InputError if the source holds no images, something is
+    in the way, or no image could be used; OSError if the target cannot be written.
     """
     settings = settings or DegradeSettings()
     plan = _make_plan(source, Path(target), settings.shard)
@@ -172,9 +172,12 @@ def _plan_paths(source: Path, target: Path, shard: Shard) -> _Plan:
         names = name_apart([path.stem for path in paths])
         jobs = [_Job(path, name, f'{name}.png') for path, name in zip(paths, names, strict=True)]
         return _Plan(target, _name_record(shard), jobs)
-    if not source.is_file():
+    if source.is_fifo():
+        if target.is_dir() or not target.suffix:
+            raise InputError(f'{source}: is a pipe, which has no name for its result; give an output file')
+    elif not source.is_file():
         raise InputError(f'{source}: expected an image or a folder of images, found nothing there; check the path')
-    if not is_image_name(source.name):
+    elif not is_image_name(source.name):
         raise InputError(f'{source}: expected an image (PNG, JPEG, BMP, TIFF, WebP) or a folder; check the path')
     if target.is_dir() or not target.suffix:
         return _Plan(target, f'{source.stem}.json', [_Job(source, source.stem, f'{source.stem}.png')])
@@ -185,7 +188,8 @@ def _plan_paths(source: Path, target: Path, shard: Shard) -> _Plan:
         )
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{target}: unknown image ending '{target.suffix}'; use .png, .bmp, .tiff or .webp")
-    return _Plan(target.parent, f'{target.stem}.json', [_Job(source, source.stem, target.name)])
+    name = target.stem if source.is_fifo() else source.stem
+    return _Plan(target.parent, f'{target.stem}.json', [_Job(source, name, target.name)])
 
 
 def _check_free(plan: _Plan, force: bool) -> None:

@@ -32,10 +32,14 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
 # Image generators write workflows of megabytes into text entries; Pillow's limit for all entries together stays.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
+RAW_EXIF, RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'
+"""Names of text entries that ImageMagick writes into a PNG."""
+
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _ORIENTATION = 274  # EXIF and TIFF tag of the camera's orientation
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)  # of BT.709 and sRGB, or unspecified
 
 DECODING_ERRORS = (
     ArithmeticError,
@@ -54,6 +58,31 @@ DECODING_ERRORS = (
     zlib.error,
 )
 """Exceptions of Pillow, OpenCV, tifffile and imagecodecs for damaged files, found by damaging files."""
+
+
+class CICP(NamedTuple):
+    """Codes of video colour of H.273."""
+
+    primaries: int
+    transfer: int
+    matrix: int
+    full_range: int  # 1, or 0 for levels of video
+
+    @property
+    def is_srgb(self) -> bool:
+        """True if the image may be shown as sRGB."""
+        return self.primaries in _SRGB_PRIMARIES and self.transfer in _SRGB_TRANSFERS and self.full_range == 1
+
+    @property
+    def is_hdr(self) -> bool:
+        """True for the transfer functions PQ and HLG."""
+        return self.transfer in (16, 18)
+
+    def describe(self) -> str:
+        """The colour in a few words."""
+        other = 'wide gamut' if self.full_range else 'narrow range'
+        transfer = {16: 'HDR (PQ)', 18: 'HDR (HLG)'}.get(self.transfer, other)
+        return f'{transfer}, CICP {self.primaries}/{self.transfer}'
 
 
 class FailedImage(NamedTuple):
@@ -96,7 +125,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     The file is PNG, JPEG, BMP, TIFF or WebP in grey, palette or colour; of an animation or a multi-page TIFF, the first
     image is read. 16 bits are rounded to 8, alpha is dropped (not blended), and the EXIF orientation is applied.
-    InputError if the file is missing, empty, truncated, damaged, no image or too large to be one.
+    InputError if the file is missing, empty, truncated, damaged, no image, too large to be one, or if its colour codes
+    (cICP) are not those of sRGB.
     """
     return decode_image(read_bytes(path), str(path))
 
@@ -126,6 +156,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
+            adopt_raw_exif(image)
             width, height = image.size
             # Pillow gives the size of a TIFF upright already, that of every other format as it is stored.
             turned = image.format != 'TIFF' and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -194,6 +225,10 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
     with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        cicp, _ = read_cicp(data, str(image.format))
+        if cicp is not None and not cicp.is_srgb:
+            raise ValueError(f'the colour is {cicp.describe()}, expected sRGB')
+        adopt_raw_exif(image)
         has_16 = has_16_bits(image, data)
         # Pillow turns a TIFF while loading, after which the tag is gone.
         orientation = image.getexif().get(_ORIENTATION, 1) if has_16 or image.format != 'TIFF' else 1
@@ -206,6 +241,40 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         else:
             pixels = np.array(image.convert('RGB'))
     return turn_upright(pixels, orientation)
+
+
+def read_cicp(data: bytes, kind: str) -> tuple[CICP | None, dict[bytes, bytes]]:
+    """The colour codes of a PNG or AVIF, and a PNG's chunks cICP, mDCV and cLLI, which belong together."""
+    if kind == 'AVIF':
+        place = data.find(b'colrnclx')
+        if place < 0 or place + 15 > len(data):
+            return None, {}
+        primaries, transfer, matrix = (int.from_bytes(data[place + n : place + n + 2], 'big') for n in (8, 10, 12))
+        cicp = CICP(primaries, transfer, matrix, 1)  # as decoded: RGB, full range
+        return cicp, {b'cICP': bytes([primaries & 255, transfer & 255, 0, 1])}
+    chunks: dict[bytes, bytes] = {}
+    place = 8
+    while kind == 'PNG' and place + 8 <= len(data):
+        length, name = int.from_bytes(data[place : place + 4], 'big'), data[place + 4 : place + 8]
+        if name in (b'IDAT', b'IEND'):
+            break
+        if name in (b'cICP', b'mDCV', b'cLLI'):
+            chunks[name] = data[place + 8 : place + 8 + length]
+        place += length + 12
+    codes = chunks.get(b'cICP', b'')
+    return (CICP(*codes), chunks) if len(codes) == 4 else (None, {})
+
+
+def adopt_raw_exif(image: Image.Image) -> None:
+    """Lets Pillow find the EXIF that ImageMagick wrote into a text entry of a PNG by the name of a JPEG's segment."""
+    raw = image.info.get(RAW_APP1, '')
+    if isinstance(raw, str) and is_raw_exif(raw):
+        image.info.setdefault(RAW_EXIF, raw)
+
+
+def is_raw_exif(entry: str) -> bool:
+    """True if a text entry of ImageMagick for a segment of a JPEG holds EXIF."""
+    return '45786966' in entry[:60]  # 'Exif'
 
 
 def has_16_bits(image: Image.Image, data: bytes) -> bool:
@@ -256,6 +325,8 @@ def make_error(
         reason = f'not a {known}, or of a kind that is not read, such as 32 bits'
     elif isinstance(error, Image.DecompressionBombError):
         reason = f'more than {MAX_PIXELS // 10**6} megapixels'
+    elif 'MAX_TEXT_' in str(error):
+        reason = f'text entries or a profile of more than {PngImagePlugin.MAX_TEXT_MEMORY >> 20} MB'
     else:
         reason = ' '.join(str(error).split()) or type(error).__name__
     return InputError(f'{name}: cannot be read as an image ({reason}); replace or remove it')

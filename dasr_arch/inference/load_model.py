@@ -53,7 +53,8 @@ def find_scale(model: str | os.PathLike[str], scale: int | None = None) -> int:
 
 def names_file(model: str | os.PathLike[str]) -> bool:
     """True if a model argument is a weights file, existing or not; False for names of installed weights."""
-    return isinstance(model, os.PathLike) or Path(model).is_file() or Path(model).suffix in _WEIGHTS_SUFFIXES
+    path = Path(model)
+    return isinstance(model, os.PathLike) or path.is_file() or path.is_fifo() or path.suffix in _WEIGHTS_SUFFIXES
 
 
 def _check_blind(network: DASR) -> DASR:

@@ -23,14 +23,19 @@ def check_finite(model: Any, options: Mapping[str, Any], iteration: int) -> None
     loss = next((f'{name} is {value}' for name, value in losses.items() if not math.isfinite(value)), None)
     broken = {name: find_not_finite(network.state_dict()) for name, network in find_networks(model).items()}
     weights = next((f"'{tensor}' of {name} is not finite" for name, tensor in broken.items() if tensor), None)
-    found = loss or weights
+    found = share(loss or weights, model, options)
+    if found is not None:
+        raise DivergedError(f'iteration {iteration}: {found}, the training has diverged; {_advise(model, options)}')
+
+
+def share(found: str | None, model: Any, options: Mapping[str, Any]) -> str | None:
+    """What a process has found, or that another one has found something; waits until every process calls it."""
     if options['dist']:
         diverged = torch.tensor(float(found is not None), device=model.device)
         torch.distributed.all_reduce(diverged)
         if diverged and found is None:
-            found = 'another process has numbers that are not finite'
-    if found is not None:
-        raise DivergedError(f'iteration {iteration}: {found}, the training has diverged; {_advise(model, options)}')
+            return 'another process has numbers that are not finite'
+    return found
 
 
 def _advise(model: Any, options: Mapping[str, Any]) -> str:

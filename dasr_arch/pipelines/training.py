@@ -23,13 +23,13 @@ from basicsr.utils import get_root_logger
 from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
-from dasr_arch._errors import InputError
+from dasr_arch._errors import DivergedError, InputError
 from dasr_arch.config.train_checks import Launcher, load_training_options
 from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
-from dasr_arch.pipelines.divergence import check_finite
+from dasr_arch.pipelines.divergence import check_finite, share
 from dasr_arch.pipelines.training_log import BufferedLog, TrainingLog
 from dasr_arch.pipelines.validation import BestResult, validate
 
@@ -175,8 +175,16 @@ class Run:
 
     def validate(self, iteration: int) -> None:
         """Validates in the first process and keeps the best weights; the others wait."""
+        found = None
         if self.validation:
-            results = validate(self.model, self.validation, self.options, iteration)
+            try:
+                results = validate(self.model, self.validation, self.options, iteration)
+            except DivergedError as error:
+                found = str(error)
+        found = share(found, self.model, self.options)
+        if found is not None:
+            raise DivergedError(found)
+        if self.validation:
             self.progress.log_validation(iteration, results)
             partial = isinstance(self.model, SupervisedModel) and self.model.validates_a_part
             if not partial and self.best.update(results, iteration):

@@ -4,9 +4,11 @@ A page of another site, open in a browser on the same machine, must not use the 
 origin is checked) nor by DNS rebinding, a name of its own that resolves to 127.0.0.1 (the host name is checked).
 """
 
+import asyncio
 import hmac
 import ipaddress
 import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -59,7 +61,19 @@ class SecurityMiddleware:
             await send(message)
 
         refusal = self._refuse(scope)
+        if refusal is not None:
+            await self._drain(Headers(scope=scope), receive)
         await (refusal or self._app)(scope, receive, send_with_headers)
+
+    async def _drain(self, headers: Headers, receive: Receive) -> None:
+        """Takes the body of a refused request; nginx would answer 502 if the connection closed while it sends one."""
+        limits = self._settings.limits
+        size = headers.get('content-length', '')
+        if 'expect' not in headers and size.isdigit() and int(size) <= limits.upload_bytes:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.body_seconds):
+                    while (await receive()).get('more_body'):
+                        pass
 
     def _refuse(self, scope: Scope) -> Response | None:
         """The response to a request that is refused, None for one that is allowed."""

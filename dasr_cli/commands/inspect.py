@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'on the scale 0..255; JPEG qualities are those of libjpeg, 1 to 100. That of a JPEG file is read from its '
         'quantisation table.'
     )
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or - for stdin')
     add_model(parser, default=INSPECTED_MODEL)
     parser.add_argument(
         '--probe',
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the most probable degradations of each image; returns 2 if an image could not be read."""
     import json
+    import sys
 
     from dasr_arch._errors import InputError
     from dasr_arch.data.image_io import read_bytes
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for path in args.images:
         try:
-            file = read_image_file(read_bytes(path), path)
+            file = read_image_file(sys.stdin.buffer.read() if path == '-' else read_bytes(path), path)
             guesses = probe.read(upscaler.represent([file.frames[0]]))
         except InputError as error:
             print_error(error)

@@ -1,6 +1,8 @@
 """Output, exit codes and files of `dasr degrade`."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,20 @@ def test_what_a_folder_run_leaves_out_is_counted_and_named(folder: Path, capsys:
     assert main(['degrade', 'in', 'low', '--sigma', '2']) == 0
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == '3 left out (2 .gif, 1 .txt): not PNG, JPEG, BMP, TIFF or WebP'
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no named pipes')
+def test_image_of_a_pipe_is_degraded_to_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo('pipe')
+    assert main(['degrade', 'pipe', 'in', '--sigma', '2']) == 2
+    assert 'pipe: is a pipe, which has no name for its result; give an output file' in capsys.readouterr().err
+    data = Path('in/a.png').read_bytes()
+    writer = threading.Thread(target=Path('pipe').write_bytes, args=(data,), daemon=True)
+    writer.start()
+    Path('a.png').write_bytes(data)
+    assert main(['degrade', 'pipe', 'low/a.png', '--sigma', '2', '--noise', '5']) == 0
+    assert main(['degrade', 'a.png', 'plain.png', '--sigma', '2', '--noise', '5']) == 0
+    np.testing.assert_array_equal(read_image('low/a.png'), read_image('plain.png'))
 
 
 def test_every_option_reaches_the_specification(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Output, exit codes and files of `dasr probe` and `dasr inspect`."""
 
+import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -83,6 +85,20 @@ def test_inspect_names_the_quality_of_a_jpeg_file(folder, capsys, tmp_path, qual
     assert capsys.readouterr().out.splitlines()[0] == f'{tmp_path / "a.jpg"}: JPEG of quality {quality}'
     assert inspect(folder, str(tmp_path / 'a.jpg'), '--json') == 0
     assert json.loads(capsys.readouterr().out)[0]['file_jpeg_quality'] == quality
+
+
+def test_inspect_reads_an_image_from_stdin(folder, capsys, tmp_path, monkeypatch):
+    data = write_blurred(tmp_path / 'a.png', 1.8).read_bytes()
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
+    assert inspect(folder, '-') == 0
+    assert capsys.readouterr().out.startswith('-\n  blur: width 1.8 (')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no named pipes')
+def test_a_model_from_a_pipe_is_refused_as_such(capsys, tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    assert main(['inspect', '--model', str(tmp_path / 'pipe'), '--scale', '2', 'a.png']) == 2
+    assert f"weights file '{tmp_path / 'pipe'}' is a folder or no regular file; check" in capsys.readouterr().err
 
 
 def test_json_holds_parameters_and_confidence(folder, capsys, tmp_path):

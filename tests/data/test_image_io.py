@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import (
@@ -117,6 +117,34 @@ def test_image_is_turned_as_its_exif_orientation_says(
     assert read_size(tmp_path / 'a') == decoded.shape[:2]
 
 
+@pytest.mark.parametrize('name', ['exif', 'APP1'])
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_image_is_turned_as_a_text_entry_says(tmp_path: Path, image: np.ndarray, name: str, mode: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    stored = Image.fromarray(image).convert(mode)
+    info = PngImagePlugin.PngInfo()
+    data = exif.tobytes()
+    info.add_text(f'Raw profile type {name}', f'\n{name.lower()}\n{len(data):8d}\n{data.hex()}\n', zip=True)
+    stored.save(tmp_path / 'a.png', pnginfo=info)
+    expected = np.array(stored.convert('RGB').transpose(Image.Transpose.ROTATE_270))
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.png'), expected)
+    assert read_size(tmp_path / 'a.png') == (53, 37)
+
+
+@pytest.mark.parametrize(('codes', 'word'), [((9, 16), 'PQ'), ((9, 18), 'HLG'), ((12, 13), 'wide gamut')])
+def test_image_whose_colour_is_not_srgb_is_refused(image: np.ndarray, codes: tuple[int, int], word: str) -> None:
+    png = encode_png(image)
+    assert decode_image(add_cicp(png, (1, 13)), 'a.png').shape == image.shape
+    with pytest.raises(InputError, match=rf'^a\.png: .*{word}.*expected sRGB\); replace or remove it$'):
+        decode_image(add_cicp(png, codes), 'a.png')
+
+
+def add_cicp(png: bytes, codes: tuple[int, int]) -> bytes:
+    chunk = b'cICP' + bytes((*codes, 0, 1))
+    return png[:33] + struct.pack('>I', 4) + chunk + struct.pack('>I', zlib.crc32(chunk)) + png[33:]
+
+
 @pytest.mark.parametrize('orientation', [1, 3, 6, 8])
 def test_16_bit_tiff_is_turned_like_an_8_bit_one(image: np.ndarray, orientation: int) -> None:
     grey = image[:, :, 1]
@@ -183,6 +211,14 @@ def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 def test_file_that_may_not_be_read_is_named() -> None:
     error = make_error('a.png', PermissionError(13, 'Permission denied'))
     assert str(error) == 'a.png: cannot be read (Permission denied); check its permissions'
+
+
+def test_text_that_unpacks_to_too_much_is_refused(image: np.ndarray) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text('workflow', 'x' * (80 << 20), zip=True)
+    data = encode_with_pillow(Image.fromarray(image), 'PNG', pnginfo=info)
+    with pytest.raises(InputError, match=r'\(text entries or a profile of more than 64 MB\); replace or remove it$'):
+        decode_image(data, 'a.png')
 
 
 def test_zero_sized_image_is_refused() -> None:

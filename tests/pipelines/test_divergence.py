@@ -85,20 +85,34 @@ def test_model_of_basicsr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 'lower train.optim_g.lr, now 1e+30, and start again' in capsys.readouterr().err
 
 
-@pytest.mark.timeout(300)
-def test_every_process_ends(tmp_path: Path) -> None:
+def run_two(folder: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """A training in two processes."""
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    command += [str(PROJECT / 'train.py'), '-opt', str(write_options(tmp_path, diverging_options()))]
+    command += [str(PROJECT / 'train.py'), '-opt', str(write_options(folder, options))]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(PROJECT)}
-    done = subprocess.run(
+    return subprocess.run(
         [*command, '--launcher', 'pytorch'],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
+
+
+@pytest.mark.timeout(300)
+def test_every_process_ends_if_the_validation_of_the_first_fails(tmp_path: Path) -> None:
+    done = run_two(tmp_path, tiny_options(stage_2={'total_iter': 7, 'lr': 1e30}))  # validates after iteration 6
+    assert done.returncode == 1
+    assert done.stderr.count('dasr: error: validation: the output for ') == 1
+    assert 'RuntimeError' not in done.stderr
+    assert_only_finite(tmp_path, '4.state')
+
+
+@pytest.mark.timeout(300)
+def test_every_process_ends(tmp_path: Path) -> None:
+    done = run_two(tmp_path, diverging_options())
     assert done.returncode == 1
     assert done.stderr.count('dasr: error: iteration 7: l_') == 1
     assert 'Traceback (most recent call last):\n  File "' + str(PROJECT) not in done.stderr

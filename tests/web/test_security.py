@@ -1,6 +1,9 @@
 """Access control, by real requests with the headers of browsers."""
 
+import http.client
 import re
+import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,6 +99,21 @@ def test_nothing_is_had_without_the_token(addresses):
     assert ask(address, '?token=wrong-token-here').status_code == 401
     assert ask(address, 'api/v1/upscale', 'POST', data=b'x').status_code == 401
     assert ask(address, 'healthz').status_code == 200
+
+
+@pytest.mark.parametrize('headers', ['', 'Origin: http://evil.example\r\n'])
+def test_refused_upload_is_answered_to_a_client_that_sends_it_whole(addresses, headers):
+    parts = urlsplit(addresses[1])
+    body = bytes(2 << 20)
+    head = f'POST /api/v1/jobs HTTP/1.0\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n{headers}\r\n'
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as client:  # as nginx does
+        client.sendall(head.encode())
+        time.sleep(0.3)
+        for place in range(0, len(body), 1 << 19):
+            client.sendall(body[place : place + (1 << 19)])
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.status == (403 if headers else 401)
 
 
 def test_token_is_taken_from_header_and_cookie(addresses):

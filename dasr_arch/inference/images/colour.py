@@ -1,70 +1,28 @@
-"""Colour of images: profiles, conversion to sRGB for formats that hold none, and codes of video colour (CICP).
+"""Colour of images: profiles, and conversion to sRGB for formats that hold none.
 
-Chromaticities and transfer functions: ITU-T H.273; gamma and chromaticities of PNG: ISO 15948; colour tags of TIFF:
-TIFF 6.0, section 20.
+Gamma and chromaticities of PNG: ISO 15948; colour tags of TIFF: TIFF 6.0, section 20.
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from dasr_arch.data.image_io import CICP, read_cicp  # noqa: F401 - their place before
+
 _SRGB_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue
 _SRGB_GAMMA = 1 / 2.2
-_SRGB_PRIMARIES, _SRGB_TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)  # of BT.709 and sRGB, or unspecified
 _CLOSE = 0.003  # chromaticities and gammas that count as equal
 _CLOSE_CURVE = 0.01  # linear values that count as equal; those of sRGB and of a gamma of 2.2 do
 _DATE = bytes.fromhex('07d000010001000000000000')  # of profiles, so that a result is the same at any time
 _BITS, _PHOTOMETRIC, _CURVES, _WHITE, _PRIMARIES = 258, 262, 301, 318, 319  # tags of TIFF
 _DAMAGE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 _CURVES_OF = {0: (1,), 1: (1,), 2: (1, 3), 3: (), 6: (1, 3)}  # their numbers by model: grey, RGB, palette, YCbCr
-
-
-class CICP(NamedTuple):
-    """Codes of H.273."""
-
-    primaries: int
-    transfer: int
-    matrix: int
-    full_range: int  # 1, or 0 for levels of video
-
-    @property
-    def is_srgb(self) -> bool:
-        """True if the image may be shown as sRGB."""
-        return self.primaries in _SRGB_PRIMARIES and self.transfer in _SRGB_TRANSFERS and self.full_range == 1
-
-    def describe(self) -> str:
-        """The colour in a few words."""
-        other = 'wide gamut' if self.full_range else 'narrow range'
-        transfer = {16: 'HDR (PQ)', 18: 'HDR (HLG)'}.get(self.transfer, other)
-        return f'{transfer}, CICP {self.primaries}/{self.transfer}'
-
-
-def read_cicp(data: bytes, kind: str) -> tuple[CICP | None, dict[bytes, bytes]]:
-    """The colour codes of a PNG or AVIF, and a PNG's chunks cICP, mDCV and cLLI, which belong together."""
-    if kind == 'AVIF':
-        place = data.find(b'colrnclx')
-        if place < 0 or place + 15 > len(data):
-            return None, {}
-        primaries, transfer, matrix = (int.from_bytes(data[place + n : place + n + 2], 'big') for n in (8, 10, 12))
-        cicp = CICP(primaries, transfer, matrix, 1)  # as decoded: RGB, full range
-        return cicp, {b'cICP': bytes([primaries & 255, transfer & 255, 0, 1])}
-    chunks: dict[bytes, bytes] = {}
-    place = 8
-    while kind == 'PNG' and place + 8 <= len(data):
-        length, name = int.from_bytes(data[place : place + 4], 'big'), data[place + 4 : place + 8]
-        if name in (b'IDAT', b'IEND'):
-            break
-        if name in (b'cICP', b'mDCV', b'cLLI'):
-            chunks[name] = data[place + 8 : place + 8 + length]
-        place += length + 12
-    codes = chunks.get(b'cICP', b'')
-    return (CICP(*codes), chunks) if len(codes) == 4 else (None, {})
 
 
 def profile_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -20,10 +20,17 @@ from PIL import GifImagePlugin, Image, ImageOps, features
 from dasr_arch._errors import InputError
 from dasr_arch.backends.devices import available_memory
 from dasr_arch.data.high_bit_depth import decode_16_bits
-from dasr_arch.data.image_io import DECODING_ERRORS, MAX_PIXELS, has_16_bits, make_error, turn_upright
+from dasr_arch.data.image_io import (
+    DECODING_ERRORS,
+    MAX_PIXELS,
+    adopt_raw_exif,
+    has_16_bits,
+    make_error,
+    turn_upright,
+)
 from dasr_arch.inference.images.colour import is_other_than_srgb, is_profile
 from dasr_arch.inference.images.gif import compose_frames
-from dasr_arch.inference.images.metadata import Metadata, adopt_raw_exif, read_metadata
+from dasr_arch.inference.images.metadata import Metadata, read_metadata
 from dasr_arch.inference.target_size import Scale, label_scale, resize
 
 Frame = NDArray[np.uint16] | Image.Image
@@ -49,6 +56,7 @@ _LONGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535, 'AVIF': 65535}
 _ANIMATED = ('GIF', 'PNG', 'WEBP', 'AVIF')
 _WITHOUT_ALPHA = ('JPEG', 'BMP')
 _WITHOUT_PROFILE = ('BMP', 'GIF')
+_LONGEST_PROFILE = 255 * 65519  # bytes in a JPEG, which numbers its parts in one byte
 _WITHOUT_GREY = ('AVIF', 'WEBP')  # grey is stored as colour
 _BYTES = 4  # of a pixel of a decoded frame
 _ENCODING_BYTES = {'PNG': 9.0, 'TIFF': 4.0, 'GIF': 2.5}  # of a pixel of a result with several frames; of others 1
@@ -129,7 +137,7 @@ def read_image_file(
     _check_room(header, name, scale, kind or header.format)
     try:
         with _limit(limited):
-            return _read(data, scale, limited)
+            return _read(data, scale, limited, kind)
     except DECODING_ERRORS as error:
         raise make_error(name, error, ', '.join(FORMATS)) from error
 
@@ -163,8 +171,10 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     if kind in _WITHOUT_ALPHA and any(map(has_alpha, file.frames)):
         raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
     metadata = file.metadata
-    if metadata.cicp is not None and metadata.icc_profile is None and kind != 'PNG':
-        raise InputError(f'has the colour {metadata.cicp.describe()}, which {kind} cannot hold here; use --format png')
+    cicp = metadata.cicp
+    first = cicp is not None and cicp.is_hdr and file.format == 'PNG'  # codes of a PNG count more than its profile
+    if cicp is not None and kind != 'PNG' and (first or metadata.icc_profile is None):
+        raise InputError(f'has the colour {cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
     deep = any(isinstance(frame, np.ndarray) for frame in file.frames)
@@ -172,10 +182,10 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
     if _loses_profile(kind, metadata.icc_profile):
-        grey = '' if kind in _WITHOUT_PROFILE else ' of grey'
+        which = {'JPEG': ' of more than 16 MB'} | dict.fromkeys(_WITHOUT_GREY, ' of grey')
         whole = is_profile(metadata.icc_profile or b'')
         change = 'colour is converted to sRGB' if whole else 'the damaged profile is left out'
-        notes.append(f'{change}: {kind} holds no profile{grey}')
+        notes.append(f'{change}: {kind} holds no profile{which.get(kind, "")}')
     elif kind not in keeping and metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         notes.append(f'colour is converted to sRGB: {kind} holds no gamma')
     return notes
@@ -189,7 +199,8 @@ def becomes_srgb(frame: Frame, kind: str, metadata: Metadata) -> bool:
 
 def _loses_profile(kind: str, profile: bytes | None) -> bool:
     grey = kind in _WITHOUT_GREY and profile is not None and profile[16:20] == b'GRAY'
-    return grey or (kind in _WITHOUT_PROFILE and profile is not None)
+    long = kind == 'JPEG' and len(profile or b'') > _LONGEST_PROFILE
+    return grey or long or (kind in _WITHOUT_PROFILE and profile is not None)
 
 
 def size_of(frame: Frame) -> tuple[int, int]:
@@ -227,7 +238,7 @@ def _format_of(image: Image.Image) -> str:
     return 'JPEG' if image.format == 'MPO' else str(image.format)  # of phones: a JPEG followed by further images
 
 
-def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
+def _read(data: bytes, scale: Scale, limited: bool, result_kind: str | None) -> ImageFile:
     with _open(data) as image:
         if image.format == 'PNG':
             image.verify()  # the checksum of every chunk, which loading skips; it spends the file object
@@ -260,7 +271,7 @@ def _read(data: bytes, scale: Scale, limited: bool) -> ImageFile:
             lossless=b'VP8L' in data[:64] or (kind == 'WEBP' and _has_lossless_frames(data)),
             compression=image.info.get('compression'),
             has_default=bool(image.info.get('default_image', False)),
-            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation),
+            metadata=read_metadata(data, image, ImageOps.exif_transpose(image.copy()), scale, orientation, result_kind),
             quantisation=getattr(image, 'quantization', {}).get(0, ()),
         )
 

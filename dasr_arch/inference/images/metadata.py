@@ -13,7 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from dasr_arch.inference.images.colour import CICP, read_cicp, read_tiff_colour
+from dasr_arch.data.image_io import CICP, RAW_APP1, RAW_EXIF, is_raw_exif, read_cicp
+from dasr_arch.inference.images.colour import read_tiff_colour
 from dasr_arch.inference.images.xmp import correct_xmp
 from dasr_arch.inference.target_size import Scale, resize
 
@@ -37,9 +38,8 @@ _GEOREFERENCE = frozenset((33550, 33922, 34264, 34735, 34736, 34737))  # of GeoT
 _DESCRIPTION = 270
 _SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffile, and of OME-TIFF: sizes of the image
 _XMP_TEXT = 'XML:com.adobe.xmp'
-_RAW_EXIF, _RAW_APP1 = 'Raw profile type exif', 'Raw profile type APP1'  # text entries of ImageMagick
 _RAW_XMP = 'Raw profile type xmp'
-_SUPERSEDED = (_XMP_TEXT, _RAW_EXIF, _RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
+_SUPERSEDED = (_XMP_TEXT, RAW_EXIF, RAW_APP1, _RAW_XMP, 'exif:Orientation', 'tiff:Orientation')
 _SEGMENT = 65533  # bytes of a segment of a JPEG
 _IPTC = 0x0404  # Photoshop's resource
 _HOLDERS = {  # label and formats of each part
@@ -108,11 +108,17 @@ class Metadata:
 
 
 def read_metadata(
-    data: bytes, image: Image.Image, upright: Image.Image, scale: Scale, orientation: int = 1
+    data: bytes,
+    image: Image.Image,
+    upright: Image.Image,
+    scale: Scale,
+    orientation: int = 1,
+    result_kind: str | None = None,
 ) -> Metadata:
     """Reads the metadata of a file and its loaded Pillow image; image sizes become those of the result.
 
-    ``upright`` is the image after Pillow's ``exif_transpose``, and ``orientation`` that of the file, 1 to 8.
+    ``upright`` is the image after Pillow's ``exif_transpose``, and ``orientation`` that of the file, 1 to 8;
+    ``result_kind`` is the format of the result, by default that of the file.
     """
     info = upright.info
     size = resize(scale, upright.width, upright.height)
@@ -122,11 +128,13 @@ def read_metadata(
     xmp = info.get('xmp') or info.get(_XMP_TEXT)
     notes: list[str] = []
     if xmp:
-        corrected = correct_xmp(xmp.encode() if isinstance(xmp, str) else xmp, *size, factor, orientation != 1)
+        packet = xmp.encode() if isinstance(xmp, str) else xmp
+        media_type = Image.MIME.get(result_kind or '', '')
+        corrected = correct_xmp(packet, *size, factor, orientation != 1, media_type)
         xmp = corrected.packet
         notes += corrected.left_out
     text = getattr(image, 'text', {})
-    if _RAW_XMP in text or (_RAW_APP1 in text and not _is_raw_exif(text[_RAW_APP1])):
+    if _RAW_XMP in text or (RAW_APP1 in text and not is_raw_exif(text[RAW_APP1])):
         notes.append('XMP in a text entry')
     if b'MotionPhoto_Data' in data and 'the motion photo' not in notes:  # Samsung's name before the video
         notes.append('the motion photo')
@@ -172,17 +180,6 @@ def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
         'the resolution, which has no unit,': tags.get(_RESOLUTION_UNIT) == 1 and tags.get(_RESOLUTION, 1) != 1,
     }
     return [name for name, lost in found.items() if lost]
-
-
-def adopt_raw_exif(image: Image.Image) -> None:
-    """Lets Pillow find the EXIF that ImageMagick wrote into a text entry of a PNG by the name of a JPEG's segment."""
-    raw = image.info.get(_RAW_APP1, '')
-    if isinstance(raw, str) and _is_raw_exif(raw):
-        image.info.setdefault(_RAW_EXIF, raw)
-
-
-def _is_raw_exif(entry: str) -> bool:
-    return '45786966' in entry[:60]  # 'Exif'
 
 
 def _read_text(image: Image.Image) -> dict[str, str]:

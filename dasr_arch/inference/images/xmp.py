@@ -1,5 +1,6 @@
 """Correction of XMP for an upscaled image: statements that are no longer true are changed or removed."""
 
+import re
 from typing import Any, NamedTuple
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
@@ -28,9 +29,15 @@ _PARTS = {
 
 _SIDES = {(_DIMENSIONS, 'w'), (_DIMENSIONS, 'h')}
 _STALE = {(_TIFF, 'Orientation'), ('http://ns.adobe.com/xap/1.0/', 'Thumbnails')}
-_PLACES = {(_REGIONS, 'Regions'), (_EXIF, 'SubjectArea'), (_EXIF, 'SubjectLocation')}
+_FORMAT = ('http://purl.org/dc/elements/1.1/', 'format')  # media type of the file
+_IPTC = 'http://iptc.org/std/Iptc4xmpExt/2008-02-29/'
+_NUMBERS = {('http://ns.adobe.com/xmp/sType/Area#', name) for name in 'xywhd'}
+_NUMBERS |= {(_IPTC, f'rb{name}') for name in ('X', 'Y', 'W', 'H', 'Rx')}
+"""Numbers of regions, with a unit of their own."""
+
+_SUBJECTS = {(_EXIF, 'SubjectArea'), (_EXIF, 'SubjectLocation')}
+_PLACES = {(_REGIONS, 'Regions'), (_IPTC, 'ImageRegion'), *_SUBJECTS}
 _PLACES |= {('http://ns.microsoft.com/photo/1.2/', 'RegionInfo')}
-_PLACES |= {('http://iptc.org/std/Iptc4xmpExt/2008-02-29/', 'ImageRegion')}
 """Places in the image, which are no longer true if it was turned."""
 
 
@@ -41,11 +48,14 @@ class CorrectedXMP(NamedTuple):
     left_out: list[str]  # parts of the file that the original packet describes and the result lacks
 
 
-def correct_xmp(packet: bytes, width: int, height: int, scale: float, turned: bool = False) -> CorrectedXMP:
+def correct_xmp(
+    packet: bytes, width: int, height: int, scale: float, turned: bool = False, media_type: str = ''
+) -> CorrectedXMP:
     """Removes orientation, thumbnails and parts that are gone; corrects sizes, given the new ones in pixels.
 
-    Sizes and positions of panoramas, and the size to which regions apply, are multiplied by ``scale``. Regions, such as
-    faces, are removed if the image was ``turned``. A packet in which all is true is returned unchanged.
+    Sizes and positions of panoramas, places and regions in pixels, and the size to which regions apply, are multiplied
+    by ``scale``. Regions, such as faces, are removed if the image was ``turned``. ``media_type`` is that of the result,
+    such as 'image/png', empty if it is unchanged. A packet in which all is true is returned unchanged.
     """
     try:
         if len(packet) > _LONGEST or b'<!DOCTYPE' in packet or b'<!ENTITY' in packet:
@@ -67,9 +77,10 @@ def correct_xmp(packet: bytes, width: int, height: int, scale: float, turned: bo
                 changed = True
             else:
                 holder = _find_value(node)
-                applied = 'AppliedToDimensions' in (element.localName, getattr(element.parentNode, 'localName', None))
                 text = '' if holder is None else holder.nodeValue.strip()
-                value = _correct(name, text, (width, height), scale, applied)
+                value = _correct(name, text, (width, height), scale, _is_in_pixels(node, element))
+                if name == _FORMAT and text.startswith('image/') and media_type not in ('', text):
+                    value = media_type
                 if value is not None:
                     holder.nodeValue = value
                     changed = True
@@ -87,16 +98,39 @@ def _find_part(name: tuple[str | None, str | None], turned: bool) -> str | None:
 
 
 def _correct(
-    name: tuple[str | None, str | None], value: str, size: tuple[int, int], scale: float, applied: bool
+    name: tuple[str | None, str | None], value: str, size: tuple[int, int], scale: float, in_pixels: bool
 ) -> str | None:
-    """The new value of a property, None if it stays; ``applied`` for the size of the image to which regions apply."""
+    """The new value of a property, None if it stays; ``in_pixels`` for a number that is multiplied."""
     if name in _WIDTHS and value:
         return str(size[0])
     if name in _HEIGHTS and value:
         return str(size[1])
-    scaled = name[0] == _PANORAMA and str(name[1]).endswith('Pixels')
-    if (scaled or (applied and name in _SIDES)) and value.isdecimal():
-        return str(round(int(value) * scale))
+    if in_pixels and re.fullmatch(r'\d+(\.\d+)?', value):
+        return f'{round(int(value) * scale) if value.isdecimal() else float(value) * scale:.10g}'
+    return None
+
+
+def _is_in_pixels(node: Any, element: Any) -> bool:
+    """True for a number in pixels: of a panorama, of the size to which regions apply, of a region or a subject."""
+    parent = element.parentNode
+    if node.namespaceURI == _PANORAMA:
+        return str(node.localName).endswith('Pixels')
+    if (node.namespaceURI, node.localName) in _SIDES:
+        return 'AppliedToDimensions' in (element.localName, getattr(parent, 'localName', None))
+    if node.localName == 'li':
+        holder = getattr(parent, 'parentNode', None)
+        return (getattr(holder, 'namespaceURI', None), getattr(holder, 'localName', None)) in _SUBJECTS
+    return (node.namespaceURI, node.localName) in _NUMBERS and _find_unit(element) == 'pixel'
+
+
+def _find_unit(element: Any) -> str | None:
+    """The nearest unit around a number of a region."""
+    while isinstance(element, minidom.Element):
+        for node in (*element.attributes.values(), *element.childNodes):
+            if node.localName in ('unit', 'rbUnit'):
+                holder = _find_value(node)
+                return None if holder is None else str(holder.nodeValue).strip()
+        element = element.parentNode
     return None
 
 

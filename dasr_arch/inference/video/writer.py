@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _FEW = 4  # frames; x265 gives the packets of shorter videos invalid time stamps when it reorders them
 _COPIED = ('audio', 'subtitle', 'attachment')
+_PLAIN_KEYS = 'title artist album date comment genre copyright location location-eng creation_time'
+_PLAIN_MP4_KEYS = (
+    'album_artist composer grouping lyrics description synopsis show episode_id network keywords episode_sort '
+    'season_number media_type hd_video gapless_playback compilation track disc'
+)
+"""Tags that FFmpeg writes into MP4 and MOV, and into MP4 alone, without a flag, under names that every player knows."""
 _OWN_KEYS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration', 'bps', 'number_of', '_stat')
 
 
@@ -172,10 +178,11 @@ class VideoWriter:
         return stream
 
     def _choose_flags(self, kind: str) -> dict[str, str]:
-        """Options of the container; phones write place, make and model under names that need a flag in MP4 and MOV."""
+        """Options of the container; names that MP4 and MOV do not have, such as those of phones, need a flag."""
         if kind not in ('mp4', 'mov'):
             return {}
-        named = any(key.startswith('com.') for key in self._source.container.metadata)
+        plain = f'{_PLAIN_KEYS} {_PLAIN_MP4_KEYS if kind == "mp4" else "make model"}'.split()
+        named = {key.lower() for key in _without_own(self._source.container.metadata)}.difference(plain)
         return {'movflags': '+faststart+use_metadata_tags' if named else '+faststart'}
 
     def _add_copies(self) -> 'dict[int, av.stream.Stream]':
@@ -187,7 +194,9 @@ class VideoWriter:
                 continue
             name = name_codec(stream)
             if stream.type not in _COPIED:
-                if stream.type != 'data' or not self._source.container.chapters():  # chapters of MP4 are a stream
+                # MP4 and MOV have a stream for chapters, and one that FFmpeg makes of the tag timecode.
+                clock = 'timecode' in stream.metadata and CONTAINERS[ending.lower()] in ('mp4', 'mov')
+                if stream.type != 'data' or not (clock or self._source.container.chapters()):
                     self.notes.append(f'{stream.type} {name} left out')
                 continue
             if stream.type == 'attachment' and ending != '.mkv':

@@ -193,6 +193,46 @@ def test_xmp_in_which_all_is_true_keeps_its_bytes() -> None:
     assert correct_xmp(packet, 4, 4, 2) == (packet, [])
 
 
+AREA = (
+    b'<r:Area xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/" xmlns:a="http://ns.adobe.com/xmp/sType/'
+    b'Area#" %s/>'
+)
+BOUNDARY = (
+    b'<i:RegionBoundary xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" rdf:parseType="Resource">'
+    b'<i:rbUnit>%s</i:rbUnit><i:rbVertices><rdf:Seq><rdf:li rdf:parseType="Resource"><i:rbX>%s</i:rbX></rdf:li>'
+    b'</rdf:Seq></i:rbVertices></i:RegionBoundary>'
+)
+SUBJECT = b'<exif:SubjectArea><rdf:Seq><rdf:li>%s</rdf:li></rdf:Seq></exif:SubjectArea>'
+
+
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    [
+        (AREA % b'a:x="12" a:w="2.5" a:unit="pixel"', AREA % b'a:x="36" a:w="7.5" a:unit="pixel"'),
+        (AREA % b'a:x="0.5" a:w="1" a:unit="normalized"', None),
+        (BOUNDARY % (b'pixel', b'3'), BOUNDARY % (b'pixel', b'9')),
+        (BOUNDARY % (b'relative', b'1'), None),
+        (SUBJECT % b'12', SUBJECT % b'36'),
+        (b'<dc:subject><rdf:Bag><rdf:li>2026</rdf:li></rdf:Bag></dc:subject>', None),
+    ],
+    ids=['pixels', 'normalised', 'pixels of IPTC', 'relative', 'subject', 'keyword'],
+)
+def test_places_in_pixels_are_multiplied(before: bytes, after: bytes | None) -> None:
+    packet, left_out = correct_xmp(XMP % (b'', before), 36, 24, 3)
+    assert packet is not None and left_out == []
+    assert (before if after is None else after) in packet
+
+
+@pytest.mark.parametrize(
+    ('kind', 'media_type'), [('PNG', b'image/png'), ('JPEG', b'image/jpeg'), (None, b'image/jpeg')]
+)
+def test_the_media_type_is_that_of_the_result(kind: str | None, media_type: bytes) -> None:
+    data = save(make_image(), 'JPEG', xmp=XMP % (b'dc:format="image/jpeg" dc:source="a"', b''))
+    packet = read_image_file(data, 'a.jpg', kind=kind).metadata.xmp
+    assert packet is not None
+    assert b'dc:format="%s"' % media_type in packet and b'dc:source="a"' in packet
+
+
 @pytest.mark.parametrize('packet', [b'<x', b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b'\xff\xfe'])
 def test_xmp_that_cannot_be_read_is_left_out(packet: bytes) -> None:
     assert correct_xmp(packet, 4, 4, 2) == (None, ['XMP that cannot be read'])
@@ -212,10 +252,28 @@ def test_colour_codes_of_a_png_are_kept_or_refused(codes: tuple[int, ...]) -> No
             check_output(file, OutputSettings(kind), 1)
 
 
+def test_hdr_codes_of_a_png_count_more_than_its_profile() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    png = save(make_image(), 'PNG', icc_profile=profile)
+    wide = read_image_file(add_chunk(png, b'cICP', bytes((12, 13, 0, 1))), 'a.png')
+    assert check_output(wide, OutputSettings('JPEG'), 1) == []
+    with pytest.raises(InputError, match=r'HDR \(PQ\).*--format png'):
+        check_output(read_image_file(add_chunk(png, b'cICP', bytes((9, 16, 0, 1))), 'a.png'), OutputSettings('JPEG'), 1)
+
+
 @pytest.mark.parametrize('codes', [(1, 13, 0, 1), (1, 2, 0, 1), (2, 13, 0, 1), (2, 2, 0, 1)])
 def test_colour_codes_of_srgb_may_become_any_format(codes: tuple[int, ...]) -> None:
     png = add_chunk(save(make_image(), 'PNG'), b'cICP', bytes(codes))
     assert check_output(read_image_file(png, 'a.png'), OutputSettings('JPEG'), 1) == []
+
+
+def test_a_profile_too_long_for_jpeg_is_applied() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    for length, lost in ((255 * 65519, False), (255 * 65519 + 1, True)):
+        profile = length.to_bytes(4, 'big') + srgb[4:] + bytes(length - len(srgb))
+        result, notes = rewrite(save(make_image(), 'TIFF', icc_profile=profile), 'a.tiff', 'JPEG')
+        assert notes == (['colour is converted to sRGB: JPEG holds no profile of more than 16 MB'] if lost else [])
+        assert result.info.get('icc_profile') == (None if lost else profile)
 
 
 @pytest.mark.parametrize('kind', ['BMP', 'GIF'])

@@ -91,6 +91,27 @@ def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, 
     assert {key: found.get(key.lower()) for key in tags} == tags
 
 
+@pytest.mark.parametrize('ending', ['.mov', '.mp4', '.mkv'])
+@pytest.mark.parametrize('key', ['make', 'album_artist', 'director', 'artist'])
+def test_a_tag_is_kept_in_every_container(tmp_path: Path, upscaler: Upscaler, ending: str, key: str) -> None:
+    source = tmp_path / 'phone.mov'
+    flags = {'movflags': 'use_metadata_tags'} if key not in ('make', 'artist') else {}
+    with av.open(str(source), 'w', options=flags) as container:
+        container.metadata.update({key: 'Maker', 'location': '+48.1372+011.5755/'})
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    target = tmp_path / f'large{ending}'
+    upscale_video(upscaler, source, target, progress=False)
+    with av.open(str(target)) as container:
+        found = {name.lower(): value for name, value in container.metadata.items()}
+    assert (found.get(key), found.get('location')) == ('Maker', '+48.1372+011.5755/')
+    if key == 'artist' and ending == '.mp4':  # under the name that every player knows
+        assert b'\xa9ART' in target.read_bytes()
+
+
 @pytest.mark.parametrize('ending', ['.mkv', '.mp4', '.mov', '.webm'])
 def test_an_attached_font_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
     source = tmp_path / 'anime.mkv'
@@ -133,6 +154,17 @@ def test_sound_that_the_muxer_refuses_is_to_blame(tmp_path: Path, upscaler: Upsc
     assert 'sound of kind flac cannot be copied into .mov; name an .mkv file' in str(raised.value)
     assert 'libx264' not in str(raised.value) and '.tmp' not in str(raised.value)
     assert upscale_video(upscaler, source, tmp_path / 'large.mp4', progress=False).notes == []
+
+
+@pytest.mark.parametrize('ending', ['.mov', '.MP4', '.mkv'])
+def test_a_timecode_is_kept_or_named(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
+    tags = {'timecode': '01:00:00:00'}
+    source = write_video(tmp_path / 'a.mov', make_scene(1, 5), sound=False, tags=tags)
+    report = upscale_video(upscaler, source, tmp_path / f'large{ending}', progress=False)
+    with av.open(str(report.path)) as container:
+        kept = [stream.metadata['timecode'] for stream in container.streams if stream.type == 'data']
+    wanted = ([], ['data of unknown kind left out']) if ending == '.mkv' else (['01:00:00:00'], [])
+    assert (kept, report.notes) == wanted
 
 
 def test_further_video_streams_are_named(tmp_path: Path, upscaler: Upscaler) -> None:
