@@ -53,17 +53,24 @@ class SecurityMiddleware:
             path = scope['path'].removeprefix(root) if f'{scope["path"]}/'.startswith(f'{root}/') else scope['path']
             scope = {**scope, 'root_path': root, 'path': f'{root}{path or "/"}'}
 
+        taken = False
+
+        async def receive_and_note() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken = not message.get('more_body')
+            return message
+
         async def send_with_headers(message: Message) -> None:
             if message['type'] == 'http.response.start':
+                if message['status'] >= 400 and not taken:
+                    await self._drain(Headers(scope=scope), receive)
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refuse(scope)
-        if refusal is not None:
-            await self._drain(Headers(scope=scope), receive)
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        await (self._refuse(scope) or self._app)(scope, receive_and_note, send_with_headers)
 
     async def _drain(self, headers: Headers, receive: Receive) -> None:
         """Takes the body of a refused request; nginx would answer 502 if the connection closed while it sends one."""

@@ -18,6 +18,8 @@ pytest.importorskip('python_multipart', reason='the extra serve is not installed
 
 from dasr_arch._errors import InputError
 from dasr_arch.web.api import STATIC
+from dasr_arch.web.jobs import JobQueue
+from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
 from dasr_arch.web.server import listen, serving
 from dasr_arch.web.settings import ServeSettings, make_token
@@ -101,8 +103,15 @@ def test_nothing_is_had_without_the_token(addresses):
     assert ask(address, 'healthz').status_code == 200
 
 
-@pytest.mark.parametrize('headers', ['', 'Origin: http://evil.example\r\n'])
-def test_refused_upload_is_answered_to_a_client_that_sends_it_whole(addresses, headers):
+@pytest.mark.parametrize(
+    ('headers', 'status'),
+    [('', 401), ('Origin: http://evil.example\r\n', 403), (f'Authorization: Bearer {TOKEN}\r\n', 503)],
+)
+def test_refused_upload_is_answered_to_a_client_that_sends_it_whole(addresses, headers, status, monkeypatch):
+    def refuse(queue):
+        raise ProblemError(503, 'no room', 5)
+
+    monkeypatch.setattr(JobQueue, 'check_room', refuse)
     parts = urlsplit(addresses[1])
     body = bytes(2 << 20)
     head = f'POST /api/v1/jobs HTTP/1.0\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n{headers}\r\n'
@@ -113,7 +122,7 @@ def test_refused_upload_is_answered_to_a_client_that_sends_it_whole(addresses, h
             client.sendall(body[place : place + (1 << 19)])
         response = http.client.HTTPResponse(client)
         response.begin()
-        assert response.status == (403 if headers else 401)
+        assert response.status == status
 
 
 def test_token_is_taken_from_header_and_cookie(addresses):
