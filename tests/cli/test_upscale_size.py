@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dasr_arch.checkpoints.packaged import DEFAULT_SETTING
 from dasr_cli.main import main
@@ -72,6 +73,17 @@ def test_turned_image_fits_as_it_is_shown(folder):
     assert main(arguments) == 0
     assert size_of('in/turned_to15x99.jpg') == (15, 36)
     assert main([*arguments, '--resume']) == 0
+
+
+@pytest.mark.parametrize('name', ['exif', 'APP1'])
+def test_image_turned_by_a_text_entry_fits_as_it_is_shown(folder, name):
+    exif = Image.Exif()
+    exif[274] = 6
+    text = PngInfo()
+    text.add_text(f'Raw profile type {name}', f'\n{name}\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n')
+    Image.new('RGB', (24, 10), 'red').save('in/turned.png', pnginfo=text)
+    assert main(['upscale', 'in/turned.png', '--to', '15x99', *FIXED]) == 0
+    assert size_of('in/turned_to15x99.png') == (15, 36)
 
 
 def test_animation_pages_and_sixteen_bits_have_the_size(folder):

@@ -23,6 +23,7 @@ from dasr_arch.data.high_bit_depth import decode_16_bits
 from dasr_arch.data.image_io import (
     DECODING_ERRORS,
     MAX_PIXELS,
+    RAW_EXIF,
     adopt_raw_exif,
     has_16_bits,
     make_error,
@@ -230,7 +231,8 @@ def _open(source: bytes | Path) -> Image.Image:
 
 def _is_turned(image: Image.Image) -> bool:
     """True if EXIF turns width into height; a PNG with EXIF behind its pixels is not decoded for that."""
-    known = image.format != 'PNG' or 'exif' in image.info
+    adopt_raw_exif(image)
+    known = image.format != 'PNG' or 'exif' in image.info or RAW_EXIF in image.info
     return known and image.getexif().get(274, 1) in (5, 6, 7, 8)
 
 
