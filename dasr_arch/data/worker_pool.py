@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 from dasr_arch._errors import InputError
@@ -47,7 +49,8 @@ def map_in_order(
     pending: deque[Future[Result]] = deque()
     try:
         for task in tasks:
-            pending.append(executor.submit(function, task))
+            with _signals_deferred():  # submitting may fork
+                pending.append(executor.submit(function, task))
             if len(pending) >= _IN_FLIGHT * workers:
                 yield pending.popleft().result()
         while pending:
@@ -58,6 +61,36 @@ def map_in_order(
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Delays what Python does on a signal to the end of the block, unless this is another thread.
+
+    During a fork Python only prints the exceptions of handlers, so that Ctrl-C would have no effect.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own, received = os.getpid(), list[int]()
+    before = {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+
+    def defer(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == own:
+            received.append(number)
+        else:  # a worker, which keeps the handlers of the fork
+            handlers[number](number, frame)
+
+    for number in handlers:
+        signal.signal(number, defer)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in received:
+            signal.raise_signal(late)
 
 
 def _start_worker(parent: int) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing.context import ForkProcess
@@ -530,3 +531,26 @@ def test_pool_keeps_the_order_and_takes_tasks_only_as_it_goes() -> None:
 def test_killed_worker_is_an_error_and_no_endless_wait() -> None:
     with pytest.raises(InputError, match='a worker process was killed, probably for lack of memory'):
         list(map_in_order(die_at_three, range(10), workers=2))
+
+
+FORKED = """
+import os, signal, sys
+from dasr_arch.data.worker_pool import map_in_order
+
+number = getattr(signal, sys.argv[1])
+if number != signal.SIGINT:
+    signal.signal(number, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: signal.raise_signal(number))
+try:
+    list(map_in_order(abs, range(10), workers=2))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='workers are spawned')
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
+def test_signal_during_the_fork_of_a_worker_stops_the_work(name: str) -> None:
+    done = subprocess.run([sys.executable, '-c', FORKED, name], timeout=60, check=False, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert 'Exception ignored' not in done.stderr
