@@ -69,6 +69,19 @@ def test_an_unsupported_matrix_names_the_video(tmp_path: Path) -> None:
         scan_video(source, VideoSettings())
 
 
+def write_phone_video(folder: Path, tags: dict[str, str], flags: dict[str, str]) -> Path:
+    """A .mov of five frames with tags of the container."""
+    path = folder / 'phone.mov'
+    with av.open(str(path), 'w', options=flags) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
+        for pixels in make_scene(1, 5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.mark.parametrize('ending', ['.mov', '.mp4', '.mkv'])
 def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
     tags = {
@@ -76,14 +89,7 @@ def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, 
         'com.apple.quicktime.make': 'Maker',
         'com.apple.quicktime.creationdate': '2026-01-02T03:04:05+0100',
     }
-    source = tmp_path / 'phone.mov'
-    with av.open(str(source), 'w', options={'movflags': 'use_metadata_tags'}) as container:
-        container.metadata.update(tags)
-        stream = container.add_stream('libx264', rate=25)
-        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
-        for pixels in make_scene(1, 5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
-        container.mux(stream.encode(None))
+    source = write_phone_video(tmp_path, tags, {'movflags': 'use_metadata_tags'})
     target = tmp_path / f'large{ending}'
     upscale_video(upscaler, source, target, progress=False)
     with av.open(str(target)) as container:
@@ -94,15 +100,8 @@ def test_place_and_make_of_a_phone_are_kept(tmp_path: Path, upscaler: Upscaler, 
 @pytest.mark.parametrize('ending', ['.mov', '.mp4', '.mkv'])
 @pytest.mark.parametrize('key', ['make', 'album_artist', 'director', 'artist'])
 def test_a_tag_is_kept_in_every_container(tmp_path: Path, upscaler: Upscaler, ending: str, key: str) -> None:
-    source = tmp_path / 'phone.mov'
     flags = {'movflags': 'use_metadata_tags'} if key not in ('make', 'artist') else {}
-    with av.open(str(source), 'w', options=flags) as container:
-        container.metadata.update({key: 'Maker', 'location': '+48.1372+011.5755/'})
-        stream = container.add_stream('libx264', rate=25)
-        stream.width, stream.height, stream.pix_fmt = 40, 32, 'yuv420p'
-        for pixels in make_scene(1, 5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
-        container.mux(stream.encode(None))
+    source = write_phone_video(tmp_path, {key: 'Maker', 'location': '+48.1372+011.5755/'}, flags)
     target = tmp_path / f'large{ending}'
     upscale_video(upscaler, source, target, progress=False)
     with av.open(str(target)) as container:
