@@ -79,7 +79,7 @@ Scale = int | TargetSize
 """Size of a result: an upsampling factor, or what a user asks for."""
 
 
-_LABEL = re.compile(r'(.+)_(?:x([234])|to(\d{1,6})x(\d{1,6})|long(\d{1,6})|short(\d{1,6}))')
+_LABEL = re.compile(r'(.+)_(?:x([1-4])|to(\d{1,6})x(\d{1,6})|long(\d{1,6})|short(\d{1,6}))')
 
 
 def read_label(stem: str) -> tuple[str, Scale] | None:
@@ -89,7 +89,7 @@ def read_label(stem: str) -> tuple[str, Scale] | None:
         return None
     factor, width, height, long_side, short_side = (int(number or 0) for number in found.groups()[1:])
     if factor:
-        return found[1], factor
+        return found[1], TargetSize(same=True) if factor == 1 else factor
     box = (width, height) if width and height else None
     given = (box, long_side or None, short_side or None)
     return None if given.count(None) != 2 else (found[1], TargetSize(*given))

@@ -65,6 +65,14 @@ def test_second_run_resumes_and_takes_no_result_as_input(folder, capsys, option,
     assert size_of(f'in/{name}') == size
 
 
+def test_result_of_the_same_size_is_no_input_of_another_scale(folder, capsys):
+    assert main(['upscale', 'in/a.png', '--scale', '1', *FIXED]) == 0
+    assert main(['upscale', 'in/a*.png', *FIXED]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ['in/a_x1.png', 'in/a_x2.png']
+    assert '1 left out' in printed.err
+
+
 def test_turned_image_fits_as_it_is_shown(folder):
     exif = Image.Exif()
     exif[274] = 6

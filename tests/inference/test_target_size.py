@@ -153,6 +153,7 @@ def test_mask_of_another_size_is_refused(upscaler):
         ('a_to40x30', ('a', TargetSize((40, 30)))),
         ('a_long40', ('a', TargetSize(long_side=40))),
         ('a_short40', ('a', TargetSize(short_side=40))),
+        ('a_x1', ('a', TargetSize(same=True))),
     ],
 )
 def test_label_of_a_result_is_read(name: str, expected: tuple[str, int | TargetSize]) -> None:
