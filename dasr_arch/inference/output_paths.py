@@ -94,7 +94,7 @@ def plan_files(sources: Sequence[str] | Manifest, target: str | None, settings: 
             if settings.mask is not None:
                 size = (header.width, header.height)
                 check_mask(settings.mask, size, resize(settings.scale, *size), f'{one.path}: ')
-        elif _is_upscaled(path, header, settings.scale):
+        elif is_upscaled(path, header, settings.scale):
             done.append(path)
         else:
             reason = f'{path} exists but is not {label_scale(settings.scale)} of it; replace it with --force'
@@ -429,7 +429,7 @@ def _make_unique(path: Path, taken: set[Path], list_names: Callable[[], set[Path
     return free
 
 
-def _is_upscaled(path: Path, header: Header, scale: Scale) -> bool:
+def is_upscaled(path: Path, header: Header, scale: Scale) -> bool:
     """True if a file is an image of ``scale`` times the size in a header, perhaps rotated."""
     try:
         there = read_header(path, str(path), limited=False)
@@ -440,7 +440,7 @@ def _is_upscaled(path: Path, header: Header, scale: Scale) -> bool:
 
 def _is_result(source: Path, path: Path, scale: Scale) -> bool:
     try:
-        return source.is_file() and _is_upscaled(path, read_header(source, str(source)), scale)
+        return source.is_file() and is_upscaled(path, read_header(source, str(source)), scale)
     except InputError:
         return False
 

@@ -107,7 +107,7 @@ def run_plan(upscaler: Upscaler | ModelPool, plan: UpscalePlan, settings: FileSe
     failed = list(plan.failed)
     if isinstance(upscaler, ModelPool):
         upscaler.prepare([job.header[1:3] for job in plan.jobs if job.header], settings.size)
-    total = sum(_estimate_work(job, settings.adaptation) for job in plan.jobs)
+    total = sum(estimate_work(job, settings.adaptation) for job in plan.jobs)
     with progress_bar(total=total, unit='px', unit_scale=True, disable=not settings.progress) as bar:
         for job in plan.jobs:
             bar.set_description(job.source.name, refresh=True)
@@ -116,7 +116,7 @@ def run_plan(upscaler: Upscaler | ModelPool, plan: UpscalePlan, settings: FileSe
                 result = _upscale_job(upscaler, job, settings, bar)
             except InputError as error:
                 failed.append(FailedImage.from_error(job.source, error))
-                bar.total = expected - _estimate_work(job, settings.adaptation) + bar.n - started
+                bar.total = expected - estimate_work(job, settings.adaptation) + bar.n - started
                 continue
             write_whole(job.target, result)
             made.append(job.target)
@@ -179,7 +179,7 @@ def count_work(file: ImageFile, adaptation: AdaptationOptions | None = None) -> 
     return plain + sum(Upscaler.work(frame, adaptation) - Upscaler.work(frame) for frame in encoded)
 
 
-def _estimate_work(job: UpscaleJob, adaptation: AdaptationOptions) -> int:
+def estimate_work(job: UpscaleJob, adaptation: AdaptationOptions) -> int:
     """Estimate of ``count_work`` from the header; alpha and CMYK are more work than a header says."""
     assert job.header is not None
     _, width, height, frames = job.header
@@ -196,7 +196,7 @@ def _upscale_job(upscaler: Upscaler | ModelPool, job: UpscaleJob, settings: File
     name = str(job.source)
     kind = format_for(job.target, settings.output.format)
     file = read_image_file(read_bytes(job.source), name, settings.size or upscaler.scale, kind=kind)
-    estimate = _estimate_work(job, settings.adaptation)
+    estimate = estimate_work(job, settings.adaptation)
     bar.total = (bar.total or 0) - estimate + count_work(file, settings.adaptation)
     chosen = replace(settings, output=replace(settings.output, format=kind))
 

@@ -14,7 +14,7 @@ from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest, Shard
-    from dasr_arch.inference.model_pool import ModelPool
+    from dasr_arch.inference.model_pool import ModelPool, PoolOptions
     from dasr_arch.inference.target_size import Scale
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
 
@@ -75,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--exact', action='store_true', help='pad tiles by the full receptive field (identical to untiled output)'
     )
     add_device(computing)
+    cluster = parser.add_argument_group('cluster (extra: ray)')
+    cluster.add_argument('--engine', metavar='NAME', help='ray: images are upscaled by the workers of a Ray cluster')
+    cluster.add_argument('--results', metavar='FOLDER', help='rows about the results, for the next run of the job, too')
+    cluster.add_argument('--workers', type=int, metavar='N', help='processes (as many as there are cores or GPUs for)')
+    cluster.add_argument('--cpus', type=int, metavar='N', help='cores of a worker (1)')
+    cluster.add_argument(
+        '--gpus', type=float, metavar='N', help='GPUs of a worker, such as 0.5 (1 where there are any)'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,9 +92,14 @@ def run(args: argparse.Namespace) -> int:
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
 
     settings = _read_settings(args)
-    pool = _make_pool(args)
+    options = _read_options(args)
+    pool = options.make_pool()
     sources, target = _read_sources(args, settings.size or pool.scale)
-    if any(map(is_video, [sources.first] if isinstance(sources, Manifest) else sources)):
+    on_videos = any(map(is_video, [sources.first] if isinstance(sources, Manifest) else sources))
+    if args.engine is not None:
+        return _upscale_with_ray(args, sources, target, settings, options, on_videos)
+    _refuse_options(args, ('results', 'workers', 'cpus', 'gpus'), 'is for clusters; add --engine ray, or leave it out')
+    if on_videos:
         return _upscale_videos(args, sources, target, settings, pool)
     _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video; leave it out, or give a video file')
     if isinstance(sources, list) and any(map(_is_pipe, (*sources, target or ''))):
@@ -171,6 +184,41 @@ def _upscale_videos(
     return 2 if failed else 0
 
 
+def _upscale_with_ray(
+    args: argparse.Namespace,
+    sources: 'list[str] | Manifest',
+    target: str | None,
+    settings: 'FileSettings',
+    options: 'PoolOptions',
+    on_videos: bool,
+) -> int:
+    """Upscales images on a cluster; returns 2 if an image could not be used."""
+    from dasr_arch._errors import InputError
+    from dasr_arch.inference.cluster.ray_engine import Workers, upscale_with_ray
+
+    if args.engine != 'ray':
+        raise InputError(
+            f"--engine: there is no engine '{args.engine}'; use ray, or leave it out for this machine alone"
+        )
+    if args.results is None:
+        raise InputError('--engine ray needs a folder for the rows about the results; give it with --results')
+    _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video, which --engine ray does not take')
+    if on_videos or (isinstance(sources, list) and any(map(_is_pipe, (*sources, target or '')))):
+        raise InputError('--engine ray takes images; for videos and pipes leave it out')
+    workers = Workers(args.workers, 1 if args.cpus is None else args.cpus, args.gpus)
+    _print_model(options.make_pool(), settings)
+    try:
+        report = upscale_with_ray(options, sources, target, args.results, settings, workers)
+    except KeyboardInterrupt:
+        print('stopped; what is finished is whole, the same command goes on', file=sys.stderr)
+        raise
+    print(report.rows)
+    print_failures(report.failed)
+    counts = {'upscaled': report.made, 'already done': report.done, 'failed': len(report.failed)}
+    _print_totals(settings.shard, counts, report.left_out)
+    return 2 if report.failed else 0
+
+
 def _refuse_options(args: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
     from dasr_arch._errors import InputError
 
@@ -214,16 +262,13 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
     )
 
 
-def _make_pool(args: argparse.Namespace) -> 'ModelPool':
-    from dasr_arch.inference.model_pool import AUTO, ModelPool
+def _read_options(args: argparse.Namespace) -> 'PoolOptions':
+    """Networks of the arguments; InputError if they are wrong."""
+    from dasr_arch.inference.model_pool import PoolOptions
     from dasr_arch.inference.tiling import Tiling
-    from dasr_arch.inference.upscaler import Upscaler
-    from dasr_arch.probe.auto_model import AutoPool
 
-    tiling = Tiling(args.tile, args.exact)
-    make = partial(Upscaler, device=args.device, precision=args.precision, tiling=tiling)
     scale = None if args.scale == 1 else args.scale
-    return AutoPool(args.model, scale, make) if args.model == AUTO else ModelPool(args.model, scale, make)
+    return PoolOptions(args.model, scale, args.device, args.precision, Tiling(args.tile, args.exact))
 
 
 def _print_model(pool: 'ModelPool', settings: 'FileSettings') -> None:

@@ -1,0 +1,1 @@
+"""Upscaling on the machines of a Ray cluster."""

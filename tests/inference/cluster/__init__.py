@@ -1,0 +1,1 @@
+"""Tests of upscaling on a cluster."""
