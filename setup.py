@@ -56,6 +56,7 @@ NCNN = ['ncnn>=1.0.20260114']  # faster inference on CPUs; as in dasr_arch/backe
 SPANDREL = ['spandrel>=0.4']
 VIDEO = ['av>=18']  # display matrix, colour tags and chapters can be written
 PARQUET = ['pyarrow>=18']  # manifests; the first with wheels for Python 3.13
+RAY = [*PARQUET, 'ray[data]>=2.60']  # upscaling on a cluster
 SERVE = [
     'fastapi>=0.165',  # routes of `dasr serve`, and their description
     'starlette>=1.6',  # HTTP below it
@@ -133,6 +134,7 @@ setup(
         'spandrel': SPANDREL,
         'video': VIDEO,
         'parquet': PARQUET,
+        'ray': RAY,
         'serve': SERVE,
         'lpips': LPIPS,
         'docs': DOCS,

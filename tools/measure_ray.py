@@ -1,7 +1,7 @@
 """Checks and measures `dasr upscale --engine ray` on this machine: `python tools/measure_ray.py kills|speed`.
 
-kills: a job of many small images, of which first a worker and then the driver is killed with SIGKILL, is run again. Each
-result must be there once and equal that of the command without Ray, byte for byte. Prints the memory of the workers.
+kills: a job of many small images, of which first a worker and then the driver is killed with SIGKILL, is run again.
+Each result must be there once and equal that of the command without Ray, byte for byte. Prints the memory, too.
 speed: images per second of one worker and of several, one thread each, in turns.
 """
 
@@ -96,7 +96,7 @@ def measure_speed(folder: Path, workers: int, rounds: int) -> int:
     """Compares one worker with several, in turns; the start is not counted."""
     seconds: dict[int, list[float]] = {1: [], workers: []}
     for _ in range(rounds):
-        for number in seconds:
+        for number, times_each in seconds.items():
             for name in ('out', 'results'):
                 shutil.rmtree(folder / name, ignore_errors=True)
             command = ('--engine', 'ray', '--results', str(folder / 'results'), '--workers', str(number))
@@ -106,8 +106,8 @@ def measure_speed(folder: Path, workers: int, rounds: int) -> int:
             times = [path.stat().st_mtime for path in (folder / 'out').iterdir()]
             rows = parquet.read_table(folder / 'results' / 'rows.parquet').to_pylist()
             whole = max(times) - min(times) + statistics.mean(row['seconds'] for row in rows)
-            seconds[number].append(whole / len(times))
-            print(f'{number} workers: {1 / seconds[number][-1]:.2f} images a second', flush=True)
+            times_each.append(whole / len(times))
+            print(f'{number} workers: {1 / times_each[-1]:.2f} images a second', flush=True)
     one, several = (statistics.median(values) for values in seconds.values())
     print(f'{workers} workers are {one / several:.2f} times as fast as one (medians of {rounds})')
     return 0

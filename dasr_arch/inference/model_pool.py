@@ -2,12 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Self
 
-from dasr_arch.backends.precision import Precision
 from dasr_arch.checkpoints.packaged import (
     DEFAULT_SETTING,
     default_setting,
@@ -18,7 +14,6 @@ from dasr_arch.checkpoints.packaged import (
 from dasr_arch.inference.images.io import ImageFile
 from dasr_arch.inference.load_model import find_scale, names_file
 from dasr_arch.inference.target_size import TargetSize, choose_factor
-from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscaler import Upscaler
 
 AUTO = 'auto'
@@ -121,28 +116,3 @@ class ModelPool:
         if key not in self._loaded:
             self._loaded[key] = self._make(factor, model)
         return self._loaded[key]
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """Arguments of a ModelPool and of its upscalers, such as those of a command; see ``Upscaler``."""
-
-    model: str | os.PathLike[str] | None = None
-    scale: int | None = None
-    device: str = 'auto'
-    precision: Precision = 'auto'
-    tiling: Tiling = Tiling()
-
-    def make_pool(self) -> ModelPool:
-        """The pool, for the model 'auto' an AutoPool; InputError if there are no such weights."""
-        from dasr_arch.probe.auto_model import AutoPool
-
-        make = partial(Upscaler, device=self.device, precision=self.precision, tiling=self.tiling)
-        if self.model == AUTO:
-            return AutoPool(AUTO, self.scale, make)
-        return ModelPool(self.model, self.scale, make)
-
-    def with_absolute_path(self) -> Self:
-        """The same for other processes, which may work in another folder."""
-        is_file = self.model is not None and names_file(self.model)
-        return replace(self, model=Path(os.path.abspath(str(self.model)))) if is_file else self

@@ -14,7 +14,8 @@ from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest, Shard
-    from dasr_arch.inference.model_pool import ModelPool, PoolOptions
+    from dasr_arch.inference.model_pool import ModelPool
+    from dasr_arch.inference.pool_options import PoolOptions
     from dasr_arch.inference.target_size import Scale
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
 
@@ -264,7 +265,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
 
 def _read_options(args: argparse.Namespace) -> 'PoolOptions':
     """Networks of the arguments; InputError if they are wrong."""
-    from dasr_arch.inference.model_pool import PoolOptions
+    from dasr_arch.inference.pool_options import PoolOptions
     from dasr_arch.inference.tiling import Tiling
 
     scale = None if args.scale == 1 else args.scale

@@ -24,8 +24,8 @@ from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.data.input_lists import Manifest
 from dasr_arch.inference.cluster.results_folder import ROWS, ResultsFolder, hash_file, identify, row_schema
 from dasr_arch.inference.images.io import read_image_file, size_of
-from dasr_arch.inference.model_pool import PoolOptions
 from dasr_arch.inference.output_paths import UpscaleJob, format_for, is_upscaled
+from dasr_arch.inference.pool_options import PoolOptions
 from dasr_arch.inference.target_size import label_scale
 from dasr_arch.inference.upscale_files import FileSettings, estimate_work, plan_upscaling, upscale_image
 from dasr_arch.version import __version__
@@ -315,7 +315,7 @@ class Worker:
             row['error'] = FailedImage.from_error(Path(path), error).reason
         except OSError as error:
             row['error'] = f'{error.filename or out}: {error.strerror or error}'
-        except Exception as error:  # of an image that nobody has tried; the others go on
+        except Exception as error:  # noqa: BLE001 - of an image that nobody has tried; the others go on
             row['error'] = f'{type(error).__name__}: {error}; please report it with the image'
         tried.unlink(missing_ok=True)
         return row

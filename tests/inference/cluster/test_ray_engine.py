@@ -17,7 +17,7 @@ from PIL import Image
 
 from dasr_arch import InputError
 from dasr_arch.inference.cluster.ray_engine import Worker, Workers, upscale_with_ray
-from dasr_arch.inference.model_pool import PoolOptions
+from dasr_arch.inference.pool_options import PoolOptions
 from dasr_arch.inference.upscale_files import FileSettings
 from dasr_arch.version import __version__
 from dasr_cli.main import main
