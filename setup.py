@@ -75,7 +75,7 @@ DEV = [
     *NCNN,
     *SPANDREL,
     *VIDEO,
-    *PARQUET,
+    *RAY,
     *DOCS,
     'build>=1.3',  # `make dist`
     'coverage>=7.10',
