@@ -30,7 +30,7 @@ LAYERS = (
     {'checkpoints', 'losses'},
     {'inference'},
     {'zero_shot', 'probe'},
-    {'config'},
+    {'config', 'cluster'},
     {'models'},
     {'export', 'benchmark'},
     {'pipelines', 'web'},

@@ -13,9 +13,9 @@ from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model, 
 from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error, print_failures, print_note
 
 if TYPE_CHECKING:
+    from dasr_arch.cluster.pool_options import PoolOptions
     from dasr_arch.data.input_lists import Manifest, Shard
     from dasr_arch.inference.model_pool import ModelPool
-    from dasr_arch.inference.pool_options import PoolOptions
     from dasr_arch.inference.target_size import Scale
     from dasr_arch.inference.upscale_files import FileSettings, UpscaleReport
 
@@ -195,7 +195,7 @@ def _upscale_with_ray(
 ) -> int:
     """Upscales images on a cluster; returns 2 if an image could not be used."""
     from dasr_arch._errors import InputError
-    from dasr_arch.inference.cluster.ray_engine import Workers, upscale_with_ray
+    from dasr_arch.cluster.ray_engine import Workers, upscale_with_ray
 
     if args.engine != 'ray':
         raise InputError(
@@ -265,7 +265,7 @@ def _read_settings(args: argparse.Namespace) -> 'FileSettings':
 
 def _read_options(args: argparse.Namespace) -> 'PoolOptions':
     """Networks of the arguments; InputError if they are wrong."""
-    from dasr_arch.inference.pool_options import PoolOptions
+    from dasr_arch.cluster.pool_options import PoolOptions
     from dasr_arch.inference.tiling import Tiling
 
     scale = None if args.scale == 1 else args.scale

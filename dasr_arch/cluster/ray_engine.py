@@ -20,12 +20,12 @@ from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
 from dasr_arch._files import write_whole
+from dasr_arch.cluster.pool_options import PoolOptions
+from dasr_arch.cluster.results_folder import ROWS, ResultsFolder, hash_file, identify, row_schema
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.data.input_lists import Manifest
-from dasr_arch.inference.cluster.results_folder import ROWS, ResultsFolder, hash_file, identify, row_schema
 from dasr_arch.inference.images.io import read_image_file, size_of
 from dasr_arch.inference.output_paths import UpscaleJob, format_for, is_upscaled
-from dasr_arch.inference.pool_options import PoolOptions
 from dasr_arch.inference.target_size import label_scale
 from dasr_arch.inference.upscale_files import FileSettings, estimate_work, plan_upscaling, upscale_image
 from dasr_arch.version import __version__

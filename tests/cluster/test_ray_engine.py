@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from dasr_arch import InputError
-from dasr_arch.inference.cluster.ray_engine import Worker, Workers, upscale_with_ray
-from dasr_arch.inference.pool_options import PoolOptions
+from dasr_arch.cluster.pool_options import PoolOptions
+from dasr_arch.cluster.ray_engine import Worker, Workers, upscale_with_ray
 from dasr_arch.inference.upscale_files import FileSettings
 from dasr_arch.version import __version__
 from dasr_cli.main import main
@@ -26,7 +26,7 @@ from tests.inference.making import make_faithful
 ray = pytest.importorskip('ray', reason='the extra ray is not installed')
 parquet = pytest.importorskip('pyarrow.parquet')
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 OPTIONS = PoolOptions('net.pth', 2, 'cpu', 'fp32')
 COMMAND = [
     'upscale',
@@ -242,7 +242,7 @@ def test_unexpected_error_is_a_row(work, monkeypatch):
     def fail(*arguments, **options):
         raise ZeroDivisionError('of a test')
 
-    monkeypatch.setattr('dasr_arch.inference.cluster.ray_engine.upscale_image', fail)
+    monkeypatch.setattr('dasr_arch.cluster.ray_engine.upscale_image', fail)
     assert work()['error'] == 'ZeroDivisionError: of a test; please report it with the image'
 
 
