@@ -25,8 +25,9 @@ from dasr_arch.cluster.results_folder import ROWS, ResultsFolder, hash_file, ide
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.data.input_lists import Manifest
 from dasr_arch.inference.images.io import read_image_file, size_of
+from dasr_arch.inference.model_pool import ModelPool
 from dasr_arch.inference.output_paths import UpscaleJob, format_for, is_upscaled
-from dasr_arch.inference.target_size import label_scale
+from dasr_arch.inference.target_size import Scale, label_scale
 from dasr_arch.inference.upscale_files import FileSettings, estimate_work, plan_upscaling, upscale_image
 from dasr_arch.version import __version__
 
@@ -106,16 +107,17 @@ def upscale_with_ray(
     ray = _import_ray()
     settings, workers = settings or FileSettings(), workers or Workers()
     options = options.with_absolute_path()
-    plan = plan_upscaling(options.make_pool(), sources, target, replace(settings, force=True, resume=False))
-    folder = ResultsFolder(Path(os.path.abspath(results)), _describe_job(options, settings), settings.force)
+    pool = options.make_pool()
+    plan = plan_upscaling(pool, sources, target, replace(settings, force=True, resume=False))
+    folder = ResultsFolder(Path(os.path.abspath(results)), _describe_job(options, pool, settings), settings.force)
+    pending, refused = _find_work(plan.jobs, folder, settings, settings.size or pool.scale)
     with folder:
-        todo, refused = _find_work(plan.jobs, folder, settings, options)
         failed = [*plan.failed, *refused]
         folder.add(_describe_failure(image, folder.job) for image in failed)
-        made, done = 0, len(plan.jobs) - len(todo) - len(refused)
-        if todo:
-            with _Cluster(ray, options, workers) as cluster, progress_bar(total=len(todo), unit='image') as bar:
-                for rows in cluster.map(todo, settings, folder.path):
+        made, done = 0, len(plan.jobs) - len(pending) - len(refused)
+        if pending:
+            with _Cluster(ray, options, workers) as cluster, progress_bar(total=len(pending), unit='image') as bar:
+                for rows in cluster.map(pending, settings, folder):
                     folder.add(rows)
                     bar.update(len(rows))
                     new = [FailedImage(Path(row['path']), row['error']) for row in rows if row['error']]
@@ -132,9 +134,9 @@ def _import_ray() -> Any:
     return ray
 
 
-def _describe_job(options: PoolOptions, settings: FileSettings) -> dict[str, object]:
+def _describe_job(options: PoolOptions, pool: ModelPool, settings: FileSettings) -> dict[str, object]:
     """What the results depend on, besides the images."""
-    pool, adaptation = options.make_pool(), settings.adaptation
+    adaptation = settings.adaptation
     return {
         'dasr': __version__,
         'weights': {path.name: hash_file(path) for path in pool.list_weights()},
@@ -160,27 +162,27 @@ def _describe_failure(image: FailedImage, job: str) -> dict[str, Any]:
 
 
 def _find_work(
-    jobs: Sequence[UpscaleJob], folder: ResultsFolder, settings: FileSettings, options: PoolOptions
+    jobs: Sequence[UpscaleJob], folder: ResultsFolder, settings: FileSettings, scale: Scale
 ) -> tuple[list[dict[str, Any]], list[FailedImage]]:
     """Rows of the images that are to be done, those with most work first, and images that cannot be done.
 
-    A row has beside names and work the time 'since' in ns: a result of that time or later is complete.
+    A row has beside names and work the time 'since' in ns: a result of that time or later, and made since the job was
+    begun, is complete. If it is 0, the result that is there is kept. InputError if a file is in the place of a result.
     """
     known = {row['out']: row for row in folder.read()}
-    scale = settings.size or options.make_pool().scale
-    todo: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []
     refused: list[FailedImage] = []
     for job in jobs:
         source, out = (os.path.abspath(path) for path in (job.source, job.target))
         id_ = identify(Path(source), folder.job)
-        since = max(folder.started, job.source.stat().st_mtime_ns)
+        since = max(1, job.source.stat().st_mtime_ns)
         if os.path.exists(out) and not settings.force:
             there, earlier = os.stat(out), known.get(out)
             if earlier and (earlier['id'], earlier['size']) == (id_, there.st_size):
                 continue
             if earlier and not earlier['error']:
                 since = there.st_mtime_ns + 1  # of another image, or damaged
-            elif not earlier and there.st_mtime_ns < since:
+            elif not (earlier or folder.made_since_start(there.st_mtime_ns, since)):
                 if not settings.resume:
                     raise InputError(f'{job.target}: exists already; --resume leaves it out, --force replaces it')
                 assert job.header is not None
@@ -190,8 +192,8 @@ def _find_work(
                     continue
                 since = 0
         work = estimate_work(job, settings.adaptation)
-        todo.append({'id': id_, 'path': source, 'out': out, 'since': since, 'work': work})
-    return sorted(todo, key=lambda row: -row['work']), refused
+        pending.append({'id': id_, 'path': source, 'out': out, 'since': since, 'work': work})
+    return sorted(pending, key=lambda row: -row['work']), refused
 
 
 class _Cluster:
@@ -216,13 +218,13 @@ class _Cluster:
         if self._own:
             self._ray.shutdown()
 
-    def map(self, todo: Sequence[dict[str, Any]], settings: FileSettings, results: Path) -> Iterator[Any]:
+    def map(self, pending: Sequence[dict[str, Any]], settings: FileSettings, folder: ResultsFolder) -> Iterator[Any]:
         """Lists of rows about results, as they are made."""
         data, arrow = self._ray.data, import_extra('pyarrow', 'ray')
-        (results / _TRIES).mkdir(exist_ok=True)
-        for tried in (results / _TRIES).iterdir():
+        (folder.path / _TRIES).mkdir(exist_ok=True)
+        for tried in (folder.path / _TRIES).iterdir():
             tried.unlink()
-        blocks = list(_cut_blocks(todo, self._number))
+        blocks = list(_cut_blocks(pending, self._number))
         context = data.DataContext.get_current()
         shown, context.enable_progress_bars = context.enable_progress_bars, False
         try:
@@ -231,7 +233,7 @@ class _Cluster:
             context.enable_progress_bars = shown
         rows = rows.map_batches(
             Worker,
-            fn_constructor_args=(self._options, settings, results, self._cpus, __version__),
+            fn_constructor_args=(self._options, settings, folder.path, folder.started, self._cpus, __version__),
             batch_size=None,
             batch_format='pyarrow',
             compute=data.ActorPoolStrategy(size=min(self._number, len(blocks)), max_tasks_in_flight_per_actor=2),
@@ -284,13 +286,18 @@ class Worker:
         InputError: if the package has another version here, or the network cannot be loaded.
     """
 
-    def __init__(self, options: PoolOptions, settings: FileSettings, results: Path, cpus: int, version: str) -> None:
+    def __init__(
+        self, options: PoolOptions, settings: FileSettings, results: Path, started: int, cpus: int, version: str
+    ) -> None:
         if version != __version__:
             raise InputError(f'dasr {__version__} is installed on a machine of the cluster, {version} on the first')
         torch.set_num_threads(cpus)
         self._settings = settings
         self._tries = results / _TRIES
+        self._started = started
         self._pool = options.make_pool()
+        if settings.size is None:
+            self._pool.prepare([(1, 1)], None)  # the network of all images
         self._arrow = import_extra('pyarrow', 'ray')
 
     def __call__(self, block: Any) -> Iterator[Any]:
@@ -303,7 +310,7 @@ class Worker:
         target, tried = Path(out), self._tries / id
         started = time.monotonic()
         try:
-            if not (target.exists() and target.stat().st_mtime_ns >= since):
+            if not (target.exists() and (since == 0 or target.stat().st_mtime_ns >= max(since, self._started))):
                 if tried.exists() and tried.stat().st_size >= _MOST_TRIES:
                     raise InputError('its worker was killed three times, probably for lack of memory')
                 with tried.open('ab') as file:
@@ -332,11 +339,11 @@ class Worker:
         return self._pool.name_of(upscaler)
 
 
-def _cut_blocks(todo: Sequence[dict[str, Any]], workers: int) -> Iterator[list[dict[str, Any]]]:
+def _cut_blocks(pending: Sequence[dict[str, Any]], workers: int) -> Iterator[list[dict[str, Any]]]:
     """Lists of neighbouring rows, with a limited number and a limited work."""
-    most = min(_BLOCK_ROWS, max(1, len(todo) // (_BLOCKS * workers)))
+    most = min(_BLOCK_ROWS, max(1, len(pending) // (_BLOCKS * workers)))
     block: list[dict[str, Any]] = []
-    for row in todo:
+    for row in pending:
         if block and (len(block) == most or sum(one['work'] for one in block) + row['work'] > _BLOCK_WORK):
             yield block
             block = []
@@ -350,4 +357,4 @@ def _explain(error: Exception) -> str:
     line = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
     if 'ModuleNotFoundError' in str(error):
         return f"a worker could not start ({line}); pip install 'dasr-representation-learning[ray]' on every machine"
-    return f'a worker could not start or work ({line})'
+    return f'a worker could not start or work: {line.split("InputError: ", maxsplit=1)[-1]}'

@@ -87,14 +87,22 @@ class ResultsFolder:
             self._refuse_other(job)
         elif path.is_dir() and any(path.iterdir()):
             raise InputError(f'{path}: holds files, but no results of a job; choose another folder for --results')
-        if anew or not self._file.is_file():
-            write_whole(self._file, content)
-        self.started = self._file.stat().st_mtime_ns
-        """Time in ns at which the job was begun, by the clock of the folder's file system."""
         self._anew = anew
+        self._content = content
+
+    @property
+    def started(self) -> int:
+        """Time in ns at which the job was begun, by the clock of the folder's file system."""
+        return self._file.stat().st_mtime_ns
+
+    def made_since_start(self, time_ns: int, other_ns: int) -> bool:
+        """True if a time is not before another one nor before the start of the job; False of a new job."""
+        return self._file.is_file() and time_ns >= max(self.started, other_ns)
 
     def __enter__(self) -> Self:
-        """Returns the folder."""
+        """Begins the job if it is new, and returns the folder."""
+        if self._anew or not self._file.is_file():
+            write_whole(self._file, self._content)
         return self
 
     def __exit__(
@@ -165,12 +173,18 @@ def _make_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def _newest(tables: Sequence[Any]) -> Any:
-    """One row for each result, and for each image without one, the last of those that there are."""
+    """The last row of each result, and of each image that has failed before there was one."""
     arrow = import_extra('pyarrow', 'ray')
     table = arrow.concat_tables(tables)
-    last: dict[tuple[str, str], int] = {}
-    for index, key in enumerate(zip(table['path'].to_pylist(), table['out'].to_pylist(), strict=True)):
-        path, out = key
-        last.pop((path, ''), None)
-        last['' if out else path, out] = index
-    return table.take(arrow.array(sorted(last.values()), arrow.int64()))
+    places: dict[str, dict[str, int]] = {}  # of the rows of each image, by their results
+    owners: dict[str, str] = {}  # image of each result
+    for place, (path, out) in enumerate(zip(table['path'].to_pylist(), table['out'].to_pylist(), strict=True)):
+        if out:
+            places.get(owners.get(out, ''), {}).pop(out, None)
+            places.setdefault(path, {}).pop('', None)
+            places[path][out] = place
+            owners[out] = path
+        else:
+            places[path] = {'': place}
+    chosen = sorted(place for rows in places.values() for place in rows.values())
+    return table.take(arrow.array(chosen, arrow.int64()))

@@ -88,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscales and prints the output paths; returns 2 if an image could not be used."""
+    from dasr_arch._errors import InputError
     from dasr_arch.data.input_lists import Manifest
     from dasr_arch.inference.output_paths import is_video
     from dasr_arch.inference.upscale_files import UpscaleReport, plan_upscaling, run_plan
@@ -98,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
     sources, target = _read_sources(args, settings.size or pool.scale)
     on_videos = any(map(is_video, [sources.first] if isinstance(sources, Manifest) else sources))
     if args.engine is not None:
-        return _upscale_with_ray(args, sources, target, settings, options, on_videos)
+        if on_videos:
+            raise InputError('--engine ray takes images; for videos leave it out')
+        return _upscale_with_ray(args, sources, target, settings, options, pool)
     _refuse_options(args, ('results', 'workers', 'cpus', 'gpus'), 'is for clusters; add --engine ray, or leave it out')
     if on_videos:
         return _upscale_videos(args, sources, target, settings, pool)
@@ -191,7 +194,7 @@ def _upscale_with_ray(
     target: str | None,
     settings: 'FileSettings',
     options: 'PoolOptions',
-    on_videos: bool,
+    pool: 'ModelPool',
 ) -> int:
     """Upscales images on a cluster; returns 2 if an image could not be used."""
     from dasr_arch._errors import InputError
@@ -204,10 +207,10 @@ def _upscale_with_ray(
     if args.results is None:
         raise InputError('--engine ray needs a folder for the rows about the results; give it with --results')
     _refuse_options(args, ('codec', 'crf', 'start', 'duration'), 'is for video, which --engine ray does not take')
-    if on_videos or (isinstance(sources, list) and any(map(_is_pipe, (*sources, target or '')))):
-        raise InputError('--engine ray takes images; for videos and pipes leave it out')
+    if isinstance(sources, list) and any(map(_is_pipe, (*sources, target or ''))):
+        raise InputError('--engine ray takes files; for pipes leave it out')
     workers = Workers(args.workers, 1 if args.cpus is None else args.cpus, args.gpus)
-    _print_model(options.make_pool(), settings)
+    _print_model(pool, settings)
     try:
         report = upscale_with_ray(options, sources, target, args.results, settings, workers)
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from dasr_arch import InputError
+from dasr_arch.cluster import ray_engine as cluster_module
 from dasr_arch.cluster.pool_options import PoolOptions
 from dasr_arch.cluster.ray_engine import Worker, Workers, upscale_with_ray
 from dasr_arch.inference.upscale_files import FileSettings
@@ -71,9 +72,9 @@ def folder(tmp_path, monkeypatch):
 def work(folder):
     """A function that calls a worker with an image, without a cluster, and returns the row."""
 
-    def work(since=0, **changes):
+    def work(since=1, **changes):
         Path('rows/tries').mkdir(parents=True, exist_ok=True)
-        worker = Worker(OPTIONS, FileSettings(), Path('rows'), 1, __version__)
+        worker = Worker(OPTIONS, FileSettings(), Path('rows'), 0, 1, __version__)
         row = {'id': 'i', 'path': 'in/a.png', 'out': 'out/a.png', 'since': since, 'work': 1, **changes}
         (table,) = worker(worker._arrow.Table.from_pylist([row]))
         return table.to_pylist()[0]
@@ -139,6 +140,11 @@ def test_further_run_does_what_is_missing():
     assert not any(row['error'] for row in rows.values())
     assert Image.open('out/d.png').size == (18, 18)
     assert upscale() == second._replace(made=0, done=7)
+    Path('in/e.png').write_bytes(b'damaged')
+    third = upscale()
+    assert (third.made, third.done, [image.path.name for image in third.failed]) == (0, 6, ['e.png'])
+    assert len(parquet.read_table('rows/rows.parquet')) == 7
+    assert read_rows()['e.png']['error']
 
 
 @pytest.mark.slow
@@ -168,6 +174,7 @@ def test_files_in_the_place_of_results():
     with pytest.raises(InputError, match=r'^out/a.png: exists already; --resume leaves it out, --force replaces it'):
         upscale()
     assert contents('out') == old
+    assert not Path('rows').exists()  # the job has not begun, so that no file can pass for its result
     kept = upscale(resume=True)
     assert (kept.made, kept.done) == (3, 1)
     assert [(image.path.name, image.reason) for image in kept.failed] == [
@@ -266,7 +273,7 @@ def test_time_decides_whether_a_result_is_complete(work):
 
 def test_worker_refuses_another_version(folder):
     with pytest.raises(InputError, match=rf'dasr {__version__} is installed on a machine of the cluster, 0.0 on the'):
-        Worker(OPTIONS, FileSettings(), Path('rows'), 1, '0.0')
+        Worker(OPTIONS, FileSettings(), Path('rows'), 0, 1, '0.0')
 
 
 @pytest.mark.usefixtures('_cluster', 'folder')
@@ -311,10 +318,33 @@ def test_folder_of_another_job_is_refused():
     assert contents('out') == before
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures('_cluster', 'folder')
+def test_worker_that_cannot_start_ends_the_run(monkeypatch):
+    """Weights that are gone when the workers load them, as on a machine that does not share the folder."""
+    described = cluster_module._describe_job
+
+    def describe_and_remove(*arguments):
+        job = described(*arguments)
+        Path('net.pth').unlink()
+        return job
+
+    monkeypatch.setattr(cluster_module, '_describe_job', describe_and_remove)
+    with pytest.raises(InputError, match=r"^a worker could not start or work: weights file '.*net.pth' does not exist"):
+        upscale()
+    assert not Path('out').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('_cluster', 'folder')
+def test_more_workers_than_cores():
+    assert upscale_with_ray(OPTIONS, ['in'], 'out/', 'rows', None, Workers(5)).made == 5
+
+
 def test_videos_and_pipes_are_refused(folder, capsys):
-    for source in ('clip.mp4', '-'):
+    for source, message in (('clip.mp4', 'for videos leave it out'), ('-', 'for pipes leave it out')):
         assert main(['upscale', source, *ON_RAY]) == 2
-        assert 'takes images; for videos and pipes leave it out' in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_missing_extra_is_named(folder, capsys, monkeypatch):
