@@ -60,6 +60,16 @@ def synchronise(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
+def can_synchronise(folder: Path) -> bool:
+    """True if the file system of a folder flushes files to the disk."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            return error.errno in _LOSS
+    return True
+
+
 def check_free(path: Path, force: bool) -> None:
     """Raises InputError if something is at a path, unless ``force`` replaces it, or a file cannot be made there."""
     if os.path.lexists(path) and not force:

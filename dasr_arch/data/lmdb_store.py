@@ -22,6 +22,7 @@ from typing import NamedTuple
 import lmdb
 
 from dasr_arch._errors import InputError
+from dasr_arch._files import can_synchronise
 
 META_NAME = 'meta_info.txt'
 DATA_NAME = 'data.mdb'
@@ -174,7 +175,7 @@ class LmdbWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         with self._errors_named():
-            self._environment = lmdb.open(str(folder), map_size=_SMALLEST_MAP, max_dbs=1)
+            self._environment = lmdb.open(str(folder), map_size=_SMALLEST_MAP, max_dbs=1, sync=can_synchronise(folder))
             self._journal = self._environment.open_db(_JOURNAL)
 
     def read_journal(self) -> dict[int, str]:

@@ -23,6 +23,8 @@ from dasr_arch.data.lmdb_store import (
     read_meta_info,
 )
 
+ROOT = Path(__file__).parents[2]
+
 
 def write_store(root: Path, count: int = 3, side: int = 8) -> dict[str, bytes]:
     """An LMDB of noise images, and what is in it."""
@@ -43,6 +45,35 @@ def write_store(root: Path, count: int = 3, side: int = 8) -> dict[str, bytes]:
 def store(tmp_path: Path) -> Path:
     write_store(tmp_path / 'a.lmdb')
     return tmp_path / 'a.lmdb'
+
+
+@pytest.mark.skipif(shutil.which('gcc') is None, reason='needs gcc')
+def test_a_file_system_without_synchronisation(tmp_path: Path) -> None:
+    """LMDB itself flushes, so a library makes every flush of the command fail, as some FUSE file systems do."""
+    (tmp_path / 'refuse.c').write_text(
+        '#include <errno.h>\n'
+        'int fsync(int file) { errno = EINVAL; return -1; }\n'
+        'int fdatasync(int file) { errno = EINVAL; return -1; }\n'
+    )
+    library = tmp_path / 'refuse.so'
+    subprocess.run(['gcc', '-shared', '-fPIC', '-o', library, tmp_path / 'refuse.c'], check=True)
+    demo = ROOT / 'datasets' / 'demo'
+    command = [
+        sys.executable,
+        '-m',
+        'dasr_cli',
+        'prepare',
+        demo,
+        '-o',
+        tmp_path / 'a.lmdb',
+        '--whole',
+        '--workers',
+        '1',
+    ]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'LD_PRELOAD': str(library)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert count_entries(tmp_path / 'a.lmdb') == 6
 
 
 def test_entries_come_back_as_they_were_put(tmp_path: Path) -> None:
