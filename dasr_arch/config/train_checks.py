@@ -35,7 +35,7 @@ from dasr_arch.config.fit_checks import check_data, check_fit
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
 
-Launcher = Literal['none', 'pytorch']
+Launcher = Literal['auto', 'none', 'pytorch']
 
 PATH_KEYS = ('pretrain_network_g', 'pretrain_network_encoder', 'param_key_g', 'strict_load_g', 'resume_state')
 PATH_KEY = re.compile(r'(pretrain_network|param_key|strict_load)_\w+|resume_state|ignore_resume_networks')
@@ -94,7 +94,7 @@ def load_training_options(
     train = convert(general.train, kind, where, 'train', foreign=foreign)
     options['train'] = _merge(general.train, to_plain(train)) if foreign else to_plain(train)
     _check_training_parts(section(options, 'train', where), model, where)
-    _check_hardware(train, general, num_gpu, where)
+    _check_hardware(general, num_gpu, where)
     network = registry_checks.check_network(general.network_g, general.scale, f'{where}: network_g')
     if isinstance(general, schema.AdversarialOptions):
         registry_checks.build(general.network_d, ARCH_REGISTRY, f'{where}: network_d', 'arch')
@@ -139,7 +139,7 @@ def _merge(given: Mapping[str, object], checked: Mapping[str, object]) -> dict[s
 
 
 def _find_processes(launcher: Launcher) -> Processes:
-    if launcher == 'none':
+    if launcher != 'pytorch':
         return Processes()
     try:
         rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
@@ -200,15 +200,11 @@ def _check_length(train: schema.TrainOptions, where: str) -> None:
         raise InputError(f'{where}: train: total_iter must be {total} {sum(lengths)}, got {train.total_iter}')
 
 
-def _check_hardware(train: schema.Options, general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
+def _check_hardware(general: schema.GeneralOptions, num_gpu: int, where: str) -> None:
     """Refuses options that need a GPU where none is used, or TensorBoard where it is not installed."""
     if general.logger.use_tb_logger and find_spec('tensorboard') is None:
         raise InputError(f'{where}: logger.use_tb_logger: needs TensorBoard; install tb-nightly or set it to false')
-    if num_gpu:
-        return
-    if isinstance(train, schema.CommonTrainOptions) and train.sync_batchnorm:
-        raise InputError(f'{where}: train.sync_batchnorm: needs GPUs, and num_gpu is 0; write sync_batchnorm: false')
-    if general.dist_params.backend == 'nccl':
+    if num_gpu == 0 and general.dist_params.backend == 'nccl':
         raise InputError(f'{where}: dist_params.backend: nccl needs GPUs, and num_gpu is 0; write backend: auto')
 
 

@@ -242,7 +242,7 @@ class CommonTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """Section `train` of every model of ours but MZSR's, whose inner loop takes whole tasks in float32."""
 
     accumulate: Count = 1  # parts that a batch is computed in, to save memory
-    sync_batchnorm: bool = False  # batch statistics are those of all GPUs together
+    sync_batchnorm: bool = False  # batch statistics are those of all processes together
 
 
 class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):

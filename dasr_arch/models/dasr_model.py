@@ -22,6 +22,7 @@ from dasr_arch.losses.degradation_regression import DegradationRegression
 from dasr_arch.losses.distillation import DistillationTeacher
 from dasr_arch.losses.wiener_filter import WienerFilterLoss
 from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
+from dasr_arch.models.synced_batch_norm import synchronise_batch_norm
 
 ENCODER_STAGE = 1
 KNOWN = ('kernel', 'noise_level', 'jpeg_quality')  # of a degradation; inputs of the targets of auxiliary losses
@@ -111,7 +112,7 @@ class DASRModel(SupervisedModel):
         first, length = self.net_g.encoder.body[0], self.net_g.compress.in_features
         teacher = DistillationTeacher(self.net_g.scale, first.out_channels, length, temperature=options.temperature)
         if self.sync_batchnorm:
-            teacher = nn.SyncBatchNorm.convert_sync_batchnorm(teacher)
+            synchronise_batch_norm(teacher, self.device)
         return teacher.to(self.device)
 
     def start_stage(self, stage: int) -> None:

@@ -35,6 +35,7 @@ from dasr_arch.config.train_schema import TRAIN_OPTIONS, TrainOptions, check_tra
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.lr_schedule import Schedule
+from dasr_arch.models.synced_batch_norm import synchronise_batch_norm
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
 
 # Newer versions of torch have renamed the argument and warn about the old name.
@@ -115,12 +116,11 @@ class SupervisedModel(SRModel):
         self.multi_stage: bool = getattr(settings, 'multi_stage', False)
         self.on_luma: bool = getattr(settings, 'loss_on', 'rgb') == 'luma'
         self.compiled: bool = getattr(settings, 'compile', False)
-        self.sync_batchnorm: bool = self.opt['dist'] and getattr(settings, 'sync_batchnorm', False)
+        shares_batch = 'cpu_processes' in self.opt
+        self.sync_batchnorm: bool = self.opt['dist'] and (shares_batch or getattr(settings, 'sync_batchnorm', False))
         self.net_g.train()
         if self.sync_batchnorm:
-            if self.device.type != 'cuda':
-                raise InputError('sync_batchnorm needs GPUs; set it to false on a CPU')
-            self.net_g = nn.SyncBatchNorm.convert_sync_batchnorm(self.net_g)
+            synchronise_batch_norm(self.net_g, self.device)
         if self.ema_decay > 0:
             self.net_g_ema = deepcopy(self.net_g).eval().requires_grad_(False)
         self.cri_pix = build_loss(settings.pixel_opt).to(self.device) if settings.pixel_opt else None

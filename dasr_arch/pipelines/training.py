@@ -5,6 +5,7 @@ the new one is known to start, and reports success without training if there are
 data sets, networks, losses and metrics are used as they are, and ours work in its loop as well.
 """
 
+import os
 import random
 import signal
 import time
@@ -28,6 +29,7 @@ from dasr_arch.config.train_checks import Launcher, load_training_options
 from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
+from dasr_arch.pipelines.cpu_processes import agree, all_cores, choose_processes, joined_processes
 from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.divergence import check_finite, share
 from dasr_arch.pipelines.training_log import BufferedLog, TrainingLog
@@ -44,23 +46,49 @@ def train(
 ) -> int:
     """Trains, from the option file to the summary; returns 0. The arguments are those of `load_training_options`.
 
+    With the launcher 'auto', processes of torchrun train together, and else a CPU trains by several processes where
+    that is faster (:mod:`.cpu_processes`); a script then needs the guard ``if __name__ == '__main__'``.
+
     InputError if the options, data or weights are wrong; earlier experiments stay in place then. OSError if results
-    cannot be written. DivergedError if losses or weights are no longer finite; the last finite state stays.
+    cannot be written, or a process was killed. DivergedError if losses or weights are no longer finite; the last finite
+    state stays.
     """
+    if launcher == 'auto' and 'TORCHELASTIC_RUN_ID' in os.environ:
+        launcher = 'pytorch'
     options: dict[str, Any] = load_training_options(
         path, overrides, launcher=launcher, auto_resume=auto_resume, smoke=smoke
     )
     if options['dist']:
         initialise_distributed(**(options.get('dist_params') or {}), on_gpu=options['num_gpu'] > 0)
+    try:
+        if launcher != 'auto' or options['num_gpu'] > 0:
+            train_one(options)
+            return 0
+        choice = choose_processes(options)
+        if choice.processes == 1:
+            train_one(options, choice.line)
+        else:
+            with joined_processes(train_one, options, choice) as own:
+                train_one(own, choice.line)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def train_one(options: dict[str, Any], message: str = '') -> None:
+    """Trains in one process, or as one of a process group, from BasicSR's option dictionary, checked.
+
+    The message is a line for the log.
+    """
     log = BufferedLog(options['rank'])
     try:
         seed_everything(options['manual_seed'])
+        if message:
+            get_root_logger().info(message)
         Run(options, log).execute()
     finally:
         log.close()
-        if options['dist']:
-            torch.distributed.destroy_process_group()
-    return 0
 
 
 def _build_model(options: dict[str, Any]) -> Any:
@@ -121,7 +149,8 @@ class Run:
         began = time.monotonic()
         logger.info(f'{"Continuing after" if self.start else "Starting at"} iteration {self.start} of {self.total}')
         try:
-            with deferred_interrupt(enabled=not self.options['dist']) as interrupted:
+            alone = not self.options['dist'] or ('cpu_processes' in self.options and self.options['rank'] == 0)
+            with deferred_interrupt(enabled=alone) as interrupted:
                 self.iterate(interrupted)
         finally:
             self.progress.close()
@@ -140,7 +169,7 @@ class Run:
             self.model.optimize_parameters(iteration)
             clock.iteration_done()
             self.progress.step()
-            stops, last = bool(interrupted), iteration == self.total
+            stops, last = agree(self.options, bool(interrupted)), iteration == self.total
             reports = last or iteration % frequency['print_freq'] == 0
             validates = val_frequency and iteration % val_frequency == 0
             saves = last or stops or iteration % frequency['save_checkpoint_freq'] == 0
@@ -178,7 +207,8 @@ class Run:
         found = None
         if self.validation:
             try:
-                results = validate(self.model, self.validation, self.options, iteration)
+                with all_cores(self.options):
+                    results = validate(self.model, self.validation, self.options, iteration)
             except DivergedError as error:
                 found = str(error)
         found = share(found, self.model, self.options)

@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--launcher',
-        choices=('none', 'pytorch'),
-        default='none',
-        help='pytorch: several processes, started by torchrun',
+        choices=('auto', 'none', 'pytorch'),
+        default='auto',
+        help='auto: the processes of torchrun; else, on a CPU, a process for each core if that is faster (auto)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # of torchrun
 

@@ -237,7 +237,6 @@ def test_wrong_general_part_is_refused(load, override, expected):
         ('train.contrast_opt.queue_length=1', 'queue_length: expected at least the batch of all processes, 2, got 1'),
         ('train.accumulate=3', 'train.accumulate: expected a divisor of the batch of 2, got 3'),
         ('train.precision=fp16', "train.precision: expected one of 'auto', 'fp32', 'tf32', 'bf16'"),
-        ('train.sync_batchnorm=true', 'train.sync_batchnorm: needs GPUs'),
         ('dist_params.backend=nccl', 'dist_params.backend: nccl needs GPUs'),
         ('dist_params.timeout=0', 'dist_params.timeout: expected a number above 0'),
         (

@@ -362,12 +362,6 @@ def test_first_process_alone_writes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_batch_statistics_of_several_processes_need_gpus():
-    options = make_options('SupervisedModel', schedule=dict(SCHEDULE), sync_batchnorm=True)
-    with pytest.raises(InputError, match='sync_batchnorm needs GPUs; set it to false on a CPU'):
-        build_model({**options, 'dist': True})
-
-
 @pytest.mark.parametrize(
     ('train', 'message'),
     [
