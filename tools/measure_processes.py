@@ -20,6 +20,7 @@ from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.pipelines.cpu_processes import Choice, joined_processes
 from dasr_arch.pipelines.dataloaders import build_training_stream
 from dasr_arch.pipelines.training import build_model, seed_everything
+from dasr_cli.main import run_guarded
 
 CASES = ('one thread', 'threads', 'processes')
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.case:
         return run_case(args)
+    with tempfile.TemporaryDirectory() as folder:
+        load_training_options(args.opt, args.set, root=folder)  # one line for all if it is wrong
     words = sys.argv[1:] if argv is None else argv
     command = [sys.executable, __file__, *words]
     pipes: dict[str, Any] = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
@@ -45,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for turn in range(args.rounds + 1):
         for case, training in trainings.items():
             print(args.steps, file=training.stdin, flush=True)
-            answer = float(training.stdout.readline()) / args.steps
+            answer = training.stdout.readline()
+            if not answer:  # its process has said why
+                return 2
             if turn:  # the first warms up
-                seconds[case].append(answer)
+                seconds[case].append(float(answer) / args.steps)
     for training in trainings.values():
         training.communicate()
     print_table(seconds, args.processes)
@@ -110,4 +115,4 @@ def take_steps(options: dict[str, Any]) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_guarded(main))

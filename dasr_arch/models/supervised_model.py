@@ -191,7 +191,7 @@ class SupervisedModel(SRModel):
         self.before_step()
         self.log_dict = OrderedDict(self.take_step(self.split_batch(), self.compute_losses))
         self.after_step()
-        if self.opt['dist']:
+        if self.opt['dist'] and not self.sync_batchnorm:
             statistics = ('running_mean', 'running_var')
             named = self.training_network.named_buffers()
             average_over_processes([buffer for name, buffer in named if name.endswith(statistics)])
