@@ -183,6 +183,7 @@ class CodeOptions(Options, kw_only=True, frozen=True):
     kernel: Literal['widths', 'components'] = 'widths'  # width matrix, or coefficients of principal components
     components: Annotated[int, Meta(ge=1, le=225)] = 10  # coefficients of the kernel, for kernel: components
     jpeg_quality: bool = False  # the quality of JPEG or WebP as well
+    level: bool = False  # the level of Photographic as well
 
 
 class FilterOptions(Options, kw_only=True, frozen=True):

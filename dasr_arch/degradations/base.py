@@ -114,6 +114,11 @@ class Degradation(ABC):
         return self.jpeg_range
 
     @property
+    def drawn_levels(self) -> tuple[float, ...] | None:
+        """Probabilities of the strengths that are drawn, from the weakest on; None for a degradation without them."""
+        return None
+
+    @property
     def margin(self) -> int:
         """HR pixels around a patch that make its LR patch equal to that of the whole image."""
         reach = self.kernel_size // 2 + self.reach

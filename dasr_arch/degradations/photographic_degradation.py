@@ -67,7 +67,7 @@ class Photographic(Degradation):
 
     def draw_kernel(self, generator: torch.Generator) -> Tensor:
         """One blur kernel, shape (kernel_size, kernel_size), float32, sum 1; low-pass filters have negative lobes."""
-        return draw_parameters(generator, self.scale, self.kernel_size, self._shares).kernel
+        return draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels).kernel
 
     @property
     def kernel_label(self) -> str:
@@ -95,7 +95,8 @@ class Photographic(Degradation):
         }
 
     @property
-    def _shares(self) -> tuple[float, ...]:
+    def drawn_levels(self) -> tuple[float, ...]:
+        """Probabilities of LEVELS."""
         return (max(0.0, 1 - sum(self.level_probabilities)), *self.level_probabilities)
 
     def draw(self, generator: torch.Generator, lq_size: tuple[int, int], patches: int = 1) -> dict[str, Tensor]:
@@ -107,7 +108,7 @@ class Photographic(Degradation):
         'jpeg_quality' (), the codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before
         the image; 'noise' (patches, 3, h, w).
         """
-        found = draw_parameters(generator, self.scale, self.kernel_size, self._shares)
+        found = draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels)
         return {
             'level': torch.tensor(found.level),
             'kernel': found.kernel,

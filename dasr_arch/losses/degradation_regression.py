@@ -1,10 +1,11 @@
-"""Auxiliary loss: regression of true kernel parameters, noise level and JPEG quality from the representation.
+"""Auxiliary loss: regression of true kernel, noise level, JPEG quality and strength from the representation.
 
 Training only. Not part of the paper, whose encoder is trained by contrast alone. The regression head is one linear
 layer, which weights files do not contain.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -33,8 +34,9 @@ class DegradationRegression(nn.Module):
     A kernel is described by its width matrix ('widths': the C <= 3 numbers of :func:`width_matrix` that vary), or by
     its C coefficients in the principal components of the training's kernels ('components'). Each parameter and the
     noise level are normalised to mean 0 and deviation 1 over the training's draws. The compression quality, with
-    ``jpeg_quality``, is 100 without compression and normalised as a uniform variable. InputError if the kernel is
-    fixed, there are fewer components, or the degradation draws no quality.
+    ``jpeg_quality``, is 100 without compression and normalised as a uniform variable; the strength, with ``level``, is
+    its place among those of the degradation. InputError if the kernel is fixed, there are fewer components, or the
+    degradation draws no quality or strength.
     """
 
     basis: Tensor
@@ -48,6 +50,7 @@ class DegradationRegression(nn.Module):
         kernel: Literal['widths', 'components'] = 'widths',
         components: int = 10,
         jpeg_quality: bool = False,
+        level: bool = False,
     ) -> None:
         super().__init__()
         if degradation.fixed_kernel:
@@ -77,13 +80,25 @@ class DegradationRegression(nn.Module):
             if degradation.drawn_jpeg_qualities is None:
                 raise InputError(f"code_opt.jpeg_quality: '{degradation.label}' draws no JPEG quality; remove it")
             self.quality = _uniform_moments(degradation.drawn_jpeg_qualities[0], UNCOMPRESSED)
-        self.head = nn.Linear(representation_dim, codes.shape[1] + (high > low) + jpeg_quality)
+        self.level: tuple[float, float] | None = None
+        if level:
+            shares = degradation.drawn_levels
+            if shares is None or max(shares) == 1:
+                raise InputError(f"code_opt.level: '{degradation.label}' draws no level; remove it")
+            self.level = _moments_of_places(shares)
+        self.head = nn.Linear(representation_dim, codes.shape[1] + (high > low) + jpeg_quality + level)
 
-    def target(self, kernel: Tensor, noise_level: Tensor, jpeg_quality: Tensor | None = None) -> Tensor:
-        """Normalised parameters (B, C) of true degradations: kernel, noise level if drawn, quality if it is a part.
+    def target(
+        self,
+        kernel: Tensor,
+        noise_level: Tensor,
+        jpeg_quality: Tensor | None = None,
+        level: Tensor | None = None,
+    ) -> Tensor:
+        """Normalised parameters (B, C) of true degradations: kernel, noise level if drawn, quality and level if asked.
 
-        Kernels have shape (B, k, k); noise levels, standard deviations on the scale 0..255, and qualities, 1..100 or 0
-        for an image that is not compressed, shape (B,).
+        Kernels have shape (B, k, k); noise levels, standard deviations on the scale 0..255, qualities, 1..100 or 0 for
+        an image that is not compressed, and levels, 0 for the weakest, shape (B,).
         """
         parts = [(self._describe(kernel) - self.centre) / self.spread]
         mean, deviation = self.noise
@@ -93,6 +108,9 @@ class DegradationRegression(nn.Module):
             assert jpeg_quality is not None
             known = torch.where(jpeg_quality == 0, UNCOMPRESSED, jpeg_quality).to(parts[0])
             parts.append(((known - self.quality[0]) / self.quality[1]).unsqueeze(1))
+        if self.level is not None:
+            assert level is not None
+            parts.append(((level.to(parts[0]) - self.level[0]) / self.level[1]).unsqueeze(1))
         return torch.cat(parts, 1)
 
     def forward(self, representation: Tensor, target: Tensor) -> Tensor:
@@ -110,6 +128,12 @@ class DegradationRegression(nn.Module):
 def _uniform_moments(low: float, high: float) -> tuple[float, float]:
     """Mean and deviation of a uniform draw."""
     return (low + high) / 2, (high - low) / 12**0.5
+
+
+def _moments_of_places(shares: Sequence[float]) -> tuple[float, float]:
+    """Mean and deviation of a place that is drawn with given probabilities."""
+    mean = sum(place * share for place, share in enumerate(shares))
+    return mean, sum((place - mean) ** 2 * share for place, share in enumerate(shares)) ** 0.5
 
 
 def width_matrix(kernel: Tensor) -> Tensor:

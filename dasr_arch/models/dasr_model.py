@@ -25,7 +25,12 @@ from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 from dasr_arch.models.synced_batch_norm import synchronise_batch_norm
 
 ENCODER_STAGE = 1
-KNOWN = ('kernel', 'noise_level', 'jpeg_quality')  # of a degradation; inputs of the targets of auxiliary losses
+KNOWN = (
+    'kernel',
+    'noise_level',
+    'jpeg_quality',
+    'level',
+)  # of a degradation; inputs of the targets of auxiliary losses
 
 
 @MODEL_REGISTRY.register()
@@ -144,11 +149,11 @@ class DASRModel(SupervisedModel):
         if 'hr' in data:
             lq = self._degrade(exchange_second_patches(data) if self.other_positives else data)
             if (self.net_code is not None or self.filter_loss is not None) and not self._encoder_is_frozen:
-                known = [data[key].to(self.device, non_blocking=True) for key in KNOWN if key in data]
+                known = {key: data[key].to(self.device, non_blocking=True) for key in KNOWN if key in data}
                 if self.net_code is not None:
-                    self.targets['regression_target'] = self.net_code.target(*known)
+                    self.targets['regression_target'] = self.net_code.target(**known)
                 if self.filter_loss is not None:
-                    self.targets['filter_target'] = self.filter_loss.target(*known[:2])
+                    self.targets['filter_target'] = self.filter_loss.target(known['kernel'], known['noise_level'])
         else:
             if self.other_positives and data['lq'].ndim == 5:  # validation gives one image
                 raise InputError('contrast_opt.positives: other needs raw patches, got ready images; write same')

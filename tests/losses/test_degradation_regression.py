@@ -153,6 +153,29 @@ def test_photographs_tell_widths_noise_and_quality():
     assert 0.3 < codes[:, 4].std() < 1.5
 
 
+def test_level_stands_last_with_mean_zero_and_deviation_one():
+    degradation = build_degradation({'type': 'Photographic'}, 4)
+    target = DegradationRegression(12, degradation, 'widths', jpeg_quality=True, level=True)
+    draws = [degradation.draw(torch.Generator().manual_seed(seed), (8, 8)) for seed in range(2000)]
+    known = {
+        key: torch.stack([draw[key] for draw in draws]) for key in ('kernel', 'noise_level', 'jpeg_quality', 'level')
+    }
+    codes = target.target(**known)
+    assert codes.shape == (2000, target.head.out_features)
+    assert codes[:, -1].mean() == pytest.approx(0, abs=0.06)
+    assert codes[:, -1].std() == pytest.approx(1, abs=0.04)
+    assert torch.equal(codes[:, -1].argsort(stable=True), known['level'].argsort(stable=True))
+    assert torch.equal(
+        codes[:, :-1], DegradationRegression(12, degradation, 'widths', jpeg_quality=True).target(**known)
+    )
+
+
+@pytest.mark.parametrize('degradation', [NOISY, {'type': 'Photographic', 'level_probabilities': [0, 1, 0]}])
+def test_level_that_is_never_drawn_is_refused(degradation):
+    with pytest.raises(InputError, match=r'code_opt\.level: .* draws no level; remove it'):
+        DegradationRegression(12, build_degradation(degradation, 4), 'widths', level=True)
+
+
 def test_quality_that_is_never_drawn_is_refused():
     with pytest.raises(InputError, match=r'code_opt\.jpeg_quality: .* draws no JPEG quality; remove it'):
         DegradationRegression(12, build_degradation(NOISY, 4), 'widths', jpeg_quality=True)
