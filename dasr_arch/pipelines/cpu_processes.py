@@ -28,7 +28,7 @@ from dasr_arch.data.sampling import SampledDataset
 
 _SHORTEST = 20  # iterations that are worth the start of processes
 _LIMIT = timedelta(days=1)  # that a process waits for the others, which may validate
-_TERMINATION = 10  # seconds
+_TERMINATION = 5  # seconds that a process has for its end
 Options = dict[str, Any]
 
 
@@ -117,8 +117,6 @@ def joined_processes(work: Callable[[Options], None], options: Mapping[str, Any]
             own = take_share(options, 0, choice)
             _join(own, place, choice.threads)
             yield own
-            for process in others.values():
-                process.join(_TERMINATION)
         except (RuntimeError, EOFError) as error:  # gloo's, if a process has ended
             reason = _find_reason(others)
             if reason is None:
@@ -225,9 +223,9 @@ def _find_reason(others: Mapping[Connection, BaseProcess]) -> Exception | None:
 
 
 def _end(process: BaseProcess) -> None:
-    """Ends a process, if need be by force."""
-    process.terminate()
+    """Waits for the end of a process, whose process group has been left, and ends it by force if it goes on."""
     process.join(_TERMINATION)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    for end in (process.terminate, process.kill):
+        if process.is_alive():
+            end()
+            process.join(_TERMINATION)

@@ -200,7 +200,9 @@ def list_children(process: subprocess.Popen[bytes]) -> list[int]:
 def running(tmp_path, monkeypatch):
     """A training of two processes, started by the command, after its first checkpoint."""
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
-    process = start_process(tmp_path, long_options())
+    options = long_options()
+    options['datasets']['train']['num_worker_per_gpu'] = 2  # one for each process
+    process = start_process(tmp_path, options)
     saved = tmp_path / 'experiments' / 'tiny' / 'training_states' / '4.state'
     end = time.monotonic() + LIMIT
     while not saved.is_file():
@@ -233,6 +235,7 @@ def test_signals_stop_all_processes_after_a_step(running, tmp_path, number):
     (iteration,) = re.findall(r'Stopped after iteration (\d+); --auto_resume', output)
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / f'{iteration}.state').is_file()
     assert 'Traceback' not in output
+    assert 'leaked' not in output  # semaphores of loader processes
 
 
 @pytest.mark.slow
