@@ -176,7 +176,9 @@ def test_a_signal_to_end_leaves_nothing_half_written(folder, name):
     Image.open('in/a.png').resize((1200, 900)).save('in/large.png')
     command = [sys.executable, '-m', 'dasr_cli', 'upscale', 'in/large.png', '-o', 'out.png', '--scale', '4']
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    before = signal.signal(getattr(signal, name), signal.SIG_DFL)  # under nohup, it would stay ignored
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    signal.signal(getattr(signal, name), before)
     assert process.stderr is not None
     printed = ''
     while 'px/s' not in printed:  # the bar, behind the imports
