@@ -25,12 +25,8 @@ from dasr_arch.models.supervised_model import SupervisedModel, cpu_state
 from dasr_arch.models.synced_batch_norm import synchronise_batch_norm
 
 ENCODER_STAGE = 1
-KNOWN = (
-    'kernel',
-    'noise_level',
-    'jpeg_quality',
-    'level',
-)  # of a degradation; inputs of the targets of auxiliary losses
+KNOWN = ('kernel', 'noise_level', 'jpeg_quality', 'level')
+"""What a batch tells of its degradations: inputs of the targets of auxiliary losses."""
 
 
 @MODEL_REGISTRY.register()
