@@ -62,6 +62,9 @@ class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     degrade_on: Literal['device', 'worker'] = 'device'  # where the model computes, or in the loading processes
     num_patches: Count | UnsetType = UNSET  # of each image; 2 for DASRModel with contrast
     cache_mib: WholeNumber = 512  # MiB of decoded images that each loading process keeps
+    images_on: Literal['auto', 'device', 'host'] = (
+        'auto'  # decoded images in GPU memory, where they fit, or main memory
+    )
     seed: Seed | UnsetType = UNSET  # of crops and degradations; manual_seed by default
 
 

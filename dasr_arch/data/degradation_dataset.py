@@ -4,18 +4,43 @@ By default only random values are drawn here; the batch is blurred and shrunk on
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dasr_arch._errors import InputError, check_choice
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
+from dasr_arch.data.patches import (
+    PatchGeometry,
+    Turns,
+    cut_patch,
+    draw_position,
+    draw_turns,
+    find_resized,
+    resize,
+    turn,
+)
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 from dasr_arch.degradations import Degradation, Window, build_degradation
 from dasr_arch.degradations.base import check_range, draw_uniform
 from dasr_arch.degradations.whole_image import crop_to_multiple
+
+
+class Place(NamedTuple):
+    """Where the patches of a sample lie."""
+
+    image: int  # number among the usable images
+    size: tuple[int, int]  # height and width of the image, resized
+    turns: Turns
+    corners: list[tuple[int, int]]  # first row and column of each patch in the turned image
+    turned_size: tuple[int, int]  # height and width of that, cropped to multiples of the scale
+
+    @property
+    def window(self) -> Tensor:
+        """The fields of a Window, (4, P) int64."""
+        tops, lefts = zip(*self.corners, strict=True)
+        return torch.tensor([tops, lefts, *([side] * len(tops) for side in self.turned_size)])
 
 
 @DATASET_REGISTRY.register()
@@ -30,7 +55,8 @@ class DegradationDataset(SampledDataset):
             degrading the whole image and then cropping would give; true: as the released code, each patch is degraded
             by itself), 'degrade_on' ('device': the model degrades the batch; 'worker': done here, and items are
             ordinary pairs, as BasicSR's models take them), 'cache_mib' (512: decoded images that each loading process
-            keeps, MiB), 'seed' (0).
+            keeps, MiB), 'images_on' ('auto': a GPU keeps the decoded images and
+            cuts the patches, if half of its memory is enough; 'device'; 'host': loading processes do), 'seed' (0).
 
     Raises:
         InputError: if an option is wrong or no image is as large as a patch.
@@ -46,15 +72,26 @@ class DegradationDataset(SampledDataset):
             raise InputError(f'gt_size must be a positive multiple of scale {self.scale}, got {size}')
         if self.num_patches < 1:
             raise InputError(f'num_patches must be 1 or more, got {self.num_patches}')
-        check_choice('degrade_on', opt.get('degrade_on', 'device'), ('device', 'worker'))
+        self.degrade_on: str = opt.get('degrade_on', 'device')
+        check_choice('degrade_on', self.degrade_on, ('device', 'worker'))
+        check_choice('images_on', opt.get('images_on', 'auto'), ('auto', 'device', 'host'))
         self.resize_range: tuple[float, float] | None = None
         if opt.get('resize_range') is not None:
             self.resize_range = tuple(opt['resize_range'])
             check_range('resize_range', self.resize_range, low=0, high=2, above_low=True)
+        self.why_on_host = self._explain_host()
+        if opt.get('images_on') == 'device' and self.why_on_host is not None:
+            raise InputError(f'images_on: {self.why_on_host}; write host')
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
         super().__init__(opt, opt['dataroot_gt'], size)
+
+    def _explain_host(self) -> str | None:
+        """The reason why patches cannot be cut on the training device; None if they can."""
+        if self.degrade_on == 'worker':
+            return 'degrade_on: worker degrades in the loading processes'
+        return None if self.resize_range is None else 'resize_range resizes each image in the loading processes'
 
     def fill_cache(self) -> None:
         """Decodes the images that are kept decoded, so that no sample waits for it."""
@@ -74,27 +111,32 @@ class DegradationDataset(SampledDataset):
             with crop_first) and the draws of the degradation. With 'worker': 'lq' (3, h, w) and 'gt' (3, H, W), float
             in [0, 1]. Always 'gt_path'.
         """
-        image_index, generator = sample_generator(self.opt.get('seed', 0), item)
-        index = self.usable[image_index]
-        whole = self.source.read(index)
-        if self.resize_range is not None:
-            whole = resize(whole, draw_uniform(None, self.resize_range, generator), self.geometry.size)
-        flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
-        image = augment(crop_to_multiple(whole, self.scale), generator, *flips)
-        height, width = image.shape[:2]
-        places = [draw_position(height, width, self.geometry, generator) for _ in range(self.num_patches)]
-        hr = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in places])
-        lq_side = self.geometry.size // self.scale
-        sample: dict[str, Any] = {'hr': hr, **self.degradation.draw(generator, (lq_side, lq_side), self.num_patches)}
+        place, sample = self.draw(item)
+        index = self.usable[place.image]
+        image = turn(crop_to_multiple(resize(self.source.read(index), place.size), self.scale), place.turns)
+        sample['hr'] = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in place.corners])
         if not self.crop_first:
-            tops, lefts = zip(*places, strict=True)
-            repeated = [[side] * self.num_patches for side in (height, width)]
-            sample['window'] = torch.tensor([tops, lefts, *repeated])
+            sample['window'] = place.window
         name = self.source.names[index]
-        if self.opt.get('degrade_on', 'device') == 'worker':
+        if self.degrade_on == 'worker':
             lq, gt = degrade_batch(self.degradation, {key: value.unsqueeze(0) for key, value in sample.items()})
             return {'lq': lq[0, 0], 'gt': gt[0, 0], 'gt_path': name, 'lq_path': name}
         return {**sample, 'gt_path': name}
+
+    def draw(self, item: int | Item) -> tuple[Place, dict[str, Any]]:
+        """Everything random about a sample: where its patches lie, and the draws of the degradation."""
+        image, generator = sample_generator(self.opt.get('seed', 0), item)
+        size = self.sizes[image]
+        if self.resize_range is not None:
+            size = find_resized(*size, draw_uniform(None, self.resize_range, generator), self.geometry.size)
+        turns = draw_turns(generator, self.opt.get('use_hflip', True), self.opt.get('use_rot', True))
+        height, width = (side // self.scale * self.scale for side in size)
+        if turns.transpose:
+            height, width = width, height
+        corners = [draw_position(height, width, self.geometry, generator) for _ in range(self.num_patches)]
+        lq_side = self.geometry.size // self.scale
+        draws = self.degradation.draw(generator, (lq_side, lq_side), self.num_patches)
+        return Place(image, size, turns, corners, (height, width)), draws
 
 
 def degrade_batch(

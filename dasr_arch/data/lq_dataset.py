@@ -7,7 +7,7 @@ import torch
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position
+from dasr_arch.data.patches import PatchGeometry, cut_patch, draw_position, draw_turns, turn
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
 
 
@@ -41,7 +41,7 @@ class LQDataset(SampledDataset):
         image_index, generator = sample_generator(self.opt.get('seed', 0), item)
         index = self.usable[image_index]
         flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)
-        image = augment(self.source.read(index), generator, *flips)
+        image = turn(self.source.read(index), draw_turns(generator, *flips))
         height, width = image.shape[:2]
         places = [draw_position(height, width, self.geometry, generator) for _ in range(2)]
         lq = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in places])

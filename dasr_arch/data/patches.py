@@ -20,32 +20,45 @@ class PatchGeometry(NamedTuple):
     step: int = 1  # patches start at multiples of this
 
 
-def augment(image: NDArray[np.uint8], generator: torch.Generator, use_hflip: bool, use_rot: bool) -> NDArray[np.uint8]:
-    """Randomly flips and transposes an image (H, W, C), each with probability one half; returns a view.
+class Turns(NamedTuple):
+    """Flips of an image, in this order."""
+
+    mirror: bool  # left to right
+    upend: bool  # top to bottom
+    transpose: bool
+
+
+def draw_turns(generator: torch.Generator, use_hflip: bool, use_rot: bool) -> Turns:
+    """Draws flips and transposition of an image, each with probability one half.
 
     ``use_hflip`` allows mirroring left to right; ``use_rot`` mirroring top to bottom and transposing, hence rotations
     by 90 degrees. The number of draws does not depend on them.
     """
-    flip, turn, transpose = (torch.rand(3, generator=generator) < 0.5).tolist()
-    if use_hflip and flip:
-        image = image[:, ::-1]
-    if use_rot and turn:
-        image = image[::-1]
-    return image.transpose(1, 0, 2) if use_rot and transpose else image
+    mirror, upend, transpose = (torch.rand(3, generator=generator) < 0.5).tolist()
+    return Turns(use_hflip and mirror, use_rot and upend, use_rot and transpose)
 
 
-def resize(image: NDArray[np.uint8], factor: float, least: int) -> NDArray[np.uint8]:
-    """Bicubic resizing of an image (H, W, 3) with antialiasing; no side becomes shorter than ``least`` pixels.
+def turn(image: NDArray[np.uint8], turns: Turns) -> NDArray[np.uint8]:
+    """Flips and transposes an image (H, W, C); returns a view."""
+    image = image[:: -1 if turns.upend else 1, :: -1 if turns.mirror else 1]
+    return image.transpose(1, 0, 2) if turns.transpose else image
+
+
+def find_resized(height: int, width: int, factor: float, least: int) -> tuple[int, int]:
+    """Height and width of a resized image, of which no side becomes shorter than ``least`` pixels."""
+    factor = max(factor, least / min(height, width))  # of both sides, so that the image keeps its shape
+    return max(least, round(height * factor)), max(least, round(width * factor))
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bicubic resizing of an image (H, W, 3) to a height and width, with antialiasing.
 
     Shrunk images have sharper edges, enlarged ones softer edges than the photograph at its full size. The image itself
     is returned if nothing is to be done.
     """
-    height, width = image.shape[:2]
-    factor = max(factor, least / min(height, width))  # of both sides, so that the image keeps its shape
-    size = (max(least, round(width * factor)), max(least, round(height * factor)))
-    if size == (width, height):
+    if size == image.shape[:2]:
         return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def draw_position(height: int, width: int, geometry: PatchGeometry, generator: torch.Generator) -> tuple[int, int]:
@@ -76,7 +89,7 @@ def cut_patch(image: NDArray[np.uint8], top: int, left: int, geometry: PatchGeom
 
 
 def _copy(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A contiguous copy of an image that `augment` may have turned.
+    """A contiguous copy of an image that may have been turned.
 
     NumPy copies such a view pixel by pixel. Rows are copied as they lie in memory instead, and OpenCV turns them.
     """

@@ -29,7 +29,9 @@ class SampledDataset(Dataset[dict[str, Any]]):
         super().__init__()
         self.opt = opt
         self.source = CachedSource(open_sources(dataroot), opt.get('cache_mib', 512) << 20)
-        self.usable = [index for index in range(len(self.source)) if min(self.source.size(index)) >= size]
+        sizes = [self.source.size(index) for index in range(len(self.source))]
+        self.usable = [index for index, one in enumerate(sizes) if min(one) >= size]
+        self.sizes = [sizes[index] for index in self.usable]  # height and width
         if not self.usable:
             root = self.source.root
             raise InputError(f"no image in '{root}' is as large as a patch of {size} pixels; make gt_size smaller")

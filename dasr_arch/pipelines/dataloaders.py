@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import ImageStream, SampledDataset, SampleStream, mix_seeds
+from dasr_arch.pipelines.device_images import Draws, keep_on_device
 
 
 def build_training_stream(
@@ -30,10 +31,11 @@ def build_training_stream(
         rank=options['rank'],
         world_size=options['world_size'],
     )
+    images = keep_on_device(options, dataset)
     sampler: Sampler[Any] = stream if isinstance(dataset, SampledDataset) else ImageStream(stream)
     workers = data.get('num_worker_per_gpu', 0)
     loader: DataLoader[dict[str, Any]] = DataLoader(
-        dataset,
+        dataset if images is None else Draws(dataset),
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=options['num_gpu'] > 0,
@@ -43,7 +45,8 @@ def build_training_stream(
         # It does not use the global generator, and differs between processes.
         generator=torch.Generator().manual_seed(mix_seeds(options['manual_seed'] + start, options['rank'])),
     )
-    return iterate(loader), len(dataset)
+    batches = iterate(loader)
+    return batches if images is None else map(images.complete, batches), len(dataset)
 
 
 def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from dasr_arch.data.patches import PatchGeometry, augment, cut_patch, draw_position, resize
+from dasr_arch.data.patches import (
+    PatchGeometry,
+    cut_patch,
+    draw_position,
+    draw_turns,
+    find_resized,
+    resize,
+    turn,
+)
 
 
 def make_image(height: int = 6, width: int = 4) -> np.ndarray:
@@ -13,7 +21,7 @@ def make_image(height: int = 6, width: int = 4) -> np.ndarray:
 
 def augment_often(use_hflip: bool, use_rot: bool) -> set[bytes]:
     generator = torch.Generator().manual_seed(0)
-    out = [augment(make_image(5, 5), generator, use_hflip, use_rot) for _ in range(100)]
+    out = [turn(make_image(5, 5), draw_turns(generator, use_hflip, use_rot)) for _ in range(100)]
     return {np.ascontiguousarray(image).tobytes() for image in out}
 
 
@@ -33,7 +41,7 @@ def test_augmentation_never_writes_into_the_image():
     image, generator = make_image(), torch.Generator().manual_seed(0)
     image.setflags(write=False)  # writing would raise
     for _ in range(20):
-        assert np.shares_memory(augment(image, generator, True, True), image)
+        assert np.shares_memory(turn(image, draw_turns(generator, True, True)), image)
     assert np.array_equal(image, make_image())
 
 
@@ -41,7 +49,7 @@ def test_as_many_numbers_are_drawn_whatever_is_allowed():
     states = []
     for flags in ((True, True), (False, True), (True, False), (False, False)):
         generator = torch.Generator().manual_seed(3)
-        augment(make_image(), generator, *flags)
+        draw_turns(generator, *flags)
         states.append(torch.rand(1, generator=generator).item())
     assert len(set(states)) == 1
 
@@ -100,7 +108,7 @@ def test_patch_of_an_augmented_view_is_that_of_its_copy(step, transpose, geometr
 def test_images_are_resized_but_not_below_a_patch(factor, least, size):
     rows, columns = np.mgrid[0:40, 0:60]
     image = np.stack([rows * 4, columns * 4, rows + columns], 2).astype(np.uint8)
-    out = resize(image, factor, least)
+    out = resize(image, find_resized(*image.shape[:2], factor, least))
     assert (out.dtype, out.shape) == (np.uint8, (size[1], size[0], 3))
     middle = out[size[1] // 2, size[0] // 2].astype(int)
     assert np.abs(middle - image[20, 30].astype(int)).max() <= 6  # the same place of a smooth image

@@ -101,6 +101,29 @@ def test_large_and_small_images_are_those_of_the_processor(side):
     assert ((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize('where', ['auto', 'device'])
+def test_images_on_the_gpu_give_the_patches_of_the_loader_without_waiting(where):
+    from dasr_arch.pipelines.dataloaders import build_training_stream
+    from tests.pipelines.test_training import tiny_options
+
+    batches = []
+    for images_on in ('host', where):
+        options = {**tiny_options(), 'rank': 0, 'world_size': 1, 'num_gpu': 1}
+        options['datasets']['train'].update(images_on=images_on, scale=4)
+        stream, _ = build_training_stream(options, 0)
+        batch = next(stream)
+        torch.cuda.set_sync_debug_mode('default' if images_on == 'host' else 'error')
+        try:
+            batch = next(stream)
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        batches.append(batch)
+    expected, found = batches
+    assert found['hr'].is_cuda
+    assert torch.equal(found['hr'].cpu(), expected['hr'])
+    assert torch.equal(found['window'], expected['window'])
+
+
 @pytest.mark.slow
 def test_compiled_training_gives_the_same_losses():
     logs = []
