@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo fmt lint type test test-all check coverage counts docs dist bench soak serve clean
+.PHONY: help install demo fmt lint type test test-all check coverage counts docs dist bench bench-amx soak serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,9 @@ dist: $(STAMP)  ## build the sdist and the wheel into dist/
 
 bench: $(STAMP)  ## time and memory of inference and training on this machine
 	$(BIN)/dasr bench
+
+bench-amx: $(STAMP)  ## the table of docs/performance.md for a processor with AMX; ten minutes
+	$(BIN)/dasr bench --networks DASR DASR-S --operations inference stage_1 stage_2 --repeats 5 --out results/bench/amx.json
 
 soak: $(STAMP)  ## tests of reliability that take hours; not in CI
 	OMP_NUM_THREADS=1 $(BIN)/python tools/soak.py all

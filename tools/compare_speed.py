@@ -18,7 +18,7 @@ from typing import Any
 OPERATIONS = {'inference': (180, 1), 'stage_1': (48, 8), 'stage_2': (48, 8)}
 """Side of the LR images, and images or pairs of patches at once."""
 
-IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn')
+IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn', 'openvino')
 WORKER = """
 import json, sys
 from pathlib import Path

@@ -174,10 +174,10 @@ class DASR(AcceleratedNetwork, SRNetwork):
         da_conv: 'full', 'kernel' or 'concat'.
         condition: 'encoder' or 'kernel'.
         kernel_size: side of the blur kernel for condition 'kernel', in pixels.
-        implementation: backend: 'auto', 'reference', 'fast' or 'ncnn'. See :meth:`set_implementation`.
+        implementation: backend: 'auto', 'reference', 'fast', 'ncnn' or 'openvino'. See :meth:`set_implementation`.
 
     Raises:
-        ValueError: if an argument has no such choice, or ncnn is asked for and not installed.
+        ValueError: if an argument has no such choice, or its package is not installed.
     """
 
     encoder: DegradationEncoder

@@ -14,7 +14,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dasr_arch.backends.choose import AcceleratedNetwork, Backend, is_exported
 
-LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer, launching kernels takes the time (docs/performance.md)
+LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer, launching kernels takes the time (docs/results/speed.md)
 _SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 _LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
 
@@ -55,8 +55,8 @@ BACKEND = ChannelsLast
 class Conv3x3(nn.Conv2d):
     """A zero-padded 3 x 3 convolution of stride 1, with the keys and values of ``nn.Conv2d``.
 
-    On CPUs with AVX2 oneDNN computes the gradient of the weights at half of its speed (docs/performance.md). There, for
-    float32 in channels_last order, ``backends/winograd_wgrad.py`` computes it; it has no gradient of its own then.
+    On CPUs with AVX2 oneDNN computes the gradient of the weights at half its speed (docs/results/speed.md). There,
+    for float32 in channels_last order, ``backends/winograd_wgrad.py`` computes it; it has no gradient of its own then.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

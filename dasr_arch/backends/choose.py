@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from dasr_arch.backends.cache import DerivedWeights
 
-Implementation = Literal['auto', 'reference', 'fast', 'ncnn']
+Implementation = Literal['auto', 'reference', 'fast', 'ncnn', 'openvino']
 
 BACKENDS = {
     'ncnn': 'dasr_arch.backends.ncnn_net',
+    'openvino': 'dasr_arch.backends.openvino_net',
     'onednn': 'dasr_arch.backends.onednn',
     'channels_last': 'dasr_arch.backends.channels_last',
 }
@@ -29,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'reference': ('reference',),
     'fast': ('onednn', 'channels_last', 'reference'),
     'ncnn': (*BACKENDS, 'reference'),
+    'openvino': ('openvino', 'onednn', 'channels_last', 'reference'),
 }
 """Backends that each value of ``implementation`` chooses from, the fastest first."""
 
@@ -129,8 +131,8 @@ class AcceleratedNetwork(nn.Module, ABC):
         """Chooses how the network is computed; weights and results, up to rounding, stay the same.
 
         'auto' takes the fastest backend that is installed; 'reference' the authors' formulation; 'fast' the fastest
-        that needs no optional package; 'ncnn' is 'auto' and requires the package ncnn. ValueError if there is no such
-        choice, or ncnn is not installed.
+        that needs no optional package; 'ncnn' is 'auto' and requires the package ncnn; 'openvino' uses OpenVINO for all
+        inference on a CPU. ValueError if there is no such choice, or its package is not installed.
         """
         if implementation not in ALLOWED:
             raise ValueError(f'implementation must be one of {", ".join(ALLOWED)} for DASR, got {implementation!r}')

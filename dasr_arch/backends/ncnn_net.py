@@ -3,13 +3,12 @@
 ncnn (https://github.com/Tencent/ncnn) convolves 3 x 3 by Winograd's algorithm F(4 x 4, 3 x 3), in a quarter of the
 multiplications; oneDNN, and so PyTorch, does not. The package is optional.
 
-The network's own methods run on :class:`Blob`, ncnn's word for a tensor: once on those of a :class:`Recorder`, which
+The network's own methods run on blobs, ncnn's word for tensors: once on those of a :class:`Recorder`, which
 records the layers, and then for each image on those of an :class:`Inference`, which passes the kernels and factors that
 PyTorch predicts to ncnn and computes up to the next residual connection.
 """
 
-import copy
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.backends.channels_last import ChannelsLast, depthwise_conv_leaky
+from dasr_arch.backends.blobs import Blob, UnsupportedError, copy_without_hooks, list_constants
+from dasr_arch.backends.channels_last import ChannelsLast
 from dasr_arch.backends.choose import AcceleratedNetwork
 from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
 
@@ -102,7 +101,7 @@ def _run(net: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) ->
             inference = Inference(net)
             inference.input(_IMAGE, image)
             out = part(network, Blob(inference, _IMAGE))
-            results.append(inference.extract(out.name))
+            results.append(inference.extract(out.value))
     finally:
         _get_pool().clear()  # frees what is not in use; other threads keep their blocks
     return torch.cat(results)
@@ -113,90 +112,18 @@ def _look_up(name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module
 
     ``modules`` are those whose weights the part may use.
     """
-    layers = [layer for module in modules for layer in module.modules()]
-    constants = [
-        weight
-        for layer in layers
-        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
-        for weight in (*layer.parameters(), *layer.buffers())
-    ]
-    threads, training = torch.get_num_threads(), any(layer.training for layer in layers)
+    constants, training = list_constants(modules)
+    threads = torch.get_num_threads()
 
     def record() -> Any:
         recorder = Recorder(constants)
         try:
-            part(_copy_without_hooks(network), recorder.input(_IMAGE))
+            part(copy_without_hooks(network), recorder.input(_IMAGE))
         except UnsupportedError:
             return None
         return load_net(recorder, threads)
 
     return network.derived_weights.get(name, constants, record, (threads, training))
-
-
-def _copy_without_hooks(module: Any) -> Any:
-    """A module that shares all weights and has no hooks, since hooks report progress."""
-    clone = copy.copy(module)
-    clone._forward_hooks, clone._forward_pre_hooks = OrderedDict(), OrderedDict()
-    clone._modules = {
-        name: None if child is None else _copy_without_hooks(child) for name, child in module._modules.items()
-    }
-    return clone
-
-
-class UnsupportedError(AttributeError):
-    """An operation that this module does not translate for ncnn."""
-
-
-class Blob:
-    """A tensor of ncnn, by its name in a graph, for the modules of a network."""
-
-    dtype = torch.float32
-
-    def __init__(self, graph: 'Recorder | Inference', name: str) -> None:
-        self.graph = graph
-        self.name = name
-
-    def __getattr__(self, name: str) -> Any:
-        """All other attributes of a tensor."""
-        raise UnsupportedError(f'ncnn: {name} is not translated')
-
-    def dim(self) -> int:
-        """Number of dimensions, with that of the batch."""
-        return 4
-
-    def to(self, dtype: torch.dtype) -> 'Blob':
-        """The same value: everything is float32."""
-        del dtype
-        return self
-
-    def mean(self, dim: tuple[int, int]) -> 'Blob':
-        """The mean of each channel."""
-        del dim  # height and width
-        return self.graph.average(self)
-
-    def __add__(self, other: 'Blob') -> 'Blob':
-        """A residual connection."""
-        return self.graph.add(self, other)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Translates an operation of PyTorch."""
-        del types
-        if func not in _OPERATIONS:
-            raise UnsupportedError(f'ncnn: {getattr(func, "__name__", func)} is not translated')
-        operation = getattr(args[0].graph, _OPERATIONS[func])
-        return operation(*args, **(kwargs or {}))
-
-
-_OPERATIONS = {
-    torch.conv2d: 'convolve',
-    functional.batch_norm: 'normalise',
-    functional.leaky_relu: 'activate',
-    torch.addcmul: 'modulate',
-    depthwise_conv_leaky: 'filter',
-}
 
 
 @dataclass
@@ -227,7 +154,7 @@ class Recorder:
 
     def append(self, kind: str, inputs: list[Blob], name: str, settings: list[str] | None = None) -> Blob:
         """Adds a layer with one result, which gets the name."""
-        self.layers.append(Layer(kind, [blob.name for blob in inputs], name, settings or []))
+        self.layers.append(Layer(kind, [blob.value for blob in inputs], name, settings or []))
         return Blob(self, name)
 
     def convolve(
@@ -237,7 +164,7 @@ class Recorder:
         del padding  # half of the kernel in every convolution
         plain = rest == ((1, 1), 1)  # dilation and groups
         if not plain or bias is None or not {id(weight), id(bias)} <= self._constants:
-            raise UnsupportedError('ncnn: this convolution is not translated')
+            raise UnsupportedError('this convolution is not translated')
         channels, _, side, _ = weight.shape
         settings = [f'0={channels}', f'1={side}', f'3={stride[0]}', f'4={side // 2}', '5=1', f'6={weight.numel()}']
         out = self.append('Convolution', [x], self._name('convolution'), settings)
@@ -249,7 +176,7 @@ class Recorder:
         last = self._find_unused(x)
         norm = Normalisation(mean, variance, options['weight'], options['bias'], options['eps'])
         if last is None or options['training'] or not {id(one) for one in norm[:4]} <= self._constants:
-            raise UnsupportedError('ncnn: this normalisation is not translated')
+            raise UnsupportedError('this normalisation is not translated')
         last.weights = list(fold_normalisation(last.weights[0], last.weights[1], norm))
         return x
 
@@ -317,7 +244,7 @@ class Recorder:
     def _find_unused(self, x: Blob) -> Layer | None:
         """The convolution that gives a blob, if it was the last layer and has no activation."""
         last = self.layers[-1]
-        return last if last.output == x.name and last.weights and len(last.settings) == 6 else None
+        return last if last.output == x.value and last.weights and len(last.settings) == 6 else None
 
 
 class Inference:

@@ -192,6 +192,7 @@ def _check_extras() -> list[Feature]:
         'export to ONNX': ('onnx', ('onnx', 'onnxscript', 'onnxruntime')),
         'export to OpenVINO': ('openvino', ('openvino', 'onnx', 'onnxscript')),
         'faster inference on CPUs': ('ncnn', ('ncnn',)),
+        'faster inference on CPUs with AMX': ('openvino', ('openvino',)),
         'weights in spandrel': ('spandrel', ('spandrel',)),
         'video': ('video', ('av',)),
         'manifests in Parquet': ('parquet', ('pyarrow',)),

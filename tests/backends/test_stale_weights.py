@@ -9,11 +9,14 @@ from torch import Tensor
 
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends.ncnn_net import has_ncnn
+from dasr_arch.backends.openvino_net import has_openvino
 from tests.golden.weights import relative_error
 from tests.models.making import TINY, make_options
 
 needs_ncnn = pytest.mark.skipif(not has_ncnn(), reason='the extra ncnn is not installed')
-IMPLEMENTATIONS = ['reference', 'fast', 'auto', pytest.param('ncnn', marks=needs_ncnn)]
+needs_openvino = pytest.mark.skipif(not has_openvino(), reason='the extra openvino is not installed')
+OPTIONAL = [pytest.param('ncnn', marks=needs_ncnn), pytest.param('openvino', marks=needs_openvino)]
+IMPLEMENTATIONS = ['reference', 'fast', 'auto', *OPTIONAL]
 SIZES = [(8, 8), (24, 20), (40, 48)]  # too small for the collapsed tail, large enough, and large enough for any cache
 
 

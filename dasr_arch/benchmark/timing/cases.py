@@ -36,7 +36,7 @@ SPEED_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """Networks by their name in the table, with the arguments of their option files."""
 
-IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn', 'compiled')
+IMPLEMENTATIONS = ('auto', 'reference', 'fast', 'ncnn', 'openvino', 'compiled')
 """Implementations of DASR with the same results, the last by torch.compile; other networks have only 'auto'."""
 
 PRECISIONS = ('fp32', 'bf16')
@@ -76,7 +76,9 @@ def is_possible(case: SpeedCase) -> bool:
         return False
     if case.implementation == 'reference' and case.precision != 'fp32':
         return False
-    if case.implementation == 'ncnn' and (case.operation, case.precision, case.device) != ('inference', 'fp32', 'cpu'):
+    if case.implementation in {'ncnn', 'openvino'} and (case.operation, case.device) != ('inference', 'cpu'):
+        return False
+    if case.implementation == 'ncnn' and case.precision != 'fp32':
         return False
     return kind == 'DASR' or (case.operation != 'stage_1' and case.implementation == 'auto')
 

@@ -20,7 +20,9 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import write_whole
-from dasr_arch.backends.ncnn_net import has_ncnn, import_ncnn
+from dasr_arch.backends.choose import load_backend
+from dasr_arch.backends.ncnn_net import has_ncnn
+from dasr_arch.backends.openvino_net import has_amx, has_openvino
 from dasr_arch.backends.precision import has_fast_bfloat16
 from dasr_arch.benchmark.environment import describe_environment, list_versions, now
 from dasr_arch.benchmark.own_process import MEBIBYTE, run_in_own_process
@@ -52,11 +54,11 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """Settings of a benchmark; raises InputError on unknown values, and if ncnn is asked for and not installed.
+    """Settings of a benchmark; raises InputError on unknown values, and if a package is asked for and not installed.
 
-    By default, implementations are 'reference', 'fast', and 'ncnn' where it is installed; bf16 is a precision only
-    where the hardware supports it; and the baseline, a row such as 'DASR reference fp32', is that one, the authors'
-    formulation, or the first row where it is not measured.
+    By default, implementations are 'reference', 'fast', and where installed 'ncnn', and 'openvino' on processors with
+    AMX; bf16 is a precision only where the hardware supports it; and the baseline, a row such as 'DASR reference fp32',
+    is that one, the authors' formulation, or the first row where it is not measured.
     """
 
     networks: tuple[str, ...] = ('Bicubic', 'DASR-S', 'DASR')  # keys of SPEED_NETWORKS
@@ -77,11 +79,12 @@ class SpeedSettings:
         object.__setattr__(self, 'operations', operations)
         _check_names('networks', self.networks, SPEED_NETWORKS)
         if not self.implementations:
-            usual = ('reference', 'fast', 'ncnn') if has_ncnn() else ('reference', 'fast')
+            ncnn, openvino = has_ncnn(), has_openvino() and has_amx()
+            usual = ('reference', 'fast', *['ncnn'] * ncnn, *['openvino'] * openvino)
             object.__setattr__(self, 'implementations', usual)
         _check_names('implementations', self.implementations, IMPLEMENTATIONS)
-        if 'ncnn' in self.implementations:
-            import_ncnn()
+        for name in {'ncnn', 'openvino'} & set(self.implementations):
+            load_backend(name).require()
         _check_names('operations', self.operations, (*get_args(Operation), COMPONENTS))
         _check_names('device', (self.device,), ('cpu', 'cuda'))
         for scale in self.scales:

@@ -107,7 +107,20 @@ def test_ncnn_that_is_not_installed_is_refused_before_the_work(monkeypatch: pyte
     with pytest.raises(InputError, match="extra 'ncnn'"):
         SpeedSettings(implementations=('ncnn',))
     monkeypatch.setattr('dasr_arch.benchmark.timing.run.has_ncnn', lambda: False)
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.has_amx', lambda: False)
     assert SpeedSettings().implementations == ('reference', 'fast')
+
+
+def test_openvino_is_measured_with_amx_and_has_inference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.has_openvino', lambda: True)
+    monkeypatch.setattr('dasr_arch.benchmark.timing.run.has_amx', lambda: True)
+    settings = SpeedSettings(networks=('DASR',), precisions=PRECISIONS, scales=(4,))
+    cases = [case for case in list_cases(settings) if case.implementation == 'openvino']
+    expected = [('DASR openvino fp32', 'inference'), ('DASR openvino bf16', 'inference')]
+    assert [(case.label, case.operation) for case in cases] == expected
+    monkeypatch.setitem(sys.modules, 'openvino', None)  # importing it fails
+    with pytest.raises(InputError, match="extra 'openvino'"):
+        SpeedSettings(implementations=('openvino',))
 
 
 def test_implementations_and_precisions_are_axes_where_they_exist() -> None:

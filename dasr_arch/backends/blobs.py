@@ -1,0 +1,97 @@
+"""Blobs: placeholders that the modules of a network run on, so that another library computes the network.
+
+A graph gets the operations on its blobs: ``convolve``, ``normalise``, ``activate``, ``filter`` and ``modulate`` have
+the arguments of PyTorch's functions, ``add`` and ``average`` those of a sum and a mean, and all return blobs. One kind
+of graph records a network for the library, another passes to it what PyTorch predicts for an image.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dasr_arch.backends.channels_last import depthwise_conv_leaky
+
+
+class UnsupportedError(AttributeError):
+    """An operation that this module does not translate."""
+
+
+class Blob:
+    """Features of a graph, for the modules of a network; ``value`` is what the graph knows them by."""
+
+    dtype = torch.float32
+
+    def __init__(self, graph: Any, value: Any) -> None:
+        self.graph = graph
+        self.value = value
+
+    def __getattr__(self, name: str) -> Any:
+        """All other attributes of a tensor."""
+        raise UnsupportedError(f'{name} is not translated')
+
+    def dim(self) -> int:
+        """Number of dimensions, with that of the batch."""
+        return 4
+
+    def to(self, dtype: torch.dtype) -> 'Blob':
+        """The same value: the library chooses the number format."""
+        del dtype
+        return self
+
+    def mean(self, dim: tuple[int, int]) -> 'Blob':
+        """The mean of each channel."""
+        del dim  # height and width
+        out: Blob = self.graph.average(self)
+        return out
+
+    def __add__(self, other: 'Blob') -> 'Blob':
+        """A residual connection."""
+        out: Blob = self.graph.add(self, other)
+        return out
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Translates an operation of PyTorch."""
+        del types
+        if func not in _OPERATIONS:
+            raise UnsupportedError(f'{getattr(func, "__name__", func)} is not translated')
+        operation = getattr(args[0].graph, _OPERATIONS[func])
+        return operation(*args, **(kwargs or {}))
+
+
+_OPERATIONS = {
+    torch.conv2d: 'convolve',
+    functional.batch_norm: 'normalise',
+    functional.leaky_relu: 'activate',
+    torch.addcmul: 'modulate',
+    depthwise_conv_leaky: 'filter',
+}
+
+
+def copy_without_hooks(module: Any) -> Any:
+    """A module that shares all weights and has no hooks, since hooks report progress."""
+    clone = copy.copy(module)
+    clone._forward_hooks, clone._forward_pre_hooks = OrderedDict(), OrderedDict()
+    clone._modules = {
+        name: None if child is None else copy_without_hooks(child) for name, child in module._modules.items()
+    }
+    return clone
+
+
+def list_constants(modules: Iterable[nn.Module]) -> tuple[list[Tensor], bool]:
+    """All weights and statistics of convolutions and normalisations, and whether a layer is in training mode."""
+    layers = [layer for module in modules for layer in module.modules()]
+    constants = [
+        weight
+        for layer in layers
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+        for weight in (*layer.parameters(), *layer.buffers())
+    ]
+    return constants, any(layer.training for layer in layers)

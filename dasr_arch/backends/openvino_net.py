@@ -1,0 +1,247 @@
+"""OpenVINO: inference on a CPU, in bfloat16 the fastest where the processor has AMX.
+
+OpenVINO (https://github.com/openvinotoolkit/openvino) compiles encoder and features to chains of fused operations. The
+package is optional. The network's own methods run on blobs: once on those of a :class:`Builder`, which builds
+OpenVINO's model, and then for each image on those of an :class:`Inputs`, which collects the kernels and factors that
+PyTorch predicts. The model computes all of them in one call, so hooks of the blocks run before it.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache, cached_property
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dasr_arch._extras import import_extra
+from dasr_arch.backends.blobs import Blob, UnsupportedError, copy_without_hooks, list_constants
+from dasr_arch.backends.channels_last import ChannelsLast
+from dasr_arch.backends.choose import AcceleratedNetwork
+from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
+
+_PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16'}
+
+Part = Callable[[AcceleratedNetwork, Blob], Blob]
+"""A part of a network, run on blobs."""
+
+
+class OpenVINO(ChannelsLast):
+    """OpenVINO, for inference on CPUs; by default in bfloat16 on processors with AMX."""
+
+    name = 'openvino'
+    summary = 'fused operations of OpenVINO'
+
+    def refuse(self, network: AcceleratedNetwork, x: Tensor) -> str | None:
+        """Refuses everything but inference; unless it is asked for, also float32 and processors without AMX."""
+        reason = refuse_but_inference_on_cpu(network, x)
+        if reason is not None:
+            return reason
+        dtype = compute_dtype(x)
+        if dtype not in _PRECISIONS:
+            return 'for float32 and bfloat16 only'
+        if network.implementation != 'openvino':
+            if dtype == torch.float32:
+                return 'slower in float32'
+            if not has_amx():
+                return 'slower without AMX'
+        return None if has_openvino() else 'the extra openvino is not installed'
+
+    def require(self) -> None:
+        """Raises InputError if OpenVINO is not installed."""
+        import_openvino()
+
+    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
+        """As in the base class."""
+
+        def encode(network: AcceleratedNetwork, image: Blob) -> Blob:
+            return cast(Blob, network.encoder(image))
+
+        model = _look_up('openvino encoder', network, [network.encoder], encode, compute_dtype(x))
+        if model is None:
+            return super().encode(network, x)
+        return _run(model, network, [encode] * len(x), x)
+
+    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
+        """As in the base class."""
+        parts = [_extract_with(one) for one in embedding.float().split(1)]
+        others = ('encoder', 'upsampler', 'last_conv')
+        modules = [module for name, module in network.named_children() if name not in others]
+        model = _look_up('openvino features', network, modules, parts[0], compute_dtype(x))
+        if model is None:
+            return super().extract_features(network, x, embedding)
+        return _run(model, network, parts, x)
+
+
+BACKEND = OpenVINO
+
+
+def _extract_with(embedding: Tensor) -> Part:
+    def extract(network: AcceleratedNetwork, image: Blob) -> Blob:
+        with torch.autocast('cpu', enabled=False):  # kernels and factors in float32
+            return cast(Blob, network.extract_features(cast(Tensor, image), embedding))
+
+    return extract
+
+
+def _run(model: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
+    """The results of a part for each of the images (B, 3, h, w), one by one, in channels_last order."""
+    results = []
+    for part, image in zip(parts, x.split(1), strict=True):
+        inputs = Inputs(image)
+        part(network, Blob(inputs, None))  # hooks of the blocks are called, and may end the work
+        (out,) = model.create_infer_request().infer(inputs.values, share_inputs=True).values()
+        results.append(torch.from_numpy(out))
+    whole = torch.cat(results)
+    return whole.contiguous(memory_format=torch.channels_last) if whole.dim() == 4 else whole
+
+
+def _look_up(
+    name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module], part: Part, dtype: torch.dtype
+) -> Any:
+    """OpenVINO's model of a part of a network, from the cache or compiled; None if an operation is not translated."""
+    constants, training = list_constants(modules)
+    threads = torch.get_num_threads()
+
+    def compile_part() -> Any:
+        builder = Builder(constants)
+        try:
+            out = part(copy_without_hooks(network), builder.input([1, 3, -1, -1]))
+        except UnsupportedError:
+            return None
+        settings = {
+            'INFERENCE_PRECISION_HINT': _PRECISIONS[dtype],
+            'INFERENCE_NUM_THREADS': threads,
+            'NUM_STREAMS': 1,
+            'ENABLE_CPU_PINNING': False,  # several processes would share a core
+        }
+        return _core().compile_model(builder.finish(out), 'CPU', settings)
+
+    return network.derived_weights.get(name, constants, compile_part, (threads, training, dtype))
+
+
+class Builder:
+    """Builds OpenVINO's model from the operations on its blobs, whose values are nodes.
+
+    Only the tensors in ``constants`` may become constants of the model. All others are inputs, given for each image.
+    """
+
+    def __init__(self, constants: Iterable[Tensor]) -> None:
+        self._ops = import_openvino().opset13
+        self._constants = {id(tensor) for tensor in constants}
+        self._inputs: list[Any] = []
+
+    def input(self, shape: list[int]) -> Blob:
+        """A value that is given for each image; -1 for any size."""
+        self._inputs.append(self._ops.parameter(shape, np.float32))
+        return Blob(self, self._inputs[-1])
+
+    def finish(self, out: Blob) -> Any:
+        """The model with one result."""
+        return import_openvino().Model([out.value], self._inputs)
+
+    def convolve(
+        self, x: Blob, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: object, *rest: object
+    ) -> Blob:
+        """A convolution that keeps the size but for its stride."""
+        del padding  # half of the kernel in every convolution
+        if rest != ((1, 1), 1) or bias is None or not {id(weight), id(bias)} <= self._constants:
+            raise UnsupportedError('this convolution is not translated')
+        return _Convolution(self, x, weight, bias, stride)
+
+    def normalise(self, x: Blob, mean: Tensor, variance: Tensor, **options: Any) -> Blob:
+        """Batch normalisation in evaluation mode, as part of the convolution before it."""
+        norm = Normalisation(mean, variance, options['weight'], options['bias'], options['eps'])
+        known = {id(one) for one in norm[:4]} <= self._constants
+        if not isinstance(x, _Convolution) or options['training'] or not known:
+            raise UnsupportedError('this normalisation is not translated')
+        weight, bias = fold_normalisation(x.weight, x.bias, norm)
+        return _Convolution(self, x.x, weight, bias, x.stride)
+
+    def activate(self, x: Blob, negative_slope: float, inplace: bool = False) -> Blob:
+        """LeakyReLU."""
+        del inplace
+        return Blob(self, self._ops.prelu(x.value, np.array([negative_slope], np.float32)))
+
+    def filter(self, x: Blob, kernel: Tensor, slope: float) -> Blob:
+        """Predicted depth-wise kernels, an input of shape (C, 1, 1, 3, 3), and LeakyReLU."""
+        given = self.input([kernel.shape[1], 1, 1, 3, 3])
+        out = self._ops.group_convolution(x.value, given.value, [1, 1], [1, 1], [1, 1], [1, 1])
+        return self.activate(Blob(self, out), slope)
+
+    def modulate(self, out: Blob, x: Blob, factors: Tensor) -> Blob:
+        """``out + x * factors`` with predicted factors, an input."""
+        given = self.input(list(factors.shape))
+        return Blob(self, self._ops.add(out.value, self._ops.multiply(x.value, given.value)))
+
+    def add(self, x: Blob, other: Blob) -> Blob:
+        """A residual connection."""
+        return Blob(self, self._ops.add(x.value, other.value))
+
+    def average(self, x: Blob) -> Blob:
+        """The mean of each channel."""
+        return Blob(self, self._ops.reduce_mean(x.value, np.array([2, 3]), False))
+
+
+class _Convolution(Blob):
+    """A convolution; batch normalisation may still become part of it."""
+
+    def __init__(self, graph: Builder, x: Blob, weight: Tensor, bias: Tensor, stride: tuple[int, int]) -> None:
+        self.graph, self.x, self.weight, self.bias, self.stride = graph, x, weight, bias, stride
+
+    @cached_property
+    def value(self) -> Any:
+        """Its node."""
+        ops, pad = self.graph._ops, [self.weight.shape[-1] // 2] * 2
+        weight, bias = (one.detach().numpy() for one in (self.weight, self.bias.reshape(1, -1, 1, 1)))
+        return ops.add(ops.convolution(self.x.value, weight, list(self.stride), pad, pad, [1, 1]), bias)
+
+
+class Inputs:
+    """Collects the inputs of a model of :class:`Builder` for one image (1, 3, h, w), in the same order."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.values = [np.ascontiguousarray(image.numpy())]
+
+    def filter(self, x: Blob, kernel: Tensor, slope: float) -> Blob:
+        """Takes the predicted kernels."""
+        del slope
+        self.values.append(kernel.detach().float().reshape(-1, 1, 1, 3, 3).numpy())
+        return x
+
+    def modulate(self, out: Blob, x: Blob, factors: Tensor) -> Blob:
+        """Takes the predicted factors."""
+        del x
+        self.values.append(factors.detach().float().numpy())
+        return out
+
+    def convolve(self, x: Blob, *_: object, **__: object) -> Blob:
+        """Nothing."""
+        return x
+
+    normalise = activate = add = average = convolve
+
+
+def import_openvino() -> ModuleType:
+    """The package; InputError if it is not installed."""
+    return import_extra('openvino', 'openvino')
+
+
+@cache
+def has_openvino() -> bool:
+    """True if the package is installed; it is imported when it is used."""
+    return find_spec('openvino') is not None
+
+
+@cache
+def has_amx() -> bool:
+    """True if the processor multiplies matrices of bfloat16 (AMX)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
+    return bool(capabilities.get('amx_bf16'))
+
+
+@cache
+def _core() -> Any:
+    return import_openvino().Core()

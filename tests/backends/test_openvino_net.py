@@ -1,0 +1,198 @@
+"""OpenVINO gives the results of PyTorch, and is chosen where it is fastest or asked for."""
+
+import copy
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.backends import openvino_net
+from dasr_arch.backends.precision import has_fast_bfloat16
+from tests.golden.weights import relative_error
+
+SMALL = {
+    'scale': 2,
+    'num_feat': 16,
+    'num_groups': 2,
+    'num_blocks': 2,
+    'representation_dim': 12,
+    'encoder_feat': 8,
+    'implementation': 'openvino',
+}
+needs_openvino = pytest.mark.skipif(not openvino_net.has_openvino(), reason='the extra openvino is not installed')
+
+
+def make_network(**options):
+    torch.manual_seed(0)
+    network = DASR(**{**SMALL, **options})
+    for module in network.encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return network.eval()
+
+
+def draw(batch=1, height=17, width=12):
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The image of every inference with OpenVINO."""
+    found = []
+
+    class Counted(openvino_net.Inputs):
+        def __init__(self, image):
+            found.append(image)
+            super().__init__(image)
+
+    monkeypatch.setattr(openvino_net, 'Inputs', Counted)
+    return found
+
+
+def test_without_the_package_it_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openvino', None)  # importing it fails
+    with pytest.raises(InputError, match=r"extra 'openvino'; pip install 'dasr-representation-learning\[openvino\]'"):
+        make_network()
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'scale': 4, 'num_feat': 64},
+        {'num_feat': 20, 'reduction': 4},  # no multiple of eight channels
+        {'da_conv': 'kernel'},
+        {'upsampler': 'direct', 'skip': 'bicubic', 'scale': 3},
+        {'skip': 'wiener'},
+        {'img_range': 1.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('size', [(1, 1, 1), (1, 17, 12), (3, 9, 10), (1, 40, 64)])
+@torch.no_grad()
+def test_results_are_those_of_the_reference(options, size, calls):
+    network, lq = make_network(**options), draw(*size)
+    found = network(lq, return_representation=True)
+    assert len(calls) == 2 * size[0]  # the encoder and the body, image by image
+    network.set_implementation('reference')
+    expected = network(lq, return_representation=True)
+    assert relative_error(found.sr, expected.sr) < 1e-5
+    assert relative_error(found.representation, expected.representation) < 1e-5
+
+
+@needs_openvino
+@pytest.mark.skipif(not has_fast_bfloat16(torch.device('cpu')), reason='no bfloat16 in this processor')
+@torch.no_grad()
+def test_bfloat16_is_as_close_to_float32_as_that_of_torch():
+    network, lq = make_network(scale=4, num_feat=64), draw(1, 48, 48)
+    network.set_implementation('reference')
+    expected = network(lq)
+    errors = {}
+    for implementation in ('fast', 'openvino'):
+        network.set_implementation(implementation)
+        with torch.autocast('cpu', torch.bfloat16):
+            errors[implementation] = (network(lq) - expected).abs().max()
+    assert 0 < errors['openvino'] < 0.02
+    assert errors['openvino'] < 4 * errors['fast']
+
+
+@needs_openvino
+@torch.no_grad()
+def test_auto_takes_it_in_bfloat16_on_processors_with_amx_alone(monkeypatch):
+    network, lq = make_network(implementation='auto'), draw()
+    assert network.choose_backend(lq).backend.name != 'openvino'
+    reasons = {}
+    for amx in (False, True):
+        monkeypatch.setattr(openvino_net, 'has_amx', lambda amx=amx: amx)
+        with torch.autocast('cpu', torch.bfloat16):
+            choice = network.choose_backend(lq)
+        reasons[amx] = dict(choice.refused).get('openvino')
+    assert reasons == {False: 'slower without AMX', True: None}
+    assert choice.backend.name == 'openvino'
+    assert 'slower in float32' in openvino_net.OpenVINO().refuse(network, lq)
+    with torch.autocast('cpu', torch.float16):
+        assert openvino_net.OpenVINO().refuse(network, lq) == 'for float32 and bfloat16 only'
+    with torch.enable_grad():
+        assert openvino_net.OpenVINO().refuse(network, lq) == 'for inference only'
+    monkeypatch.setattr(openvino_net, 'has_openvino', lambda: False)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert openvino_net.OpenVINO().refuse(network, lq) == 'the extra openvino is not installed'
+
+
+@needs_openvino
+@torch.no_grad()
+def test_parts_that_are_not_translated_are_left_to_torch(calls):
+    network, lq = make_network(da_conv='concat'), draw()
+    network(lq)
+    assert len(calls) == 1  # the encoder
+    network = make_network()
+    network.encoder.body[1] = torch.nn.InstanceNorm2d(8)
+    expected = copy.deepcopy(network)
+    expected.set_implementation('reference')
+    assert relative_error(network(lq), expected(lq)) < 1e-5
+    assert len(calls) == 2  # the body
+
+
+@needs_openvino
+@torch.no_grad()
+def test_a_model_is_compiled_once_for_each_number_of_threads():
+    network, lq, threads = make_network(), draw(), torch.get_num_threads()
+    expected = network(lq)
+    built = dict(network.derived_weights._entries)
+    network(draw(1, 30, 11))
+    assert network.derived_weights._entries == built
+    try:
+        torch.set_num_threads(threads + 1)
+        assert relative_error(network(lq), expected) < 1e-6
+        model = network.derived_weights._entries['openvino features'].value
+        assert model.get_property('INFERENCE_NUM_THREADS') == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(copy.deepcopy(network)(lq), network(lq))
+    assert torch.equal(pickle.loads(pickle.dumps(network))(lq), network(lq))
+
+
+@needs_openvino
+@torch.no_grad()
+def test_threads_may_share_a_network():
+    network = make_network()
+    images = [draw(1, 20 + index, 30) for index in range(12)]
+    expected = [network(lq) for lq in images]
+
+    def run(lq):
+        with torch.no_grad():
+            return network(lq)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, one in zip(pool.map(run, images), expected, strict=True):
+            assert relative_error(found, one) < 1e-6
+
+
+@needs_openvino
+@torch.no_grad()
+def test_hooks_of_the_blocks_are_called_in_order_and_may_end_the_work(calls):
+    network, called = make_network(), []
+    expected = network(draw(2))
+    blocks = [block for group in network.groups for block in group.blocks]
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, _: called.append(module))
+    assert torch.equal(network(draw(2)), expected)
+    assert called == blocks * 2  # for each image
+
+    class StopError(Exception):
+        pass
+
+    def stop(*_):
+        raise StopError
+
+    handle = blocks[1].register_forward_pre_hook(stop)
+    with pytest.raises(StopError):
+        network(draw())
+    handle.remove()
+    assert torch.equal(network(draw(2)), expected)
