@@ -278,6 +278,8 @@ def _read_part(root: Path, target: Path) -> dict[str, Any]:
     """The report of an LMDB that is to be merged; InputError if it is no complete one of ``prepare``."""
     if root.resolve() == target.resolve():
         raise InputError(f'{root}: is an input and the output; choose another name for one of them')
+    if not root.is_dir():
+        raise InputError(f'{root}: no such LMDB folder')
     try:
         report: dict[str, Any] = json.loads((root / REPORT_NAME).read_text(encoding='ascii'))
         expected = report['sub_images']

@@ -155,7 +155,7 @@ def lose_lines(name):
         (None, ['other.lmdb', '--min-size', '64'], '--min-size is for images'),
         (None, ['other.lmdb', '--shard', '1/2'], '--shard is for images'),
         (None, ['other.lmdb', '-o', 'other.lmdb', '--force'], 'other.lmdb: is an input and the output'),
-        (None, ['none.lmdb'], 'none.lmdb: holds no prepare.json of `dasr prepare`'),
+        (None, ['none.lmdb'], 'none.lmdb: no such LMDB folder'),
         (lambda: remove('other.lmdb/prepare.json'), ['other.lmdb'], 'other.lmdb: holds no prepare.json'),
         (lambda: remove('other.lmdb/data.mdb'), ['other.lmdb'], 'other.lmdb: holds no data.mdb'),
         (lambda: lose_lines('other.lmdb'), ['other.lmdb'], 'other.lmdb: meta_info.txt lists'),
