@@ -6,12 +6,13 @@ residual connection alone is left and the larger network starts training at the 
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
-from dasr_arch.checkpoints.io import infer_arguments, load_network
+from dasr_arch.checkpoints.io import build_from_state, infer_arguments, read_dasr_weights
 from dasr_arch.models.training_state import save_atomically
 from dasr_cli.main import run_guarded
 
@@ -30,9 +31,13 @@ def main() -> int:
 
 
 def grow_file(source: str, groups: int, blocks: int, out: str) -> int:
-    """Writes the larger network under `params`; 0."""
-    network = load_network(source)
-    save_atomically({'params': grow(network, groups, blocks).state_dict()}, out)
+    """Writes the larger network under `params`, and the projection head if there is one; 0."""
+    if not out.endswith('.pth'):
+        raise InputError(f'{out}: the name must end in .pth')
+    weights = read_dasr_weights(source)
+    content: dict[str, Any] = {'params': grow(build_from_state(weights.network, source), groups, blocks).state_dict()}
+    head = {key.removeprefix('projection.'): value for key, value in weights.contrast.items() if 'projection.' in key}
+    save_atomically(content | ({'projection': head} if head else {}), out)
     print(out)
     return 0
 

@@ -18,21 +18,21 @@ from dasr_arch.backends.cache import DerivedWeights
 Implementation = Literal['auto', 'reference', 'fast', 'ncnn', 'openvino']
 
 BACKENDS = {
-    'ncnn': 'dasr_arch.backends.ncnn_net',
     'openvino': 'dasr_arch.backends.openvino_net',
+    'ncnn': 'dasr_arch.backends.ncnn_net',
     'onednn': 'dasr_arch.backends.onednn',
     'channels_last': 'dasr_arch.backends.channels_last',
 }
-"""Name and module of every backend but the reference, the fastest first. Each module has a class ``BACKEND``."""
+"""Name and module of every backend but the reference. Each module has a class ``BACKEND``."""
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    'auto': (*BACKENDS, 'reference'),
+    'auto': ('ncnn', 'onednn', 'channels_last', 'reference'),
     'reference': ('reference',),
     'fast': ('onednn', 'channels_last', 'reference'),
-    'ncnn': (*BACKENDS, 'reference'),
+    'ncnn': ('ncnn', 'onednn', 'channels_last', 'reference'),
     'openvino': ('openvino', 'onednn', 'channels_last', 'reference'),
 }
-"""Backends that each value of ``implementation`` chooses from, the fastest first."""
+"""Backends that each value of ``implementation`` chooses from: the first that does not refuse."""
 
 
 class Backend:
@@ -109,7 +109,7 @@ class AcceleratedNetwork(nn.Module, ABC):
         """Images (B, 3, h * scale, w * scale) of features."""
 
     def choose_backend(self, x: Tensor) -> Choice:
-        """The fastest backend for an input (B, 3, h, w) in the present mode that ``implementation`` allows."""
+        """The backend for an input (B, 3, h, w) in the present mode, of those that ``implementation`` allows."""
         names = ALLOWED[self.implementation]
         if torch.compiler.is_compiling():  # the compiler fuses by itself; the memory order is all it needs
             return Choice(_LOADED['channels_last' if 'channels_last' in names else 'reference'])

@@ -26,6 +26,7 @@ from dasr_arch.backends.blobs import Blob, UnsupportedError, copy_without_hooks,
 from dasr_arch.backends.channels_last import ChannelsLast
 from dasr_arch.backends.choose import AcceleratedNetwork
 from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
+from dasr_arch.backends.precision import has_amx
 
 ADD, MULTIPLY = 0, 2  # operations of a BinaryOp layer
 
@@ -55,6 +56,8 @@ class Ncnn(ChannelsLast):
             return 'for float32 only'
         if reason is None and not has_ncnn():
             return 'the extra ncnn is not installed'
+        if reason is None and network.implementation == 'auto' and has_amx():
+            return 'slower than torch on processors with AMX'
         return reason
 
     def require(self) -> None:

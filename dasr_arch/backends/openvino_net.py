@@ -1,9 +1,9 @@
-"""OpenVINO: inference on a CPU, in bfloat16 the fastest where the processor has AMX.
+"""OpenVINO: inference on a CPU, for processors with AMX; only where it is asked for.
 
 OpenVINO (https://github.com/openvinotoolkit/openvino) compiles encoder and features to chains of fused operations. The
 package is optional. The network's own methods run on blobs: once on those of a :class:`Builder`, which builds
 OpenVINO's model, and then for each image on those of an :class:`Inputs`, which collects the kernels and factors that
-PyTorch predicts. The model computes all of them in one call, so hooks of the blocks run before it.
+PyTorch predicts. The model computes an image in one call, before which the hooks of all blocks have run.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,25 +29,17 @@ Part = Callable[[AcceleratedNetwork, Blob], Blob]
 
 
 class OpenVINO(ChannelsLast):
-    """OpenVINO, for inference on CPUs; by default in bfloat16 on processors with AMX."""
+    """OpenVINO, for inference on CPUs; 'auto' does not take it."""
 
     name = 'openvino'
     summary = 'fused operations of OpenVINO'
 
     def refuse(self, network: AcceleratedNetwork, x: Tensor) -> str | None:
-        """Refuses everything but inference; unless it is asked for, also float32 and processors without AMX."""
+        """Refuses everything but inference in float32 or bfloat16."""
         reason = refuse_but_inference_on_cpu(network, x)
-        if reason is not None:
-            return reason
-        dtype = compute_dtype(x)
-        if dtype not in _PRECISIONS:
+        if reason is None and compute_dtype(x) not in _PRECISIONS:
             return 'for float32 and bfloat16 only'
-        if network.implementation != 'openvino':
-            if dtype == torch.float32:
-                return 'slower in float32'
-            if not has_amx():
-                return 'slower without AMX'
-        return None if has_openvino() else 'the extra openvino is not installed'
+        return reason
 
     def require(self) -> None:
         """Raises InputError if OpenVINO is not installed."""
@@ -87,15 +79,36 @@ def _extract_with(embedding: Tensor) -> Part:
 
 
 def _run(model: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
-    """The results of a part for each of the images (B, 3, h, w), one by one, in channels_last order."""
+    """The results of a part for each of the images (B, 3, h, w), one by one, in channels_last order.
+
+    Raises MemoryError if OpenVINO fails; the cause is nearly always a lack of memory, which its messages do not name.
+    """
     results = []
     for part, image in zip(parts, x.split(1), strict=True):
         inputs = Inputs(image)
         part(network, Blob(inputs, None))  # hooks of the blocks are called, and may end the work
-        (out,) = model.create_infer_request().infer(inputs.values, share_inputs=True).values()
-        results.append(torch.from_numpy(out))
+        try:
+            results.append(_infer(model, inputs))
+        except RuntimeError as error:
+            network.derived_weights.drop()  # a model may stay broken after a failure
+            raise MemoryError(
+                f'OpenVINO could not compute an image of {tuple(x.shape[-2:])} pixels: {error}'
+            ) from error
     whole = torch.cat(results)
     return whole.contiguous(memory_format=torch.channels_last) if whole.dim() == 4 else whole
+
+
+def _infer(model: Any, inputs: 'Inputs') -> Tensor:
+    """The result for one image; RuntimeError if it could not be computed."""
+    request = model.create_infer_request()
+    for index, value in enumerate(inputs.values):
+        request.set_input_tensor(index, import_openvino().Tensor(value, shared_memory=True))
+    request.start_async()  # without memory, `infer` may return wrong values instead of raising
+    request.wait()
+    out = torch.from_numpy(request.get_output_tensor(0).data.copy())
+    if out.dim() == 4 and out.shape[-2:] != inputs.values[0].shape[-2:]:
+        raise RuntimeError(f'the result has the shape {tuple(out.shape)}')
+    return out
 
 
 def _look_up(
@@ -233,13 +246,6 @@ def import_openvino() -> ModuleType:
 def has_openvino() -> bool:
     """True if the package is installed; it is imported when it is used."""
     return find_spec('openvino') is not None
-
-
-@cache
-def has_amx() -> bool:
-    """True if the processor multiplies matrices of bfloat16 (AMX)."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
-    return bool(capabilities.get('amx_bf16'))
 
 
 @cache

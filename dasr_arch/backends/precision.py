@@ -27,6 +27,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get('amx_bf16') or capabilities.get('avx512_bf16'))
 
 
+def has_amx() -> bool:
+    """True if the processor multiplies matrices of bfloat16 (AMX)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
+    return bool(capabilities.get('amx_bf16'))
+
+
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """The number format of 'fp32', 'bf16' or 'auto', bfloat16 where the device multiplies it; InputError for others."""
     if precision not in ('auto', 'fp32', 'bf16'):

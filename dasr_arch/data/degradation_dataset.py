@@ -6,7 +6,9 @@ By default only random values are drawn here; the batch is blurred and shrunk on
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dasr_arch._errors import InputError, check_choice
@@ -100,6 +102,14 @@ class DegradationDataset(SampledDataset):
                 return
             self.source.read(index)
 
+    def read(self, image: int, *, cached: bool = True) -> NDArray[np.uint8]:
+        """An image by its number among the usable ones; InputError if it is damaged or its size has changed."""
+        index = self.usable[image]
+        pixels = (self.source if cached else self.source.source).read(index)
+        if pixels.shape[:2] != self.sizes[image]:
+            raise InputError(f"image '{self.source.names[index]}' was replaced during the training; start it again")
+        return pixels
+
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
         """One sample.
 
@@ -113,7 +123,7 @@ class DegradationDataset(SampledDataset):
         """
         place, sample = self.draw(item)
         index = self.usable[place.image]
-        image = turn(crop_to_multiple(resize(self.source.read(index), place.size), self.scale), place.turns)
+        image = turn(crop_to_multiple(resize(self.read(place.image), place.size), self.scale), place.turns)
         sample['hr'] = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in place.corners])
         if not self.crop_first:
             sample['window'] = place.window

@@ -1,6 +1,6 @@
 """Training images in the memory of the device, which cuts the patches, bit for bit those of the data set.
 
-Everything random is drawn by :class:`DegradationDataset` as ever, on the CPU; only these draws travel to the device.
+Everything random is drawn on the CPU by :class:`DegradationDataset`; only these draws are copied to the device.
 """
 
 from collections.abc import Mapping
@@ -51,8 +51,7 @@ class DeviceImages:
                 raise
 
     def _load(self, number: int, start: int, end: int) -> None:
-        image = self._dataset.source.source.read(self._dataset.usable[number])  # not through the cache
-        cropped = crop_to_multiple(image, self._dataset.scale)
+        cropped = crop_to_multiple(self._dataset.read(number, cached=False), self._dataset.scale)
         self._pixels[start:end] = torch.from_numpy(np.ascontiguousarray(cropped)).flatten(0, 1)
 
     @property

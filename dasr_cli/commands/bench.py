@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--quick', action='store_true', help='small images at x4, networks only; takes a minute')
     choices = {
         '--networks': 'Bicubic, DASR-S, DASR, RCAN (all but RCAN)',
-        '--implementations': 'auto, reference, fast, ncnn, openvino, compiled (all installed but the first and last)',
+        '--implementations': 'auto, reference, fast, ncnn, openvino, compiled '
+        '(reference, fast; where installed ncnn, with AMX openvino)',
         '--precisions': 'fp32, bf16 (bf16 only with hardware support)',
         '--operations': 'inference, stage_1, stage_2, components (all)',
     }

@@ -226,18 +226,22 @@ def _list_devices() -> list[Device]:
 
 
 def _explain_backends(device: str) -> dict[str, str]:
-    """Backends of `implementation: auto` on a device, in float32."""
+    """Backends of `implementation: auto` on a device, in the precision of `auto`."""
     import torch
 
     from dasr_arch import DASR
     from dasr_arch.backends.choose import explain_choice
+    from dasr_arch.backends.precision import choose_precision
 
+    place = torch.device(device)
     network = DASR(num_feat=8, num_groups=1, num_blocks=1, representation_dim=8, encoder_feat=4).to(device)
-    found = {'training': explain_choice(network, torch.device(device))}
-    network.eval()
-    with torch.no_grad():
-        for side in (128, 512):
-            found[f'inference of {side} x {side} pixels'] = explain_choice(network, torch.device(device), side)
+    dtype = choose_precision('auto', place)
+    with torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = {'training': explain_choice(network, place)}
+        network.eval()
+        with torch.no_grad():
+            for side in (128, 512):
+                found[f'inference of {side} x {side} pixels'] = explain_choice(network, place, side)
     return found
 
 

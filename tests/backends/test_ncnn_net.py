@@ -137,6 +137,18 @@ def test_auto_takes_it_in_float32_on_a_cpu_without_gradients(calls):
 
 @needs_ncnn
 @torch.no_grad()
+def test_auto_leaves_processors_with_amx_to_torch(monkeypatch, calls):
+    monkeypatch.setattr(ncnn_net, 'has_amx', lambda: True)
+    network = make_network(implementation='auto')
+    network(draw())
+    assert not calls
+    assert dict(network.choose_backend(draw()).refused)['ncnn'] == 'slower than torch on processors with AMX'
+    make_network()(draw())
+    assert len(calls) == 2
+
+
+@needs_ncnn
+@torch.no_grad()
 def test_onednn_is_not_needed(monkeypatch, calls):
     monkeypatch.setattr('dasr_arch.backends.onednn._AVAILABLE', False)  # as on some processors of Arm
     network = make_network(implementation='auto')

@@ -62,6 +62,17 @@ def test_a_size_that_is_not_larger_is_one_line(tool, source, tmp_path, capsys, s
     assert not (tmp_path / 'large.pth').exists()
 
 
+def test_the_projection_head_is_kept_and_the_name_checked(tool, source, tmp_path, capsys):
+    head = {'0.weight': torch.rand(12, 12)}
+    torch.save({**torch.load(source), 'projection': head}, source)
+    target = tmp_path / 'large.pth'
+    assert tool(source, '--groups', '2', '--blocks', '2', '-o', str(target)) == 0
+    assert torch.equal(torch.load(target)['projection']['0.weight'], head['0.weight'])
+    assert tool(source, '--groups', '2', '--blocks', '2', '-o', str(tmp_path / 'x.safetensors')) == 2
+    assert 'x.safetensors: the name must end in .pth' in capsys.readouterr().err
+    assert not (tmp_path / 'x.safetensors').exists()
+
+
 def test_a_file_of_another_network_is_one_line(tool, tmp_path, capsys):
     torch.save({'params': {'conv.weight': torch.zeros(3)}}, tmp_path / 'x.pth')
     assert tool(str(tmp_path / 'x.pth'), '--groups', '3', '--blocks', '3', '-o', str(tmp_path / 'y.pth')) == 2

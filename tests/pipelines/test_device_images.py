@@ -67,10 +67,11 @@ def test_batches_are_those_of_the_loader(images: Path, changes: dict[str, object
 def test_loading_processes_only_draw(images: Path, workers: int) -> None:
     options = make_options(images, 'device', num_worker_per_gpu=workers)
     dataset = DegradationDataset(options['datasets']['train'])
+    expected = load(make_options(images, 'host'), 3)
     stream, _ = build_training_stream(options, 0, dataset)
-    for expected in load(make_options(images, 'host'), 3):
-        assert torch.equal(next(stream)['hr'], expected['hr'])
-    assert not dataset.source._kept
+    dataset.source.read = None  # and so in the loading processes
+    for batch in expected:
+        assert torch.equal(next(stream)['hr'], batch['hr'])
 
 
 def test_trainings_are_equal_and_resume_exactly(tmp_path: Path) -> None:
@@ -113,6 +114,17 @@ def test_damaged_image_is_named(images: Path, tmp_path: Path) -> None:
     (tmp_path / 'b.png').write_bytes(good[:4000])
     with pytest.raises(InputError, match=r'b\.png: '):
         load(make_options(tmp_path, 'device'), 1)
+
+
+@pytest.mark.parametrize('where', ['host', 'device'])
+def test_an_image_that_was_replaced_is_named(images: Path, tmp_path: Path, where: str) -> None:
+    for name in 'ab':
+        (tmp_path / f'{name}.png').write_bytes((images / '3.png').read_bytes())
+    options = make_options(tmp_path, where, batch_size_per_gpu=2)
+    dataset = DegradationDataset(options['datasets']['train'])
+    (tmp_path / 'b.png').write_bytes((images / '4.png').read_bytes())
+    with pytest.raises(InputError, match=r"^image 'b' was replaced during the training; start it again$"):
+        next(build_training_stream(options, 0, dataset)[0])
 
 
 def test_auto_keeps_them_in_main_memory_on_a_cpu_and_where_there_is_no_room(

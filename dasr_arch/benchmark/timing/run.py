@@ -22,8 +22,8 @@ from dasr_arch._errors import InputError, suggest
 from dasr_arch._files import write_whole
 from dasr_arch.backends.choose import load_backend
 from dasr_arch.backends.ncnn_net import has_ncnn
-from dasr_arch.backends.openvino_net import has_amx, has_openvino
-from dasr_arch.backends.precision import has_fast_bfloat16
+from dasr_arch.backends.openvino_net import has_openvino
+from dasr_arch.backends.precision import has_amx, has_fast_bfloat16
 from dasr_arch.benchmark.environment import describe_environment, list_versions, now
 from dasr_arch.benchmark.own_process import MEBIBYTE, run_in_own_process
 from dasr_arch.benchmark.timing.cases import (
