@@ -41,7 +41,7 @@ def count_everything(root: Path) -> list[Count]:
     imported = sorted(imported_modules(root, NETWORK) - {NETWORK})
     folder, most_files = largest_folder(root, modules)
     return [
-        Count('lines of Python in dasr_arch and dasr_cli', count_lines(modules), 29_500, f'{len(modules)} files'),
+        Count('lines of Python in dasr_arch and dasr_cli', count_lines(modules), 30_000, f'{len(modules)} files'),
         Count('lines of option files', count_lines(options), 7_000, f'{len(options)} files'),
         Count('lines of archs/dasr_arch.py', count_lines([network]), 300),
         Count('modules imported by archs/dasr_arch.py', len(imported), 5, ', '.join(imported)),

@@ -6,15 +6,18 @@ of graph records a network for the library, another passes to it what PyTorch pr
 """
 
 import copy
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dasr_arch.backends.channels_last import depthwise_conv_leaky
+from dasr_arch.backends.channels_last import ChannelsLast, depthwise_conv_leaky
+from dasr_arch.backends.choose import AcceleratedNetwork
+from dasr_arch.backends.onednn import compute_dtype
 
 
 class UnsupportedError(AttributeError):
@@ -75,17 +78,78 @@ _OPERATIONS = {
 }
 
 
-def copy_without_hooks(module: Any) -> Any:
+Part = Callable[[AcceleratedNetwork, Blob], Blob]
+"""A part of a network for one image, run on blobs."""
+
+
+class BlobBackend(ChannelsLast):
+    """Base class of backends in which another library computes encoder and features, for inference on CPUs."""
+
+    @abstractmethod
+    def build(self, network: AcceleratedNetwork, part: Part, constants: list[Tensor], threads: int) -> Any:
+        """The library's network of a part, of whose tensors only ``constants`` stay the same for all images.
+
+        Autocast is that of the inference. Raises UnsupportedError if an operation is not translated.
+        """
+
+    @abstractmethod
+    def run(self, built: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
+        """The results of a built network for images (B, 3, h, w), each with its own part."""
+
+    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
+        """As in the base class."""
+
+        def encode(network: AcceleratedNetwork, image: Blob) -> Blob:
+            return cast(Blob, network.encoder(image))
+
+        out = self._compute('encoder', network, [network.encoder], [encode] * len(x), x)
+        return super().encode(network, x) if out is None else out
+
+    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
+        """As in the base class."""
+        parts = [_extract_with(one) for one in embedding.float().split(1)]
+        others = ('encoder', 'upsampler', 'last_conv')
+        modules = [module for name, module in network.named_children() if name not in others]
+        out = self._compute('features', network, modules, parts, x)
+        return super().extract_features(network, x, embedding) if out is None else out
+
+    def _compute(
+        self, name: str, network: AcceleratedNetwork, modules: list[nn.Module], parts: list[Part], x: Tensor
+    ) -> Tensor | None:
+        """The results of a part, whose weights are those of ``modules``; None if an operation is not translated."""
+        constants, training = _list_constants(modules)
+        threads = torch.get_num_threads()
+
+        def build() -> Any:
+            try:
+                return self.build(_copy_without_hooks(network), parts[0], constants, threads)
+            except UnsupportedError:
+                return None
+
+        setting = threads, training, compute_dtype(x)
+        built = network.derived_weights.get(f'{self.name} {name}', constants, build, setting)
+        return None if built is None else self.run(built, network, parts, x)
+
+
+def _extract_with(embedding: Tensor) -> Part:
+    def extract(network: AcceleratedNetwork, image: Blob) -> Blob:
+        with torch.autocast('cpu', enabled=False):  # kernels and factors in float32
+            return cast(Blob, network.extract_features(cast(Tensor, image), embedding))
+
+    return extract
+
+
+def _copy_without_hooks(module: Any) -> Any:
     """A module that shares all weights and has no hooks, since hooks report progress."""
     clone = copy.copy(module)
     clone._forward_hooks, clone._forward_pre_hooks = OrderedDict(), OrderedDict()
     clone._modules = {
-        name: None if child is None else copy_without_hooks(child) for name, child in module._modules.items()
+        name: None if child is None else _copy_without_hooks(child) for name, child in module._modules.items()
     }
     return clone
 
 
-def list_constants(modules: Iterable[nn.Module]) -> tuple[list[Tensor], bool]:
+def _list_constants(modules: Iterable[nn.Module]) -> tuple[list[Tensor], bool]:
     """All weights and statistics of convolutions and normalisations, and whether a layer is in training mode."""
     layers = [layer for module in modules for layer in module.modules()]
     constants = [

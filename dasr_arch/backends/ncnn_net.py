@@ -9,21 +9,20 @@ PyTorch predicts to ncnn and computes up to the next residual connection.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._extras import import_extra
-from dasr_arch.backends.blobs import Blob, UnsupportedError, copy_without_hooks, list_constants
-from dasr_arch.backends.channels_last import ChannelsLast
+from dasr_arch.backends.blobs import Blob, BlobBackend, Part, UnsupportedError
 from dasr_arch.backends.choose import AcceleratedNetwork
 from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
 from dasr_arch.backends.precision import has_amx
@@ -39,11 +38,8 @@ _PACKED = 1  # a blob in ncnn's own order of channels
 _FIT = 0.95  # least ratio of a request to the cached block it gets; with lower ones, 1.5 times the memory is needed
 _IMAGE = 'image'
 
-Part = Callable[[AcceleratedNetwork, 'Blob'], 'Blob']
-"""A part of a network, run on blobs."""
 
-
-class Ncnn(ChannelsLast):
+class Ncnn(BlobBackend):
     """ncnn, for inference on CPUs in float32."""
 
     name = 'ncnn'
@@ -64,69 +60,27 @@ class Ncnn(ChannelsLast):
         """Raises InputError if ncnn is not installed."""
         import_ncnn()
 
-    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
-        """As in the base class."""
+    def build(self, network: AcceleratedNetwork, part: Part, constants: list[Tensor], threads: int) -> Any:
+        """See the base class."""
+        recorder = Recorder(constants)
+        part(network, recorder.input(_IMAGE))
+        return load_net(recorder, threads)
 
-        def encode(network: AcceleratedNetwork, image: Blob) -> Blob:
-            return cast(Blob, network.encoder(image))
-
-        net = _look_up('ncnn encoder', network, [network.encoder], encode)
-        if net is None:
-            return super().encode(network, x)
-        return _run(net, network, [encode] * len(x), x)
-
-    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
-        """As in the base class."""
-        parts = [_extract_with(one) for one in embedding.float().split(1)]
-        others = ('encoder', 'upsampler', 'last_conv')
-        modules = [module for name, module in network.named_children() if name not in others]
-        net = _look_up('ncnn features', network, modules, parts[0])
-        if net is None:
-            return super().extract_features(network, x, embedding)
-        return _run(net, network, parts, x)
+    def run(self, built: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
+        """See the base class."""
+        results = []
+        try:
+            for part, image in zip(parts, x, strict=True):
+                inference = Inference(built)
+                inference.input(_IMAGE, image)
+                out = part(network, Blob(inference, _IMAGE))
+                results.append(inference.extract(out.value))
+        finally:
+            _get_pool().clear()  # frees what is not in use; other threads keep their blocks
+        return torch.cat(results)
 
 
 BACKEND = Ncnn
-
-
-def _extract_with(embedding: Tensor) -> Part:
-    def extract(network: AcceleratedNetwork, image: Blob) -> Blob:
-        return cast(Blob, network.extract_features(cast(Tensor, image), embedding))
-
-    return extract
-
-
-def _run(net: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
-    """The results of a part for each of the images (B, 3, h, w), one by one."""
-    results = []
-    try:
-        for part, image in zip(parts, x, strict=True):
-            inference = Inference(net)
-            inference.input(_IMAGE, image)
-            out = part(network, Blob(inference, _IMAGE))
-            results.append(inference.extract(out.value))
-    finally:
-        _get_pool().clear()  # frees what is not in use; other threads keep their blocks
-    return torch.cat(results)
-
-
-def _look_up(name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module], part: Part) -> Any:
-    """Ncnn's network for a part of a network, from the cache or recorded; None if ncnn lacks an operation of it.
-
-    ``modules`` are those whose weights the part may use.
-    """
-    constants, training = list_constants(modules)
-    threads = torch.get_num_threads()
-
-    def record() -> Any:
-        recorder = Recorder(constants)
-        try:
-            part(copy_without_hooks(network), recorder.input(_IMAGE))
-        except UnsupportedError:
-            return None
-        return load_net(recorder, threads)
-
-    return network.derived_weights.get(name, constants, record, (threads, training))
 
 
 @dataclass

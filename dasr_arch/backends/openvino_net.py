@@ -6,29 +6,25 @@ OpenVINO's model, and then for each image on those of an :class:`Inputs`, which 
 PyTorch predicts. The model computes an image in one call, before which the hooks of all blocks have run.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache, cached_property
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dasr_arch._extras import import_extra
-from dasr_arch.backends.blobs import Blob, UnsupportedError, copy_without_hooks, list_constants
-from dasr_arch.backends.channels_last import ChannelsLast
+from dasr_arch.backends.blobs import Blob, BlobBackend, Part, UnsupportedError
 from dasr_arch.backends.choose import AcceleratedNetwork
 from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
 
 _PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16'}
 
-Part = Callable[[AcceleratedNetwork, Blob], Blob]
-"""A part of a network, run on blobs."""
 
-
-class OpenVINO(ChannelsLast):
+class OpenVINO(BlobBackend):
     """OpenVINO, for inference on CPUs; 'auto' does not take it."""
 
     name = 'openvino'
@@ -45,57 +41,38 @@ class OpenVINO(ChannelsLast):
         """Raises InputError if OpenVINO is not installed."""
         import_openvino()
 
-    def encode(self, network: AcceleratedNetwork, x: Tensor) -> Tensor:
-        """As in the base class."""
+    def build(self, network: AcceleratedNetwork, part: Part, constants: list[Tensor], threads: int) -> Any:
+        """See the base class."""
+        builder = Builder(constants)
+        out = part(network, builder.input([1, 3, -1, -1]))
+        settings = {
+            'INFERENCE_PRECISION_HINT': _PRECISIONS[compute_dtype(torch.zeros(0))],
+            'INFERENCE_NUM_THREADS': threads,
+            'NUM_STREAMS': 1,
+            'ENABLE_CPU_PINNING': False,  # several processes would share a core
+        }
+        return _core().compile_model(builder.finish(out), 'CPU', settings)
 
-        def encode(network: AcceleratedNetwork, image: Blob) -> Blob:
-            return cast(Blob, network.encoder(image))
+    def run(self, built: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
+        """See the base class; in channels_last order.
 
-        model = _look_up('openvino encoder', network, [network.encoder], encode, compute_dtype(x))
-        if model is None:
-            return super().encode(network, x)
-        return _run(model, network, [encode] * len(x), x)
-
-    def extract_features(self, network: AcceleratedNetwork, x: Tensor, embedding: Tensor) -> Tensor:
-        """As in the base class."""
-        parts = [_extract_with(one) for one in embedding.float().split(1)]
-        others = ('encoder', 'upsampler', 'last_conv')
-        modules = [module for name, module in network.named_children() if name not in others]
-        model = _look_up('openvino features', network, modules, parts[0], compute_dtype(x))
-        if model is None:
-            return super().extract_features(network, x, embedding)
-        return _run(model, network, parts, x)
+        Raises MemoryError if OpenVINO fails; the cause is mostly a lack of memory, which its messages do not name.
+        """
+        results = []
+        for part, image in zip(parts, x.split(1), strict=True):
+            inputs = Inputs(image)
+            part(network, Blob(inputs, None))  # hooks of the blocks are called, and may end the work
+            try:
+                results.append(_infer(built, inputs))
+            except RuntimeError as error:
+                network.derived_weights.drop()  # a model may stay broken after a failure
+                size = tuple(x.shape[-2:])
+                raise MemoryError(f'OpenVINO could not compute an image of {size} pixels: {error}') from error
+        whole = torch.cat(results)
+        return whole.contiguous(memory_format=torch.channels_last) if whole.dim() == 4 else whole
 
 
 BACKEND = OpenVINO
-
-
-def _extract_with(embedding: Tensor) -> Part:
-    def extract(network: AcceleratedNetwork, image: Blob) -> Blob:
-        with torch.autocast('cpu', enabled=False):  # kernels and factors in float32
-            return cast(Blob, network.extract_features(cast(Tensor, image), embedding))
-
-    return extract
-
-
-def _run(model: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
-    """The results of a part for each of the images (B, 3, h, w), one by one, in channels_last order.
-
-    Raises MemoryError if OpenVINO fails; the cause is nearly always a lack of memory, which its messages do not name.
-    """
-    results = []
-    for part, image in zip(parts, x.split(1), strict=True):
-        inputs = Inputs(image)
-        part(network, Blob(inputs, None))  # hooks of the blocks are called, and may end the work
-        try:
-            results.append(_infer(model, inputs))
-        except RuntimeError as error:
-            network.derived_weights.drop()  # a model may stay broken after a failure
-            raise MemoryError(
-                f'OpenVINO could not compute an image of {tuple(x.shape[-2:])} pixels: {error}'
-            ) from error
-    whole = torch.cat(results)
-    return whole.contiguous(memory_format=torch.channels_last) if whole.dim() == 4 else whole
 
 
 def _infer(model: Any, inputs: 'Inputs') -> Tensor:
@@ -109,30 +86,6 @@ def _infer(model: Any, inputs: 'Inputs') -> Tensor:
     if out.dim() == 4 and out.shape[-2:] != inputs.values[0].shape[-2:]:
         raise RuntimeError(f'the result has the shape {tuple(out.shape)}')
     return out
-
-
-def _look_up(
-    name: str, network: AcceleratedNetwork, modules: Iterable[nn.Module], part: Part, dtype: torch.dtype
-) -> Any:
-    """OpenVINO's model of a part of a network, from the cache or compiled; None if an operation is not translated."""
-    constants, training = list_constants(modules)
-    threads = torch.get_num_threads()
-
-    def compile_part() -> Any:
-        builder = Builder(constants)
-        try:
-            out = part(copy_without_hooks(network), builder.input([1, 3, -1, -1]))
-        except UnsupportedError:
-            return None
-        settings = {
-            'INFERENCE_PRECISION_HINT': _PRECISIONS[dtype],
-            'INFERENCE_NUM_THREADS': threads,
-            'NUM_STREAMS': 1,
-            'ENABLE_CPU_PINNING': False,  # several processes would share a core
-        }
-        return _core().compile_model(builder.finish(out), 'CPU', settings)
-
-    return network.derived_weights.get(name, constants, compile_part, (threads, training, dtype))
 
 
 class Builder:

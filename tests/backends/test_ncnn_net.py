@@ -209,7 +209,7 @@ def test_the_number_of_threads_is_that_of_torch():
         torch.set_num_threads(threads + 1)
         assert relative_error(network(draw()), expected) < 1e-6
         built = network.derived_weights._entries['ncnn features']
-        assert built.setting == (threads + 1, False)
+        assert built.setting == (threads + 1, False, torch.float32)
         assert built.value.opt.num_threads == threads + 1
     finally:
         torch.set_num_threads(threads)
