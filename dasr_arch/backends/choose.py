@@ -39,7 +39,8 @@ class Backend:
     """The reference: runs the modules as they are written, in contiguous memory, as the authors' code does.
 
     Every other backend is a subclass that overrides :meth:`refuse` and the parts that it computes faster. It calls the
-    modules of the network in their order, so hooks on them report the progress, and an exception in a hook ends it.
+    modules of the network in their order, so hooks on them report the progress, and an exception in a hook ends it; one
+    that computes an image in a single call runs all hooks before it.
     """
 
     name = 'reference'

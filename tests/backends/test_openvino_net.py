@@ -11,36 +11,18 @@ import pytest
 import torch
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends import openvino_net
 from dasr_arch.backends.precision import has_fast_bfloat16
+from tests.backends.test_ncnn_net import draw
+from tests.backends.test_ncnn_net import make_network as make_any_network
 from tests.golden.weights import relative_error
 
 PROJECT = Path(__file__).parents[2]
-SMALL = {
-    'scale': 2,
-    'num_feat': 16,
-    'num_groups': 2,
-    'num_blocks': 2,
-    'representation_dim': 12,
-    'encoder_feat': 8,
-    'implementation': 'openvino',
-}
 needs_openvino = pytest.mark.skipif(not openvino_net.has_openvino(), reason='the extra openvino is not installed')
 
 
 def make_network(**options):
-    torch.manual_seed(0)
-    network = DASR(**{**SMALL, **options})
-    for module in network.encoder.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    return network.eval()
-
-
-def draw(batch=1, height=17, width=12):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+    return make_any_network(**{'implementation': 'openvino', **options})
 
 
 @pytest.fixture
