@@ -15,12 +15,15 @@ from dasr_arch._errors import InputError, check_choice
 from dasr_arch._registration import DATASET_REGISTRY
 from dasr_arch.data.patches import (
     PatchGeometry,
+    Places,
+    Table,
     Turns,
     cut_patch,
+    cut_patches,
     draw_position,
     draw_turns,
+    find_ratio,
     find_resized,
-    resize,
     turn,
 )
 from dasr_arch.data.sampling import Item, SampledDataset, sample_generator
@@ -81,19 +84,12 @@ class DegradationDataset(SampledDataset):
         if opt.get('resize_range') is not None:
             self.resize_range = tuple(opt['resize_range'])
             check_range('resize_range', self.resize_range, low=0, high=2, above_low=True)
-        self.why_on_host = self._explain_host()
-        if opt.get('images_on') == 'device' and self.why_on_host is not None:
-            raise InputError(f'images_on: {self.why_on_host}; write host')
+        if opt.get('images_on') == 'device' and self.degrade_on == 'worker':
+            raise InputError('images_on: degrade_on: worker degrades in the loading processes; write host')
         self.geometry = (
             PatchGeometry(size) if self.crop_first else PatchGeometry(size, self.degradation.margin, self.scale)
         )
         super().__init__(opt, opt['dataroot_gt'], size)
-
-    def _explain_host(self) -> str | None:
-        """The reason why patches cannot be cut on the training device; None if they can."""
-        if self.degrade_on == 'worker':
-            return 'degrade_on: worker degrades in the loading processes'
-        return None if self.resize_range is None else 'resize_range resizes each image in the loading processes'
 
     def fill_cache(self) -> None:
         """Decodes the images that are kept decoded, so that no sample waits for it."""
@@ -123,8 +119,7 @@ class DegradationDataset(SampledDataset):
         """
         place, sample = self.draw(item)
         index = self.usable[place.image]
-        image = turn(crop_to_multiple(resize(self.read(place.image), place.size), self.scale), place.turns)
-        sample['hr'] = torch.stack([cut_patch(image, top, left, self.geometry) for top, left in place.corners])
+        sample['hr'] = self._cut(self.read(place.image), place)
         if not self.crop_first:
             sample['window'] = place.window
         name = self.source.names[index]
@@ -132,6 +127,18 @@ class DegradationDataset(SampledDataset):
             lq, gt = degrade_batch(self.degradation, {key: value.unsqueeze(0) for key, value in sample.items()})
             return {'lq': lq[0, 0], 'gt': gt[0, 0], 'gt_path': name, 'lq_path': name}
         return {**sample, 'gt_path': name}
+
+    def _cut(self, image: NDArray[np.uint8], place: Place) -> Tensor:
+        if self.resize_range is None:
+            turned = turn(crop_to_multiple(image, self.scale), place.turns)
+            return torch.stack([cut_patch(turned, top, left, self.geometry) for top, left in place.corners])
+        first, size = torch.zeros(1, dtype=torch.int64), image.shape[:2]
+        table = Table(
+            torch.from_numpy(image.copy()).flatten(0, 1), first, torch.tensor([size])
+        )  # cached images are read-only
+        sizes = torch.tensor([place.size])
+        places = Places(first, torch.tensor([place.turns]), place.window.unsqueeze(0), sizes)
+        return cut_patches(table, places, self.geometry, find_ratio(size, place.size))[0]
 
     def draw(self, item: int | Item) -> tuple[Place, dict[str, Any]]:
         """Everything random about a sample: where its patches lie, and the draws of the degradation."""

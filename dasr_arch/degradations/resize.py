@@ -156,8 +156,8 @@ def _add(matrix: Tensor, columns: Tensor, weights: Tensor) -> None:
     matrix.scatter_add_(1, columns.clamp(0, matrix.shape[1] - 1), torch.where(inside, weights, 0))
 
 
-def _bicubic(t: Tensor) -> Tensor:
-    """Keys' cubic with a = -0.5."""
+def cubic(t: Tensor) -> Tensor:
+    """Keys' cubic with a = -0.5, zero from 2 on, at distances of any shape."""
     t = t.abs()
     inner = 1.5 * t**3 - 2.5 * t**2 + 1
     outer = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
@@ -169,7 +169,7 @@ def _lanczos(t: Tensor) -> Tensor:
 
 
 _SHAPES: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {  # pixels on either side, and weight by distance
-    'bicubic': (2.0, _bicubic),
+    'bicubic': (2.0, cubic),
     'bilinear': (1.0, lambda t: (1 - t.abs()).clamp(min=0)),
     'area': (0.5, lambda t: ((t > -0.5) & (t <= 0.5)).double()),
     'lanczos': (LARGEST_SUPPORT, _lanczos),

@@ -101,8 +101,8 @@ def test_large_and_small_images_are_those_of_the_processor(side):
     assert ((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize('where', ['auto', 'device'])
-def test_images_on_the_gpu_give_the_patches_of_the_loader_without_waiting(where):
+@pytest.mark.parametrize(('where', 'resize_range'), [('auto', None), ('device', None), ('auto', [0.6, 1.6])])
+def test_images_on_the_gpu_give_the_patches_of_the_loader_without_waiting(where, resize_range):
     from dasr_arch.pipelines.dataloaders import build_training_stream
     from tests.pipelines.test_training import tiny_options
 
@@ -110,6 +110,8 @@ def test_images_on_the_gpu_give_the_patches_of_the_loader_without_waiting(where)
     for images_on in ('host', where):
         options = {**tiny_options(), 'rank': 0, 'world_size': 1, 'num_gpu': 1}
         options['datasets']['train'].update(images_on=images_on, scale=4)
+        if resize_range is not None:
+            options['datasets']['train']['resize_range'] = resize_range
         stream, _ = build_training_stream(options, 0)
         batch = next(stream)
         torch.cuda.set_sync_debug_mode('default' if images_on == 'host' else 'error')

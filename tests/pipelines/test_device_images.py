@@ -46,6 +46,8 @@ def load(options: dict[str, Any], count: int = 8) -> list[dict[str, Any]]:
         {'crop_first': True},
         {'num_patches': 1},
         {'degradation': PHOTO},
+        {'resize_range': [0.5, 2]},
+        {'resize_range': [0.7, 0.8], 'crop_first': True},
         {'use_hflip': False},
         {'use_rot': False},
     ],
@@ -61,6 +63,14 @@ def test_batches_are_those_of_the_loader(images: Path, changes: dict[str, object
         for key, value in expected.items():
             same = torch.equal(value, found[key]) if isinstance(value, torch.Tensor) else value == found[key]
             assert same, key
+
+
+def test_few_patches_are_resized_at_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = make_options(images, 'device', resize_range=[0.5, 1.2])
+    expected = load(options, 4)
+    monkeypatch.setattr(device_images, '_PIXELS_AT_ONCE', 1)
+    for batch, found in zip(expected, load(options, 4), strict=True):
+        assert torch.equal(batch['hr'], found['hr'])
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -96,7 +106,6 @@ def test_trainings_are_equal_and_resume_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('changes', 'line'),
     [
-        ({'resize_range': [0.5, 1]}, 'images_on: resize_range resizes each image in the loading processes; write host'),
         ({'degrade_on': 'worker'}, 'images_on: degrade_on: worker degrades in the loading processes; write host'),
         ({'images_on': 'gpu'}, "images_on must be one of auto, device, host, got 'gpu'"),
     ],
