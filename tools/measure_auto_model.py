@@ -18,7 +18,7 @@ from dasr_arch import Upscaler
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.checkpoints.packaged import SETTINGS
-from dasr_arch.data.image_source import open_sources
+from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.images.io import read_image_file
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_trials(path: str, limit: int, pool: AutoPool, upscalers: Mapping[str, Upscaler]) -> Iterator[Trial]:
     """All degradations of some images of a data set."""
-    source = open_sources(path)
+    source = open_source(path)
     count = min(limit, len(source.names))
     for number in range(count):
         index = number * len(source.names) // count

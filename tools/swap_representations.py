@@ -19,7 +19,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.benchmark.image_metrics import measure_image
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.data.image_source import ImageSource, open_sources
+from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.degradations.whole_image import crop_to_multiple
 from dasr_arch.inference.load_model import find_scale, locate_weights
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.limit < 1:
             raise InputError(f'--limit must be at least 1, got {args.limit}')
         networks = [(model, load(model, args.scale)) for model in args.models]
-        test, others = open_sources(args.test), open_sources(args.others)
+        test, others = open_source(args.test), open_source(args.others)
         sys.stdout.write('| | sigma | own | ' + ' | '.join(f'{sigma:g}' for sigma in args.sigmas) + ' |\n')
         sys.stdout.write('| --- | ---: | ---: |' + ' ---: |' * len(args.sigmas) + '\n')
         for model, network in networks:

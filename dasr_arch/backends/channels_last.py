@@ -46,7 +46,8 @@ class ChannelsLast(Backend):
 
         if min(features.shape[-2:]) < collapsed_tail.SMALLEST_SIDE:
             return network.upsample(features)
-        return collapsed_tail.collapsed_upsample(network, features)
+        tail = nn.Sequential(*network.upsampler, network.last_conv)
+        return collapsed_tail.collapsed_upsample(tail, features, network.scale, network.derived_weights)
 
 
 BACKEND = ChannelsLast

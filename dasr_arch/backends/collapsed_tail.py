@@ -14,41 +14,29 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dasr_arch.backends.cache import DerivedWeights
-from dasr_arch.backends.choose import AcceleratedNetwork
 
 _RADIUS = 2  # LR pixels, of the receptive field; after a pixel shuffle, convolutions add half a pixel and less
 _STRIP = 2 * _RADIUS  # thickness of a strip, of which the outer half is used
 SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
 
 
-def collapsed_upsample(network: AcceleratedNetwork, features: Tensor) -> Tensor:
-    """Upsamples features (B, C, h, w), of sides of at least SMALLEST_SIDE, as ``network.upsample`` does in float32."""
-    tail = nn.Sequential(*network.upsampler, network.last_conv)
-    if torch.is_grad_enabled():
-        return forward_with_grad(tail, features)
-    return forward_collapsed(tail, features, network.scale, network.derived_weights)
+def collapsed_upsample(tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights) -> Tensor:
+    """Computes a tail in float32 for features (B, C, h, w) with sides of at least SMALLEST_SIDE.
 
-
-def forward_collapsed(tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights) -> Tensor:
-    """Computes a tail as in ``collapsed_upsample`` without gradients; the cache keeps the convolution."""
-    with torch.autocast(x.device.type, enabled=False):
-        collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
-        return _run(tail, x.float(), collapsed, scale)
-
-
-def forward_with_grad(tail: nn.Sequential, x: Tensor) -> Tensor:
-    """Computes a tail as in ``collapsed_upsample`` with gradients for features and weights.
-
-    In training the convolution is computed in every step, which is faster for the last upsampling step alone; the
-    steps before it are computed as they are.
+    Without gradients the cache keeps the convolution. In training it is computed in every step, which is faster for the
+    last upsampling step alone; the steps before it are computed as they are.
     """
-    first, last = tail[:-3], tail[-3:]
-    x = first(x)
-    with torch.autocast(x.device.type, enabled=False):
-        shuffle = last[1]
+    if torch.is_grad_enabled():
+        x, tail = tail[:-3](x), tail[-3:]
+        shuffle = tail[1]
         assert isinstance(shuffle, nn.PixelShuffle)
         scale = shuffle.upscale_factor
-        return _run(last, x.float(), collapse_tail(last, scale, torch.float32), scale)
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            collapsed = collapse_tail(tail, scale, torch.float32)
+        else:
+            collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
+        return _run(tail, x.float(), collapsed, scale)
 
 
 def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

@@ -31,9 +31,10 @@ from dasr_arch.archs.zssr_arch import ZSSR
 from dasr_arch.backends.precision import exact_float32
 from dasr_arch.benchmark.config import NetworkPlan
 from dasr_arch.benchmark.environment import describe_environment, now
-from dasr_arch.benchmark.methods import Method, build_method, first_line
+from dasr_arch.benchmark.methods import Method, build_method
 from dasr_arch.benchmark.own_process import MEBIBYTE, read_peak_memory, run_in_own_process
 from dasr_arch.benchmark.result_cache import describe_network
+from dasr_arch.config.registry_checks import describe_briefly
 from dasr_arch.config.train_schema import Count, Options
 from dasr_arch.config.typed import to_plain
 from dasr_arch.degradations import image_generator
@@ -179,7 +180,7 @@ def main() -> int:
     try:
         sys.stdout.write(json.dumps(measure_here(json.loads(sys.stdin.read()))) + '\n')
     except (InputError, RuntimeError, ValueError, MemoryError) as error:
-        sys.stderr.write(f'{first_line(error)}\n')
+        sys.stderr.write(f'{describe_briefly(error)}\n')
         return 1
     return 0
 

@@ -173,7 +173,7 @@ def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object],
     try:
         inferred = infer_arguments(state)
     except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"weights file '{name}' is no complete DASR ({first_line(error)})") from error
+        raise InputError(f"weights file '{name}' is no complete DASR ({describe_briefly(error)})") from error
     if 'scale' in given and given['scale'] != inferred['scale']:
         raise InputError(
             f"weights file '{name}' is for x{inferred['scale']}, not for x{given['scale']}; choose another"
@@ -219,7 +219,7 @@ def probe_method(method: Method, degradation: Degradation) -> None:
             run_network(method.network, lq, {}, degradation.scale)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         side = f'{PROBE_SIDE} x {PROBE_SIDE}'
-        raise InputError(f'{where}: {plan.type} fails on an image of {side}: {first_line(error)}') from error
+        raise InputError(f'{where}: {plan.type} fails on an image of {side}: {describe_briefly(error)}') from error
 
 
 def _check_inputs(method: Method, where: str) -> None:
@@ -313,9 +313,3 @@ def check_finite(sr: Tensor) -> None:
     """Raises ValueError if an SR image holds NaN or infinity, as after a diverged training."""
     if not torch.isfinite(sr).all():
         raise ValueError('the output holds NaN or infinite values; the weights have diverged or overflowed')
-
-
-def first_line(error: BaseException) -> str:
-    """The type and the first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

@@ -23,7 +23,7 @@ from dasr_arch.benchmark.claims import POLL, Claims
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, NetworkPlan, Suite
 from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.image_metrics import measure_image
-from dasr_arch.benchmark.methods import Method, build_method, check_finite, first_line
+from dasr_arch.benchmark.methods import Method, build_method, check_finite
 from dasr_arch.benchmark.result_cache import (
     Evaluation,
     EvaluationResult,
@@ -33,6 +33,7 @@ from dasr_arch.benchmark.result_cache import (
     SRImageFolder,
     digest_image,
 )
+from dasr_arch.config.registry_checks import describe_briefly
 from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
@@ -241,7 +242,7 @@ class Runner:
     def _explain(self, error: Exception, facts: ImageFacts, method: Method) -> str:
         """The reason of a failure in one line, with a remedy if memory was too small."""
         if not is_out_of_memory(error):
-            return first_line(error)
+            return describe_briefly(error)
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
         scale = self._benchmark.scale

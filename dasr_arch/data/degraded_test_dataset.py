@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from dasr_arch._errors import InputError
 from dasr_arch._registration import DATASET_REGISTRY
-from dasr_arch.data.image_source import open_sources
+from dasr_arch.data.image_source import open_source
 from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.degradations.whole_image import crop_to_multiple
 
@@ -35,7 +35,7 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
         for degradation in self.degradations:
             if not degradation.fixed:
                 raise InputError(f"degradation '{degradation.label}' is random; a test needs fixed values, no ranges")
-        self.source = open_sources(opt['dataroot_gt'])
+        self.source = open_source(opt['dataroot_gt'])
         self.num_images = min(len(self.source), opt.get('max_images') or len(self.source))
 
     def __len__(self) -> int:

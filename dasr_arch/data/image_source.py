@@ -159,21 +159,14 @@ class JoinedSource(ImageSource):
         return self.sources[which], index - (self._ends[which - 1] if which else 0)
 
 
-def open_source(dataroot: str | os.PathLike[str]) -> ImageSource:
-    """The images of a folder or of an LMDB folder (.lmdb); InputError if it is neither, or holds nothing."""
-    root = Path(dataroot)
-    if root.suffix == '.lmdb' or (root / DATA_NAME).exists():
-        return LmdbSource(root)
-    return FolderSource(root)
-
-
-def open_sources(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
-    """Opens an LMDB store or a folder of images, or a list of them, joined in this order.
+def open_source(dataroot: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ImageSource:
+    """The images of a folder or of an LMDB folder (.lmdb), or of a list of these, joined in its order.
 
     InputError if there is none, or one is missing, empty or damaged.
     """
     if isinstance(dataroot, str | os.PathLike):
-        return open_source(dataroot)
+        root = Path(dataroot)
+        return LmdbSource(root) if root.suffix == '.lmdb' or (root / DATA_NAME).exists() else FolderSource(root)
     sources = [open_source(root) for root in dataroot]
     if not sources:
         raise InputError('an empty list of data roots; name at least one folder or LMDB')

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.image_source import CachedSource, open_sources
+from dasr_arch.data.image_source import CachedSource, open_source
 
 Item = tuple[int, int]  # index of the image, running number of the sample
 
@@ -28,7 +28,7 @@ class SampledDataset(Dataset[dict[str, Any]]):
     def __init__(self, opt: Mapping[str, Any], dataroot: Any, size: int) -> None:
         super().__init__()
         self.opt = opt
-        self.source = CachedSource(open_sources(dataroot), opt.get('cache_mib', 512) << 20)
+        self.source = CachedSource(open_source(dataroot), opt.get('cache_mib', 512) << 20)
         sizes = [self.source.size(index) for index in range(len(self.source))]
         self.usable = [index for index, one in enumerate(sizes) if min(one) >= size]
         self.sizes = [sizes[index] for index in self.usable]  # height and width

@@ -176,7 +176,7 @@ def count_work(file: ImageFile, adaptation: AdaptationOptions | None = None) -> 
     """Total number of LR pixels that ``progress`` receives for a file."""
     plain = sum(Upscaler.work(frame) for frame in file.frames)
     encoded = _sample(file.frames) if file.animated else file.frames
-    return plain + sum(Upscaler.work(frame, adaptation) - Upscaler.work(frame) for frame in encoded)
+    return plain + sum(count_clean_pixels(*size_of(frame), adaptation or AdaptationOptions()) for frame in encoded)
 
 
 def estimate_work(job: UpscaleJob, adaptation: AdaptationOptions) -> int:

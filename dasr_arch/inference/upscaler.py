@@ -305,9 +305,9 @@ class Upscaler:
         whole = OutputPlan(*plan, output)
         return super_resolve_tiled(self.network, pixels, representations, whole, self._computing, progress)
 
-    def _check_room(self, pixels: Pixels, output: Output | None = None) -> None:
+    def _check_room(self, pixels: Pixels, output: Output) -> None:
         """Raises InputError before the work if the result alone does not fit in memory."""
-        height, width = (side * self.scale for side in pixels.shape[:2]) if output is None else output.size
+        height, width = output.size
         needed = height * width * pixels.shape[2] * pixels.itemsize
         available = available_memory(torch.device('cpu'))
         if needed > available:

@@ -158,16 +158,12 @@ def _start(
     context = multiprocessing.get_context('spawn')
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, options, place, threads, there))
-    before, variable = signal.signal(signal.SIGINT, signal.SIG_IGN), os.environ.get('OMP_NUM_THREADS')
-    os.environ['OMP_NUM_THREADS'] = str(threads)  # read when a library is loaded
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process.start()
+        with _environment('OMP_NUM_THREADS', str(threads)):  # read when a library is loaded
+            process.start()
     finally:
         signal.signal(signal.SIGINT, before)
-        if variable is None:
-            del os.environ['OMP_NUM_THREADS']
-        else:
-            os.environ['OMP_NUM_THREADS'] = variable
     there.close()
     return here, process
 
@@ -190,17 +186,24 @@ def _join(options: Mapping[str, Any], place: str, threads: int) -> None:
     """Joins the process group over the loopback interface."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    interface = os.environ.get('GLOO_SOCKET_IFNAME')
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
-    try:
+    with _environment('GLOO_SOCKET_IFNAME', 'lo'):
         torch.distributed.init_process_group(
             'gloo', f'file://{place}', _LIMIT, rank=options['rank'], world_size=options['world_size']
         )
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable within the block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
     finally:
-        if interface is None:
-            del os.environ['GLOO_SOCKET_IFNAME']
+        if before is None:
+            del os.environ[name]
         else:
-            os.environ['GLOO_SOCKET_IFNAME'] = interface
+            os.environ[name] = before
 
 
 def _find_reason(others: Mapping[Connection, BaseProcess]) -> Exception | None:

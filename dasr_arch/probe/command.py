@@ -17,7 +17,7 @@ from dasr_arch._files import write_whole
 from dasr_arch._svg import Axes, Panel, Series, draw_figure, draw_scatter
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.packaged import Setting
-from dasr_arch.data.image_source import ImageSource, open_sources
+from dasr_arch.data.image_source import ImageSource, open_source
 from dasr_arch.degradations import build_degradation, degrade_image
 from dasr_arch.probe.fit import (
     MAP_NOISE_LEVELS,
@@ -68,7 +68,7 @@ def run_probing(
         raise InputError('maps need scikit-learn; install the extra `report`')
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f'limit must be at least 1, got {settings.limit}')
-    train, test = open_sources(list(settings.images)), open_sources(settings.test)
+    train, test = open_source(list(settings.images)), open_source(settings.test)
     same = set(train.names) & set(test.names)
     if same and len(same) == len(test):
         raise InputError(f'{settings.test}: every image is among those to fit to; test on others')

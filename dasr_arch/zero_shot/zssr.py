@@ -4,10 +4,10 @@ Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 20
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -149,21 +149,11 @@ class PlateauSchedule:
         due = (step + 1) % options.check_every == 0 and step - self.changed_at > options.check_window
         count = options.check_window // options.measure_every
         if due and len(self.errors) >= count > 2:
-            slope, deviation = fit_slope(self.steps[-count:], self.errors[-count:])
-            if -options.lr_change_ratio * slope < deviation:
+            line, covariance = np.polyfit(self.steps[-count:], self.errors[-count:], 1, cov=True)
+            if -options.lr_change_ratio * line[0] < math.sqrt(covariance[0, 0]):
                 self.rate /= options.lr_factor
                 self.changed_at = step
         return self.rate < options.lr_min
-
-
-def fit_slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Slope of the least-squares line through at least 3 points; its deviation with len(x) - 2 degrees of freedom."""
-    count = len(x)
-    mean_x, mean_y = math.fsum(x) / count, math.fsum(y) / count
-    spread = math.fsum((a - mean_x) ** 2 for a in x)
-    slope = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
-    residual = math.fsum((b - mean_y - slope * (a - mean_x)) ** 2 for a, b in zip(x, y, strict=True))
-    return slope, math.sqrt(residual / (count - 2) / spread)
 
 
 def sample_hr_crop(

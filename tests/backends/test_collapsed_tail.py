@@ -6,7 +6,7 @@ from torch import nn
 
 from dasr_arch.archs.dasr_arch import DASR, PixelShuffleUpsampler
 from dasr_arch.backends.cache import DerivedWeights
-from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, collapse_tail, forward_collapsed, forward_with_grad
+from dasr_arch.backends.collapsed_tail import SMALLEST_SIDE, collapse_tail, collapsed_upsample
 
 SCALES = pytest.mark.parametrize('scale', [2, 3, 4, 8])
 
@@ -25,7 +25,7 @@ def draw(*shape):
 @torch.no_grad()
 def test_equals_the_tail_up_to_the_border(scale, size):
     tail, x = make_tail(scale), draw(2, 8, *size)
-    torch.testing.assert_close(forward_collapsed(tail, x, scale, DerivedWeights()), tail(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(collapsed_upsample(tail, x, scale, DerivedWeights()), tail(x), rtol=1e-5, atol=1e-5)
 
 
 @SCALES
@@ -42,10 +42,10 @@ def test_one_convolution_reaches_all_that_the_tail_sees(scale):
 @torch.no_grad()
 def test_follows_a_change_of_the_weights_and_keeps_nothing_of_it_in_between():
     tail, x, cache = make_tail(4), draw(1, 8, 20, 20), DerivedWeights()
-    before = forward_collapsed(tail, x, 4, cache)
-    assert torch.equal(forward_collapsed(tail, x, 4, cache), before)
+    before = collapsed_upsample(tail, x, 4, cache)
+    assert torch.equal(collapsed_upsample(tail, x, 4, cache), before)
     tail[0].weight.mul_(2)
-    after = forward_collapsed(tail, x, 4, cache)
+    after = collapsed_upsample(tail, x, 4, cache)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, tail(x), rtol=1e-5, atol=1e-5)
 
@@ -55,16 +55,16 @@ def test_weights_made_in_inference_mode_are_followed():
     with torch.inference_mode():
         tail, cache = make_tail(2), DerivedWeights()
         x = draw(1, 8, 20, 20)
-        forward_collapsed(tail, x, 2, cache)
+        collapsed_upsample(tail, x, 2, cache)
         tail[0].weight.mul_(2)
-        torch.testing.assert_close(forward_collapsed(tail, x, 2, cache), tail(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(collapsed_upsample(tail, x, 2, cache), tail(x), rtol=1e-5, atol=1e-5)
 
 
 @SCALES
 def test_gradients_equal_those_of_the_tail(scale):
     tail, x, weight = make_tail(scale), draw(2, 8, 18, 17).requires_grad_(), draw(2, 3, 18 * scale, 17 * scale)
     found = []
-    for run in (tail, lambda features: forward_with_grad(tail, features)):
+    for run in (tail, lambda features: collapsed_upsample(tail, features, scale, DerivedWeights())):
         tail.zero_grad()
         x.grad = None
         (run(x) * weight).sum().backward()
@@ -77,7 +77,7 @@ def test_gradients_equal_those_of_the_tail(scale):
 def test_the_image_is_not_rounded_under_autocast():
     tail, x = make_tail(4), draw(1, 8, 20, 20)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = forward_collapsed(tail, x, 4, DerivedWeights())
+        out = collapsed_upsample(tail, x, 4, DerivedWeights())
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, tail(x), rtol=1e-5, atol=1e-5)
 

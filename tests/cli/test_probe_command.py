@@ -15,7 +15,7 @@ from dasr_arch import DASR, build_degradation, degrade_image
 from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import WEIGHTS_FOLDER, read_manifest
 from dasr_arch.data.image_io import write_image
-from dasr_arch.data.image_source import open_sources
+from dasr_arch.data.image_source import open_source
 from dasr_arch.probe.command import make_test_maps
 from dasr_arch.probe.model import probe_path
 from dasr_cli.main import main
@@ -162,9 +162,7 @@ def test_general_map_has_round_and_long_kernels(folder, tmp_path):
     pytest.importorskip('sklearn', reason='the extra `report` is not installed')
     for seed in range(16):
         write_image(tmp_path / f'{seed}.png', make_image(seed)[:32, :32])
-    kernels, levels = make_test_maps(
-        load_network(folder / 'tiny.pth', 2).eval(), open_sources(str(tmp_path)), 'general'
-    )
+    kernels, levels = make_test_maps(load_network(folder / 'tiny.pth', 2).eval(), open_source(str(tmp_path)), 'general')
     labels = list(dict.fromkeys(point.degradation for point in kernels.points))
     assert labels == ['width 0.3', 'width 1.9', 'axes 1.9 x 0.3 at 0', 'axes 1.9 x 0.3 at 90']
     assert levels.title.startswith('four noise levels, width ')

@@ -8,7 +8,7 @@ import pytest
 
 from dasr_arch import InputError
 from dasr_arch.data.image_io import write_image
-from dasr_arch.data.image_source import FolderSource, JoinedSource, open_sources
+from dasr_arch.data.image_source import FolderSource, JoinedSource, open_source
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def roots(tmp_path) -> list[Path]:
 
 
 def test_images_come_in_the_order_of_the_sources(roots):
-    source = open_sources(roots)
+    source = open_source(roots)
     assert isinstance(source, JoinedSource)
     assert len(source) == 6
     assert source.names == ['p0', 'p0', 'p1', 'p0', 'p1', 'p2']
@@ -31,28 +31,28 @@ def test_images_come_in_the_order_of_the_sources(roots):
 
 def test_index_beyond_the_end_raises(roots):
     with pytest.raises(IndexError):
-        open_sources(roots).read(6)
+        open_source(roots).read(6)
 
 
 def test_one_root_needs_no_joining(roots):
-    assert isinstance(open_sources(roots[0]), FolderSource)
-    assert isinstance(open_sources([str(roots[0])]), FolderSource)
+    assert isinstance(open_source(roots[0]), FolderSource)
+    assert isinstance(open_source([str(roots[0])]), FolderSource)
 
 
 def test_one_root_may_come_twice(roots):
-    assert len(open_sources([roots[2], roots[2]])) == 6
+    assert len(open_source([roots[2], roots[2]])) == 6
 
 
 def test_joined_source_pickles(roots):
-    source = pickle.loads(pickle.dumps(open_sources(roots)))
+    source = pickle.loads(pickle.dumps(open_source(roots)))
     assert int(source.read(5)[0, 0, 0]) == 32
 
 
 def test_missing_root_is_named(roots, tmp_path):
     with pytest.raises(InputError, match='nowhere'):
-        open_sources([roots[0], tmp_path / 'nowhere'])
+        open_source([roots[0], tmp_path / 'nowhere'])
 
 
 def test_empty_list_is_refused():
     with pytest.raises(InputError, match='name at least one folder or LMDB'):
-        open_sources([])
+        open_source([])

@@ -12,6 +12,7 @@ import dasr_arch.inference.upscaler
 from dasr_arch import DASR, AdaptationOptions, InputError, Tiling, Upscaler
 from dasr_arch.degradations.resize import upsample_bicubic
 from dasr_arch.inference.self_ensemble import ORIENTATIONS, orient, orient_back
+from dasr_arch.inference.tiling import Output
 from tests.inference.making import make_faithful, make_network
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -262,7 +263,7 @@ def test_result_that_cannot_fit_into_the_memory_is_refused_at_once():
     row = np.zeros((1, 1, 3), np.uint8)
     huge = np.broadcast_to(row, (1 << 20, 1 << 20, 3))  # three terabytes that take three bytes
     with pytest.raises(InputError, match='not enough memory for a result of 2097152 x 2097152 pixels'):
-        make()._check_room(huge)
+        make()._check_room(huge, Output((1 << 21, 1 << 21)))
 
 
 def test_tiles_that_were_asked_for_can_be_cut_to_the_memory(upscaler, monkeypatch):

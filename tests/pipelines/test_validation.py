@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from dasr_arch.config.train_schema import StageOptions
 from dasr_arch.models.ikc_model import IKCModel
-from dasr_arch.models.lr_schedule import Schedule, Stage
+from dasr_arch.models.lr_schedule import Schedule
 from dasr_arch.pipelines.validation import OVERALL, BestResult, restore
 
 
@@ -60,7 +61,7 @@ def test_network_is_wrapped_again_after_a_failure():
 
 @pytest.mark.parametrize(('total', 'stage', 'expected'), [(5, 0, True), (6, 0, False), (5, 1, True), (20, 3, False)])
 def test_finished_run_knows_what_it_validates(total, stage, expected):
-    stages = [Stage(total_iter=count, lr=1e-3) for count in (5, 5, 10)]
+    stages = [StageOptions(total_iter=count, lr=1e-3) for count in (5, 5, 10)]
     model = SimpleNamespace(stage=stage, schedule=Schedule(stages), settings=SimpleNamespace(total_iter=total))
     assert IKCModel.validates_a_part.fget(model) is expected
 
