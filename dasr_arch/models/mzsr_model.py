@@ -17,8 +17,9 @@ from dasr_arch._errors import InputError
 from dasr_arch._registration import MODEL_REGISTRY
 from dasr_arch.archs.layers.image_ops import upsample_bicubic_symmetric
 from dasr_arch.config.train_schema import MZSRTrainOptions
+from dasr_arch.config.zero_shot_schema import MZSROptions
 from dasr_arch.models.supervised_model import SupervisedModel
-from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr
+from dasr_arch.zero_shot.adaptation import adapt_mzsr
 
 FLOOR = 0.03  # least weight of a step before the last one, relative to equal weights
 
@@ -48,9 +49,8 @@ class MZSRModel(SupervisedModel):
         self.meta = self.settings.meta_opt
         self.task_size = self.meta.support + self.meta.query
         direct = self.degradation is not None and self.degradation.downsample == 's_fold'
-        options = asdict(self.settings.adaptation) | {'rates': tuple(self.settings.adaptation.rates)}
         # Validation has the downsampling of the training.
-        self.adaptation = MZSROptions(**options, downsample='direct' if direct else 'bicubic')
+        self.adaptation = MZSROptions(**asdict(self.settings.adaptation), downsample='direct' if direct else 'bicubic')
         return super().build_training_network()
 
     def feed_data(self, data: Mapping[str, Any]) -> None:

@@ -6,21 +6,20 @@ Meta-Transfer Learning for Zero-Shot Super-Resolution, CVPR 2020. Facts are from
 the authors' code; no code is taken from it.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError, check_choice, suggest
+from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.zssr_arch import ZSSR, ResidualCNN
-from dasr_arch.degradations.base import check_number
+from dasr_arch.config.typed import convert
+from dasr_arch.config.zero_shot_schema import MZSROptions, ZSSROptions
 from dasr_arch.zero_shot.pairs import Downscaler, back_project, run_finite, run_self_ensemble, upsample_to
-from dasr_arch.zero_shot.zssr import ZSSROptions, train_zssr
+from dasr_arch.zero_shot.zssr import train_zssr
 
 
 class Adapted(NamedTuple):
@@ -30,36 +29,6 @@ class Adapted(NamedTuple):
     network: nn.Module  # the adapted copy
     losses: tuple[float, ...]  # mean absolute error on [0, 1] before every step
     rates: tuple[float, ...]  # learning rate of every step
-
-
-@dataclass(frozen=True, kw_only=True)
-class MZSROptions:
-    """Options of MZSR's test-time adaptation.
-
-    Raises:
-        InputError: if a value has the wrong type or lies outside its range.
-    """
-
-    steps: int = 10  # gradient steps; the paper shows 1 and 10
-    # Learning rates of the first steps; the last one holds for all further steps. The authors use these for bicubic
-    # downsampling at x2, and (0.01, 0.005, 0.005, 0.005, 0.005, 0.001) for direct downsampling at x4.
-    rates: tuple[float, ...] = (0.01, 0.01, 0.01, 0.001)
-    downsample: Literal['bicubic', 'direct'] = 'bicubic'  # as in training; 'direct' takes every s-th pixel, top left
-    back_projections: int = 0  # iterations after the last step; the authors' code has them, switched off
-
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        check_number('steps', self.steps, low=0, high=1e6)
-        check_number('back_projections', self.back_projections, low=0, high=1e6)
-        check_choice('downsample', self.downsample, ('bicubic', 'direct'))
-        if not isinstance(self.rates, tuple) or not self.rates:
-            raise InputError(f'rates must be a list of learning rates, got {self.rates!r}')
-        for rate in self.rates:
-            check_number('rates', rate, low=0, high=1)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        return self.rates[min(step, len(self.rates) - 1)]
 
 
 Adapter = Callable[..., Adapted]
@@ -76,7 +45,7 @@ def adapts(network: nn.Module) -> bool:
 def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapter:
     """Builds the test-time adaptation of 'ZSSR' or 'MZSR'.
 
-    ``options`` are fields of :class:`ZSSROptions` or :class:`MZSROptions`; lists stand for tuples. InputError if there
+    ``options`` are fields of :class:`ZSSROptions` or :class:`MZSROptions`. InputError if there
     is no such arch or option, or a value is out of range.
 
     The result is a function of ``network`` (on any device; ZSSR draws its weights anew), ``lq`` (one image, RGB of
@@ -86,19 +55,10 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
     """
     if kind not in _OPTIONS:
         raise InputError(f"no test-time adaptation for '{kind}'{suggest(kind, _OPTIONS)}")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in (options or {}).items()}
-    if kind == 'ZSSR' and 'son_noise' in values:
-        warnings.warn('son_noise is now lq_noise; the old name will be removed', DeprecationWarning, stacklevel=2)
-        values['lq_noise'] = values.pop('son_noise')
-    allowed = {item.name for item in fields(_OPTIONS[kind])}
-    for key in values:
-        if key not in allowed:
-            raise InputError(f"unknown key '{key}' of {kind}'s test-time adaptation{suggest(str(key), allowed)}")
-    if kind == 'ZSSR':
-        zssr = ZSSROptions(**values)
-        return lambda network, lq, *, kernel=None, generator: adapt_zssr(network, lq, zssr, kernel, generator)
-    mzsr = MZSROptions(**values)
-    return lambda network, lq, *, kernel=None, generator=None: adapt_mzsr(network, lq, mzsr, kernel)
+    found = convert(dict(options or {}), _OPTIONS[kind], f"{kind}'s test-time adaptation")
+    if isinstance(found, ZSSROptions):
+        return lambda network, lq, *, kernel=None, generator: adapt_zssr(network, lq, found, kernel, generator)
+    return lambda network, lq, *, kernel=None, generator=None: adapt_mzsr(network, lq, found, kernel)
 
 
 def adapt_mzsr(

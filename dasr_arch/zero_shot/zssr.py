@@ -4,83 +4,19 @@ Shocher et al., Zero-Shot Super-Resolution using Deep Internal Learning, CVPR 20
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dasr_arch._errors import InputError, check_choice
 from dasr_arch.archs.zssr_arch import ResidualCNN
-from dasr_arch.degradations.base import check_number
+from dasr_arch.config.zero_shot_schema import ZSSROptions
 from dasr_arch.inference.self_ensemble import orient
 from dasr_arch.zero_shot.pairs import Downscaler, upsample_to
 
 _UNCHANGED = 0.05  # share of the crops without rotation, reflection and warp
 _ORIENTED = 0.45  # share of the crops with a rotation or reflection alone; the others are warped
-_COUNTS = {'max_steps': 0, 'crop_size': 1, 'check_every': 1, 'check_window': 1, 'measure_every': 1}  # least values
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZSSROptions:
-    """Options of ZSSR's training on one image; the defaults are the authors' for a single scaling step.
-
-    Raises:
-        InputError: if a value has the wrong type or lies outside its range.
-    """
-
-    max_steps: int = 3000  # at most
-    crop_size: int = 128  # HR pixels, should be >= 32 * scale; at most the shorter side, as a multiple of the scale
-    lr: float = 1e-3  # initial learning rate of Adam
-    lr_min: float = 9e-6  # training ends when the learning rate is below it
-    lr_factor: float = 10.0  # divisor of the learning rate
-    check_every: int = 60  # steps between two checks of the learning rate
-    check_window: int = 256  # steps of history that a check uses, and at least from a change to the next check
-    measure_every: int = 50  # steps between two measurements of the reconstruction error of the whole image
-    # The rate falls where this times the negative slope of the errors is below the standard deviation of the slope.
-    # 0.866 has the effect of the authors' 1.5 with NumPy before 1.16, which scaled deviations differently; 1.5 today
-    # trains longer.
-    lr_change_ratio: float = 0.866
-    min_scale: float = 0.5  # smallest scale factor of warped crops; the largest is 1
-    scale_difference: float = 0.25  # standard deviation of the difference between the factors of the axes
-    shear: float = 0.1  # standard deviation of the shear along each axis
-    lq_noise: float = 0.0  # standard deviation on LR crops, 0..255; the authors use 3.2 for real images; was son_noise
-    downsample: Literal['bicubic', 'direct'] = 'bicubic'  # of LR crops with a known kernel: as DASR's, or the paper's
-    ensemble: bool | None = None  # median over eight orientations; None: only without a known kernel
-    back_projections: int | None = None  # iterations; None: 10 without a known kernel, else 2
-
-    def __post_init__(self) -> None:
-        """Checks every value."""
-        for name, least in _COUNTS.items():
-            value = getattr(self, name)
-            check_number(name, value, low=least, high=1e7)
-            if value != int(value):
-                raise InputError(f'{name} must be a whole number, got {value!r}')
-        check_number('lr', self.lr, low=0, high=1, above_low=True)
-        check_number('lr_min', self.lr_min, low=0, high=1)
-        check_number('lr_factor', self.lr_factor, low=1, high=1e6, above_low=True)
-        check_number('lr_change_ratio', self.lr_change_ratio, low=0, high=1e6)
-        check_number('min_scale', self.min_scale, low=0, high=1, above_low=True)
-        check_number('scale_difference', self.scale_difference, low=0, high=10)
-        check_number('shear', self.shear, low=0, high=10)
-        check_number('lq_noise', self.lq_noise, low=0, high=255)
-        check_choice('downsample', self.downsample, ('bicubic', 'direct'))
-        if self.ensemble is not None and not isinstance(self.ensemble, bool):
-            raise InputError(f'ensemble must be true, false or nothing, got {self.ensemble!r}')
-        if self.back_projections is not None:
-            check_number('back_projections', self.back_projections, low=0, high=1e6)
-
-    def uses_ensemble(self, known_kernel: bool) -> bool:
-        """True if the result is the median over eight orientations, with or without a known kernel."""
-        return not known_kernel if self.ensemble is None else self.ensemble
-
-    def rounds(self, known_kernel: bool) -> int:
-        """Iterations of back-projection, with or without a known kernel."""
-        if self.back_projections is None:
-            return 2 if known_kernel else 10
-        return self.back_projections
 
 
 def train_zssr(

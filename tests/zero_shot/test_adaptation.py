@@ -11,8 +11,9 @@ from dasr_arch._errors import DivergedError
 from dasr_arch.archs.mzsr_arch import MZSR
 from dasr_arch.archs.srcnn_arch import SRCNN
 from dasr_arch.archs.zssr_arch import ZSSR
+from dasr_arch.config.zero_shot_schema import MZSROptions
 from dasr_arch.degradations.kernels import isotropic_gaussian_kernel
-from dasr_arch.zero_shot.adaptation import MZSROptions, adapt_mzsr, adapts, build_adapter
+from dasr_arch.zero_shot.adaptation import adapt_mzsr, adapts, build_adapter
 from tests.models.making import copy_state
 from tests.zero_shot.test_zssr import make_image
 
@@ -100,7 +101,7 @@ def test_mzsr_loss_falls_with_every_step_at_the_rates_it_is_given():
 
 def test_mzsr_takes_the_gradient_step_of_the_paper():
     network, lq = make_network('MZSR'), make_image(16, 12)
-    out = adapt_mzsr(network, lq, MZSROptions(steps=1, rates=(0.1,)))
+    out = adapt_mzsr(network, lq, MZSROptions(steps=1, rates=[0.1]))
     lr_up = torch.nn.functional.interpolate(lq, (8, 6), mode='bicubic', antialias=True)  # differs at the border alone
     assert lr_up.shape == (1, 3, 8, 6)
     loss = (network(upsample_downscaled(lq), is_upsampled=True) - lq).abs().mean()
@@ -156,10 +157,10 @@ def test_which_networks_adapt():
     ('kind', 'options', 'message'),
     [
         ('ZSR', {}, "no test-time adaptation for 'ZSR'; did you mean 'ZSSR'"),
-        ('ZSSR', {'max_step': 3}, "unknown key 'max_step' of ZSSR's test-time adaptation; did you mean 'max_steps'"),
-        ('MZSR', {'steps': -1}, 'steps must be a number in'),
-        ('MZSR', {'rates': []}, 'rates must be a list of learning rates'),
-        ('MZSR', {'rates': ['fast']}, 'rates must be a number in'),
+        ('ZSSR', {'max_step': 3}, "ZSSR's test-time adaptation: unknown key 'max_step'; did you mean 'max_steps'"),
+        ('MZSR', {'steps': -1}, 'steps: expected a whole number of at least 0, got -1'),
+        ('MZSR', {'rates': []}, 'rates must hold at least one number'),
+        ('MZSR', {'rates': ['fast']}, "rates.0: expected a number above 0, got the text 'fast'"),
     ],
 )
 def test_wrong_options_are_named(kind, options, message):
@@ -175,11 +176,12 @@ def test_wrong_shapes_are_named(kind):
         run(kind, make_image(), torch.rand(1, 4, 4))
 
 
-def test_former_name_of_an_option_is_accepted_and_warns():
+def test_former_name_of_an_option_is_accepted_and_warns(caplog):
     image, generator = make_image(), torch.Generator
     options = {'max_steps': 1, 'ensemble': False}
-    with pytest.warns(DeprecationWarning, match='son_noise is now lq_noise'):
-        former = build_adapter('ZSSR', {**options, 'son_noise': 9.0})
+    former = build_adapter('ZSSR', {**options, 'son_noise': 9.0})
+    assert "'son_noise'" in caplog.text
+    assert "'lq_noise'" in caplog.text
     losses = [
         adapter(make_network('ZSSR'), image, generator=generator().manual_seed(3)).losses
         for adapter in (former, build_adapter('ZSSR', {**options, 'lq_noise': 9.0}), build_adapter('ZSSR', options))

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from dasr_arch import InputError
 from dasr_arch.archs.zssr_arch import ZSSR
+from dasr_arch.config.typed import convert
+from dasr_arch.config.zero_shot_schema import ZSSROptions
 from dasr_arch.zero_shot.pairs import Downscaler
-from dasr_arch.zero_shot.zssr import PlateauSchedule, ZSSROptions, sample_hr_crop, train_zssr
+from dasr_arch.zero_shot.zssr import PlateauSchedule, sample_hr_crop, train_zssr
 
 
 def make_image(height: int = 40, width: int = 52) -> Tensor:
@@ -128,15 +130,15 @@ def test_defaults_depend_on_a_known_kernel():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'max_steps': 1.5}, 'max_steps must be a whole number'),
-        ({'crop_size': 0}, 'crop_size must be a number in'),
-        ({'min_scale': 0}, 'min_scale must be a number in'),
-        ({'downsample': 'nearest'}, 'downsample must be one of bicubic, direct'),
-        ({'ensemble': 8}, 'ensemble must be true, false or nothing'),
-        ({'lq_noise': -1}, 'lq_noise must be a number in'),
-        ({'lr_factor': 1}, 'lr_factor must be a number in'),
+        ({'max_steps': 1.5}, 'ZSSR: max_steps: expected a whole number'),
+        ({'crop_size': 0}, 'crop_size: expected a whole number'),
+        ({'min_scale': 0}, 'min_scale: expected a number above 0'),
+        ({'downsample': 'nearest'}, "downsample: expected one of 'bicubic', 'direct'"),
+        ({'ensemble': 8}, 'ensemble: expected'),
+        ({'lq_noise': -1}, 'lq_noise: expected a number'),
+        ({'lr_factor': 1}, 'lr_factor: expected a number above 1'),
     ],
 )
 def test_wrong_value_is_named(options, message):
     with pytest.raises(InputError, match=message):
-        ZSSROptions(**options)
+        convert(options, ZSSROptions, 'ZSSR')
