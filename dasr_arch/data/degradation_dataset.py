@@ -60,8 +60,8 @@ class DegradationDataset(SampledDataset):
             degrading the whole image and then cropping would give; true: as the released code, each patch is degraded
             by itself), 'degrade_on' ('device': the model degrades the batch; 'worker': done here, and items are
             ordinary pairs, as BasicSR's models take them), 'cache_mib' (512: decoded images that each loading process
-            keeps, MiB), 'images_on' ('auto': a GPU keeps the decoded images and
-            cuts the patches, if half of its memory is enough; 'device'; 'host': loading processes do), 'seed' (0).
+            keeps, MiB), 'images_on' ('auto': a GPU keeps the decoded images and cuts the patches, if half of its memory
+            is enough; 'device'; 'host': loading processes do), 'seed' (0).
 
     Raises:
         InputError: if an option is wrong or no image is as large as a patch.
@@ -133,11 +133,10 @@ class DegradationDataset(SampledDataset):
             turned = turn(crop_to_multiple(image, self.scale), place.turns)
             return torch.stack([cut_patch(turned, top, left, self.geometry) for top, left in place.corners])
         first, size = torch.zeros(1, dtype=torch.int64), image.shape[:2]
-        table = Table(
-            torch.from_numpy(image.copy()).flatten(0, 1), first, torch.tensor([size])
-        )  # cached images are read-only
-        sizes = torch.tensor([place.size])
-        places = Places(first, torch.tensor([place.turns]), place.window.unsqueeze(0), sizes)
+        pixels = torch.from_numpy(image.copy()).flatten(0, 1)  # a copy: images of the cache are read-only
+        table = Table(pixels, first, torch.tensor([size]))
+        turns, resized = torch.tensor([place.turns]), torch.tensor([place.size])
+        places = Places(first, turns, place.window.unsqueeze(0), resized)
         return cut_patches(table, places, self.geometry, find_ratio(size, place.size))[0]
 
     def draw(self, item: int | Item) -> tuple[Place, dict[str, Any]]:
