@@ -25,7 +25,7 @@ Name = Annotated[
     str,
     Meta(
         pattern=r'^\w[\w.+-]{0,99}$',
-        description='a name of letters, digits, _ . + - (at most 100, no slash, no space, a letter or digit first)',
+        description='a name of letters, digits, _ . + - (at most 100, no slash, no space, a letter, digit or _ first)',
     ),
 ]
 Folders = Annotated[str, Meta(min_length=1)] | Annotated[list[str], Meta(min_length=1)]
@@ -45,7 +45,7 @@ class LoaderOptions(Options, kw_only=True, frozen=True):
     type: str
     num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0  # processes
     batch_size_per_gpu: Count  # images
-    scale: Count | None = None  # that of the file
+    scale: Count | None = None  # that of the whole training
 
 
 class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
@@ -89,7 +89,7 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
     seed: Seed = 0  # of the noise
     max_images: Count | None = None  # number of images, from the first on
-    scale: Count | None = None  # that of the file
+    scale: Count | None = None  # that of the whole training
 
 
 class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
@@ -100,7 +100,7 @@ class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
     dataroot_gt: Folders | UnsetType = UNSET
     dataroot_lq: Folders | UnsetType = UNSET
     io_backend: Mapping | UnsetType = UNSET
-    scale: Count | None = None  # that of the file
+    scale: Count | None = None  # that of the whole training
 
 
 class ForeignTrainSetOptions(LoaderOptions, kw_only=True, frozen=True):
@@ -191,7 +191,7 @@ class CodeOptions(Options, kw_only=True, frozen=True):
 class FilterOptions(Options, kw_only=True, frozen=True):
     """Loss on the filter of ``network_g.skip: wiener`` against that of the known degradation, in training alone."""
 
-    loss_weight: NotNegative = 5.0  # of a decibel
+    loss_weight: NotNegative = 5.0  # the loss is in decibels
 
 
 class TeacherOptions(Options, kw_only=True, frozen=True):
@@ -209,7 +209,9 @@ class MetaOptions(Options, kw_only=True, frozen=True):
     inner_steps: Count = 5  # gradient steps of the inner loop
     inner_lr: Positive = 0.01  # learning rate of the inner loop
     second_order: bool = True  # gradients through the inner steps, paper
-    loss_weights: Literal['anneal', 'uniform'] = 'anneal'  # of the inner steps; anneal: on to the last one, paper
+    loss_weights: Literal['anneal', 'uniform'] = (
+        'anneal'  # of the inner steps; anneal: equal at first, in the end the last alone, paper
+    )
     anneal_iter: Count = 3333  # iterations
 
 
@@ -231,7 +233,7 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
 class TrainOptions(Options, kw_only=True, frozen=True):
     """Section `train` of every model of ours."""
 
-    total_iter: Count  # iterations, the sum of the stages; BasicSR's own loop may end before
+    total_iter: Count  # iterations, the sum of the stages (BasicSR's own loop: at most)
     precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
@@ -369,7 +371,7 @@ class SupervisedTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     schedule: StageOptions
     compile: bool = False  # the network through torch.compile
     pixel_opt: Mapping
-    lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the first words of parameters' names
+    lr_factors: dict[str, Positive] = msgspec.field(default_factory=dict)  # by the beginning of parameters' names
     multi_stage: bool = False  # the loss is summed over all stages' images
     loss_on: Literal['rgb', 'luma'] = 'rgb'  # what of both images is compared
 
@@ -387,7 +389,7 @@ class IKCTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
 class MZSRTrainOptions(TrainOptions, kw_only=True, frozen=True):
     """MZSR's meta-training; the inner loop needs float32."""
 
-    precision: Literal['fp32'] = 'fp32'
+    precision: Literal['fp32'] = 'fp32'  # the inner loop needs float32
     schedule: StageOptions
     pixel_opt: Mapping
     meta_opt: MetaOptions = MetaOptions()

@@ -196,6 +196,8 @@ def _check_extras() -> list[Feature]:
         'weights in spandrel': ('spandrel', ('spandrel',)),
         'video': ('video', ('av',)),
         'manifests in Parquet': ('parquet', ('pyarrow',)),
+        'a Ray cluster': ('ray', ('ray',)),
+        'metric LPIPS': ('lpips', ('lpips',)),
         'page and HTTP API (dasr serve)': ('serve', ('fastapi', 'uvicorn', 'python_multipart')),
         'tests and linting': ('dev', ('pytest', 'xdist', 'ruff', 'mypy')),
     }

@@ -150,7 +150,8 @@ def list_overrides(
         race: the race.
         training: the training.
         iterations: by stage.
-        precision: replaces ``precision: auto``, so that every machine trains in the precision of the plan.
+        precision: replaces ``precision: auto``, the default, so that every machine trains in the precision of the
+            plan; MZSR's meta-training has float32 alone.
         on_gpu: trains on one GPU instead of the CPU; float32 then uses TF32 in convolutions, PyTorch's default.
 
     Returns:
@@ -165,7 +166,7 @@ def list_overrides(
     train, total = section(options, 'train', str(training.options)), sum(iterations.values())
     out = [*training.overrides, f'num_gpu={int(on_gpu)}', f'name={race.experiment(training.name)}']
     out.append(f'train.total_iter={total}')
-    if precision is not None and train.get('precision') == 'auto':
+    if precision is not None and 'meta_opt' not in train and train.get('precision', 'auto') == 'auto':
         out.append(f'train.precision={"tf32" if on_gpu and precision == "fp32" else precision}')
     for name, count in iterations.items():
         warmup = min(stages[name].warmup_iter, int(count * WARMUP_SHARE))

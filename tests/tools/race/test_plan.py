@@ -264,6 +264,16 @@ def test_number_format_and_place_are_those_of_the_plan(tmp_path):
     assert 'train.precision=bf16' not in list_overrides(make_race(fixed), fixed, {'schedule': 9}, 'bf16')
 
 
+@pytest.mark.parametrize(
+    ('file', 'stage', 'given'), [('ablation/model_1_x4', 'stage_2', True), ('race/mzsr_x4', 'schedule', False)]
+)
+def test_a_file_without_a_precision_trains_in_that_of_the_plan_if_it_can(file, stage, given, tmp_path):
+    training = stand_in_training('a', OPTIONS / f'{file}.yml', tmp_path)
+    overrides = list_overrides(make_race(training), training, {stage: 9}, 'bf16')
+    assert ('train.precision=bf16' in overrides) == given
+    load_training_options(OPTIONS / f'{file}.yml', overrides, root=tmp_path)
+
+
 def test_comments_do_not_change_the_digest_of_an_option_file(tmp_path):
     path = tmp_path / 'a.yml'
     digests = []
