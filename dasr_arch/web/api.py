@@ -185,7 +185,7 @@ class Service:
         images = upload.images | {'image': image}
         async with self._decoding:
             headers = {name: await run_in_threadpool(check_image, one, limits) for name, one in images.items()}
-            for other in ('like', 'mask'):
+            for other in ('reference', 'mask'):
                 if other in images:
                     await run_in_threadpool(open_image_file, images[other], 1, OutputSettings())
             sizes = {name: (header.width, header.height) for name, header in headers.items()}

@@ -48,7 +48,7 @@ def describe_body(kind: type[Parameters]) -> dict[str, Any]:
     files = {'image': {**_BINARY, 'description': 'The image'}}
     needed = kind is UpscaleParameters
     if needed:
-        files['like'] = {**_BINARY, 'description': 'Another image, the representation of which is used instead'}
+        files['reference'] = {**_BINARY, 'description': 'Another image, the representation of which is used instead'}
         mask = 'An image of the size of the image or the result; the network is used where it is white'
         files['mask'] = {**_BINARY, 'description': mask}
     form = {'type': 'object', 'properties': files | kind.model_json_schema()['properties']}

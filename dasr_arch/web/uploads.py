@@ -30,7 +30,8 @@ from dasr_arch.web.settings import Limits
 MEDIA_TYPES = {kind: f'image/{kind.lower()}' for kind in FORMATS}
 """Media type of each format, such as 'image/png'."""
 
-_IMAGE_FIELDS = ('image', 'like', 'mask')
+_IMAGE_FIELDS = ('image', 'reference', 'mask')
+_FORMER_FIELDS = {'like': 'reference'}  # of 0.2
 _LONGEST_NAME = 120
 _SIGNATURES = (b'\x89PNG', b'\xff\xd8', b'RIFF', b'II*\0', b'MM\0*', b'BM', b'GIF8')  # AVIF has one from the fifth byte
 
@@ -45,7 +46,7 @@ class UploadedImage(NamedTuple):
 class Upload(NamedTuple):
     """Content of a request."""
 
-    images: dict[str, UploadedImage]  # by form field: 'image' and optionally 'like' and 'mask'
+    images: dict[str, UploadedImage]  # by form field: 'image' and optionally 'reference' and 'mask'
     fields: dict[str, str]  # parameters of query and form as text
 
 
@@ -70,12 +71,13 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
         raise ProblemError(422, f'the form cannot be read ({error}); send it as multipart/form-data') from error
     images: dict[str, UploadedImage] = {}
     try:
-        for name, value in form.multi_items():
+        for given, value in form.multi_items():
+            name = _FORMER_FIELDS.get(given, given)
             if isinstance(value, UploadFile) and name in _IMAGE_FIELDS and name not in images:
                 images[name] = UploadedImage(await value.read(), clean_name(value.filename or ''))
             elif isinstance(value, UploadFile):
                 raise ProblemError(
-                    422, f"a form has one file 'image' and optionally one 'like' and one 'mask'; got '{name[:40]}'"
+                    422, f"a form has one file 'image', and at most one 'reference' and one 'mask'; got '{given[:40]}'"
                 )
             else:
                 _put(fields, name, value)

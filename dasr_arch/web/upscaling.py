@@ -36,9 +36,9 @@ def run_upscaling(
 ) -> Outcome:
     """Upscales an image in the thread of a job, whose progress is updated.
 
-    Of the images, the representation is that of 'like' if there is one, and 'mask' is that of FileSettings. The choice
-    is the model and the reason for it. Raises JobCancelledError if the job was cancelled, and
-    InputError if the image cannot be upscaled.
+    Of the images, the representation is that of 'reference' if there is one, and 'mask' is that of FileSettings. The
+    choice is the model and the reason for it. Raises JobCancelledError if the job was cancelled, and InputError if the
+    image cannot be upscaled.
     """
     upscaler = loaded.upscaler
     image = images['image']
@@ -48,7 +48,7 @@ def run_upscaling(
     file = open_image_file(image, scale, output)
     represented_by, mask = (
         open_image_file(images[name], 1, OutputSettings()).frames[0] if name in images else None
-        for name in ('like', 'mask')
+        for name in ('reference', 'mask')
     )
     adaptation = AdaptationOptions(represented_by, parameters.strength, parameters.ensemble)
     sizes = [_measure(frame) for frame in file.frames]

@@ -32,7 +32,7 @@ from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
 PNG = encode(make_image())
-UPLOADS = {'image', 'like', 'mask'}
+UPLOADS = {'image', 'reference', 'mask'}
 LIMITS = Limits(upload_megabytes=0.5, megapixels=0.1, queue=1, body_seconds=5)
 WAIT = 60
 
@@ -122,12 +122,14 @@ def test_result_is_byte_for_byte_that_of_the_command(server, weights, as_form):
         assert image.info['icc_profile']
 
 
-def test_degradation_can_be_that_of_another_image(server, weights):
-    like = make_image(seed=5)
-    files = {'image': ('a.png', PNG), 'like': ('b.png', encode(like))}
+@pytest.mark.parametrize('field', ['reference', 'like'])  # the second is the former name
+def test_degradation_can_be_that_of_another_image(field, server, weights):
+    reference = make_image(seed=5)
+    files = {'image': ('a.png', PNG), field: ('b.png', encode(reference))}
     response = requests.post(f'{server.address}api/v1/upscale', files=files, timeout=WAIT)
     upscaler = Upscaler(2, weights, device='cpu', precision='fp32')
-    assert response.content == upscale_bytes(upscaler, PNG, 'a.png', FileSettings(AdaptationOptions(reference=like)))
+    settings = FileSettings(AdaptationOptions(reference=reference))
+    assert response.content == upscale_bytes(upscaler, PNG, 'a.png', settings)
     assert response.content != upscale_bytes(upscaler, PNG, 'a.png')
 
 

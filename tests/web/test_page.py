@@ -179,7 +179,7 @@ def test_every_setting_reaches_the_server(page, image, server):
     Select(page.find('#up-tile')).select_by_value('64')
     Select(page.find('#up-format')).select_by_value('webp')
     page.find('#up-quality').send_keys('70')
-    page.find('#up-like').send_keys(str(image))
+    page.find('#up-reference').send_keys(str(image))
     page.find('#up-start').click()
     page.finish()
     job = server.queue.get(page.find('#up-download').get_attribute('href').split('/')[-2])

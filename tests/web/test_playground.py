@@ -175,9 +175,9 @@ def test_small_image_fails_with_one_sentence(server):
 
 
 def test_experiment_takes_no_second_image(server):
-    files = {name: (f'{name}.png', encode(CLEAN)) for name in ('image', 'like')}
+    files = {name: (f'{name}.png', encode(CLEAN)) for name in ('image', 'reference')}
     response = requests.post(f'{server.address}api/v1/playground', files=files, timeout=WAIT)
-    assert (response.status_code, response.json()['detail']) == (422, "an experiment takes no file called 'like'")
+    assert (response.status_code, response.json()['detail']) == (422, "an experiment takes no file called 'reference'")
 
 
 def test_known_degradation_lies_at_its_own_place(upscaler, reference):

@@ -116,7 +116,7 @@ export class UpscaleTab {
     this.alert.clear();
     const data = new FormData();
     for (const [name, value] of new FormData(this.form)) if (value !== '') data.append(name, value);
-    for (const name of ['like', 'mask']) {
+    for (const name of ['reference', 'mask']) {
       const [other] = at(`up-${name}`).files;
       if (other) data.append(name, other);
     }
