@@ -2,6 +2,10 @@
 
 Beyond BasicSR's SRModel: degradation on the training device, bfloat16, gradient accumulation, EMA of parameters and
 buffers, distributed training on CPUs, atomic writes.
+
+An iteration is ``feed_data``, then ``optimize_parameters``: ``start_stage`` (at the first iteration of a stage),
+``before_step``, ``split_batch``, ``compute_losses`` for each part, ``step_optimizer``, ``after_step`` and
+``follow_average``. Subclasses override these.
 """
 
 from collections import OrderedDict
