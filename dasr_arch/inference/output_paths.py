@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -354,6 +355,7 @@ def _choose_paths(
     def list_names() -> set[Path]:  # of all shards, whose headers are not read, so that the endings are unknown
         return {_choose_path(one, target, '.*', settings) for one in found} if settings.shard.total > 1 else set()
 
+    wanted: list[tuple[_Found, Header, Path]] = []
     for one in found:
         if not _is_own(one, target, settings.shard):
             continue
@@ -366,12 +368,19 @@ def _choose_paths(
             continue
         ending = _choose_ending(one.path.suffix, settings.format or header.format)
         path = Path(str(target)) if single else Path(one.out or _choose_path(one, target, ending, settings))
+        wanted.append((one, header, path))
+    counts = Counter(path for _, _, path in wanted)
+    for one, header, path in wanted:
+        if settings.resume and one.out is None and counts[path] > 1:
+            reason = f'its result would be {path}, that of another image too, which --resume cannot tell apart'
+            failed.append(FailedImage(one.path, f'{reason}; give them output folders of their own'))
+            continue
         if one.out is not None and path in taken:
             failed.append(FailedImage(one.path, f'{path} is the result of another line; name it in the column out'))
             continue
-        path = _make_unique(path, taken, list_names)
-        taken.add(path)
-        yield one, header, path
+        unique = _make_unique(path, taken, list_names)
+        taken.add(unique)
+        yield one, header, unique
 
 
 def _is_earlier_result(path: Path, originals: Mapping[tuple[Path, str], Sequence[Path]]) -> bool:

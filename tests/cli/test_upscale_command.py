@@ -1,6 +1,7 @@
 """Output, exit codes, pipes and files of `dasr upscale`."""
 
 import os
+import shutil
 import subprocess
 import sys
 from io import BytesIO
@@ -225,3 +226,18 @@ def test_original_under_another_name_is_not_replaced(folder, capsys):
     assert main(['upscale', 'in/a.png', '-o', 'other.png', '--force', *FIXED]) == 2
     assert 'is one of the originals' in capsys.readouterr().err
     assert Path('in/a.png').read_bytes() == before
+
+
+@pytest.mark.parametrize('first', ['cam1', 'cam2'])
+def test_resume_does_not_take_the_result_of_one_image_for_that_of_another(folder, capsys, first):
+    for name in ('cam1', 'cam2'):
+        Path(name).mkdir()
+        shutil.copy(f'in/{"ab"[name == "cam2"]}.png', f'{name}/IMG_1.png')
+    assert main(['upscale', f'{first}/IMG_1.png', '-o', 'out/', *FIXED]) == 0
+    before = Path('out/IMG_1.png').read_bytes()
+    assert main(['upscale', 'cam*/*.png', '-o', 'out/', *FIXED, '--resume']) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('dasr: error: ')]
+    assert len(errors) == 2
+    assert all('out/IMG_1.png, that of another image too, which --resume cannot tell apart' in line for line in errors)
+    assert [path.name for path in Path('out').iterdir()] == ['IMG_1.png']
+    assert Path('out/IMG_1.png').read_bytes() == before
