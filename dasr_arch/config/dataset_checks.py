@@ -17,6 +17,7 @@ from dasr_arch.config.typed import convert, section, to_plain
 from dasr_arch.data.degraded_test_dataset import DegradedTestDataset
 from dasr_arch.data.sampling import SampledDataset
 from dasr_arch.degradations import build_degradation
+from dasr_arch.degradations.whole_image import crop_to_multiple
 
 IMAGE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std', 'test_mode', 'use_shuffle'})
 """Further keys of BasicSR's own image data sets."""
@@ -126,9 +127,13 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
 
 
 def _read_one(dataset: Any) -> None:
-    """Reads the first image and restores all random states."""
-    if isinstance(dataset, SampledDataset | DegradedTestDataset):
+    """Reads the first image, of a validation set of ours all, and restores all random states."""
+    if isinstance(dataset, SampledDataset):
         dataset.source.read(0)
+        return
+    if isinstance(dataset, DegradedTestDataset):  # all: a validation would stop the training
+        for index in range(dataset.num_images):
+            crop_to_multiple(dataset.source.read(index), dataset.scale, dataset.source.names[index])
         return
     state = random.getstate()
     try:

@@ -4,10 +4,11 @@ import json
 import pickle
 import random
 import re
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from dasr_arch._files import write_whole
 from dasr_arch.checkpoints.io import DAMAGE, find_not_finite
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
+
+_LOCK = '.lock'  # file of an experiment that the process holds which trains in it
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -103,10 +106,15 @@ def prune(options: Mapping[str, Any], keep: int) -> None:
         path.unlink()
 
 
-def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
-    """Makes the experiment's folders; unless resuming, an earlier experiment of the name is renamed."""
+def prepare_folders(options: Mapping[str, Any], resuming: bool) -> IO[str]:
+    """Makes the experiment's folders; unless resuming, an earlier experiment of the name is renamed.
+
+    Returns an open file, which locks the experiment until it is closed. InputError if another process trains in it.
+    """
     paths = options['path']
     experiment = Path(paths['experiments_root'])
+    if (experiment / _LOCK).exists():
+        _lock(experiment).close()
     for folder in (experiment, Path(options['root_path']) / 'tb_logger' / options['name']):
         if not resuming and folder.is_dir() and any(folder.iterdir()):
             archived = folder.with_name(f'{folder.name}_archived_{time.strftime("%Y%m%d_%H%M%S")}')
@@ -115,8 +123,24 @@ def prepare_folders(options: Mapping[str, Any], resuming: bool) -> None:
     for key in ('experiments_root', 'models', 'training_states', 'visualization'):
         Path(paths[key]).mkdir(parents=True, exist_ok=True)
     write_degradations(options, experiment / 'degradations.json')
+    lock = _lock(experiment)
     for leftover in experiment.glob('*/.*.tmp*'):  # of a process that was killed while it wrote
         leftover.unlink()
+    return lock
+
+
+def _lock(experiment: Path) -> IO[str]:
+    lock = (experiment / _LOCK).open('w', encoding='utf-8')
+    if sys.platform != 'win32':
+        import fcntl  # noqa: PLC0415  (Windows has none)
+
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # processes that are forked do not inherit it
+        except BlockingIOError as error:
+            lock.close()
+            reason = 'another process is training there; wait for it, or choose another name (--set name=NAME)'
+            raise InputError(f'{experiment}: {reason}') from error
+    return lock
 
 
 def write_degradations(options: Mapping[str, Any], path: Path) -> None:

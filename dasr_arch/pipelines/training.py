@@ -137,7 +137,7 @@ class Run:
         self.best = BestResult(metrics, **best)
         self.wait()  # other processes may still read from the folder that is renamed
         if options['rank'] == 0:
-            prepare_folders(options, resuming=resuming)
+            self.lock = prepare_folders(options, resuming=resuming)
         self.wait()
         log.open_file(options)
         self.progress = TrainingLog(options, self.start)
@@ -154,6 +154,8 @@ class Run:
                 self.iterate(interrupted)
         finally:
             self.progress.close()
+            if self.options['rank'] == 0:
+                self.lock.close()
         self.summarise(time.monotonic() - began)
 
     def iterate(self, interrupted: list[int]) -> None:

@@ -1,5 +1,6 @@
 """Validation during training, through the interface that every BasicSR model has."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ class BestResult:
         if self.name is None or not results:
             return False
         value = sum(rows[OVERALL][self.name] for rows in results.values()) / len(results)
+        if math.isnan(value):  # an image is too small for the metric
+            return False
         if self.value is not None and (value <= self.value if self.higher else value >= self.value):
             return False
         self.value, self.iteration = value, iteration

@@ -16,6 +16,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dasr_arch import InputError
@@ -463,3 +464,46 @@ def test_bar_of_a_terminal_names_the_stage(tmp_path: Path, monkeypatch: pytest.M
     log.bar.refresh()
     log.close()
     assert 'tiny, stage 2' in terminal.getvalue()
+
+
+def test_second_training_of_a_name_is_refused_while_the_first_goes_on(tmp_path, capsys):
+    options = tiny_options(total_iter=2000)
+    options['train']['stage_2']['total_iter'] = 2000 - options['train']['stage_1']['total_iter']
+    path = tmp_path / 'tiny.yml'
+    path.write_text(yaml.safe_dump(options), encoding='utf-8')
+    command = [sys.executable, str(PROJECT / 'train.py'), '-opt', str(path), '--launcher', 'none']
+    environment = {**os.environ, 'PYTHONPATH': str(PROJECT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as first:
+        try:
+            history = tmp_path / 'experiments' / 'tiny' / 'degradations.json'
+            while not history.exists():
+                assert first.poll() is None
+                time.sleep(0.2)
+            time.sleep(1)
+            for arguments in ([], ['--auto_resume']):
+                second = subprocess.run(
+                    [*command, *arguments], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+                )
+                assert second.returncode == 2
+                assert 'another process is training there; wait for it, or choose another name' in second.stderr
+        finally:
+            first.kill()
+    assert [path.name for path in (tmp_path / 'experiments').iterdir()] == ['tiny']
+
+
+@pytest.mark.parametrize('damage', ['small', 'truncated'])
+def test_every_validation_image_is_checked_before_the_training(damage, tmp_path, capsys):
+    folder = tmp_path / 'val'
+    folder.mkdir()
+    shutil.copy(DEMO / 'astronaut.png', folder / 'a.png')
+    if damage == 'small':
+        Image.new('RGB', (2, 2)).save(folder / 'b.png')
+    else:
+        (folder / 'b.png').write_bytes((DEMO / 'camera.png').read_bytes()[:3000])
+    options = tiny_options()
+    options['datasets']['val_1'].update(dataroot_gt=str(folder), max_images=None)
+    assert run_here(tmp_path, options) == 2
+    error = capsys.readouterr().err
+    assert 'datasets.val_1' in error
+    assert ("image 'b' of 2 x 2 is smaller than the scale 4" if damage == 'small' else 'b.png') in error
+    assert not (tmp_path / 'experiments').exists()

@@ -80,3 +80,10 @@ def test_best_validation_is_that_of_the_first_metric(better, values):
 def test_without_metrics_there_is_no_best():
     assert not BestResult({}).update({'set': {OVERALL: {}}}, 1)
     assert not BestResult({'own': {'type': 'x'}}).update({}, 1)
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best():
+    best = BestResult({'own': {'type': 'x'}})
+    results = [{'set': {OVERALL: {'own': value}}} for value in (float('nan'), 2.0, float('nan'))]
+    assert [best.update(result, number) for number, result in enumerate(results)] == [False, True, False]
+    assert (best.value, best.iteration) == (2.0, 1)
