@@ -42,16 +42,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno in _LOSS and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes a file by `atomic_write`; text as UTF-8, with its line ends."""
+    """Writes a file by `atomic_write`; text as UTF-8, with its line ends, and undecodable names of files as escapes."""
     with atomic_write(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content)
 
 
 def synchronise(descriptor: int) -> None:
@@ -70,10 +72,23 @@ def can_synchronise(folder: Path) -> bool:
     return True
 
 
-def check_free(path: Path, force: bool) -> None:
-    """Raises InputError if something is at a path, unless ``force`` replaces it, or a file cannot be made there."""
+def check_free(path: Path, force: bool, *, folder: bool = False) -> None:
+    """Raises InputError if something is at a path that ``force`` does not replace, or a file cannot be made there.
+
+    Only files are replaced; folders, if the result is one.
+    """
     if os.path.lexists(path) and not force:
         raise InputError(f'{path}: exists already; choose another name, or replace it with --force')
+    if folder:
+        check_writable(path)
+    else:
+        check_replaceable(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """As :func:`check_writable`; also refuses a path at which a folder or a device is."""
+    if path.exists() and not path.is_file():
+        raise InputError(f'{path}: is {"a folder" if path.is_dir() else "no file"}; choose the name of a file')
     check_writable(path)
 
 

@@ -167,7 +167,7 @@ def _lock(workspace: Path) -> Iterator[None]:
 
 
 def _check_target(target: Path, force: bool) -> None:
-    check_free(target, force)
+    check_free(target, force, folder=True)
     if os.path.lexists(target) and not (target / DATA_NAME).is_file():
         raise InputError(f'{target}: is no LMDB folder, so --force does not replace it; choose another name')
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write, check_free
+from dasr_arch._files import check_free, write_whole
 from dasr_arch.checkpoints.io import load_network
+from dasr_arch.models.training_state import save_atomically
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
 
@@ -57,11 +58,10 @@ def convert_weights(
             raise InputError(f"weights file '{source}': its network is non-blind and has no degradation encoder")
         state, learned = ({k: v for k, v in part.items() if k.startswith('encoder.')} for part in (state, learned))
     stored = {key: _to_half(key, tensor) if half else tensor.contiguous() for key, tensor in state.items()}
-    with atomic_write(target) as temporary:
-        if target.suffix == '.safetensors':
-            save_file(stored, temporary, {'format': 'pt'})
-        else:
-            torch.save({'params': stored}, temporary)
+    if target.suffix == '.safetensors':
+        write_whole(target, save(stored, {'format': 'pt'}))
+    else:
+        save_atomically({'params': stored}, target)
     parameters = sum(parameter.numel() for parameter in learned.values())
     change = max(float((state[key].double() - stored[key].double()).abs().max()) for key in state)
     return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)

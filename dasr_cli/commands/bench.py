@@ -39,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
     """Measures, writes the JSON file and prints the table."""
     from dataclasses import fields
 
-    from dasr_arch.benchmark.timing.run import SpeedSettings, format_speed, measure_speed, write_speed
+    from dasr_arch._files import check_replaceable
+    from dasr_arch.benchmark.timing.run import SpeedSettings, check_speed_file, format_speed, measure_speed, write_speed
+
+    check_replaceable(args.out)
+    check_speed_file(args.out)
 
     chosen: dict[str, Any] = dict(QUICK) if args.quick else {}
     for item in fields(SpeedSettings):
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None:
             chosen[item.name] = tuple(value) if isinstance(value, list) else value
     record = measure_speed(SpeedSettings(**chosen))
-    write_speed(args.out, record)
     print(format_speed(record), end='')
+    write_speed(args.out, record)
     print(f'numbers: {args.out}')
     return 0

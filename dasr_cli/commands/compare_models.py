@@ -21,11 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints its address."""
+    from dasr_arch._errors import InputError
     from dasr_arch._files import check_free, write_whole
     from dasr_arch.benchmark.pages.models_page import render_models_page
 
     out = args.out or args.image.with_name(f'{args.image.stem}_models.html')
     check_free(out, args.force)
+    if out.exists() and args.image.exists() and out.samefile(args.image):
+        raise InputError(f'{out}: is the image itself; choose another name for the page')
     page = render_models_page(args.image, args.scale, args.device)
     write_whole(out, page)
     print(f'open in a browser: {out.resolve().as_uri()}')

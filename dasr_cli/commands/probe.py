@@ -49,7 +49,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None and not is_file:
         raise InputError('name the file to write with -o; the folder of the installed weights is left alone')
     out = probe_path(weights) if args.out is None else Path(args.out)
+    if out.exists() and out.samefile(weights):
+        raise InputError(f'{out}: is the weights file itself; choose another name for the probe')
     check_free(out, args.force)
+    for name in ('report.md', 'report.json') if args.report is not None else ():
+        check_free(Path(args.report, name), args.force)
     network = load_network(weights, scale).eval()
     settings = ProbeSettings(args.images, args.test, setting, args.limit, sys.stderr.isatty())
     report = run_probing(network, settings, out, with_maps=args.report is not None)

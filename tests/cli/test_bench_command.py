@@ -45,3 +45,17 @@ def test_command_prints_a_table_and_writes_json(
     assert printed.out.splitlines()[-1] == 'numbers: results/bench/bench.json'
     (row,) = json.loads(Path('results/bench/bench.json').read_text())['rows']
     assert (row['network'], row['size'], row['scale'], row['ratio']) == ('Bicubic', 8, 4, 1.0)
+
+
+@pytest.mark.parametrize('kind', ['folder', 'image', 'other JSON'])
+def test_other_files_are_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kind == 'folder':
+        Path('x.json').mkdir()
+    else:
+        Path('x.json').write_bytes(b'\x89PNG' if kind == 'image' else b'[1, 2]')
+    assert main(['bench', '--quick', '--out', 'x.json']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ('is a folder' if kind == 'folder' else 'x.json: exists and holds no measurements') in line

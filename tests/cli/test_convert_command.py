@@ -1,5 +1,9 @@
 """Output and exit codes of `dasr convert`."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -50,3 +54,27 @@ def test_what_is_no_weights_file_is_one_line(tmp_path, monkeypatch, capsys):
     assert main(['convert', 'net.pth', 'net.safetensors']) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dasr: error: weights file 'net.pth' is damaged")
+
+
+@pytest.mark.parametrize('ending', ['.pth', '.safetensors'])
+def test_full_disk_is_one_line_that_names_the_file(ending, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': make_network().state_dict()}, 'net.pth')
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, 'write_bytes', fail)
+    monkeypatch.setattr(torch, 'save', fail)
+    assert main(['convert', 'net.pth', f'out{ending}']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f'out{ending}' in line
+    assert 'No space left on device' in line
+    assert [path.name for path in tmp_path.iterdir()] == ['net.pth']
+
+
+def test_a_folder_is_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'd.pth').mkdir()
+    assert main(['convert', 'iso', 'd.pth', '--force']) == 2
+    assert 'd.pth: is a folder; choose the name of a file' in capsys.readouterr().err

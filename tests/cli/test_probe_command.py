@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -213,3 +214,19 @@ def test_maps_need_scikit_learn(folder, capsys, monkeypatch, tmp_path):
 def test_no_candidates_are_refused(folder, capsys, top):
     assert inspect(folder, 'a.png', '--top', str(top)) == 2
     assert capsys.readouterr().err == f'dasr: error: --top must be at least 1, got {top}\n'
+
+
+@pytest.mark.parametrize('report', ['report', 'weights'])
+def test_earlier_reports_and_weights_are_kept(report, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / 'tiny.pth', 'net.pth')
+    Path('rep').mkdir()
+    Path('rep/report.md').write_text('notes')
+    paths = ['--images', str(folder / 'train'), '--test', str(folder / 'test'), '--scale', '2', '--setting', 'iso']
+    own = ['--report', 'rep'] if report == 'report' else ['-o', 'net.pth', '--force']
+    before = Path('net.pth').read_bytes()
+    assert main(['probe', 'net.pth', *paths, *own]) == 2
+    message = 'rep/report.md: exists already' if report == 'report' else 'net.pth: is the weights file itself'
+    assert message in capsys.readouterr().err
+    assert Path('rep/report.md').read_text() == 'notes'
+    assert Path('net.pth').read_bytes() == before

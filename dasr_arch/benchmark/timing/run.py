@@ -172,6 +172,18 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
     }
 
 
+def check_speed_file(path: Path) -> None:
+    """Raises InputError if a file is there that :func:`write_speed` has not written."""
+    if not path.exists():
+        return
+    try:
+        is_record = 'rows' in json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, TypeError):
+        is_record = False
+    if not is_record:
+        raise InputError(f'{path}: exists and holds no measurements of this command; choose another name')
+
+
 def write_speed(path: Path, record: Mapping[str, Any]) -> None:
     """Writes the record as JSON, whole or not at all; raises OSError if that fails."""
     write_whole(path, json.dumps(record, indent=1) + '\n')

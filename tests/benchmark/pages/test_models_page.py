@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dasr_arch.benchmark.pages.models_page import choose_crops
 from dasr_arch.checkpoints.packaged import default_setting, find_packaged, read_manifest
@@ -84,3 +85,12 @@ def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, arguments, 
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f'dasr: error: {message}')
     assert [path.name for path in Path().iterdir()] == ['photo.png']
+
+
+def test_the_image_itself_is_not_replaced_by_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (8, 8)).save('a.png')
+    before = Path('a.png').read_bytes()
+    assert main(['compare-models', 'a.png', '-o', 'a.png', '--force']) == 2
+    assert 'a.png: is the image itself; choose another name for the page' in capsys.readouterr().err
+    assert Path('a.png').read_bytes() == before
