@@ -30,6 +30,8 @@ class Crop(msgspec.Struct, frozen=True):
 
 def choose_window(image: NDArray[np.uint8], side: int, step: int) -> tuple[int, int]:
     """Left and top, multiples of ``step``, of the square of RGB (H, W, 3) with the largest mean gradient of luma."""
+    if min(image.shape[:2]) < 2:  # no gradient
+        return 0, 0
     luma = image.astype(np.float64) @ _LUMA
     rows, columns = np.gradient(luma)
     total = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # integral image

@@ -224,7 +224,7 @@ def _apply_override(options: dict[str, object], override: str) -> None:
     for depth, part in enumerate(parts):
         key: Any = part
         if isinstance(here, list):
-            if not part.isdigit() or int(part) >= len(here):
+            if not (part.isascii() and part.isdigit()) or int(part) >= len(here):
                 raise InputError(f"--set '{override}': expected a number below {len(here)} for the list, got '{part}'")
             key = int(part)
         elif not isinstance(here, dict):

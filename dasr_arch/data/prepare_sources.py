@@ -83,5 +83,12 @@ def _find_images(given: Path, recursive: bool) -> list[Path]:
         return [given]
     if not recursive:
         return list_images(given)
-    folders = [given, *sorted(path for path in given.rglob('*') if path.is_dir())]
+    folders = [given, *sorted(path for path in given.rglob('*') if path.is_dir() and _is_wanted(path, given))]
     return [path for folder in folders for path in list_images(folder)]
+
+
+def _is_wanted(folder: Path, given: Path) -> bool:
+    """True for subfolders that are not hidden, nor links to a folder that is listed anyway."""
+    if any(part.startswith('.') for part in folder.relative_to(given).parts):
+        return False
+    return not (folder.is_symlink() and folder.resolve().is_relative_to(given.resolve()))

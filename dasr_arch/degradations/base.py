@@ -308,7 +308,7 @@ def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradati
 def image_generator(seed: int, name: str) -> torch.Generator:
     """A CPU generator that depends on an image's name and a seed, not on the order in which images come."""
     # torch's CPU generator uses only the lower 32 bits of its seed, so both must be mixed into them.
-    return torch.Generator().manual_seed(zlib.crc32(f'{seed} {name}'.encode()))
+    return torch.Generator().manual_seed(zlib.crc32(f'{seed} {name}'.encode('utf-8', 'surrogateescape')))
 
 
 def draw_uniform(value: float | None, span: Range | None, generator: torch.Generator) -> float:

@@ -59,6 +59,8 @@ class Parameters(BaseModel):
             errors = {str(one['loc'][0]): one for one in error.errors()}
             for name, one in errors.items():
                 if one['type'] == 'extra_forbidden':
+                    if name in ('image', 'reference', 'mask'):
+                        raise ProblemError(422, f"'{name}' must be a file of the form: curl -F {name}=@FILE") from error
                     hint = suggest(name, cls.model_fields)
                     raise ProblemError(422, f"there is no parameter '{name}'{hint}") from error
             name, one = next(iter(errors.items()))

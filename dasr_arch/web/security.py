@@ -118,7 +118,10 @@ class SecurityMiddleware:
         origin = headers.get('origin')
         if origin is None or method in _SAFE:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         # A reverse proxy may replace the Host header by its own name for this server, but not the browser's origin.
         return parts.netloc.lower() == host.lower() or (parts.hostname or '') in self._proxies
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dasr_arch.benchmark.config import Benchmark, DatasetPlan, MetricPlan, NetworkPlan, build_degradations
 from dasr_arch.benchmark.crops import Crop, choose_window, cut, read_result_crop, write_crops
@@ -57,3 +58,8 @@ def test_result_is_cut_where_it_was_written(tmp_path: Path) -> None:
     found = read_result_crop(tmp_path, labels, crop)
     assert found is not None
     assert np.array_equal(found, image[4:20, 8:24])
+
+
+@pytest.mark.parametrize('size', [(1, 20), (20, 1), (1, 1)])
+def test_images_of_one_pixel_have_a_window(size):
+    assert choose_window(np.zeros((*size, 3), np.uint8), 1, 1) == (0, 0)

@@ -22,7 +22,7 @@ from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.data.lmdb_store import close_environments
 from dasr_arch.data.prepare import PrepareReport, RunSettings, prepare
-from dasr_arch.data.prepare_sources import collect_sources, make_keys
+from dasr_arch.data.prepare_sources import _find_images, collect_sources, make_keys
 from dasr_arch.data.sub_images import Cutting, cut_image, window_starts
 from dasr_arch.data.worker_pool import map_in_order
 
@@ -554,3 +554,15 @@ def test_signal_during_the_fork_of_a_worker_stops_the_work(name: str) -> None:
     done = subprocess.run([sys.executable, '-c', FORKED, name], timeout=60, check=False, capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
     assert 'Exception ignored' not in done.stderr
+
+
+def test_hidden_folders_and_links_to_listed_folders_are_left_out(tmp_path):
+    for name in ('photos/a', 'photos/.thumbs'):
+        (tmp_path / name).mkdir(parents=True)
+        write_image(tmp_path / name / 'x.png', np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / 'other').mkdir()
+    write_image(tmp_path / 'other/y.png', np.ones((8, 8, 3), np.uint8))
+    (tmp_path / 'photos/again').symlink_to('.')
+    (tmp_path / 'photos/linked').symlink_to(tmp_path / 'other')
+    found = _find_images(tmp_path / 'photos', recursive=True)
+    assert [path.relative_to(tmp_path / 'photos').as_posix() for path in found] == ['a/x.png', 'linked/y.png']

@@ -613,3 +613,12 @@ def test_every_answer_fits_its_description(server):
     for name, answer in answers.items():
         assert set(answer) == set(schemas[name]['properties'])
         assert set(schemas[name]['required']) <= set(answer)
+
+
+def test_a_name_in_place_of_a_file_is_explained(server):
+    form = {'image': (None, 'photo.jpg')}  # as curl -F image=photo.jpg
+    response = requests.post(f'{server.address}api/v1/upscale', files=form, timeout=WAIT)
+    assert (response.status_code, response.json()['detail'][:50]) == (
+        422,
+        "'image' must be a file of the form: curl -F image=",
+    )

@@ -225,3 +225,7 @@ def test_address_of_another_machine_is_not_bound():
 
 def test_name_may_be_that_of_any_machine():
     assert not ServeSettings(host='images.example').is_loopback
+
+
+def test_origin_that_cannot_be_read_is_another_site(addresses):
+    assert ask(addresses[0], 'api/v1/jobs', 'POST', headers={'Origin': 'http://[::1'}).status_code == 403

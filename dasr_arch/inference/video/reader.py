@@ -157,6 +157,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
             last = max(last, time + (packet.duration or 0) * packet.time_base)
             frames += packet.stream is stream and time >= origin and not is_after(time - origin, settings)
         declared = Fraction(container.duration or 0, 1_000_000)
+        # Decoders of VP8 and VP9 leave transparency out; the case of the tag depends on the writer.
+        has_alpha = {key.lower(): value for key, value in stream.metadata.items()}.get('alpha_mode') == '1'
         present = last - first
         if not clock.jumps:  # else the declared duration is that between the clocks
             _check_whole(path, present, declared, settings)
@@ -165,7 +167,7 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     image = _decode_first(path, 0 if clock.jumps else settings.start, origin)
     matrix: Any = image.side_data.get('DISPLAYMATRIX')
     notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
-    if image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
+    if has_alpha or image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
         notes.append('transparency left out')
     if any(image.side_data.get(name) is not None for name in _HDR):
         notes.append('mastering metadata of HDR left out')

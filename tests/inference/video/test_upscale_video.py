@@ -570,3 +570,18 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
         result = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True, env=env, cwd=root)
         peaks.append(int(result.stdout.split()[-1]) * 1024)
     assert peaks[1] - peaks[0] < 600 * 320 * 240 * 3 // 10 * 2
+
+
+def test_transparency_that_decoders_leave_out_is_named(tmp_path, upscaler):
+    source = tmp_path / 'in.webm'
+    with av.open(str(source), 'w') as container:
+        stream = container.add_stream('libvpx-vp9', rate=5)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, 'yuva420p'
+        stream.metadata['alpha_mode'] = '1'
+        for shade in (0, 40, 80):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 4), shade, np.uint8), 'rgba').reformat(
+                format='yuva420p'
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert upscale(upscaler, source, tmp_path / 'out.mkv').notes == ['transparency left out']
