@@ -164,7 +164,7 @@ def _shape_struct(data: Mapping[str, object], kind: type[msgspec.Struct], place:
     data = _rename_keys(data, getattr(kind, 'renamed', {}), place)
     for key in data.keys() - fields.keys():
         if not place.foreign:
-            raise place.error(f"unknown key '{key}'{suggest(key, fields)}")
+            raise place.error(f"unknown key '{key}'{suggest(str(key), fields)}")
         _logger.warning('%s', place.error(f"the key '{key}' is not checked; known here: {', '.join(sorted(fields))}"))
     missing = [name for name, field in fields.items() if field.required and name not in data]
     if missing:

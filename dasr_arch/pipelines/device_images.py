@@ -20,7 +20,7 @@ from dasr_arch.data.patches import Places, Table, cut_patches, find_ratio
 from dasr_arch.data.sampling import Item
 
 _SHARE = 0.5  # of the free memory of a GPU, which also holds network, gradients and features
-_PIXELS_AT_ONCE = 2**24  # that are resized; each needs 27 bytes
+_PIXELS_AT_ONCE = 2**23  # that are resized; each needs up to 80 bytes
 
 
 class DeviceImages:

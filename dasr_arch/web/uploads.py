@@ -72,7 +72,7 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
     images: dict[str, UploadedImage] = {}
     try:
         for given, value in form.multi_items():
-            name = _FORMER_FIELDS.get(given, given)
+            name = _FORMER_FIELDS.get(given, given) if isinstance(value, UploadFile) else given
             if isinstance(value, UploadFile) and name in _IMAGE_FIELDS and name not in images:
                 images[name] = UploadedImage(await value.read(), clean_name(value.filename or ''))
             elif isinstance(value, UploadFile):

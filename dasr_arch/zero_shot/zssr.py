@@ -86,7 +86,8 @@ class PlateauSchedule:
         count = options.check_window // options.measure_every
         if due and len(self.errors) >= count > 2:
             line, covariance = np.polyfit(self.steps[-count:], self.errors[-count:], 1, cov=True)
-            if -options.lr_change_ratio * line[0] < math.sqrt(covariance[0, 0]):
+            varies = len(set(self.errors[-count:])) > 1  # else both are rounding errors
+            if varies and -options.lr_change_ratio * line[0] < math.sqrt(covariance[0, 0]):
                 self.rate /= options.lr_factor
                 self.changed_at = step
         return self.rate < options.lr_min

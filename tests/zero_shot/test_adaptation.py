@@ -158,6 +158,7 @@ def test_which_networks_adapt():
     [
         ('ZSR', {}, "no test-time adaptation for 'ZSR'; did you mean 'ZSSR'"),
         ('ZSSR', {'max_step': 3}, "ZSSR's test-time adaptation: unknown key 'max_step'; did you mean 'max_steps'"),
+        ('ZSSR', {1: 2}, "unknown key '1'"),
         ('MZSR', {'steps': -1}, 'steps: expected a whole number of at least 0, got -1'),
         ('MZSR', {'rates': []}, 'rates must hold at least one number'),
         ('MZSR', {'rates': ['fast']}, "rates.0: expected a number above 0, got the text 'fast'"),

@@ -46,6 +46,11 @@ def test_rate_falls_as_early_as_the_authors_when_nothing_improves():
     assert last <= 2999
 
 
+@pytest.mark.parametrize('error', [0.1, 1 / 3, 0.0])
+def test_rate_stays_while_errors_are_equal(error):
+    assert run_schedule([error] * 70) == ([], 2999)
+
+
 def test_rate_stays_while_errors_fall_in_a_line():
     falls, last = run_schedule([1 - 0.01 * i for i in range(70)])
     assert falls == []
