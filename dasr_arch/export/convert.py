@@ -1,6 +1,7 @@
 """Conversion of weights files: ours or the authors', .pth or .safetensors, 32-bit or 16-bit floats."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from dasr_arch._errors import InputError
 from dasr_arch._files import check_free, write_whole
 from dasr_arch.checkpoints.io import load_network
-from dasr_arch.models.training_state import save_atomically
 
 _HALF_LIMIT = torch.finfo(torch.float16).max
 
@@ -61,7 +61,9 @@ def convert_weights(
     if target.suffix == '.safetensors':
         write_whole(target, save(stored, {'format': 'pt'}))
     else:
-        save_atomically({'params': stored}, target)
+        content = BytesIO()
+        torch.save({'params': stored}, content)
+        write_whole(target, content.getvalue())
     parameters = sum(parameter.numel() for parameter in learned.values())
     change = max(float((state[key].double() - stored[key].double()).abs().max()) for key in state)
     return ConvertReport(target, network.scale, parameters, target.stat().st_size, change)
