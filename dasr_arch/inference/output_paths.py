@@ -369,9 +369,9 @@ def _choose_paths(
         ending = _choose_ending(one.path.suffix, settings.format or header.format)
         path = Path(str(target)) if single else Path(one.out or _choose_path(one, target, ending, settings))
         wanted.append((one, header, path))
-    counts = Counter(path for _, _, path in wanted)
+    counts = Counter(path for _, _, path in wanted if settings.resume)
     for one, header, path in wanted:
-        if settings.resume and one.out is None and counts[path] > 1:
+        if one.out is None and counts[path] > 1:
             reason = f'its result would be {path}, that of another image too, which --resume cannot tell apart'
             failed.append(FailedImage(one.path, f'{reason}; give them output folders of their own'))
             continue

@@ -1,5 +1,6 @@
 """Training states on the disk: atomic writing, search, restoring and removal of old ones."""
 
+import errno
 import json
 import pickle
 import random
@@ -136,7 +137,9 @@ def _lock(experiment: Path) -> IO[str]:
 
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # processes that are forked do not inherit it
-        except BlockingIOError as error:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks
+                return lock
             lock.close()
             reason = 'another process is training there; wait for it, or choose another name (--set name=NAME)'
             raise InputError(f'{experiment}: {reason}') from error

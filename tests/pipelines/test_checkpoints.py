@@ -1,5 +1,7 @@
 """Files that are no training states, and which of an experiment's files are removed."""
 
+import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from dasr_arch._errors import InputError
-from dasr_arch.pipelines.checkpoints import prune, read_state, write_degradations
+from dasr_arch.pipelines.checkpoints import _lock, prune, read_state, write_degradations
 
 
 def test_missing_state_names_the_key(tmp_path: Path) -> None:
@@ -40,3 +42,12 @@ def test_data_set_of_ready_images_has_no_degradation_to_describe(tmp_path: Path)
     options: dict[str, Any] = {'scale': 4, 'datasets': {'train': {'name': 'pairs', 'type': 'PairedImageDataset'}}}
     write_degradations(options, tmp_path / 'degradations.json')
     assert (tmp_path / 'degradations.json').read_text() == '{\n  "scale": 4,\n  "datasets": {}\n}\n'
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='no fcntl')
+def test_file_systems_without_locks_are_trained_on(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.lockf', fail)
+    _lock(tmp_path).close()

@@ -174,10 +174,8 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
 
 def check_speed_file(path: Path) -> None:
     """Raises InputError if a file is there that :func:`write_speed` has not written."""
-    if not path.exists():
-        return
     try:
-        is_record = 'rows' in json.loads(path.read_text(encoding='utf-8'))
+        is_record = not path.exists() or 'rows' in json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, TypeError):
         is_record = False
     if not is_record:
