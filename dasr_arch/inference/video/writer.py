@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -77,7 +78,8 @@ class VideoWriter:
             self._stream = self._add_video(encoder.name, size, dict(encoder.options), crf)
             self._copies = self._add_copies()
             self._copy_tags(source.settings)
-            self._container.start_encoding()
+            with _unchanged_priority():
+                self._container.start_encoding()
         except BaseException as error:
             self.abandon()
             if isinstance(error, self._av.FFmpegError | ValueError) and not isinstance(error, InputError):
@@ -240,6 +242,20 @@ def name_codec(stream: 'av.stream.Stream') -> str:
         return stream.codec_context.name
     tag_of = getattr(stream, 'codec_tag', None)
     return str(tag_of) if tag_of and str(tag_of).isprintable() else 'of unknown kind'
+
+
+@contextmanager
+def _unchanged_priority() -> Iterator[None]:
+    """Takes back the real-time priority that SVT-AV1, run by root, gives its threads and this one; others starve."""
+    if not sys.platform.startswith('linux'):
+        yield
+        return
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    for thread in os.listdir('/proc/self/task') if os.sched_getscheduler(0) != policy else ():
+        with suppress(OSError):
+            if os.sched_getscheduler(int(thread)) == os.SCHED_FIFO:
+                os.sched_setscheduler(int(thread), policy, parameter)
 
 
 def _copy_facts(source: 'av.stream.Stream', copy: Any) -> None:

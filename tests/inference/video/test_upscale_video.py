@@ -14,6 +14,7 @@ from dasr_arch import AdaptationOptions, InputError, Upscaler
 from dasr_arch.inference.output_paths import PathSettings, is_video, plan_videos
 from dasr_arch.inference.video.reader import ENCODERS, VideoSettings
 from dasr_arch.inference.video.upscale_video import upscale_video
+from dasr_arch.inference.video.writer import VideoWriter
 from tests.inference.making import make_faithful, make_network
 from tests.inference.making_video import make_scene, read_packets, read_video, write_video
 
@@ -167,6 +168,26 @@ def test_every_codec_writes(tmp_path, upscaler, codec):
     assert np.abs(shrink(luma(after[0])) - luma(read_video(source)[0])).mean() < 2
 
 
+@pytest.mark.skipif(not sys.platform.startswith('linux') or os.geteuid() != 0, reason='only root on Linux is affected')
+def test_av1_gives_no_thread_a_real_time_priority(tmp_path, upscaler, monkeypatch):
+    """SVT-AV1 does, to the calling thread as well; a computer whose two cores are both taken hardly answers."""
+    if ENCODERS['av1'].name not in av.codecs_available:
+        pytest.skip('this PyAV has no SVT-AV1')
+    policies = []
+    finish = VideoWriter.finish
+
+    def look(writer):
+        policies.extend(os.sched_getscheduler(int(thread)) for thread in os.listdir('/proc/self/task'))
+        finish(writer)
+
+    monkeypatch.setattr(VideoWriter, 'finish', look)
+    source = write_video(tmp_path / 'in.mkv', make_scene(0, 4, (64, 64)), sound=False)
+    upscale(upscaler, source, tmp_path / 'out.mkv', codec='av1')
+    assert len(policies) > 3
+    assert set(policies) == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_mixed_up_stamps_are_put_in_order(tmp_path, upscaler):
     """AVI stores no times of display, so that those of its frames come in the order of decoding."""
     source = write_video(tmp_path / 'in.avi', make_scene(0, 20), sound=False, codec_options={'bf': '2'})
@@ -225,6 +246,7 @@ from pathlib import Path
 from dasr_arch import Upscaler
 from dasr_arch.inference.video.reader import VideoSettings
 from dasr_arch.inference.video.upscale_video import upscale_video
+from dasr_arch.inference.video.writer import VideoWriter
 from tests.inference.making import make_faithful
 from tests.inference.making_video import make_scene, write_video
 folder = Path(sys.argv[1])
@@ -550,6 +572,7 @@ import resource, sys
 from pathlib import Path
 from dasr_arch import Upscaler
 from dasr_arch.inference.video.upscale_video import upscale_video
+from dasr_arch.inference.video.writer import VideoWriter
 from tests.inference.making import make_faithful
 upscaler = Upscaler(2, make_faithful(2), device='cpu', precision='fp32')
 upscale_video(upscaler, Path(sys.argv[1]), Path(sys.argv[2]), progress=False)
