@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from dasr_cli.messages import show
+
 MODULES: dict[str, str] = {
     'upscale': 'upscale images or video',
     'compare-models': 'compare all installed models on an image in an HTML page',
@@ -148,7 +150,7 @@ def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
         process = os.environ.get('RANK', '0')  # of torchrun, whose processes read different images
         diverged = _is_ours(error, 'DivergedError')  # in all of them
         if process == '0' or not diverged:
-            print(f'dasr: error: {f"process {process}: " if process != "0" else ""}{line}', file=sys.stderr)
+            print(f'dasr: error: {f"process {process}: " if process != "0" else ""}{show(line)}', file=sys.stderr)
         return FAILURE_CODE if diverged else INPUT_ERROR_CODE
     return code
 

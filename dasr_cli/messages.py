@@ -16,27 +16,35 @@ EMPTY_SHARD = 'none of the inputs, nothing to do'
 """Result of a shard that no input belongs to, which is a success."""
 
 
+def show(text: object) -> str:
+    """A text or path on one line; a name may hold characters that would control the terminal."""
+    return ''.join(character if character.isprintable() else '?' for character in str(text))
+
+
+def print_path(path: Path) -> None:
+    """Prints the path of a result, unchanged for another program."""
+    print(show(path) if sys.stdout.isatty() else path)
+
+
 def print_error(message: object) -> None:
     """Prints one error line."""
-    print(f'dasr: error: {message}', file=sys.stderr)
+    print(f'dasr: error: {show(message)}', file=sys.stderr)
 
 
 def print_warning(message: object) -> None:
     """Prints one warning line."""
-    print(f'dasr: warning: {message}', file=sys.stderr)
+    print(f'dasr: warning: {show(message)}', file=sys.stderr)
 
 
 def print_note(source: object, note: str) -> None:
     """Prints what a result will lack or how it is changed."""
-    print(f'dasr: {source}: {note}', file=sys.stderr)
+    print(f'dasr: {show(source)}: {show(note)}', file=sys.stderr)
 
 
 def print_failures(failed: 'Sequence[FailedImage]') -> None:
-    """Prints an error line for each image that was left out, for the first SHOWN of them."""
-    for image in failed[:SHOWN]:
+    """Prints an error line for each image that was left out."""
+    for image in failed:
         print_error(f'{image.path}: {image.reason}')
-    if len(failed) > SHOWN:
-        print_error(f'and {len(failed) - SHOWN} more images')
 
 
 def describe_left_out(paths: Sequence[Path]) -> str:

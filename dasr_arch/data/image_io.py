@@ -98,7 +98,7 @@ class FailedImage(NamedTuple):
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Image files directly inside a folder, by their endings, sorted by name; hidden files are left out.
+    """Image files directly inside a folder, and links to missing ones, by their endings, sorted; no hidden files.
 
     InputError if the folder does not exist or is a file, OSError if it may not be listed.
     """
@@ -106,7 +106,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     if not root.is_dir():
         arrived = 'a file' if root.exists() else 'nothing there'
         raise InputError(f'{root}: expected a folder of images, found {arrived}; check the path')
-    return sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
+    found = (path for path in root.iterdir() if is_image_name(path.name))
+    return sorted(path for path in found if path.is_file() or not path.exists())
 
 
 def list_others(given: str | os.PathLike[str], recursive: bool = False) -> list[Path]:

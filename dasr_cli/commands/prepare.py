@@ -1,13 +1,12 @@
 """`dasr prepare`: stores sub-images of images in an LMDB."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_shard
-from dasr_cli.messages import EMPTY_SHARD, SHOWN, print_others
+from dasr_cli.messages import EMPTY_SHARD, SHOWN, print_others, show
 
 if TYPE_CHECKING:
     from dasr_arch.data.input_lists import Manifest
@@ -112,23 +111,15 @@ def _is_lmdb(path: str) -> bool:
 def _print_report(report: 'PrepareReport', report_name: str) -> None:
     if report.continued:
         print(f'continued an interrupted run; images already done: {report.continued}')
-    print(f'{_show(report.output)}: {report.sub_images} entries from {report.images} images')
+    print(f'{show(report.output)}: {report.sub_images} entries from {report.images} images')
     rest = f'  and {{}} more, see {report_name} there'
     if report.renamed:
         print(f'keys that differ from the file name: {len(report.renamed)}')
         for key, path in list(report.renamed.items())[:SHOWN]:
-            print(f'  {_show(path)}: {key}')
+            print(f'  {show(path)}: {key}')
         if len(report.renamed) > SHOWN:
             print(rest.format(len(report.renamed) - SHOWN))
     if report.skipped:
         print(f'images left out: {len(report.skipped)}')
         for image in report.skipped:
-            print(f'  {_show(image.path)}: {image.reason}')
-
-
-def _show(path: Path) -> str:
-    """A path on one line, in characters that the terminal can show."""
-    text = os.fsencode(path).decode('utf-8', errors='replace')
-    encoding = sys.stdout.encoding or 'ascii'
-    shown = ''.join(character if character.isprintable() else '?' for character in text)
-    return shown.encode(encoding, errors='replace').decode(encoding)
+            print(f'  {show(image.path)}: {image.reason}')

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dasr_cli.arguments import RenamedOption, add_device, add_force, add_model, add_shard
-from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error, print_failures, print_note
+from dasr_cli.messages import EMPTY_SHARD, SHOWN, describe_left_out, print_error, print_failures, print_note, print_path
 
 if TYPE_CHECKING:
     from dasr_arch.cluster.pool_options import PoolOptions
@@ -177,7 +177,7 @@ def _upscale_videos(
         except KeyboardInterrupt:
             print(f'stopped; nothing of {job.target} is left', file=sys.stderr)
             raise
-        print(report.path)
+        print_path(report.path)
     if plan.done:
         print(f'already done: {len(plan.done)}')
     if plan.left_out:
@@ -216,7 +216,7 @@ def _upscale_with_ray(
     except KeyboardInterrupt:
         print('stopped; what is finished is whole, the same command goes on', file=sys.stderr)
         raise
-    print(report.rows)
+    print_path(report.rows)
     print_failures(report.failed)
     counts = {'upscaled': report.made, 'already done': report.done, 'failed': len(report.failed)}
     _print_totals(settings.shard, counts, report.left_out)
@@ -325,7 +325,7 @@ def _pipe(sources: list[str], out: str | None, settings: 'FileSettings', pool: '
 
 def _print_report(report: 'UpscaleReport', shard: 'Shard') -> None:
     for path in report.made[:SHOWN]:
-        print(path)
+        print_path(path)
     if len(report.made) > SHOWN:
         print(f'and {len(report.made) - SHOWN} more in {report.made[-1].parent}')
     if report.done:

@@ -111,9 +111,11 @@ def test_bad_images_are_left_out_and_named(folder: Path) -> None:
     (folder / 'in' / 'broken.png').write_bytes(b'\x89PNG\r\n')
     (folder / 'in' / 'empty.jpg').write_bytes(b'')
     write_image(folder / 'in' / 'tiny.png', np.zeros((3, 50, 3), np.uint8))
+    (folder / 'in' / 'link.png').symlink_to('missing.png')
     report = degrade_files(folder / 'in', folder / 'low', degradation(), QUIET)
-    assert [failure.path.name for failure in report.failed] == ['broken.png', 'empty.jpg', 'tiny.png']
-    assert 'smaller than the scale 4' in report.failed[2].reason
+    assert [failure.path.name for failure in report.failed] == ['broken.png', 'empty.jpg', 'link.png', 'tiny.png']
+    assert 'No such file' in report.failed[2].reason
+    assert 'smaller than the scale 4' in report.failed[3].reason
     assert sorted(read_degradation_record(report.record).names) == ['a', 'b.1', 'c']
 
 

@@ -258,7 +258,9 @@ def test_listing_takes_images_alone_and_sorts_them(tmp_path: Path) -> None:
     for name in ('b.PNG', 'a.jpeg', 'notes.txt', '._a.jpeg', 'c.webp'):
         (tmp_path / name).touch()
     (tmp_path / 'folder.png').mkdir()
-    assert [path.name for path in list_images(tmp_path)] == ['a.jpeg', 'b.PNG', 'c.webp']
+    (tmp_path / 'link.png').symlink_to(tmp_path / 'folder.png')
+    (tmp_path / 'd.png').symlink_to('missing.png')
+    assert [path.name for path in list_images(tmp_path)] == ['a.jpeg', 'b.PNG', 'c.webp', 'd.png']
     with pytest.raises(InputError, match='missing: expected a folder of images, found nothing there'):
         list_images(tmp_path / 'missing')
     with pytest.raises(InputError, match='found a file'):
