@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
             for part, content in zip(getattr(model, key), state[key], strict=True):
                 part.load_state_dict(content)
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shorten(str(error), 200)  # torch names tensors from its second line on
         raise InputError(
             f'the training state does not fit the options ({reason}); resume with those that the run was started with'
         ) from error

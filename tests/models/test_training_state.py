@@ -68,6 +68,7 @@ def test_state_of_another_model_is_refused():
     with pytest.raises(InputError, match='does not fit the options') as error:
         restore_training_state(model, collect_training_state(build_model(other), 0, 1))
     assert '\n' not in str(error.value)
+    assert 'size mismatch for ' in str(error.value)
 
 
 @pytest.mark.parametrize('missing', ['optimizers', 'schedulers'])
