@@ -182,6 +182,9 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     keeping = ('PNG', 'TIFF') if deep else ('PNG',)  # of a gamma; a TIFF of 16 bits as a profile
     if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
+    if kind == 'GIF' and file.format != 'GIF':
+        hard = ', and pixels to transparent or opaque' if any(map(has_alpha, file.frames)) else ''
+        notes.append(f'colours are reduced to 256{hard}: {kind} holds no more')
     if _loses_profile(kind, metadata.icc_profile):
         which = {'JPEG': ' of more than 16 MB'} | dict.fromkeys(_WITHOUT_GREY, ' of grey')
         whole = is_profile(metadata.icc_profile or b'')

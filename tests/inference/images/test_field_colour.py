@@ -289,7 +289,7 @@ def test_a_profile_that_the_format_cannot_hold_is_applied(kind: str) -> None:
     srgb[red : red + 4], srgb[green : green + 4] = b'gXYZ', b'rXYZ'
     flat = Image.new('RGB', (16, 16), (200, 40, 40))
     result, notes = rewrite(save(flat, 'PNG', icc_profile=bytes(srgb)), 'a.png', kind)
-    assert notes == [f'colour is converted to sRGB: {kind} holds no profile']
+    assert notes[-1] == f'colour is converted to sRGB: {kind} holds no profile'
     shown = np.asarray(result.convert('RGB'))[4, 4]
     assert shown[1] > 180 and shown[0] < 60
 
@@ -299,7 +299,7 @@ def test_a_damaged_profile_that_the_format_cannot_hold_is_left_out(kind: str) ->
     whole = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     flat = Image.new('RGB', (16, 16), (200, 40, 40))
     result, notes = rewrite(save(flat, 'PNG', icc_profile=whole[:100]), 'a.png', kind)
-    assert notes == [f'the damaged profile is left out: {kind} holds no profile']
+    assert notes[-1] == f'the damaged profile is left out: {kind} holds no profile'
     assert np.asarray(result.convert('RGB'))[4, 4] == pytest.approx([200, 40, 40], abs=4)
 
 

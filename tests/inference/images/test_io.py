@@ -294,6 +294,19 @@ def test_what_a_format_cannot_hold_is_said_before_the_work(kind, mode, settings,
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'mode', 'note'),
+    [
+        ('PNG', 'RGBA', 'colours are reduced to 256, and pixels to transparent or opaque: GIF holds no more'),
+        ('PNG', 'RGB', 'colours are reduced to 256: GIF holds no more'),
+        ('GIF', 'RGB', None),
+    ],
+)
+def test_what_a_gif_loses_is_named(kind, mode, note):
+    file = read_image_file(encode(Image.fromarray(make_pixels(4)).convert(mode), kind), 'in')
+    assert check_output(file, OutputSettings('GIF'), 1) == ([note] if note else [])
+
+
 def test_animation_does_not_become_a_still_image():
     file = read_image_file(make_animation('GIF', False), 'in')
     with pytest.raises(InputError, match='holds an animation, which JPEG cannot; use --format gif, png or webp'):
