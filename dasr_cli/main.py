@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # file names may hold what a terminal cannot show
+    if not sys.warnoptions:
+        warnings.filterwarnings('ignore', module='PIL')  # of odd files; what a result lacks is said in our own words
     if any(re.fullmatch(r'|--?[a-z-]+=', word) for word in words):  # as of --out="$UNSET"
         print('dasr: error: an argument is empty; is a variable of the script unset?', file=sys.stderr)
         return INPUT_ERROR_CODE

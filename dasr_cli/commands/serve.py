@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
     import importlib.util
-    import warnings
 
     from dasr_arch._errors import InputError
 
@@ -84,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         limits=limits,
     )
-    warnings.filterwarnings('ignore', module='PIL')  # oddities of uploads concern the clients
 
     def report(line: str) -> None:
         print(line, file=sys.stderr if line.startswith('warning') else sys.stdout, flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 import dasr_cli
 from dasr_arch import version
@@ -18,6 +19,16 @@ from dasr_cli.main import MODULES, build_parser, describe_error, main, read_vers
 def run_dasr(*arguments, **options):
     command = [sys.executable, '-m', 'dasr_cli', *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_oddities_of_a_file_are_no_warnings_of_python(tmp_path):
+    """Pillow warns of cut EXIF, at every step."""
+    Image.new('RGB', (40, 40)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*\0\0\0\x08\x00\x02\x01\x0f')
+    done = run_dasr('degrade', 'a.jpg', 'out.png', '--sigma', '1', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'Warning' not in done.stderr
+    loud = {**os.environ, 'PYTHONWARNINGS': 'default'}
+    assert 'Warning' in run_dasr('degrade', 'a.jpg', 'other.png', '--sigma', '1', cwd=tmp_path, env=loud).stderr
 
 
 def test_help_loads_the_standard_library_alone():
