@@ -59,7 +59,8 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
-        raise InputError(f'{path}: cannot be read ({error.strerror}); install the package again') from error
+        remedy = 'check the variable DASR_WEIGHTS' if os.environ.get('DASR_WEIGHTS') else 'install the package again'
+        raise InputError(f'{path}: cannot be read ({error.strerror}); {remedy}') from error
     except msgspec.MsgspecError as error:
         raise InputError(f'{path}: is no manifest of weights ({error})') from error
     if manifest.format != _FORMAT:

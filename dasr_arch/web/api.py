@@ -57,7 +57,7 @@ class Service:
         self.queue = queue
         self._maps = MapStore()
         self._decoding = asyncio.Semaphore(2)  # images decoded at the same time to find damage
-        self._most_uploads = settings.limits.workers + settings.limits.queue
+        self._most_uploads = settings.limits.jobs + settings.limits.queue
         self._uploads = asyncio.Semaphore(self._most_uploads)  # bodies that are being read, which takes memory
 
     async def upscale(self, request: Request, query: Annotated[UpscaleParameters, Query()]) -> Response:
@@ -139,7 +139,7 @@ class Service:
             limits=schemas.ServerLimits(
                 upload_bytes=limits.upload_bytes,
                 pixels=limits.pixels,
-                jobs=limits.workers,
+                jobs=limits.jobs,
                 queue=limits.queue,
                 keep_seconds=60 * limits.keep_minutes,
             ),

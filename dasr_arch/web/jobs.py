@@ -168,7 +168,7 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[Job, Future[None]] = {}  # in order of arrival; also running jobs that were removed
         self._closed = False
-        self._pool = ThreadPoolExecutor(limits.workers, 'dasr-job')
+        self._pool = ThreadPoolExecutor(limits.jobs, 'dasr-job')
 
     def check_room(self) -> None:
         """Raises ProblemError 503 with a Retry-After if the queue is full."""
@@ -177,7 +177,7 @@ class JobQueue:
         with self._lock:
             running, waiting = self.counts()
             left = [job.seconds_left for job in self._unfinished]
-        if running + waiting >= self._limits.queue + self._limits.workers:
+        if running + waiting >= self._limits.queue + self._limits.jobs:
             known = [seconds for seconds in left if seconds is not None]
             retry = math.ceil(min(known)) + 1 if known else _RETRY
             raise ProblemError(503, f'{running} running and {waiting} waiting are all jobs that fit', retry)

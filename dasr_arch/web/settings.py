@@ -21,7 +21,7 @@ class Limits:
 
     upload_megabytes: float = 64.0  # largest body of a request, 10^6 bytes
     megapixels: float = 16.0  # largest image in 10^6 LR pixels, all frames together
-    workers: int = 1  # number of jobs that run at the same time
+    jobs: int = 1  # number of jobs that run at the same time
     queue: int = 8  # number of jobs that may wait
     keep_minutes: float = 15.0  # lifetime of a result
     kept_megabytes: float = 2000.0  # files on the disk, 10^6 bytes; beyond that the oldest results are deleted
@@ -29,7 +29,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        positive = ('upload_megabytes', 'megapixels', 'workers', 'keep_minutes', 'kept_megabytes', 'body_seconds')
+        positive = ('upload_megabytes', 'megapixels', 'jobs', 'keep_minutes', 'kept_megabytes', 'body_seconds')
         for name in positive:
             if not 0 < getattr(self, name) < float('inf'):
                 raise InputError(f'{name.replace("_", " ")} must be a positive number, got {getattr(self, name)}')

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     limits = Limits(
         upload_megabytes=args.max_upload,
         megapixels=args.max_megapixels,
-        workers=args.jobs,
+        jobs=args.jobs,
         queue=args.queue,
         keep_minutes=args.keep,
     )

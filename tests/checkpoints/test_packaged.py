@@ -68,6 +68,12 @@ def test_the_package_has_a_manifest_whose_files_are_whole(monkeypatch):
         Upscaler(entry.scale, entry.name)
 
 
+def test_folder_that_the_variable_names_wrongly_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv('DASR_WEIGHTS', str(tmp_path))
+    with pytest.raises(InputError, match=r'manifest.json: cannot be read \(No such .*check the variable DASR_WEIGHTS'):
+        read_manifest()
+
+
 @pytest.mark.parametrize('name', ['iso', 'tiny_iso_x2'])
 def test_weights_are_found_by_setting_and_by_name(weights, name):
     entry = find_packaged(name, 2)

@@ -129,7 +129,7 @@ def test_port_in_use_is_one_line(capsys):
         ('--device gpu --port 0', "device 'gpu' does not exist here"),
         ('--max-megapixels 0', 'megapixels must be a positive number, got 0.0'),
         ('--max-upload nan', 'upload megabytes must be a positive number, got nan'),
-        ('--jobs 0', 'workers must be a positive number, got 0'),
+        ('--jobs 0', 'jobs must be a positive number, got 0'),
         ('--queue -1', 'queue must be 0 or more jobs, got -1'),
     ],
 )

@@ -182,7 +182,7 @@ def test_closing_ends_everything(queue):
 
 
 def test_several_jobs_run_at_once_where_it_is_allowed():
-    queue = JobQueue(Limits(workers=2, queue=0))
+    queue = JobQueue(Limits(jobs=2, queue=0))
     held = [Held(), Held()]
     for one in held:
         queue.submit('upscale', 'a', one)
@@ -195,7 +195,7 @@ def test_several_jobs_run_at_once_where_it_is_allowed():
 
 
 @pytest.mark.parametrize(
-    ('field', 'value'), [('megapixels', 0), ('workers', -1), ('keep_minutes', float('nan')), ('queue', -1)]
+    ('field', 'value'), [('megapixels', 0), ('jobs', -1), ('keep_minutes', float('nan')), ('queue', -1)]
 )
 def test_limits_that_make_no_sense_are_refused(field, value):
     with pytest.raises(InputError, match=field.replace('_', ' ')):
