@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -178,7 +178,8 @@ def _run(work: Callable[[Options], None], options: Options, place: str, threads:
         pass
     except Exception as error:  # noqa: BLE001 (the first process raises it)
         known = isinstance(error, InputError | OSError)
-        connection.send((known, str(error) if known else traceback.format_exc()))
+        with suppress(BrokenPipeError):  # a second Ctrl-C has ended the first process
+            connection.send((known, str(error) if known else traceback.format_exc()))
         sys.exit(1)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.models.synced_batch_norm import SyncedBatchNorm2d, synchronise_batch_norm
-from dasr_arch.pipelines import training
+from dasr_arch.pipelines import cpu_processes, training
 from dasr_arch.pipelines.cpu_processes import Choice, all_cores, choose_processes, joined_processes, take_share
 from tests.pipelines.test_training import (
     assert_same_weights,
@@ -281,3 +281,11 @@ def test_bug_in_another_process_shows_its_traceback():
     ):
         stumble(own)
     assert multiprocessing.active_children() == []
+
+
+def test_process_whose_first_is_gone_ends_quietly():
+    """As after a second Ctrl-C, while it starts."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    here.close()
+    with pytest.raises(SystemExit):
+        cpu_processes._run(stumble, {}, '', 1, there)
