@@ -98,18 +98,11 @@ class Tile(NamedTuple):
 
 
 class TilePlan(NamedTuple):
-    """All tiles of an image in row-major order, and their padding in LR pixels."""
+    """All tiles of an image in row-major order, their padding in LR pixels, and what is made of the results."""
 
     tiles: list[Tile]
     pad: int
-
-
-class OutputPlan(NamedTuple):
-    """A TilePlan, and what is made of the network's results for its tiles."""
-
-    tiles: list[Tile]
-    pad: int
-    output: Output
+    output: Output | None = None  # None for the network's own result
 
 
 def plan_tiles(
@@ -197,7 +190,7 @@ def super_resolve_tiled(
     network: DASR,
     pixels: Pixels,
     representations: Tensor,
-    plan: TilePlan | OutputPlan,
+    plan: TilePlan,
     context: Callable[[], AbstractContextManager[object]],
     progress: Progress | None = None,
 ) -> Pixels:
@@ -211,7 +204,7 @@ def super_resolve_tiled(
     """
     scale = network.scale
     height, width, channels = pixels.shape
-    output = plan.output if isinstance(plan, OutputPlan) else Output((height * scale, width * scale))
+    output = plan.output or Output((height * scale, width * scale))
     out = np.empty((*output.size, channels), pixels.dtype)
     waiting = plan.tiles[::-1]
     while waiting:

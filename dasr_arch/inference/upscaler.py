@@ -43,7 +43,6 @@ from dasr_arch.inference.tile_limits import MIN_TILE, fast_tile_pixels, is_out_o
 from dasr_arch.inference.tiling import (
     RESIZE_PAD,
     Output,
-    OutputPlan,
     Progress,
     TilePlan,
     Tiling,
@@ -301,9 +300,8 @@ class Upscaler:
         height, width = pixels.shape[:2]
         output = output or Output((height * self.scale, width * self.scale))
         self._check_room(pixels, output)
-        plan = self.plan(height, width, resized=not output.is_plain(height, width, self.scale))
-        whole = OutputPlan(*plan, output)
-        return super_resolve_tiled(self.network, pixels, representations, whole, self._computing, progress)
+        plan = self.plan(height, width, resized=not output.is_plain(height, width, self.scale))._replace(output=output)
+        return super_resolve_tiled(self.network, pixels, representations, plan, self._computing, progress)
 
     def _check_room(self, pixels: Pixels, output: Output) -> None:
         """Raises InputError before the work if the result alone does not fit in memory."""

@@ -121,12 +121,12 @@ def test_encoder_in_tiles_equals_the_whole(size):
 )
 def test_tiles_of_the_encoder_are_as_few_and_as_equal_as_they_can_be(size, max_pixels, count):
     network = make_network()
-    tiles, pad = plan_encoder_tiles(network, *size, max_pixels)
-    assert pad == 12
-    assert count is None or len(tiles) == count
+    plan = plan_encoder_tiles(network, *size, max_pixels)
+    assert plan.pad == 12
+    assert count is None or len(plan.tiles) == count
     covered = np.zeros(size, int)
     areas = []
-    for rows, columns in tiles:
+    for rows, columns in plan.tiles:
         covered[rows.start : rows.stop, columns.start : columns.stop] += 1
         assert all(edge % 4 == 0 for edge in (rows.start, rows.outer_start, columns.start, columns.outer_start))
         areas.append((rows.outer_stop - rows.outer_start) * (columns.outer_stop - columns.outer_start))
