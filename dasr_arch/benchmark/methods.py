@@ -4,7 +4,7 @@ Test-time training is that of ZSSR and MZSR. Methods are never given an HR image
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
-from dasr_arch.benchmark.config import KernelSource, NetworkPlan, NoiseSource, PartPlan
+from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
 from dasr_arch.config.registry_checks import describe_briefly
@@ -47,12 +47,6 @@ class Method:
                 network.to(device)
         return self
 
-    def estimate(self, lq: Tensor) -> Tensor:
-        """The kernel (1, k, k) that the Predictor estimates from an LR image (1, 3, h, w)."""
-        assert self.estimator is not None  # as build_method has checked
-        with torch.inference_mode():
-            return estimate_kernel(self.estimator, lq)
-
     @property
     def needs(self) -> tuple[str, ...]:
         """Its non-blind inputs."""
@@ -73,36 +67,28 @@ class Method:
             lq = run_network(self.denoiser, lq, {}, 1)
             check_finite(lq)
             lq = quantise(lq)  # as if the image were stored in between
-        sources = (self.plan.kernel, self.plan.noise_level)
-        conditions = gather_conditions(self.needs, sources, lq, draws, self.estimate)
+        conditions = self.gather_conditions(lq, draws)
         if self.adapter is not None:
             return self.adapter(self.network, lq, kernel=conditions.get('kernel'), generator=generator).sr
         if self.plan.tile is not None:
             return _run_tiled(self.network, lq, conditions, scale, self.plan.tile)
         return run_network(self.network, lq, conditions, scale)
 
+    def gather_conditions(self, lq: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The non-blind inputs of the network: 'kernel' (1, k, k) and 'noise_level' (1,), as far as needed and known.
 
-def gather_conditions(
-    needs: tuple[str, ...],
-    sources: tuple[KernelSource, NoiseSource],
-    lq: Tensor,
-    draws: Mapping[str, Tensor],
-    estimate: Callable[[Tensor], Tensor],
-) -> dict[str, Tensor]:
-    """The inputs of a non-blind network: 'kernel' (1, k, k) and 'noise_level' (1,), as far as needed and known.
-
-    They are on the device of the LR image (1, 3, h, w). ``draws`` hold the true degradation without batch axis;
-    ``estimate`` gives the kernel (1, k, k) for the source 'predicted'.
-    """
-    kernel, noise_level = sources
-    known_inputs: dict[str, Tensor] = {}
-    if 'kernel' in needs and kernel == 'true':
-        known_inputs['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
-    if 'kernel' in needs and kernel == 'predicted':
-        known_inputs['kernel'] = estimate(lq)
-    if 'noise_level' in needs and noise_level == 'true':
-        known_inputs['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
-    return known_inputs
+        They are on the device of the LR image (1, 3, h, w). ``draws`` hold the true degradation without batch axis.
+        """
+        known_inputs: dict[str, Tensor] = {}
+        if 'kernel' in self.needs and self.plan.kernel == 'true':
+            known_inputs['kernel'] = draws['kernel'].unsqueeze(0).to(lq.device)
+        if 'kernel' in self.needs and self.plan.kernel == 'predicted':
+            assert self.estimator is not None  # as build_method has checked
+            with torch.inference_mode():
+                known_inputs['kernel'] = estimate_kernel(self.estimator, lq)
+        if 'noise_level' in self.needs and self.plan.noise_level == 'true':
+            known_inputs['noise_level'] = draws['noise_level'].unsqueeze(0).to(lq.device)
+        return known_inputs
 
 
 def build_method(plan: NetworkPlan, scale: int) -> Method:
@@ -215,7 +201,7 @@ def probe_method(method: Method, degradation: Degradation) -> None:
         if method.adapter is None:
             method.restore(lq, draws, degradation.scale, generator)
         else:
-            gather_conditions(method.needs, (plan.kernel, plan.noise_level), lq, draws, method.estimate)
+            method.gather_conditions(lq, draws)
             run_network(method.network, lq, {}, degradation.scale)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
         side = f'{PROBE_SIDE} x {PROBE_SIDE}'

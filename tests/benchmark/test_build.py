@@ -1,6 +1,7 @@
 """Networks are built, filled and tried before a benchmark starts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from basicsr.archs.srresnet_arch import MSRResNet
 
 from dasr_arch._errors import InputError
-from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.archs.ikc_arch import IKC, SFTMD
+from dasr_arch.archs.srmd_arch import SRMD
 from dasr_arch.benchmark.config import NetworkPlan
-from dasr_arch.benchmark.methods import build_method, build_network, check_finite, gather_conditions, probe_method
+from dasr_arch.benchmark.methods import Method, build_method, build_network, check_finite, probe_method
 from dasr_arch.degradations import build_degradation, image_generator
+from dasr_arch.zero_shot.kernel_estimation import estimate_kernel
 from tests.benchmark.making import save_weights, small_dasr
 from tests.golden.weights import golden_state, relative_error
 
@@ -21,8 +24,8 @@ GOLDEN = Path(__file__).parents[1] / 'golden'
 BLUR = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2, 'noise': 5}, 4)
 
 
-def nobody(lq: torch.Tensor) -> torch.Tensor:
-    raise AssertionError('nobody was to be asked for a kernel')
+def make_method(network: torch.nn.Module, **plan: Any) -> Method:
+    return Method(NetworkPlan('Ours', type(network).__name__, **plan), network, '')
 
 
 def test_dasr_takes_its_sizes_from_the_weights_file(tmp_path: Path) -> None:
@@ -83,40 +86,34 @@ def test_constructor_that_refuses_is_one_line() -> None:
 
 
 def test_non_blind_network_gets_the_true_kernel() -> None:
-    network = DASR(**small_dasr(condition='kernel')).eval()
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
-    lq = torch.zeros(1, 3, 8, 8)
-    known = gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody)
+    method = make_method(DASR(**small_dasr(condition='kernel')).eval())
+    known = method.gather_conditions(torch.zeros(1, 3, 8, 8), draws)
     assert list(known) == ['kernel']
     assert torch.equal(known['kernel'], draws['kernel'][None])
 
 
 def test_network_gets_nothing_where_the_file_says_so() -> None:
     draws = BLUR.draw(image_generator(0, ''), (8, 8))
-    for needs in (('kernel',), ('kernel', 'noise_level')):
-        assert gather_conditions(needs, ('none', 'none'), torch.zeros(1, 3, 8, 8), draws, nobody) == {}
+    for network in (SFTMD(num_feat=4, num_blocks=1), SRMD(num_feat=4, num_layers=2)):
+        method = make_method(network, kernel='none', noise_level='none')
+        assert method.gather_conditions(torch.zeros(1, 3, 8, 8), draws) == {}
 
 
 def test_predicted_kernel_comes_from_the_image_and_the_noise_from_the_truth() -> None:
-    lq, kernel = torch.rand(1, 3, 8, 8), torch.full((1, 21, 21), 1 / 441)
-    seen = []
-
-    def estimate(image: torch.Tensor) -> torch.Tensor:
-        seen.append(image)
-        return kernel
-
+    lq = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    method = make_method(SRMD(num_feat=4, num_layers=2), kernel='predicted')
+    method.estimator = IKC(num_feat=4, num_blocks=1, num_steps=1).eval()
     draws = {'kernel': torch.zeros(21, 21), 'noise_level': torch.tensor(5.0)}
-    known = gather_conditions(('kernel', 'noise_level'), ('predicted', 'true'), lq, draws, estimate)
-    assert known['kernel'] is kernel
+    known = method.gather_conditions(lq, draws)
+    assert torch.equal(known['kernel'], estimate_kernel(method.estimator, lq))
     assert known['noise_level'].tolist() == [5.0]
-    assert seen[0] is lq
 
 
 def test_blind_and_foreign_networks_get_no_inputs() -> None:
     draws = BLUR.draw(image_generator(0, 'a'), (8, 8))
     for network in (DASR(**small_dasr()), MSRResNet(num_feat=4, num_block=1)):
-        lq = torch.zeros(1, 3, 8, 8)
-        assert gather_conditions(facts_of(network).conditions, ('true', 'true'), lq, draws, nobody) == {}
+        assert make_method(network).gather_conditions(torch.zeros(1, 3, 8, 8), draws) == {}
 
 
 def test_output_that_is_not_finite_is_refused() -> None:
