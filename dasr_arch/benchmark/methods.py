@@ -272,12 +272,8 @@ def _run_tiled(network: nn.Module, lq: Tensor, conditions: Mapping[str, Tensor],
     height, width = lq.shape[2:]
     sr = lq.new_empty(1, 3, height * scale, width * scale)
     for rows, columns in plan_squares(height, width, TILE_PAD, size).tiles:
-        piece = lq[..., rows.outer_start : rows.outer_stop, columns.outer_start : columns.outer_stop]
-        out = run_network(network, piece, conditions, scale)
-        top, left = (rows.start - rows.outer_start) * scale, (columns.start - columns.outer_start) * scale
-        inner = out[
-            ..., top : top + (rows.stop - rows.start) * scale, left : left + (columns.stop - columns.start) * scale
-        ]
+        out = run_network(network, lq[..., rows.outer, columns.outer], conditions, scale)
+        inner = out[..., rows.inside(scale), columns.inside(scale)]
         sr[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = inner
     return sr
 

@@ -83,6 +83,16 @@ class Span(NamedTuple):
     outer_start: int
     outer_stop: int
 
+    @property
+    def outer(self) -> slice:
+        """Positions of the padded interval in the image."""
+        return slice(self.outer_start, self.outer_stop)
+
+    def inside(self, scale: int) -> slice:
+        """Positions in the padded interval's result that belong to the interval without padding."""
+        first = (self.start - self.outer_start) * scale
+        return slice(first, first + (self.stop - self.start) * scale)
+
 
 class Tile(NamedTuple):
     """A rectangle of LR pixels with its padding."""
@@ -160,7 +170,7 @@ def encode_tiled(network: DASR, pixels: Pixels, device: torch.device, max_pixels
     exact = torch.device('cpu') if device.type == 'mps' else device  # Apple's GPUs have no float64
     total = torch.zeros(1, network.compress.in_features, dtype=torch.float64, device=exact)
     for rows, columns in plan_encoder_tiles(network, height, width, max_pixels).tiles:
-        x = to_tensor(_crop(pixels, rows, columns), device) * network.img_range
+        x = to_tensor(pixels[rows.outer, columns.outer], device) * network.img_range
         if network.resolve_implementation(device) == 'fast':
             x = x.contiguous(memory_format=torch.channels_last)
         features = network.encoder.extract(x)
@@ -212,12 +222,12 @@ def super_resolve_tiled(
         rows, columns = tile
         try:
             with context():
-                lq = to_tensor(_crop(pixels, rows, columns), representations.device)
+                lq = to_tensor(pixels[rows.outer, columns.outer], representations.device)
                 sr = super_resolve(network, lq, representations)[0]
                 if not torch.isfinite(sr).all():
                     raise InputError('the output of the network is not finite; try precision fp32, or other weights')
                 if output.is_plain(height, width, scale):
-                    sr = sr[:, _inner(rows, scale), _inner(columns, scale)]
+                    sr = sr[:, rows.inside(scale), columns.inside(scale)]
                 else:
                     sr = _finish(sr, lq[0], tile, (height, width), output)
                 inner = to_pixels(sr, pixels.dtype, channels)
@@ -232,17 +242,6 @@ def super_resolve_tiled(
     return out
 
 
-def _crop(pixels: Pixels, rows: Span, columns: Span) -> Pixels:
-    """The padded tile."""
-    return pixels[rows.outer_start : rows.outer_stop, columns.outer_start : columns.outer_stop]
-
-
-def _inner(span: Span, scale: int) -> slice:
-    """Positions in a padded span's result that belong to the span without padding."""
-    first = (span.start - span.outer_start) * scale
-    return slice(first, first + (span.stop - span.start) * scale)
-
-
 def _place(span: Span, length: int, new_length: int) -> slice:
     """Positions in the result of a side that belong to a span; those of neighbouring spans follow each other."""
     return slice(-(-span.start * new_length // length), -(-span.stop * new_length // length))
@@ -255,7 +254,7 @@ def _finish(sr: Tensor, lq: Tensor, tile: Tile, size: tuple[int, int], output: O
         return sr
     bicubic = _resize(lq, tile, size, output.size).clamp(0, 1)
     if output.mask.shape[:2] == size:
-        mask = to_tensor(_crop(output.mask, *tile), lq.device)[0]
+        mask = to_tensor(output.mask[tile.rows.outer, tile.columns.outer], lq.device)[0]
         mask = _resize(mask, tile, size, output.size).clamp(0, 1)
     else:
         places = (_place(*axis) for axis in zip(tile, size, output.size, strict=True))
