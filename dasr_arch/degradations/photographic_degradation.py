@@ -67,7 +67,7 @@ class Photographic(Degradation):
 
     def draw_kernel(self, generator: torch.Generator) -> Tensor:
         """One blur kernel, shape (kernel_size, kernel_size), float32, sum 1; low-pass filters have negative lobes."""
-        return draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels).kernel
+        return draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels)[0]['kernel']
 
     @property
     def kernel_label(self) -> str:
@@ -108,18 +108,8 @@ class Photographic(Degradation):
         'jpeg_quality' (), the codec's, 0 for none; 'grid' (2,), rows and columns by which its first block begins before
         the image; 'noise' (patches, 3, h, w).
         """
-        found = draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels)
-        return {
-            'level': torch.tensor(found.level),
-            'kernel': found.kernel,
-            'resize': torch.tensor(found.resize, dtype=torch.float64),
-            'noise_level': torch.tensor(found.noise_level, dtype=torch.float32),
-            'noise_shot': torch.tensor(found.noise_shot, dtype=torch.float32),
-            'codec': torch.tensor(found.codec),
-            'jpeg_quality': torch.tensor(found.quality),
-            'grid': torch.tensor(found.grid),
-            'noise': _draw_samples(generator, patches, lq_size, found.noise_grey, found.noise_smooth),
-        }
+        draws, grey, smooth = draw_parameters(generator, self.scale, self.kernel_size, self.drawn_levels)
+        return {**draws, 'noise': _draw_samples(generator, patches, lq_size, grey, smooth)}
 
     @torch.no_grad()
     def apply(self, hr: Tensor, draws: Mapping[str, Tensor], window: Window | None = None) -> Tensor:

@@ -67,28 +67,14 @@ NOISE_LEVELS = (0.0, max(level.noise[1] for level in LEVELS))
 QUALITIES = (min(level.quality[0] for level in LEVELS), 100)
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Parameters of one image's degradation, without the noise samples."""
-
-    level: int  # place in LEVELS
-    kernel: Tensor  # shape (k, k), sum 1
-    resize: tuple[float, int, int]  # factor of the intermediate size (1 for none), and places in FILTERS for both steps
-    noise_level: float  # standard deviation at mid-grey, grey levels of 0..255
-    noise_shot: float  # share of the variance that grows with the brightness, 0..1
-    noise_grey: bool  # True if all channels get the same samples
-    noise_smooth: bool  # True if neighbouring samples are correlated, as after a camera's demosaicing
-    codec: int  # place in CODECS
-    quality: int  # of the codec, 1..100; 0 without one
-    grid: tuple[int, int]  # rows and columns by which the codec's first block begins before the image, 0..15
-
-
 def draw_parameters(
     generator: torch.Generator, scale: int, kernel_size: int, level_shares: Sequence[float]
-) -> Parameters:
+) -> tuple[dict[str, Tensor], bool, bool]:
     """Draws one image's parameters; ``level_shares`` are the probabilities of LEVELS, with sum 1.
 
-    The number of draws from the CPU generator is always the same.
+    Returns the draws of the degradation without the noise samples; True if all channels get the same samples; and True
+    if neighbouring samples are correlated, as after a camera's demosaicing. The number of draws from the CPU generator
+    is always the same.
     """
     numbers = _Numbers(generator)
     names = [level.name for level in LEVELS]
@@ -101,8 +87,17 @@ def draw_parameters(
     if numbers.happens(level.compressed):
         codec = numbers.choose(_CODEC_SHARES)
         quality = numbers.whole(*level.quality)
-    grid = (numbers.whole(0, BLOCK - 1), numbers.whole(0, BLOCK - 1))
-    return Parameters(index, kernel, resize, noise_level, shot, grey, smooth, CODECS.index(codec), quality, grid)
+    draws = {
+        'level': torch.tensor(index),
+        'kernel': kernel,
+        'resize': torch.tensor(resize, dtype=torch.float64),
+        'noise_level': torch.tensor(noise_level, dtype=torch.float32),
+        'noise_shot': torch.tensor(shot, dtype=torch.float32),
+        'codec': torch.tensor(CODECS.index(codec)),
+        'jpeg_quality': torch.tensor(quality),
+        'grid': torch.tensor([numbers.whole(0, BLOCK - 1), numbers.whole(0, BLOCK - 1)]),
+    }
+    return draws, grey, smooth
 
 
 class _Numbers:
