@@ -13,8 +13,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
 
-from dasr_arch.config.typed import convert
-
 Count = Annotated[int, Meta(ge=1)]
 WholeNumber = Annotated[int, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31, description='a whole number from 0 to 2147483647')]
@@ -443,11 +441,3 @@ DATASET_OPTIONS: dict[str, type[Options]] = {
     'LQDataset': LQDatasetOptions,
 }
 """Our own datasets."""
-
-
-def check_train_section(model: str, train: Mapping, where: str, *, foreign: bool = False) -> TrainOptions:
-    """Section `train` of a model of TRAIN_OPTIONS as its structure, defaults included; InputError as `convert`.
-
-    ``foreign``: leave unknown keys out with a warning, where another loop than ours reads the section as well.
-    """
-    return convert(train, TRAIN_OPTIONS[model], where, 'train', foreign=foreign)

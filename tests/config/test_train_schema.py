@@ -10,7 +10,7 @@ import pytest
 import dasr_arch
 from dasr_arch._errors import InputError
 from dasr_arch.config.train_checks import load_training_options
-from dasr_arch.config.train_schema import TRAIN_OPTIONS, StageOptions, SupervisedTrainOptions, check_train_section
+from dasr_arch.config.train_schema import TRAIN_OPTIONS, StageOptions, SupervisedTrainOptions
 from dasr_arch.config.typed import convert
 from dasr_arch.models.supervised_model import SupervisedModel
 from tests.option_files import OPTIONS, stand_in
@@ -107,6 +107,6 @@ def test_section_of_another_loop_may_hold_keys_that_are_not_ours():
         'schedule': {'total_iter': 1, 'lr': 1e-3},
         'pixel_opt': {'type': 'L1Loss'},
     }
-    assert check_train_section('SupervisedModel', train, 'o.yml', foreign=True).accumulate == 1
+    assert convert(train, SupervisedTrainOptions, 'o.yml', 'train', foreign=True).accumulate == 1
     with pytest.raises(InputError, match="train: unknown key 'warmup_iter'"):
-        check_train_section('SupervisedModel', train, 'o.yml')
+        convert(train, SupervisedTrainOptions, 'o.yml', 'train')
