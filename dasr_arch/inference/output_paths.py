@@ -111,12 +111,6 @@ def check_folders(jobs: Iterable[UpscaleJob]) -> None:
         check_writable(target)
 
 
-def _find_original(path: Path) -> tuple[Path, str]:
-    """Folder and name of the video whose result a file may be, judged by its name; no name if it is none."""
-    label = read_label(path.stem)
-    return path.parent, '' if label is None else label[0]
-
-
 def is_video(source: str) -> bool:
     """True for file names and patterns with a video ending."""
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
@@ -136,7 +130,8 @@ def plan_videos(sources: Sequence[str] | Manifest, target: str | None, settings:
     else:
         given = [one for source in sources for one in _find_videos(source)]
         names = {(one.path.parent, one.path.stem) for one in given}
-        left_out = [one.path for one in given if _find_original(one.path) in names]  # results of an earlier run
+        labels = [(one.path, read_label(one.path.stem)) for one in given]
+        left_out = [path for path, label in labels if label and (path.parent, label[0]) in names]  # earlier results
         found = [one for one in given if one.path not in left_out]
         originals = (one.path for one in found)
     folder = target is not None and (Path(target).is_dir() or target.endswith(('/', os.sep)))
@@ -144,7 +139,7 @@ def plan_videos(sources: Sequence[str] | Manifest, target: str | None, settings:
         raise InputError(f'{target}: expected a folder for several videos; make it, or end its name with /')
     results: dict[Path, _Found] = {}
     for one in found:
-        result = _choose_video_path(one.path, one.out or target, folder and not one.out, settings.scale)
+        result = _choose_video_path(one, target, folder, settings)
         if result in results:
             raise InputError(f'{result}: two videos would get this name; give them one by one')
         results[result] = one
@@ -190,25 +185,6 @@ def format_for(target: Path, wanted: str | None) -> str | None:
     return kind
 
 
-def expand_pattern(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[Path]:
-    """Files that match a pattern such as 'photos/*.jpg', sorted; InputError if there are none.
-
-    ``is_wanted`` takes names without folder; ``kind``, 'image' or 'video', is for the message.
-    """
-    matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
-    files = [match for match in matches if match.is_file() and is_wanted(match.name)]
-    if not files:
-        raise InputError(f"'{source}' matches no {kind}; check the pattern")
-    return files
-
-
-def name_inside(folder: Path, source: Path, ending: str, scale: Scale) -> Path:
-    """Output path in a folder: the source's name, with _x4 appended if the source is in the same folder."""
-    path = folder / f'{source.stem}{ending}'
-    same = folder.exists() and folder.resolve() == source.parent.resolve()
-    return path.with_stem(f'{path.stem}_{label_scale(scale)}') if same else path
-
-
 def is_finished(path: Path, settings: PathSettings) -> bool:
     """True if an output path exists and is to be kept; InputError if it may be neither kept nor replaced."""
     if path.is_dir():
@@ -250,8 +226,16 @@ def _find(source: str, settings: PathSettings, failed: list[FailedImage], left_o
 
 
 def _find_matches(source: str, is_wanted: Callable[[str], bool], kind: str) -> list[_Found]:
+    """Files that match a pattern such as 'photos/*.jpg', sorted; InputError if there are none.
+
+    ``is_wanted`` takes names without folder; ``kind``, 'image' or 'video', is for the message.
+    """
+    matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
+    files = [match for match in matches if match.is_file() and is_wanted(match.name)]
+    if not files:
+        raise InputError(f"'{source}' matches no {kind}; check the pattern")
     base = next(parent for parent in Path(source).parents if not glob.has_magic(str(parent)))
-    return [_Found(match, None, base) for match in expand_pattern(source, is_wanted, kind)]
+    return [_Found(file, None, base) for file in files]
 
 
 def _find_videos(source: str) -> list[_Found]:
@@ -416,15 +400,18 @@ def _choose_ending(ending: str, kind: str) -> str:
 
 
 def _choose_path(one: _Found, target: str | None, ending: str, settings: PathSettings) -> Path:
+    """Output path of a file; _x4 is appended to its name beside it, and in a folder only if it is in the same one."""
     inside = one.path.parent.relative_to(one.root) if one.root is not None else Path()
+    labelled = f'{one.path.stem}_{label_scale(settings.scale)}{ending}'
     if target is not None:
         folder = Path(target) / inside
     elif one.root is not None:
         root = one.root if one.root.name not in ('', '..') else one.root.resolve()
         folder = root.with_name(f'{root.name}_{label_scale(settings.scale)}') / inside
     else:
-        return one.path.with_name(f'{one.path.stem}_{label_scale(settings.scale)}{ending}')
-    return name_inside(folder, one.path, ending, settings.scale)
+        return one.path.with_name(labelled)
+    same = folder.exists() and folder.resolve() == one.path.parent.resolve()
+    return folder / (labelled if same else f'{one.path.stem}{ending}')
 
 
 def _make_unique(path: Path, taken: set[Path], list_names: Callable[[], set[Path]]) -> Path:
@@ -454,16 +441,14 @@ def _is_result(source: Path, path: Path, scale: Scale) -> bool:
         return False
 
 
-def _choose_video_path(path: Path, target: str | None, folder: bool, scale: Scale) -> Path:
-    ending = _choose_video_ending(path.suffix)
-    if target is None:
-        return path.with_name(f'{path.stem}_{label_scale(scale)}{ending}')
-    if folder:
-        return name_inside(Path(target), path, ending, scale)
-    if Path(target).suffix.lower() not in CONTAINERS:
+def _choose_video_path(one: _Found, target: str | None, folder: bool, settings: PathSettings) -> Path:
+    named = one.out or (None if folder else target)
+    if named is None:
+        return _choose_path(one, target, _choose_video_ending(one.path.suffix), settings)
+    if Path(named).suffix.lower() not in CONTAINERS:
         known = ', '.join(CONTAINERS)
-        raise InputError(f"{target}: videos are not written as '{Path(target).suffix}'; use one of {known}")
-    return Path(target)
+        raise InputError(f"{named}: videos are not written as '{Path(named).suffix}'; use one of {known}")
+    return Path(named)
 
 
 def _choose_video_ending(ending: str) -> str:
