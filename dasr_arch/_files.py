@@ -1,12 +1,14 @@
-"""Atomic file writes."""
+"""Atomic file writes, checks of paths, locks."""
 
 import errno
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from dasr_arch._errors import InputError
 
@@ -102,6 +104,18 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f'{path}: cannot be written ({error.strerror}); choose another folder') from error
+
+
+def lock_file(file: IO[Any]) -> bool:
+    """Locks a file open for writing until it is closed, where the system can; False if another process holds it."""
+    if sys.platform != 'win32':
+        import fcntl  # noqa: PLC0415  (Windows has none)
+
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # forked processes do not inherit it, unlike with flock
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
 
 
 @contextmanager

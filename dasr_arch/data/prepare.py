@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
-from dasr_arch._files import atomic_write, check_free, write_whole
+from dasr_arch._files import atomic_write, check_free, lock_file, write_whole
 from dasr_arch._renamed import find_renamed, rename_fields
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
@@ -149,16 +148,11 @@ def _make(target: Path, plan: str, settings: RunSettings, fill: Callable[[Path],
 
 @contextmanager
 def _lock(workspace: Path) -> Iterator[None]:
-    """Locks the workspace against a second run; the system releases the lock when a process dies."""
+    """Locks the workspace against a second run."""
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / 'lock').open('w') as lock:
-        if sys.platform != 'win32':
-            import fcntl  # noqa: PLC0415  (Windows has none)
-
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # forked workers do not inherit it, unlike flock
-            except BlockingIOError as error:
-                raise InputError(f'{workspace}: another run is writing there; wait until it has ended') from error
+        if not lock_file(lock):
+            raise InputError(f'{workspace}: another run is writing there; wait until it has ended')
         try:
             yield
         finally:

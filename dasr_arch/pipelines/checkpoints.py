@@ -1,11 +1,9 @@
 """Training states on the disk: atomic writing, search, restoring and removal of old ones."""
 
-import errno
 import json
 import pickle
 import random
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from basicsr.utils import get_root_logger
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import write_whole
+from dasr_arch._files import lock_file, write_whole
 from dasr_arch.checkpoints.io import DAMAGE, find_not_finite
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.training_state import collect_training_state, restore_training_state, save_atomically
@@ -132,17 +130,10 @@ def prepare_folders(options: Mapping[str, Any], resuming: bool) -> IO[str]:
 
 def _lock(experiment: Path) -> IO[str]:
     lock = (experiment / _LOCK).open('w', encoding='utf-8')
-    if sys.platform != 'win32':
-        import fcntl  # noqa: PLC0415  (Windows has none)
-
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # processes that are forked do not inherit it
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks
-                return lock
-            lock.close()
-            reason = 'another process is training there; wait for it, or choose another name (--set name=NAME)'
-            raise InputError(f'{experiment}: {reason}') from error
+    if not lock_file(lock):
+        lock.close()
+        reason = 'another process is training there; wait for it, or choose another name (--set name=NAME)'
+        raise InputError(f'{experiment}: {reason}')
     return lock
 
 
