@@ -71,18 +71,6 @@ class SampleStream(Sampler[list[Item]]):
         return self._order[1][position]
 
 
-@dataclass(eq=False)
-class ImageStream(Sampler[list[int]]):
-    """The same stream for datasets that know only the index of an image."""
-
-    stream: SampleStream
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Batches of image indices, without end."""
-        for batch in self.stream:
-            yield [image for image, _ in batch]
-
-
 def mix_seeds(seed: int, number: int) -> int:
     """One seed in [0, 2^63) from any two integers, uncorrelated for neighbours (SplitMix64's finaliser)."""
     mask = (1 << 64) - 1

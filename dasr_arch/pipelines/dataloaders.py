@@ -1,16 +1,16 @@
 """Data loaders of training and validation; training batches are endless and continue exactly in a resumed run."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import cv2
 import torch
 from basicsr.data import build_dataset
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from dasr_arch._errors import InputError
-from dasr_arch.data.sampling import ImageStream, SampledDataset, SampleStream, mix_seeds
+from dasr_arch.data.sampling import SampledDataset, SampleStream, mix_seeds
 from dasr_arch.pipelines.device_images import Draws, keep_on_device
 
 
@@ -32,11 +32,13 @@ def build_training_stream(
         world_size=options['world_size'],
     )
     images = keep_on_device(options, dataset)
-    sampler: Sampler[Any] = stream if isinstance(dataset, SampledDataset) else ImageStream(stream)
+    indices: Iterable[list[Any]] = stream
+    if not isinstance(dataset, SampledDataset):  # such as BasicSR's, which know only the index of an image
+        indices = ([image for image, _ in batch] for batch in stream)
     workers = data.get('num_worker_per_gpu', 0)
     loader: DataLoader[dict[str, Any]] = DataLoader(
         dataset if images is None else Draws(dataset),
-        batch_sampler=sampler,
+        batch_sampler=indices,
         num_workers=workers,
         pin_memory=options['num_gpu'] > 0,
         persistent_workers=workers > 0,

@@ -5,7 +5,8 @@ from itertools import islice
 import pytest
 import torch
 
-from dasr_arch.data.sampling import ImageStream, SampleStream, mix_seeds, sample_generator
+from dasr_arch.data.sampling import SampleStream, mix_seeds, sample_generator
+from dasr_arch.pipelines.dataloaders import build_training_stream
 
 
 def take(stream: SampleStream, count: int) -> list[list[tuple[int, int]]]:
@@ -55,7 +56,10 @@ def test_stream_can_be_started_anew():
 
 def test_foreign_data_sets_get_the_same_images():
     images = [[image for image, _ in batch] for batch in take(SampleStream(5, 2, seed=1), 6)]
-    assert list(islice(ImageStream(SampleStream(5, 2, seed=1)), 6)) == images
+    section = {'batch_size_per_gpu': 2}
+    options = {'datasets': {'train': section}, 'manual_seed': 1, 'rank': 0, 'world_size': 1, 'num_gpu': 0}
+    batches, _ = build_training_stream(options, 0, list(range(5)))
+    assert [batch.tolist() for batch in islice(batches, 6)] == images
 
 
 def test_mixed_seeds_are_all_different_and_in_range():
