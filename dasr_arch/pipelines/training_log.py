@@ -121,9 +121,8 @@ class TrainingLog:
             f'iteration {iteration}/{self.total}, epoch {values["epoch"]:.0f}, lr {values["lr"]:.3e}, '
             f'{values["time"]:.3f} s ({values["data_time"]:.3f} waiting for data), left {remaining}: {parts}'
         )
-        if self.bar is not None:
-            shown = {key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}
-            self.bar.set_postfix(shown, refresh=False)
+        shown = {key.removeprefix('l_'): f'{value:.3f}' for key, value in losses.items()}
+        self.bar.set_postfix(shown, refresh=False)
         self._write_history(iteration, values)
         self._write_board(iteration, {('losses/' + key if key in losses else key): v for key, v in values.items()})
 
