@@ -151,7 +151,8 @@ class ResultsFolder:
     def _write_part(self) -> None:
         if self._new:
             name = f'{time.time_ns():020d}-{secrets.token_hex(4)}.parquet'
-            self._write(self.path / _PARTS / name, _make_table(self._new))
+            table = import_extra('pyarrow', 'ray').Table.from_pylist(self._new, schema=row_schema())
+            self._write(self.path / _PARTS / name, table)
             self._new = []
         self._written = time.monotonic()
 
@@ -166,10 +167,6 @@ class ResultsFolder:
         sink = arrow.BufferOutputStream()
         parquet.write_table(table, sink, compression='zstd')
         write_whole(path, sink.getvalue().to_pybytes())
-
-
-def _make_table(rows: Sequence[dict[str, Any]]) -> Any:
-    return import_extra('pyarrow', 'ray').Table.from_pylist(list(rows), schema=row_schema())
 
 
 def _newest(tables: Sequence[Any]) -> Any:
