@@ -122,6 +122,7 @@ class PathOptions(Options, kw_only=True, frozen=True):
 
     pretrain_network_g: str | None = None  # weights to start from, ours or the authors'
     pretrain_network_encoder: str | None = None  # weights of the encoder alone, for DASRModel
+    param_key_g: str | None = None  # state dict of the file: params, params_ema; by default the averaged one
     strict_load_g: bool = True  # every tensor must fit
     resume_state: str | None = None  # training state to continue from
 

@@ -89,6 +89,7 @@ def test_dictionary_has_the_keys_that_basicsr_adds(load, tmp_path):
     assert options['path'] == {
         'pretrain_network_g': None,
         'pretrain_network_encoder': None,
+        'param_key_g': None,
         'strict_load_g': True,
         'resume_state': None,
         'experiments_root': str(experiment),
@@ -167,6 +168,14 @@ def test_fitting_weights_are_accepted(load, tmp_path):
     torch.save({'params': network.state_dict()}, tmp_path / 'net.pth')
     options = load(DASR_FILE, f'path.pretrain_network_g={tmp_path / "net.pth"}')
     assert options['path']['pretrain_network_g'] == str(tmp_path / 'net.pth')
+
+
+def test_state_dict_of_a_file_is_chosen_by_its_key(load, tmp_path):
+    fitting, other = (DASR(2, feat, 1, 1, 192, 48, upsampler='direct', skip='bicubic') for feat in (64, 32))
+    torch.save({'params': fitting.state_dict(), 'params_ema': other.state_dict()}, tmp_path / 'net.pth')
+    file = f'path.pretrain_network_g={tmp_path / "net.pth"}'
+    assert load(DASR_FILE, file, 'path.param_key_g=params')['path']['param_key_g'] == 'params'
+    check_message(load, DASR_FILE, [file], 'does not fit')
 
 
 # What is refused.
