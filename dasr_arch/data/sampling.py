@@ -34,7 +34,7 @@ class SampledDataset(Dataset[dict[str, Any]]):
         self.sizes = [sizes[index] for index in self.usable]  # height and width
         if not self.usable:
             root = self.source.root
-            raise InputError(f"no image in '{root}' is as large as a patch of {size} pixels; make gt_size smaller")
+            raise InputError(f"no image in '{root}' is as large as a patch of {size} pixels; make the patches smaller")
 
     def __len__(self) -> int:
         """Number of images at least as large as a patch."""

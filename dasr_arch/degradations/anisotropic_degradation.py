@@ -51,7 +51,7 @@ class AnisotropicGaussian(Degradation):
         """Checks every parameter."""
         super().__post_init__()
         for name in ('lambda_1', 'lambda_2'):
-            check_one_of('AnisotropicGaussian', name, getattr(self, name), self.lambda_range)
+            check_one_of('AnisotropicGaussian', name, getattr(self, name), self.lambda_range, 'lambda_range')
             if self.lambda_range is None:
                 check_number(name, getattr(self, name), low=0, high=100, above_low=True)
         if self.lambda_range is not None:

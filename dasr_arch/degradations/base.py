@@ -275,12 +275,13 @@ def check_range(name: str, span: object, *, low: float, high: float, above_low: 
         raise InputError(f'{name} must begin with the lower number, got {list(span)}')
 
 
-def check_one_of(owner: str, name: str, value: object, span: object) -> None:
+def check_one_of(owner: str, name: str, value: object, span: object, span_name: str | None = None) -> None:
     """Raises InputError unless exactly one of a fixed value and a range is given."""
+    both = (name, span_name or f'{name}_range')
     if value is None and span is None:
-        raise InputError(f'{owner} needs {name} or {name}_range')
+        raise InputError(f'{owner} needs {" or ".join(both)}')
     if value is not None and span is not None:
-        raise InputError(f'give {name} or {name}_range, not both')
+        raise InputError(f'give {" or ".join(both)}, not both')
 
 
 def build_degradation(specification: Mapping[str, Any], scale: int) -> Degradation:

@@ -287,7 +287,7 @@ def test_images_smaller_than_a_patch_are_left_out(demo_folder, tmp_path):
     [
         ({'gt_size': 50}, 'gt_size must be a positive multiple of scale 4, got 50'),
         ({'gt_size': 0}, 'gt_size must be a positive multiple'),
-        ({'gt_size': 244}, 'is as large as a patch of 244 pixels; make gt_size smaller'),
+        ({'gt_size': 244}, 'is as large as a patch of 244 pixels; make the patches smaller'),
         ({'num_patches': 0}, 'num_patches must be 1 or more, got 0'),
         ({'degrade_on': 'gpu'}, 'degrade_on must be one of device, worker'),
         ({'degradation': {'type': 'Isotropic'}}, 'unknown degradation type'),

@@ -292,7 +292,7 @@ MISTAKES = [
     ({**ISO, 'sigma_range': [2, 1]}, r'sigma_range must begin with the lower number, got \[2, 1\]'),
     ({**ISO, 'sigma_range': [1, NAN]}, 'sigma_range must be a number'),
     *(({**ISO, 'sigma_range': bad}, r'sigma_range must be two numbers') for bad in (3, [1], [1, 2, 3], 'ab', {1: 2})),
-    ({**ANISO, 'lambda_1': 1, 'theta_deg': 0}, 'AnisotropicGaussian needs lambda_2 or lambda_2_range'),
+    ({**ANISO, 'lambda_1': 1, 'theta_deg': 0}, 'AnisotropicGaussian needs lambda_2 or lambda_range'),
     ({**ANISO, 'lambda_1': 1, 'lambda_2': 1}, 'AnisotropicGaussian needs theta_deg or theta_deg_range'),
     ({**ANISO, 'lambda_1': 0, 'lambda_2': 1, 'theta_deg': 0}, r'lambda_1 must be a number in \(0, 100\]'),
     ({**ANISO, 'lambda_1': 1, 'lambda_range': [1, 2], 'theta_deg': 0}, 'not both'),
