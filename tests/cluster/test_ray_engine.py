@@ -125,7 +125,7 @@ def test_further_run_does_what_is_missing():
     """Changed, removed and failed images are worked on again; the others are not touched."""
     first = upscale()
     assert (first.made, first.done, [image.path.name for image in first.failed]) == (5, 0, ['damaged.png'])
-    before = {path.name: path.stat().st_ino for path in Path('out').iterdir()}
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in Path('out').iterdir()}
     Path('out/c.webp').unlink()
     shutil.copy('in/a.png', 'in/damaged.png')
     shutil.copy('in/b.jpg', 'in/new.jpg')
@@ -133,7 +133,7 @@ def test_further_run_does_what_is_missing():
     os.utime('in/d.png', (1, 1))  # an older file in the place of a newer one
     second = upscale()
     assert (second.made, second.done, second.failed) == (4, 3, [])
-    after = {path.name: path.stat().st_ino for path in Path('out').iterdir()}
+    after = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in Path('out').iterdir()}
     assert {name for name in after if after[name] != before.get(name)} == {'c.webp', 'd.png', 'damaged.png', 'new.jpg'}
     rows = read_rows()
     assert len(rows) == 7
@@ -153,12 +153,12 @@ def test_results_without_rows_are_kept():
     """As after a kill of the driver: they are newer than the job and their images."""
     Path('in/damaged.png').unlink()
     upscale()
-    before = {path.name: path.stat().st_ino for path in Path('out').iterdir()}
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in Path('out').iterdir()}
     sums = {name: row['sha256'] for name, row in read_rows().items()}
     Path('rows/rows.parquet').unlink()
     again = upscale()
     assert (again.made, again.done) == (0, 5)
-    assert {path.name: path.stat().st_ino for path in Path('out').iterdir()} == before
+    assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in Path('out').iterdir()} == before
     assert {name: row['sha256'] for name, row in read_rows().items()} == sums
 
 
