@@ -71,12 +71,6 @@ def read_manifest(folder: str | os.PathLike[str] | None = None) -> Manifest:
     return manifest
 
 
-def default_setting(scale: int) -> Setting:
-    """DEFAULT_SETTING, or the first of SETTINGS that is installed for the factor if that one is not."""
-    there = [entry.setting for entry in read_manifest().files if entry.scale == scale]
-    return next((setting for setting in (DEFAULT_SETTING, *SETTINGS) if setting in there), DEFAULT_SETTING)
-
-
 def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None = None) -> PackagedWeights:
     """The manifest entry of a setting or an entry's name; InputError, listing what there is, if there is none."""
     entries = read_manifest(folder).files

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from dasr_arch.checkpoints.packaged import (
     DEFAULT_SETTING,
-    default_setting,
     find_packaged,
     read_manifest,
     weights_folder,
@@ -45,9 +44,7 @@ class ModelPool:
         self._fixed = scale
         self._loaded: dict[tuple[str, int], Upscaler] = {}
         self._reason = 'given by --model' if model is not None else 'default for photographs'
-        self._model = default_setting(scale or 4) if model is None else model
-        if model is None and self._model != DEFAULT_SETTING:
-            self._reason = f'{DEFAULT_SETTING} is not installed at x{scale}'
+        self._model = DEFAULT_SETTING if model is None else model
         self.scale = find_scale(self._model, scale)
         self.check_model()
 

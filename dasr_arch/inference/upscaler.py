@@ -26,7 +26,7 @@ from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
-from dasr_arch.checkpoints.packaged import default_setting
+from dasr_arch.checkpoints.packaged import DEFAULT_SETTING
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.inference.images.image_modes import (
     DecomposedImage,
@@ -98,7 +98,7 @@ class Upscaler:
         scale: upsampling factor.
         model: 'general' (anisotropic blur and noise), 'iso' (isotropic blur, no noise), 'photo' (slight blur, noise and
             JPEG), the name of installed weights (`dasr models`), a weights file of ours or of the authors, or a
-            network; None takes the default setting, see ``default_setting``.
+            network; None takes 'photo'.
         device: 'auto', 'cpu', 'cuda', 'mps', or a device of torch.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 where the hardware multiplies it.
         tiling: tile size and padding; by default the largest tiles that fit in memory.
@@ -128,7 +128,7 @@ class Upscaler:
             keep_freed_memory()
         self.dtype = choose_precision(precision, self.device)
         self.tiling = tiling or Tiling()
-        network = load_model(default_setting(scale) if model is None else model, scale)
+        network = load_model(DEFAULT_SETTING if model is None else model, scale)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.scale = scale
         self._lock = threading.Lock()

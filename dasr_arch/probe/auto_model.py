@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dasr_arch._errors import InputError
-from dasr_arch.checkpoints.packaged import Setting, check_packaged, default_setting, find_packaged, read_manifest
+from dasr_arch.checkpoints.packaged import Setting, check_packaged, find_packaged
 from dasr_arch.inference.images.image_modes import Pixels, decompose
 from dasr_arch.inference.images.io import ImageFile
 from dasr_arch.inference.model_pool import ModelPool
@@ -35,14 +35,10 @@ class AutoPool(ModelPool):
         self._probe = read_probe(probe_path(check_packaged(find_packaged('general', 4))), self._judge.network)
 
     def choose_model(self, file: ImageFile | None) -> tuple[str | os.PathLike[str], str]:
-        """The setting for an image, or another if it is not installed at the scale, and the reason."""
+        """The setting for an image, and the reason."""
         if file is None:
             raise InputError('the model auto is for images; name the model for videos, such as general')
-        setting, reason = self.judge(file)
-        there = {entry.setting for entry in read_manifest().files if entry.scale == self._fixed}
-        if self._fixed is not None and setting not in there:
-            return default_setting(self._fixed), f'{reason}, but {setting} is not installed at x{self._fixed}'
-        return setting, reason
+        return self.judge(file)
 
     def judge(self, file: ImageFile) -> tuple[Setting, str]:
         """The best setting for an image, and the reason."""

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from dasr_arch import InputError, Upscaler
 from dasr_arch.checkpoints.packaged import (
     MANIFEST_NAME,
+    SETTINGS,
     WEIGHTS_FOLDER,
     check_packaged,
-    default_setting,
     find_packaged,
     read_manifest,
     weights_folder,
@@ -82,7 +82,7 @@ def test_weights_are_found_by_setting_and_by_name(weights, name):
 
 
 def test_upscaler_takes_them_in_float32(weights):
-    network = Upscaler(3, device='cpu').network
+    network = Upscaler(3, 'general', device='cpu').network
     assert {parameter.dtype.itemsize for parameter in network.parameters()} == {4}
 
 
@@ -100,13 +100,12 @@ def test_setting_of_other_scales_names_them(weights):
     assert str(error.value) == 'iso is installed for x2 only; use general'
 
 
-def test_photo_is_the_default_where_it_is_installed(monkeypatch):
+def test_every_setting_is_installed_for_every_scale(monkeypatch):
     monkeypatch.delenv('DASR_WEIGHTS', raising=False)
-    assert [default_setting(scale) for scale in (2, 3, 4)] == ['photo', 'general', 'photo']
-    assert find_packaged('photo', 4).name == 'dasr_s_x4_photo'
-    with pytest.raises(InputError) as error:
-        find_packaged('photo', 3)
-    assert str(error.value) == 'photo is installed for x2 and x4 only; use general'
+    for setting in SETTINGS:
+        assert [find_packaged(setting, scale).name for scale in (2, 3, 4)] == [
+            f'dasr_s_x{scale}_{setting}' for scale in (2, 3, 4)
+        ]
 
 
 def test_wrong_name_lists_what_there_is(weights):

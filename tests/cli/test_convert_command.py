@@ -34,7 +34,7 @@ def test_installed_weights_are_named_as_for_export(tmp_path, monkeypatch, capsys
     [
         ('none out.pth', "model 'none' is neither a file nor the name of installed weights"),
         ('none.pth out.pth', "weights file 'none.pth' does not exist"),
-        ('photo out.pth --scale 3', 'photo is installed for x2 and x4 only'),
+        ('photo out.pth --scale 5', "no weights for model 'photo' at x5 are installed"),
         ('net.pth net.pth/out.pth', 'net.pth is a file; choose another folder'),
         ('net.pth out.pth --scale 4', "'net.pth' is for x2, not for x4"),
     ],

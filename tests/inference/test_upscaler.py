@@ -250,7 +250,7 @@ def test_weights_file_is_read(tmp_path):
     [
         (4, make_network(2), 'the network is for x2, not for x4'),
         (2, 'none.pth', "'none.pth' does not exist"),
-        (3, 'photo', '^photo is installed for x2 and x4 only; use general$'),
+        (5, 'photo', "^no weights for model 'photo' at x5 are installed; there are: dasr_s_x4_iso"),
         (2, make_network(2, condition='kernel'), 'the network is non-blind and needs the blur kernel'),
     ],
 )

@@ -73,7 +73,7 @@ def test_factor_is_one_that_the_setting_has(hr):
     jpeg = read_image_file(encode(degrade(hr, type='IsotropicGaussian', sigma=0), 'JPEG', quality=50), 'x')
     upscaler, line = AutoPool('auto', 3).choose([size], None, jpeg)
     assert upscaler.scale == 3
-    assert line == 'model general x3: JPEG of quality 50, but photo is not installed at x3'
+    assert line == 'model photo x3: JPEG of quality 50'
 
 
 def test_videos_are_refused(pool):

@@ -449,8 +449,8 @@ def test_installed_weights_are_offered_by_name_and_setting(monkeypatch):
         assert running.models.find('iso', None).name == entry.name
         assert running.models.find('photo', None).name == 'dasr_s_x4_photo'
         assert running.models.find(None, None).name == 'dasr_s_x4_photo'
-        with pytest.raises(InputError, match=r"there is no model 'photo' at x3; there are: "):
-            running.models.find('photo', 3)
+        with pytest.raises(InputError, match=r"there is no model 'photo' at x5; there are: "):
+            running.models.find('photo', 5)
         smallest = running.models.find('iso', 2)
         loaded = running.models.load(smallest)
         assert loaded.upscaler.scale == 2

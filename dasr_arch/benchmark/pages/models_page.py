@@ -11,7 +11,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.benchmark.crops import choose_window
 from dasr_arch.benchmark.pages.results_page import ENVIRONMENT, Figure, embed_image
-from dasr_arch.checkpoints.packaged import default_setting, read_manifest
+from dasr_arch.checkpoints.packaged import DEFAULT_SETTING, read_manifest
 from dasr_arch.data.image_io import read_image
 from dasr_arch.inference.images.image_modes import to_pixels, to_tensor
 from dasr_arch.inference.tiling import TILE_PAD
@@ -46,7 +46,7 @@ def render_models_page(path: Path, scale: int, device: str = 'auto') -> str:
         for name, part in zip(names, parts, strict=True):
             data = {'network': model, 'image': name, 'degradation': '', 'caption': model}
             blocks[name].append(Figure(embed_image(part), model, note, data=data))
-    chosen = next(entry.name for entry in entries if entry.setting == default_setting(scale))
+    chosen = next((entry.name for entry in entries if entry.setting == DEFAULT_SETTING), entries[0].name)
     models = [BICUBIC, *(entry.name for entry in entries)]
     return ENVIRONMENT.get_template('models.html').render(
         title=f'{path.name}: {len(entries)} models at x{scale}',

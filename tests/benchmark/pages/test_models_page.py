@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dasr_arch.benchmark.pages.models_page import choose_crops
-from dasr_arch.checkpoints.packaged import default_setting, find_packaged, read_manifest
+from dasr_arch.checkpoints.packaged import DEFAULT_SETTING, find_packaged, read_manifest
 from dasr_cli.main import main
 from tests.web.browser import start_browser
 from tests.web.serving import make_image
@@ -43,7 +43,7 @@ def test_slider_compares_any_two_models(page, tmp_path):
         def tags():
             return [find('css selector', f'.tag.{side}').text for side in ('left', 'right')]
 
-        default = find_packaged(default_setting(2), 2).name
+        default = find_packaged(DEFAULT_SETTING, 2).name
         assert tags() == ['Bicubic', default]
         other = next(name for name in models()[1:] if name != default)
         find('css selector', f'[data-kind="network"][data-value="{other}"]').click()
