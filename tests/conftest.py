@@ -1,6 +1,7 @@
 """Importing the package first registers everything and lets BasicSR be imported by any test, in any order."""
 
 import signal
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 import dasr_arch  # noqa: F401
 from dasr_arch.data.image_io import read_image
 
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')  # as in export, for tests that import ONNX Runtime first
 DEMO = Path(__file__).parents[1] / 'datasets' / 'demo'
 GOLDEN = Path(__file__).parent / 'golden'
 PAGE_TESTS = 'tests/web/test_page.py'

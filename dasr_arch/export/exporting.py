@@ -79,6 +79,7 @@ def export_network(
     paths = [target, target.with_suffix('.bin')] if kind == 'openvino' else [target]
     for path in paths:
         check_free(path, force)
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')  # ONNX Runtime would report its use from its import on
     for package in _PACKAGES[kind]:
         import_extra(package, kind)  # a missing one is reported before the work
     facts = describe_export(network, kind, name)

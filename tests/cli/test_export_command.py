@@ -1,5 +1,8 @@
 """Output and exit codes of `dasr export`."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,19 @@ def test_file_is_written_and_the_difference_is_printed(capsys):
     assert printed.rstrip().endswith('in [0, 1], at 24 x 32, 51 x 37, 5 x 5')
     program = torch.export.load('net.pt2')
     assert program.module()(torch.rand(1, 3, 6, 9)).shape == (1, 3, 12, 18)
+
+
+def test_use_is_not_reported_to_anybody(folder):
+    """ONNX Runtime keeps reports, and a number of the device, in the home folder until they are sent."""
+    for package in ('onnx', 'onnxruntime', 'onnxscript'):
+        pytest.importorskip(package)
+    home = Path('home')
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != 'ORT_DISABLE_TELEMETRY'}
+    command = [sys.executable, '-m', 'dasr_cli', 'export', 'net.pth', '--format', 'onnx']
+    environment |= {'HOME': str(home.resolve()), 'XDG_CACHE_HOME': '', 'https_proxy': 'http://127.0.0.1:9'}
+    subprocess.run(command, check=True, env=environment, timeout=200)
+    assert [str(path) for path in home.rglob('*') if 'Microsoft' in str(path)] == []
 
 
 @pytest.mark.parametrize(
