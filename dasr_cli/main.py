@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -137,7 +137,8 @@ def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
             code = work()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print('dasr: interrupted', file=sys.stderr)
+        with suppress(OSError):  # Ctrl-C has ended `2>&1 | tee`, too
+            print('dasr: interrupted', file=sys.stderr)
         return INTERRUPTED_CODE
     except BrokenPipeError:  # the pipe was closed; the interpreter's own flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
 """Importing the package first registers everything and lets BasicSR be imported by any test, in any order."""
 
-import signal
 import os
+import signal
 from pathlib import Path
 
 import numpy as np

@@ -25,6 +25,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import SampledDataset
+from dasr_arch.pipelines.dataloaders import leave_signals
 
 _SHORTEST = 20  # iterations that are worth the start of processes
 _LIMIT = timedelta(days=1)  # that a process waits for the others, which may validate
@@ -170,6 +171,7 @@ def _start(
 
 def _run(work: Callable[[Options], None], options: Options, place: str, threads: int, connection: Connection) -> None:
     """The other processes: trains, and reports an error, of which the first process tells the user."""
+    leave_signals()
     try:
         connection.send(None)
         _join(options, place, threads)

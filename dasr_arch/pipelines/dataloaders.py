@@ -1,7 +1,7 @@
 """Data loaders of training and validation; training batches are endless and continue exactly in a resumed run."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -11,12 +11,15 @@ from torch.utils.data import DataLoader
 
 from dasr_arch._errors import InputError
 from dasr_arch.data.sampling import SampledDataset, SampleStream, mix_seeds
-from dasr_arch.pipelines.device_images import Draws, keep_on_device
+from dasr_arch.pipelines.device_images import DeviceImages, Draws, keep_on_device
+
+STOP_SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+"""Signals after which a training saves its state and ends: Ctrl-C, those of Slurm and systemd, a lost terminal."""
 
 
 def build_training_stream(
     options: Mapping[str, Any], start: int, dataset: Any = None
-) -> tuple[Iterator[dict[str, Any]], int]:
+) -> tuple[Generator[dict[str, Any], None, None], int]:
     """Endless batches after ``start`` finished iterations, and the number of images in an epoch.
 
     ``dataset`` is the training set, where it has been built already. InputError if the data set cannot be opened.
@@ -47,8 +50,7 @@ def build_training_stream(
         # It does not use the global generator, and differs between processes.
         generator=torch.Generator().manual_seed(mix_seeds(options['manual_seed'] + start, options['rank'])),
     )
-    batches = iterate(loader)
-    return batches if images is None else map(images.complete, batches), len(dataset)
+    return iterate(loader, images), len(dataset)
 
 
 def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader[dict[str, Any]]]:
@@ -57,10 +59,16 @@ def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader
     return {data['name']: DataLoader(build_dataset(data), batch_size=1, shuffle=False) for data in chosen}
 
 
-def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader; an InputError of a worker is raised with its own message."""
+def iterate(
+    loader: DataLoader[dict[str, Any]], images: DeviceImages | None
+) -> Generator[dict[str, Any], None, None]:
+    """The batches of a loader, completed by images on the device; an InputError of a worker keeps its own message.
+
+    Close it, so that its processes end.
+    """
     try:
-        yield from loader
+        for batch in loader:
+            yield batch if images is None else images.complete(batch)
     except InputError as error:
         message = str(error)
         if message.startswith('Caught InputError'):  # torch wraps it in the worker's traceback
@@ -68,9 +76,15 @@ def iterate(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         raise InputError(message) from error
 
 
+def leave_signals() -> None:
+    """Leaves the signals that stop a training to its first process; `timeout` and systemd send them to all."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def quiet_worker(worker: int) -> None:
-    """Sets up a loader process: one thread; Ctrl-C is left to the main process."""
+    """Sets up a loader process: one thread, and no end by a signal."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -30,7 +30,7 @@ from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
 from dasr_arch.pipelines.checkpoints import find_state, list_states, prepare_folders, prune, restore_state, write_state
 from dasr_arch.pipelines.cpu_processes import agree, all_cores, choose_processes, joined_processes
-from dasr_arch.pipelines.dataloaders import build_training_stream, build_validation_loaders
+from dasr_arch.pipelines.dataloaders import STOP_SIGNALS, build_training_stream, build_validation_loaders
 from dasr_arch.pipelines.divergence import check_finite, share
 from dasr_arch.pipelines.training_log import BufferedLog, TrainingLog
 from dasr_arch.pipelines.validation import BestResult, validate
@@ -153,6 +153,7 @@ class Run:
             with deferred_interrupt(enabled=alone) as interrupted:
                 self.iterate(interrupted)
         finally:
+            self.stream.close()
             self.progress.close()
             if self.options['rank'] == 0:
                 self.lock.close()
@@ -302,9 +303,9 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def deferred_interrupt(enabled: bool) -> Iterator[list[int]]:
-    """Finishes the current iteration before Ctrl-C or SIGTERM stops the run; a second signal stops at once.
+    """Finishes the current iteration before Ctrl-C, SIGTERM or SIGHUP stops the run; a second signal stops at once.
 
-    Yields a list that holds the signal once it has come.
+    Yields a list that holds the signal once it has come. A signal that is ignored, as by nohup, stays so.
     """
     received: list[int] = []
 
@@ -314,7 +315,7 @@ def deferred_interrupt(enabled: bool) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    signals = (signal.SIGINT, signal.SIGTERM) if enabled else ()
+    signals = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN] if enabled else []
     try:
         previous = {number: signal.signal(number, handle) for number in signals}
     except ValueError:  # not in the main thread

@@ -20,8 +20,9 @@ class BarHandler(logging.StreamHandler[Any]):
     """Prints log lines above the progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints one line."""
-        tqdm.write(self.format(record), file=self.stream)
+        """Prints one line, if anybody still reads: Ctrl-C ends `| tee` first, and the state must be saved then."""
+        with contextlib.suppress(OSError):
+            tqdm.write(self.format(record), file=self.stream)
 
 
 class BufferedLog:

@@ -226,11 +226,22 @@ def finish(process: subprocess.Popen[bytes], code: int) -> str:
     return output
 
 
+def list_tree(pid: int) -> list[int]:
+    """A process with all that it has started, and they in turn."""
+    children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+    return [pid, *(one for child in children for one in list_tree(int(child)))]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_all_processes_after_a_step(running, tmp_path, number):
+    """As sent by a terminal, `timeout`, Slurm and systemd: to all processes."""
     assert len(list_children(running)) == 1
-    running.send_signal(number)
+    tree = list_tree(running.pid)
+    assert len(tree) >= 4
+    for pid in tree:
+        if b'resource_tracker' not in Path(f'/proc/{pid}/cmdline').read_bytes():  # of Python; SIGHUP ends it
+            os.kill(pid, number)
     output = finish(running, 130)
     (iteration,) = re.findall(r'Stopped after iteration (\d+); --auto_resume', output)
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / f'{iteration}.state').is_file()

@@ -171,6 +171,22 @@ def test_stopping_and_resuming_equals_one_run_bit_for_bit(whole_run: Path, tmp_p
     assert_same_weights(tmp_path, whole_run)
 
 
+def test_state_is_saved_if_nobody_reads_the_log_any_more(tmp_path: Path) -> None:
+    """Ctrl-C in `python train.py ... 2>&1 | tee log` ends tee as well, and sooner; SIGTERM reaches the loaders."""
+    options: dict[str, Any] = tiny_options()
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    process = start_process(tmp_path, options, '--launcher', 'none')
+    wait_for_line(tmp_path / 'experiments' / 'tiny' / 'history.jsonl', 2, process)
+    assert process.stdout is not None
+    process.stdout.close()
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    for pid in [*(map(int, children.read_text().split()) if children.exists() else ()), process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert process.wait(120) == 130
+    assert list((tmp_path / 'experiments' / 'tiny' / 'training_states').iterdir())
+    assert run_here(tmp_path, options, '--auto_resume', '--launcher', 'none') == 0
+
+
 def wait_for_line(history: Path, count: int, process: subprocess.Popen[bytes]) -> None:
     """Returns when that many iterations are in the history, or the process has ended."""
     deadline = time.monotonic() + 120
@@ -438,6 +454,17 @@ def test_a_second_signal_stops_at_once() -> None:
         assert received == [signal.SIGTERM]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_signal_that_is_ignored_stays_so() -> None:
+    """As SIGHUP after nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with deferred_interrupt(enabled=True) as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_trainings_of_other_threads_leave_signals_alone() -> None:
