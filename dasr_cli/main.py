@@ -157,11 +157,24 @@ def run_guarded(work: Callable[[], int], debug: bool = False) -> int:
     return code
 
 
+def open_closed_streams() -> None:
+    """Connects standard streams that the caller has closed (`2>&-`) to nothing.
+
+    Python has None for them then, and the next file that is opened gets their number: messages went into results.
+    """
+    for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, number)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (open to the end)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the arguments are those of the process if ``argv`` is None.
 
     Returns its exit code, 2 for wrong input, or 130 after Ctrl-C.
     """
+    open_closed_streams()
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser().parse_args(words)
     for stream in (sys.stdout, sys.stderr):

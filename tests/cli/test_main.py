@@ -31,6 +31,25 @@ def test_oddities_of_a_file_are_no_warnings_of_python(tmp_path):
     assert 'Warning' in run_dasr('degrade', 'a.jpg', 'other.png', '--sigma', '1', cwd=tmp_path, env=loud).stderr
 
 
+@pytest.mark.skipif(os.name != 'posix', reason='shell')
+@pytest.mark.parametrize('closed', ['2>&-', '>&-', '<&-', '<&- >&- 2>&-'])
+def test_streams_that_are_closed_lose_nothing(tmp_path, closed):
+    Image.new('RGB', (40, 40)).save(tmp_path / 'a.png')
+    command = f'{sys.executable} -m dasr_cli degrade a.png b.png --sigma 1 {closed}'
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, 'Traceback' in done.stderr) == (0, False)
+    assert Image.open(tmp_path / 'b.png').size == (10, 10)
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='shell')
+def test_messages_do_not_go_into_an_image_on_stdout(tmp_path):
+    """The line about the model is not for the file, whatever is closed."""
+    Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
+    command = f'{sys.executable} -m dasr_cli upscale a.png - --scale 2 --device cpu 2>&- > b.png'
+    assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=120, check=False).returncode == 0
+    assert Image.open(tmp_path / 'b.png').size == (16, 16)
+
+
 def test_help_loads_the_standard_library_alone():
     code = """
 import sys
