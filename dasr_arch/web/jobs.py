@@ -22,6 +22,7 @@ Kind = Literal['upscale', 'playground']
 Clock = Callable[[], float]
 
 _LOGGER = logging.getLogger(__name__)
+_PREFIX = 'dasr-serve-'
 _RETRY = 10  # seconds for Retry-After if no running job has an estimate
 _ESTIMATED = 0.02  # progress from which the remaining time is estimated
 
@@ -149,6 +150,9 @@ class Job:
         """Sets the final state, failed if there is an error, and completes ``ended``."""
         self.error = error
         self._task = None
+        if error is not None:  # its files would keep a full disk full
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.stored = 0
         self.finished_at = self._clock()
         self.state = 'done' if error is None else 'failed'
         self.ended.set_result(None)
@@ -163,7 +167,7 @@ class JobQueue:
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._root = Path(tempfile.mkdtemp(prefix='dasr-serve-'))
+        self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[Job, Future[None]] = {}  # in order of arrival; also running jobs that were removed
@@ -190,10 +194,19 @@ class JobQueue:
         self.sweep()
         with self._lock:
             self.check_room()
-            job = Job(kind, name, Path(tempfile.mkdtemp(dir=self._root)), task, self._clock)
+            job = Job(kind, name, self._make_folder(), task, self._clock)
             self._jobs[job.id] = job
             self._unfinished[job] = self._pool.submit(self._run, job)
             return job
+
+    def _make_folder(self) -> Path:
+        """A folder for a job, in a new one of the server if something that tidies up has removed the old one."""
+        try:
+            if not self._root.is_dir():
+                self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            return Path(tempfile.mkdtemp(dir=self._root))
+        except OSError as problem:
+            raise ProblemError(507, f'the server cannot write its files ({problem.strerror})') from problem
 
     def get(self, identifier: str) -> Job:
         """The job with an identifier. Raises ProblemError 404 if there is none, or it was deleted."""

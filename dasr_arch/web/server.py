@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -135,8 +136,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, and calls ``ready``."""
+        """Starts, and calls ``ready``; a lost terminal (SIGHUP) stops the server as Ctrl-C does."""
         await super().startup(sockets)
+        hang_up = getattr(signal, 'SIGHUP', None)
+        main = threading.current_thread() is threading.main_thread()
+        if hang_up is not None and main and signal.getsignal(hang_up) != signal.SIG_IGN:
+            signal.signal(hang_up, self.handle_exit)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

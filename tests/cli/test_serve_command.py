@@ -55,7 +55,7 @@ def stop(process, number=signal.SIGINT):
     return process.returncode, out, err
 
 
-def test_free_port_is_found_and_ctrl_c_in_the_middle_of_a_job_stops_cleanly(tmp_path):
+def test_free_port_is_found_and_hanging_up_in_the_middle_of_a_job_stops_cleanly(tmp_path):
     needs_extra()
     import torch
 
@@ -84,7 +84,7 @@ def test_free_port_is_found_and_ctrl_c_in_the_middle_of_a_job_stops_cleanly(tmp_
         waiting.start()
         while requests.get(f'{address}healthz', timeout=WAIT).json()['waiting'] < 1:
             pass
-        assert stop(process) == (0, 'stopped\n', '')
+        assert stop(process, signal.SIGHUP) == (0, 'stopped\n', '')  # a terminal that is gone, as Ctrl-C
         waiting.join(WAIT)
         assert answers[0].status_code == 503
         assert answers[0].json()['detail'] == 'the server is stopping'

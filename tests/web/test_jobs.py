@@ -200,3 +200,24 @@ def test_several_jobs_run_at_once_where_it_is_allowed():
 def test_limits_that_make_no_sense_are_refused(field, value):
     with pytest.raises(InputError, match=field.replace('_', ' ')):
         Limits(**{field: value})
+
+
+def test_failed_job_keeps_no_files(queue):
+    """They would keep a full disk full."""
+
+    def fill(job):
+        job.store('input', b'x', 'image/png', 'a.png')
+        raise OSError(28, 'No space left on device')
+
+    job = queue.submit('upscale', 'a', fill)
+    assert job.wait(WAIT)
+    assert (job.state, job.error.status, job.folder.exists()) == ('failed', 507, False)
+
+
+def test_folder_that_was_tidied_away_is_made_again(queue):
+    before = queue._root
+    before.rmdir()
+    job = queue.submit('upscale', 'a', quick)
+    assert job.wait(WAIT)
+    assert job.state == 'done'
+    assert queue._root != before
