@@ -59,9 +59,7 @@ def build_validation_loaders(options: Mapping[str, Any]) -> dict[str, DataLoader
     return {data['name']: DataLoader(build_dataset(data), batch_size=1, shuffle=False) for data in chosen}
 
 
-def iterate(
-    loader: DataLoader[dict[str, Any]], images: DeviceImages | None
-) -> Generator[dict[str, Any], None, None]:
+def iterate(loader: DataLoader[dict[str, Any]], images: DeviceImages | None) -> Generator[dict[str, Any], None, None]:
     """The batches of a loader, completed by images on the device; an InputError of a worker keeps its own message.
 
     Close it, so that its processes end.
@@ -74,6 +72,13 @@ def iterate(
         if message.startswith('Caught InputError'):  # torch wraps it in the worker's traceback
             message = message.strip().rsplit('InputError: ', 1)[-1]
         raise InputError(message) from error
+    except RuntimeError as error:
+        if 'shared memory' not in str(error):
+            raise
+        raise InputError(
+            'the loading processes need more shared memory than /dev/shm has; give a container more, as by '
+            '`docker run --shm-size 8g`, or train with --set datasets.train.num_worker_per_gpu=0'
+        ) from error
 
 
 def leave_signals() -> None:
