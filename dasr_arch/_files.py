@@ -26,7 +26,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     ``path``, if the folder cannot be written or the disk is full; the temporary file is removed.
     """
     target = Path(path)
-    stem = os.fsencode(target.stem)[:100].decode('utf-8', 'ignore')  # names are limited in bytes
+    stem = os.fsencode(target.stem)[:100].decode(sys.getfilesystemencoding(), 'ignore')  # names are limited in bytes
     temporary = target.parent / f'.{stem}-{secrets.token_hex(4)}.tmp{target.suffix}'
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

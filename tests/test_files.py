@@ -84,3 +84,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 def test_checking_makes_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / 'new' / 'folder' / 'a.txt')
     assert os.listdir(tmp_path) == []
+
+
+def test_name_outside_utf_8_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the locale en_US.ISO-8859-15, an euro sign is one byte."""
+    monkeypatch.setattr('os.fsencode', lambda name: name.encode('iso-8859-15'))
+    monkeypatch.setattr('sys.getfilesystemencoding', lambda: 'iso-8859-15')
+    with atomic_write(tmp_path / 'preis \u20ac.txt') as temporary:
+        assert 'preis \u20ac' in temporary.name

@@ -147,7 +147,8 @@ def build_from_state(state: Mapping[str, Tensor], name: str = 'state dict') -> D
     ``name`` opens messages. InputError if tensors are missing, unexpected, or of the wrong shape.
     """
     try:
-        network = DASR(**infer_arguments(state))
+        with torch.random.fork_rng(devices=[]):  # the caller's draws do not depend on weights that are replaced here
+            network = DASR(**infer_arguments(state)).float()
     except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f'{name} is no complete DASR ({error})') from error
     load_strictly(network, state, name)

@@ -100,6 +100,21 @@ def test_saving_then_loading_changes_nothing(suffix, tmp_path):
     assert torch.equal(restore(load_network(str(path))), restore(network))
 
 
+def test_state_of_the_program_has_no_influence_and_stays(tmp_path):
+    state = {'params': DASR(2, **TINY).state_dict()}
+    torch.save(state, tmp_path / 'net.pth')
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = load_network(tmp_path / 'net.pth')
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
+    assert torch.equal(torch.rand(1), expected)
+
+
 def test_averaged_weights_are_preferred(tmp_path):
     averaged, plain = make_tiny(), make_tiny()
     torch.nn.init.ones_(plain.head.bias)
