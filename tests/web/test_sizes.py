@@ -139,7 +139,7 @@ def test_page_takes_size_mask_and_auto(installed, tmp_path):
         find('#up-start').click()
         WebDriverWait(driver, WAIT).until(lambda _: find('#up-download').is_displayed())
         summary = find('#up-summary').text
-        assert summary.startswith('photo_to100x100.jpg: 100 \N{MULTIPLICATION SIGN} 80 pixels, dasr_s_x4_photo at 4')
+        assert summary.startswith('photo_to100x100.jpg: 100 \N{MULTIPLICATION SIGN} 80 pixels, dasr_s_x3_photo at 3')
         assert '(JPEG of quality 50)' in summary
         Select(find('#up-size-kind')).select_by_value('')
         assert not find('#up-size').is_displayed()
