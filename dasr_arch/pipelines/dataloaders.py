@@ -1,6 +1,8 @@
 """Data loaders of training and validation; training batches are endless and continue exactly in a resumed run."""
 
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
@@ -82,9 +84,22 @@ def iterate(loader: DataLoader[dict[str, Any]], images: DeviceImages | None) -> 
 
 
 def leave_signals() -> None:
-    """Leaves the signals that stop a training to its first process; `timeout` and systemd send them to all."""
+    """Leaves the signals that stop a training to its first process; `timeout`, Slurm and systemd send them to all.
+
+    SIGTERM of the parent, which Python sends to what is left when it ends, counts.
+    """
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def quiet_worker(worker: int) -> None:
