@@ -1,6 +1,7 @@
 """Messages on stderr that all subcommands print in the same form."""
 
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from dasr_arch.data.image_io import FailedImage
 
 SHOWN = 20
-"""Longest list of files that a command prints."""
+"""Longest list of results that a command prints."""
 
 EMPTY_SHARD = 'none of the inputs, nothing to do'
 """Result of a shard that no input belongs to, which is a success."""
@@ -18,7 +19,7 @@ EMPTY_SHARD = 'none of the inputs, nothing to do'
 
 def show(text: object) -> str:
     """A text or path on one line; a name may hold characters that would control the terminal."""
-    return ''.join(character if character.isprintable() else '?' for character in str(text))
+    return ''.join('?' if unicodedata.category(one) in ('Cc', 'Zl', 'Zp') else one for one in str(text))
 
 
 def print_path(path: Path) -> None:

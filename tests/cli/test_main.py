@@ -50,6 +50,20 @@ def test_messages_do_not_go_into_an_image_on_stdout(tmp_path):
     assert Image.open(tmp_path / 'b.png').size == (16, 16)
 
 
+@pytest.mark.skipif(os.name != 'posix', reason='shell')
+def test_processes_that_are_started_have_the_streams_too():
+    code = """
+import subprocess, sys
+from dasr_cli.main import open_closed_streams
+open_closed_streams()
+print(subprocess.run([sys.executable, '-c', 'import sys; sys.exit(sys.stderr is None)']).returncode)
+"""
+    command = f'{sys.executable} -c "$CODE" 2>&-'
+    environment = {**os.environ, 'CODE': code}
+    done = subprocess.run(command, shell=True, env=environment, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.stdout == b'0\n'
+
+
 def test_help_loads_the_standard_library_alone():
     code = """
 import sys

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from dasr_cli.main import main
+from dasr_cli.messages import show
 from tests.inference.making import make_faithful, make_network
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,7 @@ def test_names_do_not_control_the_terminal(folder, capsys):
     assert 'dasr: error: in/?[2Jbad.png: cannot be read' in printed.err
     assert main(['upscale', 'in/\x1b[2Jbad.png', *FIXED]) == 2
     assert '\x1b' not in printed.err + capsys.readouterr().err
+    assert show('Screenshot 3.45.12\u202fPM \u3000.png') == 'Screenshot 3.45.12\u202fPM \u3000.png'
 
 
 @pytest.mark.parametrize('model', ['net.pth', 'dasr_s_x2_iso'])

@@ -251,11 +251,13 @@ def _unchanged_priority() -> Iterator[None]:
         yield
         return
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    for thread in os.listdir('/proc/self/task') if os.sched_getscheduler(0) != policy else ():
-        with suppress(OSError):
-            if os.sched_getscheduler(int(thread)) == os.SCHED_FIFO:
-                os.sched_setscheduler(int(thread), policy, parameter)
+    try:
+        yield
+    finally:
+        for thread in os.listdir('/proc/self/task') if os.sched_getscheduler(0) != policy else ():
+            with suppress(OSError):
+                if os.sched_getscheduler(int(thread)) == os.SCHED_FIFO:
+                    os.sched_setscheduler(int(thread), policy, parameter)
 
 
 def _copy_facts(source: 'av.stream.Stream', copy: Any) -> None:
