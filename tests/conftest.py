@@ -18,6 +18,8 @@ PAGE_TESTS = 'tests/web/test_page.py'
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by nohup; what tests start would ignore Ctrl-C, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='session')

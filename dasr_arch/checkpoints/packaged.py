@@ -78,9 +78,6 @@ def find_packaged(name: str, scale: int, folder: str | os.PathLike[str] | None =
         if entry.scale == scale and name in (entry.setting, entry.name):
             return entry
     known = [entry.name for entry in entries]
-    scales = [f'x{there}' for there in sorted(entry.scale for entry in entries if entry.setting == name)]
-    if scales and any((entry.setting, entry.scale) == ('general', scale) for entry in entries):
-        raise InputError(f'{name} is installed for {" and ".join(scales)} only; use general')
     if name in (*SETTINGS, *known):
         there = ', '.join(f'{entry.name} (x{entry.scale} {entry.setting})' for entry in entries) or 'none'
         raise InputError(f"no weights for model '{name}' at x{scale} are installed; there are: {there}")

@@ -4,12 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from dasr_arch.checkpoints.packaged import (
-    DEFAULT_SETTING,
-    find_packaged,
-    read_manifest,
-    weights_folder,
-)
+from dasr_arch.checkpoints.packaged import DEFAULT_SETTING, find_packaged, read_manifest, weights_folder
 from dasr_arch.inference.images.io import ImageFile
 from dasr_arch.inference.load_model import find_scale, names_file
 from dasr_arch.inference.target_size import TargetSize, choose_factor

@@ -36,7 +36,7 @@ class Running(NamedTuple):
 
 
 def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
-    """Serves until SIGINT or SIGTERM; a second signal does not wait for unfinished responses.
+    """Serves until SIGINT, SIGTERM or SIGHUP; a second signal does not wait for unfinished responses.
 
     ``report`` is called with lines for the terminal. Raises InputError if the address cannot be bound, or there are no
     weights.

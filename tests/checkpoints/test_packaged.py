@@ -94,12 +94,6 @@ def test_missing_scale_lists_what_there_is(weights):
     )
 
 
-def test_setting_of_other_scales_names_them(weights):
-    with pytest.raises(InputError) as error:
-        Upscaler(3, 'iso')
-    assert str(error.value) == 'iso is installed for x2 only; use general'
-
-
 def test_every_setting_is_installed_for_every_scale(monkeypatch):
     monkeypatch.delenv('DASR_WEIGHTS', raising=False)
     for setting in SETTINGS:

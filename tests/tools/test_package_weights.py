@@ -37,7 +37,7 @@ def test_packaged_weights_are_found_and_used(training, monkeypatch):
     assert check_packaged(entry, folder).stat().st_size == entry.size
     assert entry.parameters == sum(parameter.numel() for parameter in make_network().parameters())
     monkeypatch.setenv('DASR_WEIGHTS', str(folder))
-    assert Upscaler(2, device='cpu').network.scale == 2
+    assert Upscaler(2, 'general', device='cpu').network.scale == 2
 
 
 def test_entry_of_the_same_name_is_replaced(training):
