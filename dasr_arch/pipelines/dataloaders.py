@@ -103,7 +103,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def quiet_worker(worker: int) -> None:
-    """Sets up a loader process: one thread, and no end by a signal."""
+    """Sets up a loader process: one thread; signals are left to the main process."""
     del worker
     leave_signals()
     cv2.setNumThreads(0)

@@ -1,29 +1,23 @@
 """A network carried over to another scale gives the means of the pixels of the old scale."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+import change_scale
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.io import load_network
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'change_scale.py'
 SMALL = {'num_feat': 16, 'num_groups': 2, 'num_blocks': 1, 'representation_dim': 12, 'encoder_feat': 8}
 
 
 @pytest.fixture
 def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location('change_scale', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
     def run(*arguments: object) -> int:
         monkeypatch.setattr(sys, 'argv', ['change_scale.py', *map(str, arguments)])
-        return module.main()
+        return change_scale.main()
 
     return run
 

@@ -1,29 +1,23 @@
 """A grown network gives the output of the small one, and all of its new layers learn."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+import grow_network
 from dasr_arch import InputError
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.checkpoints.io import load_network
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'grow_network.py'
 SMALL = {'num_feat': 16, 'num_groups': 2, 'num_blocks': 1, 'representation_dim': 12, 'encoder_feat': 8}
 
 
 @pytest.fixture
 def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location('grow_network', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, 'argv', ['grow_network.py', *arguments])
-        return module.main()
+        return grow_network.main()
 
     return run
 
