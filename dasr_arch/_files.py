@@ -23,26 +23,27 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is flushed to the disk before the file is renamed, so that a crash at any moment leaves either the old
     file or the new one. Missing parent folders are made; the temporary path has the same suffix. OSError, which names
-    ``path``, if the folder cannot be written or the disk is full; the temporary file is removed.
+    ``path``, if the folder cannot be written or the disk is full; the temporary file is removed. A file that is
+    replaced passes its mode on.
     """
     target = Path(path)
     stem = os.fsencode(target.stem)[:100].decode(sys.getfilesystemencoding(), 'ignore')  # names are limited in bytes
     temporary = target.parent / f'.{stem}-{secrets.token_hex(4)}.tmp{target.suffix}'
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
+        temporary.touch(mode=0o600 if target.exists() else 0o666, exist_ok=False)
+        mode = (target if target.exists() else temporary).stat().st_mode
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         yield temporary
-        with _where_supported():
-            temporary.chmod(mode)  # safetensors puts a file of its own there, for its owner alone
         descriptor = os.open(temporary, os.O_RDWR)
         try:
             synchronise(descriptor)
         finally:
             os.close(descriptor)
+        with _where_supported():
+            temporary.chmod(mode)  # safetensors puts a file of its own there, for its owner alone
         temporary.replace(target)
     except BaseException as error:
         with suppress(OSError):

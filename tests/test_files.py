@@ -37,6 +37,17 @@ def test_the_mode_is_that_of_new_files_even_if_the_writer_puts_a_private_one_the
     assert (tmp_path / 'a.txt').stat().st_mode == (tmp_path / 'plain').stat().st_mode
 
 
+@pytest.mark.parametrize('mode', [0o600, 0o444, 0o664])
+def test_a_file_that_is_replaced_passes_its_mode_on(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    path.chmod(mode)
+    with atomic_write(path) as temporary:
+        assert temporary.stat().st_mode & 0o777 == 0o600  # nobody else reads it meanwhile
+        temporary.write_text('new')
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ('new', mode)
+
+
 @pytest.mark.parametrize('code', [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_disk_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     path = tmp_path / 'a.txt'
