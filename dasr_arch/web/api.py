@@ -362,11 +362,11 @@ def _find_file(job: Job, name: str) -> StoredFile:
     stored = job.outcome.files.get(name)
     if stored is None:
         raise ProblemError(404, f"this job has no '{name[:40]}'; it has {', '.join(job.outcome.files)}")
+    if not stored.path.exists():
+        raise ProblemError(404, 'there is no such job; it was cancelled, or its result has expired')
     return stored
 
 
 def _send(stored: StoredFile, background: BackgroundTask | None = None, download: bool = False) -> Response:
-    if not stored.path.exists():
-        raise ProblemError(404, 'there is no such job; it was cancelled, or its result has expired')
     name = stored.name if download else None
     return FileResponse(stored.path, media_type=stored.media_type, filename=name, background=background)

@@ -404,7 +404,8 @@ def test_result_that_is_gone_is_not_found(server):
     for path in server.queue.get(job['id']).folder.iterdir():
         path.unlink()
     expected = 'there is no such job; it was cancelled, or its result has expired'
-    assert detail(get(server, f'api/v1/jobs/{job["id"]}/result'), 404) == expected
+    for path in ('result', 'images/input', 'images/result'):
+        assert detail(get(server, f'api/v1/jobs/{job["id"]}/{path}'), 404) == expected
 
 
 def test_client_that_goes_away_ends_its_job(server, gate):
