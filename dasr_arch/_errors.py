@@ -1,6 +1,7 @@
 """The exceptions that commands print as one line, checks of arguments, and suggestions of similar names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeGuard
 
@@ -21,6 +22,15 @@ class DivergedError(ArithmeticError):
 
     The message is one line. Commands print it without a traceback and exit with code 1.
     """
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Puts a place, such as a file or a key, before the messages of InputErrors within a ``with`` block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f'{place}: {error}') from error
 
 
 def check_choice(name: str, value: object, known: Sequence[object], owner: str = '') -> None:

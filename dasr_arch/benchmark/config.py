@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, naming
 from dasr_arch.config.train_schema import Options
 from dasr_arch.config.typed import check_arguments, check_known, convert
 from dasr_arch.degradations import Degradation, build_degradation
@@ -151,10 +151,8 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
     built: dict[str, Degradation] = {}
     for position, block in enumerate(specifications, start=1):
         for specification in expand_grid(block):
-            try:
+            with naming(f'degradations, entry {position}'):
                 degradation = build_degradation(specification, scale)
-            except InputError as error:
-                raise InputError(f'degradations, entry {position}: {error}') from error
             if degradation.label in built:
                 raise InputError(
                     f"degradations, entry {position}: '{degradation.label}' is there twice; remove one of the two"

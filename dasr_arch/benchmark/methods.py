@@ -11,7 +11,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, naming
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.ikc_arch import IKC
@@ -103,7 +103,7 @@ def build_method(plan: NetworkPlan, scale: int) -> Method:
     method = Method(plan, network, digest)
     _check_inputs(method, where)
     digests = [digest]
-    try:
+    with naming(where):
         if plan.denoiser is not None:
             method.denoiser, state = _build_part(plan.denoiser)
             digests.append(digest_weights(state))
@@ -112,8 +112,6 @@ def build_method(plan: NetworkPlan, scale: int) -> Method:
             digests.append(digest_weights(state))
         if adapts(network):
             method.adapter = build_adapter(plan.type, plan.adapt)
-    except InputError as error:
-        raise InputError(f'{where}: {error}') from error
     if len(digests) > 1:
         method.digest = hashlib.sha256('|'.join(digests).encode()).hexdigest()
     return method

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from dasr_arch._errors import FOREIGN_ERRORS, InputError, suggest
+from dasr_arch._errors import FOREIGN_ERRORS, InputError, naming, suggest
 from dasr_arch.config.registry_checks import describe_briefly, find_class
 from dasr_arch.config.train_schema import DATASET_OPTIONS, ForeignDatasetOptions, ForeignTrainSetOptions, LoaderOptions
 from dasr_arch.config.typed import convert, section, to_plain
@@ -84,10 +84,8 @@ def _check_degradations(dataset: Mapping[str, Any], scale: int, place: str) -> N
         return
     listed = {f'.{index}': one for index, one in enumerate(given)} if isinstance(given, list) else {'': given}
     for index, specification in listed.items():
-        try:
+        with naming(f'{place}.degradation{index}'):
             build_degradation(specification, scale)
-        except InputError as error:
-            raise InputError(f'{place}.degradation{index}: {error}') from error
 
 
 def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, naming, suggest
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.archs.layers.kernel_pca import KernelPCA
 from dasr_arch.checkpoints.io import (
@@ -232,20 +232,16 @@ def _check_start(network: nn.Module, train: schema.Options, model: str, paths: M
     if encoder is not None:
         _check_encoder(network, encoder, model, f'{where}: path.pretrain_network_encoder')
     if weights is not None:
-        try:
+        with naming(f'{where}: path.pretrain_network_g'):
             _check_weights(network, Path(weights).expanduser(), model, paths)
-        except InputError as error:
-            raise InputError(f'{where}: path.pretrain_network_g: {error}') from error
 
 
 def _check_encoder(network: nn.Module, file: str, model: str, place: str) -> None:
     """Reads the file that the encoder is loaded from."""
     if not isinstance(network, DASR) or not network.blind or model != 'DASRModel':
         raise InputError(f'{place}: DASRModel alone trains a network with a degradation encoder; remove the key')
-    try:
+    with naming(place):
         load_encoder(network, os.path.expanduser(file))
-    except InputError as error:
-        raise InputError(f'{place}: {error}') from error
 
 
 def _check_weights(network: nn.Module, file: Path, model: str, paths: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, naming
 from dasr_arch._files import check_free, check_writable
 from dasr_arch.data.image_io import (
     IMAGE_SUFFIXES,
@@ -131,10 +131,8 @@ def read_degradation_record(path: str | os.PathLike[str]) -> DegradationRecord:
         raise InputError(f'{path}: is no specification of a degradation; dasr degrade writes them') from error
     if not isinstance(seed, int):
         raise InputError(f'{path}: seed must be a whole number, got {seed!r}')
-    try:
+    with naming(path):
         return DegradationRecord(build_degradation(specification, scale), seed, names)
-    except InputError as error:
-        raise InputError(f'{path}: {error}') from error
 
 
 def _make_plan(given: str | os.PathLike[str] | Manifest, target: Path, shard: Shard) -> _Plan:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, naming, suggest
 from dasr_arch._extras import import_extra
 from dasr_arch.data.image_io import MAX_PIXELS
 from dasr_arch.inference.target_size import TargetSize
@@ -173,10 +173,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
         notes.append('mastering metadata of HDR left out')
     if is_meaningless(int(image.colorspace)) and image.format.name.startswith('yuv'):
         notes.append(f'the colour matrix {int(image.colorspace)} has no meaning here and is taken for untagged')
-    try:
+    with naming(path):
         colour = read_colour(image, codec)
-    except InputError as error:
-        raise InputError(f'{path}: {error}') from error
     numbers = None if matrix is None else np.frombuffer(memoryview(matrix), np.int32).tolist()
     return VideoFacts(image.width, image.height, frames, origin, colour, numbers, notes, clock.jumps > 0)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dasr_arch._bars import progress_bar
-from dasr_arch._errors import InputError
+from dasr_arch._errors import InputError, naming
 from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
 from dasr_arch._renamed import rename_arguments
@@ -65,13 +65,11 @@ def upscale_video(
     size, notes = settings.size, list[str]()
     if size is not None and size.box is not None and facts.matrix is not None and facts.matrix[0] == 0:
         size = TargetSize((size.box[1], size.box[0]))  # players show the video turned by a quarter
-    try:
+    with naming(source):
         if isinstance(upscaler, ModelPool):
             upscaler, line = upscaler.choose([(facts.width, facts.height)], size)
             notes += [line] if line else []
         output = upscaler.plan_output(decompose(np.zeros((facts.height, facts.width, 3), np.uint8)), size)
-    except InputError as error:
-        raise InputError(f'{source}: {error}') from error
     represent = ShotRepresentation(upscaler, adaptation)
     frames = 0
     try:
