@@ -8,8 +8,6 @@ from typing import Any
 from dasr_cli.messages import print_warning
 
 _MODEL = 'general, iso, photo, a name that `dasr models` lists, or a weights file'
-INSPECTED_MODEL = 'general'
-"""Model of `dasr inspect`; the default of upscaling is dasr_arch.checkpoints.packaged.DEFAULT_SETTING."""
 
 
 class RenamedOption(argparse.Action):

@@ -83,7 +83,7 @@ def run_trials(path: str, limit: int, pool: AutoPool, upscalers: Mapping[str, Up
             data = encode(lq, quality)
             file = read_image_file(data, 'image')
             lq = np.array(file.frames[0])
-            chosen = [pool.judge(one)[0] for one in (file, read_image_file(encode(lq, None), 'image'))]
+            chosen = [pool.choose_model(one)[0] for one in (file, read_image_file(encode(lq, None), 'image'))]
             psnr = {setting: measure_image(METRIC, upscaler(lq), hr) for setting, upscaler in upscalers.items()}
             yield Trial(degradation.label + (f', jpeg {quality}' if quality else ''), psnr, chosen)
 

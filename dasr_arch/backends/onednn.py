@@ -99,8 +99,7 @@ class _Convolution(NamedTuple):
     def run(self, slope: float | None = None) -> Tensor:
         """Convolves, with LeakyReLU of a slope for negative values."""
         action, slopes = ('none', []) if slope is None else ('leaky_relu', [slope])
-        stride = [self.stride, self.stride]
-        weight, bias, pad = self._prepare()
+        weight, bias, pad, stride = self._prepare()
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             self.x, weight, bias, pad, stride, _ONES, self.groups, action, slopes, ''
         )
@@ -108,16 +107,16 @@ class _Convolution(NamedTuple):
 
     def run_add(self, other: Tensor) -> Tensor:
         """Convolves and adds a tensor."""
-        stride = [self.stride, self.stride]
-        weight, bias, pad = self._prepare()
+        weight, bias, pad, stride = self._prepare()
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
             self.x, other, weight, bias, pad, stride, _ONES, self.groups, 'add', 1.0, None, [], None
         )
         return out
 
-    def _prepare(self) -> tuple[Tensor, Tensor | None, list[int]]:
+    def _prepare(self) -> tuple[Tensor, Tensor | None, list[int], list[int]]:
         bias = None if self.bias is None else self.bias.to(self.x.dtype)
-        return self.weight.to(self.x.dtype), bias, [side // 2 for side in self.weight.shape[-2:]]
+        pad = [side // 2 for side in self.weight.shape[-2:]]
+        return self.weight.to(self.x.dtype), bias, pad, [self.stride, self.stride]
 
 
 class Features:

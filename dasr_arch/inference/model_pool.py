@@ -92,11 +92,9 @@ class ModelPool:
 
     def describe(self) -> str:
         """The model and why it is used, '' for a weights file, and if it depends on the image."""
-        return (
-            ''
-            if names_file(self._model) or self._model == AUTO
-            else f'model {self._model} x{self.scale}: {self._reason}'
-        )
+        if names_file(self._model) or self._model == AUTO:
+            return ''
+        return f'model {self._model} x{self.scale}: {self._reason}'
 
     def prepare(self, sizes: Sequence[tuple[int, int]], target: TargetSize | None) -> None:
         """Loads the networks for images of these widths and heights, unless they depend on their content."""

@@ -124,17 +124,16 @@ def plan_tiles(
     takes more time per pixel. Its sides are at least ``min_side`` without padding, unless the image is smaller.
     """
     fast_pixels = max_pixels if fast_pixels is None else fast_pixels
-    best: tuple[bool, float, int, int] | None = None
+    candidates = []
     for limit in {max_pixels, min(max_pixels, fast_pixels)}:
         for rows in range(1, _max_count(height, pad, min_side) + 1):
             tile_height = _padded_length(height, rows, pad)
             columns = _count_for(width, limit // tile_height, pad, min_side)
             area = tile_height * _padded_length(width, columns, pad)
             cost = rows * columns * area * (_SLOWDOWN if area > fast_pixels else 1.0)
-            candidate = (area > max_pixels, cost, rows, columns)
-            best = candidate if best is None else min(best, candidate)
-    assert best is not None
-    return _make_plan(split(height, best[2], pad), split(width, best[3], pad), pad)
+            candidates.append((area > max_pixels, cost, rows, columns))
+    _, _, rows, columns = min(candidates)
+    return _make_plan(split(height, rows, pad), split(width, columns, pad), pad)
 
 
 def plan_squares(height: int, width: int, pad: int, size: int) -> TilePlan:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import torch
 from msgspec import Meta
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, naming, suggest
 from dasr_arch._memory import keep_freed_memory
 from dasr_arch.benchmark.claims import Claims
 from dasr_arch.benchmark.complexity import CostPlan, Costs, measure_costs
@@ -97,11 +97,6 @@ class TestReport(NamedTuple):
     folder: Path  # of the results
     failures: int  # number of failed evaluations
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 if an evaluation failed."""
-        return 1 if self.failures else 0
-
 
 class _Prepared(NamedTuple):
     """A test whose networks and data sets have been checked."""
@@ -173,7 +168,7 @@ def choose_device(num_gpu: int | Literal['auto'], where: str) -> torch.device:
 
 def _prepare(options: TestOptions, where: str) -> _Prepared:
     """Plans the test, runs every network on a small image and reads every image once."""
-    try:
+    with naming(where):
         degradations = build_degradations(options.degradations, options.scale)
         metrics = tuple(_plan_metric(label, block) for label, block in options.metrics.items())
         networks, absent = _find_networks(options)
@@ -196,8 +191,6 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
             images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
             skipped += [{'dataset': dataset.name, 'picture': name, 'reason': reason} for name, reason in small]
         shown = _choose_shown(options.crops, images)
-    except InputError as error:
-        raise InputError(f'{where}: {error}') from error
     for entry in skipped:
         what = ' '.join(filter(None, (entry.get('network'), entry['dataset'], entry['picture'])))
         _LOGGER.warning('skipped: %s: %s', what, entry['reason'])

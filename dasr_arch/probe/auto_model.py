@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dasr_arch._errors import InputError
-from dasr_arch.checkpoints.packaged import Setting, check_packaged, find_packaged
+from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
 from dasr_arch.inference.images.image_modes import Pixels, decompose
 from dasr_arch.inference.images.io import ImageFile
 from dasr_arch.inference.model_pool import ModelPool
@@ -35,13 +35,9 @@ class AutoPool(ModelPool):
         self._probe = read_probe(probe_path(check_packaged(find_packaged('general', 4))), self._judge.network)
 
     def choose_model(self, file: ImageFile | None) -> tuple[str | os.PathLike[str], str]:
-        """The setting for an image, and the reason."""
+        """The best setting for an image, and the reason."""
         if file is None:
             raise InputError('the model auto is for images; name the model for videos, such as general')
-        return self.judge(file)
-
-    def judge(self, file: ImageFile) -> tuple[Setting, str]:
-        """The best setting for an image, and the reason."""
         quality = estimate_quality(file.quantisation) if file.quantisation else 100
         if quality < _LOSSLESS_QUALITY:
             return 'photo', f'JPEG of quality {quality}'

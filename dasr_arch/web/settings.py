@@ -2,7 +2,6 @@
 
 import ipaddress
 import re
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,8 +81,3 @@ class ServeSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
-
-
-def make_token() -> str:
-    """A random token."""
-    return secrets.token_urlsafe(24)

@@ -61,15 +61,12 @@ def build_adapter(kind: str, options: Mapping[str, Any] | None = None) -> Adapte
     return lambda network, lq, *, kernel=None, generator=None: adapt_mzsr(network, lq, found, kernel)
 
 
-def adapt_mzsr(
-    network: ResidualCNN, lq: Tensor, options: MZSROptions | None = None, kernel: Tensor | None = None
-) -> Adapted:
+def adapt_mzsr(network: ResidualCNN, lq: Tensor, options: MZSROptions, kernel: Tensor | None = None) -> Adapted:
     """Takes a few gradient steps on the whole image, then super-resolves it: Soh et al., CVPR 2020, algorithm 2.
 
     Inputs are as in :func:`build_adapter`; ValueError if a shape does not fit, DivergedError if the result is not
     finite.
     """
-    options = options or MZSROptions()
     with torch.inference_mode(False), torch.enable_grad():
         lq = _check_image(lq)
         downscaler = Downscaler(network.scale, _check_kernel(kernel, lq), options.downsample)
@@ -90,19 +87,13 @@ def adapt_mzsr(
 
 
 def adapt_zssr(
-    network: ResidualCNN,
-    lq: Tensor,
-    options: ZSSROptions | None = None,
-    kernel: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    network: ResidualCNN, lq: Tensor, options: ZSSROptions, kernel: Tensor | None, generator: torch.Generator
 ) -> Adapted:
     """Trains a network from scratch on crops of the image, then super-resolves it.
 
-    Inputs are as in :func:`build_adapter`; the generator of initial weights, crops and noise is seeded with 0 by
-    default. Errors are as in :func:`adapt_mzsr`. Source: Shocher et al., CVPR 2018, section 3.
+    Inputs are as in :func:`build_adapter`; the generator draws initial weights, crops and noise. Errors are as in
+    :func:`adapt_mzsr`. Source: Shocher et al., CVPR 2018, section 3.
     """
-    options = options or ZSSROptions()
-    generator = generator or torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
         lq = _check_image(lq)
         known_kernel = kernel is not None

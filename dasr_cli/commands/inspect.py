@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from dasr_cli.arguments import INSPECTED_MODEL, add_json, add_model
+from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
 
 _NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'quantisation table.'
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or - for stdin')
-    add_model(parser, default=INSPECTED_MODEL)
+    add_model(parser, default='general')
     parser.add_argument(
         '--probe',
         metavar='FILE',

@@ -1,6 +1,7 @@
 """`dasr serve`: web page and HTTP API for upscaling."""
 
 import argparse
+import secrets
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             'in the project folder'
         )
     from dasr_arch.web.server import serve
-    from dasr_arch.web.settings import Limits, ServeSettings, make_token
+    from dasr_arch.web.settings import Limits, ServeSettings
 
     limits = Limits(
         upload_megabytes=args.max_upload,
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     settings = ServeSettings(
         host=args.host,
         port=args.port,
-        token=make_token() if args.token == '' else args.token,
+        token=secrets.token_urlsafe(24) if args.token == '' else args.token,
         weights=tuple(args.model),
         allowed_hosts=tuple(args.allow_host),
         root_path=args.root_path,

@@ -21,4 +21,4 @@ def run(args: argparse.Namespace) -> int:
     report = run_test_file(args.options, args.set)
     failures = f'; {report.failures} evaluations failed' if report.failures else ''
     print(f'{report.console}\ntables, cached results and images: {report.folder}{failures}')
-    return report.exit_code
+    return 1 if report.failures else 0

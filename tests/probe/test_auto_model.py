@@ -52,14 +52,14 @@ def test_quality_is_that_of_the_encoder(quality):
     ],
 )
 def test_setting_fits_the_degradation(pool, hr, options, encoding, expected, reason):
-    setting, told = pool.judge(read_image_file(encode(degrade(hr, **options), **encoding), 'x'))
+    setting, told = pool.choose_model(read_image_file(encode(degrade(hr, **options), **encoding), 'x'))
     assert (setting, told[: len(reason)]) == (expected, reason)
 
 
 def test_jpeg_that_was_saved_as_png_is_found_by_its_blocks(pool, hr):
     lq = degrade(hr, type='IsotropicGaussian', sigma=1.2)
     again = Image.open(BytesIO(encode(lq, 'JPEG', quality=40)))
-    assert pool.judge(read_image_file(encode(again), 'x')) == ('photo', 'has the blocks of a JPEG')
+    assert pool.choose_model(read_image_file(encode(again), 'x')) == ('photo', 'has the blocks of a JPEG')
     assert measure_blocks(np.array(lq)) < 1.2 < measure_blocks(np.array(again))
     assert measure_blocks(np.zeros((3, 100, 3), np.uint8)) == 0
     assert measure_blocks(np.zeros((3, 3, 1), np.uint16)) == 1

@@ -22,7 +22,7 @@ from dasr_arch.web.jobs import JobQueue
 from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
 from dasr_arch.web.server import listen, serving
-from dasr_arch.web.settings import ServeSettings, make_token
+from dasr_arch.web.settings import ServeSettings
 
 WAIT = 60
 TOKEN = 'a-token-of-twenty-two'
@@ -153,11 +153,6 @@ def test_every_answer_keeps_browsers_from_harm(addresses, path):
     response = ask(addresses[0], path)
     for name, value in SECURITY_HEADERS.items():
         assert response.headers[name] == value
-
-
-def test_made_up_tokens_differ():
-    assert len({make_token() for _ in range(10)}) == 10
-    assert len(make_token()) >= 32
 
 
 def test_reachable_server_knows_addresses_and_allowed_names_but_no_others():

@@ -124,8 +124,7 @@ class Section(NamedTuple):
 
 def write_results_page(results: Path, target: Path, demo: DemoContent | None = None) -> None:
     """Writes the page of a test's folder; InputError if a result is missing or damaged, OSError if writing fails."""
-    page = render_results_page(results, demo)
-    write_whole(target, page)
+    write_whole(target, render_results_page(results, demo))
 
 
 def render_results_page(results: Path, demo: DemoContent | None = None) -> str:

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from dasr_arch.data.image_io import CICP, read_cicp  # noqa: F401 - their place before
-
 _SRGB_CHROMATICITY = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue
 _SRGB_GAMMA = 1 / 2.2
 _CLOSE = 0.003  # chromaticities and gammas that count as equal

@@ -201,14 +201,11 @@ class VideoWriter:
                 if stream.type != 'data' or not (clock or self._source.container.chapters()):
                     self.notes.append(f'{stream.type} {name} left out')
                 continue
-            if stream.type == 'attachment' and ending != '.mkv':
-                self.notes.append(f'attachment {name} left out, {ending} cannot hold it{hint}')
-                continue
-            if stream.type != 'attachment' and not self._holds(stream):
+            held = ending == '.mkv' if stream.type == 'attachment' else self._holds(stream)
+            if not held:
                 if stream.type == 'audio':
                     raise InputError(
-                        f'{self._target}: sound of kind {name} cannot be copied into {self._target.suffix}; '
-                        'name an .mkv file'
+                        f'{self._target}: sound of kind {name} cannot be copied into {ending}; name an .mkv file'
                     )
                 self.notes.append(f'{stream.type} {name} left out, {ending} cannot hold it{hint}')
                 continue

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin, features
 
 from dasr_arch import InputError
-from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, read_cicp
+from dasr_arch.data.image_io import read_cicp
+from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile
 from dasr_arch.inference.images.encode import encode_image_file
 from dasr_arch.inference.images.io import OutputSettings, check_output, read_image_file
 from dasr_arch.inference.images.metadata import read_metadata
