@@ -133,12 +133,12 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
     """The combinations of a degradation block with lists; the last list varies fastest.
 
     A list under a key that takes one value, such as ``sigma: [0, 1.2]``, is a grid. Keys ending in ``_range`` take two
-    numbers and stay as they are. Raises InputError if a list is empty.
+    numbers, `beta` and `level_probabilities` several; they stay as they are. Raises InputError if a list is empty.
     """
     axes = {
         key: value
         for key, value in specification.items()
-        if isinstance(value, list) and not key.endswith('_range') and key != 'beta'
+        if isinstance(value, list) and not key.endswith('_range') and key not in ('beta', 'level_probabilities')
     }
     for key, values in axes.items():
         if not values:

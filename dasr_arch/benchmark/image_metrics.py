@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.metrics.lpips_metric import check_backbone
-from dasr_arch.metrics.structural_similarity import WINDOW_SIZE, calculate_ssim_separable
+from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
 
 FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
 """Faster functions for registered metrics, with the same results (tested to 1e-10)."""
 
 LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
 """Registered metrics where lower is better."""
-
-SMALLEST = {'calculate_niqe': 96, 'calculate_lpips': 64}
-"""Sides in pixels, after the border is cut off, that metrics need beyond SSIM's window."""
 
 _IMAGES = ('img', 'img2')
 
@@ -49,15 +46,6 @@ def check_metric(metric: MetricPlan) -> None:
     missing = [name for name in missing if name not in metric.options]
     if missing:
         raise InputError(f"{where}: {metric.type} needs '{missing[0]}'; the protocol crops as many pixels as the scale")
-
-
-def smallest_side(metrics: tuple[MetricPlan, ...]) -> int:
-    """The shortest side in pixels of an image that every metric can measure."""
-    sides = [WINDOW_SIZE]
-    for metric in metrics:
-        border = metric.options.get('crop_border', 0)
-        sides.append(2 * (border if isinstance(border, int) else 0) + SMALLEST.get(metric.type, WINDOW_SIZE))
-    return max(sides)
 
 
 def measure_image(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint8]) -> float:

@@ -25,11 +25,14 @@ IMAGE_KEYS = frozenset({'meta_info_file', 'filename_tmpl', 'color', 'mean', 'std
 _PHASE = re.compile(r'train|val(_\w+)?')
 
 
-def check_datasets(options: Mapping[str, object], scale: int, batches: int, where: str) -> dict[str, object]:
+def check_datasets(
+    options: Mapping[str, object], scale: int, batches: int, where: str, smallest: int = 1
+) -> dict[str, object]:
     """Validates all data sets: keys, degradations, and the images on the disk.
 
     Every data set is built once, which opens its folders and databases and reads the sizes of the images, no pixels.
-    ``batches`` are drawn at once, one for each process or GPU. Returns the section with defaults, and with the `phase`
+    ``batches`` are drawn at once, one for each process or GPU; validation images must have sides of at least
+    ``smallest`` pixels for the metrics. Returns the section with defaults, and with the `phase`
     and `scale` that BasicSR adds to each data set. InputError for the first error.
     """
     if 'train' not in options:
@@ -54,7 +57,7 @@ def check_datasets(options: Mapping[str, object], scale: int, batches: int, wher
         names[name] = key
         dataset.update(phase=key.split('_', 1)[0], scale=scale)
         _check_degradations(dataset, scale, place)
-        _check_images(dataset, batches, place)
+        _check_images(dataset, batches, smallest, place)
         checked[key] = dataset
     return checked
 
@@ -83,12 +86,16 @@ def _check_degradations(dataset: Mapping[str, Any], scale: int, place: str) -> N
     if given is None:
         return
     listed = {f'.{index}': one for index, one in enumerate(given)} if isinstance(given, list) else {'': given}
+    labels = set[str]()
     for index, specification in listed.items():
         with naming(f'{place}.degradation{index}'):
-            build_degradation(specification, scale)
+            label = build_degradation(specification, scale).label
+            if label in labels:
+                raise InputError(f"'{label}' is there twice; remove one of the two")
+            labels.add(label)
 
 
-def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
+def _check_images(dataset: Mapping[str, Any], batches: int, smallest: int, place: str) -> None:
     """Builds the data set once; a training set must fill a batch."""
     size, scale = dataset.get('gt_size'), dataset['scale']
     if isinstance(size, int) and size % scale:
@@ -104,7 +111,7 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
         built = kind(deepcopy(dict(dataset)))
         images = len(built)
         if images and backend != 'lmdb':  # BasicSR would leave the database open
-            _read_one(built)
+            _read_one(built, smallest)
     except InputError as error:
         raise InputError(f'{place}: {error}') from error
     except OSError as error:
@@ -124,14 +131,19 @@ def _check_images(dataset: Mapping[str, Any], batches: int, place: str) -> None:
         )
 
 
-def _read_one(dataset: Any) -> None:
+def _read_one(dataset: Any, smallest: int) -> None:
     """Reads the first image, of a validation set of ours all, and restores all random states."""
     if isinstance(dataset, SampledDataset):
         dataset.source.read(0)
         return
     if isinstance(dataset, DegradedTestDataset):  # all: a validation would stop the training
         for index in range(dataset.num_images):
-            crop_to_multiple(dataset.source.read(index), dataset.scale, dataset.source.names[index])
+            name = dataset.source.names[index]
+            height, width, _ = crop_to_multiple(dataset.source.read(index), dataset.scale, name).shape
+            if min(height, width) < smallest:
+                raise InputError(
+                    f"image '{name}' has {width} x {height} pixels; val.metrics need sides of at least {smallest}"
+                )
         return
     state = random.getstate()
     try:

@@ -16,6 +16,7 @@ from dasr_arch._errors import FOREIGN_ERRORS, InputError
 from dasr_arch.archs.contract import facts_of
 from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
 from dasr_arch.config.typed import check_arguments, check_known, convert
+from dasr_arch.metrics.lpips_metric import check_backbone
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
@@ -87,6 +88,8 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
 
 def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
     """Builds a loss and computes it once; it must be a finite number."""
+    if options.get('type') == 'PerceptualLoss':
+        raise InputError(f"{where}: PerceptualLoss belongs under perceptual_opt of BasicSR's models")
     criterion = build(options, LOSS_REGISTRY, where, 'loss')
     weight = options.get('loss_weight')
     if isinstance(weight, int | float) and weight < 0:
@@ -109,6 +112,8 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
             raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
         if options.get('better', 'higher') not in {'higher', 'lower'}:
             raise InputError(f"{place}.better: expected 'higher' or 'lower', got {options['better']!r}")
+        if 'backbone_path' in options:
+            check_backbone(options['backbone_path'], str(options.get('net', 'alex')), place)
 
 
 def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:

@@ -34,6 +34,7 @@ from dasr_arch.config.dataset_checks import check_datasets
 from dasr_arch.config.fit_checks import check_data, check_fit
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
+from dasr_arch.metrics.sizes import smallest_side
 
 Launcher = Literal['auto', 'none', 'pytorch']
 
@@ -105,7 +106,8 @@ def load_training_options(
     if general.val is not None:
         registry_checks.check_metrics(general.val.metrics, f'{where}: val.metrics')
     batches = processes.world_size if processes.dist else max(1, num_gpu)  # BasicSR's DataParallel
-    datasets = check_datasets(general.datasets, general.scale, batches, where)
+    measured = smallest_side(((general.val and general.val.metrics) or {}).values())
+    datasets = check_datasets(general.datasets, general.scale, batches, where, measured)
     _check_validation(general.val, datasets, where)
     check_data(network, train, model, datasets, batches, where)
     if not foreign or model == 'SRModel':

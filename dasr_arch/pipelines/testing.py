@@ -27,7 +27,7 @@ from dasr_arch.benchmark.config import (
 )
 from dasr_arch.benchmark.crops import write_crops
 from dasr_arch.benchmark.environment import describe_environment
-from dasr_arch.benchmark.image_metrics import check_metric, smallest_side
+from dasr_arch.benchmark.image_metrics import check_metric
 from dasr_arch.benchmark.methods import build_method, describe_method, probe_method
 from dasr_arch.benchmark.pages.results_page import write_results_page
 from dasr_arch.benchmark.published_figures import read_published
@@ -38,6 +38,7 @@ from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
+from dasr_arch.metrics.sizes import smallest_side
 
 RESULTS_FOLDER = Path('results')  # below the current folder
 REPORT_NAME = 'comparison.html'
@@ -187,8 +188,9 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
             digests[plan.label], systems[plan.label] = method.digest, describe_method(method)
             del method
         images: dict[str, tuple[ImageFacts, ...]] = {}
+        smallest = smallest_side({'type': metric.type, **metric.options} for metric in metrics)
         for dataset in datasets:
-            images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest_side(metrics))
+            images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest)
             skipped += [{'dataset': dataset.name, 'picture': name, 'reason': reason} for name, reason in small]
         shown = _choose_shown(options.crops, images)
     for entry in skipped:
@@ -271,7 +273,7 @@ def _find_datasets(options: TestOptions) -> tuple[tuple[DatasetPlan, ...], list[
     """The data sets that exist, and entries for those that are skipped."""
     found, skipped = [], []
     for name, entry in options.datasets.items():
-        root = Path(entry.dataroot_gt)
+        root = Path(entry.dataroot_gt).expanduser()
         if root.exists():
             found.append(DatasetPlan(name, root))
             continue
@@ -280,7 +282,7 @@ def _find_datasets(options: TestOptions) -> tuple[tuple[DatasetPlan, ...], list[
             raise InputError(f'datasets.{name}.dataroot_gt: {reason}, and `missing: skip` leaves it out')
         skipped.append({'dataset': name, 'picture': '', 'reason': reason})
     if not found:
-        names = ', '.join(options.datasets)
+        names = ', '.join(f'{name} ({entry.dataroot_gt})' for name, entry in options.datasets.items())
         raise InputError(f'datasets: none of {names} exists here; datasets/README.md tells how to get them')
     return tuple(found), skipped
 

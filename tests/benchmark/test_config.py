@@ -16,9 +16,11 @@ def test_range_is_no_grid() -> None:
     assert expand_grid(block) == [block]
 
 
-def test_shapes_of_a_distribution_are_no_grid():
+def test_shapes_and_probabilities_are_no_grid():
     block = {'type': 'IsotropicGaussian', 'sigma_range': [1, 2], 'distribution': 'beta', 'beta': [0.3, 0.3]}
     assert expand_grid(block) == [block]
+    (degradation,) = build_degradations([{'type': 'Photographic', 'level_probabilities': [0.3, 0.35, 0.2]}], 4)
+    assert degradation.level_probabilities == (0.3, 0.35, 0.2)
 
 
 def test_expanding_leaves_the_block_as_it_was() -> None:

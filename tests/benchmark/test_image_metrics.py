@@ -6,7 +6,8 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.benchmark.image_metrics import check_metric, measure_image, smallest_side
+from dasr_arch.benchmark.image_metrics import check_metric, measure_image
+from dasr_arch.metrics.sizes import smallest_side
 from tests.benchmark.making import make_image
 
 PSNR = MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4, 'test_y_channel': True})
@@ -54,7 +55,9 @@ def test_metric_without_reference_gets_the_network_output_alone() -> None:
 
 
 def test_smallest_side_leaves_room_for_border_and_window() -> None:
-    assert smallest_side((PSNR, MetricPlan('ssim', 'calculate_ssim', {'crop_border': 2}))) == 19
+    metrics = [{'type': 'calculate_psnr', 'crop_border': 4}, {'type': 'calculate_ssim', 'crop_border': 2}]
+    assert smallest_side(metrics) == 19
+    assert smallest_side([*metrics, {'type': 'calculate_niqe', 'crop_border': 4}]) == 104
 
 
 @pytest.mark.parametrize(

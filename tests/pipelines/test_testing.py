@@ -62,7 +62,7 @@ MISTAKES = [
     (change('save_img', 'yes'), 'save_img: expected true or false'),
     (change('datasets', {}), 'datasets: expected'),
     (change('datasets.Own.dataroot', 'x'), "datasets.Own: unknown key 'dataroot'; did you mean 'dataroot_gt'"),
-    (change('datasets.Own.dataroot_gt', 'nowhere'), 'datasets: none of Own exists here'),
+    (change('datasets.Own.dataroot_gt', 'nowhere'), r'datasets: none of Own \(nowhere\) exists here'),
     (change('datasets.Empty', {'dataroot_gt': 'empty'}), 'empty: holds no images'),
     (change('datasets.Odd', {'dataroot_gt': 'odd'}), 'odd.p0.png'),
     (
