@@ -12,6 +12,8 @@ from torch import nn
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 
+_PROGRESS = ('params', 'lr', 'initial_lr')  # keys of an optimiser's group that are no options
+
 
 def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
     """Training state after ``iteration`` iterations, BasicSR's with 'networks', state dicts by attribute name."""
@@ -36,9 +38,13 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
     try:
         for name, tensors in saved.items():
             networks[name].load_state_dict(tensors)
-        for key in ('optimizers', 'schedulers'):
-            for part, content in zip(getattr(model, key), state[key], strict=True):
-                part.load_state_dict(content)
+        for optimizer, content in zip(model.optimizers, state['optimizers'], strict=True):
+            chosen = [{k: v for k, v in group.items() if k not in _PROGRESS} for group in optimizer.param_groups]
+            optimizer.load_state_dict(content)
+            for group, own in zip(optimizer.param_groups, chosen, strict=True):
+                group.update(own)  # those of today's options, which may have changed
+        for scheduler, content in zip(model.schedulers, state['schedulers'], strict=True):
+            scheduler.load_state_dict(content)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = shorten(str(error), 200)  # torch names tensors from its second line on
         raise InputError(

@@ -80,6 +80,17 @@ def test_incomplete_state_is_refused(missing):
         restore_training_state(model, state)
 
 
+def test_options_of_the_optimiser_are_those_of_today():
+    state = collect_training_state(make_basicsr_model(), 0, 1)
+    model = make_basicsr_model()
+    for group in model.optimizers[0].param_groups:
+        group.update(betas=(0.5, 0.6), weight_decay=0.25)
+    state['optimizers'][0]['param_groups'][0]['lr'] = 0.125
+    restore_training_state(model, state)
+    (group,) = model.optimizers[0].param_groups
+    assert (group['betas'], group['weight_decay'], group['lr']) == ((0.5, 0.6), 0.25, 0.125)
+
+
 def test_networks_are_found_without_losses():
     model = build_model(make_dasr_options())
     assert set(find_networks(model)) == {'net_g', 'net_contrast'}
