@@ -134,6 +134,9 @@ class Run:
         resuming = state is not None and bool(options.get('auto_resume'))
         in_place = resuming and bool(list_states(Path(options['path']['training_states'])))
         best = extra.get('best', {}) if in_place else {}  # else its file lies in another folder
+        if best.pop('name', next(iter(metrics), None)) != next(iter(metrics), None):
+            get_root_logger().warning('The first of val.metrics has changed; the best validation is counted anew')
+            best = {}
         self.best = BestResult(metrics, **best)
         self.wait()  # other processes may still read from the folder that is renamed
         if options['rank'] == 0:
@@ -174,7 +177,7 @@ class Run:
             self.progress.step()
             stops, last = agree(self.options, bool(interrupted)), iteration == self.total
             reports = last or iteration % frequency['print_freq'] == 0
-            validates = val_frequency and iteration % val_frequency == 0
+            validates = val_frequency and (last or iteration % val_frequency == 0)
             saves = last or stops or iteration % frequency['save_checkpoint_freq'] == 0
             if reports or validates or saves:
                 check_finite(self.model, self.options, iteration)
@@ -230,7 +233,7 @@ class Run:
         if self.options['rank'] == 0:
             save_weights(self.model, str(iteration))
             save_weights(self.model, 'latest')
-            best = {'value': self.best.value, 'iteration': self.best.iteration}
+            best = {'name': self.best.name, 'value': self.best.value, 'iteration': self.best.iteration}
             write_state(self.model, self.options, iteration, {'best': best, 'images': self.epoch_length})
             prune(self.options, self.options['logger'].get('keep_checkpoints', 3))
         self.wait()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -379,6 +380,28 @@ def short_options(**train: object) -> dict[str, Any]:
     """One iteration of the encoder, one of everything."""
     stages = {'stage_1': {'total_iter': 1, 'lr': 1e-3}, 'stage_2': {'total_iter': 1, 'lr': 1e-3}}
     return tiny_options(**{'total_iter': 2, **stages, **train})
+
+
+def test_last_state_holds_the_best_of_the_last_validation(tmp_path: Path) -> None:
+    options = short_options()
+    options['val']['val_freq'] = 100
+    assert run_here(tmp_path, options) == 0
+    experiment = tmp_path / 'experiments' / 'tiny'
+    state = torch.load(experiment / 'training_states' / '2.state', weights_only=False)
+    (validation,) = (line['validation'] for line in losses(tmp_path) if 'validation' in line)
+    assert state['extra']['best'] == {'name': 'psnr', 'value': validation['demo']['mean']['psnr'], 'iteration': 2}
+
+
+def test_best_is_counted_anew_by_another_metric(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = short_options()
+    assert run_here(tmp_path, options) == 0
+    options['val']['metrics'] = {'ssim': {'type': 'calculate_ssim', 'crop_border': 4}}
+    options['train'] |= {'total_iter': 3, 'stage_2': {'total_iter': 2, 'lr': 1e-3}}
+    capfd.readouterr()
+    assert run_here(tmp_path, options, '--auto_resume') == 0
+    output = ''.join(capfd.readouterr())
+    assert 'The first of val.metrics has changed; the best validation is counted anew' in output
+    assert re.search(r'Best ssim 0\.\d+ at iteration 3', output)
 
 
 def test_curves_and_images_of_the_validation_are_written(tmp_path: Path) -> None:
