@@ -1,5 +1,6 @@
 """Data loaders of training and validation; training batches are endless and continue exactly in a resumed run."""
 
+import gc
 import os
 import signal
 import threading
@@ -66,6 +67,8 @@ def iterate(loader: DataLoader[dict[str, Any]], images: DeviceImages | None) -> 
 
     Close it, so that its processes end.
     """
+    if loader.num_workers:
+        gc.collect()  # a forked process may abort where it collects what others own, such as groups of processes
     try:
         for batch in loader:
             yield batch if images is None else images.complete(batch)

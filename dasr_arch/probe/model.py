@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dasr_arch._errors import InputError
@@ -95,7 +95,7 @@ def write_probe(path: str | os.PathLike[str], probe: Probe) -> None:
         about[quantity] = {'classes': msgspec.to_builtins(classifier.classes), 'accuracy': classifier.accuracy}
     texts = {'probe': _FORMAT, 'encoder': probe.encoder, 'tested_on': probe.tested_on, 'readings': json.dumps(about)}
     with atomic_write(path) as temporary:
-        save_file({name: tensor.float().contiguous() for name, tensor in tensors.items()}, temporary, texts)
+        temporary.write_bytes(save({name: tensor.float().contiguous() for name, tensor in tensors.items()}, texts))
 
 
 def read_probe(path: str | os.PathLike[str], network: DASR) -> Probe:
