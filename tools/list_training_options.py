@@ -10,14 +10,14 @@ from typing import get_args, get_origin, get_type_hints
 
 import msgspec
 
-from dasr_arch.config import train_schema
+from dasr_arch.config import train_schema, zero_shot_schema
 from dasr_arch.config.typed import describe_kind
 
 TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'option_files.md'
 INTRODUCTION = """# Keys of a training file
 
 `python tools/list_training_options.py` generates this page from `dasr_arch/config/train_schema.py`, which checks every
-key before anything is created.
+key before anything is created. Further keys of BasicSR's models and data sets are passed on.
 
 - Keys are written with their sections: `datasets.train.gt_size`. A key without default is required.
 - The project's option files leave out a key that has its default, unless the paper states the value.
@@ -42,6 +42,8 @@ SECTIONS = (
     ('Distillation of `DASRModel`', 'train.teacher_opt.', 'TeacherOptions'),
     ('Meta-training of `MZSRModel`', 'train.meta_opt.', 'MetaOptions'),
     ('Adaptation of `MZSRModel` in validation', 'train.adaptation.', 'AdaptationOptions'),
+    ('Test-time training of `ZSSR`, in test files', 'networks.NAME.adapt.', 'ZSSROptions'),
+    ('Test-time adaptation of `MZSR`, in test files', 'networks.NAME.adapt.', 'MZSROptions'),
     ('Validation', 'val.', 'ValOptions'),
     ('Log and checkpoints', 'logger.', 'LoggerOptions'),
     ('Several processes', 'dist_params.', 'DistributedOptions'),
@@ -53,7 +55,7 @@ def read_comments(kind: type[msgspec.Struct]) -> dict[str, str]:
     """Comments behind the fields of a structure and of those that it derives from."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        if base.__module__ == train_schema.__name__:
+        if base.__module__ in (train_schema.__name__, zero_shot_schema.__name__):
             found |= dict(re.findall(COMMENTED_FIELD, inspect.getsource(base), flags=re.MULTILINE))
     return found
 
@@ -93,7 +95,7 @@ def render() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
     for title, prefix, name in SECTIONS:
-        rows = '\n'.join(list_rows(prefix, getattr(train_schema, name)))
+        rows = '\n'.join(list_rows(prefix, getattr(zero_shot_schema, name, None) or getattr(train_schema, name)))
         parts.append(
             f'## {title}\n\n| Key | Value | Default | Meaning, unit, source |\n| --- | --- | --- | --- |\n{rows}\n'
         )

@@ -39,7 +39,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
 class LoaderOptions(Options, kw_only=True, frozen=True):
     """Keys of every training set."""
 
-    name: Name  # of the experiment or data set; its folder in results
+    name: Name  # in logs and in folders: experiments/NAME of a training, visualization/NAME of a validation set
     type: str
     num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024)] = 0  # processes
     batch_size_per_gpu: Count  # images
@@ -57,7 +57,7 @@ class DegradationDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     crop_first: bool = False  # crop, then degrade, as the released code; else degrade, then crop, as the paper
     degradation: Mapping  # type and parameters, see training.md
     degrade_on: Literal['device', 'worker'] = 'device'  # where the model computes, or in the loading processes
-    num_patches: Count | UnsetType = UNSET  # of each image; 2 for DASRModel with contrast
+    num_patches: Count | UnsetType = UNSET  # of each image: 2 if absent (degrade_on: worker: 1); contrast needs 2
     cache_mib: WholeNumber = 512  # MiB of decoded images that each loading process keeps
     images_on: Literal['auto', 'device', 'host'] = (
         'auto'  # decoded images in GPU memory, where they fit, or main memory
@@ -72,7 +72,7 @@ class LQDatasetOptions(LoaderOptions, kw_only=True, frozen=True):
     lq_size: Count  # side of a patch, LR pixels
     use_hflip: bool = True  # random horizontal flips
     use_rot: bool = True  # random rotations by 90 degrees
-    cache_mib: WholeNumber = 512
+    cache_mib: WholeNumber = 512  # MiB of decoded images that each loading process keeps
     seed: Seed | UnsetType = UNSET  # of crops and degradations; manual_seed by default
 
 
@@ -81,7 +81,7 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
 
     renamed: ClassVar[dict[str, str]] = {'max_pictures': 'max_images'}
 
-    name: Name  # of the experiment or data set; its folder in results
+    name: Name  # in logs and in folders: experiments/NAME of a training, visualization/NAME of a validation set
     type: str
     dataroot_gt: Folders  # HR images: folder, LMDB or a list of them
     degradation: Mapping | Annotated[list[Mapping], Meta(min_length=1)]
@@ -93,7 +93,7 @@ class DegradedTestDatasetOptions(Options, kw_only=True, frozen=True):
 class ForeignDatasetOptions(Options, kw_only=True, frozen=True):
     """Keys that data sets of BasicSR share; further keys are not checked."""
 
-    name: Name  # of the experiment or data set; its folder in results
+    name: Name  # in logs and in folders: experiments/NAME of a training, visualization/NAME of a validation set
     type: str
     dataroot_gt: Folders | UnsetType = UNSET
     dataroot_lq: Folders | UnsetType = UNSET
@@ -232,7 +232,7 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
 class TrainOptions(Options, kw_only=True, frozen=True):
     """Section `train` of every model of ours."""
 
-    total_iter: Count  # iterations, the sum of the stages (BasicSR's own loop: at most)
+    total_iter: Count  # iterations, the sum of the stages; in BasicSR's own script an upper limit
     precision: Literal['auto', 'fp32', 'tf32', 'bf16'] = 'auto'  # tf32: fp32, but for convolutions on a GPU
     ema_decay: Decay = 0.0  # of the averaged weights; 0 is off
     optim_g: OptimizerOptions = OptimizerOptions()
@@ -314,7 +314,7 @@ class DistributedOptions(Options, kw_only=True, frozen=True):
 class GeneralOptions(Options, kw_only=True, frozen=True):
     """The top level of a file for any model; datasets and train are checked by what they are for."""
 
-    name: Name  # of the experiment or data set; its folder in results
+    name: Name  # in logs and in folders: experiments/NAME of a training, visualization/NAME of a validation set
     model_type: str  # a registered model
     scale: Count  # upscaling factor
     num_gpu: WholeNumber | Literal['auto'] = 'auto'  # 0: CPU

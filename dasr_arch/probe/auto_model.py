@@ -58,7 +58,7 @@ class AutoPool(ModelPool):
 def estimate_quality(table: Sequence[int]) -> int:
     """Quality of a JPEG from its 64 luma steps, as the IJG's library scales those of the standard.
 
-    Below 25, where steps are limited to 255, it is too high by up to 10.
+    Below 20, where steps are limited to 255, it is too high by up to 10.
     """
     percent = 100 * sum(table) / _STANDARD_SUM
     return max(1, min(100, round(100 - percent / 2 if percent <= 100 else 5000 / percent)))
