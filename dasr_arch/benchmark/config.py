@@ -79,7 +79,7 @@ class SystemOptions(Options, kw_only=True, frozen=True):
     denoiser: Block | None = None
     adapt: Block | None = None
     tile: Annotated[int, Meta(ge=16)] | None = None  # LR pixels
-    datasets: list[str] | None = None  # all, if absent
+    datasets: Annotated[list[str], Meta(min_length=1)] | None = None  # all, if absent
     missing: Missing | None = None  # the `missing_weights` of the file, if absent
 
 

@@ -192,7 +192,7 @@ def _prepare(options: TestOptions, where: str) -> _Prepared:
         for dataset in datasets:
             images[dataset.name], small = inspect_dataset(dataset, options.scale, smallest)
             skipped += [{'dataset': dataset.name, 'picture': name, 'reason': reason} for name, reason in small]
-        shown = _choose_shown(options.crops, images)
+        shown = _choose_shown(options, images)
     for entry in skipped:
         what = ' '.join(filter(None, (entry.get('network'), entry['dataset'], entry['picture'])))
         _LOGGER.warning('skipped: %s: %s', what, entry['reason'])
@@ -240,17 +240,18 @@ def _find_averages(options: TestOptions, degradations: Sequence[Degradation]) ->
     return averages
 
 
-def _choose_shown(
-    options: CropOptions | None, images: Mapping[str, Sequence[ImageFacts]]
-) -> dict[str, tuple[str, ...]]:
+def _choose_shown(options: TestOptions, images: Mapping[str, Sequence[ImageFacts]]) -> dict[str, tuple[str, ...]]:
     """The images that the page shows, by data set; unknown names are left out with a warning."""
-    if options is None:
+    if options.crops is None:
         return {}
     names = {dataset: [facts.name for facts in group] for dataset, group in images.items()}
-    if isinstance(options.images, int):
-        return {dataset: tuple(group[: options.images]) for dataset, group in names.items()}
+    wanted_of = options.crops.images
+    if isinstance(wanted_of, int):
+        return {dataset: tuple(group[:wanted_of]) for dataset, group in names.items()}
     shown = {}
-    for dataset, wanted in options.images.items():
+    for dataset, wanted in wanted_of.items():
+        if dataset not in options.datasets:
+            raise InputError(f"crops.images: no data set is called '{dataset}'{suggest(dataset, options.datasets)}")
         group = names.get(dataset, [])
         for name in wanted:
             if group and name not in group:
