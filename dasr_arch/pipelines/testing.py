@@ -251,7 +251,7 @@ def _choose_shown(options: TestOptions, images: Mapping[str, Sequence[ImageFacts
     shown = {}
     for dataset, wanted in wanted_of.items():
         if dataset not in options.datasets:
-            raise InputError(f"crops.images: no data set is called '{dataset}'{suggest(dataset, options.datasets)}")
+            _LOGGER.warning("crops.images: no data set is called '%s'%s", dataset, suggest(dataset, options.datasets))
         group = names.get(dataset, [])
         for name in wanted:
             if group and name not in group:

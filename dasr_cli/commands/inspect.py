@@ -7,7 +7,7 @@ from dasr_cli.arguments import add_json, add_model
 from dasr_cli.messages import print_error
 
 _NAMES = {'kernel': 'blur', 'jpeg': 'JPEG'}
-_PROBES = 'iso at x2, x3, x4, general at x4, photo at x2, x4'
+_PROBES = 'iso at x2, x3, x4, general at x4, photo at x2, x3, x4'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -63,8 +63,7 @@ MISTAKES = [
     (change('datasets', {}), 'datasets: expected'),
     (change('datasets.Own.dataroot', 'x'), "datasets.Own: unknown key 'dataroot'; did you mean 'dataroot_gt'"),
     (change('datasets.Own.dataroot_gt', 'nowhere'), r'datasets: none of Own \(nowhere\) exists here'),
-    (change('networks.Ours.datasets', []), 'networks.Ours.datasets: expected'),
-    (change('crops', {'images': {'Onw': ['a']}}), "crops.images: no data set is called 'Onw'; did you mean 'Own'"),
+    (change('networks.Ours.datasets', []), 'networks.Ours: datasets: expected a list'),
     (change('datasets.Empty', {'dataroot_gt': 'empty'}), 'empty: holds no images'),
     (change('datasets.Odd', {'dataroot_gt': 'odd'}), 'odd.p0.png'),
     (
