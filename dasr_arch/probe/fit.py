@@ -123,7 +123,7 @@ def gather_samples(
             noise = (index + row) % len(noises)
             options = degradation_options(kernels[kernel], noises[noise], qualities[quality])
             lq = degrade_image(build_degradation(options, network.scale), image, 0, f'{index} {row}')
-            vectors.append(encode_image(network, lq).tolist())  # tensors would fragment the heap: 10 GB for 200 images
+            vectors.append(encode_image(network, lq).tolist())  # tensors would fragment the heap
             chosen.append((kernel, noise, quality))
         progress(1)
     return Samples(torch.tensor(vectors, dtype=torch.float64), *torch.tensor(chosen).unbind(1))
