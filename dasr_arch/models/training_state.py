@@ -12,7 +12,7 @@ from torch import nn
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write
 
-_PROGRESS = ('params', 'lr', 'initial_lr')  # keys of an optimiser's group that are no options
+_KEPT = ('params', 'lr', 'initial_lr', 'amsgrad', 'centered', 'momentum')  # progress, or what the state depends on
 
 
 def collect_training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
@@ -39,10 +39,11 @@ def restore_training_state(model: Any, state: Mapping[str, Any]) -> None:
         for name, tensors in saved.items():
             networks[name].load_state_dict(tensors)
         for optimizer, content in zip(model.optimizers, state['optimizers'], strict=True):
-            chosen = [{k: v for k, v in group.items() if k not in _PROGRESS} for group in optimizer.param_groups]
-            optimizer.load_state_dict(content)
-            for group, own in zip(optimizer.param_groups, chosen, strict=True):
-                group.update(own)  # those of today's options, which may have changed
+            groups = [  # with today's options, which may have changed
+                {**saved, **{key: value for key, value in own.items() if key not in _KEPT}}
+                for saved, own in zip(content['param_groups'], optimizer.param_groups, strict=True)
+            ]
+            optimizer.load_state_dict({**content, 'param_groups': groups})
         for scheduler, content in zip(model.schedulers, state['schedulers'], strict=True):
             scheduler.load_state_dict(content)
     except (RuntimeError, ValueError, KeyError) as error:

@@ -87,6 +87,8 @@ def test_options_of_the_optimiser_are_those_of_today():
         group.update(betas=(0.5, 0.6), weight_decay=0.25)
     state['optimizers'][0]['param_groups'][0]['lr'] = 0.125
     restore_training_state(model, state)
+    for entry in state['optimizers'][0]['param_groups']:
+        assert entry['weight_decay'] == 0  # the state itself is left as it was
     (group,) = model.optimizers[0].param_groups
     assert (group['betas'], group['weight_decay'], group['lr']) == ((0.5, 0.6), 0.25, 0.125)
 
