@@ -134,7 +134,7 @@ class Run:
         resuming = state is not None and bool(options.get('auto_resume'))
         in_place = resuming and bool(list_states(Path(options['path']['training_states'])))
         best = extra.get('best', {}) if in_place else {}  # else its file lies in another folder
-        if best.pop('name', next(iter(metrics), None)) != next(iter(metrics), None):
+        if best.pop('name', None) not in (None, next(iter(metrics), None)):
             get_root_logger().warning('The first of val.metrics has changed; the best validation is counted anew')
             best = {}
         self.best = BestResult(metrics, **best)
@@ -177,12 +177,14 @@ class Run:
             self.progress.step()
             stops, last = agree(self.options, bool(interrupted)), iteration == self.total
             reports = last or iteration % frequency['print_freq'] == 0
-            validates = val_frequency and (last or iteration % val_frequency == 0)
+            validates = val_frequency and ((last and not stops) or iteration % val_frequency == 0)
             saves = last or stops or iteration % frequency['save_checkpoint_freq'] == 0
             if reports or validates or saves:
                 check_finite(self.model, self.options, iteration)
             if reports:
                 self.report(iteration, clock)
+            if validates and last:
+                self.save(iteration)  # the validation may fail
             if validates:
                 self.validate(iteration)
                 clock.restart()

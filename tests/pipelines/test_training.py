@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dasr_arch import InputError
 from dasr_arch.degradations import build_degradation
 from dasr_arch.models.dasr_model import DASRModel
+from dasr_arch.pipelines import training
 from dasr_arch.pipelines.checkpoints import read_state
 from dasr_arch.pipelines.training import deferred_interrupt
 from dasr_arch.pipelines.training_log import TrainingLog, read_history
@@ -390,6 +391,19 @@ def test_last_state_holds_the_best_of_the_last_validation(tmp_path: Path) -> Non
     state = torch.load(experiment / 'training_states' / '2.state', weights_only=False)
     (validation,) = (line['validation'] for line in losses(tmp_path) if 'validation' in line)
     assert state['extra']['best'] == {'name': 'psnr', 'value': validation['demo']['mean']['psnr'], 'iteration': 2}
+
+
+def test_last_weights_are_there_even_if_the_last_validation_fails(tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, 'No space left on device', 'a')
+
+    monkeypatch.setattr(training, 'validate', fail)
+    options = short_options()
+    options['val']['val_freq'] = 100
+    assert run_here(tmp_path, options) == 2
+    experiment = tmp_path / 'experiments' / 'tiny'
+    assert (experiment / 'training_states' / '2.state').is_file()
+    assert weights(tmp_path)
 
 
 def test_best_is_counted_anew_by_another_metric(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
