@@ -56,6 +56,7 @@ def test_metric_without_reference_gets_the_network_output_alone() -> None:
 
 def test_smallest_side_leaves_room_for_border_and_window() -> None:
     metrics = [{'type': 'calculate_psnr', 'crop_border': 4}, {'type': 'calculate_ssim', 'crop_border': 2}]
+    assert smallest_side([]) == 1
     assert smallest_side(metrics) == 19
     assert smallest_side([*metrics, {'type': 'calculate_niqe', 'crop_border': 4}]) == 104
 
