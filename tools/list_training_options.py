@@ -16,8 +16,9 @@ from dasr_arch.config.typed import describe_kind
 TARGET = Path(__file__).resolve().parents[1] / 'docs' / 'option_files.md'
 INTRODUCTION = """# Keys of a training file
 
-`python tools/list_training_options.py` generates this page from `dasr_arch/config/train_schema.py`, which checks every
-key before anything is created. Further keys of BasicSR's models and data sets are passed on.
+`python tools/list_training_options.py` generates this page from `dasr_arch/config/train_schema.py` and
+`zero_shot_schema.py`, which check every key before anything is created. Further keys of BasicSR's models and data sets
+are passed on.
 
 - Keys are written with their sections: `datasets.train.gt_size`. A key without default is required.
 - The project's option files leave out a key that has its default, unless the paper states the value.

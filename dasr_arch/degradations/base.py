@@ -23,7 +23,7 @@ from dasr_arch.degradations.padding import border_index, pad_border
 from dasr_arch.degradations.resize import check_multiple, downsample_bicubic_valid, downsample_matrix, downsample_s_fold
 
 Range = tuple[float, float]
-_LARGEST_KERNEL = 1001
+_LARGEST = 1001
 
 
 class Window(NamedTuple):
@@ -75,10 +75,8 @@ class Degradation(ABC):
         """Checks every parameter."""
         if not is_whole(self.scale) or self.scale < 1:
             raise InputError(f'scale must be a whole number of 1 or more, got {self.scale!r}')
-        if not is_whole(self.kernel_size) or not 0 < self.kernel_size <= _LARGEST_KERNEL or self.kernel_size % 2 == 0:
-            raise InputError(
-                f'kernel_size must be odd, from 1 to {_LARGEST_KERNEL}, got {self.kernel_size!r}; the paper uses 21'
-            )
+        if not is_whole(self.kernel_size) or not 0 < self.kernel_size <= _LARGEST or self.kernel_size % 2 == 0:
+            raise InputError(f'kernel_size must be odd, 1 to {_LARGEST}, got {self.kernel_size!r}; the paper uses 21')
         check_choice('downsample', self.downsample, ('bicubic', 's_fold'))
         check_choice('border', self.border, ('replicate', 'mirror'))
         check_number('noise', self.noise, low=0, high=255)

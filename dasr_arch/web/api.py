@@ -69,7 +69,7 @@ class Service:
         if job.outcome is None:
             self.queue.remove(job)
             raise job.error or ProblemError(500, 'the job ended without a result')
-        response = _send(job.outcome.files['result'], BackgroundTask(self.queue.remove, job), download=True)
+        response = _send(_find_file(job, 'result'), BackgroundTask(self.queue.remove, job), download=True)
         response.headers['DASR-Notes'] = json.dumps(job.outcome.facts.notes)  # ASCII
         return response
 

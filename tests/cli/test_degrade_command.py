@@ -124,7 +124,7 @@ def test_bad_image_is_named_and_the_rest_goes_on(folder: Path, capsys: pytest.Ca
         ('--sigma wide', "argument --sigma: invalid float value: 'wide'"),
         ('--sigma 1 --noise -5', '--noise must be a number in [0, 255], got -5.0'),
         ('--sigma 1 --noise nan', '--noise must be a number in [0, 255], got nan'),
-        ('--sigma 1 --kernel-size 20', '--kernel-size: kernel_size must be odd, from 1 to 1001, got 20'),
+        ('--sigma 1 --kernel-size 20', '--kernel-size: kernel_size must be odd, 1 to 1001, got 20'),
         ('--sigma 1 --scale 0', '--scale must be a whole number of 1 or more, got 0'),
         ('--sigma 1 --jpeg 0', '--jpeg must be'),
         ('--sigma 1 --theta 3', '--theta rotates an anisotropic kernel; give --lambda L1 L2'),

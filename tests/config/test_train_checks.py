@@ -302,7 +302,7 @@ def test_wrong_training_part_is_refused(load, override, expected):
             'datasets.val_1.degradation=[{type: IsotropicGaussian, sigma: 1}, {type: IsotropicGaussian, sigma: 1.0}]',
             "datasets.val_1.degradation.1: 'sigma 1' is there twice",
         ),
-        ('datasets.train.degradation.kernel_size=1003', 'kernel_size must be odd, from 1 to 1001, got 1003'),
+        ('datasets.train.degradation.kernel_size=1003', 'kernel_size must be odd, 1 to 1001, got 1003'),
         ('datasets.val_1.degradation.0.sigma=-1', 'datasets.val_1.degradation.0: sigma must be'),
         ('datasets.val_1.degradation=[{type: IsotropicGaussian, sigma_range: [1, 2]}]', 'needs fixed values'),
         ('datasets.val_1.name=demo_train', "'demo_train' is already the name of datasets.train"),
