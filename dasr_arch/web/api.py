@@ -71,6 +71,7 @@ class Service:
             raise job.error or ProblemError(500, 'the job ended without a result')
         response = _send(_find_file(job, 'result'), BackgroundTask(self.queue.remove, job), download=True)
         response.headers['DASR-Notes'] = json.dumps(job.outcome.facts.notes)  # ASCII
+        response.headers['DASR-Result'] = json.dumps(job.outcome.facts.model_dump(exclude={'notes'}))
         return response
 
     async def start_upscaling(

@@ -1,5 +1,6 @@
 """Sizes, masks and the choice of the model in the HTTP API and on the page."""
 
+import json
 from io import BytesIO
 
 import numpy as np
@@ -112,8 +113,14 @@ def test_model_and_reason_are_told(server, installed):
     assert (made['scale'], made['width'], made['height'], made['reason']) == (3, 100, 80, 'chosen by the request')
     made = run_job(installed, scale='1')
     assert (made['scale'], made['width'], made['height'], made['name']) == (2, 40, 32, 'photo_x1.png')
-    made = run_job(installed, encode(make_image(), 'JPEG', quality=50), model='auto')
+    jpeg = encode(make_image(), 'JPEG', quality=50)
+    made = run_job(installed, jpeg, model='auto')
     assert (made['model'], made['reason']) == ('dasr_s_x4_photo', 'JPEG of quality 50')
+    address = f'{installed.address}api/v1/upscale'
+    answer = requests.post(address, files={'image': ('photo.png', jpeg)}, data={'model': 'auto'}, timeout=WAIT)
+    told = json.loads(answer.headers['DASR-Result'])
+    own = {'notes', 'seconds'}  # the notes have a header of their own
+    assert {name: told.get(name) for name in made.keys() - own} == {name: made[name] for name in made.keys() - own}
 
 
 def test_page_takes_size_mask_and_auto(installed, tmp_path):
