@@ -1,15 +1,20 @@
-"""Writes docs/option_files.md, the table of all keys of a training file, from the structures that check them."""
+"""Writes docs/option_files.md, the tables of all keys of a training file, from the structures that check them.
+
+The arguments of the networks come from the signatures and docstrings of their classes.
+"""
 
 import argparse
 import inspect
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import msgspec
 
+from dasr_arch._registration import ARCH_REGISTRY, import_all
 from dasr_arch.config import train_schema, zero_shot_schema
 from dasr_arch.config.typed import describe_kind
 
@@ -22,7 +27,8 @@ are passed on.
 
 - Keys are written with their sections: `datasets.train.gt_size`. A key without default is required.
 - The project's option files leave out a key that has its default, unless the paper states the value.
-- `network_g`, `pixel_opt`, metrics and degradations also take the arguments of the class that `type` names.
+- `network_g`, `pixel_opt`, metrics and degradations also take the arguments of the class that `type` names. Those of
+  our networks are [below](#network-dasr), those of degradations in [training.md](training.md#degradations).
 """
 SECTIONS = (
     ('Top level', '', 'GeneralOptions'),
@@ -49,6 +55,20 @@ SECTIONS = (
     ('Log and checkpoints', 'logger.', 'LoggerOptions'),
     ('Several processes', 'dist_params.', 'DistributedOptions'),
 )
+NETWORKS = (  # those in one bracket have the same arguments
+    ('DASR',),
+    ('DASRW',),
+    ('SRCNN',),
+    ('SAN',),
+    ('SRMDNF', 'SRMD'),
+    ('UDVD',),
+    ('SFTMD',),
+    ('Predictor',),
+    ('Corrector',),
+    ('IKC',),
+    ('ZSSR', 'MZSR'),
+    ('DnCNN',),
+)
 COMMENTED_FIELD = r'^    (\w+): [^#\n]*(?:\(\n[^#\n]*)?  # (.*)$'  # a default in brackets is on a line of its own
 
 
@@ -61,12 +81,11 @@ def read_comments(kind: type[msgspec.Struct]) -> dict[str, str]:
     return found
 
 
-def describe_default(field: msgspec.structs.FieldInfo) -> str:
+def describe_default(value: object) -> str:
     """The default as an option file writes it; empty for a required key."""
-    value = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
     if value is msgspec.UNSET:
         return 'may be absent'
-    if value is msgspec.NODEFAULT:
+    if value in (msgspec.NODEFAULT, inspect.Parameter.empty):
         return ''
     if isinstance(value, msgspec.Struct):
         return 'see its keys'
@@ -88,8 +107,30 @@ def list_rows(prefix: str, kind: type[msgspec.Struct]) -> Iterator[str]:
     """One row of a table for each key."""
     hints, comments = get_type_hints(kind, include_extras=True), read_comments(kind)
     for field in msgspec.structs.fields(kind):
-        cells = (f'`{prefix}{field.name}`', describe_value(hints[field.name]), describe_default(field))
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        cells = (f'`{prefix}{field.name}`', describe_value(hints[field.name]), describe_default(default))
         yield f'| {" | ".join(cells)} | {comments.get(field.name, "")} |'
+
+
+def read_arguments(network: type) -> dict[str, str]:
+    """Descriptions of the arguments in the docstrings of a network and of the classes that it derives from."""
+    found: dict[str, str] = {}
+    for base in reversed(network.__mro__):
+        arguments = re.search(
+            r'^Args:\n(.*?)(?=^\S|\Z)', inspect.cleandoc(base.__doc__ or ''), re.DOTALL | re.MULTILINE
+        )
+        for name, text in re.findall(r'^    (\w+): (.*(?:\n {8}.*)*)', arguments[1] if arguments else '', re.MULTILINE):
+            found[name] = re.sub(r':\w+:(?=`)', '', ' '.join(text.split()).replace('``', '`')).removesuffix('.')
+    return found
+
+
+def list_arguments(network: type, texts: Mapping[str, str]) -> Iterator[str]:
+    """One row of a table for each argument of a network."""
+    hints: Mapping[str, object] = get_type_hints(network.__init__)
+    for name, parameter in list(inspect.signature(network).parameters.items()):
+        arms = tuple(arm for arm in get_args(hints[name]) if get_origin(arm) is not os.PathLike)
+        value = ' or '.join(map(describe_kind, arms)) if type(None) in arms else describe_kind(hints[name])
+        yield f'| `{name}` | {value} | {describe_default(parameter.default)} | {texts[name]} |'
 
 
 def render() -> str:
@@ -100,6 +141,13 @@ def render() -> str:
         parts.append(
             f'## {title}\n\n| Key | Value | Default | Meaning, unit, source |\n| --- | --- | --- | --- |\n{rows}\n'
         )
+    import_all('dasr_arch.archs', '_arch')
+    for names in NETWORKS:
+        texts = read_arguments(ARCH_REGISTRY.get(names[0]))
+        first, *others = (list(list_arguments(ARCH_REGISTRY.get(name), texts)) for name in names)
+        assert all(rows == first for rows in others), names
+        title, rows = 'Network ' + ' and '.join(f'`{name}`' for name in names), '\n'.join(first)
+        parts.append(f'## {title}\n\n| Argument | Value | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n')
     return '\n'.join(parts)
 
 

@@ -169,12 +169,12 @@ class DASR(AcceleratedNetwork, SRNetwork):
         encoder_feat: channels of the encoder's first convolutions.
         reduction: divisor of the hidden width of the channel modulation.
         img_range: maximum of the pixel values inside the network; the released weights need 255.
-        upsampler: 'pixelshuffle'; this and the next four choose a variant (``archs/dasr_variants.py``).
-        skip: 'none', 'bicubic' or 'wiener'.
-        da_conv: 'full', 'kernel' or 'concat'.
-        condition: 'encoder' or 'kernel'.
+        upsampler: 'direct' is one convolution and a pixel shuffle. Like the next four: ``archs/dasr_variants.py``.
+        skip: what is added to the output: nothing, bicubic upsampling, or a Wiener filter for the degradation.
+        da_conv: 'kernel' has no channel modulation (Model 3), 'concat' is a plain convolution (Model 2).
+        condition: source of the representation: the encoder, or the true blur kernel (Model 5).
         kernel_size: side of the blur kernel for condition 'kernel', in pixels.
-        implementation: backend: 'auto', 'reference', 'fast', 'ncnn' or 'openvino'. See :meth:`set_implementation`.
+        implementation: backend, all of one result up to rounding. See :meth:`set_implementation`.
 
     Raises:
         ValueError: if an argument has no such choice, or its package is not installed.
