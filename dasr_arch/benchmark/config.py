@@ -97,7 +97,12 @@ class MetricPlan:
 
     label: str  # its name in tables
     type: str  # name of the function in BasicSR's registry
-    options: Mapping[str, object] = field(default_factory=dict)  # keyword arguments
+    options: Mapping[str, object] = field(default_factory=dict)  # keyword arguments, and `better`: 'higher' or 'lower'
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Keyword arguments of the function."""
+        return {key: value for key, value in self.options.items() if key != 'better'}
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def expand_grid(specification: Mapping[str, object]) -> list[dict[str, object]]:
 
 
 def build_degradations(specifications: Sequence[Mapping[str, object]], scale: int) -> tuple[Degradation, ...]:
-    """The degradations of an option file, grids expanded; InputError if none, a wrong one, or two with one label."""
+    """The degradations of an option file, grids expanded; InputError if one is wrong, or two have one label."""
     built: dict[str, Degradation] = {}
     for position, block in enumerate(specifications, start=1):
         for specification in expand_grid(block):
@@ -158,8 +163,6 @@ def build_degradations(specifications: Sequence[Mapping[str, object]], scale: in
                     f"degradations, entry {position}: '{degradation.label}' is there twice; remove one of the two"
                 )
             built[degradation.label] = degradation
-    if not built:
-        raise InputError('degradations: expected at least one setting, such as {type: IsotropicGaussian, sigma: 0}')
     return tuple(built.values())
 
 

@@ -7,16 +7,14 @@ import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
-from dasr_arch._errors import InputError, suggest
+from dasr_arch._errors import InputError, naming, suggest
 from dasr_arch.benchmark.config import MetricPlan
+from dasr_arch.metrics.facts import prefers_lower
 from dasr_arch.metrics.lpips_metric import check_backbone
 from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
 
 FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
 """Faster functions for registered metrics, with the same results (tested to 1e-10)."""
-
-LOWER_IS_BETTER = frozenset({'calculate_niqe', 'calculate_lpips'})
-"""Registered metrics where lower is better."""
 
 _IMAGES = ('img', 'img2')
 
@@ -31,7 +29,9 @@ def check_metric(metric: MetricPlan) -> None:
         raise InputError(f"{where}: no metric is called '{metric.type}'{suggest(metric.type, known)}")
     parameters = _named_parameters(metric.type)
     options = {name: default for name, default in parameters.items() if name not in _IMAGES}
-    for key, value in metric.options.items():
+    with naming(f'{where}.better'):
+        prefers_lower({'type': metric.type, **metric.options})
+    for key, value in metric.arguments.items():
         if key not in options:
             raise InputError(f"{where}: {metric.type} takes no option '{key}'{suggest(key, options)}")
         if key == 'crop_border' and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -43,7 +43,7 @@ def check_metric(metric: MetricPlan) -> None:
         if key == 'backbone_path':
             check_backbone(value, str(metric.options.get('net', 'alex')), where)
     missing = [name for name, default in options.items() if default is inspect.Parameter.empty]
-    missing = [name for name in missing if name not in metric.options]
+    missing = [name for name in missing if name not in metric.arguments]
     if missing:
         raise InputError(f"{where}: {metric.type} needs '{missing[0]}'; the protocol crops as many pixels as the scale")
 
@@ -54,7 +54,7 @@ def measure_image(metric: MetricPlan, sr: NDArray[np.uint8], hr: NDArray[np.uint
     images = {'img': sr[..., ::-1], 'img2': hr[..., ::-1]}
     wanted = {name: images[name] for name in _IMAGES if name in _named_parameters(metric.type)}
     function = FASTER.get(metric.type) or METRIC_REGISTRY.get(metric.type)
-    return float(function(**wanted, **metric.options))
+    return float(function(**wanted, **metric.arguments))
 
 
 def _named_parameters(name: str) -> dict[str, object]:

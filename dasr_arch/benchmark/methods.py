@@ -18,7 +18,7 @@ from dasr_arch.archs.ikc_arch import IKC
 from dasr_arch.benchmark.config import NetworkPlan, PartPlan
 from dasr_arch.benchmark.result_cache import digest_weights
 from dasr_arch.checkpoints.io import choose_part, infer_arguments, load_strictly, read_dasr_weights, read_weights
-from dasr_arch.config.registry_checks import describe_briefly
+from dasr_arch.config.registry_checks import describe_briefly, try_call
 from dasr_arch.degradations import Degradation, image_generator
 from dasr_arch.degradations.noise_compression import quantise
 from dasr_arch.inference.tiling import plan_squares
@@ -126,7 +126,7 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
     where = f'networks.{plan.label}'
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if plan.weights is None:
-        network = construct(kind, plan.arguments, where)
+        network = try_call(kind, plan.arguments, where)
         if any(True for _ in network.parameters()) and not facts_of(network).trains_per_image:
             raise InputError(f"{where}: {plan.type} has learnable weights; give 'path', a .pth or .safetensors file")
         return network.eval(), ''
@@ -137,19 +137,11 @@ def build_network(plan: NetworkPlan) -> tuple[nn.Module, str]:
             arguments = _infer_dasr_arguments(state, arguments, str(plan.weights))
         else:
             state = read_weights(plan.weights, plan.param_key)
-        network = construct(kind, arguments, where)
+        network = try_call(kind, arguments, where)
         load_strictly(network, state, f"weights file '{plan.weights}'")
     except InputError as error:
         raise InputError(f'{where}: {str(error).removeprefix(f"{where}: ")}') from error
     return network.eval(), digest_weights(state)
-
-
-def construct(kind: type[nn.Module], arguments: Mapping[str, object], where: str) -> nn.Module:
-    """A network from the arguments of an option file; raises InputError in one line if its class refuses them."""
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
-        raise InputError(f'{where}: {kind.__name__} refuses its arguments: {describe_briefly(error)}') from error
 
 
 def _infer_dasr_arguments(state: Mapping[str, Tensor], given: dict[str, object], name: str) -> dict[str, object]:
@@ -231,7 +223,7 @@ def _check_inputs(method: Method, where: str) -> None:
 
 def _build_part(plan: PartPlan) -> tuple[nn.Module, Mapping[str, Tensor]]:
     """An auxiliary network in evaluation mode, and its weights as in the file."""
-    network = construct(ARCH_REGISTRY.get(plan.type), plan.arguments, plan.type)
+    network = try_call(ARCH_REGISTRY.get(plan.type), plan.arguments, plan.type)
     state = read_weights(plan.weights, plan.param_key)
     load_strictly(network, state, f"weights file '{plan.weights}'")
     return network.eval(), state
@@ -242,7 +234,7 @@ def _build_estimator(plan: PartPlan, scale: int) -> tuple[IKC, Mapping[str, Tens
     kind: type[nn.Module] = ARCH_REGISTRY.get(plan.type)
     if not issubclass(kind, IKC):
         raise InputError(f'predictor: expected an IKC, got {plan.type}; its coefficients have no known basis')
-    network = construct(kind, {'scale': scale, **plan.arguments}, 'predictor')
+    network = try_call(kind, {'scale': scale, **plan.arguments}, 'predictor')
     assert isinstance(network, IKC)
     if network.scale != scale:
         raise InputError(f'predictor: scale is {network.scale}, but the test has scale {scale}; make them equal')

@@ -5,16 +5,18 @@ image are appended to a second file, so that a killed run loses at most one imag
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -211,11 +213,13 @@ def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object
         'weights': weights_digest,
         'kernel': plan.kernel,
         'noise_level': plan.noise_level,
+        **digest_code(ARCH_REGISTRY.get(plan.type)),
     }
     for name in ('predictor', 'denoiser'):
         part: PartPlan | None = getattr(plan, name)
         if part is not None:
-            described[name] = {'type': part.type, 'arguments': dict(part.arguments)}
+            code = digest_code(ARCH_REGISTRY.get(part.type))
+            described[name] = {'type': part.type, 'arguments': dict(part.arguments), **code}
     if plan.adapt:
         described['adapt'] = dict(plan.adapt)
     if plan.tile is not None:
@@ -224,8 +228,8 @@ def describe_network(plan: NetworkPlan, weights_digest: str) -> dict[str, object
 
 
 def describe_metric(metric: MetricPlan) -> dict[str, object]:
-    """Type and options of a metric; the file of LPIPS is replaced by the hash of its content."""
-    described = {'type': metric.type, **metric.options}
+    """Type and arguments of a metric; the file of LPIPS is replaced by the hash of its content."""
+    described = {'type': metric.type, **metric.arguments, **digest_code(METRIC_REGISTRY.get(metric.type))}
     if 'backbone_path' in described:
         path = Path(str(described['backbone_path'])).expanduser()
         described['backbone_path'] = _digest_file(path, path.stat().st_mtime_ns)
@@ -244,6 +248,15 @@ def digest_image(image: NDArray[np.uint8]) -> str:
     content = hashlib.sha256(repr(image.shape).encode())
     content.update(np.ascontiguousarray(image).data)
     return content.hexdigest()
+
+
+def digest_code(entry: Callable[..., object]) -> dict[str, str]:
+    """Under 'code', SHA-256 of the file of a class or function that is neither BasicSR's nor this package's."""
+    try:
+        own = entry.__module__.split('.')[0] not in {'dasr_arch', 'basicsr'}
+        return {'code': hashlib.sha256(Path(inspect.getfile(entry)).read_bytes()).hexdigest()} if own else {}
+    except (OSError, TypeError):  # it was typed into a notebook
+        return {}
 
 
 @lru_cache(maxsize=256)

@@ -37,6 +37,7 @@ def check_datasets(
     """
     if 'train' not in options:
         raise InputError(f"{where}: datasets: the key 'train' is missing; expected a mapping")
+    options = {key: value for key, value in options.items() if value is not None or key == 'train'}
     checked: dict[str, object] = {}
     names: dict[object, str] = {}
     for key in options:

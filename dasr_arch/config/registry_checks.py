@@ -4,19 +4,34 @@ The classes are networks, losses, metrics, optimisers and schedules. Each check 
 or an argument unknown, missing, of the wrong type or refused. ``where``, file and dotted key, opens the message.
 """
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
 from torch import nn
 
-from dasr_arch._errors import FOREIGN_ERRORS, InputError
+from dasr_arch._errors import FOREIGN_ERRORS, InputError, naming
 from dasr_arch.archs.contract import facts_of
-from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, RateOptions
+from dasr_arch.config.train_schema import SCHEDULE_OPTIONS, ImportOptions, RateOptions
 from dasr_arch.config.typed import check_arguments, check_known, convert
+from dasr_arch.metrics.facts import prefers_lower
 from dasr_arch.metrics.lpips_metric import check_backbone
+
+
+def import_modules(options: Mapping[str, object], where: str) -> None:
+    """Imports the modules that a file names, also from the current folder; their classes can then be named in it."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    for name in convert({'imports': options.get('imports') or []}, ImportOptions, where).imports:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise InputError(f"{where}: imports: cannot import '{name}': {describe_briefly(error)}") from error
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
@@ -40,7 +55,7 @@ def build(options: Mapping[str, object], registry: Registry, where: str, what: s
     """As check_class, and builds the object on the CPU; torch's random state is left as it was."""
     found = check_class(options, registry, where, what)
     with torch.random.fork_rng(devices=[]):
-        return _try(found, options, where)
+        return try_call(found, options, where)
 
 
 def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.Module:
@@ -53,7 +68,7 @@ def check_network(options: Mapping[str, object], scale: int, where: str) -> nn.M
             if got != scale:
                 raise InputError(f'{where}.{name}: expected the scale of the file, {scale}, got {got}')
     with torch.random.fork_rng(devices=[]):
-        network = _try(arch, options, where)
+        network = try_call(arch, options, where)
     if not isinstance(network, nn.Module):
         raise InputError(f'{where}.type: {options["type"]} is no network')
     return network
@@ -86,15 +101,16 @@ def probe_network(network: nn.Module, scale: int, sides: Sequence[int], where: s
         raise InputError(f'{where}: expected finite images of shape {expected} from {name}, got {got}')
 
 
-def check_pixel_loss(options: Mapping[str, object], where: str) -> None:
-    """Builds a loss and computes it once; it must be a finite number."""
+def check_pixel_loss(options: Mapping[str, object], side: int, where: str) -> None:
+    """Builds a loss and computes it once on patches of ``side`` x ``side``; it must be a finite number."""
     if options.get('type') == 'PerceptualLoss':
         raise InputError(f"{where}: PerceptualLoss belongs under perceptual_opt of BasicSR's models")
     criterion = build(options, LOSS_REGISTRY, where, 'loss')
     weight = options.get('loss_weight')
     if isinstance(weight, int | float) and weight < 0:
         raise InputError(f'{where}.loss_weight: expected a number of at least 0, got {weight}')
-    value = _try(criterion, {'pred': torch.zeros(1, 3, 8, 8), 'target': torch.ones(1, 3, 8, 8)}, where)
+    patches = torch.zeros(1, 3, side, side), torch.ones(1, 3, side, side)
+    value = try_call(criterion, {}, where, *patches)
     if not isinstance(value, torch.Tensor) or value.ndim or not torch.isfinite(value):
         raise InputError(f'{where}: {options["type"]} gives no finite number with these arguments')
 
@@ -110,8 +126,8 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
         border = options.get('crop_border', 0)
         if isinstance(border, bool) or not isinstance(border, int) or border < 0:
             raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
-        if options.get('better', 'higher') not in {'higher', 'lower'}:
-            raise InputError(f"{place}.better: expected 'higher' or 'lower', got {options['better']!r}")
+        with naming(f'{place}.better'):
+            prefers_lower(options)
         if 'backbone_path' in options:
             check_backbone(options['backbone_path'], str(options.get('net', 'alex')), place)
 
@@ -125,7 +141,7 @@ def check_optimizer(options: Mapping[str, object], where: str, path: str) -> Non
     check_arguments(optimizer, options, place, skip=('type', 'params'))
     convert({key: value for key, value in options.items() if key in {'type', 'lr'}}, RateOptions, where, path)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    _try(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, place)
+    try_call(optimizer, {'params': [torch.zeros(1, requires_grad=True)], **arguments}, place)
 
 
 def check_schedule(options: Mapping[str, object], where: str, path: str) -> None:
@@ -134,9 +150,10 @@ def check_schedule(options: Mapping[str, object], where: str, path: str) -> None
     convert(options, SCHEDULE_OPTIONS[name], where, path)
 
 
-def _try(function: Callable[..., object], options: Mapping[str, object], where: str) -> Any:
+def try_call(function: Callable[..., object], options: Mapping[str, object], where: str, *images: torch.Tensor) -> Any:
+    """Calls a function with options but for `type`; InputError in one line if it refuses them."""
     try:
-        return function(**{key: value for key, value in options.items() if key != 'type'})
+        return function(*images, **{key: value for key, value in options.items() if key != 'type'})
     except FOREIGN_ERRORS as error:
         name = getattr(function, '__name__', str(function))
         raise InputError(f'{where}: {name} refuses these arguments: {describe_briefly(error)}') from error

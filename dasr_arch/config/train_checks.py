@@ -34,7 +34,7 @@ from dasr_arch.config.dataset_checks import check_datasets
 from dasr_arch.config.fit_checks import check_data, check_fit
 from dasr_arch.config.typed import check_known, convert, section, to_plain
 from dasr_arch.config.yaml_reader import read_yaml
-from dasr_arch.metrics.sizes import smallest_side
+from dasr_arch.metrics.facts import smallest_side
 
 Launcher = Literal['auto', 'none', 'pytorch']
 
@@ -77,7 +77,9 @@ def load_training_options(
             del data[key]
     if 'network_g' not in data and 'networks' in data:
         raise InputError(f'{where}: expected a training file, got a test file; run python test.py -opt {where}')
+    registry_checks.import_modules(data, where)
     model = check_known(data.get('model_type'), MODEL_REGISTRY.keys(), f'{where}: model_type', 'model')
+    model = schema.find_own_model(MODEL_REGISTRY.get(model)) or model  # a class of the user's, by what it derives from
     foreign = model not in schema.TRAIN_OPTIONS
     for key in section(data, 'path', where) if foreign else ():
         if not PATH_KEY.fullmatch(key):
@@ -94,7 +96,9 @@ def load_training_options(
     kind: type[schema.Options] = foreign_kind if foreign else schema.TRAIN_OPTIONS[model]
     train = convert(general.train, kind, where, 'train', foreign=foreign)
     options['train'] = _merge(general.train, to_plain(train)) if foreign else to_plain(train)
-    _check_training_parts(section(options, 'train', where), model, where)
+    patch = section(general.datasets, 'train', where).get('gt_size')
+    side = min(max(patch, 8), 256) if isinstance(patch, int) else 64
+    _check_training_parts(section(options, 'train', where), model, side, where)
     _check_hardware(general, num_gpu, where)
     network = registry_checks.check_network(general.network_g, general.scale, f'{where}: network_g')
     if isinstance(general, schema.AdversarialOptions):
@@ -111,7 +115,6 @@ def load_training_options(
     _check_validation(general.val, datasets, where)
     check_data(network, train, model, datasets, batches, where)
     if not foreign or model == 'SRModel':
-        patch = section(datasets, 'train', where).get('gt_size')
         sides = (8, patch // general.scale) if isinstance(patch, int) else (8,)
         registry_checks.probe_network(network, general.scale, sides, f'{where}: network_g')
     section(datasets, 'train', where).setdefault('seed', general.manual_seed)
@@ -177,11 +180,11 @@ def _count_gpus(general: schema.GeneralOptions, processes: Processes, where: str
     return asked
 
 
-def _check_training_parts(train: Mapping[str, object], model: str, where: str) -> None:
-    """Validates losses, and for BasicSR's models optimiser and schedule, against their classes."""
+def _check_training_parts(train: Mapping[str, object], model: str, side: int, where: str) -> None:
+    """Validates losses on patches, and for BasicSR's models optimiser and schedule, against their classes."""
     place = f'{where}: train'
     if train.get('pixel_opt'):
-        registry_checks.check_pixel_loss(section(train, 'pixel_opt', place), f'{place}.pixel_opt')
+        registry_checks.check_pixel_loss(section(train, 'pixel_opt', place), side, f'{place}.pixel_opt')
     if train.get('perceptual_opt'):
         perceptual = section(train, 'perceptual_opt', place)  # not built, since it may fetch weights
         registry_checks.check_class(perceptual, LOSS_REGISTRY, f'{place}.perceptual_opt', 'loss')

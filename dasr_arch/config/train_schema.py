@@ -140,7 +140,6 @@ class StageOptions(Options, kw_only=True, frozen=True):
     warmup_iter: WholeNumber = 0  # iterations in which the rate first rises from zero
 
     def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
         if any(first >= second for first, second in pairwise(self.milestones)):
             raise ValueError(f'milestones must increase, got {self.milestones}')
         if self.total_iter and self.milestones and self.milestones[-1] >= self.total_iter:
@@ -224,7 +223,6 @@ class AdaptationOptions(Options, kw_only=True, frozen=True):
     back_projections: WholeNumber = 0  # iterations after the last step; the authors have them, switched off
 
     def __post_init__(self) -> None:
-        """Checks that there is a rate."""
         if not self.rates:
             raise ValueError('rates must hold at least one number')
 
@@ -264,7 +262,6 @@ class DASRTrainOptions(CommonTrainOptions, kw_only=True, frozen=True):
     freeze_encoder: bool = False  # the encoder is not trained in stage 2
 
     def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
         has_loss = any(part is not None for part in (self.contrast_opt, self.code_opt, self.filter_opt))
         if self.teacher_opt is not None and (
             has_loss or self.freeze_encoder or 0 in (self.stage_1.total_iter, self.stage_2.total_iter)
@@ -311,7 +308,13 @@ class DistributedOptions(Options, kw_only=True, frozen=True):
     timeout: Positive = 1800.0  # seconds
 
 
-class GeneralOptions(Options, kw_only=True, frozen=True):
+class ImportOptions(Options, kw_only=True, frozen=True):
+    """A training or test file, as far as it is read before its classes are known."""
+
+    imports: list[str] = []  # modules of your own that register classes, see training.md
+
+
+class GeneralOptions(ImportOptions, kw_only=True, frozen=True):
     """The top level of a file for any model; datasets and train are checked by what they are for."""
 
     name: Name  # in logs and in folders: experiments/NAME of a training, visualization/NAME of a validation set
@@ -328,7 +331,6 @@ class GeneralOptions(Options, kw_only=True, frozen=True):
     dist_params: DistributedOptions = DistributedOptions()
 
     def __post_init__(self) -> None:
-        """Checks what the keys must satisfy together."""
         if 'debug' in self.name:
             raise ValueError(f"name must not contain 'debug', on which BasicSR changes its mode, got '{self.name}'")
 
@@ -435,6 +437,12 @@ TRAIN_OPTIONS: dict[str, type[TrainOptions]] = {
     'SupervisedModel': SupervisedTrainOptions,
 }
 """The train section of our own models; a model that is not here is BasicSR's or somebody else's."""
+
+
+def find_own_model(model: type) -> str:
+    """The name in TRAIN_OPTIONS of a model or of the nearest class that it derives from; empty if there is none."""
+    return next((kind.__name__ for kind in model.__mro__ if kind.__name__ in TRAIN_OPTIONS), '')
+
 
 DATASET_OPTIONS: dict[str, type[Options]] = {
     'DegradationDataset': DegradationDatasetOptions,

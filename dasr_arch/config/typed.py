@@ -200,6 +200,8 @@ def _check_leaf(value: object, kind: object, place: _Place) -> object:
 
 def _check_default_kind(value: object, default: object, where: str) -> None:
     """Raises InputError if the type of a value contradicts the default; a list may replace a number, and vice versa."""
+    if value is None:
+        return  # as for any argument that may be left out
     if isinstance(default, bool):
         wrong, expected = not isinstance(value, bool), 'true or false'
     elif isinstance(default, int | float):

@@ -35,7 +35,7 @@ from dasr_arch.backends.precision import choose_precision
 from dasr_arch.checkpoints.io import choose_part, load_fitting, load_strictly, read_weights
 from dasr_arch.checkpoints.rcan_edsr_keys import find_released_names
 from dasr_arch.config.fit_checks import check_fit
-from dasr_arch.config.train_schema import TRAIN_OPTIONS, TrainOptions
+from dasr_arch.config.train_schema import TRAIN_OPTIONS, TrainOptions, find_own_model
 from dasr_arch.config.typed import convert
 from dasr_arch.data.degradation_dataset import degrade_batch
 from dasr_arch.degradations import build_degradation
@@ -83,9 +83,9 @@ class SupervisedModel(SRModel):
 
     def _read_settings(self, train: dict[str, Any]) -> TrainOptions:
         """The section 'train'; BasicSR's own loop, which has no option for the precision, computes in float32."""
-        model = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in TRAIN_OPTIONS)
+        kind = TRAIN_OPTIONS[find_own_model(type(self))]
         # BasicSR's loop reads keys of its own from the section as well.
-        return convert({'precision': 'fp32', **train}, TRAIN_OPTIONS[model], 'options', 'train', foreign=True)
+        return convert({'precision': 'fp32', **train}, kind, 'options', 'train', foreign=True)
 
     # --- set-up ---
 

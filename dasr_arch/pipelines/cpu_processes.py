@@ -24,6 +24,7 @@ import torch.distributed
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from dasr_arch._errors import InputError
+from dasr_arch.config.registry_checks import import_modules
 from dasr_arch.data.sampling import SampledDataset
 from dasr_arch.pipelines.dataloaders import leave_signals
 
@@ -59,7 +60,8 @@ def choose_processes(options: Mapping[str, Any]) -> Choice:
     batch = data['batch_size_per_gpu']
     contrast = train.get('contrast_opt') or {}
     obstacles = {
-        'it has one core': threads == 1,
+        'torch uses one thread (OMP_NUM_THREADS)': threads == 1,
+        'a notebook cannot pass on its classes': not hasattr(sys.modules['__main__'], '__file__'),
         'processes are for Linux': sys.platform != 'linux',
         f'processes are for DASRModel, not {options["model_type"]}': options['model_type'] != 'DASRModel',
         'the training is short': train['total_iter'] < _SHORTEST,
@@ -173,6 +175,7 @@ def _run(work: Callable[[Options], None], options: Options, place: str, threads:
     """The other processes: trains, and reports an error, of which the first process tells the user."""
     leave_signals()
     try:
+        import_modules(options, 'options')
         connection.send(None)
         _join(options, place, threads)
         work(options)

@@ -34,11 +34,12 @@ from dasr_arch.benchmark.published_figures import read_published
 from dasr_arch.benchmark.result_cache import ImageFacts
 from dasr_arch.benchmark.runner import Runner, inspect_dataset
 from dasr_arch.benchmark.tables.formats import Extras, format_console, record_results, write_tables
-from dasr_arch.config.train_schema import Count, Name, Options, WholeNumber
+from dasr_arch.config.registry_checks import import_modules
+from dasr_arch.config.train_schema import Count, ImportOptions, Name, Options, WholeNumber
 from dasr_arch.config.typed import convert
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.degradations import Degradation
-from dasr_arch.metrics.sizes import smallest_side
+from dasr_arch.metrics.facts import smallest_side
 
 RESULTS_FOLDER = Path('results')  # below the current folder
 REPORT_NAME = 'comparison.html'
@@ -62,7 +63,7 @@ class CropOptions(Options, kw_only=True, frozen=True):
     size: Annotated[int, Meta(ge=16)] = 96  # HR pixels
 
 
-class TestOptions(Options, kw_only=True, frozen=True):
+class TestOptions(ImportOptions, kw_only=True, frozen=True):
     """A test file."""
 
     __test__ = False  # pytest takes the name for a test
@@ -85,7 +86,6 @@ class TestOptions(Options, kw_only=True, frozen=True):
     report: bool = False
 
     def __post_init__(self) -> None:
-        """Checks that nothing required is empty."""
         for key in ('datasets', 'degradations', 'networks', 'metrics'):
             if not getattr(self, key):
                 raise ValueError(f'{key}: expected at least one entry, got none')
@@ -123,6 +123,7 @@ def run_test(options: Mapping[str, object], where: str = 'options') -> TestRepor
 
     ``where`` is the name of the file in messages. Raises InputError and OSError as `run_test_file`.
     """
+    import_modules(options, where)
     checked = convert(_leave_out(options), TestOptions, where)
     device = choose_device(checked.num_gpu, where)
     prepared = _prepare(checked, where)

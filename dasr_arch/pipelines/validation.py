@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dasr_arch._errors import DivergedError
+from dasr_arch.metrics.facts import prefers_lower
 
 OVERALL = 'mean'
 Results = dict[str, dict[str, dict[str, float]]]  # data set, degradation or 'mean', metric
@@ -28,12 +29,13 @@ def validate(
     """
     results: Results = {}
     metrics: Mapping[str, Any] = options['val'].get('metrics') or {}
+    calls = [{key: value for key, value in metric.items() if key != 'better'} for metric in metrics.values()]
     for name, loader in loaders.items():
         rows: dict[str, list[list[float]]] = {}
         for batch in tqdm(loader, desc=f'validation {name}', unit='image', leave=False, disable=None):
             restored, truth = restore(model, batch)
             pair = {'img': restored, 'img2': truth}  # without metrics there need be no truth
-            values = [calculate_metric(pair, dict(metrics[key])) for key in metrics]
+            values = [calculate_metric(pair, dict(arguments)) for arguments in calls]
             rows.setdefault(batch['degradation'][0] if 'degradation' in batch else OVERALL, []).append(values)
             if options['val'].get('save_img'):
                 folder = Path(options['path']['visualization']) / name
@@ -70,11 +72,11 @@ def average(names: Mapping[str, Any], values: list[list[float]]) -> dict[str, fl
 
 
 class BestResult:
-    """The best validation so far, by the first metric, averaged over data sets; 'better' is 'higher' or 'lower'."""
+    """The best validation so far, by the first metric, averaged over data sets."""
 
     def __init__(self, metrics: Mapping[str, Any], value: float | None = None, iteration: int = 0) -> None:
         self.name = next(iter(metrics), None)
-        self.higher = self.name is None or metrics[self.name].get('better', 'higher') == 'higher'
+        self.higher = self.name is None or not prefers_lower(metrics[self.name])
         self.value = value
         self.iteration = iteration
 

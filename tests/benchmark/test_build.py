@@ -80,7 +80,7 @@ def test_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
 
 
 def test_constructor_that_refuses_is_one_line() -> None:
-    with pytest.raises(InputError, match=r'networks.Ours: DASR refuses its arguments: scale must be one of ') as caught:
+    with pytest.raises(InputError, match=r'networks.Ours: DASR refuses these arguments: scale must be ') as caught:
         build_network(NetworkPlan('Ours', 'DASR', small_dasr(scale=5)))
     assert '\n' not in str(caught.value)
 

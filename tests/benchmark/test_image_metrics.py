@@ -7,7 +7,7 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from dasr_arch._errors import InputError
 from dasr_arch.benchmark.config import MetricPlan
 from dasr_arch.benchmark.image_metrics import check_metric, measure_image
-from dasr_arch.metrics.sizes import smallest_side
+from dasr_arch.metrics.facts import smallest_side
 from tests.benchmark.making import make_image
 
 PSNR = MetricPlan('psnr', 'calculate_psnr', {'crop_border': 4, 'test_y_channel': True})

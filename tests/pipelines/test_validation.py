@@ -77,6 +77,14 @@ def test_best_validation_is_that_of_the_first_metric(better, values):
     assert (best.name, best.value, best.iteration) == ('own', values[2], 2)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'higher'), [('calculate_psnr', True), ('calculate_niqe', False), ('calculate_lpips', False)]
+)
+def test_direction_of_known_metrics_is_known(kind, higher):
+    assert BestResult({'own': {'type': kind}}).higher is higher
+    assert BestResult({'own': {'type': kind, 'better': 'higher'}}).higher
+
+
 def test_without_metrics_there_is_no_best():
     assert not BestResult({}).update({'set': {OVERALL: {}}}, 1)
     assert not BestResult({'own': {'type': 'x'}}).update({}, 1)

@@ -25,7 +25,6 @@ from dasr_arch._files import write_whole
 from dasr_arch.benchmark.config import folder_name
 from dasr_arch.benchmark.crops import Crop, read_result_crop
 from dasr_arch.benchmark.environment import list_versions
-from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
 from dasr_arch.benchmark.pages import charts
 from dasr_arch.benchmark.tables.formats import list_remarks, read_results
 from dasr_arch.benchmark.tables.results_table import (
@@ -44,6 +43,7 @@ from dasr_arch.benchmark.tables.results_table import (
     unique,
 )
 from dasr_arch.data.image_io import read_image
+from dasr_arch.metrics.facts import prefers_lower
 from dasr_arch.probe.tsne import read_maps
 
 _GROUPS = (
@@ -298,7 +298,7 @@ class _View:
     def _find_best(self, scores: Mapping[str, Mapping[str, Any]]) -> str:
         """The best method on one image, of at least two that are not given the true degradation."""
         fair = [label for label in scores if not self.facts.get(label, {}).get('upper_bound')]
-        choose = min if self.metrics[self.main]['type'] in LOWER_IS_BETTER else max
+        choose = min if prefers_lower(self.metrics[self.main]) else max
         return choose(fair, key=lambda label: float(scores[label][self.main])) if len(fair) > 1 else ''
 
     def list_facts(self) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dasr_arch.benchmark.image_metrics import LOWER_IS_BETTER
+from dasr_arch.metrics.facts import prefers_lower
 
 Record = Mapping[str, Any]
 """Content of a ``table.json``, or a part of it."""
@@ -41,9 +41,9 @@ class ResultsTable:
 
     def rank(self, column: str, metric: str) -> tuple[str, str]:
         """The best and the second best measured method that is not given the true degradation; empty if below two."""
-        lower = self.metrics[metric]['type'] in LOWER_IS_BETTER
         fair = [row for row in self.rows if not row.source and not row.upper_bound]
         valued = [(row.values[column][metric], row.label) for row in fair if metric in row.values.get(column, {})]
+        lower = prefers_lower(self.metrics[metric])
         ordered = sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=not lower, key=lambda p: p[0])
         if len(ordered) < 2:
             return '', ''
