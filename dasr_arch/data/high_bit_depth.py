@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBits, Deflate, LZMA, Zstandard
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF tag PhotometricInterpretation
-_PREMULTIPLIED = 1  # TIFF tag ExtraSamples
+_UNSPECIFIED, _PREMULTIPLIED = 0, 1  # TIFF tag ExtraSamples
 
 logging.getLogger('tifffile').addHandler(logging.NullHandler())  # else its warnings would go to stderr
 
@@ -49,6 +49,8 @@ def _decode_tiff(data: bytes) -> NDArray[np.uint16]:
     pixels = np.moveaxis(stored[:, 0], 0, 2).reshape(height, width, planes * samples)
     if page.photometric == _WHITE_IS_ZERO:
         pixels[:, :, 0] = 65535 - pixels[:, :, 0]
+    if page.extrasamples and page.extrasamples[0] == _UNSPECIFIED:  # such as infrared
+        pixels = pixels[:, :, :colours]
     if pixels.shape[2] == colours + 1 and _PREMULTIPLIED in page.extrasamples:
         pixels = _divide_by_alpha(pixels)
     return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels

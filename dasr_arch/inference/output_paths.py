@@ -74,7 +74,8 @@ def plan_files(sources: Sequence[str] | Manifest, target: str | None, settings: 
         found = _find_listed(sources, target, settings, failed)
         originals = (Path(row.path) for row in sources)
     else:
-        found = [one for source in sources for one in _find(source, settings, failed, left_out)]
+        every = [one for source in sources for one in _find(source, settings, failed, left_out)]
+        found = list({(os.path.abspath(one.path), one.out): one for one in every}.values())  # each once
         if not found and not failed:
             raise InputError(f'{sources[0]}: holds no images ({", ".join(sorted(SUFFIXES))}); check the path')
         found = _without_results(found, target, settings, left_out)

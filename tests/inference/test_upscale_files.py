@@ -149,6 +149,13 @@ def test_nothing_is_replaced_unless_forced(folder, upscaler):
     assert Image.open('out/a.png').size == (24, 20)
 
 
+def test_image_that_is_given_twice_is_upscaled_once(folder, upscaler):
+    for resume in (False, True):
+        report = run(upscaler, 'in/*.png', 'in/a.png', './in/a.png', target='out', resume=resume)
+        assert not report.failed
+    assert not Path('out', 'a-2.png').exists()
+
+
 def test_resume_makes_what_is_missing_and_distrusts_other_sizes(folder, upscaler):
     run(upscaler, 'in', target='out')
     Path('out/b.jpg').unlink()

@@ -103,34 +103,31 @@ def encode_image_file(frames: Iterable[Frame], file: ImageFile, settings: Output
 
 
 def encode_16_bit_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 1 to 4 channels.
+    """Encodes a 16-bit PNG from an array of shape (H, W), or (H, W, channels) with 2 to 4 channels.
 
-    Grey with alpha is stored as RGB with alpha. The metadata is that of a PNG of one pixel that Pillow writes.
+    The metadata is that of a PNG of one pixel that Pillow writes.
     """
-    pixels = _without_grey_alpha(pixels)
-    grey = pixels.ndim == 2 or pixels.shape[2] == 1
-    if not grey and metadata.icc_profile and metadata.icc_profile[16:20] == b'GRAY':  # no grey profile for RGB
-        metadata = replace(metadata, icc_profile=None)
     stream = BytesIO()
     Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))
     chunks = stream.getvalue()[_IHDR_END:].rpartition(b'IDAT')[0][:-4]  # without the length before the name
-    data = imagecodecs.png_encode(pixels, level=3)
+    data = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=3)
     return _add_chunks(bytes(data[:_IHDR_END] + chunks + data[_IHDR_END:]), metadata)
 
 
 def encode_16_bit_tiff(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
-    """Encodes a 16-bit TIFF with lossless compression from an array as for ``encode_16_bit_png``."""
-    pixels = _without_grey_alpha(pixels)
-    colour = pixels.ndim == 3 and pixels.shape[2] > 1
+    """Encodes a lossless 16-bit TIFF from an array as ``encode_16_bit_png``; grey with alpha becomes RGB with alpha."""
+    if pixels.shape[2:] == (2,):  # Pillow and others read no such TIFF
+        pixels = pixels[:, :, [0, 0, 0, 1]]
+    colour = pixels.ndim == 3
     if metadata.icc_profile is None and is_other_than_srgb(metadata.png):
         metadata = replace(metadata, icc_profile=make_png_profile(metadata.png, not colour))
     stream = BytesIO()
     tifffile.imwrite(
         stream,
-        pixels,
+        np.ascontiguousarray(pixels),
         byteorder='<',
         photometric='rgb' if colour else 'minisblack',
-        extrasamples=['unassalpha'] if colour and pixels.shape[2] == 4 else None,
+        extrasamples=['unassalpha'] if pixels.shape[2:] == (4,) else None,
         compression='zlib',
         predictor=True,
         iccprofile=metadata.icc_profile,
@@ -228,13 +225,6 @@ def _add_chunks(png: bytes, metadata: Metadata) -> bytes:
     for name, content in metadata.cicp_chunks.items():
         chunks += struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
     return png[:_IHDR_END] + chunks + png[_IHDR_END:]
-
-
-def _without_grey_alpha(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """The array, contiguous, with grey and alpha as RGB and alpha."""
-    if pixels.ndim == 3 and pixels.shape[2] == 2:
-        pixels = pixels[:, :, [0, 0, 0, 1]]
-    return np.ascontiguousarray(pixels)
 
 
 def _read_tags(exif: bytes) -> dict[int, tuple[int, bytes]]:

@@ -72,7 +72,7 @@ def decompose(image: NDArray[Any] | Image.Image) -> DecomposedImage:
         return _decompose_pillow(image)
     if isinstance(image, np.ndarray):
         return _decompose_array(image)
-    raise InputError(f'expected a numpy array, a Pillow image or a tensor, got {type(image).__name__}')
+    raise InputError(f'expected a numpy array, a Pillow image or, to upscale, a tensor, got {type(image).__name__}')
 
 
 def bleed(colour: Pixels, alpha: Pixels) -> Pixels:
@@ -193,6 +193,8 @@ def _fill(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[n
 
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
     """Network input: (1, 3, H, W) in [0, 1], float32; grey becomes three equal channels."""
+    if min(pixels.strides) < 0:  # turned by a self-ensemble; numpy takes one turned pixel for contiguous
+        pixels = pixels.copy()
     planes = torch.from_numpy(np.ascontiguousarray(pixels, np.float32)).to(device)
     return (planes / _WHITE.get(pixels.dtype.name, 1)).permute(2, 0, 1).unsqueeze(0).expand(-1, 3, -1, -1)
 

@@ -97,7 +97,6 @@ class OutputSettings:
     quality: int | None = None  # of lossy formats, 1 to 100; None is 95, and lossless for WebP from lossless input
 
     def __post_init__(self) -> None:
-        """Checks both."""
         if self.format is not None and self.format not in FORMATS:
             raise InputError(f"unknown format '{self.format}'; use one of {', '.join(FORMATS)}")
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -169,19 +168,20 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     if len(file.frames) > 1 and not (kind in _ANIMATED if file.animated else kind == 'TIFF'):
         what, other = ('an animation', 'gif, png or webp') if file.animated else ('several pages', 'tiff')
         raise InputError(f'holds {what}, which {kind} cannot; use --format {other}')
-    if kind in _WITHOUT_ALPHA and any(map(has_alpha, file.frames)):
-        raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
+    _check_alpha(file, kind)
     metadata = file.metadata
+    deep = any(isinstance(frame, np.ndarray) for frame in file.frames)
     cicp = metadata.cicp
     first = cicp is not None and cicp.is_hdr and file.format == 'PNG'  # codes of a PNG count more than its profile
     if cicp is not None and kind != 'PNG' and (first or metadata.icc_profile is None):
         raise InputError(f'has the colour {cicp.describe()}, which {kind} cannot hold here; use --format png')
     notes = [f'{part} is left out' for part in metadata.notes]
     notes += [f'{name} is left out: {kind} cannot hold it' for name in metadata.find_losses(kind)]
-    deep = any(isinstance(frame, np.ndarray) for frame in file.frames)
     keeping = ('PNG', 'TIFF') if deep else ('PNG',)  # of a gamma; a TIFF of 16 bits as a profile
     if deep and kind not in ('PNG', 'TIFF'):
         notes.append(f'16 bits are rounded to 8: {kind} holds no more')
+    if kind not in ('JPEG', 'TIFF') and any(map(_has_inks, file.frames)):
+        notes.append(f'CMYK is converted to RGB: {kind} holds none')
     if kind == 'GIF' and file.format != 'GIF':
         hard = ', and pixels to transparent or opaque' if any(map(has_alpha, file.frames)) else ''
         notes.append(f'colours are reduced to 256{hard}: {kind} holds no more')
@@ -195,14 +195,29 @@ def check_output(file: ImageFile, settings: OutputSettings, scale: Scale) -> lis
     return notes
 
 
+def _check_alpha(file: ImageFile, kind: str) -> None:
+    if any(map(has_alpha, file.frames)):
+        if kind in _WITHOUT_ALPHA:
+            raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
+        if kind == 'TIFF' and isinstance(file.frames[0], np.ndarray) and _is_grey(file.metadata.icc_profile):
+            raise InputError('is grey and transparent, 16 bits with a profile; TIFF cannot hold it, use --format png')
+
+
 def becomes_srgb(frame: Frame, kind: str, metadata: Metadata) -> bool:
     """True if a format cannot hold the colour model or the profile of a frame, so that its colour is converted."""
-    inks = isinstance(frame, Image.Image) and frame.mode == 'CMYK' and kind not in ('JPEG', 'TIFF')
-    return inks or _loses_profile(kind, metadata.icc_profile)
+    return (_has_inks(frame) and kind not in ('JPEG', 'TIFF')) or _loses_profile(kind, metadata.icc_profile)
+
+
+def _has_inks(frame: Frame) -> bool:
+    return isinstance(frame, Image.Image) and frame.mode == 'CMYK'
+
+
+def _is_grey(profile: bytes | None) -> bool:
+    return profile is not None and profile[16:20] == b'GRAY'
 
 
 def _loses_profile(kind: str, profile: bytes | None) -> bool:
-    grey = kind in _WITHOUT_GREY and profile is not None and profile[16:20] == b'GRAY'
+    grey = kind in _WITHOUT_GREY and _is_grey(profile)
     long = kind == 'JPEG' and len(profile or b'') > _LONGEST_PROFILE
     return grey or long or (kind in _WITHOUT_PROFILE and profile is not None)
 
@@ -259,6 +274,8 @@ def _read(data: bytes, scale: Scale, limited: bool, result_kind: str | None) -> 
         durations, frames = [], compose_frames(data, count) if composed else []
         for index in range(count):
             image.seek(index)
+            if index and kind == 'TIFF' and has_16_bits(image, data):
+                raise ValueError('several images of 16 bits in one file, expected one')
             image.load()
             if limited and image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError

@@ -68,7 +68,6 @@ class VideoSettings:
     size: TargetSize | None = None  # of the frames; None is the scale of the network
 
     def __post_init__(self) -> None:
-        """Checks codec and numbers."""
         if self.codec is not None and self.codec not in ENCODERS:
             raise InputError(f"--codec: unknown codec '{self.codec}'{suggest(self.codec, ENCODERS)}")
         if not 0 <= self.start < float('inf'):
@@ -156,10 +155,11 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
             time = stamp * packet.time_base
             last = max(last, time + (packet.duration or 0) * packet.time_base)
             frames += packet.stream is stream and time >= origin and not is_after(time - origin, settings)
+        left_out = container.chapters() and (settings.start or settings.duration is not None)
         declared = Fraction(container.duration or 0, 1_000_000)
         # Decoders of VP8 and VP9 leave transparency out; the case of the tag depends on the writer.
         has_alpha = {key.lower(): value for key, value in stream.metadata.items()}.get('alpha_mode') == '1'
-        present = last - first
+        present = last if 'matroska' in container.format.name else last - first  # its duration counts from 0
         if not clock.jumps:  # else the declared duration is that between the clocks
             _check_whole(path, present, declared, settings)
         if not frames:
@@ -167,6 +167,8 @@ def scan_video(path: Path, settings: VideoSettings) -> VideoFacts:
     image = _decode_first(path, 0 if clock.jumps else settings.start, origin)
     matrix: Any = image.side_data.get('DISPLAYMATRIX')
     notes = ['is interlaced, which is upscaled as it is; better deinterlace it first'] if image.interlaced_frame else []
+    if left_out:
+        notes.append('chapters left out')
     if has_alpha or image.format.name.startswith('yuva') or image.format.name in ('rgba', 'bgra', 'gbrap'):
         notes.append('transparency left out')
     if any(image.side_data.get(name) is not None for name in _HDR):

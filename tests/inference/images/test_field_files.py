@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from dasr_arch import InputError
 from dasr_arch.data.image_io import decode_image
 from dasr_arch.inference.images.encode import FrameSequence, encode_image_file
-from dasr_arch.inference.images.io import FORMATS, OutputSettings, read_image_file
+from dasr_arch.inference.images.io import FORMATS, OutputSettings, check_output, read_image_file
 from tests.inference.images.test_field_colour import add_chunk, make_image, rewrite, save
 
 SRGB = ImageCms.createProfile('sRGB')
@@ -179,6 +179,29 @@ def test_channels_of_a_tiff_that_are_neither_colour_nor_alpha_are_named(extra: t
     pixels = np.arange(20 * 24 * (3 + len(extra)), dtype=np.uint16).reshape(20, 24, -1).astype(np.uint8)
     file = read_image_file(tiff(pixels, photometric='rgb', extrasamples=extra or None), 'a.tif')
     assert ('channels beyond colour and alpha' in file.metadata.notes) == noted
+
+
+@pytest.mark.parametrize(('extra', 'channels'), [('unspecified', 3), ('unassalpha', 4)])
+def test_a_fourth_channel_of_sixteen_bits_is_alpha_only_where_the_tiff_says_so(extra: str, channels: int) -> None:
+    pixels = np.arange(20 * 24 * 4, dtype=np.uint16).reshape(20, 24, 4) * 30
+    file = read_image_file(tiff(pixels, photometric='rgb', extrasamples=[extra]), 'a.tif')
+    np.testing.assert_array_equal(file.frames[0], pixels[:, :, :channels])
+
+
+def test_pages_of_sixteen_bits_behind_one_of_eight_are_refused() -> None:
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(PIXELS, photometric='rgb')
+        writer.write(PIXELS.astype(np.uint16) * 257, photometric='rgb')
+    with pytest.raises(InputError, match='several images of 16 bits in one file'):
+        read_image_file(stream.getvalue(), 'a.tif')
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'AVIF', 'BMP', 'JPEG', 'TIFF'])
+def test_inks_that_become_rgb_are_named(kind: str) -> None:
+    file = read_image_file(save(smooth().convert('CMYK'), 'JPEG'), 'a.jpg')
+    named = f'CMYK is converted to RGB: {kind} holds none' in check_output(file, OutputSettings(kind), 2)
+    assert named == (kind not in ('JPEG', 'TIFF'))
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])

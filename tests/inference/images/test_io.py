@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -112,7 +113,15 @@ def test_grey_with_alpha_of_sixteen_bits_is_read_as_such():
     data = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(row)) + chunk(b'IEND', b'')
     file = read_image_file(data, 'in')
     assert file.frames[0].tolist() == [[[1000, 65535], [2000, 30000]]]
-    assert Image.open(BytesIO(encode_image_file(file.frames, file, OutputSettings()))).mode == 'RGBA'
+    for kind, channels in (('PNG', [0, 1]), ('TIFF', [0, 0, 0, 1])):
+        again = read_image_file(encode_image_file(file.frames, file, OutputSettings(kind)), 'out')
+        assert np.array_equal(again.frames[0], file.frames[0][:, :, channels]), kind
+    profile = SRGB[:16] + b'GRAY' + SRGB[20:]
+    file = replace(file, metadata=replace(file.metadata, icc_profile=profile))
+    with Image.open(BytesIO(encode_image_file(file.frames, file, OutputSettings()))) as image:
+        assert image.info['icc_profile'] == profile
+    with pytest.raises(InputError, match='16 bits with a profile; TIFF cannot hold it, use --format png'):
+        check_output(file, OutputSettings('TIFF'), 2)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tiff'])

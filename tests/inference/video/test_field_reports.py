@@ -44,6 +44,19 @@ def test_range_of_grey_video(tag: int, codec: str, black: int, white: int, form:
     np.testing.assert_allclose(read[0, :2, 0], [0, 1], atol=1e-6)
 
 
+def test_a_matroska_that_starts_late_is_whole(tmp_path: Path) -> None:
+    source = write_video(tmp_path / 'a.mp4', make_scene(5, 12), sound=False)
+    late = tmp_path / 'late.mkv'
+    with av.open(str(source)) as old, av.open(str(late), 'w') as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                shift = round(5 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                new.mux(packet)
+    assert scan_video(late, VideoSettings()).frames == 12
+
+
 @pytest.mark.parametrize('matrix', [0, 3, 15, 200])
 def test_a_reserved_matrix_reads_as_untagged(matrix: int) -> None:
     frame = av.VideoFrame(16, 16, 'yuv420p')

@@ -314,6 +314,7 @@ def test_text_chapters_and_tags_are_kept(tmp_path, upscaler, ending, codec):
         assert new.metadata['title'] == old.metadata['title'] == 'A clip'
         assert [stream.language for stream in new.streams if stream.type in ('audio', 'subtitle')] == ['fin', 'swe']
         assert [chapter['metadata'] for chapter in new.chapters()] == [{'title': 'One'}]
+    assert 'chapters left out' in upscale(upscaler, source, tmp_path / f'part{ending}', duration=0.2).notes
 
 
 def test_text_that_does_not_fit_is_left_out_and_named(tmp_path, upscaler):
