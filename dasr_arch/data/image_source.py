@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, count
 from pathlib import Path
 
 import numpy as np
@@ -136,12 +136,17 @@ class CachedSource(ImageSource):
 
 
 class JoinedSource(ImageSource):
-    """Images of one or more sources, one after the other; names of different sources may be equal."""
+    """Images of one or more sources, one after the other; of equal names, the later ones get a number."""
 
     def __init__(self, sources: Sequence[ImageSource]) -> None:
         self.sources = list(sources)
         self.root = Path(', '.join(str(source.root) for source in sources))
-        self.names = [name for source in sources for name in source.names]
+        self.names: list[str] = []
+        taken: set[str] = set()
+        for name in (name for source in sources for name in source.names):
+            free = next(new for new in chain([name], (f'{name}-{n}' for n in count(2))) if new not in taken)
+            taken.add(free)
+            self.names.append(free)
         self._ends = list(accumulate(len(source) for source in sources))
 
     def read(self, index: int) -> NDArray[np.uint8]:

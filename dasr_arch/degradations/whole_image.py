@@ -23,11 +23,14 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int, name: str = '') -> ND
 def degrade_image(
     degradation: Degradation, image: NDArray[np.uint8], seed: int = 0, name: str = ''
 ) -> NDArray[np.uint8]:
-    """Degrades RGB (H, W, 3), cropped to a multiple of the scale, to RGB (H // scale, W // scale, 3).
+    """Degrades 8-bit RGB (H, W, 3), cropped to a multiple of the scale, to RGB (H // scale, W // scale, 3).
 
     Random values are drawn from the seed and the image's name, so that they do not depend on the order of images.
-    InputError if the image is smaller than the scale.
+    InputError if it is no such image, or smaller than the scale.
     """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f'expected an array of uint8 and shape (H, W, 3), got {got}')
     cropped = crop_to_multiple(image, degradation.scale, name)
     size = (cropped.shape[0] // degradation.scale, cropped.shape[1] // degradation.scale)
     draws = degradation.draw(image_generator(seed, name), size)

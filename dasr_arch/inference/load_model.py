@@ -19,6 +19,8 @@ _WEIGHTS_SUFFIXES = ('.pth', '.pt', '.safetensors')
 def load_model(model: str | os.PathLike[str] | DASR, scale: int) -> DASR:
     """Loads a network from installed weights or a weights file, or copies a network; its factor must be ``scale``."""
     if not isinstance(model, DASR):
+        if not isinstance(model, str | os.PathLike):
+            raise InputError(f'expected weights or a DASR, got {type(model).__name__}')
         return load_named(model, scale)[0]
     if model.scale != scale:
         raise InputError(f'the network is for x{model.scale}, not for x{scale}; choose the scale to fit')

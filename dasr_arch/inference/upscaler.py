@@ -80,7 +80,6 @@ class AdaptationOptions:
     ensemble: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the strength."""
         if not 0 <= self.strength <= 2:
             raise InputError(f'strength must be a number in [0, 2], got {self.strength}')
 
@@ -193,18 +192,18 @@ class Upscaler:
     @rename_arguments(look='adaptation')
     def represent(
         self,
-        images: Sequence[NDArray[Any] | Image.Image],
+        images: Sequence[NDArray[Any] | Image.Image] | NDArray[Any] | Image.Image,
         adaptation: AdaptationOptions | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Representation of images that share one degradation, such as the frames of an animation.
+        """Representation of an image, or of images that share one degradation, such as the frames of an animation.
 
         The clean representation, towards which ``strength`` interpolates, is that of the network's own output after
         bicubic downsampling to the input's size: the same scene without its degradation. It is estimated from the
         centre crop, at most CLEAN_SIDE pixels a side.
 
         Args:
-            images: at least one; their representations are averaged.
+            images: one, or a sequence of at least one; their representations are averaged.
             adaptation: reference image, strength, self-ensemble; a reference replaces the images.
             progress: called with the number of LR pixels that were computed for clean representations.
 
@@ -212,6 +211,8 @@ class Upscaler:
             Shape (1, D), or (8, D) for the orientations of a self-ensemble; on the upscaler's device.
         """
         adaptation = adaptation or AdaptationOptions()
+        if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [images]
         return torch.stack([self._represent(decompose(image), adaptation, progress) for image in images]).mean(0)
 
     def upscale_decomposed(

@@ -24,7 +24,7 @@ def test_images_come_in_the_order_of_the_sources(roots):
     source = open_source(roots)
     assert isinstance(source, JoinedSource)
     assert len(source) == 6
-    assert source.names == ['p0', 'p0', 'p1', 'p0', 'p1', 'p2']
+    assert source.names == ['p0', 'p0-2', 'p1', 'p0-3', 'p1-2', 'p2']
     assert [int(source.read(i)[0, 0, 0]) for i in range(6)] == [10, 20, 21, 30, 31, 32]
     assert [source.size(i) for i in range(6)] == [(1, 5), (2, 5), (2, 6), (3, 5), (3, 6), (3, 7)]
 

@@ -36,6 +36,21 @@ def test_sides_that_are_no_multiples_are_cropped(scale, demo_image):
     assert np.array_equal(out, degrade_image(degradation, cropped))
 
 
+@pytest.mark.parametrize(
+    ('image', 'got'),
+    [
+        (np.zeros((8, 8, 3), np.uint16), r'uint16 \(8, 8, 3\)'),
+        (np.zeros((8, 8, 3)), r'float64 \(8, 8, 3\)'),
+        (np.zeros((8, 8), np.uint8), r'uint8 \(8, 8\)'),
+        (torch.zeros(1, 3, 8, 8), 'Tensor'),
+    ],
+)
+def test_other_images_are_refused(image, got):
+    degradation = build_degradation({'type': 'IsotropicGaussian', 'sigma': 1.2}, 4)
+    with pytest.raises(InputError, match=rf'expected an array of uint8 and shape \(H, W, 3\), got {got}$'):
+        degrade_image(degradation, image)
+
+
 def test_image_equals_the_batched_way(demo_image):
     degradation = build_degradation({**NOISY, 'jpeg': 70}, 4)
     draws = degradation.draw(image_generator(3, 'astronaut'), (60, 60))

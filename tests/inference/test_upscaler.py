@@ -199,11 +199,24 @@ def test_ensemble_is_the_average_over_orientations(demo_image):
     assert make(network).represent([demo_image], AdaptationOptions(ensemble=True)).shape == (8, 12)
 
 
+def test_ensemble_of_one_pixel():
+    options = AdaptationOptions(ensemble=True, strength=0.5)
+    assert make()(np.full((1, 1, 3), 90, np.uint8), options).shape == (2, 2, 3)
+
+
 def test_frames_share_the_average_representation(demo_image):
     upscaler = make()
     frames = [demo_image[:40, :40], demo_image[50:90, 50:90]]
     each = torch.cat([upscaler.represent([frame]) for frame in frames])
     assert torch.allclose(upscaler.represent(frames), each.mean(0, keepdim=True))
+
+
+def test_one_image_is_represented_without_a_list(demo_image):
+    upscaler = make()
+    expected = upscaler.represent([demo_image[:40, :40]])
+    assert torch.equal(upscaler.represent(demo_image[:40, :40]), expected)
+    assert torch.equal(upscaler.represent(Image.fromarray(demo_image[:40, :40])), expected)
+    assert torch.equal(upscaler.represent(demo_image[None, :40, :40]), expected), 'an array of frames'
 
 
 def test_threads_share_one_upscaler(demo_image):
@@ -251,6 +264,7 @@ def test_weights_file_is_read(tmp_path):
         (4, make_network(2), 'the network is for x2, not for x4'),
         (2, 'none.pth', "'none.pth' does not exist"),
         (5, 'photo', "^no weights for model 'photo' at x5 are installed; there are: dasr_s_x4_iso"),
+        (2, torch.nn.Conv2d(3, 3, 1), 'expected weights or a DASR, got Conv2d'),
         (2, make_network(2, condition='kernel'), 'the network is non-blind and needs the blur kernel'),
     ],
 )
