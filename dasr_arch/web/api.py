@@ -129,7 +129,11 @@ class Service:
         """
         job = self.queue.get(id)
         stored = _find_file(job, image)
-        return _send(convert_for_browsers(job, stored) if job.kind == 'upscale' else stored)
+        try:
+            return _send(convert_for_browsers(job, stored) if job.kind == 'upscale' else stored)
+        except OSError as error:
+            _find_file(job, image)  # 404 if it has expired meanwhile
+            raise ProblemError(507, f'the server cannot write its files ({error.strerror})') from error
 
     async def list_models(self) -> schemas.Models:
         """Models, formats and limits."""

@@ -69,6 +69,8 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         raise ProblemError(422, f'the form cannot be read ({error}); send it as multipart/form-data') from error
+    except OSError as error:  # large forms are kept in a temporary file
+        raise ProblemError(507, f'the server cannot write its files ({error.strerror})') from error
     images: dict[str, UploadedImage] = {}
     try:
         for given, value in form.multi_items():
