@@ -86,15 +86,7 @@ class DAConv(nn.Module):
             )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Adapts features to a degradation.
-
-        Args:
-            x: features of shape (B, C, h, w).
-            embedding: compressed representation of shape (B, C).
-
-        Returns:
-            Features of shape (B, C, h, w).
-        """
+        """Adapts features (B, C, h, w) to a degradation, whose compressed representation (B, C) is the embedding."""
         kernel = self.kernel(embedding).reshape(-1, self.num_feat, 3, 3)  # (B, C, 3, 3)
         out: Tensor = self.pointwise(depthwise_conv_leaky(x, kernel, SLOPE))  # (B, C, h, w)
         if self.modulation is None:
@@ -268,12 +260,7 @@ class DASR(AcceleratedNetwork, SRNetwork):
         return backend.encode(self, x)
 
     def extract_features(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Degradation-aware groups with a long residual connection: features (B, C, h, w).
-
-        Args:
-            x: RGB of shape (B, 3, h, w) in 0..img_range, minus DIV2K's mean.
-            embedding: compressed representation of shape (B, C).
-        """
+        """Features (B, C, h, w) of RGB (B, 3, h, w) in 0..img_range minus DIV2K's mean; embedding as in DAConv."""
         features = self.head(x)
         out = features
         for group in self.groups:

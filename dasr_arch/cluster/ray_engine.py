@@ -56,7 +56,6 @@ class Workers:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         if self.number is not None and self.number < 1:
             raise InputError(f'workers must be at least 1, got {self.number}')
         if self.cpus < 1:

@@ -66,13 +66,8 @@ def row_schema() -> Any:
 class ResultsFolder:
     """Rows of a job: those of earlier runs, and new ones, which are written every 30 s and merged at the end.
 
-    Args:
-        path: the folder; it is made if it is missing.
-        job: what all results of the job depend on; another job needs another folder.
-        anew: True forgets earlier rows.
-
-    Raises:
-        InputError: if the folder cannot be written, holds other files, or belongs to another job.
+    ``job`` is what all results depend on; another job needs another folder. ``anew`` forgets earlier rows. InputError
+    if the folder cannot be written, holds other files, or belongs to another job.
     """
 
     def __init__(self, path: Path, job: Mapping[str, object], anew: bool = False) -> None:

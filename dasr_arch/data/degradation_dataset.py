@@ -107,15 +107,11 @@ class DegradationDataset(SampledDataset):
         return pixels
 
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
-        """One sample.
+        """A sample of (image, sample number) or an index.
 
-        Args:
-            item: (image, sample number), or the image's index alone.
-
-        Returns:
-            With degrade_on 'device': 'hr' (P, 3, side, side) uint8 with margin, 'window' (4, P) int64 (see Window; not
-            with crop_first) and the draws of the degradation. With 'worker': 'lq' (3, h, w) and 'gt' (3, H, W), float
-            in [0, 1]. Always 'gt_path'.
+        With degrade_on 'device': 'hr' (P, 3, side, side) uint8 with margin, 'window' (4, P) int64 (see Window; not with
+        crop_first) and the draws of the degradation. With 'worker': 'lq' (3, h, w) and 'gt' (3, H, W), float in [0, 1].
+        Always 'gt_path'.
         """
         place, sample = self.draw(item)
         index = self.usable[place.image]

@@ -43,14 +43,10 @@ class DegradedTestDataset(Dataset[dict[str, Any]]):
         return self.num_images * len(self.degradations)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One image under one degradation.
+        """One image under one degradation; of the index, degradations count slowest.
 
-        Args:
-            index: degradations count slowest.
-
-        Returns:
-            'lq' (3, h, w) and 'gt' (3, h * scale, w * scale), float in [0, 1]; 'kernel' and 'noise_level' of the true
-            degradation; 'degradation', its label; 'lq_path' and 'gt_path', names made of image and degradation.
+        'lq' (3, h, w) and 'gt' (3, h * scale, w * scale), float in [0, 1]; 'kernel' and 'noise_level' of the true
+        degradation; 'degradation', its label; 'lq_path' and 'gt_path', names made of image and degradation.
         """
         which, image_index = divmod(index, self.num_images)
         degradation, name = self.degradations[which], self.source.names[image_index]

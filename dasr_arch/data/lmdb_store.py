@@ -136,13 +136,6 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_environments.forget_after_fork)
 
 
-close_environments = _environments.close_all
-"""Closes every LMDB that this process has open for reading; the next read opens it again.
-
-Needed only before another reader in the same process opens the folder, such as BasicSR's own datasets.
-"""
-
-
 @contextmanager
 def open_entry(root: Path, key: str) -> Iterator[memoryview]:
     """The encoded image under a key of ``read_meta_info``, valid inside the block only.

@@ -30,14 +30,7 @@ class LQDataset(SampledDataset):
         super().__init__(opt, opt['dataroot_lq'], opt['lq_size'])
 
     def __getitem__(self, item: int | Item) -> dict[str, Any]:
-        """One sample.
-
-        Args:
-            item: (image, sample number), or the image's index alone.
-
-        Returns:
-            'lq' (2, 3, h, w), float in [0, 1]; 'lq_path'.
-        """
+        """A sample of (image, sample number) or an index: 'lq' (2, 3, h, w), float in [0, 1]; 'lq_path'."""
         image_index, generator = sample_generator(self.opt.get('seed', 0), item)
         index = self.usable[image_index]
         flips = self.opt.get('use_hflip', True), self.opt.get('use_rot', True)

@@ -48,7 +48,6 @@ class AnisotropicGaussian(Degradation):
     theta_deg_range: Range | None = None
 
     def __post_init__(self) -> None:
-        """Checks every parameter."""
         super().__post_init__()
         for name in ('lambda_1', 'lambda_2'):
             check_one_of('AnisotropicGaussian', name, getattr(self, name), self.lambda_range, 'lambda_range')
@@ -106,7 +105,6 @@ class CovarianceGaussian(Degradation):
     fixed_kernel = False
 
     def __post_init__(self) -> None:
-        """Checks every parameter."""
         super().__post_init__()
         if self.variance_range is None:
             raise InputError('CovarianceGaussian needs variance_range')

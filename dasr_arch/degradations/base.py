@@ -72,7 +72,6 @@ class Degradation(ABC):
     shared_draws: ClassVar[tuple[str, ...]] = ('kernel', 'noise_level', 'jpeg_quality')
 
     def __post_init__(self) -> None:
-        """Checks every parameter."""
         if not is_whole(self.scale) or self.scale < 1:
             raise InputError(f'scale must be a whole number of 1 or more, got {self.scale!r}')
         if not is_whole(self.kernel_size) or not 0 < self.kernel_size <= _LARGEST or self.kernel_size % 2 == 0:

@@ -53,7 +53,6 @@ class IsotropicGaussian(Degradation):
     separable = True
 
     def __post_init__(self) -> None:
-        """Checks every parameter."""
         super().__post_init__()
         check_one_of('IsotropicGaussian', 'sigma', self.sigma, self.sigma_range)
         if self.sigma is not None:

@@ -52,7 +52,6 @@ class Photographic(Degradation):
     drawn_jpeg_qualities = QUALITIES
 
     def __post_init__(self) -> None:
-        """Checks every parameter."""
         super().__post_init__()
         for item in fields(Degradation):
             if item.name in _FIXED_BY_LEVELS and getattr(self, item.name) != item.default:

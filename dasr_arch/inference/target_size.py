@@ -29,7 +29,6 @@ class TargetSize:
     same: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         missing = [self.box, self.long_side, self.short_side].count(None)
         if self.same and missing < 3:
             raise InputError('the scale 1 keeps the size; give another scale, or none')

@@ -52,7 +52,6 @@ class Tiling:
     pad: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         if self.size is not None and self.size < MIN_TILE:
             raise InputError(f'tile must be at least {MIN_TILE} LR pixels, got {self.size}')
         if self.pad is not None and self.pad < 0:

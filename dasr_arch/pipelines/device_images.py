@@ -24,15 +24,7 @@ _PIXELS_AT_ONCE = 2**23  # that are resized; each needs up to 80 bytes
 
 
 class DeviceImages:
-    """All images of a training set on a device, as one table of uint8 pixels.
-
-    Args:
-        dataset: the training set.
-        device: where the images are kept.
-
-    Raises:
-        InputError: if an image is damaged.
-    """
+    """All images of a training set on a device, as one table of uint8 pixels; InputError if one is damaged."""
 
     def __init__(self, dataset: DegradationDataset, device: torch.device) -> None:
         self._dataset = dataset

@@ -7,10 +7,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import NamedTuple
 from urllib.parse import quote
 
 import uvicorn
@@ -25,14 +23,6 @@ from dasr_arch.web.settings import ServeSettings
 _BACKLOG = 128
 _HEADER_BYTES = 32 * 1024
 _GRACE = 5  # seconds for unfinished responses when the server stops
-
-
-class Running(NamedTuple):
-    """A running server: address of its page, its networks and its jobs."""
-
-    address: str
-    models: ModelStore
-    queue: JobQueue
 
 
 def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
@@ -54,27 +44,8 @@ def serve(settings: ServeSettings, report: Callable[[str], object]) -> None:
             report(f'open {format_address(settings, listener)} (Ctrl-C stops)')
 
         try:
-            asyncio.run(_Server(settings, models, queue, announce).serve([listener]))
+            asyncio.run(Server(settings, models, queue, announce).serve([listener]))
         finally:
-            queue.close()
-
-
-@contextmanager
-def serving(settings: ServeSettings) -> Iterator[Running]:
-    """Serves from a thread within a ``with`` block, for tests and notebooks; raises InputError as ``serve``."""
-    with listen(settings.host, settings.port) as listener:
-        models = ModelStore(settings)
-        queue = JobQueue(settings.limits)
-        ready = threading.Event()
-        server = _Server(settings, models, queue, ready.set)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
-        thread.start()
-        try:
-            ready.wait()
-            yield Running(format_address(settings, listener), models, queue)
-        finally:
-            server.should_exit = True
-            thread.join()
             queue.close()
 
 
@@ -108,7 +79,7 @@ def format_address(settings: ServeSettings, listener: socket.socket) -> str:
     return f'http://{host}:{port}/{token}'
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Cancels all jobs at the first signal, so that waiting requests are answered, and returns."""
 
     def __init__(

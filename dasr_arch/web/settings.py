@@ -27,7 +27,6 @@ class Limits:
     body_seconds: float = 30.0  # longest pause within the body of a request
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         positive = ('upload_megabytes', 'megapixels', 'jobs', 'keep_minutes', 'kept_megabytes', 'body_seconds')
         for name in positive:
             if not 0 < getattr(self, name) < float('inf'):
@@ -62,7 +61,6 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Checks port, token and path."""
         if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
             raise InputError(f"--root-path must be a path such as /tool, without / at its end, got '{self.root_path}'")
         if not 0 <= self.port <= 65535:

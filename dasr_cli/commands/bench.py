@@ -1,6 +1,7 @@
 """`dasr bench`: measures time and memory of inference and training."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Measures, writes the JSON file and prints the table."""
     from dataclasses import fields
 
-    from dasr_arch._files import check_replaceable
-    from dasr_arch.benchmark.timing.run import SpeedSettings, check_speed_file, format_speed, measure_speed, write_speed
+    from dasr_arch._files import check_replaceable, write_whole
+    from dasr_arch.benchmark.timing.run import SpeedSettings, check_speed_file, format_speed, measure_speed
 
     check_replaceable(args.out)
     check_speed_file(args.out)
@@ -52,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
             chosen[item.name] = tuple(value) if isinstance(value, list) else value
     record = measure_speed(SpeedSettings(**chosen))
     print(format_speed(record), end='')
-    write_speed(args.out, record)
+    write_whole(args.out, json.dumps(record, indent=1) + '\n')
     print(f'numbers: {args.out}')
     return 0

@@ -16,7 +16,7 @@ from dasr_arch.data.image_io import encode_png
 from dasr_arch.data.lmdb_store import (
     LmdbWriter,
     Piece,
-    close_environments,
+    _environments,
     count_entries,
     format_meta_line,
     open_entry,
@@ -173,7 +173,7 @@ def test_folder_open_elsewhere_in_the_process_is_named(store: Path) -> None:
 
 def test_closing_hands_a_folder_over_to_another_reader(store: Path) -> None:
     assert count_entries(store) == 3
-    close_environments()
+    _environments.close_all()
     with lmdb.open(str(store), readonly=True, lock=False) as environment:
         assert environment.stat()['entries'] == 3
 

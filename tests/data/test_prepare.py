@@ -20,7 +20,7 @@ from PIL import Image
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import read_image, write_image
 from dasr_arch.data.image_source import open_source
-from dasr_arch.data.lmdb_store import close_environments
+from dasr_arch.data.lmdb_store import _environments
 from dasr_arch.data.prepare import PrepareReport, RunSettings, prepare
 from dasr_arch.data.prepare_sources import _find_images, collect_sources, make_keys
 from dasr_arch.data.sub_images import Cutting, cut_image, window_starts
@@ -141,7 +141,7 @@ def test_basicsr_reads_the_result_as_a_paired_data_set(images: Path, tmp_path: P
     source = open_source(roots['gt'])
     assert [path['gt_path'] for path in paths] == source.names
     expected = [source.read(index) for index in range(len(source))]
-    close_environments()
+    _environments.close_all()
     dataset = PairedImageDataset(
         {
             'dataroot_lq': str(roots['lq']),

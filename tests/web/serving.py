@@ -1,5 +1,6 @@
 """Tools for tests of the server: a tiny network, test images, and a gate that holds the network."""
 
+import asyncio
 import json
 import os
 import threading
@@ -7,12 +8,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from tests.inference.making import make_network
+
+if TYPE_CHECKING:
+    from dasr_arch.web.jobs import JobQueue
+    from dasr_arch.web.model_store import ModelStore
+    from dasr_arch.web.settings import ServeSettings
+
+
+class Running(NamedTuple):
+    """A running server: address of its page, its networks and its jobs."""
+
+    address: str
+    models: 'ModelStore'
+    queue: 'JobQueue'
+
+
+@contextmanager
+def serving(settings: 'ServeSettings') -> Iterator[Running]:
+    """Serves from a thread within a ``with`` block; raises InputError as ``serve``."""
+    from dasr_arch.web.jobs import JobQueue  # the extra serve may be missing
+    from dasr_arch.web.model_store import ModelStore
+    from dasr_arch.web.server import Server, format_address, listen
+
+    with listen(settings.host, settings.port) as listener:
+        models = ModelStore(settings)
+        queue = JobQueue(settings.limits)
+        ready = threading.Event()
+        server = Server(settings, models, queue, ready.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name='dasr-serve')
+        thread.start()
+        try:
+            ready.wait()
+            yield Running(format_address(settings, listener), models, queue)
+        finally:
+            server.should_exit = True
+            thread.join()
+            queue.close()
 
 
 def write_weights(folder: Path, scale: int = 2) -> Path:

@@ -21,14 +21,13 @@ from dasr_arch.inference.images.io import OutputSettings
 from dasr_arch.inference.tiling import Tiling
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
-from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
+from tests.web.serving import Gate, encode, make_image, no_installed_weights, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
 from dasr_arch.web.model_store import ModelStore
-from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
 PNG = encode(make_image())
@@ -406,6 +405,28 @@ def test_result_that_is_gone_is_not_found(server):
     expected = 'there is no such job; it was cancelled, or its result has expired'
     for path in ('result', 'images/input', 'images/result'):
         assert detail(get(server, f'api/v1/jobs/{job["id"]}/{path}'), 404) == expected
+
+
+def test_image_that_expires_while_it_is_converted_is_not_found(server, monkeypatch):
+    job = finish(server, post(server, 'jobs', PNG))
+
+    def convert(found, _):
+        server.queue.remove(found)
+        raise FileNotFoundError(2, 'No such file or directory')
+
+    monkeypatch.setattr('dasr_arch.web.api.convert_for_browsers', convert)
+    expected = 'there is no such job; it was cancelled, or its result has expired'
+    assert detail(get(server, f'api/v1/jobs/{job["id"]}/images/input'), 404) == expected
+
+
+def test_form_that_does_not_fit_on_the_disk_is_the_fault_of_the_server(server, monkeypatch):
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('tempfile.SpooledTemporaryFile.rollover', fail)
+    monkeypatch.setattr('starlette.formparsers.MultiPartParser.spool_max_size', 100)
+    response = post(server, 'jobs', PNG)
+    assert detail(response, 507) == 'the server cannot write its files (No space left on device)'
 
 
 def test_client_that_goes_away_ends_its_job(server, gate):

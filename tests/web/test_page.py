@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.web.browser import start_browser
-from tests.web.serving import Gate, encode, make_image, no_installed_weights, write_weights
+from tests.web.serving import Gate, encode, make_image, no_installed_weights, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -23,7 +23,6 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from dasr_arch.degradations import build_degradation, image_generator
 from dasr_arch.web import representation_map
-from dasr_arch.web.server import serving
 from dasr_arch.web.settings import Limits, ServeSettings
 
 WAIT = 60

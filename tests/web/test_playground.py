@@ -13,7 +13,7 @@ from dasr_arch.data.image_io import decode_image
 from dasr_arch.degradations import build_degradation, degrade_image, image_generator
 from dasr_arch.inference.upscaler import Upscaler
 from tests.inference.making import make_network
-from tests.web.serving import encode, make_image, no_installed_weights, write_weights
+from tests.web.serving import encode, make_image, no_installed_weights, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -28,7 +28,6 @@ from dasr_arch.web.representation_map import (
     make_reference,
     place_experiment,
 )
-from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings
 
 WAIT = 120

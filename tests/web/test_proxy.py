@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.web.browser import start_browser
-from tests.web.serving import encode, make_image, no_installed_weights, write_weights
+from tests.web.serving import encode, make_image, no_installed_weights, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -20,7 +20,6 @@ pytest.importorskip('selenium', reason='selenium is not installed')
 from selenium.webdriver.support.wait import WebDriverWait
 
 from dasr_arch import InputError
-from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings
 
 NGINX = shutil.which('nginx', path='/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin')

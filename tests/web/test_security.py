@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.web.serving import encode, make_image, no_installed_weights, write_weights
+from tests.web.serving import encode, make_image, no_installed_weights, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -21,7 +21,7 @@ from dasr_arch.web.api import STATIC
 from dasr_arch.web.jobs import JobQueue
 from dasr_arch.web.problems import ProblemError
 from dasr_arch.web.security import SECURITY_HEADERS, SecurityMiddleware, describe_exposure
-from dasr_arch.web.server import listen, serving
+from dasr_arch.web.server import listen
 from dasr_arch.web.settings import ServeSettings
 
 WAIT = 60

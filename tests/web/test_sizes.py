@@ -9,7 +9,7 @@ import requests
 from PIL import Image
 
 from tests.web.browser import start_browser
-from tests.web.serving import encode, make_image, write_weights
+from tests.web.serving import encode, make_image, serving, write_weights
 
 pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
@@ -18,7 +18,6 @@ pytest.importorskip('python_multipart', reason='the extra serve is not installed
 from dasr_arch.checkpoints.packaged import DEFAULT_SETTING
 from dasr_arch.inference.target_size import TargetSize
 from dasr_arch.inference.upscale_files import FileSettings, upscale_bytes
-from dasr_arch.web.server import serving
 from dasr_arch.web.settings import ServeSettings
 
 PNG = encode(make_image())  # 40 x 32 pixels

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, suggest
-from dasr_arch._files import write_whole
 from dasr_arch.backends.choose import load_backend
 from dasr_arch.backends.ncnn_net import has_ncnn
 from dasr_arch.backends.openvino_net import has_openvino
@@ -74,7 +73,6 @@ class SpeedSettings:
     device: str = 'cpu'  # 'cpu' or 'cuda'
 
     def __post_init__(self) -> None:
-        """Checks every value."""
         operations = tuple(COMPONENTS if name == 'parts' else name for name in self.operations)
         object.__setattr__(self, 'operations', operations)
         _check_names('networks', self.networks, SPEED_NETWORKS)
@@ -173,18 +171,13 @@ def measure_speed(settings: SpeedSettings) -> dict[str, Any]:
 
 
 def check_speed_file(path: Path) -> None:
-    """Raises InputError if a file is there that :func:`write_speed` has not written."""
+    """Raises InputError if a file is there that `dasr bench` has not written."""
     try:
         is_record = not path.exists() or 'rows' in json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, TypeError):
         is_record = False
     if not is_record:
         raise InputError(f'{path}: exists and holds no measurements of this command; choose another name')
-
-
-def write_speed(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes the record as JSON, whole or not at all; raises OSError if that fails."""
-    write_whole(path, json.dumps(record, indent=1) + '\n')
 
 
 def format_speed(record: Mapping[str, Any]) -> str:
