@@ -46,10 +46,6 @@ class DerivedWeights:
         value: Value = entry.value
         return value
 
-    def __len__(self) -> int:
-        """Number of values that are kept."""
-        return len(self._entries)
-
     def drop(self) -> None:
         """Frees all values."""
         self._entries.clear()

@@ -154,6 +154,8 @@ class Run:
         try:
             alone = not self.options['dist'] or ('cpu_processes' in self.options and self.options['rank'] == 0)
             with deferred_interrupt(enabled=alone) as interrupted:
+                if not self.start and self.options.get('val') and self.options['path'].get('pretrain_network_g'):
+                    self.validate(0)  # the weights that the training shall improve
                 self.iterate(interrupted)
         finally:
             self.stream.close()

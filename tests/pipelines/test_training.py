@@ -571,3 +571,16 @@ def test_every_validation_image_is_checked_before_the_training(damage, tmp_path,
     assert 'datasets.val_1' in error
     assert ("image 'b' of 2 x 2 is smaller than the scale 4" if damage == 'small' else 'b.png') in error
     assert not (tmp_path / 'experiments').exists()
+
+
+def test_weights_that_a_training_starts_from_are_its_first_result(tmp_path):
+    assert run_here(tmp_path, tiny_options()) == 0
+    start = weights(tmp_path)['params_ema']
+    options = tiny_options('fine', stage_1={'total_iter': 0, 'lr': 1e-3}, total_iter=7)
+    options['train']['stage_2'] = {'total_iter': 7, 'lr': 0.05}  # makes them worse
+    options['path'] = {'pretrain_network_g': str(tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_latest.pth')}
+    assert run_here(tmp_path, options) == 0
+    validations = [line for line in losses(tmp_path, 'fine') if 'validation' in line]
+    assert [line['iter'] for line in validations] == [0, 6, 7]
+    best = torch.load(tmp_path / 'experiments' / 'fine' / 'models' / 'net_g_best.pth', weights_only=True)['params_ema']
+    assert all(torch.equal(best[name], value) for name, value in start.items())
