@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -126,3 +126,16 @@ def _where_supported() -> Iterator[None]:
     except OSError as error:
         if error.errno in _LOSS:
             raise
+
+
+def refuse_originals(targets: Iterable[Path], originals: Iterable[Path]) -> None:
+    """Raises InputError if an output path is one of the inputs, also by another name (case, hard link, symlink)."""
+    there = {target: target.stat() for target in targets if target.exists()}
+    if not there:  # a file that does not exist is no input; a million inputs are not looked at then
+        return
+    inputs = list(originals)
+    resolved = {path.resolve() for path in inputs}
+    files = {(one.stat().st_dev, one.stat().st_ino) for one in resolved if one.exists()}
+    for target, status in there.items():
+        if (status.st_dev, status.st_ino) in files or target.resolve() in resolved:
+            raise InputError(f'{target}: is one of the originals, which are never replaced; choose another name')

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import msgspec
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from msgspec import Meta
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,7 +34,7 @@ from dasr_arch.benchmark.environment import describe_environment, now
 from dasr_arch.benchmark.methods import Method, build_method
 from dasr_arch.benchmark.own_process import MEBIBYTE, read_peak_memory, run_in_own_process
 from dasr_arch.benchmark.result_cache import describe_network
-from dasr_arch.config.registry_checks import describe_briefly, import_modules
+from dasr_arch.config.registry_checks import describe_briefly, import_modules, imported_modules
 from dasr_arch.config.train_schema import Count, Options
 from dasr_arch.config.typed import to_plain
 from dasr_arch.degradations import image_generator
@@ -125,8 +124,7 @@ def _make_truth(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
 def _measure_in_process(plan: NetworkPlan, scale: int, costs: CostPlan, device: torch.device) -> dict[str, Any]:
     request = {'network': asdict(plan), 'scale': scale, 'plan': to_plain(costs), 'device': device.type}
     request['threads'] = torch.get_num_threads()
-    kinds = (part.type for part in (plan, plan.predictor, plan.denoiser) if part is not None)
-    request['imports'] = [ARCH_REGISTRY.get(kind).__module__ for kind in kinds]  # perhaps of the user
+    request['imports'] = imported_modules
     try:
         found = run_in_own_process('dasr_arch.benchmark.complexity', json.dumps(request, default=str))
     except RuntimeError as error:

@@ -5,10 +5,10 @@ image are appended to a second file, so that a killed run loses at most one imag
 """
 
 import hashlib
-import inspect
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -65,6 +65,7 @@ class Evaluation:
             'network': describe_network(self.network, self.weights_digest),
             'degradation': self.suite.degradation.specification(),
             'degradation_check': digest_degradation(self.suite.degradation, self.seed),
+            **digest_code(type(self.suite.degradation), 'degradation_code'),
             'seed': self.seed,
             'metrics': {metric.label: describe_metric(metric) for metric in self.metrics},
             'pictures': {image.name: image.digest for image in self.images},
@@ -250,12 +251,13 @@ def digest_image(image: NDArray[np.uint8]) -> str:
     return content.hexdigest()
 
 
-def digest_code(entry: Callable[..., object]) -> dict[str, str]:
-    """Under 'code', SHA-256 of the file of a class or function that is neither BasicSR's nor this package's."""
-    try:
-        own = entry.__module__.split('.')[0] not in {'dasr_arch', 'basicsr'}
-        return {'code': hashlib.sha256(Path(inspect.getfile(entry)).read_bytes()).hexdigest()} if own else {}
-    except (OSError, TypeError):  # it was typed into a notebook
+def digest_code(entry: Callable[..., object], key: str = 'code') -> dict[str, str]:
+    """Under a key, SHA-256 of the file of a class or function that is neither BasicSR's nor this package's."""
+    if entry.__module__.split('.')[0] in {'dasr_arch', 'basicsr'}:
+        return {}
+    try:  # not by inspect.getfile, which takes the file of a decorator
+        return {key: hashlib.sha256(Path(str(sys.modules[entry.__module__].__file__)).read_bytes()).hexdigest()}
+    except (AttributeError, KeyError, OSError):  # it was typed into a notebook
         return {}
 
 

@@ -22,16 +22,20 @@ from dasr_arch.config.typed import check_arguments, check_known, convert
 from dasr_arch.metrics.facts import prefers_lower
 from dasr_arch.metrics.lpips_metric import check_backbone
 
+imported_modules: list[str] = []
+"""Modules of the user that this process has imported; processes that it starts need them, too."""
+
 
 def import_modules(options: Mapping[str, object], where: str) -> None:
     """Imports the modules that a file names, also from the current folder; their classes can then be named in it."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    for name in convert({'imports': options.get('imports') or []}, ImportOptions, where).imports:
+    for name in convert({'imports': options.get('imports')}, ImportOptions, where).imports or ():
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{where}: imports: cannot import '{name}': {describe_briefly(error)}") from error
+        imported_modules.append(name)
 
 
 def find_class(options: Mapping[str, object], registry: Registry, where: str, what: str) -> Callable[..., object]:
@@ -126,6 +130,8 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
         border = options.get('crop_border', 0)
         if isinstance(border, bool) or not isinstance(border, int) or border < 0:
             raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
+        if None in options.values():
+            raise InputError(f'{place}: expected a value for every key, got nothing (~); remove the key')
         with naming(f'{place}.better'):
             prefers_lower(options)
         if 'backbone_path' in options:
@@ -159,7 +165,7 @@ def try_call(function: Callable[..., object], options: Mapping[str, object], whe
         raise InputError(f'{where}: {name} refuses these arguments: {describe_briefly(error)}') from error
 
 
-def describe_briefly(error: Exception) -> str:
+def describe_briefly(error: BaseException) -> str:
     """Type and first 200 characters of the text of an error, in one line; of an InputError the whole text alone."""
     text = ' '.join(str(error).split())
     if isinstance(error, InputError):

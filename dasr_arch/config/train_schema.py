@@ -311,7 +311,7 @@ class DistributedOptions(Options, kw_only=True, frozen=True):
 class ImportOptions(Options, kw_only=True, frozen=True):
     """A training or test file, as far as it is read before its classes are known."""
 
-    imports: list[str] = []  # modules of your own that register classes, see training.md
+    imports: list[str] | None = None  # modules of your own that register classes, see training.md
 
 
 class GeneralOptions(ImportOptions, kw_only=True, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, naming
-from dasr_arch._files import check_free, check_writable
+from dasr_arch._files import check_free, check_writable, refuse_originals
 from dasr_arch.data.image_io import (
     IMAGE_SUFFIXES,
     JPEG_SUFFIXES,
@@ -192,20 +192,11 @@ def _plan_paths(source: Path, target: Path, shard: Shard) -> _Plan:
 
 def _check_free(plan: _Plan, force: bool) -> None:
     paths = [plan.folder / name for name in (*(job.file for job in plan.jobs), plan.record)]
-    there = [path for path in paths if os.path.lexists(path)]
-    originals = {_identify(job.source) for job in plan.jobs} if there else set()
-    for path in there:
-        if path.exists() and _identify(path) in originals:
-            raise InputError(f'{path}: is one of the originals, which are never replaced; choose another folder')
+    refuse_originals(paths, (job.source for job in plan.jobs))
+    for path in paths:
         if path.is_dir():
             raise InputError(f'{path}: is a folder, expected room for a file; choose another name')
         check_free(path, force)
-
-
-def _identify(path: Path) -> tuple[int, int]:
-    """Identity of a file, whatever its name."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def _degrade_all(

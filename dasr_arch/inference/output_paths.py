@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dasr_arch._errors import InputError
-from dasr_arch._files import check_writable
+from dasr_arch._files import check_writable, refuse_originals
 from dasr_arch.data.image_io import FailedImage, is_image_name
 from dasr_arch.data.input_lists import WHOLE, Manifest, ManifestRow, Shard
 from dasr_arch.inference.images.io import ENDINGS, SUFFIXES, Header, read_header
@@ -197,19 +197,6 @@ def is_finished(path: Path, settings: PathSettings) -> bool:
     return True
 
 
-def refuse_originals(targets: Iterable[Path], originals: Iterable[Path]) -> None:
-    """Raises InputError if an output path is one of the inputs, also by another name (case, hard link, symlink)."""
-    there = {target: target.stat() for target in targets if target.exists()}
-    if not there:  # a file that does not exist is no input; a million inputs are not looked at then
-        return
-    inputs = list(originals)
-    resolved = {path.resolve() for path in inputs}
-    files = {(one.stat().st_dev, one.stat().st_ino) for one in resolved if one.exists()}
-    for target, status in there.items():
-        if (status.st_dev, status.st_ino) in files or target.resolve() in resolved:
-            raise InputError(f'{target}: is one of the originals, which are never replaced; choose another name')
-
-
 def _find(source: str, settings: PathSettings, failed: list[FailedImage], left_out: list[Path]) -> Iterable[_Found]:
     path = Path(source)
     if not source:
@@ -386,7 +373,7 @@ def _is_file_name(target: str, sources: Sequence[str] | Manifest, found: Sequenc
         return False
     several = (
         isinstance(sources, Manifest)
-        or len(sources) > 1
+        or len({os.path.abspath(source) for source in sources}) > 1
         or len(found) > 1
         or any(Path(source).is_dir() for source in sources)
     )

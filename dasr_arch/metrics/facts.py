@@ -24,6 +24,6 @@ def prefers_lower(metric: Mapping[str, object]) -> bool:
     Raises InputError for another value of `better`.
     """
     better = metric.get('better', 'lower' if metric['type'] in _LOWER else 'higher')
-    if better not in {'higher', 'lower'}:
+    if better not in ('higher', 'lower'):
         raise InputError(f"expected 'higher' or 'lower', got {better!r}")
     return better == 'lower'

@@ -61,7 +61,6 @@ def choose_processes(options: Mapping[str, Any]) -> Choice:
     contrast = train.get('contrast_opt') or {}
     obstacles = {
         'torch uses one thread (OMP_NUM_THREADS)': threads == 1,
-        'a notebook cannot pass on its classes': not hasattr(sys.modules['__main__'], '__file__'),
         'processes are for Linux': sys.platform != 'linux',
         f'processes are for DASRModel, not {options["model_type"]}': options['model_type'] != 'DASRModel',
         'the training is short': train['total_iter'] < _SHORTEST,

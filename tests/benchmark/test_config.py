@@ -40,7 +40,6 @@ def test_degradations_come_in_the_order_of_the_file() -> None:
 @pytest.mark.parametrize(
     ('blocks', 'message'),
     [
-        ([], 'at least one setting'),
         ([{'type': 'IsotropicGaussian', 'sigma': []}], 'sigma is an empty list'),
         ([{'type': 'IsotropicGaussian', 'sigma': [1.2, 1.2]}], "entry 1: 'sigma 1.2' is there twice"),
         ([{'type': 'IsotropicGausian', 'sigma': 1}], "entry 1: .*did you mean 'IsotropicGaussian'"),

@@ -154,6 +154,7 @@ def test_image_that_is_given_twice_is_upscaled_once(folder, upscaler):
         report = run(upscaler, 'in/*.png', 'in/a.png', './in/a.png', target='out', resume=resume)
         assert not report.failed
     assert not Path('out', 'a-2.png').exists()
+    assert run(upscaler, 'in/a.png', './in/a.png', target='one.png').made == [Path('one.png')]
 
 
 def test_resume_makes_what_is_missing_and_distrusts_other_sizes(folder, upscaler):

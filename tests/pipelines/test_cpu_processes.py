@@ -77,7 +77,7 @@ def test_one_process_where_the_result_would_differ(tmp_path, override, reason):
 def test_one_process_for_short_trainings_and_one_core(tmp_path, monkeypatch):
     assert choose(tmp_path, tiny_options()).reason == 'the training is short'
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
-    assert choose(tmp_path, long_options()).line == 'One process of 1 thread: it has one core'
+    assert choose(tmp_path, long_options()).line == 'One process of 1 thread: torch uses one thread (OMP_NUM_THREADS)'
 
 
 def test_a_share_is_a_part_of_batch_and_loaders():

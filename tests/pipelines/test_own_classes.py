@@ -1,5 +1,7 @@
 """Classes of the user's own module, which `imports` names, in trainings and tests by the command line."""
 
+import hashlib
+import importlib
 import json
 import os
 import re
@@ -9,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from basicsr.metrics import calculate_psnr
 
 from dasr_arch._errors import InputError
+from dasr_arch.archs.dasr_arch import DASR
+from dasr_arch.benchmark.result_cache import digest_code
 from dasr_arch.config.train_checks import load_training_options
 from dasr_arch.pipelines.testing import run_test
 from tests.benchmark.making import make_options
@@ -50,6 +55,7 @@ class {prefix}Loss(nn.Module):
 
 
 @METRIC_REGISTRY.register()
+@torch.no_grad()
 def {prefix}_error(img, img2, crop_border=0):
     return float(abs(img.astype(float) - img2).mean())
 
@@ -173,20 +179,32 @@ def test_subclass_of_a_model_has_the_options_of_its_base_class(tmp_path, monkeyp
         load_training_options(write_options(tmp_path, options), root=tmp_path)
 
 
+def test_file_of_an_own_class_is_part_of_a_result(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    prefix = write_module(tmp_path, 'hashed')
+    module = importlib.import_module('hashed')
+    expected = {'code': hashlib.sha256((tmp_path / 'hashed.py').read_bytes()).hexdigest()}
+    for name in ('Net', '_error', 'Motion'):  # the metric is decorated by torch
+        assert digest_code(getattr(module, prefix + name)) == expected
+    assert digest_code(DASR) == digest_code(calculate_psnr) == {}
+
+
 @pytest.mark.parametrize(
     ('imports', 'message'),
     [
         (['absent_module'], "imports: cannot import 'absent_module': ModuleNotFoundError: No module named"),
         (['broken'], "imports: cannot import 'broken': SyntaxError"),
+        (['leaving'], "imports: cannot import 'leaving': SystemExit"),
         ('broken', 'imports: expected a list, each entry text'),
     ],
 )
 def test_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, imports, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'broken.py').write_text('def')
+    (tmp_path / 'leaving.py').write_text('import sys; sys.exit()')
     path = write_options(tmp_path, tiny_options('tiny') | {'imports': imports})
     with pytest.raises(InputError, match=re.escape(message)):
         load_training_options(path, root=tmp_path)
     with pytest.raises(InputError, match=re.escape(message)):
         run_test(make_options(DEMO, imports=imports))
-    assert {item.name for item in tmp_path.iterdir()} <= {'broken.py', '__pycache__', path.name}
+    assert {item.name for item in tmp_path.iterdir()} <= {'broken.py', 'leaving.py', '__pycache__', path.name}

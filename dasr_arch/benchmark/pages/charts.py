@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from dasr_arch._svg import Axes, Series, draw_labelled_points, draw_legend, draw_lines, draw_scatter
 from dasr_arch.benchmark.tables.results_table import Record, ResultsRow, ResultsTable, find_published_costs, unique
+from dasr_arch.metrics.facts import prefers_lower
 from dasr_arch.probe.tsne import RepresentationMap
 
 PALETTE = (
@@ -82,7 +83,7 @@ def draw_times(record: Record, table: ResultsTable, metric: str, colours: Colour
     axes = Axes('seconds for an image', metric.upper(), description='time', logarithmic=True)
     caption = (
         f'{metric.upper()} ({table.main_column}) against the mean time for a test image of this set on this machine, '
-        'test-time training included. Up and left is better.'
+        f'test-time training included. {"Down" if prefers_lower(table.metrics[metric]) else "Up"} and left is better.'
     )
     if any(entry.hollow for entry in points):
         caption += ' Hollow: published, on the hardware of the authors, for images of another size.'

@@ -85,7 +85,7 @@ def digits_of(metric_type: str) -> int:
 
 def describe_metric(options: Record) -> str:
     """Type of a metric with its options, written as a call."""
-    arguments = ', '.join(f'{key}={value}' for key, value in options.items() if key != 'type')
+    arguments = ', '.join(f'{key}={value}' for key, value in options.items() if key not in {'type', 'better'})
     return f'{options["type"]}({arguments})'
 
 

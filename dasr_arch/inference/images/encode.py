@@ -107,6 +107,8 @@ def encode_16_bit_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
     The metadata is that of a PNG of one pixel that Pillow writes.
     """
+    if pixels.shape[2:] > (2,) and (metadata.icc_profile or b'')[16:20] == b'GRAY':  # no grey profile for RGB
+        metadata = replace(metadata, icc_profile=None)
     stream = BytesIO()
     Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))
     chunks = stream.getvalue()[_IHDR_END:].rpartition(b'IDAT')[0][:-4]  # without the length before the name

@@ -174,7 +174,7 @@ def read_metadata(
 def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
     """Parts of a TIFF with these tags that are left out."""
     found = {
-        'channels beyond colour and alpha': image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()),
+        'a channel beyond colour and alpha': image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()),
         'the georeference': any(tag in tags for tag in _GEOREFERENCE),
         'the description, which holds sizes of the image,': _SIZED.match(str(tags.get(_DESCRIPTION, ''))),
         'the resolution, which has no unit,': tags.get(_RESOLUTION_UNIT) == 1 and tags.get(_RESOLUTION, 1) != 1,

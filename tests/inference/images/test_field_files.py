@@ -178,7 +178,7 @@ def test_a_sequence_goes_forward_and_ends() -> None:
 def test_channels_of_a_tiff_that_are_neither_colour_nor_alpha_are_named(extra: tuple[int, ...], noted: bool) -> None:
     pixels = np.arange(20 * 24 * (3 + len(extra)), dtype=np.uint16).reshape(20, 24, -1).astype(np.uint8)
     file = read_image_file(tiff(pixels, photometric='rgb', extrasamples=extra or None), 'a.tif')
-    assert ('channels beyond colour and alpha' in file.metadata.notes) == noted
+    assert ('a channel beyond colour and alpha' in file.metadata.notes) == noted
 
 
 @pytest.mark.parametrize(('extra', 'channels'), [('unspecified', 3), ('unassalpha', 4)])

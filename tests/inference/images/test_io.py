@@ -474,7 +474,7 @@ def test_gif_that_plays_once_plays_once_in_other_formats(target):
 def test_grey_profile_does_not_stay_with_colours():
     grey = bytearray(SRGB)
     grey[16:20] = b'GRAY'
-    pixels = make_pixels(2, np.uint16)
+    pixels = make_pixels(3, np.uint16)
     file = read_image_file(encode(Image.fromarray(make_pixels(1)[..., 0]), 'PNG'), 'in')
     file = type(file)(**{**vars(file), 'metadata': type(file.metadata)(icc_profile=bytes(grey))})
     assert b'iCCP' not in encode_image_file([pixels], file, OutputSettings('PNG'))
