@@ -20,7 +20,7 @@ from PIL import Image, TiffImagePlugin
 from dasr_arch._errors import InputError
 from dasr_arch.data.image_io import round_to_8_bits
 from dasr_arch.inference.images.colour import is_other_than_srgb, make_png_profile, profile_to_srgb
-from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, becomes_srgb, has_alpha
+from dasr_arch.inference.images.io import Frame, ImageFile, OutputSettings, becomes_srgb, has_alpha, is_grey_profile
 from dasr_arch.inference.images.metadata import EXIF_IFD, GPS_IFD, INTEROPERABILITY, Metadata
 
 QUALITY = 95
@@ -107,7 +107,7 @@ def encode_16_bit_png(pixels: NDArray[np.uint16], metadata: Metadata) -> bytes:
 
     The metadata is that of a PNG of one pixel that Pillow writes.
     """
-    if pixels.shape[2:] > (2,) and (metadata.icc_profile or b'')[16:20] == b'GRAY':  # no grey profile for RGB
+    if pixels.shape[2:] > (2,) and is_grey_profile(metadata.icc_profile):  # no grey profile for RGB
         metadata = replace(metadata, icc_profile=None)
     stream = BytesIO()
     Image.new('L', (1, 1)).save(stream, 'PNG', **metadata.options('PNG'))

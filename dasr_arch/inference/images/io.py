@@ -199,7 +199,7 @@ def _check_alpha(file: ImageFile, kind: str) -> None:
     if any(map(has_alpha, file.frames)):
         if kind in _WITHOUT_ALPHA:
             raise InputError(f'is transparent, which {kind} cannot be; use --format png or webp')
-        if kind == 'TIFF' and isinstance(file.frames[0], np.ndarray) and _is_grey(file.metadata.icc_profile):
+        if kind == 'TIFF' and isinstance(file.frames[0], np.ndarray) and is_grey_profile(file.metadata.icc_profile):
             raise InputError('is grey and transparent, 16 bits with a profile; TIFF cannot hold it, use --format png')
 
 
@@ -212,12 +212,13 @@ def _has_inks(frame: Frame) -> bool:
     return isinstance(frame, Image.Image) and frame.mode == 'CMYK'
 
 
-def _is_grey(profile: bytes | None) -> bool:
+def is_grey_profile(profile: bytes | None) -> bool:
+    """True for a colour profile of grey images."""
     return profile is not None and profile[16:20] == b'GRAY'
 
 
 def _loses_profile(kind: str, profile: bytes | None) -> bool:
-    grey = kind in _WITHOUT_GREY and _is_grey(profile)
+    grey = kind in _WITHOUT_GREY and is_grey_profile(profile)
     long = kind == 'JPEG' and len(profile or b'') > _LONGEST_PROFILE
     return grey or long or (kind in _WITHOUT_PROFILE and profile is not None)
 
