@@ -51,15 +51,15 @@ def split_kernel(kernel: Tensor) -> tuple[Tensor, Tensor]:
     return kernel.sum(-1), kernel.sum(-2)
 
 
-def split_kernels(kernel: Tensor, tolerance: float = 1e-4) -> list[tuple[Tensor, Tensor]]:
+def split_kernels(kernel: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Columns and rows whose products add up to any kernel (B, k, k), by its singular values.
 
-    For each kernel both have shape (R, k), with R = 1 for separable kernels. ``tolerance`` is the largest L2 norm of
-    the difference from a kernel.
+    For each kernel both have shape (R, k), with R = 1 for separable kernels; the difference from it has an L2 norm of
+    at most 1e-4.
     """
     left, values, right = torch.linalg.svd(kernel.double())
     rest = (values**2).flip(1).cumsum(1).flip(1).sqrt()
-    counts = (rest > tolerance).sum(1).clamp(min=1).tolist()
+    counts = (rest > 1e-4).sum(1).clamp(min=1).tolist()
     return [
         ((columns[:, :count] * strengths[:count]).T.float(), rows[:count].float())
         for columns, strengths, rows, count in zip(left, values, right, counts, strict=True)

@@ -28,11 +28,9 @@ def estimate_width(network: IKC, code: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def estimate_kernel(network: IKC, lq: Tensor, corrected: bool = False) -> Tensor:
+def estimate_kernel(network: IKC, lq: Tensor) -> Tensor:
     """Estimates the blur kernels (B, k, k), each of sum 1, of RGB images (B, 3, h, w) in [0, 1].
 
-    The Predictor alone estimates, as in DASR's comparison; ``corrected`` adds the Corrector. ValueError as in
-    :func:`estimate_width`.
+    The Predictor alone estimates, as in DASR's comparison. ValueError as in :func:`estimate_width`.
     """
-    code = network(lq, return_steps=True).codes[-1] if corrected else network.predictor(lq)
-    return isotropic_gaussian_kernel(estimate_width(network, code), network.sftmd.kernel_size)
+    return isotropic_gaussian_kernel(estimate_width(network, network.predictor(lq)), network.sftmd.kernel_size)

@@ -29,14 +29,12 @@ def test_code_off_the_curve_gives_the_nearest_width_within_the_range():
     assert 0.2 <= estimate_width(network, code * 100).item() <= 4.0
 
 
-@pytest.mark.parametrize('corrected', [False, True])
-def test_kernel_is_the_gaussian_of_the_code_that_the_network_finds(corrected):
+def test_kernel_is_the_gaussian_of_the_code_that_the_predictor_finds():
     network = make_network()
     lq = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
-    kernel = estimate_kernel(network, lq, corrected)
+    kernel = estimate_kernel(network, lq)
     with torch.no_grad():
-        out = network(lq, return_steps=True)
-    code = out.codes[-1] if corrected else out.codes[0]
+        code = network(lq, return_steps=True).codes[0]
     assert torch.equal(kernel, isotropic_gaussian_kernel(estimate_width(network, code)))
     assert kernel.shape == (2, 21, 21)
     assert torch.allclose(kernel.sum((1, 2)), torch.ones(2), atol=1e-5)
