@@ -39,7 +39,7 @@ TRAININGS = (
     ),
     Training('x4 general', ('weights_x4_general', 'weights_x4_general_2'), 24.36),
     Training('x2 iso', ('weights_x2_iso', 'weights_x2_iso_2', 'weights_x2_iso_3'), 28.42),
-    Training('x3 iso', ('weights_x3_iso', 'weights_x3_iso_2', 'weights_x3_iso_3'), 26.37),
+    Training('x3 iso', ('weights_x3_iso',), 26.37),
     Training('x2 general', ('weights_x2_general',), 27.37),
     Training('x3 general', ('weights_x3_general',), 25.41),
 )
