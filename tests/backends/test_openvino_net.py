@@ -169,10 +169,11 @@ def test_a_model_is_compiled_once_for_each_number_of_threads():
     network(draw(1, 30, 11))
     assert network.derived_weights._entries == built
     try:
-        torch.set_num_threads(threads + 1)
+        other = 2 if threads == 1 else 1  # OpenVINO takes no more threads than cores
+        torch.set_num_threads(other)
         assert relative_error(network(lq), expected) < 1e-6
         model = network.derived_weights._entries['openvino features'].value
-        assert model.get_property('INFERENCE_NUM_THREADS') == threads + 1
+        assert model.get_property('INFERENCE_NUM_THREADS') == other
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(copy.deepcopy(network)(lq), network(lq))
