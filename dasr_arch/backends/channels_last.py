@@ -4,6 +4,7 @@ oneDNN's convolutions are fastest in channels_last order. A tensor's order also 
 operations below: contiguous tensors take the authors' formulation, channels_last tensors the faster one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,7 +48,15 @@ class ChannelsLast(Backend):
         if min(features.shape[-2:]) < collapsed_tail.SMALLEST_SIDE:
             return network.upsample(features)
         tail = nn.Sequential(*network.upsampler, network.last_conv)
-        return collapsed_tail.collapsed_upsample(tail, features, network.scale, network.derived_weights)
+        convolve = self.choose_convolution(network, features)
+        return collapsed_tail.collapsed_upsample(tail, features, network.scale, network.derived_weights, convolve)
+
+    def choose_convolution(
+        self, network: AcceleratedNetwork, features: Tensor
+    ) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """What computes the convolution of the upsampler, of features, weight and bias; None is PyTorch in float32."""
+        del network, features
+        return None
 
 
 BACKEND = ChannelsLast

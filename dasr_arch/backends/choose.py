@@ -26,7 +26,7 @@ BACKENDS = {
 """Name and module of every backend but the reference. Each module has a class ``BACKEND``."""
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    'auto': ('ncnn', 'onednn', 'channels_last', 'reference'),
+    'auto': ('openvino', 'ncnn', 'onednn', 'channels_last', 'reference'),
     'reference': ('reference',),
     'fast': ('onednn', 'channels_last', 'reference'),
     'ncnn': ('ncnn', 'onednn', 'channels_last', 'reference'),
@@ -132,8 +132,9 @@ class AcceleratedNetwork(nn.Module, ABC):
         """Chooses how the network is computed; weights and results, up to rounding, stay the same.
 
         'auto' takes the fastest backend that is installed; 'reference' the authors' formulation; 'fast' the fastest
-        that needs no optional package; 'ncnn' is 'auto' and requires the package ncnn; 'openvino' uses OpenVINO for all
-        inference on a CPU. ValueError if there is no such choice, or its package is not installed.
+        that needs no optional package; 'ncnn' requires the package ncnn, and uses it for inference in float32;
+        'openvino' uses OpenVINO for all inference on a CPU. ValueError if there is no such choice, or its package is
+        not installed.
         """
         if implementation not in ALLOWED:
             raise ValueError(f'implementation must be one of {", ".join(ALLOWED)} for DASR, got {implementation!r}')

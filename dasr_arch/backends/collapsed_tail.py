@@ -6,6 +6,7 @@ Inside the image both are equal up to rounding. Within two LR pixels of the bord
 convolution of the tail pads its own input with zeros; there the tail itself is computed on strips.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,13 +16,21 @@ from torch.nn import functional
 
 from dasr_arch.backends.cache import DerivedWeights
 
+Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A zero-padded convolution of features with a weight and a bias, in float32."""
+
 _RADIUS = 2  # LR pixels, of the receptive field; after a pixel shuffle, convolutions add half a pixel and less
 _STRIP = 2 * _RADIUS  # thickness of a strip, of which the outer half is used
 SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the image
 
 
-def collapsed_upsample(tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights) -> Tensor:
-    """Computes a tail in float32 for features (B, C, h, w) with sides of at least SMALLEST_SIDE.
+def collapsed_upsample(
+    tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights, convolve: Convolve | None = None
+) -> Tensor:
+    """Computes a tail for features (B, C, h, w) with sides of at least SMALLEST_SIDE; the result is float32.
+
+    ``convolve`` computes the collapsed convolution. Along the border, the convolutions but the last are of the type of
+    the features.
 
     Without gradients the cache keeps the convolution. In training it is computed in every step, which is faster for the
     last upsampling step alone; the steps before it are computed as they are.
@@ -36,7 +45,7 @@ def collapsed_upsample(tail: nn.Sequential, x: Tensor, scale: int, cache: Derive
             collapsed = collapse_tail(tail, scale, torch.float32)
         else:
             collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
-        return _run(tail, x.float(), collapsed, scale)
+        return _run(tail, x, collapsed, scale, convolve or convolve_float32)
 
 
 def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -67,18 +76,30 @@ def _respond(tail: nn.Sequential, x: Tensor, with_bias: bool) -> Tensor:
     return x
 
 
-def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale: int) -> Tensor:
+def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale: int, convolve: Convolve) -> Tensor:
     """The collapsed tail inside, the tail itself along the border."""
-    inside = functional.pixel_shuffle(functional.conv2d(x, *collapsed, padding=_RADIUS), scale)
+    inside = functional.pixel_shuffle(convolve(x, *collapsed), scale)
     width = _RADIUS * scale
     along_rows, along_columns = _Strips.apply(x)
-    rows: Tensor = tail(along_rows)
-    columns: Tensor = tail(along_columns)
+    rows, columns = _upsample(tail, along_rows), _upsample(tail, along_columns)
     top, bottom = rows[: len(x), :, :width], rows[len(x) :, :, -width:]
     left, right = columns[: len(x), ..., :width], columns[len(x) :, ..., -width:]
     middle = slice(width, -width)
     between = [left[..., middle, :], inside[..., middle, middle], right[..., middle, :]]
     return torch.cat([top, torch.cat(between, -1), bottom], -2)
+
+
+def convolve_float32(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A zero-padded convolution of features (B, C, h, w) in float32."""
+    return functional.conv2d(x.float(), weight, bias, padding=weight.shape[-1] // 2)
+
+
+def _upsample(tail: nn.Sequential, x: Tensor) -> Tensor:
+    """A tail for features in their own type but for its last convolution, which is in float32."""
+    with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != torch.float32):
+        x = tail[:-1](x)
+    out: Tensor = tail[-1](x.float())
+    return out
 
 
 class _Strips(torch.autograd.Function):

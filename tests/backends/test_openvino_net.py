@@ -1,4 +1,4 @@
-"""OpenVINO gives the results of PyTorch, and is taken where it is asked for."""
+"""OpenVINO gives the results of PyTorch, and is taken where it is asked for or the fastest."""
 
 import copy
 import pickle
@@ -100,9 +100,42 @@ def test_it_is_taken_for_inference_where_it_is_asked_for(calls):
     with torch.enable_grad():
         assert backend.refuse(network, lq) == 'for inference only'
         network(lq).sum().backward()
-    network.set_implementation('auto')
-    network(lq)
+
+
+@needs_openvino
+@torch.no_grad()
+def test_auto_takes_it_for_bfloat16_with_amx(monkeypatch, calls):
+    network, lq = make_network(implementation='auto'), draw()
+
+    def explain():
+        with torch.autocast('cpu', torch.bfloat16):
+            return network.choose_backend(lq)
+
+    monkeypatch.setattr(openvino_net, 'has_amx', lambda: False)
+    assert dict(explain().refused)['openvino'] == 'for bfloat16 with AMX only'
+    monkeypatch.setattr(openvino_net, 'has_amx', lambda: True)
+    assert explain().backend.name == 'openvino'
+    network(lq)  # in float32
     assert not calls
+    assert dict(network.choose_backend(lq).refused)['openvino'] == 'for bfloat16 with AMX only'
+    monkeypatch.setattr(openvino_net, 'has_openvino', lambda: False)
+    assert dict(explain().refused)['openvino'] == 'the extra openvino is not installed'
+
+
+@needs_openvino
+@pytest.mark.skipif(not has_fast_bfloat16(torch.device('cpu')), reason='no bfloat16 in this processor')
+@torch.no_grad()
+def test_the_upsampler_is_not_rounded_to_bfloat16():
+    network = make_network(scale=4, num_feat=64)
+    features = 100 * torch.randn(2, 64, 30, 20, generator=torch.Generator().manual_seed(0)).bfloat16()
+    features = features.contiguous(memory_format=torch.channels_last)
+    backend = openvino_net.OpenVINO()
+    found, exact = backend.upsample(network, features), network.upsample(features.float())
+    assert found.dtype == torch.float32
+    assert 'openvino upsampler' in network.derived_weights._entries
+    inside = (slice(None), slice(None), slice(8, -8), slice(8, -8))  # along the border, torch computes it
+    assert relative_error(found[inside], exact[inside]) < 2e-3  # of the weights
+    assert len(found[inside].unique()) > 0.9 * found[inside].numel()
 
 
 # The limit is set around OpenVINO's part alone: with one around the whole call, torch could be the first that fails.
