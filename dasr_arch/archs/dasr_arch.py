@@ -54,8 +54,9 @@ class DegradationEncoder(nn.Module):
         """The feature map before pooling, (B, D, ceil(h / 4), ceil(w / 4)); large images are encoded in tiles of it."""
         for layer in self.body:
             if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm) and x.dtype == torch.bfloat16 != layer.weight.dtype:
-                x = x.float()  # under autocast: batch statistics suffer from rounding
-            x = layer(x)
+                x = layer(x.float()).to(x.dtype)  # under autocast: batch statistics suffer from rounding
+            else:
+                x = layer(x)
         return x
 
 
@@ -272,7 +273,7 @@ class DASR(AcceleratedNetwork, SRNetwork):
         """Upsampler and last convolution: (B, C, h, w) to (B, 3, h * s, w * s), never rounded to half precision."""
         out = self.upsampler(features)
         with torch.autocast(out.device.type, enabled=False):
-            sr: Tensor = self.shuffle(self.last_conv(out.to(self.last_conv.weight.dtype)))
+            sr: Tensor = self.shuffle(self.last_conv(out))
         return sr
 
 

@@ -67,6 +67,7 @@ class Conv3x3(nn.Conv2d):
 
     On CPUs with AVX2 oneDNN computes the gradient of the weights at half its speed (docs/results/speed.md). There,
     for float32 in channels_last order, ``backends/winograd_wgrad.py`` computes it; it has no gradient of its own then.
+    Outside autocast, features of less precision than the weights are convolved in that of the weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -78,6 +79,8 @@ class Conv3x3(nn.Conv2d):
             from dasr_arch.backends.winograd_wgrad import convolve_winograd  # noqa: PLC0415  (as above)
 
             return convolve_winograd(x, self.weight, self.bias)
+        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            return convolve_float32(x, self.weight, self.bias)
         return super().forward(x)
 
     def _takes_winograd(self, x: Tensor) -> bool:
@@ -90,6 +93,34 @@ class Conv3x3(nn.Conv2d):
             and not torch.compiler.is_compiling()
             and x.is_contiguous(memory_format=torch.channels_last)
         )
+
+
+def convolve_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A zero-padded convolution in the precision of its weights, of features (B, C, h, w) that may have less.
+
+    On CPUs, gradients are computed in the precision of the features, as for the other layers.
+    """
+    if x.dtype == torch.bfloat16 and x.device.type == 'cpu' and torch.is_grad_enabled() and not is_exported():
+        out: Tensor = _ConvolveFloat32.apply(x, weight, bias)
+        return out
+    return functional.conv2d(x.to(weight.dtype), weight, bias, padding=weight.shape[-1] // 2)
+
+
+class _ConvolveFloat32(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return functional.conv2d(x.to(weight.dtype), weight, bias, padding=weight.shape[-1] // 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        sides, pad = [1, 1], [weight.shape[-1] // 2] * 2
+        for_x, for_weight, _ = torch.ops.aten.convolution_backward(
+            gradient.to(x.dtype), x, weight.to(x.dtype), None, sides, pad, sides, False, [0, 0], 1, [True, True, False]
+        )
+        return for_x, for_weight.to(weight.dtype), gradient.sum((0, 2, 3))
 
 
 def depthwise_conv_leaky(x: Tensor, kernel: Tensor, slope: float) -> Tensor:
@@ -149,10 +180,14 @@ class _ConvolveEach(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernel = ctx.saved_tensors
         weight, groups = kernel.reshape(-1, 1, 3, 3), x.shape[0] * x.shape[1]
-        sides, wanted = [1, 1], [*ctx.needs_input_grad, False]
-        for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
-            _merge_batch(gradient), _merge_batch(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
+        errors, sides, wanted = _merge_batch(gradient), [1, 1], [*ctx.needs_input_grad, False]
+        for_x = None
+        if wanted[0] and x.dtype == torch.bfloat16:  # twice as fast as oneDNN's gradient
+            for_x, wanted[0] = functional.conv2d(errors, weight.flip(-2, -1), padding=1, groups=groups), False
+        rest = torch.ops.aten.convolution_backward(
+            errors, _merge_batch(x), weight, None, sides, sides, sides, False, [0, 0], groups, wanted
         )
+        for_x, for_kernel = rest[0] if for_x is None else for_x, rest[1]
         return (
             None if for_x is None else _split_batch(for_x, len(x)),
             None if for_kernel is None else for_kernel.reshape(kernel.shape),

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dasr_arch.backends.cache import DerivedWeights
+from dasr_arch.backends.channels_last import convolve_float32
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A zero-padded convolution of features with a weight and a bias, in float32."""
@@ -89,17 +90,13 @@ def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale
     return torch.cat([top, torch.cat(between, -1), bottom], -2)
 
 
-def convolve_float32(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A zero-padded convolution of features (B, C, h, w) in float32."""
-    return functional.conv2d(x.float(), weight, bias, padding=weight.shape[-1] // 2)
-
-
 def _upsample(tail: nn.Sequential, x: Tensor) -> Tensor:
     """A tail for features in their own type but for its last convolution, which is in float32."""
     with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != torch.float32):
         x = tail[:-1](x)
-    out: Tensor = tail[-1](x.float())
-    return out
+    last = tail[-1]
+    assert isinstance(last, nn.Conv2d)
+    return convolve_float32(x, last.weight, last.bias)
 
 
 class _Strips(torch.autograd.Function):
