@@ -5,7 +5,7 @@ imported first. Wang et al., CVPR 2021, arXiv 2104.00416.
 """
 
 from dasr_arch import _compat  # noqa: F401  (before the first import of torch)
-from dasr_arch import _plugin, _renamed
+from dasr_arch import _plugin
 from dasr_arch._errors import InputError
 from dasr_arch.archs.dasr_arch import DASR, DASROutput
 from dasr_arch.checkpoints.io import load_network
@@ -16,8 +16,6 @@ from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 from dasr_arch.version import __version__
 
 _plugin.attach()
-_renamed.attach()
-__getattr__ = _renamed.find_renamed(__name__, {'Look': 'AdaptationOptions', 'degrade_picture': 'degrade_image'})
 
 __all__ = [
     'DASR',

@@ -15,7 +15,6 @@ LAYERS = (
         '_compat',
         '_plugin',
         '_registration',
-        '_renamed',
         '_errors',
         '_extras',
         '_files',

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import atomic_write, check_free, lock_file, write_whole
-from dasr_arch._renamed import find_renamed, rename_fields
 from dasr_arch.data.image_io import FailedImage
 from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
 from dasr_arch.data.lmdb_store import (
@@ -44,10 +43,7 @@ REPORT_NAME = 'prepare.json'
 _BATCH_BYTES = 16 << 20
 _PLAN, _STORE, _REPLACED = 'plan.json', 'store.lmdb', 'replaced.lmdb'
 
-__getattr__ = find_renamed(__name__, {'SkippedImage': 'FailedImage'})
 
-
-@rename_fields(min_pictures='min_images')
 @dataclass(frozen=True)
 class RunSettings:
     """Settings of a run that do not affect how images are stored; InputError if a number is out of range."""

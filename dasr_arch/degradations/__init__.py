@@ -1,11 +1,9 @@
 """Degradations of HR images to LR images, for training, testing and the command ``dasr degrade``."""
 
 from dasr_arch._registration import DEGRADATION_REGISTRY, import_all
-from dasr_arch._renamed import find_renamed
 from dasr_arch.degradations.base import Degradation, Window, build_degradation, image_generator
 from dasr_arch.degradations.whole_image import degrade_image
 
 import_all(__name__, '_degradation')
-__getattr__ = find_renamed(__name__, {'degrade_picture': 'degrade_image', 'picture_generator': 'image_generator'})
 
 __all__ = ['DEGRADATION_REGISTRY', 'Degradation', 'Window', 'build_degradation', 'degrade_image', 'image_generator']

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError
 from dasr_arch._files import write_whole
-from dasr_arch._renamed import rename_arguments, rename_fields
 from dasr_arch.data.image_io import FailedImage, read_bytes
 from dasr_arch.data.input_lists import WHOLE, Manifest, Shard
 from dasr_arch.inference.images.encode import encode_image_file
@@ -30,7 +29,6 @@ MAX_ENCODED_FRAMES = 16
 """Largest number of frames of an animation whose representations are averaged."""
 
 
-@rename_fields(look='adaptation')
 @dataclass(frozen=True)
 class FileSettings:
     """Options of a run over image files."""
@@ -171,7 +169,6 @@ def upscale_image(
         raise InputError(f'{name}: not enough memory; close other programs or cut the image') from error
 
 
-@rename_arguments(look='adaptation')
 def count_work(file: ImageFile, adaptation: AdaptationOptions | None = None) -> int:
     """Total number of LR pixels that ``progress`` receives for a file."""
     plain = sum(Upscaler.work(frame) for frame in file.frames)

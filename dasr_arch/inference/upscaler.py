@@ -21,7 +21,6 @@ from torch import Tensor
 
 from dasr_arch._errors import InputError
 from dasr_arch._memory import keep_freed_memory, return_freed_memory
-from dasr_arch._renamed import find_renamed, rename_arguments, rename_fields, warn_renamed
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
@@ -60,7 +59,6 @@ _ENCODER_PIXELS = 1 << 17  # LR pixels of an encoder tile, some 700 bytes each
 _MIN_ENCODER_PIXELS = 1 << 12
 
 
-@rename_fields(like='reference')
 @dataclass(frozen=True)
 class AdaptationOptions:
     """Options of one call: reference image, adaptation strength, self-ensemble.
@@ -82,9 +80,6 @@ class AdaptationOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 2:
             raise InputError(f'strength must be a number in [0, 2], got {self.strength}')
-
-
-__getattr__ = find_renamed(__name__, {'Look': 'AdaptationOptions'})
 
 
 class Upscaler:
@@ -134,7 +129,6 @@ class Upscaler:
         with torch.no_grad():
             logging.getLogger(__name__).info('Backend: %s', explain_choice(self.network, self.device))
 
-    @rename_arguments(look='adaptation')
     def __call__(
         self,
         image: ImageLike,
@@ -189,7 +183,6 @@ class Upscaler:
             (new_height, new_width), to_pixels(to_tensor(grey, torch.device('cpu'))[0], np.dtype(np.float32), 1)
         )
 
-    @rename_arguments(look='adaptation')
     def represent(
         self,
         images: Sequence[NDArray[Any] | Image.Image] | NDArray[Any] | Image.Image,
@@ -247,15 +240,7 @@ class Upscaler:
             if self.device.type == 'cpu':
                 return_freed_memory()
 
-    def upscale_layered(
-        self, image: DecomposedImage, codes: Tensor, progress: Progress | None = None
-    ) -> DecomposedImage:
-        """Old name of :meth:`upscale_decomposed`."""
-        warn_renamed('Upscaler.upscale_layered', 'upscale_decomposed')
-        return self.upscale_decomposed(image, codes, progress)
-
     @staticmethod
-    @rename_arguments(look='adaptation')
     def work(image: NDArray[Any] | Image.Image, adaptation: AdaptationOptions | None = None) -> int:
         """Total number of LR pixels that ``progress`` receives for an image.
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dasr_arch._errors import InputError
-from dasr_arch._renamed import find_renamed
 from dasr_arch.degradations.base import Degradation
 from dasr_arch.degradations.kernel_pca import compute_kernel_basis, draw_kernels
 
@@ -24,8 +23,6 @@ _DRAWS = 2000  # kernels, for the basis and the normalisation
 _SAME = 1e-6  # deviation of a parameter that is constant but for rounding
 _WEAKEST = 1e-3  # share of the largest deviation; parameters that vary less are not normalised to a deviation of 1
 _NARROWEST = 1e-6  # square pixels; below it the variances of a kernel in float32 are rounding, also negative
-
-__getattr__ = find_renamed(__name__, {'CodeTarget': 'DegradationRegression'})
 
 
 class DegradationRegression(nn.Module):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dasr_arch._renamed import find_renamed
 from dasr_arch.archs.dasr_arch import SLOPE
 from dasr_arch.degradations.kernel_pca import SMALLEST_WIDTH
 from dasr_arch.degradations.kernels import anisotropic_gaussian_kernel
@@ -24,8 +23,6 @@ _DRAWS = 400  # degradations for the basis
 _CHUNK = 50  # degradations computed at a time
 _ISOTROPIC = 3  # one draw in three is isotropic
 _LARGEST_NOISE = 25.0  # grey levels, paper
-
-__getattr__ = find_renamed(__name__, {'WienerEnlargement': 'WienerUpsampler'})
 
 
 class FilterBasis(NamedTuple):

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import Pixels
 from dasr_arch.inference.upscaler import AdaptationOptions, Upscaler
 
@@ -67,7 +66,6 @@ class ShotRepresentation:
     replaces the frames.
     """
 
-    @rename_arguments(look='adaptation')
     def __init__(self, upscaler: Upscaler, adaptation: AdaptationOptions | None = None) -> None:
         self._upscaler = upscaler
         self._adaptation = adaptation or AdaptationOptions()

@@ -15,7 +15,6 @@ from dasr_arch._bars import progress_bar
 from dasr_arch._errors import InputError, naming
 from dasr_arch._extras import import_extra
 from dasr_arch._files import atomic_write
-from dasr_arch._renamed import rename_arguments
 from dasr_arch.inference.images.image_modes import decompose
 from dasr_arch.inference.model_pool import ModelPool
 from dasr_arch.inference.target_size import TargetSize
@@ -42,7 +41,6 @@ class VideoReport(NamedTuple):
     notes: list[str]  # parts of the source that were not kept, with the reason
 
 
-@rename_arguments(look='adaptation')
 def upscale_video(
     upscaler: Upscaler | ModelPool,
     source: Path,
