@@ -111,11 +111,10 @@ def _infer(model: Any, values: Sequence[Tensor]) -> Tensor:
     request = model.create_infer_request()
     for index, value in enumerate(values):
         request.set_input_tensor(index, _share(value))
-    shape = model.output(0).partial_shape
-    sides = iter(values[0].shape[1:3] if values[0].dtype == torch.bfloat16 else values[0].shape[2:])
-    sizes = [next(sides) if size.is_dynamic else size.get_length() for size in shape]
+    sides = iter(_find_size(values[0]))
+    shape = [next(sides) if size.is_dynamic else size.get_length() for size in model.output(0).partial_shape]
     dtype = torch.bfloat16 if model.output(0).element_type == import_openvino().Type.bf16 else torch.float32
-    out = torch.empty(sizes, dtype=dtype)
+    out = torch.empty(shape, dtype=dtype)
     request.set_output_tensor(0, _share(out))
     request.start_async()  # without memory, `infer` may return wrong values instead of raising
     request.wait()
@@ -128,8 +127,14 @@ def _infer_or_drop(model: Any, values: Sequence[Tensor], network: AcceleratedNet
         return _infer(model, values)
     except RuntimeError as error:
         network.derived_weights.drop()
-        size = tuple(values[0].shape[-2:])
+        size = _find_size(values[0])
         raise MemoryError(f'OpenVINO could not compute an image of {size} pixels: {error}') from error
+
+
+def _find_size(value: Tensor) -> tuple[int, int]:
+    """Height and width of an image, or of features in bfloat16, whose channels are last."""
+    height, width = value.shape[1:3] if value.dtype == torch.bfloat16 else value.shape[2:]
+    return height, width
 
 
 def _share(value: Tensor) -> Any:
