@@ -7,10 +7,9 @@ import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
 
-from dasr_arch._errors import InputError, naming, suggest
+from dasr_arch._errors import InputError, suggest
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.metrics.facts import prefers_lower
-from dasr_arch.metrics.lpips_metric import check_backbone
+from dasr_arch.config.registry_checks import check_metric_values
 from dasr_arch.metrics.structural_similarity import calculate_ssim_separable
 
 FASTER: dict[str, Callable[..., float]] = {'calculate_ssim': calculate_ssim_separable}
@@ -22,26 +21,19 @@ _IMAGES = ('img', 'img2')
 def check_metric(metric: MetricPlan) -> None:
     """Raises InputError on an unknown metric, one that works on tensors, and unknown or missing options."""
     where = f'metrics.{metric.label}'
+    check_metric_values({'type': metric.type, **metric.options}, where)
     known = {name for name, _ in METRIC_REGISTRY if not name.endswith('_pt')}
-    if metric.type.endswith('_pt') and metric.type not in known:
-        raise InputError(f"{where}: '{metric.type}' measures tensors; write '{metric.type.removesuffix('_pt')}'")
     if metric.type not in known:
         raise InputError(f"{where}: no metric is called '{metric.type}'{suggest(metric.type, known)}")
     parameters = _named_parameters(metric.type)
     options = {name: default for name, default in parameters.items() if name not in _IMAGES}
-    with naming(f'{where}.better'):
-        prefers_lower({'type': metric.type, **metric.options})
     for key, value in metric.arguments.items():
         if key not in options:
             raise InputError(f"{where}: {metric.type} takes no option '{key}'{suggest(key, options)}")
-        if key == 'crop_border' and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise InputError(f'{where}: crop_border must be a whole number of pixels, 0 or more, got {value!r}')
         if key == 'test_y_channel' and not isinstance(value, bool):
             raise InputError(f'{where}: test_y_channel must be true or false, got {value!r}')
         if key == 'input_order' and value != 'HWC':
             raise InputError(f"{where}: input_order must be 'HWC', as the benchmark holds images, got {value!r}")
-        if key == 'backbone_path':
-            check_backbone(value, str(metric.options.get('net', 'alex')), where)
     missing = [name for name, default in options.items() if default is inspect.Parameter.empty]
     missing = [name for name in missing if name not in metric.arguments]
     if missing:

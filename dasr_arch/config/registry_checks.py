@@ -124,18 +124,23 @@ def check_metrics(metrics: Mapping[str, Mapping[str, object]] | None, where: str
     for label, options in (metrics or {}).items():
         place = f'{where}.{label}'
         check_class(options, METRIC_REGISTRY, place, 'metric', skip=('better', 'img', 'img2'))
-        name = str(options['type'])
-        if name.endswith('_pt'):
-            raise InputError(f"{place}.type: '{name}' measures tensors; write '{name.removesuffix('_pt')}'")
-        border = options.get('crop_border', 0)
-        if isinstance(border, bool) or not isinstance(border, int) or border < 0:
-            raise InputError(f'{place}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
+        check_metric_values(options, place)
         if None in options.values():
             raise InputError(f'{place}: expected a value for every key, got nothing (~); remove the key')
-        with naming(f'{place}.better'):
-            prefers_lower(options)
-        if 'backbone_path' in options:
-            check_backbone(options['backbone_path'], str(options.get('net', 'alex')), place)
+
+
+def check_metric_values(options: Mapping[str, object], where: str) -> None:
+    """Validates what the signature of a metric does not: its `type`, `crop_border`, `better` and `backbone_path`."""
+    name = str(options['type'])
+    if name.endswith('_pt'):
+        raise InputError(f"{where}.type: '{name}' measures tensors; write '{name.removesuffix('_pt')}'")
+    border = options.get('crop_border', 0)
+    if isinstance(border, bool) or not isinstance(border, int) or border < 0:
+        raise InputError(f'{where}.crop_border: expected a whole number of pixels of at least 0, got {border!r}')
+    with naming(f'{where}.better'):
+        prefers_lower(options)
+    if 'backbone_path' in options:
+        check_backbone(options['backbone_path'], str(options.get('net', 'alex')), where)
 
 
 def check_optimizer(options: Mapping[str, object], where: str, path: str) -> None:

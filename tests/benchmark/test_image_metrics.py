@@ -69,8 +69,8 @@ def test_smallest_side_leaves_room_for_border_and_window() -> None:
         ('calculate_psnr', {}, "needs 'crop_border'"),
         ('calculate_psnr', {'crop_boarder': 4}, "no option 'crop_boarder'; did you mean 'crop_border'"),
         ('calculate_psnr', {'crop_border': 4, 'anything': 1}, "no option 'anything'"),
-        ('calculate_psnr', {'crop_border': -1}, 'crop_border must be a whole number'),
-        ('calculate_psnr', {'crop_border': '4'}, 'crop_border must be a whole number'),
+        ('calculate_psnr', {'crop_border': -1}, 'crop_border: expected a whole number'),
+        ('calculate_psnr', {'crop_border': '4'}, 'crop_border: expected a whole number'),
         ('calculate_psnr', {'crop_border': 4, 'test_y_channel': 'yes'}, 'must be true or false'),
         ('calculate_psnr', {'crop_border': 4, 'input_order': 'CHW'}, "must be 'HWC'"),
         ('calculate_lpips', {'net': 'resnet', 'backbone_path': 'a.pth'}, "net must be one of alex, .*, got 'resnet'"),
@@ -82,5 +82,5 @@ def test_wrong_metrics_are_refused_before_anything_is_computed(
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
         check_metric(MetricPlan('mine', kind, options))
-    assert str(caught.value).startswith('metrics.mine: ')
+    assert str(caught.value).startswith('metrics.mine')
     assert '\n' not in str(caught.value)
