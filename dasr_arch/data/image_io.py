@@ -121,6 +121,13 @@ def is_image_name(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool
     return name.lower().endswith(suffixes) and not name.startswith('.')
 
 
+def cut_middle(image: NDArray[Any], side: int, scale: int = 1) -> NDArray[Any]:
+    """The middle of an image of shape (H, W, C), at most ``side`` pixels to each side, multiples of the scale."""
+    height, width = (min(length, side) // scale * scale for length in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Reads an image file of 8 or 16 bits as 8-bit RGB of shape (H, W, 3), upright; the array belongs to the caller.
 

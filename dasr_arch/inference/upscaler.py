@@ -26,6 +26,7 @@ from dasr_arch.backends.choose import explain_choice
 from dasr_arch.backends.devices import available_memory, choose_device
 from dasr_arch.backends.precision import Precision, choose_precision, exact_float32
 from dasr_arch.checkpoints.packaged import DEFAULT_SETTING
+from dasr_arch.data.image_io import cut_middle
 from dasr_arch.degradations.resize import downsample_bicubic
 from dasr_arch.inference.images.image_modes import (
     DecomposedImage,
@@ -311,7 +312,7 @@ class Upscaler:
         representations = self._encode(source.visible(), adaptation.ensemble)
         if adaptation.strength == 1:
             return representations
-        crop = _crop_centre(image.visible(), CLEAN_SIDE)
+        crop = cut_middle(image.visible(), CLEAN_SIDE)
         own = representations if reference is None else self._encode(crop, adaptation.ensemble)
         clean = self._encode(self._remove_degradation(crop, own, progress), adaptation.ensemble)
         return clean + adaptation.strength * (representations - clean)
@@ -371,8 +372,3 @@ def _to_array(image: Tensor) -> NDArray[Any]:
     if planes.dim() != 3:
         raise InputError(f'expected one image as a tensor of (C, H, W), got {tuple(image.shape)}')
     return (planes.float() if planes.is_floating_point() else planes).permute(1, 2, 0).numpy()
-
-
-def _crop_centre(pixels: Pixels, side: int) -> Pixels:
-    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
-    return pixels[top : top + side, left : left + side]

@@ -12,7 +12,7 @@ from PIL import Image
 from dasr_arch._errors import InputError, suggest
 from dasr_arch.archs.bicubic_arch import Bicubic
 from dasr_arch.benchmark.config import MetricPlan
-from dasr_arch.data.image_io import encode_png, round_to_8_bits
+from dasr_arch.data.image_io import cut_middle, encode_png, round_to_8_bits
 from dasr_arch.data.sample_images import SAMPLE_IMAGES
 from dasr_arch.degradations import degrade_image, image_generator
 from dasr_arch.inference.images.image_modes import to_pixels, to_tensor
@@ -57,7 +57,7 @@ def find_sample(name: str) -> NDArray[np.uint8]:
 def make_thumbnail(name: str) -> bytes:
     """A sample image as a small JPEG, square; InputError as ``find_sample``."""
     pixels = find_sample(name)
-    square = Image.fromarray(representation_map.cut_middle(pixels, min(pixels.shape[:2]), 1))
+    square = Image.fromarray(cut_middle(pixels, min(pixels.shape[:2])))
     stream = BytesIO()
     square.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS).save(stream, 'JPEG', quality=88)
     return stream.getvalue()
@@ -87,7 +87,7 @@ def run_experiment(
     """
     upscaler, scale = loaded.upscaler, entry.scale
     whole = find_sample(parameters.sample or '') if image is None else _read_clean(image)
-    hr = representation_map.cut_middle(whole, representation_map.PLAYGROUND_SIDE, scale)
+    hr = cut_middle(whole, representation_map.PLAYGROUND_SIDE, scale)
     if min(hr.shape[:2]) < LEAST_SIDE:
         height, width = whole.shape[:2]
         raise ProblemError(422, f'the image needs at least {LEAST_SIDE} pixels to each side, got {width} x {height}')

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dasr_arch._errors import InputError
 from dasr_arch.checkpoints.packaged import Setting
-from dasr_arch.data.image_io import read_image
+from dasr_arch.data.image_io import cut_middle, read_image
 from dasr_arch.data.sample_images import find_sample_images
 from dasr_arch.degradations import Degradation, build_degradation, degrade_image
 from dasr_arch.inference.upscaler import Upscaler
@@ -56,13 +56,6 @@ class Reference(NamedTuple):
     others: list[Point]  # the sample images
 
 
-def cut_middle(image: NDArray[np.uint8], side: int, scale: int) -> NDArray[np.uint8]:
-    """The middle of an image of shape (H, W, 3), at most ``side`` pixels to each side, multiples of the scale."""
-    height, width = (min(length, side) // scale * scale for length in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
-
-
 @cache
 def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
     """The middle parts of the sample images by name; empty if scikit-image lacks them."""
@@ -70,7 +63,7 @@ def load_samples(side: int) -> dict[str, NDArray[np.uint8]]:
         paths = [*find_sample_images('train'), *find_sample_images('test')]
     except InputError:
         return {}
-    return {path.stem: cut_middle(read_image(path), side, 1) for path in paths}
+    return {path.stem: cut_middle(read_image(path), side) for path in paths}
 
 
 def list_known(setting: Setting | None, scale: int) -> list[KnownDegradation]:

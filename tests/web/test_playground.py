@@ -19,10 +19,10 @@ pytest.importorskip('fastapi', reason='the extra serve is not installed')
 pytest.importorskip('uvicorn', reason='the extra serve is not installed')
 pytest.importorskip('python_multipart', reason='the extra serve is not installed')
 
+from dasr_arch.data.image_io import cut_middle
 from dasr_arch.web import representation_map
 from dasr_arch.web.representation_map import (
     count_encoded,
-    cut_middle,
     encode_known,
     list_known,
     make_reference,
