@@ -52,16 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
-    import importlib.util
+    from dasr_arch._extras import import_extra
 
-    from dasr_arch._errors import InputError
-
-    missing = [name for name in ('fastapi', 'uvicorn', 'python_multipart') if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"dasr serve needs {', '.join(missing)}; pip install 'dasr-representation-learning[serve]', or '.[serve]' "
-            'in the project folder'
-        )
+    for name in ('fastapi', 'uvicorn', 'python_multipart'):
+        import_extra(name, 'serve')
     from dasr_arch.web.server import serve
     from dasr_arch.web.settings import Limits, ServeSettings
 

@@ -1,6 +1,5 @@
 """Output, shutdown and exit codes of `dasr serve`."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -142,13 +141,10 @@ def test_wrong_arguments_get_one_line(capsys, arguments, message):
 
 
 def test_missing_extra_is_one_line_that_names_it(capsys, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, 'find_spec', lambda name, *rest: None if name == 'uvicorn' else find(name, *rest)
-    )
+    monkeypatch.setitem(sys.modules, 'uvicorn', None)
     assert main(['serve']) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if 'uvicorn' in line]
-    assert line.startswith("dasr: error: dasr serve needs uvicorn; pip install 'dasr-representation-learning[serve]'")
+    assert line.startswith("dasr: error: uvicorn is not installed, it belongs to the extra 'serve'; pip install ")
 
 
 def test_packages_of_the_extra_are_imported_in_one_folder_alone():
