@@ -171,7 +171,7 @@ class Run:
         clock = IterationTimer()
         for iteration in range(self.start + 1, self.total + 1):
             batch = next(self.stream)
-            clock.data_arrived()
+            clock.waiting += clock.restart()
             self.model.update_learning_rate(iteration, warmup_iter=self.options['train'].get('warmup_iter', -1))
             self.model.feed_data(batch)
             self.model.optimize_parameters(iteration)
@@ -269,10 +269,6 @@ class IterationTimer:
         now = time.monotonic()
         passed, self.last = now - self.last, now
         return passed
-
-    def data_arrived(self) -> None:
-        """Ends the wait for the batch."""
-        self.waiting += self.restart()
 
     def iteration_done(self) -> None:
         """Ends the work of an iteration."""
