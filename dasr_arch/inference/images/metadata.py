@@ -33,8 +33,15 @@ _STORAGE_TAGS = frozenset((*range(254, 260), 262, 266, 273, _ORIENTATION, 277, 2
 _STORAGE_TAGS |= frozenset(
     (293, 296, 317, *range(320, 326), 330, 332, 338, 339, 340, 341, 347, *range(512, 533), 700, 34675)
 )
+_NAMED_TAGS = {  # of programs, for pixels, places or offsets of the old file, by the name in notes
+    'the georeference': (33550, 33922, 34264, 34735, 34736, 34737),  # of GeoTIFF
+    'IPTC': (33723,),
+    'the block of Photoshop resources': (34377,),
+    'the Photoshop document with its layers': (37724,),
+    'the metadata of ImageJ': (50838, 50839),
+}
+_STORAGE_TAGS = _STORAGE_TAGS.union(*_NAMED_TAGS.values())
 _TIFF_COLOUR = frozenset((301, 318, 319))  # transfer functions, white point and primaries, which become a profile
-_GEOREFERENCE = frozenset((33550, 33922, 34264, 34735, 34736, 34737))  # of GeoTIFF, for pixels of the old size
 _DESCRIPTION = 270
 _SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffile, and of OME-TIFF: sizes of the image
 _XMP_TEXT = 'XML:com.adobe.xmp'
@@ -152,7 +159,9 @@ def read_metadata(
     tags = getattr(image, 'tag_v2', {})  # of a TIFF
     notes += _name_tiff_losses(image, tags)
     left_out = _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS
-    exif = _read_exif(image.getexif(), size, left_out, partial(_correct_places, factor=factor, orientation=orientation))
+    source = image.getexif()
+    notes += [name for name, numbers in _NAMED_TAGS.items() if any(tag in source for tag in numbers)]
+    exif = _read_exif(source, size, left_out, partial(_correct_places, factor=factor, orientation=orientation))
     if exif == b'':
         notes.append('EXIF that cannot be read')
     profile = info.get('icc_profile') or read_tiff_colour(tags)
@@ -175,7 +184,6 @@ def _name_tiff_losses(image: Image.Image, tags: Mapping[int, Any]) -> list[str]:
     """Parts of a TIFF with these tags that are left out."""
     found = {
         'a channel beyond colour and alpha': image.mode == 'RGBX' or tags.get(_SAMPLES, 1) > len(image.getbands()),
-        'the georeference': any(tag in tags for tag in _GEOREFERENCE),
         'the description, which holds sizes of the image,': _SIZED.match(str(tags.get(_DESCRIPTION, ''))),
         'the resolution, which has no unit,': tags.get(_RESOLUTION_UNIT) == 1 and tags.get(_RESOLUTION, 1) != 1,
     }
@@ -219,7 +227,7 @@ def _read_exif(
     kept.endian = '<'  # as of the TIFFs that it is put into
     for tag, value in source.items():
         sized = tag == _DESCRIPTION and _SIZED.match(str(value))
-        if tag not in left_out | _GEOREFERENCE and tag not in (EXIF_IFD, GPS_IFD) and not sized:
+        if tag not in left_out and tag not in (EXIF_IFD, GPS_IFD) and not sized:
             kept[tag] = _keep_bytes(value)
     for directory in (EXIF_IFD, GPS_IFD):
         entries = dict(source.get_ifd(directory))

@@ -237,6 +237,25 @@ def test_what_no_longer_fits_the_size_of_a_tiff_is_left_out(options: Any, tags: 
     assert not [tag for tag in tags if result.tag_v2.get(tag, 1) != 1]
 
 
+PROGRAM_TAGS = {
+    'IPTC': [(33723, 4, 2, (1948349212, 7), True)],  # of exiftool: bytes stored as LONG
+    'the block of Photoshop resources': [(34377, 1, 8, b'8BIM\x04\x04\0\0', True)],
+    'the Photoshop document with its layers': [(37724, 7, 80000, bytes(80000), True)],
+    'the metadata of ImageJ': [(50838, 4, 2, (8, 4), True), (50839, 1, 12, b'IJIJinfo\0\0\0\1', True)],
+}
+
+
+@pytest.mark.parametrize('kind', ['TIFF', 'JPEG', 'PNG'])
+@pytest.mark.parametrize('part', PROGRAM_TAGS)
+def test_blocks_of_programs_are_left_out_and_named_and_other_tags_stay(part: str, kind: str) -> None:
+    tags = [*PROGRAM_TAGS[part], (271, 2, None, 'maker', True)]
+    result, notes = rewrite(tiff(PIXELS, photometric='rgb', metadata=None, extratags=tags), 'a.tif', kind)
+    assert notes == [f'{part} is left out']
+    found = result.getexif()
+    assert found[271] == 'maker'
+    assert not [tag for tag in (33723, 34377, 37724, 50838, 50839) if tag in found]
+
+
 @pytest.mark.skipif('AVIF' not in FORMATS, reason='this Pillow has no AVIF')
 @pytest.mark.parametrize('box', [b'mdcv', b'clli', b'free'])
 def test_light_levels_of_an_avif_are_named(box: bytes) -> None:
