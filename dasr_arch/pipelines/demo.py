@@ -36,7 +36,7 @@ from dasr_arch.checkpoints.io import load_network
 from dasr_arch.checkpoints.packaged import check_packaged, find_packaged
 from dasr_arch.config.yaml_reader import read_yaml
 from dasr_arch.data.degrade_files import DegradeSettings, degrade_files
-from dasr_arch.data.image_io import read_image, write_image
+from dasr_arch.data.image_io import cut_middle, read_image, write_image
 from dasr_arch.data.image_source import open_source
 from dasr_arch.data.prepare import RunSettings, prepare
 from dasr_arch.data.sample_images import SAMPLE_IMAGES, find_sample_images
@@ -157,12 +157,11 @@ def _copy_images() -> None:
     for part in ('train', 'test'):
         for path in find_sample_images(part):
             image = read_image(path)
-            height = width = _TRAINING_SIDE
-            top, left = (max(0, side - _TRAINING_SIDE) // 2 for side in image.shape[:2])
+            window = cut_middle(image, _TRAINING_SIDE)
             if part == 'test':
                 top, left, height, width = _TEST_WINDOWS[path.stem]
-            window = np.ascontiguousarray(image[top : top + height, left : left + width])
-            write_image(Path('images', part, f'{path.stem}.png'), window)
+                window = image[top : top + height, left : left + width]
+            write_image(Path('images', part, f'{path.stem}.png'), np.ascontiguousarray(window))
 
 
 def _make_lmdb() -> None:
@@ -194,8 +193,7 @@ def _map_representations() -> None:
     for degradation in _build_grid():
         source = open_source(Path('lq', folder_name(degradation.label)))
         images[degradation.label] = {name: source.read(index) for index, name in enumerate(source.names)}
-    encoded = encode_patches(network, images, _MAP_PATCH, _MAP_PATCH // 2)
-    write_maps(Path(_MAP), make_maps(encoded))
+    write_maps(Path(_MAP), make_maps(encode_patches(network, images, _MAP_PATCH, _MAP_PATCH // 2)))
 
 
 def _write_page(overrides: Sequence[str], seconds: Mapping[str, float]) -> None:
