@@ -232,6 +232,7 @@ def _add_chunks(png: bytes, metadata: Metadata) -> bytes:
 def _read_tags(exif: bytes) -> dict[int, tuple[int, bytes]]:
     """Type and value of the tags in the first directory of EXIF as Pillow writes it, without those of directories."""
     data = exif.removeprefix(b'Exif\0\0')
+    assert data.startswith(b'II'), 'that of a TIFF is read as little-endian'
     (start,) = struct.unpack_from('<I', data, 4)
     (count,) = struct.unpack_from('<H', data, start)
     tags = {}

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
@@ -42,6 +42,9 @@ _NAMED_TAGS = {  # of programs, for pixels, places or offsets of the old file, b
 }
 _STORAGE_TAGS = _STORAGE_TAGS.union(*_NAMED_TAGS.values())
 _TIFF_COLOUR = frozenset((301, 318, 319))  # transfer functions, white point and primaries, which become a profile
+_USER_COMMENT = 0x9286
+for _tag in (0x9101, 0x927C, _USER_COMMENT, 0xA300, 0xA301):  # Pillow would write them, such as maker notes, as BYTE
+    TiffTags.TAGS_V2_GROUPS[EXIF_IFD][_tag] = TiffTags.TagInfo(_tag, type=TiffTags.UNDEFINED, length=1)
 _DESCRIPTION = 270
 _SIZED = re.compile(r'\{"shape"|.*<OME\b', re.DOTALL)  # descriptions by tifffile, and of OME-TIFF: sizes of the image
 _XMP_TEXT = 'XML:com.adobe.xmp'
@@ -161,7 +164,8 @@ def read_metadata(
     left_out = _STORAGE_TAGS | _TIFF_COLOUR if tags else _STORAGE_TAGS
     source = image.getexif()
     notes += [name for name, numbers in _NAMED_TAGS.items() if any(tag in source for tag in numbers)]
-    exif = _read_exif(source, size, left_out, partial(_correct_places, factor=factor, orientation=orientation))
+    endian = '<' if (result_kind or kind) == 'TIFF' else source.endian  # Pillow and tifffile write such TIFFs
+    exif = _read_exif(source, endian, size, left_out, partial(_correct_places, factor=factor, orientation=orientation))
     if exif == b'':
         notes.append('EXIF that cannot be read')
     profile = info.get('icc_profile') or read_tiff_colour(tags)
@@ -218,13 +222,14 @@ def _read_dpi(value: Any) -> tuple[float, float] | None:
 
 def _read_exif(
     source: Image.Exif,
+    endian: str | None,
     size: tuple[int, int],
     left_out: frozenset[int],
     correct: Callable[[dict[int, Any]], dict[int, Any]],
 ) -> bytes | None:
     """The EXIF of the result; None if there is none, empty if it is malformed."""
     kept = Image.Exif()
-    kept.endian = '<'  # as of the TIFFs that it is put into
+    kept.endian = endian
     for tag, value in source.items():
         sized = tag == _DESCRIPTION and _SIZED.match(str(value))
         if tag not in left_out and tag not in (EXIF_IFD, GPS_IFD) and not sized:
@@ -236,6 +241,10 @@ def _read_exif(
         if directory == EXIF_IFD:
             sides = zip((_EXIF_WIDTH, _EXIF_HEIGHT), size, strict=True)
             entries = correct(entries) | {tag: side for tag, side in sides if tag in entries}
+            comment = entries.get(_USER_COMMENT)
+            if endian != source.endian and isinstance(comment, bytes) and comment.startswith(b'UNICODE\0'):
+                swapped = (comment[place : place + 2][::-1] for place in range(8, len(comment), 2))
+                entries[_USER_COMMENT] = comment[:8] + b''.join(swapped)
         if entries:
             entries = {tag: _keep_bytes(value) for tag, value in entries.items()}
             kept.get_ifd(directory).update(entries)

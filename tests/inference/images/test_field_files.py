@@ -219,6 +219,26 @@ def test_tags_of_exif_keep_letters_numbers_and_bytes(kind: str) -> None:
     assert found.get_ifd(0x8769)[0xA430].decode() == 'Jürgen'
 
 
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_comment_and_notes_of_the_maker_keep_type_and_byte_order(kind: str, order: str) -> None:
+    encodings = {'<': 'utf-16-le', '>': 'utf-16-be'}
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x4746] = 4  # rating
+    blocks = {0x9101: b'\1\2\3\0', 0x927C: b'notes of a maker'}
+    blocks[0x9286] = b'UNICODE\0' + '© 日本'.encode(encodings[order])
+    exif.get_ifd(0x8769).update(blocks)
+    result, _ = rewrite(save(smooth(), 'JPEG', exif=exif.tobytes()), 'a.jpg', kind)
+    content, found = result.fp.getvalue(), result.getexif()
+    written = '<' if kind == 'TIFF' else order
+    blocks[0x9286] = b'UNICODE\0' + '© 日本'.encode(encodings[written])
+    assert (found.endian, found[0x4746]) == (written, 4)
+    for tag, block in blocks.items():
+        assert found.get_ifd(0x8769)[tag] == block
+        assert struct.pack(f'{written}HHI', tag, 7, len(block)) in content  # 7: undefined
+
+
 GEOREFERENCE = [(33550, 'd', 3, (0.5, 0.5, 0.0), True), (33922, 'd', 6, (0, 0, 0, 3e5, 5e6, 0), True)]
 
 

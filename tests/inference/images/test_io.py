@@ -128,9 +128,8 @@ def test_grey_with_alpha_of_sixteen_bits_is_read_as_such():
 def test_sixteen_bits_keep_profile_and_metadata(suffix):
     done, encoded = cv2.imencode(suffix, make_pixels(3, np.uint16))
     assert done
-    source = read_image_file(
-        encode(Image.fromarray(make_pixels()), 'PNG', icc_profile=SRGB, exif=make_exif(), dpi=(300, 300)), 'in'
-    )
+    data = encode(Image.fromarray(make_pixels()), 'PNG', icc_profile=SRGB, exif=make_exif(), dpi=(300, 300))
+    source = read_image_file(data, 'in', kind=suffix[1:].upper())
     deep = read_image_file(encoded.tobytes(), 'in')
     file = type(deep)(**{**vars(deep), 'metadata': source.metadata})
     out = Image.open(BytesIO(encode_image_file(deep.frames, file, OutputSettings())))
