@@ -268,15 +268,16 @@ def _read(data: bytes, scale: Scale, limited: bool, result_kind: str | None) -> 
         kind = _format_of(image)
         count = getattr(image, 'n_frames', 1) if image.format != 'MPO' else 1
         has_16 = kind in ('PNG', 'TIFF') and has_16_bits(image, data)
-        if has_16 and count > 1:
-            raise ValueError('several images of 16 bits in one file, expected one')
+        profile = getattr(image, 'tag_v2', {}).get(34675)
         orientation = image.getexif().get(274, 1)  # before loading, which turns a TIFF and removes its tag
         composed = isinstance(image, GifImagePlugin.GifImageFile) and (count > 1 or _leaves_free(image))
         durations, frames = [], compose_frames(data, count) if composed else []
         for index in range(count):
             image.seek(index)
-            if index and kind == 'TIFF' and has_16_bits(image, data):
+            if count > 1 and (has_16 or (kind == 'TIFF' and has_16_bits(image, data))):
                 raise ValueError('several images of 16 bits in one file, expected one')
+            if getattr(image, 'tag_v2', {}).get(34675) != profile:
+                raise ValueError('pages with different colour profiles in one file, expected one')
             image.load()
             if limited and image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError

@@ -197,6 +197,22 @@ def test_pages_of_sixteen_bits_behind_one_of_eight_are_refused() -> None:
         read_image_file(stream.getvalue(), 'a.tif')
 
 
+@pytest.mark.parametrize('second', ['sRGB', 'XYZ', None])
+def test_pages_have_one_profile(second: str | None) -> None:
+    first = ImageCms.ImageCmsProfile(SRGB).tobytes()
+    profiles = {'sRGB': first, 'XYZ': ImageCms.ImageCmsProfile(ImageCms.createProfile('XYZ')).tobytes(), None: None}
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for profile in (first, profiles[second]):
+            writer.write(PIXELS, photometric='rgb', iccprofile=profile, metadata=None)
+    if second == 'sRGB':
+        result, notes = rewrite(stream.getvalue(), 'a.tif')
+        assert (notes, result.n_frames, result.info['icc_profile']) == ([], 2, first)
+    else:
+        with pytest.raises(InputError, match='pages with different colour profiles in one file, expected one'):
+            read_image_file(stream.getvalue(), 'a.tif')
+
+
 @pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'AVIF', 'BMP', 'JPEG', 'TIFF'])
 def test_inks_that_become_rgb_are_named(kind: str) -> None:
     file = read_image_file(save(smooth().convert('CMYK'), 'JPEG'), 'a.jpg')
