@@ -9,6 +9,7 @@ from dasr_arch._errors import InputError
 from dasr_arch.backends.precision import Precision
 
 _ROOT_PATH = re.compile(r'(/[\w.~-]+)+')
+_HOST_NAME = re.compile(r'[\w-]+(\.[\w-]+)*|([0-9a-f]*:){2,}[0-9a-f.]*', re.ASCII | re.IGNORECASE)  # or IPv6
 
 LEAST_TOKEN = 12
 """Minimum length of a token."""
@@ -47,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Settings of a server. Raises InputError if the port is out of range, the token too short or the path no path."""
+    """Settings of a server. Raises InputError if a port, token, host name or path cannot be used."""
 
     host: str = '127.0.0.1'
     port: int = 7860  # 0 picks a free one
@@ -63,6 +64,10 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
             raise InputError(f"--root-path must be a path such as /tool, without / at its end, got '{self.root_path}'")
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                expected = 'a host name such as sr.example.org, without scheme, port or path'
+                raise InputError(f"--allow-host must be {expected}, got '{name}'")
         if not 0 <= self.port <= 65535:
             raise InputError(f'port must be a whole number in [0, 65535], got {self.port}')
         if self.token is not None and len(self.token) < LEAST_TOKEN:

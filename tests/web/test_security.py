@@ -213,6 +213,46 @@ def test_settings_that_cannot_work_are_refused(options, message):
         ServeSettings(**options)
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'sr.example.org:8080',
+        'https://sr.example.org',
+        'sr.example.org.',
+        'sr.example.org/tool',
+        '*.example.org',
+        '*',
+        '',
+        '10.0.0.1:80',
+        '[fe80::1]',
+        'user@sr.example.org',
+        'bücher.example',
+        'a..b',
+        ' sr.example.org',
+    ],
+)
+def test_names_that_no_request_has_are_refused(name):
+    with pytest.raises(InputError) as caught:
+        ServeSettings(allowed_hosts=('sr.example.org', name))
+    assert str(caught.value) == (
+        f"--allow-host must be a host name such as sr.example.org, without scheme, port or path, got '{name}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ('name', 'host'),
+    [
+        ('SR.example.org', 'sr.example.org:8080'),
+        ('my_host-1', 'my_host-1'),
+        ('10.0.0.1', '10.0.0.1:80'),
+        ('fe80::1', '[FE80::1]:80'),
+        ('::ffff:1.2.3.4', '[::ffff:1.2.3.4]'),
+    ],
+)
+def test_names_and_addresses_of_requests_are_allowed(name, host):
+    assert SecurityMiddleware(None, ServeSettings(allowed_hosts=(name,)), '')._knows_host(host)
+
+
 def test_address_of_another_machine_is_not_bound():
     with pytest.raises(InputError, match=r"'192\.0\.2\.1' cannot be bound"):
         listen('192.0.2.1', 0)  # reserved for documentation, RFC 5737
