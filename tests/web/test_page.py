@@ -312,6 +312,40 @@ def test_stopped_server_is_noticed(page, image):
     assert page.text('#up-alert span') == 'The server does not answer. Is `dasr serve` still running?'
 
 
+@pytest.mark.parametrize('answers', [[0, 0, 502], [404], [500]], ids=['passing', 'gone', 'broken'])
+def test_job_outlives_a_lost_connection_but_no_refusal(page, image, downloads, answers):
+    """The answers to the first polls; 0 is a connection that fails."""
+    page.choose(image)
+    page.run(
+        """
+        const [answers, real] = [arguments[0], window.fetch];
+        window.polls = 0;
+        window.fetch = (address, options = {}) => {
+          if (!/api.v1.jobs.[^/]+$/.test(address) || options.method) return real(address, options);
+          window.polls += 1;
+          if (!answers.length) return real(address, options);
+          const status = answers.shift();
+          return status
+            ? Promise.resolve(new Response('{"detail": "no such job"}', {status}))
+            : Promise.reject(new TypeError('Failed to fetch'));
+        };
+        """,
+        answers,
+    )
+    page.find('#up-start').click()
+    if len(answers) == 1:
+        page.wait(lambda: page.is_shown('#up-alert'))
+        assert page.text('#up-alert span') == 'No such job.'
+        assert page.run('return window.polls') == 1
+        return
+    page.wait(lambda: page.text('#up-job .job-phase') == 'The server does not answer, trying again')
+    page.finish()
+    assert page.run('return window.polls') > len(answers)
+    link = page.find('#up-download')
+    link.click()
+    page.wait((downloads / link.get_attribute('title')).exists)
+
+
 def test_tiff_is_shown_once_it_is_upscaled(page, tmp_path):
     path = tmp_path / 'scan.tif'
     Image.fromarray(np.full((40, 60), 30000, np.uint16)).save(path)

@@ -6,8 +6,13 @@ const PHASES = {
   writing: 'Writing the file', mapping: 'Drawing the map',
 };
 
-/** An error with a message for the user. */
-export class Failure extends Error {}
+const RETRIES = 40;
+const RETRY_PAUSE = 1500;  // milliseconds
+
+/** An error with a message for the user; a passing one may not occur again. */
+export class Failure extends Error {
+  constructor(message, passing = false) { super(message); this.passing = passing; }
+}
 
 /** Sends a request; returns the response, or throws a Failure with the message of the server. */
 export async function ask(address, options = {}) {
@@ -16,13 +21,14 @@ export async function ask(address, options = {}) {
     response = await fetch(address, options);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new Failure(LOST);
+    throw new Failure(LOST, true);
   }
   if (response.ok) return response;
   let text = `The server answered ${response.status}.`;
   try { text = (await response.json()).detail || text; } catch { /* not JSON */ }
   const wait = response.headers.get('Retry-After');
-  throw new Failure(wait ? `${text}. Try again in ${wait} seconds.` : sentence(text));
+  const passing = [502, 503, 504].includes(response.status);
+  throw new Failure(wait ? `${text}. Try again in ${wait} seconds.` : sentence(text), passing);
 }
 
 export const getJson = async (address) => (await ask(address)).json();
@@ -52,7 +58,7 @@ export class JobRun {
       while (status.state === 'queued' || status.state === 'running') {
         this.show(status);
         await pause(status.state === 'queued' ? 600 : 250, this.abort.signal);
-        status = await (await ask(`api/v1/jobs/${this.id}`, { signal: this.abort.signal })).json();
+        status = await this.poll(status);
       }
       if (status.state === 'failed') throw new Failure(sentence(status.error.detail));
       return status;
@@ -63,6 +69,19 @@ export class JobRun {
       this.id = null;
       this.abort = null;
       this.box.hidden = true;
+    }
+  }
+
+  /** The status after the last one; asks again for a minute if the connection fails, since the server goes on. */
+  async poll(last) {
+    for (let lost = 0; ; lost += 1) {
+      try {
+        return await (await ask(`api/v1/jobs/${this.id}`, { signal: this.abort.signal })).json();
+      } catch (error) {
+        if (error.name === 'AbortError' || error.passing === false || lost === RETRIES) throw error;
+        this.show(last, 'The server does not answer, trying again');
+        await pause(RETRY_PAUSE, this.abort.signal);
+      }
     }
   }
 
