@@ -136,21 +136,24 @@ class Page:
             ".filter((name) => !name.startsWith(location.origin) && !name.startsWith('blob:'))"
         )
 
-    def transfer(self, kind, data, name='dropped.png'):
-        """Drops or pastes a file onto the page."""
+    def transfer(self, kind, data, name='dropped.png', place=(1, 1)):
+        """Drops a file onto a place of the page, in pixels, or pastes it."""
         self.run(
             """
             const bytes = Uint8Array.from(atob(arguments[1]), (sign) => sign.charCodeAt(0));
             const transfer = new DataTransfer();
             transfer.items.add(new File([bytes], arguments[2], {type: 'image/png'}));
+            const options = {bubbles: true, cancelable: true};
+            const [clientX, clientY] = arguments[3];
             const event = arguments[0] === 'paste'
-              ? new ClipboardEvent('paste', {clipboardData: transfer, bubbles: true, cancelable: true})
-              : new DragEvent(arguments[0], {dataTransfer: transfer, bubbles: true, cancelable: true});
+              ? new ClipboardEvent('paste', {clipboardData: transfer, ...options})
+              : new DragEvent(arguments[0], {dataTransfer: transfer, clientX, clientY, ...options});
             document.body.dispatchEvent(event);
             """,
             kind,
             base64.b64encode(data).decode(),
             name,
+            place,
         )
 
 
@@ -218,6 +221,29 @@ def test_image_is_dropped_or_pasted_anywhere(page, kind):
     assert not page.is_shown('#veil')
     assert page.text('#up-facts .name') == 'dropped.png'
     page.find('#up-start').click()
+    page.finish()
+
+
+@pytest.mark.parametrize('name', ['mask', 'reference'])
+def test_file_dropped_on_a_field_is_its_own(page, image, server, name):
+    page.choose(image)
+    page.find('#up-form summary').click()
+    field = page.find(f'#up-{name}')
+    with Gate(server.models.load(server.models.entries[0]).upscaler.network) as gate:
+        page.find('#up-start').click()
+        assert gate.reached.wait(WAIT)
+        place = page.run(
+            """
+            arguments[0].scrollIntoView({block: 'center'});
+            const {x, y, width, height} = arguments[0].getBoundingClientRect();
+            return [x + width / 2, y + height / 2];
+            """,
+            field,
+        )
+        page.transfer('drop', encode(make_image(60, 40)), f'{name}.png', place)
+        assert page.run('return [...arguments[0].files].map((file) => file.name)', field) == [f'{name}.png']
+        assert page.text('#up-facts .name') == 'photo.png'
+        assert page.is_shown('#up-job')
     page.finish()
 
 

@@ -54,7 +54,12 @@ async function main() {
     depth = 0;
     at('veil').hidden = true;
     const files = filesOf(event.dataTransfer);
-    if (files.length) parts[current].take(files);
+    const below = document.elementsFromPoint(event.clientX, event.clientY);
+    const field = below.find((part) => part.matches('input[type=file]'));  // of a mask or reference
+    if (files.length && field) {
+      field.files = event.dataTransfer.files;
+      field.dispatchEvent(new Event('change', { bubbles: true }));
+    } else if (files.length) parts[current].take(files);
   });
   addEventListener('paste', (event) => {
     const files = filesOf(event.clipboardData);
