@@ -37,7 +37,7 @@ TRAININGS = (
         ('weights_x4_iso', 'weights_x4_iso_longer', 'weights_x4_iso_2', 'weights_x4_iso_3', 'weights_x4_iso_4'),
         24.83,
     ),
-    Training('x4 general', ('weights_x4_general', 'weights_x4_general_2'), 24.36),
+    Training('x4 general', ('weights_x4_general', 'weights_x4_general_2', 'weights_x4_general_3'), 24.36),
     Training('x2 iso', ('weights_x2_iso', 'weights_x2_iso_2', 'weights_x2_iso_3'), 28.42),
     Training('x3 iso', ('weights_x3_iso',), 26.37),
     Training('x2 general', ('weights_x2_general',), 27.37),
