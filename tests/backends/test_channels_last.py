@@ -6,10 +6,19 @@ from torch.nn import functional
 
 from dasr_arch.archs.dasr_arch import DASR
 from dasr_arch.backends import onednn
-from dasr_arch.backends.channels_last import convolve_each, convolve_grouped, convolve_shifted, depthwise_conv_leaky
+from dasr_arch.backends.channels_last import (
+    Conv3x3,
+    convolve_each,
+    convolve_float32,
+    convolve_grouped,
+    convolve_shifted,
+    depthwise_conv_leaky,
+)
 from dasr_arch.backends.onednn import OneDNN
+from dasr_arch.backends.precision import has_fast_bfloat16
 from tests.golden.weights import relative_error
 
+needs_bfloat16 = pytest.mark.skipif(not has_fast_bfloat16(torch.device('cpu')), reason='no bfloat16 in this processor')
 SMALL = {'num_feat': 16, 'num_groups': 2, 'num_blocks': 2, 'representation_dim': 32, 'encoder_feat': 8}
 
 
@@ -150,3 +159,41 @@ def make_network(**arguments: object) -> DASR:
                 module.running_var.uniform_(0.5, 20)
                 module.bias.normal_()
     return network.eval()
+
+
+@needs_bfloat16
+def test_gradients_of_predicted_kernels_in_bfloat16_are_close_to_the_exact_ones():
+    x, kernel = (draw(*shape, dtype=torch.bfloat16) for shape in ((3, 16, 13, 9), (3, 16, 3, 3)))
+    x = x.contiguous(memory_format=torch.channels_last)
+    errors = draw(3, 16, 13, 9, dtype=torch.bfloat16)
+    given = [one.clone().requires_grad_() for one in (x, kernel)]
+    exact = [one.double().requires_grad_() for one in (x, kernel)]
+    found = torch.autograd.grad(convolve_each(*given), given, errors)
+    expected = torch.autograd.grad(convolve_grouped(*exact), exact, errors.double())
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert relative_error(one.double(), other) < 0.02
+
+
+@needs_bfloat16
+@pytest.mark.parametrize('side', [3, 5])
+def test_last_convolution_of_bfloat16_features_is_exact_and_its_gradients_are_close(side):
+    x = draw(2, 16, 13, 9, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias, errors = draw(12, 16, side, side), draw(12), draw(2, 12, 13, 9)
+    given = [x, weight.requires_grad_(), bias.requires_grad_()]
+    exact = [one.detach().double().requires_grad_() for one in given]
+    out, expected = convolve_float32(*given), functional.conv2d(*exact, padding=side // 2)
+    assert out.dtype == torch.float32
+    assert relative_error(out.detach().double(), expected.detach()) < 1e-6
+    found = torch.autograd.grad(out, given, errors)
+    for one, other, like in zip(found, torch.autograd.grad(expected, exact, errors.double()), given, strict=True):
+        assert one.dtype == like.dtype
+        assert relative_error(one.double(), other) < 0.02
+
+
+@needs_bfloat16
+def test_convolution_of_less_precise_features_has_the_precision_of_its_weights():
+    conv, x = Conv3x3(8, 3), draw(1, 8, 10, 10, dtype=torch.bfloat16)
+    assert torch.equal(conv(x), conv(x.float()))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert conv(x).dtype == torch.bfloat16
