@@ -19,6 +19,9 @@ LARGE_FOR_A_GPU = 256 * 256  # LR pixels; with fewer, launching kernels takes th
 _SLOW_WEIGHT_GRADIENT = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 _LEAST_CHANNELS = 32  # below that oneDNN's own gradient is as fast
 
+Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A zero-padded convolution of features with a weight and a bias, whose result is float32."""
+
 
 class ChannelsLast(Backend):
     """PyTorch's modules in channels_last order, with the upsampler as one convolution."""
@@ -51,12 +54,10 @@ class ChannelsLast(Backend):
         convolve = self.choose_convolution(network, features)
         return collapsed_tail.collapsed_upsample(tail, features, network.scale, network.derived_weights, convolve)
 
-    def choose_convolution(
-        self, network: AcceleratedNetwork, features: Tensor
-    ) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-        """What computes the convolution of the upsampler, of features, weight and bias; None is PyTorch in float32."""
+    def choose_convolution(self, network: AcceleratedNetwork, features: Tensor) -> Convolve:
+        """What computes the convolution of the upsampler for features (B, C, h, w)."""
         del network, features
-        return None
+        return convolve_float32
 
 
 BACKEND = ChannelsLast

@@ -6,7 +6,6 @@ Inside the image both are equal up to rounding. Within two LR pixels of the bord
 convolution of the tail pads its own input with zeros; there the tail itself is computed on strips.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,10 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dasr_arch.backends.cache import DerivedWeights
-from dasr_arch.backends.channels_last import convolve_float32
-
-Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A zero-padded convolution of features with a weight and a bias, in float32."""
+from dasr_arch.backends.channels_last import Convolve, convolve_float32
 
 _RADIUS = 2  # LR pixels, of the receptive field; after a pixel shuffle, convolutions add half a pixel and less
 _STRIP = 2 * _RADIUS  # thickness of a strip, of which the outer half is used
@@ -26,7 +22,7 @@ SMALLEST_SIDE = 4 * _STRIP  # LR pixels; below that the strips are most of the i
 
 
 def collapsed_upsample(
-    tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights, convolve: Convolve | None = None
+    tail: nn.Sequential, x: Tensor, scale: int, cache: DerivedWeights, convolve: Convolve = convolve_float32
 ) -> Tensor:
     """Computes a tail for features (B, C, h, w) with sides of at least SMALLEST_SIDE; the result is float32.
 
@@ -46,7 +42,7 @@ def collapsed_upsample(
             collapsed = collapse_tail(tail, scale, torch.float32)
         else:
             collapsed = cache.get('tail', list(tail.parameters()), lambda: collapse_tail(tail, scale))
-        return _run(tail, x, collapsed, scale, convolve or convolve_float32)
+        return _run(tail, x, collapsed, scale, convolve)
 
 
 def collapse_tail(tail: nn.Sequential, scale: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

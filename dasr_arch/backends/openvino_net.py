@@ -7,7 +7,7 @@ PyTorch predicts. The model computes an image in one call, before which the hook
 OpenVINO also computes the convolution of the upsampler, with a result in float32.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from types import ModuleType
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dasr_arch._extras import import_extra
 from dasr_arch.backends.blobs import Blob, BlobBackend, Part, UnsupportedError
+from dasr_arch.backends.channels_last import Convolve
 from dasr_arch.backends.choose import AcceleratedNetwork
 from dasr_arch.backends.onednn import Normalisation, compute_dtype, fold_normalisation, refuse_but_inference_on_cpu
 from dasr_arch.backends.precision import has_amx
@@ -68,11 +69,10 @@ class OpenVINO(BlobBackend):
             results.append(_infer_or_drop(built, inputs.values, network))
         return torch.cat(results)
 
-    def choose_convolution(
-        self, network: AcceleratedNetwork, features: Tensor
-    ) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    def choose_convolution(self, network: AcceleratedNetwork, features: Tensor) -> Convolve:
         """As in the base class; OpenVINO for features in bfloat16."""
-        return partial(self._convolve, network) if features.dtype == torch.bfloat16 else None
+        in_bfloat16 = features.dtype == torch.bfloat16
+        return partial(self._convolve, network) if in_bfloat16 else super().choose_convolution(network, features)
 
     def _convolve(self, network: AcceleratedNetwork, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         threads = torch.get_num_threads()
