@@ -156,6 +156,6 @@ def _list_constants(modules: Iterable[nn.Module]) -> tuple[list[Tensor], bool]:
         weight
         for layer in layers
         if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
-        for weight in (*layer.parameters(), *layer.buffers())
+        for weight in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
     ]
     return constants, any(layer.training for layer in layers)

@@ -82,6 +82,10 @@ def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale
     top, bottom = rows[: len(x), :, :width], rows[len(x) :, :, -width:]
     left, right = columns[: len(x), ..., :width], columns[len(x) :, ..., -width:]
     middle = slice(width, -width)
+    if not torch.is_grad_enabled():  # autograd is faster with concatenations
+        inside[..., middle, :width], inside[..., middle, -width:] = left[..., middle, :], right[..., middle, :]
+        inside[..., :width, :], inside[..., -width:, :] = top, bottom
+        return inside
     between = [left[..., middle, :], inside[..., middle, middle], right[..., middle, :]]
     return torch.cat([top, torch.cat(between, -1), bottom], -2)
 
@@ -102,7 +106,8 @@ class _Strips(torch.autograd.Function):
         ctx.shape = x.shape
         rows = torch.cat([x[..., :_STRIP, :], x[..., -_STRIP:, :]])
         columns = torch.cat([x[..., :_STRIP], x[..., -_STRIP:]])
-        return rows, columns
+        order = torch.channels_last
+        return rows.contiguous(memory_format=order), columns.contiguous(memory_format=order)
 
     @staticmethod
     @once_differentiable

@@ -58,7 +58,7 @@ class OpenVINO(BlobBackend):
         return _compile(builder.finish(out, dtype), dtype, threads)
 
     def run(self, built: Any, network: AcceleratedNetwork, parts: list[Part], x: Tensor) -> Tensor:
-        """See the base class; in channels_last order.
+        """See the base class.
 
         Raises MemoryError if OpenVINO fails; the cause is mostly a lack of memory, which its messages do not name.
         """
@@ -69,6 +69,12 @@ class OpenVINO(BlobBackend):
             results.append(_infer_or_drop(built, inputs.values, network))
         return torch.cat(results)
 
+    def upsample(self, network: AcceleratedNetwork, features: Tensor) -> Tensor:
+        """As in the base class; what PyTorch convolves is put in channels_last order."""
+        if features.dtype != torch.bfloat16 or len(network.upsampler) == 0:
+            features = features.contiguous(memory_format=torch.channels_last)
+        return super().upsample(network, features)
+
     def choose_convolution(self, network: AcceleratedNetwork, features: Tensor) -> Convolve:
         """As in the base class; OpenVINO for features in bfloat16."""
         in_bfloat16 = features.dtype == torch.bfloat16
@@ -78,8 +84,7 @@ class OpenVINO(BlobBackend):
         threads = torch.get_num_threads()
         build = partial(_compile_convolution, weight, bias, threads)
         model = network.derived_weights.get('openvino upsampler', [weight, bias], build, threads)
-        images = x.permute(0, 2, 3, 1).contiguous().split(1)
-        return torch.cat([_infer_or_drop(model, [one], network) for one in images])
+        return torch.cat([_infer_or_drop(model, [image], network) for image in x.contiguous().split(1)])
 
 
 BACKEND = OpenVINO
@@ -98,8 +103,8 @@ def _compile(model: Any, precision: torch.dtype, threads: int) -> Any:
 def _compile_convolution(weight: Tensor, bias: Tensor, threads: int) -> Any:
     """A convolution of features in bfloat16 with a result in float32."""
     builder = Builder([weight, bias])
-    given = builder.input([1, -1, -1, weight.shape[1]], torch.bfloat16)
-    features = Blob(builder, builder.ops.transpose(builder.ops.convert(given.value, 'f32'), [0, 3, 1, 2]))
+    given = builder.input([1, weight.shape[1], -1, -1], torch.bfloat16)
+    features = Blob(builder, builder.ops.convert(given.value, 'f32'))
     out = builder.convolve(features, weight, bias, (1, 1), None, (1, 1), 1)
     # OpenVINO rounds the result of a convolution that comes last, but not that of another operation that it fuses.
     unrounded = Blob(builder, builder.ops.clamp(out.value, -_UNLIMITED, _UNLIMITED))
@@ -107,18 +112,18 @@ def _compile_convolution(weight: Tensor, bias: Tensor, threads: int) -> Any:
 
 
 def _infer(model: Any, values: Sequence[Tensor]) -> Tensor:
-    """The result for one image; RuntimeError if it could not be computed. Features are in channels_last order."""
+    """The result for one image; RuntimeError if it could not be computed."""
     request = model.create_infer_request()
     for index, value in enumerate(values):
         request.set_input_tensor(index, _share(value))
-    sides = iter(_find_size(values[0]))
+    sides = iter(values[0].shape[2:])
     shape = [next(sides) if size.is_dynamic else size.get_length() for size in model.output(0).partial_shape]
     dtype = torch.bfloat16 if model.output(0).element_type == import_openvino().Type.bf16 else torch.float32
     out = torch.empty(shape, dtype=dtype)
     request.set_output_tensor(0, _share(out))
     request.start_async()  # without memory, `infer` may return wrong values instead of raising
     request.wait()
-    return out.permute(0, 3, 1, 2) if out.dim() == _FEATURES else out
+    return out
 
 
 def _infer_or_drop(model: Any, values: Sequence[Tensor], network: AcceleratedNetwork) -> Tensor:
@@ -127,14 +132,8 @@ def _infer_or_drop(model: Any, values: Sequence[Tensor], network: AcceleratedNet
         return _infer(model, values)
     except RuntimeError as error:
         network.derived_weights.drop()
-        size = _find_size(values[0])
+        size = tuple(values[0].shape[2:])
         raise MemoryError(f'OpenVINO could not compute an image of {size} pixels: {error}') from error
-
-
-def _find_size(value: Tensor) -> tuple[int, int]:
-    """Height and width of an image, or of features in bfloat16, whose channels are last."""
-    height, width = value.shape[1:3] if value.dtype == torch.bfloat16 else value.shape[2:]
-    return height, width
 
 
 def _share(value: Tensor) -> Any:
@@ -162,10 +161,9 @@ class Builder:
         return Blob(self, self._inputs[-1])
 
     def finish(self, out: Blob, dtype: torch.dtype) -> Any:
-        """The model with one result; features are converted to ``dtype`` and channels_last order."""
-        result = out.value
-        if len(result.get_output_partial_shape(0)) == _FEATURES:
-            result = self.ops.transpose(self.ops.convert(result, _PRECISIONS[dtype]), [0, 2, 3, 1])
+        """The model with one result; features are converted to ``dtype``, representations stay float32."""
+        is_features = len(out.value.get_output_partial_shape(0)) == _FEATURES
+        result = self.ops.convert(out.value, _PRECISIONS[dtype]) if is_features else out.value
         return import_openvino().Model([result], self._inputs)
 
     def convolve(
