@@ -82,7 +82,7 @@ def _run(tail: nn.Sequential, x: Tensor, collapsed: tuple[Tensor, Tensor], scale
     top, bottom = rows[: len(x), :, :width], rows[len(x) :, :, -width:]
     left, right = columns[: len(x), ..., :width], columns[len(x) :, ..., -width:]
     middle = slice(width, -width)
-    if not torch.is_grad_enabled():  # autograd is faster with concatenations
+    if not torch.is_grad_enabled():  # autograd would copy the gradient for each part
         inside[..., middle, :width], inside[..., middle, -width:] = left[..., middle, :], right[..., middle, :]
         inside[..., :width, :], inside[..., -width:, :] = top, bottom
         return inside

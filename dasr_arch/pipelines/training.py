@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from dasr_arch._compat import initialise_distributed
 from dasr_arch._errors import DivergedError, InputError
+from dasr_arch._memory import keep_freed_memory, return_freed_memory
 from dasr_arch.config.train_checks import Launcher, load_training_options
 from dasr_arch.data.sampling import mix_seeds
 from dasr_arch.models.supervised_model import SupervisedModel
@@ -86,6 +87,8 @@ def train_one(options: dict[str, Any], message: str = '') -> None:
         seed_everything(options['manual_seed'])
         if message:
             get_root_logger().info(message)
+        if options['num_gpu'] == 0:
+            keep_freed_memory()
         Run(options, log).execute()
     finally:
         log.close()
@@ -230,6 +233,8 @@ class Run:
             if not partial and self.best.update(results, iteration):
                 save_weights(self.model, 'best')
         self.validated = iteration
+        if self.options['num_gpu'] == 0:
+            return_freed_memory()  # images are larger than patches
         self.wait()
 
     def save(self, iteration: int) -> None:

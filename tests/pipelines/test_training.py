@@ -406,6 +406,16 @@ def test_last_weights_are_there_even_if_the_last_validation_fails(tmp_path: Path
     assert weights(tmp_path)
 
 
+def test_freed_memory_is_kept_and_returned_after_each_validation(tmp_path: Path, monkeypatch: Any) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(training, 'keep_freed_memory', lambda: calls.append('keep'))
+    monkeypatch.setattr(training, 'return_freed_memory', lambda: calls.append('return'))
+    options = short_options()
+    options['val']['val_freq'] = 1
+    assert run_here(tmp_path, options) == 0
+    assert calls == ['keep', 'return', 'return']
+
+
 def test_best_is_counted_anew_by_another_metric(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = short_options()
     assert run_here(tmp_path, options) == 0
